@@ -1,0 +1,1 @@
+//! Palmer penguins: clean, split, train, score, plot.

@@ -1,0 +1,1 @@
+//! Named tasks in a file, resolved and run.

@@ -1,0 +1,1 @@
+//! The run: key, lookup, execute, record.

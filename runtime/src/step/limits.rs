@@ -1,0 +1,72 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a run may use. Only the time limit depends on the machine; reaching any other is a deterministic outcome.
+///
+/// Limits are no part of the run key: a run that reached none of them would be the same under any others that it fits in.
+/// A record names those that were reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Linear memory of the guest, in bytes.
+    pub memory: u64,
+    /// Fuel, about one unit for each WebAssembly instruction executed.
+    pub fuel: u64,
+    /// All that the guest may keep in writable files (outputs and scratch) at a time, in bytes.
+    pub output: u64,
+    /// All that it may write to stdout and stderr, in bytes.
+    pub log: u64,
+    /// Wall-clock time; `None`: as long as it takes.
+    pub time: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// 4 GiB of memory (all that a 32-bit guest can address), unlimited fuel and time, 64 GiB of output, 16 MiB of log.
+    fn default() -> Self {
+        Self {
+            memory: 4 << 30,
+            fuel: u64::MAX,
+            output: 64 << 30,
+            log: 16 << 20,
+            time: None,
+        }
+    }
+}
+
+/// A limit with a deterministic end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// [`Limits::memory`]
+    Memory,
+    /// [`Limits::fuel`]
+    Fuel,
+    /// [`Limits::output`]
+    Output,
+    /// [`Limits::log`]
+    Log,
+}
+
+impl Limit {
+    /// Its value in `limits`.
+    pub fn of(self, limits: &Limits) -> u64 {
+        match self {
+            Self::Memory => limits.memory,
+            Self::Fuel => limits.fuel,
+            Self::Output => limits.output,
+            Self::Log => limits.log,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Fuel => "fuel",
+            Self::Output => "output",
+            Self::Log => "log",
+        })
+    }
+}
