@@ -1,1 +1,3 @@
 //! The Jupyter kernel: messages, cells, compiler, session.
+
+pub mod output;
