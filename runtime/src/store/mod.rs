@@ -1,1 +1,171 @@
-//! Content-addressed artifacts and records.
+//! Content-addressed artifacts and records, over the `object_store` crate.
+//!
+//! A directory store looks like this; everything but `blobs` and `records` can be deleted at any time:
+//!
+//! ```text
+//! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
+//! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
+//! staging/                   files being written; they get their name when they are whole
+//! native/                    compiled modules, of this machine and user only
+//! index.sqlite               which runs there are; rebuilt from the records
+//! ```
+//!
+//! Writes are atomic (a whole file gets its name by a rename), so several processes may share a directory and a process
+//! may be killed at any moment. There is no fsync: after a power cut a file may be short, which reading it finds, because
+//! reads check digests; a run makes it again. Bytes are never changed under a name.
+
+mod blobs;
+mod error;
+mod fsck;
+mod import;
+mod index;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+
+use crate::digest::{Digest, RunKey};
+use crate::step::{Artifact, MediaType};
+
+pub use error::StoreError;
+pub use fsck::{Check, Finding};
+pub use index::{Row, Runs};
+pub use writer::Writer;
+
+use blobs::Blobs;
+use index::Index;
+
+/// Artifacts and records. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Store {
+    blobs: Arc<Blobs>,
+    index: Arc<Mutex<Index>>,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is made when it is not there.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let blobs = Blobs::open(directory)?;
+        let index = Index::open(&directory.join("index.sqlite"))?;
+        Ok(Self { blobs: Arc::new(blobs), index: Arc::new(Mutex::new(index)) })
+    }
+
+    /// A store that lives as long as the process.
+    pub fn memory() -> Result<Self, StoreError> {
+        let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        Ok(Self { blobs: Arc::new(Blobs::over(objects)), index: Arc::new(Mutex::new(Index::memory()?)) })
+    }
+
+    /// The directory of a directory store.
+    pub fn directory(&self) -> Option<&Path> {
+        self.blobs.directory()
+    }
+
+    /// Where compiled modules may be kept: beside the blobs of a directory store.
+    pub fn native_cache(&self) -> Option<PathBuf> {
+        self.directory().map(|directory| directory.join("native"))
+    }
+
+    /// Keeps `bytes`. Storing the same bytes again is cheap.
+    pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
+        let bytes = bytes.into();
+        let digest = Digest::of(&bytes);
+        self.blobs.put(&digest, bytes)?;
+        Ok(digest)
+    }
+
+    /// Keeps `bytes` and remembers what kind they are.
+    pub fn put_artifact(&self, bytes: impl Into<Bytes>, media_type: &MediaType) -> Result<Artifact, StoreError> {
+        let bytes = bytes.into();
+        let size = bytes.len() as u64;
+        let artifact = Artifact { digest: self.put(bytes)?, media_type: media_type.clone(), size };
+        self.index().add_artifact(&artifact)?;
+        Ok(artifact)
+    }
+
+    /// The bytes called `digest`: mapped from the file in a directory store. They are what their name says: a file of more
+    /// than 64 kB is hashed when it is first read and again only when its size, time or inode changed; smaller ones always.
+    pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
+        self.blobs.get(digest, &self.index)
+    }
+
+    /// Whether there are bytes called `digest`.
+    pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.blobs.contains(digest)
+    }
+
+    /// A new artifact that is written piece by piece.
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.blobs.clone())
+    }
+
+    /// Takes in a file or a directory from outside. Files are hashed and copied; a large file that has not changed since it
+    /// was last taken in is not read again.
+    pub fn import(&self, path: &Path) -> Result<Artifact, StoreError> {
+        import::import(self, path)
+    }
+
+    /// The files of a directory artifact: relative path to artifact, sorted.
+    pub fn list_directory(&self, directory: &Artifact) -> Result<std::collections::BTreeMap<String, Artifact>, StoreError> {
+        let manifest = self.get(&directory.digest)?;
+        serde_json::from_slice(&manifest)
+            .map_err(|source| StoreError::Manifest { digest: directory.digest, reason: source.to_string() })
+    }
+
+    /// What is known of the bytes called `digest`: the media type that a run or an import gave them.
+    pub fn artifact(&self, digest: &Digest) -> Result<Option<Artifact>, StoreError> {
+        self.index().artifact(digest)
+    }
+
+    /// The artifacts and records whose digest starts with `hex` (at least 4 digits), at most 10.
+    pub fn resolve_prefix(&self, hex: &str) -> Result<Vec<Digest>, StoreError> {
+        self.index().resolve_prefix(hex)
+    }
+
+    /// Notes that `key` leads to `value`: a small memory that may be lost at any time.
+    pub fn remember(&self, key: &Digest, value: &Digest) -> Result<(), StoreError> {
+        self.index().remember(key, value)
+    }
+
+    /// What [`remember`](Self::remember) noted for `key`, as long as the store still has those bytes.
+    pub fn recall(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
+        let value = self.index().recall(key)?;
+        Ok(value.filter(|digest| self.contains(digest).unwrap_or(false)))
+    }
+
+    /// Keeps a record: `json` under the digest of its hashed part, and `row` in the index.
+    pub(crate) fn put_record(&self, json: Vec<u8>, row: &Row) -> Result<(), StoreError> {
+        self.blobs.put_record(&row.record, json.into())?;
+        self.index().add(row)
+    }
+
+    /// The JSON of the record called `digest`.
+    pub(crate) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.blobs.get_record(digest)
+    }
+
+    /// The records of `key`, newest first.
+    pub(crate) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
+        self.index().find(key)
+    }
+
+    /// The newest records that `runs` asks for.
+    pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>, StoreError> {
+        self.index().rows(runs)
+    }
+
+    /// The digests of all records, in order.
+    pub(crate) fn record_digests(&self) -> Result<Vec<Digest>, StoreError> {
+        self.blobs.list("records")
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

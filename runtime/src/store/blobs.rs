@@ -1,0 +1,186 @@
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::stream::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Name;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::StoreError;
+use super::index::{Index, Stamp};
+use crate::digest::Digest;
+
+/// Files up to this size are hashed on every read.
+const SMALL: u64 = 64 << 10;
+
+/// Immutable bytes by digest. The backend holds them; a directory backend also gives maps of its files and takes files by
+/// renaming them.
+pub(super) struct Blobs {
+    objects: Arc<dyn ObjectStore>,
+    directory: Option<PathBuf>,
+}
+
+impl Blobs {
+    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+        for part in ["blobs/sha256", "records/sha256", "staging"] {
+            let path = directory.join(part);
+            fs::create_dir_all(&path).map_err(StoreError::file("make the store's directory", &path))?;
+        }
+        let directory = directory.canonicalize().map_err(StoreError::file("open the store", directory))?;
+        let objects = LocalFileSystem::new_with_prefix(&directory).map_err(StoreError::backend(&Name::default()))?;
+        Ok(Self { objects: Arc::new(objects), directory: Some(directory) })
+    }
+
+    pub(super) fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        Self { objects, directory: None }
+    }
+
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    pub(super) fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_object("blobs", digest, bytes)
+    }
+
+    pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
+        self.put_object("records", digest, json)
+    }
+
+    fn put_object(&self, kind: &str, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
+        let name = name(kind, digest);
+        if self.has(&name)? {
+            return Ok(());
+        }
+        block_on(self.objects.put(&name, bytes.into())).map_err(StoreError::backend(&name)).map(drop)
+    }
+
+    /// Gives a whole file of the staging directory its name.
+    pub(super) fn take(&self, digest: &Digest, file: tempfile::TempPath) -> Result<(), StoreError> {
+        let Some(path) = self.path(&name("blobs", digest)) else {
+            let bytes = fs::read(&file).map_err(StoreError::file("read", file.to_path_buf()))?;
+            return self.put(digest, bytes.into());
+        };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::file("make", parent))?;
+        }
+        file.persist(&path).map_err(|e| StoreError::File { doing: "write", path, source: e.error })
+    }
+
+    pub(super) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.has(&name("blobs", digest))
+    }
+
+    fn has(&self, name: &Name) -> Result<bool, StoreError> {
+        if let Some(path) = self.path(name) {
+            return Ok(path.exists());
+        }
+        match block_on(self.objects.head(name)) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) => Err(StoreError::backend(name)(source)),
+        }
+    }
+
+    pub(super) fn get(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Bytes, StoreError> {
+        let name = name("blobs", digest);
+        let Some(path) = self.path(&name) else {
+            let bytes = self.fetch(&name)?.ok_or(StoreError::Missing(*digest))?;
+            return checked(digest, bytes);
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing(*digest)),
+            Err(source) => return Err(StoreError::File { doing: "read", path, source }),
+        };
+        let stat = file.metadata().map_err(StoreError::file("read", &path))?;
+        let bytes = map(&file, stat.len()).map_err(StoreError::file("map", &path))?;
+        let stamp = Stamp::of(&stat);
+        let index = || index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if stat.size() > SMALL && index().is_verified(digest, &stamp)? {
+            return Ok(bytes);
+        }
+        let bytes = checked(digest, bytes)?;
+        if stat.size() > SMALL {
+            index().set_verified(digest, &stamp)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes under a name, whatever they are.
+    pub(super) fn get_unverified(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.fetch(&name("blobs", digest))
+    }
+
+    /// The stamp of a blob's file, in a directory store.
+    pub(super) fn stamp(&self, digest: &Digest) -> Option<Stamp> {
+        let stat = self.path(&name("blobs", digest))?.metadata().ok()?;
+        Some(Stamp::of(&stat))
+    }
+
+    pub(super) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.fetch(&name("records", digest))
+    }
+
+    fn fetch(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        if let Some(path) = self.path(name) {
+            return match fs::read(&path) {
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(StoreError::File { doing: "read", path, source }),
+            };
+        }
+        match block_on(async { self.objects.get(name).await?.bytes().await }) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(StoreError::backend(name)(source)),
+        }
+    }
+
+    /// The digests of everything of a kind (`blobs`, `records`), sorted. Names that are no digests are passed over.
+    pub(super) fn list(&self, kind: &str) -> Result<Vec<Digest>, StoreError> {
+        let prefix = Name::from(kind);
+        let all = block_on(self.objects.list(Some(&prefix)).try_collect::<Vec<_>>()).map_err(StoreError::backend(&prefix))?;
+        let digest = |name: &Name| Digest::from_hex(name.filename()?).ok();
+        let mut digests: Vec<_> = all.iter().filter_map(|meta| digest(&meta.location)).collect();
+        digests.sort();
+        Ok(digests)
+    }
+
+    pub(super) fn remove(&self, kind: &str, digest: &Digest) -> Result<(), StoreError> {
+        let name = name(kind, digest);
+        block_on(self.objects.delete(&name)).map_err(StoreError::backend(&name))
+    }
+
+    fn path(&self, name: &Name) -> Option<PathBuf> {
+        Some(self.directory.as_ref()?.join(name.as_ref()))
+    }
+}
+
+fn name(kind: &str, digest: &Digest) -> Name {
+    let hex = digest.hex();
+    Name::from(format!("{kind}/sha256/{}/{hex}", &hex[..2]))
+}
+
+fn checked(digest: &Digest, bytes: Bytes) -> Result<Bytes, StoreError> {
+    let found = Digest::of(&bytes);
+    if found == *digest { Ok(bytes) } else { Err(StoreError::Corrupt { expected: *digest, found }) }
+}
+
+/// Reads small files and maps large ones.
+pub(super) fn map(file: &File, size: u64) -> std::io::Result<Bytes> {
+    if size <= 16 << 10 {
+        let mut bytes = Vec::with_capacity(size as usize);
+        std::io::Read::read_to_end(&mut &*file, &mut bytes)?;
+        return Ok(bytes.into());
+    }
+    // SAFETY: the map stays valid as long as nobody cuts the file short. Files of the store get their name when they are
+    // whole and are never written again; a user who truncates one under a running process ends that process (SIGBUS), as
+    // with any program that maps its data.
+    let map = unsafe { memmap2::Mmap::map(file)? };
+    Ok(Bytes::from_owner(map))
+}

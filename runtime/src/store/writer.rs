@@ -1,0 +1,143 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::Arc;
+
+use tempfile::TempPath;
+
+use super::StoreError;
+use super::blobs::{Blobs, map};
+use crate::digest::{Digest, Hasher};
+
+/// An artifact up to this size is written in one go, without a staging file.
+const IN_MEMORY: usize = 256 << 10;
+
+/// An artifact being written. It is hashed as it is written, as long as it is written from front to back; it gets its name,
+/// and becomes visible, in [`finish`](Self::finish). Dropping it leaves nothing.
+pub struct Writer {
+    blobs: Arc<Blobs>,
+    content: Content,
+    len: u64,
+    /// The digest of the first `hashed` bytes, while they have not been written over.
+    hasher: Option<Hasher>,
+    hashed: u64,
+}
+
+enum Content {
+    Memory(Vec<u8>),
+    Staged(File, TempPath),
+}
+
+impl Writer {
+    pub(super) fn new(blobs: Arc<Blobs>) -> Self {
+        Self { blobs, content: Content::Memory(Vec::new()), len: 0, hasher: Some(Hasher::default()), hashed: 0 }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Writes `data` at `offset`; a gap is filled with zeros.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset.checked_add(data.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.stage_if_large(end)?;
+        match &mut self.content {
+            Content::Memory(bytes) => {
+                let (start, end) = (offset as usize, end as usize);
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[start..end].copy_from_slice(data);
+            }
+            Content::Staged(file, _) => file.write_all_at(data, offset)?,
+        }
+        self.len = self.len.max(end);
+        if offset == self.hashed {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(data);
+                self.hashed = end;
+            }
+        } else {
+            self.forget_hash();
+        }
+        Ok(())
+    }
+
+    /// Reads bytes at `offset` into `buffer`; fewer at the end.
+    pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.content {
+            Content::Memory(bytes) => {
+                let start = bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+                let count = buffer.len().min(bytes.len() - start);
+                buffer[..count].copy_from_slice(&bytes[start..start + count]);
+                Ok(count)
+            }
+            Content::Staged(file, _) => file.read_at(buffer, offset),
+        }
+    }
+
+    /// Cuts it to `len` bytes, or fills it up with zeros.
+    pub fn set_len(&mut self, len: u64) -> io::Result<()> {
+        if len == self.len {
+            return Ok(());
+        }
+        self.stage_if_large(len)?;
+        match &mut self.content {
+            Content::Memory(bytes) => bytes.resize(len as usize, 0),
+            Content::Staged(file, _) => file.set_len(len)?,
+        }
+        self.len = len;
+        if len == 0 {
+            (self.hasher, self.hashed) = (Some(Hasher::default()), 0);
+        } else {
+            self.forget_hash();
+        }
+        Ok(())
+    }
+
+    /// Gives the artifact its name: it is in the store from now on. Returns digest and size.
+    pub fn finish(self) -> Result<(Digest, u64), StoreError> {
+        let whole = self.hasher.filter(|_| self.hashed == self.len).map(Hasher::finish);
+        let digest = match self.content {
+            Content::Memory(bytes) => {
+                let digest = whole.unwrap_or_else(|| Digest::of(&bytes));
+                self.blobs.put(&digest, bytes.into())?;
+                digest
+            }
+            Content::Staged(file, path) => {
+                let failed = || StoreError::file("write", path.to_path_buf());
+                let digest = match whole {
+                    Some(digest) => digest,
+                    None => Digest::of(map(&file, self.len).map_err(failed())?),
+                };
+                file.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(failed())?;
+                self.blobs.take(&digest, path)?;
+                digest
+            }
+        };
+        Ok((digest, self.len))
+    }
+
+    fn forget_hash(&mut self) {
+        self.hasher = None;
+    }
+
+    fn stage_if_large(&mut self, end: u64) -> io::Result<()> {
+        let (Content::Memory(bytes), Some(directory)) = (&self.content, self.blobs.directory()) else {
+            return Ok(());
+        };
+        if end <= IN_MEMORY as u64 {
+            return Ok(());
+        }
+        let (file, path) = tempfile::NamedTempFile::new_in(directory.join("staging"))?.into_parts();
+        file.write_all_at(bytes, 0)?;
+        self.content = Content::Staged(file, path);
+        Ok(())
+    }
+}
