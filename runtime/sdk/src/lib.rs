@@ -1,1 +1,88 @@
-//! Write Lockstep steps in Rust: #[step], typed inputs and outputs, tables, metrics, figures.
+//! Write Lockstep steps in Rust.
+//!
+//! A step is a function in a plain library crate:
+//!
+//! ```
+//! use lockstep::prelude::*;
+//!
+//! /// Keep the first rows.
+//! #[step(output = "rows")]
+//! fn top(
+//!     /// the table to cut
+//!     raw: Table,
+//!     /// how many rows to keep
+//!     #[default = 10]
+//!     count: Param<usize>,
+//! ) -> Result<Table> {
+//!     Ok(raw.head(*count))
+//! }
+//!
+//! // It is still a function.
+//! let table = Table::new([("x", vec![1.0, 2.0, 3.0])])?;
+//! assert_eq!(top(table, 2.into())?.rows(), 2);
+//! # Ok::<(), lockstep::Error>(())
+//! ```
+//!
+//! `cargo rustc --release --lib --crate-type cdylib --target wasm32-wasip1` makes a module that holds every step of the crate,
+//! with what each declares in the custom section `lockstep:interface`.
+//!
+//! - **Inputs** are arguments whose type is an [`Artifact`] (or an [`Input`]): [`Table`], [`Csv`], [`Text`], [`Bytes`],
+//!   [`Json`], [`Metrics`], [`Figure`], any type that is `Serialize + DeserializeOwned`, and for inputs larger than memory
+//!   [`TableReader`] and [`Reader`].
+//! - **Parameters** are arguments of type [`Param<T>`], with `#[default = ...]` if they need not be given.
+//! - **Outputs** are what the function returns: one artifact, a struct with `#[derive(Outputs)]` for several, or `()`.
+//! - An error that is returned ends the step with exit code 1 and `error: ...` with its causes on stderr.
+
+mod artifact;
+mod figure;
+mod metrics;
+mod outputs;
+mod parameter;
+mod plain;
+mod progress;
+mod reader;
+mod start;
+pub mod step;
+mod table;
+
+extern crate lockstep_start as _;
+
+pub use anyhow::{Context, Error, bail, ensure};
+pub use lockstep_macros::{Outputs, step};
+pub use serde;
+pub use serde_json;
+
+/// What a step that can fail returns. Any error of the standard kind turns into an [`Error`] by `?`.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+pub use artifact::{Artifact, Input, media_type};
+pub use figure::Figure;
+pub use metrics::Metrics;
+pub use outputs::Outputs;
+pub use parameter::{Kind, Param, Parameter};
+pub use plain::{Bytes, Csv, Json, Text};
+pub use progress::progress;
+pub use reader::Reader;
+pub use start::{Io, main};
+#[cfg(feature = "parquet")]
+pub use table::Parquet;
+pub use table::{Column, Table, TableReader};
+
+/// The parts of arrow that a [`Table`] is made of.
+pub mod arrow {
+    pub use arrow_array as array;
+    pub use arrow_cast as cast;
+    pub use arrow_schema as schema;
+    pub use arrow_select as select;
+}
+
+/// Everything that a step needs.
+pub mod prelude {
+    #[cfg(feature = "parquet")]
+    pub use crate::Parquet;
+    pub use crate::{
+        Artifact, Bytes, Column, Context, Csv, Error, Figure, Json, Metrics, Outputs, Param, Reader, Result, Table,
+        TableReader, Text, bail, ensure, progress, step,
+    };
+    pub use serde::{Deserialize, Serialize};
+}

@@ -1,0 +1,107 @@
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Context, Result};
+
+/// The media types of the values in this crate.
+pub mod media_type {
+    /// Bytes that nobody said anything about.
+    pub const BYTES: &str = "application/octet-stream";
+    /// Comma-separated values with a header line (RFC 4180).
+    pub const CSV: &str = "text/csv";
+    /// An Arrow IPC stream.
+    pub const TABLE: &str = "application/vnd.apache.arrow.stream";
+    /// A Parquet file.
+    pub const PARQUET: &str = "application/vnd.apache.parquet";
+    /// UTF-8 text.
+    pub const TEXT: &str = "text/plain";
+    /// JSON text.
+    pub const JSON: &str = "application/json";
+    /// A value of any serde type, in CBOR (RFC 8949).
+    pub const VALUE: &str = "application/cbor";
+    /// A flat JSON map from metric name to number.
+    pub const METRICS: &str = "application/vnd.lockstep.metrics+json";
+    /// An SVG picture.
+    pub const FIGURE: &str = "image/svg+xml";
+}
+
+/// A value that can be kept as an artifact: written by one step and read by another.
+///
+/// Equal values must write equal bytes, because an artifact is named by the digest of its bytes: keep maps in a `BTreeMap`.
+///
+/// Every type that is `Serialize + DeserializeOwned` is one, in CBOR, without further ado. Implement the trait only for a type
+/// that has a format of its own, and then don't derive serde's traits for it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be kept as an artifact, so it can't be an input or output of a step",
+    label = "not an artifact",
+    note = "write #[derive(Serialize, Deserialize)] on a type of yours, or use Table, Csv, Text, Bytes, Json<T>, Metrics or Figure"
+)]
+pub trait Artifact: Sized {
+    /// What kind of bytes it is written as. It goes into JSON as it is.
+    const MEDIA_TYPE: &'static str;
+
+    /// Reads it from the file at `path`.
+    fn read(path: &Path) -> Result<Self>;
+
+    /// Writes it to a new file at `path`.
+    fn write(&self, path: &Path) -> Result<()>;
+}
+
+/// What a step can take as an input: every [`Artifact`], and what reads one bit by bit ([`Reader`](crate::Reader),
+/// [`TableReader`](crate::TableReader)).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be an input of a step",
+    label = "not an input",
+    note = "inputs are Table, Csv, Text, Bytes, Json<T>, TableReader, Reader or a type with #[derive(Serialize, Deserialize)]",
+    note = "small values that steer a step are parameters: write Param<{Self}>"
+)]
+pub trait Input: Sized {
+    /// What kind of bytes it expects.
+    const MEDIA_TYPE: &'static str;
+
+    /// Opens the input in the file at `path`.
+    fn open(path: &Path) -> Result<Self>;
+}
+
+impl<T: Artifact> Input for T {
+    const MEDIA_TYPE: &'static str = T::MEDIA_TYPE;
+
+    fn open(path: &Path) -> Result<Self> {
+        T::read(path)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Artifact for T {
+    const MEDIA_TYPE: &'static str = media_type::VALUE;
+
+    fn read(path: &Path) -> Result<Self> {
+        let name = std::any::type_name::<T>();
+        ciborium::from_reader(BufReader::new(open(path)?)).with_context(|| format!("{} holds no {name}", path.display()))
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        create(path, |file| Ok(ciborium::into_writer(self, file)?))
+    }
+}
+
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("can't open {}", path.display()))
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// Makes the file at `path` of what `fill` writes.
+pub(crate) fn create(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let write = || -> Result<()> {
+        let mut file = BufWriter::with_capacity(64 * 1024, File::create(path)?);
+        fill(&mut file)?;
+        Ok(file.flush()?)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}

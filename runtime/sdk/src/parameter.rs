@@ -1,0 +1,158 @@
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A parameter of a step: a small value that the caller gives as JSON. It derefs to the value.
+///
+/// ```
+/// use lockstep::prelude::*;
+///
+/// #[step]
+/// fn answer(
+///     /// what to multiply by
+///     #[default = 6]
+///     factor: Param<i64>,
+///     /// added at the end if given
+///     extra: Param<Option<i64>>,
+/// ) -> i64 {
+///     7 * *factor + extra.unwrap_or(0)
+/// }
+///
+/// assert_eq!(answer(6.into(), None.into()), 42);
+/// ```
+///
+/// `#[default = ...]` takes a literal: a number, a text, `true`, `false`, `None` or an array of them. A parameter of type
+/// `Param<Option<T>>` has the default `None`; every other one must be given if it has no default.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Param<T>(pub T);
+
+impl<T> Param<T> {
+    /// The value itself.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Param<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> From<T> for Param<T> {
+    fn from(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl From<&str> for Param<String> {
+    fn from(value: &str) -> Self {
+        Self(value.into())
+    }
+}
+
+impl<T: std::fmt::Display> std::fmt::Display for Param<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kinds of parameters; the words are those of Kubeflow Pipelines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// true or false
+    Boolean,
+    /// a whole number of 64 bits
+    Integer,
+    /// a double
+    Number,
+    /// a text
+    String,
+    /// a JSON array
+    List,
+    /// a JSON object
+    Struct,
+    /// any JSON value
+    Any,
+}
+
+impl Kind {
+    /// The word for it in an interface.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::List => "list",
+            Self::Struct => "struct",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// A type that a parameter can have: booleans, numbers, texts, lists, maps, [`Value`] and `Option` of them.
+///
+/// For a type of yours say which kind of JSON it is read from:
+///
+/// ```
+/// use lockstep::prelude::*;
+/// use lockstep::{Kind, Parameter};
+///
+/// #[derive(serde::Deserialize)]
+/// enum Metric { Euclidean, Cosine }
+///
+/// impl Parameter for Metric {
+///     const KIND: Kind = Kind::String;
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the type of a parameter",
+    label = "not a parameter",
+    note = "parameters are bool, numbers, String, Vec<T>, BTreeMap<String, T>, Option<T> and serde_json::Value",
+    note = "for a type of yours that is Deserialize: impl lockstep::Parameter for {Self} {{ const KIND: Kind = Kind::String; }}"
+)]
+pub trait Parameter: DeserializeOwned {
+    /// The kind of JSON value that it is read from.
+    const KIND: Kind;
+    /// Whether it has the default `null`.
+    const OPTIONAL: bool = false;
+}
+
+macro_rules! kinds {
+    ($($kind:ident: $($type:ty),+;)+) => {$($(
+        impl Parameter for $type {
+            const KIND: Kind = Kind::$kind;
+        }
+    )+)+};
+}
+
+kinds! {
+    Boolean: bool;
+    Integer: i8, i16, i32, i64, u8, u16, u32, u64, isize, usize;
+    Number: f32, f64;
+    String: String, char;
+    Struct: serde_json::Map<String, Value>;
+    Any: Value;
+}
+
+impl<T: DeserializeOwned> Parameter for Vec<T> {
+    const KIND: Kind = Kind::List;
+}
+
+impl<T: DeserializeOwned> Parameter for BTreeMap<String, T> {
+    const KIND: Kind = Kind::Struct;
+}
+
+impl<T: DeserializeOwned> Parameter for HashMap<String, T> {
+    const KIND: Kind = Kind::Struct;
+}
+
+impl<T: Parameter> Parameter for Option<T> {
+    const KIND: Kind = T::KIND;
+    const OPTIONAL: bool = true;
+}

@@ -1,0 +1,145 @@
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::artifact::{create, media_type, read};
+use crate::table::from_csv;
+use crate::{Artifact, Context, Result, Table};
+
+/// Bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+/// UTF-8 text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Text(pub String);
+
+/// Comma-separated values with a header line, as they are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Csv(pub String);
+
+/// A value of any serde type, kept as JSON.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Json<T>(pub T);
+
+impl Csv {
+    /// The rows as a table; the types of the columns are inferred. Empty fields and `NA` are nulls.
+    pub fn table(&self) -> Result<Table> {
+        from_csv(self.0.as_bytes(), &["", "NA"])
+    }
+
+    /// As [`table`](Self::table), but the nulls are the fields equal to one of `nulls`.
+    pub fn table_with_nulls(&self, nulls: &[&str]) -> Result<Table> {
+        from_csv(self.0.as_bytes(), nulls)
+    }
+
+    /// The rows as structs whose fields are columns.
+    pub fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let rows = csv::Reader::from_reader(self.0.as_bytes())
+            .into_deserialize()
+            .collect::<Result<_, _>>();
+        rows.context("a row of the CSV does not fit")
+    }
+
+    /// CSV of structs whose fields are columns.
+    pub fn from_rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Self> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        rows.into_iter().try_for_each(|row| writer.serialize(row))?;
+        Ok(Self(String::from_utf8(writer.into_inner()?)?))
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).with_context(|| format!("{} is not UTF-8 text", path.display()))
+}
+
+impl Artifact for Bytes {
+    const MEDIA_TYPE: &'static str = media_type::BYTES;
+
+    fn read(path: &Path) -> Result<Self> {
+        read(path).map(Self)
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        create(path, |file| Ok(std::io::Write::write_all(file, self)?))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Artifact for Json<T> {
+    const MEDIA_TYPE: &'static str = media_type::JSON;
+
+    fn read(path: &Path) -> Result<Self> {
+        let value = serde_json::from_slice(&read(path)?);
+        Ok(Self(value.with_context(|| {
+            format!("{} does not hold the JSON that was expected", path.display())
+        })?))
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        create(path, |file| Ok(serde_json::to_writer(file, &self.0)?))
+    }
+}
+
+macro_rules! text {
+    ($type:ident, $media_type:ident) => {
+        impl Artifact for $type {
+            const MEDIA_TYPE: &'static str = media_type::$media_type;
+
+            fn read(path: &Path) -> Result<Self> {
+                read_text(path).map(Self)
+            }
+
+            fn write(&self, path: &Path) -> Result<()> {
+                create(path, |file| Ok(std::io::Write::write_all(file, self.0.as_bytes())?))
+            }
+        }
+
+        impl From<&str> for $type {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text!(Text, TEXT);
+text!(Csv, CSV);
+
+macro_rules! wrapper {
+    ($($type:ident $(<$generic:ident>)? of $inner:ty;)+) => {$(
+        impl$(<$generic>)? Deref for $type$(<$generic>)? {
+            type Target = $inner;
+
+            fn deref(&self) -> &$inner {
+                &self.0
+            }
+        }
+
+        impl$(<$generic>)? DerefMut for $type$(<$generic>)? {
+            fn deref_mut(&mut self) -> &mut $inner {
+                &mut self.0
+            }
+        }
+
+        impl$(<$generic>)? From<$inner> for $type$(<$generic>)? {
+            fn from(inner: $inner) -> Self {
+                Self(inner)
+            }
+        }
+    )+};
+}
+
+wrapper! {
+    Bytes of Vec<u8>;
+    Text of String;
+    Csv of String;
+    Json<T> of T;
+}

@@ -1,0 +1,109 @@
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::step::Step;
+use crate::{Context, Input, Param, Parameter, Result, bail};
+
+/// Where a step finds its inputs and puts its outputs.
+#[derive(Clone, Debug)]
+pub struct Io {
+    /// The directory of the inputs, `/in` in the sandbox.
+    pub inputs: PathBuf,
+    /// The directory of the outputs, `/out` in the sandbox.
+    pub outputs: PathBuf,
+    /// The value of every parameter.
+    pub parameters: Map<String, Value>,
+}
+
+impl Io {
+    /// That of the sandbox: `/in`, with the parameters in `/in/params.json`, and `/out`.
+    pub fn sandbox() -> Result<Self> {
+        let inputs = PathBuf::from("/in");
+        let path = inputs.join("params.json");
+        let parameters = match std::fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).with_context(|| format!("{} is not a JSON object", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+            Err(error) => return Err(error).with_context(|| format!("can't read {}", path.display())),
+        };
+        Ok(Self {
+            inputs,
+            outputs: "/out".into(),
+            parameters,
+        })
+    }
+
+    /// Reads the input called `name`.
+    pub fn input<T: Input>(&self, name: &str) -> Result<T> {
+        T::open(&self.inputs.join(name)).with_context(|| format!("input `{name}`"))
+    }
+
+    /// Reads the parameter called `name`; one that is not there reads as `null`.
+    pub fn parameter<T: Parameter>(&self, name: &str) -> Result<Param<T>> {
+        let value = self.parameters.get(name).unwrap_or(&Value::Null);
+        let read = T::deserialize(value).with_context(|| format!("parameter `{name}` can't be {value}"));
+        Ok(Param(read?))
+    }
+}
+
+/// The steps of this program, by name.
+fn steps() -> Vec<&'static Step> {
+    let mut steps: Vec<_> = inventory::iter::<Step>().collect();
+    steps.sort_by_key(|step| step.interface.step);
+    steps
+}
+
+/// Runs the step called `name`.
+pub(crate) fn run(name: &str, io: &Io) -> Result<()> {
+    match steps().iter().find(|step| step.interface.step == name) {
+        Some(step) => (step.run)(io),
+        None => bail!("there is no step `{name}`"),
+    }
+}
+
+/// Runs the step that the first argument of the program names, in the sandbox's directories, and ends the program.
+///
+/// The exit code is 0 when the step succeeded, 1 when it returned an error (which is then on stderr) and 2 when the argument
+/// names no step. A module of steps starts here by itself.
+pub fn main() -> ! {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    if !steps().iter().any(|step| step.interface.step == name) {
+        usage(&name);
+        std::process::exit(2);
+    }
+    let code = match Io::sandbox().and_then(|io| run(&name, &io)) {
+        Ok(()) => 0,
+        Err(error) => {
+            report(&error);
+            1
+        }
+    };
+    std::process::exit(code)
+}
+
+fn usage(name: &str) {
+    if name.is_empty() {
+        eprintln!("error: no step was named");
+    } else {
+        eprintln!("error: there is no step `{name}`");
+    }
+    eprintln!("The steps of this module:");
+    for step in steps() {
+        let about = step.interface.doc.lines().next().unwrap_or_default();
+        eprintln!("  {:<12} {about}", step.interface.step);
+    }
+}
+
+/// `error: ...` and its causes, one a line.
+fn report(error: &crate::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+}
+
+#[cfg(target_os = "wasi")]
+#[unsafe(no_mangle)]
+extern "C" fn __lockstep_main() -> ! {
+    main()
+}

@@ -1,0 +1,238 @@
+mod column;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod read;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType, Field, Schema};
+
+pub use column::Column;
+#[cfg(feature = "parquet")]
+pub use parquet::Parquet;
+pub use read::TableReader;
+pub(crate) use read::from_csv;
+
+use crate::artifact::{create, media_type};
+use crate::{Artifact, Context, Result, bail};
+
+/// Rows and named, typed columns, in Arrow's memory format. Cloning is cheap.
+///
+/// It is written as an Arrow IPC stream. It is read from an Arrow IPC stream or file, from Parquet (with the feature
+/// `parquet`) or else from CSV, as the bytes tell. In CSV an empty field or `NA` is a null; see [`Csv`](crate::Csv) to choose.
+///
+/// ```
+/// use lockstep::prelude::*;
+///
+/// let table = Table::new([("size", vec![3.0, 1.0, 2.0])])?.with("name", vec!["c", "a", "b"])?;
+/// let large: Vec<bool> = table.f64("size")?.iter().map(|size| size > Some(1.5)).collect();
+/// assert_eq!(table.filter(&large)?.str("name")?.value(1), "b");
+/// # Ok::<(), lockstep::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Table(RecordBatch);
+
+impl Table {
+    /// A table of columns of the same length.
+    pub fn new<N: Into<String>, C: Into<Column>>(columns: impl IntoIterator<Item = (N, C)>) -> Result<Self> {
+        let (fields, arrays): (Vec<_>, Vec<_>) = columns
+            .into_iter()
+            .map(|(name, column)| (name.into(), column.into().0))
+            .map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array))
+            .unzip();
+        Self::of(fields, arrays)
+    }
+
+    fn of(fields: Vec<impl Into<Arc<Field>>>, arrays: Vec<ArrayRef>) -> Result<Self> {
+        let fields: Vec<Arc<Field>> = fields.into_iter().map(Into::into).collect();
+        let lengths: Vec<usize> = arrays.iter().map(|array| array.len()).collect();
+        if let Some(index) = lengths.iter().position(|length| *length != lengths[0]) {
+            let (first, other) = (fields[0].name(), fields[index].name());
+            bail!(
+                "column `{other}` has {} rows, but `{first}` has {}",
+                lengths[index],
+                lengths[0]
+            );
+        }
+        let mut names: Vec<_> = fields.iter().map(|field| field.name()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("two columns are called `{}`", pair[0]);
+        }
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(lengths.first().copied().unwrap_or(0)));
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self(RecordBatch::try_new_with_options(schema, arrays, &options)?))
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// The names of the columns.
+    pub fn columns(&self) -> Vec<&str> {
+        self.0
+            .schema_ref()
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect()
+    }
+
+    /// The column called `name`.
+    pub fn column(&self, name: &str) -> Result<&ArrayRef> {
+        Ok(self.0.column(self.index(name)?))
+    }
+
+    /// The column called `name` as numbers; integers, booleans and texts that are numbers are turned into them.
+    pub fn f64(&self, name: &str) -> Result<Float64Array> {
+        Ok(arrow_array::cast::AsArray::as_primitive::<Float64Type>(&self.cast(name, &DataType::Float64)?).clone())
+    }
+
+    /// The column called `name` as texts; whatever else it holds is turned into text.
+    pub fn str(&self, name: &str) -> Result<StringArray> {
+        Ok(arrow_array::cast::AsArray::as_string::<i32>(&self.cast(name, &DataType::Utf8)?).clone())
+    }
+
+    fn cast(&self, name: &str, to: &DataType) -> Result<ArrayRef> {
+        let column = self.column(name)?;
+        let options = arrow_cast::CastOptions {
+            safe: false,
+            ..Default::default()
+        };
+        arrow_cast::cast_with_options(column, to, &options)
+            .with_context(|| format!("column `{name}` holds {}, which can't be read as {to}", column.data_type()))
+    }
+
+    fn index(&self, name: &str) -> Result<usize> {
+        match self.0.schema_ref().fields().iter().position(|field| field.name() == name) {
+            Some(index) => Ok(index),
+            None => bail!("there is no column `{name}`; the columns are {}", self.columns().join(", ")),
+        }
+    }
+
+    /// The columns called `names`, in that order.
+    pub fn select<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Self> {
+        let indices: Vec<usize> = names
+            .into_iter()
+            .map(|name| self.index(name.as_ref()))
+            .collect::<Result<_>>()?;
+        Ok(Self(self.0.project(&indices)?))
+    }
+
+    /// The table with one more column, or another one in the place of one with the same name.
+    pub fn with(&self, name: &str, column: impl Into<Column>) -> Result<Self> {
+        let array = column.into().0;
+        let field = Arc::new(Field::new(name, array.data_type().clone(), true));
+        let (mut fields, mut arrays) = (self.0.schema_ref().fields().to_vec(), self.0.columns().to_vec());
+        match fields.iter().position(|field| field.name() == name) {
+            Some(index) => (fields[index], arrays[index]) = (field, array),
+            None => {
+                fields.push(field);
+                arrays.push(array);
+            }
+        }
+        Self::of(fields, arrays)
+    }
+
+    /// The rows where `keep` is true; there is one of it for each row.
+    pub fn filter(&self, keep: &[bool]) -> Result<Self> {
+        if keep.len() != self.rows() {
+            bail!("a filter of {} can't be used on {} rows", keep.len(), self.rows());
+        }
+        Ok(Self(arrow_select::filter::filter_record_batch(
+            &self.0,
+            &BooleanArray::from(keep.to_vec()),
+        )?))
+    }
+
+    /// The rows at `indices`, in that order; an index may stand more than once.
+    pub fn take(&self, indices: &[usize]) -> Result<Self> {
+        if let Some(index) = indices.iter().find(|index| **index >= self.rows()) {
+            bail!("there is no row {index}: the table has {} rows, counted from 0", self.rows());
+        }
+        let indices = UInt64Array::from_iter_values(indices.iter().map(|index| *index as u64));
+        Ok(Self(arrow_select::take::take_record_batch(&self.0, &indices)?))
+    }
+
+    /// The first `count` rows, or all if there are fewer.
+    pub fn head(&self, count: usize) -> Self {
+        Self(self.0.slice(0, count.min(self.rows())))
+    }
+
+    /// The rows of all `tables`, one table after the other. They must have the same columns.
+    pub fn concat<'a>(tables: impl IntoIterator<Item = &'a Self>) -> Result<Self> {
+        let batches: Vec<&RecordBatch> = tables.into_iter().map(|table| &table.0).collect();
+        let Some(first) = batches.first() else {
+            bail!("no tables to concatenate");
+        };
+        for other in &batches {
+            same_columns(first.schema_ref(), other.schema_ref())?;
+        }
+        Ok(Self(arrow_select::concat::concat_batches(first.schema_ref(), batches)?))
+    }
+}
+
+/// Refuses two tables whose columns differ in name, type or order.
+fn same_columns(a: &Schema, b: &Schema) -> Result<()> {
+    let columns = |schema: &Schema| {
+        let fields = schema.fields().iter();
+        fields
+            .map(|field| (field.name().clone(), field.data_type().clone()))
+            .collect::<Vec<_>>()
+    };
+    if columns(a) == columns(b) {
+        return Ok(());
+    }
+    let list = |schema: &Schema| {
+        let columns = columns(schema).into_iter().map(|(name, of)| format!("{name}: {of}"));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    bail!("the tables have different columns: ({}) and ({})", list(a), list(b))
+}
+
+impl From<RecordBatch> for Table {
+    fn from(batch: RecordBatch) -> Self {
+        Self(batch)
+    }
+}
+
+impl From<Table> for RecordBatch {
+    fn from(table: Table) -> Self {
+        table.0
+    }
+}
+
+impl AsRef<RecordBatch> for Table {
+    fn as_ref(&self) -> &RecordBatch {
+        &self.0
+    }
+}
+
+impl Artifact for Table {
+    const MEDIA_TYPE: &'static str = media_type::TABLE;
+
+    fn read(path: &Path) -> Result<Self> {
+        let tables = TableReader::whole(path)?.collect::<Result<Vec<_>>>()?;
+        match tables.as_slice() {
+            [table] => Ok(table.clone()),
+            tables => Self::concat(tables),
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        create(path, |file| {
+            let mut writer =
+                StreamWriter::try_new(file, self.0.schema_ref()).context("not an Arrow schema that can be written")?;
+            writer.write(&self.0)?;
+            Ok(writer.finish()?)
+        })
+    }
+}

@@ -1,0 +1,152 @@
+use std::fmt;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_csv::reader::Format;
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_ipc::writer::StreamWriter;
+use regex::Regex;
+
+use super::{Table, same_columns};
+use crate::artifact::{create, media_type, open};
+use crate::step::Ports;
+use crate::{Context, Input, Outputs, Result, bail};
+
+/// Rows at a time.
+const BATCH: usize = 8192;
+/// Rows that tell the types of the columns of a CSV file that is not read as a whole.
+const SAMPLE: usize = 10_000;
+/// Fields of CSV that are nulls.
+const NULLS: &[&str] = &["", "NA"];
+
+/// A table, some rows at a time: for inputs larger than memory. It reads what [`Table`] reads.
+///
+/// It is an iterator of tables, of at least one, so that its columns are known even when there are no rows. A step may also
+/// return one, which is then written as it is made:
+///
+/// ```
+/// use lockstep::prelude::*;
+///
+/// #[step]
+/// fn names(raw: TableReader) -> TableReader {
+///     TableReader::new(raw.map(|table| table?.select(["name"])))
+/// }
+/// ```
+pub struct TableReader(Box<dyn Iterator<Item = Result<Table>>>);
+
+impl TableReader {
+    /// A table in parts. There must be at least one, and all must have the same columns.
+    pub fn new(tables: impl Iterator<Item = Result<Table>> + 'static) -> Self {
+        Self(Box::new(tables))
+    }
+
+    /// The tables in `reader`, or one of no rows.
+    fn of(reader: impl RecordBatchReader + 'static) -> Self {
+        let schema = reader.schema();
+        let mut empty = Some(RecordBatch::new_empty(schema));
+        let mut batches = reader.map(|batch| Ok(Table(batch?)));
+        Self::new(std::iter::from_fn(move || {
+            let first = empty.take();
+            batches.next().or_else(|| first.map(|batch| Ok(Table(batch))))
+        }))
+    }
+
+    /// The tables in the file at `path`, with the types of CSV columns inferred from all rows.
+    pub(super) fn whole(path: &Path) -> Result<Self> {
+        Self::from_path(path, None)
+    }
+
+    fn from_path(path: &Path, sample: Option<usize>) -> Result<Self> {
+        let mut file = BufReader::with_capacity(64 * 1024, open(path)?);
+        let start = file.fill_buf()?;
+        let reader = if start.starts_with(&[0xff; 4]) {
+            StreamReader::try_new(file, None).map(Self::of)
+        } else if start.starts_with(b"ARROW1") {
+            FileReader::try_new(file, None).map(Self::of)
+        } else if start.starts_with(b"PAR1") {
+            return parquet(path);
+        } else {
+            return csv(file, NULLS, sample);
+        };
+        reader.with_context(|| format!("{} is not a readable Arrow file", path.display()))
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(path: &Path) -> Result<TableReader> {
+    super::parquet::reader(path).map(TableReader::of)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(path: &Path) -> Result<TableReader> {
+    bail!(
+        "{} is a Parquet file: build the step with the feature `parquet` of the crate `lockstep`",
+        path.display()
+    )
+}
+
+fn csv(mut source: impl Read + Seek + 'static, nulls: &[&str], sample: Option<usize>) -> Result<TableReader> {
+    let nulls: Vec<String> = nulls.iter().map(|null| regex::escape(null)).collect();
+    let nulls = Regex::new(&format!("^({})$", nulls.join("|")))?;
+    let format = Format::default().with_header(true).with_null_regex(nulls.clone());
+    let (schema, _) = format
+        .infer_schema(&mut source, sample)
+        .context("not a table: neither Arrow, Parquet nor CSV")?;
+    source.rewind()?;
+    let reader = arrow_csv::ReaderBuilder::new(Arc::new(schema))
+        .with_format(format)
+        .with_batch_size(BATCH)
+        .build(source)?;
+    Ok(TableReader::of(reader))
+}
+
+/// The table in the CSV `bytes`.
+pub(crate) fn from_csv(bytes: &[u8], nulls: &[&str]) -> Result<Table> {
+    let tables = csv(Cursor::new(bytes.to_vec()), nulls, None)?.collect::<Result<Vec<_>>>()?;
+    Table::concat(&tables)
+}
+
+impl Iterator for TableReader {
+    type Item = Result<Table>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl fmt::Debug for TableReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TableReader")
+    }
+}
+
+impl Input for TableReader {
+    const MEDIA_TYPE: &'static str = media_type::TABLE;
+
+    fn open(path: &Path) -> Result<Self> {
+        Self::from_path(path, Some(SAMPLE))
+    }
+}
+
+impl Outputs for TableReader {
+    const PORTS: Ports = Ports::One(media_type::TABLE);
+
+    fn write(mut self, out: &Path, name: &str) -> Result<()> {
+        let Some(first) = self.next().transpose()? else {
+            bail!("output `{name}` has no table, not even an empty one, so its columns are unknown");
+        };
+        create(&out.join(name), |file| {
+            let schema = first.0.schema();
+            let mut writer = StreamWriter::try_new(file, &schema)?;
+            writer.write(&first.0)?;
+            for table in self {
+                let table = table?;
+                same_columns(&schema, table.0.schema_ref())?;
+                writer.write(&table.0)?;
+            }
+            Ok(writer.finish()?)
+        })
+    }
+}
