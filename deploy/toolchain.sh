@@ -6,26 +6,26 @@
 #   rustup  rustup target add wasm32-wasip1
 #   debian  for machines that reach a Debian 12 mirror but not static.rust-lang.org: Debian's rustc, its std built once
 #           from Debian's sources, its wasi-libc
-# What the debian route makes lies in ${XDG_CACHE_HOME:-~/.cache}/lockstep/toolchain/debian-<digest>, where the digest
-# covers this script and the version of Debian's rustc: if either changes, it is made anew. Elsewhere it only installs
-# packages with apt.
+# What the debian route makes lies in ${XDG_CACHE_HOME:-~/.cache}/lockstep/toolchain/debian-<digest>. The digest is that of
+# this script followed by what Debian's `rustc -vV` says, so that a change of either makes it anew (the kernel's
+# toolchain module finds it by the same rule). Elsewhere it only installs packages with apt.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
 
 target=wasm32-wasip1
 script=$(realpath "${BASH_SOURCE[0]}")
-cache=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/lockstep/toolchain
 packages=(rustc-web cargo-web rust-web-src wasi-libc gcc libc6-dev)
 debian_rustc=/usr/bin/rustc
 debian_cargo=/usr/bin/cargo
 
 usage() {
     cat <<'USAGE'
-usage: toolchain.sh [--check] [--print] [--debian]
+usage: toolchain.sh [--check] [--print] [--debian] [--cache DIR]
   --check   change nothing; exit with 0 if there is a toolchain, with 1 if not
   --print   write the path of its rustc to stdout
   --debian  make the toolchain from Debian 12 packages, even if rustup has the target
-environment: LOCKSTEP_TOOLCHAIN=debian is --debian; LOCKSTEP_RUST_LLD is the linker that the debian route takes
+  --cache   where lockstep keeps its cache: ${XDG_CACHE_HOME:-~/.cache}/lockstep
+environment: LOCKSTEP_TOOLCHAIN=debian is --debian
 exit codes: 0 there is a toolchain, 1 there is none or a command failed, 2 wrong usage
 USAGE
 }
@@ -97,9 +97,8 @@ install_packages() {
 
 # A linker that understands `-flavor wasm`: the one of a rustup toolchain, or Debian's.
 rust_lld() {
-    local candidate
-    for candidate in "${LOCKSTEP_RUST_LLD:-}" "${RUSTUP_HOME:-$HOME/.rustup}"/toolchains/stable-*/lib/rustlib/*/bin/rust-lld \
-        "${RUSTUP_HOME:-$HOME/.rustup}"/toolchains/*/lib/rustlib/*/bin/rust-lld /usr/bin/lld-19; do
+    local candidate rustup=${RUSTUP_HOME:-${HOME:-/root}/.rustup}
+    for candidate in "$rustup"/toolchains/{stable-*,*}/lib/rustlib/*/bin/rust-lld /usr/bin/lld-19; do
         [[ -x $candidate ]] && echo "$candidate" && return
     done
     return 0
@@ -107,8 +106,9 @@ rust_lld() {
 
 # build_std WORK: std for the target, as rlibs in WORK/target/$target/release/deps.
 build_std() {
-    local work=$1 sources
+    local work=$1 sources commit
     sources=$("$debian_rustc" --print sysroot)/lib/rustlib/src/rust
+    commit=$("$debian_rustc" -vV | sed -n 's/^commit-hash: //p')
     mkdir -p "$work/src"
     cat >"$work/Cargo.toml" <<'MANIFEST'
 [package]
@@ -123,7 +123,7 @@ MANIFEST
     run "if it says that a package can't be fetched, rust-web-src is not that of rustc-web: run apt-get upgrade" \
         env --unset=CARGO_ENCODED_RUSTFLAGS --unset=CARGO_TARGET_DIR --unset=RUSTC_WRAPPER --unset=RUSTUP_TOOLCHAIN \
         RUSTC="$debian_rustc" RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="-Cembed-bitcode=yes --remap-path-prefix=$(realpath "$sources")=/rustc/std" \
+        RUSTFLAGS="-Cembed-bitcode=yes --remap-path-prefix=$sources=/rustc/$commit" \
         "$debian_cargo" build --release --target "$target" --manifest-path "$work/Cargo.toml" --target-dir "$work/target" \
         -Z build-std=std,panic_abort,panic_unwind,proc_macro,test
 }
@@ -228,17 +228,21 @@ make_debian() {
     say "made $home"
 }
 
-check=false print=false debian=false
+check=false print=false debian=false cache=
 [[ ${LOCKSTEP_TOOLCHAIN:-} == debian ]] && debian=true
-for argument; do
-    case $argument in
+while (($#)); do
+    case $1 in
     --check) check=true ;;
     --print) print=true ;;
     --debian) debian=true ;;
+    --cache) shift && cache=${1:-} ;;
     --help | -h) usage && exit ;;
     *) usage >&2 && exit 2 ;;
     esac
+    shift
 done
+: "${cache:=${XDG_CACHE_HOME:-${HOME:?set HOME, XDG_CACHE_HOME or --cache}/.cache}/lockstep}"
+cache=$cache/toolchain
 
 find_rustc() {
     if ! $debian && rustc_on_path; then return; fi

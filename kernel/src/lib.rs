@@ -1,3 +1,4 @@
 //! The Jupyter kernel: messages, cells, compiler, session.
 
 pub mod output;
+pub mod toolchain;

@@ -1,0 +1,205 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::cargo::{self, CargoError, Metadata, Package};
+use super::{TARGET, Toolchain, flags};
+
+/// How to build a crate.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Which package of a workspace; by default the one in the directory.
+    pub package: Option<String>,
+    /// Which cargo features to switch on.
+    pub features: Vec<String>,
+    /// Fetch nothing.
+    pub offline: bool,
+    /// Take the versions that stand in Cargo.lock, and no others.
+    pub locked: bool,
+}
+
+/// How far cargo is: crate `done` of `total`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuildProgress {
+    /// How many crates are compiled.
+    pub done: u32,
+    /// How many there are to compile, with those that were compiled before.
+    pub total: u32,
+    /// Those being compiled now: `serde_json, arrow_schema`.
+    pub doing: String,
+}
+
+impl BuildProgress {
+    /// Reads `    Building [=====>    ] 12/34: serde_json, arrow_schema`.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let (counts, doing) = match line
+            .trim_start()
+            .strip_prefix("Building [")?
+            .split_once("] ")?
+            .1
+            .split_once(':')
+        {
+            Some((counts, doing)) => (counts, doing.trim()),
+            None => return None,
+        };
+        let (done, total) = counts.split_once('/')?;
+        Some(Self {
+            done: done.trim().parse().ok()?,
+            total: total.trim().parse().ok()?,
+            doing: doing.to_owned(),
+        })
+    }
+}
+
+/// A module that was built.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Built {
+    /// The crate's name, or the program's.
+    pub name: String,
+    /// Where cargo put it.
+    pub path: PathBuf,
+    /// The module.
+    pub wasm: Vec<u8>,
+    /// What rustc warns of, rendered.
+    pub warnings: Vec<String>,
+}
+
+/// Why a crate can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no crate.
+    #[error("there is no Cargo.toml in {}\nhint: name the directory of a crate: lockstep build DIR", dir.display())]
+    NoCrate {
+        /// the directory
+        dir: PathBuf,
+    },
+    /// The directory is a workspace, or the package that was asked for is not in it.
+    #[error("which package of {} is meant?\nhint: name one: {}", dir.display(), packages.join(", "))]
+    Which {
+        /// the workspace
+        dir: PathBuf,
+        /// its packages
+        packages: Vec<String>,
+    },
+    /// The crate has nothing that can be a module.
+    #[error("`{package}` has neither a library nor a program\nhint: add src/lib.rs with a #[step], or src/main.rs")]
+    Nothing {
+        /// the package
+        package: String,
+    },
+    /// Cargo failed.
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    /// A module that cargo says it has built can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// the file
+        path: PathBuf,
+        /// why not
+        source: io::Error,
+    },
+}
+
+/// Builds the crate in `dir`: the library as one module of steps if the crate uses the SDK (or has no program), else each program as a module.
+///
+/// The same sources give the same bytes in every directory. Nothing in the crate needs to be set up for this, and its own
+/// profiles and host builds are neither used nor invalidated: modules lie in `target/wasm32-wasip1/lockstep`.
+pub fn build_module(
+    toolchain: &Toolchain,
+    dir: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(BuildProgress),
+) -> Result<Vec<Built>, BuildError> {
+    if !dir.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoCrate { dir: dir.to_owned() });
+    }
+    let mut resolution = Vec::new();
+    resolution.extend(options.offline.then(|| "--offline".to_owned()));
+    resolution.extend(options.locked.then(|| "--locked".to_owned()));
+    let metadata = cargo::metadata(toolchain, dir, &resolution)?;
+    let package = choose(&metadata, dir, options)?;
+
+    let has = |kind: &str| package.targets.iter().any(|target| target.kind.iter().any(|k| k == kind));
+    let has_library = has("lib") || has("cdylib") || has("rlib");
+    let uses_sdk = package.dependencies.iter().any(|dependency| dependency.name == "lockstep");
+    let library = has_library && (uses_sdk || !has("bin"));
+    if !library && !has("bin") {
+        return Err(BuildError::Nothing {
+            package: package.name.clone(),
+        });
+    }
+
+    let mut command = toolchain.cargo_command();
+    if library {
+        command.args(["rustc", "--lib", "--crate-type=cdylib"]);
+    } else {
+        command.args(["build", "--bins"]);
+    }
+    command
+        .args(["--target", TARGET, "--profile", flags::STEP_PROFILE, "--manifest-path"])
+        .arg(&package.manifest_path);
+    for (key, value) in flags::STEP_SETTINGS {
+        command
+            .arg("--config")
+            .arg(format!("profile.{}.{key}={value}", flags::STEP_PROFILE));
+    }
+    command
+        .arg("--config")
+        .arg(cargo::rustflags(toolchain, &metadata))
+        .args(resolution);
+    if !options.features.is_empty() {
+        command.arg("--features").arg(options.features.join(","));
+    }
+    command.current_dir(dir);
+
+    let made = cargo::build(toolchain, &mut command, progress)?;
+    let mut built = Vec::new();
+    for artifact in made.artifacts.iter().filter(|artifact| artifact.package_id == package.id) {
+        let is_module = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
+        for path in artifact.filenames.iter().filter(is_module) {
+            built.push(Built {
+                name: artifact.target.name.clone(),
+                path: path.clone(),
+                wasm: std::fs::read(path).map_err(|source| BuildError::Read {
+                    path: path.clone(),
+                    source,
+                })?,
+                warnings: made.warnings.clone(),
+            });
+        }
+    }
+    Ok(built)
+}
+
+fn choose<'a>(metadata: &'a Metadata, dir: &Path, options: &BuildOptions) -> Result<&'a Package, BuildError> {
+    let members = || {
+        metadata
+            .packages
+            .iter()
+            .filter(|package| metadata.workspace_members.contains(&package.id))
+    };
+    let chosen = match &options.package {
+        Some(name) => members().find(|package| package.name == *name),
+        None => members().find(|package| Some(&package.id) == metadata.resolve.root.as_ref()),
+    };
+    chosen.ok_or_else(|| BuildError::Which {
+        dir: dir.to_owned(),
+        packages: members().map(|package| package.name.clone()).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_how_far_cargo_is() {
+        let line = "    Building [=======>                 ] 12/34: serde_json, arrow_schema(build)";
+        let step = BuildProgress {
+            done: 12,
+            total: 34,
+            doing: "serde_json, arrow_schema(build)".to_owned(),
+        };
+        assert_eq!(BuildProgress::parse(line), Some(step));
+        assert_eq!(BuildProgress::parse("   Compiling serde v1.0.0"), None);
+    }
+}

@@ -1,0 +1,114 @@
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How long an interrupt may go unnoticed.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a program says.
+pub enum Said {
+    /// A line on stdout.
+    Out(String),
+    /// A line on stderr; a carriage return ends one too.
+    Err(String),
+}
+
+/// Runs `command` to its end, or, once `interrupt` is true, kills it with all that it started: then there is no exit status.
+pub fn run(command: &mut Command, interrupt: &dyn Fn() -> bool, heard: &mut dyn FnMut(Said)) -> io::Result<Option<ExitStatus>> {
+    // A group of its own, so that the linker that rustc starts can be killed with it.
+    let mut child = command
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        let sender = sender.clone();
+        thread::spawn(move || lines(stdout, |line| drop(sender.send(Said::Out(line)))));
+    }
+    if let Some(stderr) = child.stderr.take() {
+        thread::spawn(move || lines(stderr, |line| drop(sender.send(Said::Err(line)))));
+    }
+    loop {
+        match receiver.recv_timeout(POLL) {
+            Ok(said) => heard(said),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return child.wait().map(Some),
+        }
+        if interrupt() {
+            kill(&mut child)?;
+            return Ok(None);
+        }
+    }
+}
+
+fn kill(child: &mut Child) -> io::Result<()> {
+    let group = rustix::process::Pid::from_child(child);
+    // It may have ended by itself just now.
+    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    child.wait().map(drop)
+}
+
+fn lines(mut from: impl Read, mut emit: impl FnMut(String)) {
+    let mut line = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        let mut pieces = buffer[..read].split(|byte| matches!(byte, b'\n' | b'\r')).peekable();
+        while let Some(piece) = pieces.next() {
+            line.extend_from_slice(piece);
+            if pieces.peek().is_some() {
+                emit(String::from_utf8_lossy(&line).into_owned());
+                line.clear();
+            }
+        }
+    }
+    if !line.is_empty() {
+        emit(String::from_utf8_lossy(&line).into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn hears_all_and_then_the_exit_code() {
+        let mut heard = Vec::new();
+        let status = run(
+            Command::new("sh").args(["-c", "printf 'a\\rb\\nc'; echo d >&2; exit 3"]),
+            &|| false,
+            &mut |said| {
+                heard.push(match said {
+                    Said::Out(line) => format!("out {line}"),
+                    Said::Err(line) => format!("err {line}"),
+                });
+            },
+        );
+        heard.sort();
+        assert_eq!(heard, ["err d", "out a", "out b", "out c"]);
+        assert_eq!(status.unwrap().unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn an_interrupt_also_kills_what_the_program_started() {
+        let start = Instant::now();
+        let late = || start.elapsed() > Duration::from_millis(100);
+        let status = run(
+            Command::new("sh").args(["-c", "sleep 30 & sleep 30; true"]),
+            &late,
+            &mut |_| {},
+        );
+        assert!(status.unwrap().is_none());
+        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,120 @@
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Locations, Prelude, TARGET, Toolchain, ToolchainError};
+
+/// One thing that lockstep needs, and whether it is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Check {
+    /// The thing.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub state: State,
+    /// What was found, in a line.
+    pub detail: String,
+    /// The command that mends it.
+    pub mend: Option<String>,
+}
+
+/// Whether a thing is there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is there.
+    Ok,
+    /// It is not there, and lockstep works without it or makes it when needed.
+    Warning,
+    /// It is not there, and some commands can't work.
+    Missing,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: State::Ok,
+            detail: detail.into(),
+            mend: None,
+        }
+    }
+
+    fn bad(name: &'static str, state: State, detail: impl Into<String>, mend: &str) -> Self {
+        Self {
+            name,
+            state,
+            detail: detail.into(),
+            mend: Some(mend.to_owned()),
+        }
+    }
+}
+
+/// Looks at all that cells and step crates need. Running modules needs none of it. `jupyter` is the Jupyter command, if the caller found one.
+pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match Toolchain::find(locations) {
+        Ok(toolchain) => {
+            checks.push(Check::ok(
+                "rustc",
+                format!("{} at {}", toolchain.title(), toolchain.rustc().display()),
+            ));
+            checks.push(Check::ok("cargo", toolchain.cargo().display().to_string()));
+            checks.push(Check::ok("target", TARGET));
+            checks.push(match Prelude::new().ready(&toolchain, &locations.cache) {
+                Some(_) => Check::ok("prelude", "built"),
+                None => Check::bad(
+                    "prelude",
+                    State::Warning,
+                    "not built yet: the first notebook takes a minute to start",
+                    "lockstep toolchain install",
+                ),
+            });
+        }
+        Err(error) => checks.extend(without_toolchain(locations, &error)),
+    }
+    checks.push(match jupyter {
+        Some(path) => Check::ok("jupyter", path.display().to_string()),
+        None => Check::bad(
+            "jupyter",
+            State::Warning,
+            "not found: notebooks need it",
+            "pip install jupyterlab",
+        ),
+    });
+    checks.push(cache_dir(&locations.cache));
+    checks
+}
+
+fn without_toolchain(locations: &Locations, error: &ToolchainError) -> Vec<Check> {
+    let look = |name: &'static str| match locations.ask(name, &["--version"]) {
+        Some(version) => Check::ok(name, version.trim_end()),
+        None => Check::bad(name, State::Missing, "not found on PATH", "lockstep toolchain install"),
+    };
+    let text = error.to_string();
+    let detail = text.lines().next().unwrap_or_default();
+    let mend = match error {
+        ToolchainError::TooOld { .. } => "rustup update stable",
+        _ => "lockstep toolchain install",
+    };
+    vec![
+        look("rustc"),
+        look("cargo"),
+        Check::bad("target", State::Missing, detail, mend),
+    ]
+}
+
+fn cache_dir(cache: &Path) -> Check {
+    let written = std::fs::create_dir_all(cache).and_then(|()| tempfile::tempfile_in(cache));
+    match written {
+        Ok(_) => Check::ok("cache", cache.display().to_string()),
+        Err(error) => {
+            let detail = format!("can't write to {}: {error}", cache.display());
+            Check::bad(
+                "cache",
+                State::Missing,
+                detail,
+                &format!("sudo chown -R \"$USER\" '{}'", cache.display()),
+            )
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! All compiler flags that reach a module's bytes, and why.
+
+/// The CPU features that every WebAssembly engine of today has and that make numeric code faster.
+const TARGET_FEATURES: &str = "-Ctarget-feature=+simd128,+bulk-memory";
+
+/// Cargo's name for the profile that step crates are compiled with. It is handed to cargo with `--config`, so a crate need
+/// not know of it; a crate that has a `[profile.lockstep]` of its own can set what is not set here.
+pub const STEP_PROFILE: &str = "lockstep";
+
+/// The profile of step crates, as `profile.lockstep` settings.
+///
+/// One codegen unit: smaller and faster modules. No names and no debug info (panics tell their line all the same).
+pub const STEP_SETTINGS: &[(&str, &str)] = &[
+    ("inherits", "\"release\""),
+    ("opt-level", "3"),
+    ("panic", "\"abort\""),
+    ("codegen-units", "1"),
+    ("debug", "0"),
+    ("strip", "\"symbols\""),
+    ("incremental", "false"),
+];
+
+/// The profile that the crates below cells are compiled with, in a manifest's words: compiled once, called often, and linked into
+/// every cell.
+pub const PRELUDE_PROFILE: &str = "[profile.release]\nopt-level = 2\npanic = \"abort\"\ndebug = 0\nincremental = false\n";
+
+/// The flags of the crates of a step, and of those below cells.
+pub fn crate_flags() -> Vec<String> {
+    vec![TARGET_FEATURES.to_owned()]
+}
+
+/// The flags of a cell. Cells are compiled far more often than they run long.
+///
+/// Overflow is a panic, as in every unoptimised Rust program.
+pub const CELL: &[&str] = &[
+    "--edition=2024",
+    "--crate-type=bin",
+    "--crate-name=cell",
+    "-Copt-level=0",
+    "-Cpanic=abort",
+    "-Cdebuginfo=0",
+    "-Cstrip=symbols",
+    "-Cembed-bitcode=no",
+    "-Coverflow-checks=on",
+    "-Cdebug-assertions=off",
+    TARGET_FEATURES,
+];
+
+/// A flag that gives every path below `from` the name `to`.
+pub fn remap(from: &std::path::Path, to: &str) -> String {
+    format!("--remap-path-prefix={}={to}", from.display())
+}

@@ -1,0 +1,152 @@
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use super::*;
+use std::fs;
+use std::time::{Duration, Instant};
+
+fn locations(cache: &Path) -> Locations {
+    Locations {
+        cache: cache.to_owned(),
+        environment: std::env::vars_os().collect(),
+        debian: false,
+    }
+}
+
+fn ignore(_: BuildProgress) {}
+
+/// A toolchain, and the prelude kept between test runs (it takes a minute).
+fn ready() -> (Toolchain, PreludeReady) {
+    let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-cache");
+    let toolchain = Toolchain::find(&locations(&kept)).unwrap();
+    let prelude = Prelude::new().ensure(&toolchain, &kept, &mut ignore).unwrap();
+    (toolchain, prelude)
+}
+
+#[test]
+fn without_rustc_the_error_says_what_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = Locations {
+        cache: dir.path().to_owned(),
+        environment: BTreeMap::new(),
+        debian: false,
+    };
+    let error = Toolchain::find(&nowhere).unwrap_err();
+    assert!(matches!(error, ToolchainError::Missing), "{error}");
+    let states: Vec<_> = doctor(&nowhere, None)
+        .into_iter()
+        .map(|check| (check.name, check.state))
+        .collect();
+    let expected = [
+        ("rustc", State::Missing),
+        ("cargo", State::Missing),
+        ("target", State::Missing),
+        ("jupyter", State::Warning),
+        ("cache", State::Ok),
+    ];
+    assert_eq!(states, expected);
+}
+
+#[test]
+fn versions_are_compared_as_numbers() {
+    let check = |release: &str| check_version(Path::new("rustc"), &format!("rustc\nrelease: {release}\n")).is_ok();
+    assert!(check("1.95.0") && check("1.100.0-nightly") && check("2.0.0"));
+    assert!(!check("1.94.1") && !check("1.9.0"));
+}
+
+fn write_crate(dir: &Path, file: &str, source: &str) {
+    fs::create_dir_all(dir.join("src")).unwrap();
+    let manifest = "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
+    fs::write(dir.join("Cargo.toml"), manifest).unwrap();
+    fs::write(dir.join("src").join(file), source).unwrap();
+}
+
+const LIBRARY: &str = r#"
+#[used]
+#[unsafe(link_section = "lockstep:interface")]
+static INTERFACE: [u8; 32] = *b"{\"lockstep\": 1, \"step\": \"clean\"}";
+
+#[unsafe(export_name = "_start")]
+extern "C" fn start() {
+    let text = std::env::args().next().expect("a name");
+    println!("{}", text.parse::<u32>().unwrap());
+}
+"#;
+
+#[test]
+fn a_crate_gives_the_same_module_in_every_directory() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let toolchain = Toolchain::find(&locations(a.path())).unwrap();
+    let deeper = b.path().join("a/deeper/directory");
+    let modules = [a.path(), &deeper].map(|dir| {
+        write_crate(dir, "lib.rs", LIBRARY);
+        let mut steps = Vec::new();
+        let built = build_module(&toolchain, dir, &BuildOptions::default(), &mut |step| steps.push(step)).unwrap();
+        assert_eq!(built.len(), 1);
+        assert_eq!(built[0].name, "sample");
+        built.into_iter().next().unwrap().wasm
+    });
+    assert_eq!(Digest::of(&modules[0]), Digest::of(&modules[1]));
+    let interfaces = lockstep_runtime::step::interfaces(&modules[0]).unwrap();
+    assert_eq!(interfaces[0].step, "clean");
+    let text = String::from_utf8_lossy(&modules[0]);
+    assert!(text.contains("src/lib.rs") && !text.contains(a.path().to_str().unwrap()));
+}
+
+#[test]
+fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
+    let dir = tempfile::tempdir().unwrap();
+    let toolchain = Toolchain::find(&locations(dir.path())).unwrap();
+    write_crate(dir.path(), "main.rs", "fn main() { println!(\"hello\"); }");
+    let built = build_module(&toolchain, dir.path(), &BuildOptions::default(), &mut ignore).unwrap();
+    assert!(built[0].path.ends_with("target/wasm32-wasip1/lockstep/sample.wasm"));
+    assert!(built[0].wasm.starts_with(b"\0asm"));
+
+    write_crate(dir.path(), "main.rs", "fn main() { missing(); }");
+    let error = build_module(&toolchain, dir.path(), &BuildOptions::default(), &mut ignore).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("error[E0425]: cannot find function `missing`"), "{text}");
+    assert!(text.contains("src/main.rs:1:13"), "{text}");
+}
+
+#[test]
+fn a_cell_compiles_against_the_prelude() {
+    let (toolchain, prelude) = ready();
+    let dir = tempfile::tempdir().unwrap();
+    let source = "#[derive(serde::Serialize)]\nstruct Row { n: i64 }\nfn main() { let unused = 1; println!(\"{}\", serde_json::to_string(&Row { n: 1 }).unwrap()); }";
+    let compiled = compile_cell(&toolchain, &prelude, source, dir.path(), &|| false).unwrap();
+    assert!(compiled.wasm.starts_with(b"\0asm"));
+    let [warning] = &compiled.diagnostics[..] else {
+        panic!("{:?}", compiled.diagnostics)
+    };
+    assert_eq!(warning.code.as_ref().unwrap().code, "unused_variables");
+    assert_eq!((warning.spans[0].line_start, warning.spans[0].column_start), (3, 17));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let CompileError::Source(diagnostics) =
+        compile_cell(&toolchain, &prelude, "fn main() { let x: i32 = \"\"; }", dir.path(), &|| {
+            false
+        })
+        .unwrap_err()
+    else {
+        panic!("compiled")
+    };
+    let error = diagnostics.iter().find(|diagnostic| diagnostic.is_error()).unwrap();
+    assert_eq!(error.code.as_ref().unwrap().code, "E0308");
+    assert_eq!(error.spans[0].file_name, CELL_FILE);
+}
+
+#[test]
+fn an_interrupt_ends_compiling_at_once() {
+    let (toolchain, prelude) = ready();
+    let dir = tempfile::tempdir().unwrap();
+    let many: String = (0..4000)
+        .map(|n| format!("fn f{n}() -> String {{ format!(\"{{}} {{:?}}\", {n}, \"{n}\") }}\n"))
+        .collect();
+    let calls: String = (0..4000).map(|n| format!("println!(\"{{}}\", f{n}());\n")).collect();
+    let source = format!("{many}\nfn main() {{ {calls} }}");
+    let start = Instant::now();
+    let late = || start.elapsed() > Duration::from_millis(300);
+    let error = compile_cell(&toolchain, &prelude, &source, dir.path(), &late).unwrap_err();
+    assert!(matches!(error, CompileError::Interrupted), "{error}");
+    assert!(start.elapsed() < Duration::from_millis(450), "{:?}", start.elapsed());
+}
