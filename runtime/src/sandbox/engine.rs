@@ -1,0 +1,283 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::{Config, ExternType, InstancePre, Linker, ModuleExport, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
+
+use super::guest::Guest;
+use super::native_cache::NativeCache;
+use super::workers::{GUEST_STACK, Workers};
+use super::{CompileBudget, SandboxError, preview1};
+use crate::digest::Digest;
+
+/// How many modules an engine keeps ready to run.
+const MAX_LOADED: usize = 256;
+
+/// What guest code is compiled to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Target {
+    /// Code of this processor.
+    #[default]
+    Native,
+    /// Code of the Pulley interpreter: tens of times slower. Stands in for another processor where results are compared.
+    Pulley,
+}
+
+/// How to build an [`Engine`]. None of it can be seen by a guest.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// What to compile to.
+    pub target: Target,
+    /// Compile for speed, at the cost of slower compiling.
+    pub optimise: bool,
+    /// A directory for compiled code; it is made if need be. Code in it is run without further checks, so it must be the
+    /// user's own: files that someone else owns or could have written are passed over.
+    pub native_cache: Option<PathBuf>,
+    /// What a module may hold to be compiled.
+    pub budget: CompileBudget,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            target: Target::Native,
+            optimise: true,
+            native_cache: None,
+            budget: CompileBudget::default(),
+        }
+    }
+}
+
+/// What compiled code does besides what the module says. All of it is needed for the promises of the sandbox; to be
+/// switched off only to measure what it costs.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Instrumentation {
+    pub canonical_nans: bool,
+    pub fuel: bool,
+    pub epochs: bool,
+}
+
+impl Default for Instrumentation {
+    fn default() -> Self {
+        Self {
+            canonical_nans: true,
+            fuel: true,
+            epochs: true,
+        }
+    }
+}
+
+/// Compiles modules and keeps them ready to run. A clone is the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    engine: wasmtime::Engine,
+    linker: Linker<Guest>,
+    budget: CompileBudget,
+    native_cache: Option<NativeCache>,
+    loaded: Mutex<Loaded>,
+    workers: Workers,
+    instrumentation: Instrumentation,
+}
+
+#[derive(Default)]
+struct Loaded {
+    modules: HashMap<Digest, (Module, u64)>,
+    uses: u64,
+}
+
+/// A module that is ready to run. A clone is the same module.
+#[derive(Clone)]
+pub struct Module(Arc<Ready>);
+
+struct Ready {
+    digest: Digest,
+    instance: InstancePre<Guest>,
+    start: ModuleExport,
+    workers: Workers,
+    instrumentation: Instrumentation,
+}
+
+/// The one place that says how guest code is compiled and run.
+fn config(options: &EngineOptions, instrumentation: Instrumentation) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    if options.target == Target::Pulley {
+        config.target("pulley64")?;
+    }
+    if options.optimise {
+        config.cranelift_opt_level(OptLevel::Speed);
+    } else {
+        config.cranelift_opt_level(OptLevel::None);
+        config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    // What could differ between processors.
+    config.cranelift_nan_canonicalization(instrumentation.canonical_nans);
+    config.relaxed_simd_deterministic(true);
+    // How a run is ended.
+    config.consume_fuel(instrumentation.fuel);
+    config.epoch_interruption(instrumentation.epochs);
+    config.max_wasm_stack(GUEST_STACK);
+    // Nothing here is async, but the engine insists that this is not less.
+    config.async_stack_size(GUEST_STACK);
+    // What a guest has no use for. Threads, garbage collection and components are not compiled into this build.
+    config.wasm_memory64(false);
+    config.wasm_multi_memory(false);
+    // What people see of a trap.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config.native_unwind_info(false);
+    Ok(config)
+}
+
+impl Engine {
+    /// A new engine.
+    pub fn new(options: &EngineOptions) -> Result<Self, SandboxError> {
+        Self::with_instrumentation(options, Instrumentation::default())
+    }
+
+    /// An engine that lacks some of what the sandbox promises, to measure what that costs.
+    #[doc(hidden)]
+    pub fn with_instrumentation(options: &EngineOptions, instrumentation: Instrumentation) -> Result<Self, SandboxError> {
+        let failed = |error: wasmtime::Error| SandboxError::Engine {
+            reason: format!("{error:#}"),
+        };
+        let config = config(options, instrumentation).map_err(failed)?;
+        let engine = wasmtime::Engine::new(&config).map_err(failed)?;
+        let native_cache = match &options.native_cache {
+            Some(directory) => Some(NativeCache::open(directory, &engine)?),
+            None => None,
+        };
+        let mut linker = Linker::new(&engine);
+        preview1::define(&mut linker).map_err(failed)?;
+        Ok(Self(Arc::new(Shared {
+            engine,
+            linker,
+            budget: options.budget.clone(),
+            native_cache,
+            loaded: Mutex::default(),
+            workers: Workers::default(),
+            instrumentation,
+        })))
+    }
+
+    /// Makes a module ready to run: from memory, from the code cache, or by compiling it.
+    ///
+    /// `digest` must be the digest of `wasm`. Code that was compiled before is used whatever the budget says now.
+    pub fn load(&self, wasm: &[u8], digest: &Digest) -> Result<Module, SandboxError> {
+        if let Some(module) = self.loaded(digest) {
+            return Ok(module);
+        }
+        let compiled = match self
+            .0
+            .native_cache
+            .as_ref()
+            .and_then(|cache| cache.get(&self.0.engine, digest))
+        {
+            Some(compiled) => compiled,
+            None => self.compile(wasm, digest)?,
+        };
+        let module = self.link(&compiled, digest)?;
+        self.keep(&module);
+        Ok(module)
+    }
+
+    /// The module of that digest, if this engine has it ready.
+    pub fn loaded(&self, digest: &Digest) -> Option<Module> {
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.uses += 1;
+        let now = loaded.uses;
+        let (module, used) = loaded.modules.get_mut(digest)?;
+        *used = now;
+        Some(module.clone())
+    }
+
+    fn keep(&self, module: &Module) {
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.modules.len() >= MAX_LOADED {
+            let oldest = loaded.modules.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(digest) = oldest.map(|(digest, _)| *digest) {
+                loaded.modules.remove(&digest);
+            }
+        }
+        loaded.uses += 1;
+        let now = loaded.uses;
+        loaded.modules.insert(module.0.digest, (module.clone(), now));
+    }
+
+    fn compile(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
+        self.0.budget.check(wasm, digest)?;
+        let compiled = wasmtime::Module::from_binary(&self.0.engine, wasm).map_err(|error| SandboxError::Compile {
+            digest: *digest,
+            reason: format!("{error:#}"),
+        })?;
+        if let Some(cache) = &self.0.native_cache {
+            cache.put(&compiled, digest);
+        }
+        Ok(compiled)
+    }
+
+    fn link(&self, compiled: &wasmtime::Module, digest: &Digest) -> Result<Module, SandboxError> {
+        let digest = *digest;
+        let no_command = |reason| SandboxError::NotACommand { digest, reason };
+        match compiled.get_export("_start") {
+            Some(ExternType::Func(start)) if start.params().len() == 0 && start.results().len() == 0 => {}
+            Some(_) => {
+                return Err(no_command(
+                    "its export `_start` is no function without parameters and results",
+                ));
+            }
+            None if compiled.get_export("_initialize").is_some() => {
+                return Err(no_command("it exports `_initialize`, so it is a library, and no `_start`"));
+            }
+            None => return Err(no_command("it has no export `_start`")),
+        }
+        for import in compiled.imports() {
+            if !preview1::offers(import.module(), import.name()) {
+                return Err(SandboxError::UnknownImport {
+                    digest,
+                    module: import.module().to_owned(),
+                    name: import.name().to_owned(),
+                });
+            }
+        }
+        let import_type = |error: wasmtime::Error| SandboxError::ImportType {
+            digest,
+            reason: format!("{error:#}"),
+        };
+        let instance = self.0.linker.instantiate_pre(compiled).map_err(import_type)?;
+        let start = compiled
+            .get_export_index("_start")
+            .ok_or_else(|| no_command("it has no export `_start`"))?;
+        Ok(Module(Arc::new(Ready {
+            digest,
+            instance,
+            start,
+            workers: self.0.workers.clone(),
+            instrumentation: self.0.instrumentation,
+        })))
+    }
+}
+
+impl Module {
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    pub(super) fn instance(&self) -> &InstancePre<Guest> {
+        &self.0.instance
+    }
+
+    pub(super) fn start(&self) -> &ModuleExport {
+        &self.0.start
+    }
+
+    pub(super) fn workers(&self) -> &Workers {
+        &self.0.workers
+    }
+
+    pub(super) fn instrumentation(&self) -> Instrumentation {
+        self.0.instrumentation
+    }
+}

@@ -1,0 +1,247 @@
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Instant;
+
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+
+use super::clock::Clock;
+use super::guest::{Guest, Meter, Strings};
+use super::interrupt::Deadline;
+use super::random::Random;
+use super::vfs::{Setup, Stop, Vfs};
+use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, says};
+use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
+
+/// How many writes to the log may wait for the caller before the guest does.
+const WAITING_WRITES: usize = 64;
+
+/// What the thread of the guest tells the caller's.
+enum Event {
+    Log(Stream, Box<[u8]>),
+    End(Result<Finished, Box<dyn Any + Send>>),
+}
+
+impl Module {
+    /// Runs the module in `world`, to its end or to a limit, or until `interrupt` is triggered. A guest that is to stop does so
+    /// within milliseconds, but for one that is in the middle of a single `memory.fill` or `memory.copy` instruction.
+    pub fn run(&self, world: World<'_>, limits: &Limits, interrupt: &Interrupt) -> Result<Finished, SandboxError> {
+        let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
+        let (events, received) = sync_channel(WAITING_WRITES);
+        let written = events.clone();
+        let vfs = Vfs::new(Setup {
+            files: world.files,
+            stdin: world.stdin,
+            stdout: world.stdout.clone(),
+            storage: world.storage,
+            output_limit: limits.output,
+            log_limit: limits.log,
+            // Sending fails only when the caller has gone, which ends the run.
+            log: Box::new(move |stream, bytes| drop(written.send(Event::Log(stream, bytes.into())))),
+        })?;
+        let guest = Guest {
+            vfs,
+            args: Strings::new(world.args),
+            env: Strings::new(world.env.into_iter().map(|(name, value)| format!("{name}={value}"))),
+            clock: Clock::default(),
+            random: Random::new(world.seed),
+            meter: Meter::new(limits.memory),
+            deadline: deadline.clone(),
+            memory: None,
+            stop: None,
+            exit: None,
+        };
+        let mut kept = world.outputs;
+        kept.extend(world.stdout);
+        let module = self.clone();
+        let own_limits = limits.clone();
+        let run = move || {
+            let end = catch_unwind(AssertUnwindSafe(|| module.execute(guest, &kept, &own_limits)));
+            drop(events.send(Event::End(end)));
+        };
+        self.workers().start(run).map_err(SandboxError::Thread)?;
+        let _abandon = Abandon(&deadline);
+        let mut time_is_up = limits.time.and_then(|time| Instant::now().checked_add(time));
+        loop {
+            match next(&received, time_is_up) {
+                Ok(Event::Log(stream, bytes)) => (world.log)(stream, &bytes),
+                Ok(Event::End(Ok(finished))) => return Ok(finished),
+                Ok(Event::End(Err(panic))) => resume_unwind(panic),
+                Err(RecvTimeoutError::Timeout) => {
+                    deadline.expire();
+                    time_is_up = None;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(SandboxError::Thread(std::io::ErrorKind::BrokenPipe.into()));
+                }
+            }
+        }
+    }
+
+    /// The run itself, on a thread with a large stack.
+    fn execute(&self, guest: Guest, kept: &BTreeSet<String>, limits: &Limits) -> Finished {
+        let on = self.instrumentation();
+        let mut store = Store::new(self.instance().module().engine(), guest);
+        store.limiter(|guest| &mut guest.meter);
+        store.epoch_deadline_callback(|mut context| match context.data().deadline.check() {
+            Ok(()) => Ok(UpdateDeadline::Continue(1)),
+            Err(stop) => {
+                context.data_mut().stop = Some(stop);
+                Err(wasmtime::Error::msg("the run was interrupted"))
+            }
+        });
+        if on.epochs {
+            store.set_epoch_deadline(1);
+        }
+        let mut ended = if on.fuel { store.set_fuel(limits.fuel) } else { Ok(()) };
+        // Whoever asks from here on moves the epoch; whoever asked before is seen here.
+        if let Err(stop) = store.data().deadline.check() {
+            store.data_mut().stop = Some(stop);
+        } else if ended.is_ok() {
+            ended = self.call(&mut store);
+        }
+        let fuel = if on.fuel {
+            limits.fuel - store.get_fuel().unwrap_or(0)
+        } else {
+            0
+        };
+        let mut guest = store.into_data();
+        let backtrace = backtrace(&ended, &guest);
+        let (outcome, host_error) = judge(ended, &mut guest, limits);
+        let mut finished = Finished {
+            usage: usage(&guest, fuel, &outcome, limits),
+            outcome,
+            outputs: BTreeMap::new(),
+            backtrace,
+            host_error,
+        };
+        if finished.outcome.succeeded() {
+            match land(guest.vfs, kept) {
+                Ok(Ok(outputs)) => finished.outputs = outputs,
+                Ok(Err(failure)) => finished.outcome = Outcome::Failed(failure),
+                Err(source) => (finished.outcome, finished.host_error) = by_host(source),
+            }
+        }
+        finished
+    }
+
+    fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+        let instance = self.instance().instantiate(&mut *store)?;
+        let start = instance.get_module_export(&mut *store, self.start());
+        match start.and_then(wasmtime::Extern::into_func) {
+            Some(start) => start.typed::<(), ()>(&*store)?.call(store, ()),
+            None => Err(wasmtime::Error::msg("`_start` is gone")),
+        }
+    }
+}
+
+/// Ends the run when its caller unwinds: nobody waits for it any more.
+struct Abandon<'d>(&'d Deadline);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.expire();
+        }
+    }
+}
+
+fn next(received: &Receiver<Event>, until: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+    match until {
+        None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(until) => received.recv_timeout(until.saturating_duration_since(Instant::now())),
+    }
+}
+
+/// What the run came to, before its outputs are looked at.
+fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Outcome, Option<String>) {
+    let limit = |limit: Limit| Failure::Limit {
+        limit,
+        value: limit.of(limits),
+    };
+    let failure = match (guest.stop.take(), guest.exit, ended) {
+        (Some(Stop::Interrupted(by)), ..) => return (Outcome::Interrupted { by }, None),
+        (Some(Stop::Host(source)), ..) => return by_host(source),
+        (Some(Stop::Limit(reached)), ..) => limit(reached),
+        (None, Some(0), _) | (None, None, Ok(())) => return (Outcome::Succeeded, None),
+        (None, Some(code), _) => Failure::Exit {
+            code,
+            message: says::message(guest.vfs.stderr_tail()),
+        },
+        (None, None, Err(error)) if guest.meter.host_failed => return by_host(error),
+        (None, None, Err(error)) => match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => Failure::Stack,
+            Some(Trap::OutOfFuel) => limit(Limit::Fuel),
+            _ if guest.meter.reached => limit(Limit::Memory),
+            Some(Trap::UnreachableCodeReached) => says::panic(guest.vfs.stderr_tail()).unwrap_or_else(|| trap("unreachable")),
+            Some(known) => trap(rule(*known)),
+            // An instance that can't be made although it is within all limits.
+            None => return by_host(error),
+        },
+    };
+    (Outcome::Failed(failure), None)
+}
+
+fn trap(rule: &str) -> Failure {
+    Failure::Trap { rule: rule.to_owned() }
+}
+
+fn by_host(source: impl std::fmt::Display) -> (Outcome, Option<String>) {
+    let by = Interruption::Host;
+    (Outcome::Interrupted { by }, Some(format!("{source:#}")))
+}
+
+/// The names of the rules in the tests of the WebAssembly specification.
+fn rule(trap: Trap) -> &'static str {
+    match trap {
+        Trap::MemoryOutOfBounds => "out of bounds memory access",
+        Trap::TableOutOfBounds => "undefined element",
+        Trap::IndirectCallToNull => "uninitialized element",
+        Trap::BadSignature => "indirect call type mismatch",
+        Trap::IntegerOverflow => "integer overflow",
+        Trap::IntegerDivisionByZero => "integer divide by zero",
+        Trap::BadConversionToInteger => "invalid conversion to integer",
+        Trap::UnreachableCodeReached => "unreachable",
+        Trap::NullReference => "null reference",
+        _ => "another rule",
+    }
+}
+
+/// Where the guest was when it broke a rule. An exit or an interruption needs no explanation.
+fn backtrace(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
+    let error = ended.as_ref().err()?;
+    match (&guest.stop, guest.exit, error.downcast_ref::<WasmBacktrace>()) {
+        (None, None, Some(backtrace)) => Some(backtrace.to_string()),
+        _ => None,
+    }
+}
+
+fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage {
+    let mut reached = BTreeSet::new();
+    if let Outcome::Failed(Failure::Limit { limit, .. }) = outcome {
+        reached.insert(*limit);
+    }
+    if guest.meter.reached {
+        reached.insert(Limit::Memory);
+    }
+    Usage {
+        fuel: if *outcome == Outcome::Failed(Failure::Stack) {
+            0
+        } else {
+            fuel
+        },
+        memory: guest.meter.peak as u64,
+        output: guest.vfs.peak(),
+        log: guest.vfs.logged(),
+        reached: reached.into_iter().map(|limit| (limit, limit.of(limits))).collect(),
+    }
+}
+
+fn land(mut vfs: Vfs, kept: &BTreeSet<String>) -> std::io::Result<Result<BTreeMap<String, Made>, Failure>> {
+    match vfs.missing(kept) {
+        Some(name) => Ok(Err(Failure::MissingOutput { name: name.clone() })),
+        None => vfs.finish(kept).map(Ok),
+    }
+}

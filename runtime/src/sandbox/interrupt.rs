@@ -1,0 +1,95 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::EngineWeak;
+
+use super::vfs::Stop;
+use crate::step::Interruption;
+
+/// Ends the runs that it was given to, from any thread. Once triggered it stays so.
+#[derive(Clone, Default, Debug)]
+pub struct Interrupt(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    triggered: AtomicBool,
+    runs: Mutex<Vec<(usize, EngineWeak)>>,
+    next: AtomicUsize,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "triggered: {:?}", self.triggered)
+    }
+}
+
+impl Interrupt {
+    /// Ends every run that holds a clone of this, now and later.
+    pub fn trigger(&self) {
+        self.0.triggered.store(true, Ordering::SeqCst);
+        let runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, engine) in &*runs {
+            if let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+            }
+        }
+    }
+
+    /// Whether it was triggered.
+    pub fn is_triggered(&self) -> bool {
+        self.0.triggered.load(Ordering::SeqCst)
+    }
+
+    /// Makes [`trigger`](Self::trigger) wake the guests of this engine until the value that is returned is dropped.
+    fn watch(&self, engine: &wasmtime::Engine) -> Watch {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let mut runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.push((id, engine.weak()));
+        Watch(id, self.clone())
+    }
+}
+
+struct Watch(usize, Interrupt);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut runs = self.1.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|(id, _)| *id != self.0);
+    }
+}
+
+/// Tells one run to end: because its [`Interrupt`] was triggered, or because its time is up.
+pub(super) struct Deadline {
+    interrupt: Interrupt,
+    time_is_up: AtomicBool,
+    engine: wasmtime::Engine,
+    _watch: Watch,
+}
+
+impl Deadline {
+    pub(super) fn new(interrupt: &Interrupt, engine: &wasmtime::Engine) -> Self {
+        Self {
+            interrupt: interrupt.clone(),
+            time_is_up: AtomicBool::new(false),
+            engine: engine.clone(),
+            _watch: interrupt.watch(engine),
+        }
+    }
+
+    /// Ends the run because of its time limit.
+    pub(super) fn expire(&self) {
+        self.time_is_up.store(true, Ordering::SeqCst);
+        self.engine.increment_epoch();
+    }
+
+    /// Whether the run may go on. To be asked now and then by whatever takes long.
+    pub(super) fn check(&self) -> Result<(), Stop> {
+        if self.interrupt.is_triggered() {
+            Err(Stop::Interrupted(Interruption::Caller))
+        } else if self.time_is_up.load(Ordering::SeqCst) {
+            Err(Stop::Interrupted(Interruption::Time))
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::SandboxError;
+use crate::digest::Digest;
+
+/// The length of the SHA-256 that follows the code in each file.
+const CHECKSUM: usize = 32;
+/// `O_NOFOLLOW` of Linux and macOS: opening a symbolic link fails.
+#[cfg(target_os = "linux")]
+const NO_FOLLOW: i32 = 0o400_000;
+#[cfg(not(target_os = "linux"))]
+const NO_FOLLOW: i32 = 0x100;
+
+/// Compiled code on disk: `<directory>/<compatibility>/<digest>.cwasm`, where the compatibility is a digest of the
+/// engine's version, settings and processor features.
+///
+/// A file is the code and its SHA-256. It is written under another name and renamed once it is on the disk, so neither a
+/// killed process nor a power cut leaves half a file; and should the disk lie, the checksum tells. It is only ever a copy
+/// of what compiling gives, so all that goes wrong here means compiling again.
+pub(super) struct NativeCache {
+    directory: PathBuf,
+    owner: u32,
+}
+
+impl NativeCache {
+    pub(super) fn open(directory: &Path, engine: &wasmtime::Engine) -> Result<Self, SandboxError> {
+        let mut compatibility = Compatibility::default();
+        engine.precompile_compatibility_hash().hash(&mut compatibility);
+        let directory = directory.join(compatibility.0.finish().hex());
+        let unusable = |source| SandboxError::NativeCache {
+            path: directory.display().to_string(),
+            source,
+        };
+        let owner = prepare(&directory).map_err(unusable)?;
+        Ok(Self { directory, owner })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{}.cwasm", digest.hex()))
+    }
+
+    /// The compiled module, if it is here and whole.
+    pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<wasmtime::Module> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(NO_FOLLOW)
+            .open(self.path(digest))
+            .ok()?;
+        let metadata = file.metadata().ok()?;
+        if !metadata.is_file() || !is_private(&metadata, self.owner) {
+            return None;
+        }
+        check(&mut file).ok()?;
+        // SAFETY: deserializing is sound for what `Module::serialize` of a compatible engine wrote, as long as nobody
+        // changes the file while it is mapped. It is what we wrote: this very file, opened once, belongs to this user, can
+        // be written by nobody else, and has the checksum that `put` gave it. Nobody changes it: `put` never writes to a file
+        // that has its final name, it replaces it by another.
+        unsafe { wasmtime::Module::deserialize_open_file(engine, file) }.ok()
+    }
+
+    /// Keeps a compiled module. Failing to costs time later, and nothing else.
+    pub(super) fn put(&self, module: &wasmtime::Module, digest: &Digest) {
+        let _ = self.write(module, digest);
+    }
+
+    fn write(&self, module: &wasmtime::Module, digest: &Digest) -> io::Result<()> {
+        let code = module.serialize().map_err(io::Error::other)?;
+        // `tempfile` makes files that only their owner can read and write, and removes this one if it is not kept.
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(&code)?;
+        file.write_all(&Sha256::digest(&code))?;
+        file.as_file().sync_all()?;
+        file.persist(self.path(digest))?;
+        Ok(())
+    }
+}
+
+/// Makes the directory if need be, checks that nobody else can write to it, and tells who we are.
+fn prepare(directory: &Path) -> io::Result<u32> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // A new file belongs to the effective user.
+    let owner = tempfile::tempfile_in(directory)?.metadata()?.uid();
+    match is_private(&directory.metadata()?, owner) {
+        true => Ok(owner),
+        false => Err(io::Error::other("others can write to it")),
+    }
+}
+
+fn is_private(metadata: &std::fs::Metadata, owner: u32) -> bool {
+    metadata.uid() == owner && metadata.mode() & 0o022 == 0
+}
+
+/// Fails unless the file ends with the SHA-256 of what comes before.
+fn check(file: &mut File) -> io::Result<()> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut hasher = Sha256::new();
+    let mut left = len.checked_sub(CHECKSUM).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut buf = vec![0; 64 << 10];
+    while left > 0 {
+        let piece = buf.len().min(left);
+        file.read_exact(&mut buf[..piece])?;
+        hasher.update(&buf[..piece]);
+        left -= piece;
+    }
+    let mut checksum = [0; CHECKSUM];
+    file.read_exact(&mut checksum)?;
+    match hasher.finalize()[..] == checksum {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Lets SHA-256 hash what can be hashed, so that the result is the same in each build.
+#[derive(Default)]
+struct Compatibility(crate::digest::Hasher);
+
+impl Hasher for Compatibility {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

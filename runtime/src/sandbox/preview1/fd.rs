@@ -1,0 +1,299 @@
+use wasmtime::{Caller, Linker};
+
+use super::ram::{Iovec, Pointer, Ram};
+use super::{MODULE, PIECE, call};
+use crate::sandbox::guest::Guest;
+use crate::sandbox::vfs::{Access, Errno, Fd, FileType, PREOPEN, Result, Stat, Whence};
+
+/// `fdflags::append`; the other flags (dsync, nonblock, rsync, sync) change nothing here.
+pub(super) const APPEND: u32 = 1;
+
+/// `rights` of preview 1.
+pub(super) mod rights {
+    pub(in super::super) const READ: u64 = 1 << 1;
+    pub(in super::super) const WRITE: u64 = 1 << 6;
+    /// What all descriptors allow: setting flags, stat, polling.
+    pub(super) const ANY: u64 = 1 << 3 | 1 << 21 | 1 << 27;
+    /// What a file allows that may be read: seek, tell, advise.
+    pub(super) const READ_FILE: u64 = READ | 1 << 2 | 1 << 5 | 1 << 7;
+    /// What a file allows that may be written: seek, tell, advise, datasync, sync, allocate, set size and times.
+    pub(super) const WRITE_FILE: u64 = WRITE | 1 << 2 | 1 << 5 | 1 << 7 | 1 | 1 << 4 | 1 << 8 | 1 << 22 | 1 << 23;
+    /// What a directory allows: all that has to do with paths, listing, sync, set times.
+    pub(super) const DIRECTORY: u64 = ((1 << 21) - (1 << 9)) | 1 << 24 | 1 << 25 | 1 << 26 | 1 << 4 | 1 << 23 | READ;
+    /// All but sockets.
+    pub(super) const ALL: u64 = (1 << 28) - 1;
+}
+
+pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    type C<'c> = Caller<'c, Guest>;
+    type R = wasmtime::Result<u32>;
+    linker
+        .func_wrap(
+            MODULE,
+            "fd_advise",
+            |c: C<'_>, fd: Fd, _offset: u64, _len: u64, advice: u32| -> R {
+                call(c, |guest, _| match advice {
+                    0..=5 => guest.vfs.check_node(fd),
+                    _ => Err(Errno::Invalid.into()),
+                })
+            },
+        )?
+        .func_wrap(MODULE, "fd_allocate", |c: C<'_>, fd: Fd, offset: u64, len: u64| -> R {
+            call(c, |guest, _| {
+                guest.vfs.allocate(fd, offset.checked_add(len).ok_or(Errno::TooBig)?)
+            })
+        })?
+        .func_wrap(MODULE, "fd_close", |c: C<'_>, fd: Fd| -> R {
+            call(c, |guest, _| guest.vfs.close(fd))
+        })?
+        .func_wrap(MODULE, "fd_datasync", |c: C<'_>, fd: Fd| -> R {
+            call(c, |guest, _| guest.vfs.check_node(fd))
+        })?
+        .func_wrap(MODULE, "fd_sync", |c: C<'_>, fd: Fd| -> R {
+            call(c, |guest, _| guest.vfs.check_node(fd))
+        })?
+        .func_wrap(MODULE, "fd_fdstat_get", |c: C<'_>, fd: Fd, to: Pointer| -> R {
+            call(c, |guest, ram| fdstat(guest, ram, fd, to))
+        })?
+        .func_wrap(MODULE, "fd_fdstat_set_flags", |c: C<'_>, fd: Fd, flags: u32| -> R {
+            call(c, |guest, _| guest.vfs.set_append(fd, flags & APPEND != 0))
+        })?
+        .func_wrap(
+            MODULE,
+            "fd_fdstat_set_rights",
+            |c: C<'_>, fd: Fd, base: u64, _inheriting: u64| -> R {
+                call(c, |guest, _| {
+                    guest.vfs.restrict(fd, base & rights::READ != 0, base & rights::WRITE != 0)
+                })
+            },
+        )?
+        .func_wrap(MODULE, "fd_filestat_get", |c: C<'_>, fd: Fd, to: Pointer| -> R {
+            call(c, |guest, ram| put_stat(ram, to, guest.vfs.stat(fd)?))
+        })?
+        .func_wrap(MODULE, "fd_filestat_set_size", |c: C<'_>, fd: Fd, size: u64| -> R {
+            call(c, |guest, _| guest.vfs.set_len(fd, size))
+        })?
+        .func_wrap(
+            MODULE,
+            "fd_filestat_set_times",
+            |c: C<'_>, fd: Fd, _: u64, _: u64, _: u32| -> R { call(c, |guest, _| guest.vfs.touch(fd, None)) },
+        )?
+        .func_wrap(
+            MODULE,
+            "fd_read",
+            |c: C<'_>, fd: Fd, list: Pointer, count: u32, done: Pointer| -> R {
+                call(c, |guest, ram| read(guest, ram, fd, None, (list, count), done))
+            },
+        )?
+        .func_wrap(
+            MODULE,
+            "fd_pread",
+            |c: C<'_>, fd: Fd, list: Pointer, count: u32, offset: u64, done: Pointer| -> R {
+                call(c, |guest, ram| read(guest, ram, fd, Some(offset), (list, count), done))
+            },
+        )?
+        .func_wrap(
+            MODULE,
+            "fd_write",
+            |c: C<'_>, fd: Fd, list: Pointer, count: u32, done: Pointer| -> R {
+                call(c, |guest, ram| write(guest, ram, fd, None, (list, count), done))
+            },
+        )?
+        .func_wrap(
+            MODULE,
+            "fd_pwrite",
+            |c: C<'_>, fd: Fd, list: Pointer, count: u32, offset: u64, done: Pointer| -> R {
+                call(c, |guest, ram| write(guest, ram, fd, Some(offset), (list, count), done))
+            },
+        )?
+        .func_wrap(MODULE, "fd_prestat_get", |c: C<'_>, fd: Fd, to: Pointer| -> R {
+            call(c, |guest, ram| {
+                check_preopen(guest, fd)?;
+                // Tag 0 is a directory, with the length of its name.
+                ram.put_u32(to, 0)?;
+                ram.put_u32(Ram::at(to, 4)?, 1)
+            })
+        })?
+        .func_wrap(
+            MODULE,
+            "fd_prestat_dir_name",
+            |c: C<'_>, fd: Fd, to: Pointer, len: u32| -> R {
+                call(c, |guest, ram| {
+                    check_preopen(guest, fd)?;
+                    match len {
+                        0 => Err(Errno::NameTooLong.into()),
+                        _ => ram.put(to, b"/"),
+                    }
+                })
+            },
+        )?
+        .func_wrap(
+            MODULE,
+            "fd_readdir",
+            |c: C<'_>, fd: Fd, to: Pointer, len: u32, cookie: u64, used: Pointer| -> R {
+                call(c, |guest, ram| {
+                    let filled = list(guest, ram.bytes_mut(to, len)?, fd, cookie)?;
+                    ram.put_u32(used, filled)
+                })
+            },
+        )?
+        .func_wrap(MODULE, "fd_renumber", |c: C<'_>, from: Fd, to: Fd| -> R {
+            call(c, |guest, _| guest.vfs.renumber(from, to))
+        })?
+        .func_wrap(
+            MODULE,
+            "fd_seek",
+            |c: C<'_>, fd: Fd, delta: i64, whence: u32, to: Pointer| -> R {
+                call(c, |guest, ram| {
+                    let whence = match whence {
+                        0 => Whence::Start,
+                        1 => Whence::Current,
+                        2 => Whence::End,
+                        _ => return Err(Errno::Invalid.into()),
+                    };
+                    let offset = guest.vfs.seek(fd, whence, delta)?;
+                    ram.put_u64(to, offset)
+                })
+            },
+        )?
+        .func_wrap(MODULE, "fd_tell", |c: C<'_>, fd: Fd, to: Pointer| -> R {
+            call(c, |guest, ram| {
+                let offset = guest.vfs.seek(fd, Whence::Current, 0)?;
+                ram.put_u64(to, offset)
+            })
+        })?;
+    Ok(())
+}
+
+/// The preopened directory keeps its name as long as its number is in use.
+fn check_preopen(guest: &Guest, fd: Fd) -> Result<()> {
+    match fd {
+        PREOPEN => guest.vfs.check_fd(fd),
+        _ => Err(Errno::BadFd.into()),
+    }
+}
+
+fn fdstat(guest: &mut Guest, ram: &mut Ram<'_>, fd: Fd, to: Pointer) -> Result<()> {
+    let Access { read, write, append } = guest.vfs.access(fd)?;
+    let file_type = guest.vfs.stat(fd)?.file_type;
+    let only = |granted: bool, rights: u64| if granted { rights } else { 0 };
+    let (base, inheriting) = match file_type {
+        FileType::Directory => (rights::DIRECTORY, rights::ALL),
+        FileType::Unknown => (only(write, rights::WRITE), 0),
+        FileType::RegularFile | FileType::CharacterDevice => {
+            (only(read, rights::READ_FILE) | only(write, rights::WRITE_FILE), 0)
+        }
+    };
+    let mut stat = [0; 24];
+    stat[0] = file_type as u8;
+    stat[2] = u8::from(append);
+    stat[8..16].copy_from_slice(&(base | rights::ANY).to_le_bytes());
+    stat[16..24].copy_from_slice(&inheriting.to_le_bytes());
+    ram.put(to, &stat)
+}
+
+/// `filestat`: device, inode, type, links, size and three times.
+pub(super) fn put_stat(ram: &mut Ram<'_>, to: Pointer, stat: Stat) -> Result<()> {
+    let mut bytes = [0; 64];
+    bytes[0..8].copy_from_slice(&1u64.to_le_bytes());
+    bytes[8..16].copy_from_slice(&stat.inode.to_le_bytes());
+    bytes[16] = stat.file_type as u8;
+    bytes[24..32].copy_from_slice(&1u64.to_le_bytes());
+    bytes[32..40].copy_from_slice(&stat.size.to_le_bytes());
+    ram.put(to, &bytes)
+}
+
+fn read(
+    guest: &mut Guest,
+    ram: &mut Ram<'_>,
+    fd: Fd,
+    offset: Option<u64>,
+    (list, count): (Pointer, u32),
+    done: Pointer,
+) -> Result<()> {
+    let read_piece = |guest: &mut Guest, so_far: u32, buf: &mut [u8]| match offset {
+        None => guest.vfs.read(fd, buf),
+        Some(offset) => {
+            let offset = offset.checked_add(so_far.into()).ok_or(Errno::TooBig)?;
+            guest.vfs.read_at(fd, offset, buf)
+        }
+    };
+    ram.check_iovecs(list, count)?;
+    // A read of nothing still checks the descriptor.
+    read_piece(guest, 0, &mut [])?;
+    let mut total = 0u32;
+    'all: for index in 0..count {
+        let Iovec { mut pointer, len } = ram.iovec(list, index)?;
+        let mut left = len.min(u32::MAX - total);
+        while left > 0 {
+            let piece = left.min(PIECE);
+            let read = read_piece(guest, total, ram.bytes_mut(pointer, piece)?)? as u32;
+            total += read;
+            if read < piece {
+                break 'all;
+            }
+            left -= piece;
+            pointer = Ram::at(pointer, piece.into())?;
+            if piece == PIECE {
+                guest.deadline.check()?;
+            }
+        }
+    }
+    ram.put_u32(done, total)
+}
+
+fn write(
+    guest: &mut Guest,
+    ram: &mut Ram<'_>,
+    fd: Fd,
+    offset: Option<u64>,
+    (list, count): (Pointer, u32),
+    done: Pointer,
+) -> Result<()> {
+    let write_piece = |guest: &mut Guest, so_far: u32, data: &[u8]| match offset {
+        None => guest.vfs.write(fd, data),
+        Some(offset) => {
+            let offset = offset.checked_add(so_far.into()).ok_or(Errno::TooBig)?;
+            guest.vfs.write_at(fd, offset, data)
+        }
+    };
+    ram.check_iovecs(list, count)?;
+    write_piece(guest, 0, &[])?;
+    let mut total = 0u32;
+    for index in 0..count {
+        let Iovec { mut pointer, len } = ram.iovec(list, index)?;
+        let mut left = len.min(u32::MAX - total);
+        while left > 0 {
+            let piece = left.min(PIECE);
+            write_piece(guest, total, ram.bytes(pointer, piece)?)?;
+            total += piece;
+            left -= piece;
+            pointer = Ram::at(pointer, piece.into())?;
+            if piece == PIECE {
+                guest.deadline.check()?;
+            }
+        }
+    }
+    ram.put_u32(done, total)
+}
+
+/// Fills `buf` with entries (`dirent` and name). A full buffer tells the guest that there is more; the last entry may be cut.
+fn list(guest: &mut Guest, buf: &mut [u8], fd: Fd, cookie: u64) -> Result<u32> {
+    let mut filled = 0;
+    for (entry, next) in guest.vfs.list(fd, cookie)?.iter().zip(cookie.saturating_add(1)..) {
+        let mut head = [0; 24];
+        head[0..8].copy_from_slice(&next.to_le_bytes());
+        head[8..16].copy_from_slice(&entry.inode.to_le_bytes());
+        head[16..20].copy_from_slice(&(entry.name.len() as u32).to_le_bytes());
+        head[20] = entry.file_type as u8;
+        for part in [&head[..], entry.name.as_bytes()] {
+            let fits = part.len().min(buf.len() - filled);
+            buf[filled..filled + fits].copy_from_slice(&part[..fits]);
+            filled += fits;
+        }
+        if filled == buf.len() {
+            break;
+        }
+    }
+    Ok(filled as u32)
+}

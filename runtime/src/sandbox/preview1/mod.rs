@@ -1,0 +1,104 @@
+//! WASI preview 1 bound to the guest's world: `wasi_snapshot_preview1.witx` of the WebAssembly/WASI repository.
+//!
+//! Whatever a guest passes, a call ends with an error number or with the end of the run, never with a panic.
+
+mod fd;
+mod path;
+mod ram;
+mod system;
+
+use wasmtime::{Caller, Extern, Linker};
+
+use super::guest::Guest;
+use super::vfs::{Fault, Result};
+use ram::Ram;
+
+/// The module name of all imports.
+const MODULE: &str = "wasi_snapshot_preview1";
+
+/// How many bytes are copied at a time before looking whether the run was interrupted.
+const PIECE: u32 = 1 << 20;
+
+/// Every function of preview 1 (`sock_accept` came later than the other 45).
+const FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
+/// Whether there is such an import.
+pub(super) fn offers(module: &str, name: &str) -> bool {
+    module == MODULE && FUNCTIONS.binary_search(&name).is_ok()
+}
+
+/// Defines all functions.
+pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    fd::define(linker)?;
+    path::define(linker)?;
+    system::define(linker)
+}
+
+/// Runs a call on the guest's world and memory. Gives the error number, 0 for success, or ends the run.
+fn call(mut caller: Caller<'_, Guest>, act: impl FnOnce(&mut Guest, &mut Ram<'_>) -> Result<()>) -> wasmtime::Result<u32> {
+    if caller.data().memory.is_none() {
+        caller.data_mut().memory = caller.get_export("memory").and_then(Extern::into_memory);
+    }
+    let result = match caller.data().memory {
+        Some(memory) => {
+            let (bytes, guest) = memory.data_and_store_mut(&mut caller);
+            act(guest, &mut Ram::new(bytes))
+        }
+        None => act(caller.data_mut(), &mut Ram::new(&mut [])),
+    };
+    match result {
+        Ok(()) => Ok(0),
+        Err(Fault::Errno(errno)) => Ok(errno as u32),
+        Err(Fault::Stop(stop)) => {
+            caller.data_mut().stop = Some(stop);
+            Err(wasmtime::Error::msg("the run was ended"))
+        }
+    }
+}

@@ -1,0 +1,442 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::sandbox::{Node, WorldError};
+use crate::step::GuestPath;
+
+use super::errno::{Errno, Result};
+use super::file::{File, Space};
+
+/// Which node of the tree; also the inode number that the guest sees, less one.
+pub(super) type NodeId = usize;
+
+pub(super) const ROOT: NodeId = 0;
+
+/// The guest can make this many files and directories (each costs the host some memory, though an empty one has no bytes).
+const MAX_WRITABLE: usize = 1 << 16;
+/// Directories nest this deeply at most, so that walking a tree needs little stack.
+const MAX_DEPTH: usize = 256;
+/// The longest name (as `NAME_MAX` of Linux) and path (`PATH_MAX`), in bytes.
+const MAX_NAME: usize = 255;
+const MAX_PATH: usize = 4096;
+
+/// Every node that the guest has come across. Inputs below them are taken in when they are first looked up, so that a run
+/// that is given a large directory does not pay for what it never opens.
+pub(super) struct Tree {
+    nodes: Vec<Slot>,
+    free: Vec<NodeId>,
+    writable: usize,
+}
+
+struct Slot {
+    kind: Kind,
+    /// Whether a directory names it.
+    linked: bool,
+    /// How many file descriptors hold it.
+    open: usize,
+}
+
+pub(super) enum Kind {
+    Input(Bytes),
+    File(File),
+    Directory(Directory),
+    Null,
+    Free,
+}
+
+pub(super) struct Directory {
+    entries: BTreeMap<Box<str>, Entry>,
+    parent: NodeId,
+    writable: bool,
+}
+
+enum Entry {
+    Known(NodeId),
+    Input(Node),
+}
+
+/// What a path names.
+pub(super) enum Target<'p> {
+    /// A name in a directory; there may be nothing of that name.
+    Name {
+        parent: NodeId,
+        name: &'p str,
+        /// The path ends in a slash.
+        directory: bool,
+    },
+    /// A directory, reached by `.`, `..` or `/`.
+    Directory(NodeId),
+}
+
+impl Tree {
+    /// `/` with `/in`, `/out`, `/tmp`, `/dev/null` and the inputs.
+    pub(super) fn new(files: BTreeMap<GuestPath, Node>) -> std::result::Result<Self, WorldError> {
+        let mut tree = Self {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            writable: 0,
+        };
+        tree.insert(Kind::directory(ROOT, false));
+        let dev = tree.add(ROOT, "dev", Kind::directory(ROOT, false));
+        tree.add(dev, "null", Kind::Null);
+        tree.add(ROOT, "in", Kind::directory(ROOT, false));
+        tree.add(ROOT, "out", Kind::directory(ROOT, true));
+        tree.add(ROOT, "tmp", Kind::directory(ROOT, true));
+        for (path, node) in files {
+            tree.mount(path, node)?;
+        }
+        Ok(tree)
+    }
+
+    fn mount(&mut self, path: GuestPath, node: Node) -> std::result::Result<(), WorldError> {
+        if let Some(own @ ("dev" | "out" | "tmp")) = path.parts().next() {
+            let own = own.to_owned();
+            return Err(WorldError::Reserved { path: path.clone(), own });
+        }
+        let overlap = || WorldError::Overlap { path: path.clone() };
+        let mut at = ROOT;
+        let mut parts = path.parts().peekable();
+        while let Some(part) = parts.next() {
+            // An error here means that a part of the path is a file.
+            let known = self.child(at, part).map_err(|_| overlap())?;
+            at = match (known, parts.peek()) {
+                (Some(_), None) => return Err(overlap()),
+                (Some(known), Some(_)) => known,
+                (None, Some(_)) => self.add(at, part, Kind::directory(at, false)),
+                (None, None) => {
+                    self.link(at, part, Entry::Input(node));
+                    return Ok(());
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, kind: Kind) -> NodeId {
+        self.writable += usize::from(kind.is_writable());
+        let slot = Slot {
+            kind,
+            linked: true,
+            open: 0,
+        };
+        match self.free.pop() {
+            Some(id) => {
+                self.nodes[id] = slot;
+                id
+            }
+            None => {
+                self.nodes.push(slot);
+                self.nodes.len() - 1
+            }
+        }
+    }
+
+    /// A node without a name; it goes when it is closed.
+    pub(super) fn orphan(&mut self, kind: Kind) -> NodeId {
+        let id = self.insert(kind);
+        self.nodes[id].linked = false;
+        id
+    }
+
+    fn add(&mut self, parent: NodeId, name: &str, kind: Kind) -> NodeId {
+        let id = self.insert(kind);
+        self.link(parent, name, Entry::Known(id));
+        id
+    }
+
+    fn link(&mut self, parent: NodeId, name: &str, entry: Entry) {
+        if let Kind::Directory(directory) = &mut self.nodes[parent].kind {
+            directory.entries.insert(name.into(), entry);
+        }
+    }
+
+    pub(super) fn kind(&self, id: NodeId) -> &Kind {
+        &self.nodes[id].kind
+    }
+
+    pub(super) fn kind_mut(&mut self, id: NodeId) -> &mut Kind {
+        &mut self.nodes[id].kind
+    }
+
+    fn directory(&self, id: NodeId) -> Result<&Directory> {
+        match self.kind(id) {
+            Kind::Directory(directory) => Ok(directory),
+            _ => Err(Errno::NotDirectory.into()),
+        }
+    }
+
+    fn directory_mut(&mut self, id: NodeId) -> Result<&mut Directory> {
+        match self.kind_mut(id) {
+            Kind::Directory(directory) => Ok(directory),
+            _ => Err(Errno::NotDirectory.into()),
+        }
+    }
+
+    /// What `path` names, seen from the directory `from`. `..` of `/` is `/`.
+    pub(super) fn resolve<'p>(&mut self, from: NodeId, path: &'p str) -> Result<Target<'p>> {
+        if path.is_empty() {
+            return Err(Errno::NoEntry.into());
+        }
+        if path.len() > MAX_PATH {
+            return Err(Errno::NameTooLong.into());
+        }
+        if path.contains('\0') {
+            return Err(Errno::IllegalBytes.into());
+        }
+        let mut at = if path.starts_with('/') { ROOT } else { from };
+        let trimmed = path.trim_end_matches('/');
+        let (directories, last) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
+        for part in directories.split('/') {
+            at = self.step(at, part)?;
+        }
+        match last {
+            "" | "." | ".." => Ok(Target::Directory(self.step(at, last)?)),
+            name if name.len() > MAX_NAME => Err(Errno::NameTooLong.into()),
+            name => {
+                self.directory(at)?;
+                let directory = trimmed.len() < path.len();
+                Ok(Target::Name {
+                    parent: at,
+                    name,
+                    directory,
+                })
+            }
+        }
+    }
+
+    /// From a directory to a directory.
+    fn step(&mut self, at: NodeId, part: &str) -> Result<NodeId> {
+        let parent = self.directory(at)?.parent;
+        match part {
+            "" | "." => Ok(at),
+            ".." => Ok(parent),
+            name => {
+                let next = self.child(at, name)?.ok_or(Errno::NoEntry)?;
+                self.directory(next)?;
+                Ok(next)
+            }
+        }
+    }
+
+    /// The node of that name in a directory.
+    pub(super) fn child(&mut self, parent: NodeId, name: &str) -> Result<Option<NodeId>> {
+        let taken = match self.directory_mut(parent)?.entries.get_mut(name) {
+            None => return Ok(None),
+            Some(Entry::Known(id)) => return Ok(Some(*id)),
+            Some(Entry::Input(node)) => std::mem::replace(node, Node::Directory(BTreeMap::new())),
+        };
+        let id = self.take_in(parent, taken);
+        self.link(parent, name, Entry::Known(id));
+        Ok(Some(id))
+    }
+
+    fn take_in(&mut self, parent: NodeId, node: Node) -> NodeId {
+        self.insert(match node {
+            Node::File(bytes) => Kind::Input(bytes),
+            Node::Directory(entries) => Kind::Directory(Directory {
+                entries: entries
+                    .into_iter()
+                    .map(|(name, node)| (name.into(), Entry::Input(node)))
+                    .collect(),
+                parent,
+                writable: false,
+            }),
+        })
+    }
+
+    /// What a target names, if it is there.
+    pub(super) fn find(&mut self, target: &Target<'_>) -> Result<Option<NodeId>> {
+        match *target {
+            Target::Directory(id) => Ok(Some(id)),
+            Target::Name { parent, name, directory } => {
+                let found = self.child(parent, name)?;
+                if let (Some(id), true) = (found, directory) {
+                    self.directory(id)?;
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Makes a new file or directory. The name must be free.
+    pub(super) fn create(&mut self, parent: NodeId, name: &str, kind: Kind) -> Result<NodeId> {
+        if !self.directory(parent)?.writable {
+            return Err(Errno::ReadOnly.into());
+        }
+        if !self.nodes[parent].linked {
+            return Err(Errno::NoEntry.into());
+        }
+        if self.writable >= MAX_WRITABLE {
+            return Err(Errno::NoSpace.into());
+        }
+        if self.depth(parent) >= MAX_DEPTH {
+            return Err(Errno::NameTooLong.into());
+        }
+        Ok(self.add(parent, name, kind))
+    }
+
+    /// Removes a name from its directory. Its node lives on while it is open.
+    pub(super) fn unlink(&mut self, parent: NodeId, name: &str, space: &mut Space) -> Result<()> {
+        let directory = self.directory_mut(parent)?;
+        if !directory.writable {
+            return Err(Errno::ReadOnly.into());
+        }
+        if let Some(Entry::Known(id)) = directory.entries.remove(name) {
+            self.nodes[id].linked = false;
+            if let Kind::Directory(removed) = self.kind_mut(id) {
+                // Its parent may go before it does.
+                removed.parent = ROOT;
+            }
+            self.collect(id, space);
+        }
+        Ok(())
+    }
+
+    /// Moves a name. What had the new name is replaced, if POSIX allows it.
+    pub(super) fn rename(&mut self, from: (NodeId, &str), to: (NodeId, &str), space: &mut Space) -> Result<()> {
+        let moved = self.child(from.0, from.1)?.ok_or(Errno::NoEntry)?;
+        let replaced = self.child(to.0, to.1)?;
+        if !self.directory(from.0)?.writable || !self.directory(to.0)?.writable {
+            return Err(Errno::ReadOnly.into());
+        }
+        if !self.nodes[to.0].linked {
+            return Err(Errno::NoEntry.into());
+        }
+        if replaced == Some(moved) {
+            return Ok(());
+        }
+        let is_directory = matches!(self.kind(moved), Kind::Directory(_));
+        if is_directory {
+            if self.ancestors(to.0).any(|id| id == moved) {
+                return Err(Errno::Invalid.into());
+            }
+            if self.depth(to.0) + self.height(moved) > MAX_DEPTH {
+                return Err(Errno::NameTooLong.into());
+            }
+        }
+        if let Some(replaced) = replaced {
+            match (is_directory, self.kind(replaced)) {
+                (true, Kind::Directory(old)) if !old.entries.is_empty() => return Err(Errno::NotEmpty.into()),
+                (true, Kind::Directory(_)) => {}
+                (true, _) => return Err(Errno::NotDirectory.into()),
+                (false, Kind::Directory(_)) => return Err(Errno::IsDirectory.into()),
+                (false, _) => {}
+            }
+            self.unlink(to.0, to.1, space)?;
+        }
+        self.directory_mut(from.0)?.entries.remove(from.1);
+        self.link(to.0, to.1, Entry::Known(moved));
+        if let Kind::Directory(directory) = self.kind_mut(moved) {
+            directory.parent = to.0;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_writable(&self, id: NodeId) -> bool {
+        self.kind(id).is_writable()
+    }
+
+    pub(super) fn is_empty(&self, id: NodeId) -> Result<bool> {
+        Ok(self.directory(id)?.entries.is_empty())
+    }
+
+    /// A directory's names in the order of their bytes, with the nodes that they name, after `.` and `..`.
+    pub(super) fn list(&mut self, id: NodeId) -> Result<Vec<(Box<str>, NodeId)>> {
+        let directory = self.directory(id)?;
+        let names: Vec<Box<str>> = directory.entries.keys().cloned().collect();
+        let mut listed = vec![(".".into(), id), ("..".into(), directory.parent)];
+        for name in names {
+            if let Some(child) = self.child(id, &name)? {
+                listed.push((name, child));
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(super) fn len(&self, id: NodeId) -> Result<usize> {
+        Ok(self.directory(id)?.entries.len())
+    }
+
+    pub(super) fn open(&mut self, id: NodeId) {
+        self.nodes[id].open += 1;
+    }
+
+    pub(super) fn close(&mut self, id: NodeId, space: &mut Space) {
+        self.nodes[id].open -= 1;
+        self.collect(id, space);
+    }
+
+    /// Frees a node that nothing can reach any more.
+    fn collect(&mut self, id: NodeId, space: &mut Space) {
+        let slot = &mut self.nodes[id];
+        if slot.linked || slot.open > 0 {
+            return;
+        }
+        let kind = std::mem::replace(&mut slot.kind, Kind::Free);
+        self.writable -= usize::from(kind.is_writable());
+        if let Kind::File(file) = kind {
+            file.discard(space);
+        }
+        self.free.push(id);
+    }
+
+    /// Takes a finished file or directory out of the tree.
+    pub(super) fn take(&mut self, id: NodeId) -> Kind {
+        std::mem::replace(&mut self.nodes[id].kind, Kind::Free)
+    }
+
+    fn ancestors(&self, from: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        std::iter::successors(Some(from), |id| match self.kind(*id) {
+            Kind::Directory(directory) if *id != ROOT => Some(directory.parent),
+            _ => None,
+        })
+    }
+
+    fn depth(&self, id: NodeId) -> usize {
+        self.ancestors(id).count()
+    }
+
+    /// How many levels a node and what is below it take.
+    fn height(&self, id: NodeId) -> usize {
+        let below = |directory: &Directory| {
+            let known = directory.entries.values().filter_map(|entry| match entry {
+                Entry::Known(id) => Some(self.height(*id)),
+                Entry::Input(_) => None,
+            });
+            known.max().unwrap_or(0)
+        };
+        match self.kind(id) {
+            Kind::Directory(directory) => 1 + below(directory),
+            _ => 1,
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn directory(parent: NodeId, writable: bool) -> Self {
+        Self::Directory(Directory {
+            entries: BTreeMap::new(),
+            parent,
+            writable,
+        })
+    }
+
+    fn is_writable(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Directory(directory) => directory.writable,
+            _ => false,
+        }
+    }
+}
+
+impl Directory {
+    /// Its names and the nodes that they name, for a directory that the guest made.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (Box<str>, NodeId)> {
+        self.entries.into_iter().filter_map(|(name, entry)| match entry {
+            Entry::Known(id) => Some((name, id)),
+            Entry::Input(_) => None,
+        })
+    }
+}
