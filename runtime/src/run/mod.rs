@@ -1,1 +1,458 @@
-//! The run: key, lookup, execute, record.
+//! The run: a pure function from digests to digests. Key, cache lookup, execute, record.
+
+mod bind;
+mod flight;
+mod log;
+mod record;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::{Digest, RunKey, canonical_json};
+use crate::sandbox::{Engine, Finished, Interrupt, Made, Node, SandboxError, Sink, Storage, Stream, World};
+use crate::step::{Artifact, GuestPath, InvalidGuestPath, Limits, MediaType};
+use crate::store::{Check, Row, Runs, Store, StoreError};
+
+pub use bind::{BindError, Names, bind, choose, parse_parameters};
+pub use log::{Log, LogChunk, chunks};
+pub use record::{Observed, Record, RecordError};
+
+/// The version of the world that guests see: epoch and pace of the clocks, generator, limits of the file system. It is part
+/// of every run key; a change that a guest could see raises it.
+const WORLD: u32 = 1;
+
+/// Everything that a run depends on, and nothing else.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The module.
+    pub module: Digest,
+    /// What of the module is run.
+    pub entry: Entry,
+    /// Its inputs, by name.
+    pub inputs: BTreeMap<String, Input>,
+    /// The outputs that it must make, by name.
+    pub outputs: BTreeMap<String, MediaType>,
+    /// Where its random numbers start.
+    pub seed: u64,
+}
+
+/// What of a module is run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Entry {
+    /// A step of a module that describes itself.
+    Step {
+        /// the step
+        name: String,
+        /// every parameter of the step
+        parameters: BTreeMap<String, Value>,
+    },
+    /// A plain program.
+    Program {
+        /// its arguments, without the program's name
+        args: Vec<String>,
+        /// its environment
+        env: BTreeMap<String, String>,
+        /// the input that it reads as stdin
+        stdin: Option<String>,
+        /// the output that its stdout is kept as
+        stdout: Option<String>,
+    },
+}
+
+/// An input of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The bytes, or the directory.
+    pub artifact: Artifact,
+    /// Where the guest finds it, when that is not `/in/<name>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<GuestPath>,
+}
+
+impl From<Artifact> for Input {
+    fn from(artifact: Artifact) -> Self {
+        Self { artifact, at: None }
+    }
+}
+
+impl Entry {
+    /// The step's name, or the program's arguments: for people.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Step { name, .. } => name.clone(),
+            Self::Program { args, .. } => args.join(" "),
+        }
+    }
+}
+
+impl Run {
+    /// The digest of all that this run may depend on. Media types of inputs are left out: a guest can't see them, but for
+    /// whether an input is a directory.
+    pub fn key(&self) -> Result<RunKey, RunError> {
+        #[derive(Serialize)]
+        struct Keyed<'a> {
+            lockstep: &'static str,
+            world: u32,
+            module: &'a Digest,
+            entry: &'a Entry,
+            inputs: BTreeMap<&'a str, KeyedInput<'a>>,
+            outputs: &'a BTreeMap<String, MediaType>,
+            seed: u64,
+        }
+        #[derive(Serialize)]
+        struct KeyedInput<'a> {
+            digest: &'a Digest,
+            directory: bool,
+            at: &'a Option<GuestPath>,
+        }
+        let keyed = Keyed {
+            lockstep: "run key",
+            world: WORLD,
+            module: &self.module,
+            entry: &self.entry,
+            inputs: self
+                .inputs
+                .iter()
+                .map(|(name, Input { artifact, at })| {
+                    (name.as_str(), KeyedInput { digest: &artifact.digest, directory: artifact.is_directory(), at })
+                })
+                .collect(),
+            outputs: &self.outputs,
+            seed: self.seed,
+        };
+        Ok(RunKey(Digest::of(canonical_json(&keyed).map_err(RunError::Encode)?)))
+    }
+}
+
+/// Why a run could not be carried out. A guest's failure is none of these: it is an [`Outcome`].
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The module can't be used, or the engine failed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// An input has a name that can't be a path.
+    #[error(transparent)]
+    Path(#[from] InvalidGuestPath),
+    /// Two inputs would be at the same place.
+    #[error("two inputs are bound at {0}, or one below the other: give each a place of its own")]
+    Overlap(GuestPath),
+    /// A program reads an input that the run does not have.
+    #[error("stdin is to be the input `{0}`, which is not given")]
+    Stdin(String),
+    /// Something that JSON can't hold.
+    #[error("the run can't be written as JSON: {0}")]
+    Encode(serde_json::Error),
+    /// A record in the store can't be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// What carries out runs: an engine and a store, with what the caller tells of the machine.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Compiles and runs modules.
+    pub engine: Engine,
+    /// Holds modules, inputs, outputs and records.
+    pub store: Store,
+    machine: Arc<Machine>,
+    flights: Arc<flight::Flights>,
+}
+
+/// What records say of the machine that made them; no part of what is hashed.
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// Tells the time.
+    pub clock: fn() -> SystemTime,
+}
+
+/// A run that was carried out, or found in the cache.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// What it came to.
+    pub record: Record,
+    /// The record's own digest.
+    pub digest: Digest,
+    /// When and where it was executed.
+    pub observed: Observed,
+    /// Whether it was found and not executed.
+    pub cached: bool,
+}
+
+impl Runtime {
+    /// A runtime over `engine` and `store`.
+    pub fn new(engine: Engine, store: Store, machine: Machine) -> Self {
+        Self { engine, store, machine: Arc::new(machine), flights: Arc::default() }
+    }
+
+    /// Carries out `run`, or finds that it has been: then its log is given to `log` again, and nothing is executed. The same
+    /// run asked for twice at a time is executed once.
+    ///
+    /// What the guest writes to stdout and stderr goes to `log` as it comes.
+    pub fn run(
+        &self,
+        run: &Run,
+        limits: &Limits,
+        interrupt: &Interrupt,
+        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, RunError> {
+        let key = run.key()?;
+        let _flight = self.flights.board(key, interrupt);
+        match self.find(key, limits)? {
+            Some(ran) => {
+                self.replay_log(&ran.record, log)?;
+                Ok(ran)
+            }
+            None => self.execute(key, run, limits, interrupt, log),
+        }
+    }
+
+    /// Carries out `run` although it may be known: what checking a record does.
+    pub fn run_again(
+        &self,
+        run: &Run,
+        limits: &Limits,
+        interrupt: &Interrupt,
+        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, RunError> {
+        self.execute(run.key()?, run, limits, interrupt, log)
+    }
+
+    /// The newest record that answers `key` under `limits`, if all that it made is still there.
+    pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
+        for digest in self.store.find(&key)? {
+            let Some((record, observed)) = self.record(&digest)? else { continue };
+            if record.answers(limits) && self.is_whole(&record)? {
+                return Ok(Some(Ran { record, digest, observed, cached: true }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record called `digest`.
+    pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
+        let Some(json) = self.store.get_record(digest)? else { return Ok(None) };
+        Ok(Some(Record::read(digest, &json)?))
+    }
+
+    /// The runs of this store, newest first.
+    pub fn runs(&self, runs: &Runs) -> Result<Vec<Row>, RunError> {
+        Ok(self.store.rows(runs)?)
+    }
+
+    fn is_whole(&self, record: &Record) -> Result<bool, StoreError> {
+        for artifact in record.outputs.values().chain(&record.log) {
+            if !self.store.contains(&artifact.digest)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives the log of a record to `log`, as its guest wrote it.
+    pub fn replay_log(&self, record: &Record, log: &mut dyn FnMut(Stream, &[u8])) -> Result<(), RunError> {
+        if let Some(artifact) = &record.log {
+            let bytes = self.store.get(&artifact.digest)?;
+            for chunk in log::chunks(&bytes) {
+                log(chunk.stream, chunk.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(
+        &self,
+        key: RunKey,
+        run: &Run,
+        limits: &Limits,
+        interrupt: &Interrupt,
+        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<Ran, RunError> {
+        let started_ms = (self.machine.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+        let start = Instant::now();
+        let module = self.engine.load(&self.store.get(&run.module)?, &run.module)?;
+        let mut kept = Log::default();
+        let mut write = |stream: Stream, bytes: &[u8]| {
+            kept.push(stream, bytes);
+            log(stream, bytes);
+        };
+        let world = self.world(run, &mut write)?;
+        let finished = module.run(world, limits, interrupt)?;
+        let log = self.store.put_artifact(kept.into_bytes(), &MediaType::new(MediaType::LOG))?;
+        let observed = Observed {
+            started_ms,
+            wall_us: start.elapsed().as_micros() as u64,
+            host: self.machine.name.clone(),
+            version: self.machine.version.clone(),
+            backtrace: finished.backtrace.clone(),
+            log: None,
+        };
+        self.write_record(key, run, finished, log, observed)
+    }
+
+    fn world<'a>(
+        &'a self,
+        run: &Run,
+        log: &'a mut (dyn FnMut(Stream, &[u8]) + Send),
+    ) -> Result<World<'a>, RunError> {
+        let mut files = BTreeMap::new();
+        for (name, input) in &run.inputs {
+            let at = input.at.clone().map_or_else(|| GuestPath::input(name), Ok)?;
+            if files.insert(at.clone(), self.node(&input.artifact)?).is_some() {
+                return Err(RunError::Overlap(at));
+            }
+        }
+        let (mut args, mut env, mut stdin, mut stdout) = (vec!["module".to_owned()], BTreeMap::new(), Bytes::new(), None);
+        match &run.entry {
+            Entry::Step { name, parameters } => {
+                args.push(name.clone());
+                let json = canonical_json(parameters).map_err(RunError::Encode)?;
+                files.insert(GuestPath::input("params.json")?, Node::File(json.into()));
+            }
+            Entry::Program { args: more, env: given, stdin: from, stdout: to } => {
+                args.extend(more.iter().cloned());
+                env = given.clone();
+                stdout = to.clone();
+                if let Some(name) = from {
+                    let input = run.inputs.get(name).ok_or_else(|| RunError::Stdin(name.clone()))?;
+                    stdin = self.store.get(&input.artifact.digest)?;
+                }
+            }
+        }
+        let outputs = run.outputs.keys().cloned().collect();
+        Ok(World { args, env, stdin, files, seed: run.seed, outputs, stdout, storage: self, log })
+    }
+
+    fn node(&self, artifact: &Artifact) -> Result<Node, RunError> {
+        if !artifact.is_directory() {
+            return Ok(Node::File(self.store.get(&artifact.digest)?));
+        }
+        let mut root = BTreeMap::new();
+        for (path, file) in self.store.list_directory(artifact)? {
+            let path = GuestPath::try_from(format!("/{path}"))?;
+            insert(&mut root, &path, self.node(&file)?)?;
+        }
+        Ok(Node::Directory(root))
+    }
+
+    fn write_record(
+        &self,
+        key: RunKey,
+        run: &Run,
+        finished: Finished,
+        log: Artifact,
+        mut observed: Observed,
+    ) -> Result<Ran, RunError> {
+        let mut outputs = BTreeMap::new();
+        for (name, made) in &finished.outputs {
+            let media_type = run.outputs.get(name).cloned().unwrap_or_default();
+            outputs.insert(name.clone(), self.artifact(made, media_type)?);
+        }
+        let deterministic = finished.outcome.is_deterministic();
+        if !deterministic {
+            observed.log = Some(log.clone());
+        }
+        let record = Record {
+            version: record::VERSION,
+            key,
+            run: run.clone(),
+            outcome: finished.outcome,
+            outputs,
+            log: deterministic.then_some(log),
+            usage: deterministic.then_some(finished.usage),
+        };
+        let (digest, json) = record.write(&observed)?;
+        self.store.put_record(json, &record.row(digest, &observed))?;
+        Ok(Ran { record, digest, observed, cached: false })
+    }
+
+    fn artifact(&self, made: &Made, media_type: MediaType) -> Result<Artifact, RunError> {
+        match made {
+            Made::File { digest, size } => Ok(Artifact { digest: *digest, media_type, size: *size }),
+            Made::Directory(entries) => {
+                let mut files = BTreeMap::new();
+                flatten("", entries, &mut files);
+                Ok(self.store.put_directory(&files)?)
+            }
+        }
+    }
+
+    /// Reads everything in the store, checks every digest and rebuilds the index.
+    pub fn check(&self) -> Result<Check, RunError> {
+        let row = |digest: &Digest, json: &[u8]| {
+            let (record, observed) = Record::read(digest, json).ok()?;
+            Some(record.row(*digest, &observed))
+        };
+        Ok(self.store.check(row)?)
+    }
+}
+
+fn insert(root: &mut BTreeMap<String, Node>, path: &GuestPath, node: Node) -> Result<(), RunError> {
+    let mut parts: Vec<&str> = path.parts().collect();
+    let name = parts.pop().unwrap_or_default();
+    let mut directory = root;
+    for part in parts {
+        match directory.entry(part.to_owned()).or_insert_with(|| Node::Directory(BTreeMap::new())) {
+            Node::Directory(entries) => directory = entries,
+            Node::File(_) => return Err(RunError::Overlap(path.clone())),
+        }
+    }
+    match directory.insert(name.to_owned(), node) {
+        None => Ok(()),
+        Some(_) => Err(RunError::Overlap(path.clone())),
+    }
+}
+
+fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<String, Artifact>) {
+    for (name, made) in entries {
+        let path = format!("{prefix}{name}");
+        match made {
+            Made::Directory(entries) => flatten(&format!("{path}/"), entries, files),
+            Made::File { digest, size } => {
+                let media_type = MediaType::of_path(path.as_ref());
+                files.insert(path, Artifact { digest: *digest, media_type, size: *size });
+            }
+        }
+    }
+}
+
+impl Storage for Runtime {
+    fn create(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(self.store.writer()))
+    }
+}
+
+impl Sink for crate::store::Writer {
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_at(offset, buffer)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<(Digest, u64)> {
+        (*self).finish().map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests;

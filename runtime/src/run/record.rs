@@ -1,0 +1,131 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Run;
+use crate::digest::{Digest, RunKey, canonical_json};
+use crate::step::{Artifact, Limit, Limits, Outcome, Usage};
+use crate::store::Row;
+
+pub(super) const VERSION: u32 = 1;
+
+/// What a run came to. All of it is hashed: the same run gives the same record on any machine.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The version of this format: 1.
+    pub version: u32,
+    /// The run's key.
+    pub key: RunKey,
+    /// The run.
+    pub run: Run,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What it made.
+    pub outputs: BTreeMap<String, Artifact>,
+    /// What the guest wrote to stdout and stderr. Absent where that may depend on the machine.
+    pub log: Option<Artifact>,
+    /// What it used. Absent where that may depend on the machine.
+    pub usage: Option<Usage>,
+}
+
+/// What happened to be so when a run was executed. Not hashed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// When it started, in milliseconds of Unix time.
+    pub started_ms: u64,
+    /// How long it took, in microseconds.
+    pub wall_us: u64,
+    /// The machine.
+    pub host: String,
+    /// The version of the program.
+    pub version: String,
+    /// Where the guest was when it failed, with files and lines where the module has debug information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backtrace: Option<String>,
+    /// The log, where it may depend on the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Artifact>,
+}
+
+/// Why a record can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is not a record.
+    #[error("record {digest} can't be read: {source}; `lockstep fsck` finds and removes such files")]
+    Malformed {
+        /// the record
+        digest: Digest,
+        /// why
+        source: serde_json::Error,
+    },
+    /// It is another record than its name says.
+    #[error("record {expected} was changed: it is {found} now; `lockstep fsck` finds and removes such files")]
+    Corrupt {
+        /// its name
+        expected: Digest,
+        /// what it is
+        found: Digest,
+    },
+    /// It can't be written as JSON.
+    #[error("the record can't be written as JSON: {0}")]
+    Encode(serde_json::Error),
+}
+
+/// The file: the record and, beside it, the observations.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<R, O> {
+    record: R,
+    observed: O,
+}
+
+impl Record {
+    /// The record's digest.
+    pub fn digest(&self) -> Result<Digest, RecordError> {
+        Ok(Digest::of(canonical_json(self).map_err(RecordError::Encode)?))
+    }
+
+    /// Whether the run would have come to the same under `limits`.
+    pub fn answers(&self, limits: &Limits) -> bool {
+        let Some(usage) = self.usage.as_ref().filter(|_| self.outcome.is_deterministic()) else { return false };
+        let fits = |limit: Limit, used: u64| match usage.reached.get(&limit) {
+            Some(value) => *value == limit.of(limits),
+            None => used <= limit.of(limits),
+        };
+        fits(Limit::Memory, usage.memory)
+            && fits(Limit::Fuel, usage.fuel)
+            && fits(Limit::Output, usage.output)
+            && fits(Limit::Log, usage.log)
+    }
+
+    pub(super) fn write(&self, observed: &Observed) -> Result<(Digest, Vec<u8>), RecordError> {
+        let stored = Stored { record: self, observed };
+        Ok((self.digest()?, canonical_json(&stored).map_err(RecordError::Encode)?))
+    }
+
+    pub(super) fn read(digest: &Digest, json: &[u8]) -> Result<(Self, Observed), RecordError> {
+        let malformed = |source| RecordError::Malformed { digest: *digest, source };
+        let Stored { record, observed }: Stored<Self, Observed> = serde_json::from_slice(json).map_err(malformed)?;
+        let found = record.digest()?;
+        if found != *digest {
+            return Err(RecordError::Corrupt { expected: *digest, found });
+        }
+        Ok((record, observed))
+    }
+
+    pub(super) fn row(&self, digest: Digest, observed: &Observed) -> Row {
+        let inputs = self.run.inputs.values().map(|input| &input.artifact);
+        Row {
+            record: digest,
+            key: self.key,
+            module: self.run.module,
+            step: self.run.entry.title(),
+            outcome: self.outcome.to_string(),
+            started_ms: observed.started_ms,
+            wall_us: observed.wall_us,
+            artifacts: inputs.chain(self.outputs.values()).chain(&self.log).cloned().collect(),
+        }
+    }
+}
