@@ -123,6 +123,15 @@ pub enum ParameterError {
     },
 }
 
+impl ParameterError {
+    /// The parameter.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::WrongKind { name, .. } | Self::Missing { name, .. } => name,
+        }
+    }
+}
+
 impl Parameter {
     /// The value this parameter has when the caller gave `given`: checked, and in the one form that is hashed (`1` given
     /// for a number becomes `1.0`).

@@ -9,3 +9,5 @@ pub use artifact::{Artifact, GuestPath, InvalidGuestPath, MediaType};
 pub use interface::{INTERFACE_SECTION, Interface, InterfaceError, Parameter, ParameterError, ParameterKind, Port, interfaces};
 pub use limits::{Limit, Limits};
 pub use outcome::{Failure, Interruption, Outcome, Usage};
+
+pub(crate) use interface::is_name;
