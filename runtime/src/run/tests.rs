@@ -1,0 +1,144 @@
+use super::*;
+use crate::sandbox::EngineOptions;
+use crate::step::{Failure, Limit};
+
+/// A plain program that copies /in/x to /out/y would be long in wat; these say `hello` on stdout and, as asked, fail.
+fn module(body: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\10\00\00\00\06\00\00\00")
+            (data (i32.const 16) "hello\n")
+            (func $hello (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12))))
+            (func (export "_start") {body}))"#
+    ))
+    .unwrap()
+}
+
+fn runtime() -> Runtime {
+    let machine = Machine { name: "test".into(), version: "0".into(), clock: || UNIX_EPOCH };
+    Runtime::new(Engine::new(&EngineOptions::default()).unwrap(), Store::memory().unwrap(), machine)
+}
+
+fn program(runtime: &Runtime, body: &str, stdout: Option<&str>) -> Run {
+    let stdout = stdout.map(str::to_owned);
+    Run {
+        module: runtime.store.put(module(body)).unwrap(),
+        outputs: stdout.iter().map(|name| (name.clone(), MediaType::new(MediaType::TEXT))).collect(),
+        entry: Entry::Program { args: vec![], env: BTreeMap::new(), stdin: None, stdout },
+        inputs: BTreeMap::new(),
+        seed: 0,
+    }
+}
+
+fn run(runtime: &Runtime, run: &Run, limits: &Limits) -> (Ran, String) {
+    let mut text = String::new();
+    let mut log = |_: Stream, bytes: &[u8]| text.push_str(&String::from_utf8_lossy(bytes));
+    let ran = runtime.run(run, limits, &Interrupt::default(), &mut log).unwrap();
+    (ran, text)
+}
+
+#[test]
+fn the_second_time_it_is_found_with_its_log() {
+    let runtime = runtime();
+    let hello = program(&runtime, "call $hello", None);
+    let (first, text) = run(&runtime, &hello, &Limits::default());
+    assert!(first.record.outcome.succeeded() && !first.cached);
+    let (second, again) = run(&runtime, &hello, &Limits::default());
+    assert!(second.cached);
+    assert_eq!((text.as_str(), again.as_str()), ("hello\n", "hello\n"));
+    assert_eq!((second.record, second.digest), (first.record, first.digest));
+}
+
+#[test]
+fn stdout_can_be_an_output() {
+    let runtime = runtime();
+    let (ran, text) = run(&runtime, &program(&runtime, "call $hello", Some("said")), &Limits::default());
+    assert_eq!(ran.record.outputs["said"].digest, Digest::of("hello\n"));
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_record_answers_under_all_limits_that_change_nothing() {
+    let runtime = runtime();
+    let endless = program(&runtime, "(loop br 0)", None);
+    let fuel = |fuel| Limits { fuel, ..Limits::default() };
+    let (ran, _) = run(&runtime, &endless, &fuel(1000));
+    assert_eq!(ran.record.outcome, Outcome::Failed(Failure::Limit { limit: Limit::Fuel, value: 1000 }));
+    assert!(run(&runtime, &endless, &fuel(1000)).0.cached);
+    assert!(!run(&runtime, &endless, &fuel(2000)).0.cached);
+    let hello = program(&runtime, "call $hello", None);
+    let used = run(&runtime, &hello, &Limits::default()).0.record.usage.unwrap().fuel;
+    assert!(run(&runtime, &hello, &fuel(used)).0.cached);
+    assert!(!run(&runtime, &hello, &fuel(used - 1)).0.cached);
+}
+
+#[test]
+fn an_interrupted_run_is_recorded_and_never_found() {
+    let runtime = runtime();
+    let endless = program(&runtime, "(loop br 0)", None);
+    let limits = Limits { time: Some(std::time::Duration::from_millis(20)), ..Limits::default() };
+    for _ in 0..2 {
+        let (ran, _) = run(&runtime, &endless, &limits);
+        assert_eq!(ran.record.outcome.to_string(), "interrupted: the time limit was reached");
+        assert!(!ran.cached);
+    }
+}
+
+#[test]
+fn every_field_is_part_of_the_key() {
+    let runtime = runtime();
+    let base = program(&runtime, "call $hello", Some("a"));
+    let program = |args: &[&str], env: &[(&str, &str)], stdout: &str| Entry::Program {
+        args: args.iter().map(|arg| arg.to_string()).collect(),
+        env: env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        stdin: None,
+        stdout: Some(stdout.into()),
+    };
+    let artifact = |text: &str, media_type| Artifact { digest: Digest::of(text), media_type, size: text.len() as u64 };
+    let with_input = |name: &str, text: &str, media_type: &str| Run {
+        inputs: BTreeMap::from([(name.to_owned(), artifact(text, MediaType::new(media_type)).into())]),
+        ..base.clone()
+    };
+    let different = [
+        base.clone(),
+        Run { module: Digest::of("other"), ..base.clone() },
+        Run { seed: 1, ..base.clone() },
+        Run { entry: program(&["x"], &[], "a"), ..base.clone() },
+        Run { entry: program(&[], &[("x", "")], "a"), ..base.clone() },
+        Run { entry: program(&[], &[], "b"), ..base.clone() },
+        Run { outputs: BTreeMap::new(), ..base.clone() },
+        with_input("i", "x", MediaType::TEXT),
+        with_input("j", "x", MediaType::TEXT),
+        with_input("i", "y", MediaType::TEXT),
+        with_input("i", "x", MediaType::DIRECTORY),
+    ];
+    let keys: std::collections::BTreeSet<_> = different.iter().map(|run| run.key().unwrap()).collect();
+    assert_eq!(keys.len(), different.len());
+    let (csv, text) = (with_input("i", "x", MediaType::CSV), with_input("i", "x", MediaType::TEXT));
+    assert_eq!(csv.key().unwrap(), text.key().unwrap());
+}
+
+#[test]
+fn the_same_run_asked_for_by_many_is_executed_once() {
+    let runtime = runtime();
+    let busy = program(&runtime, "(local $i i32) (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000000))))", None);
+    let executed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| run(&runtime, &busy, &Limits::default()).0.cached)).collect();
+        threads.into_iter().filter(|_| true).map(|thread| thread.join().unwrap()).filter(|cached| !cached).count()
+    });
+    assert_eq!(executed, 1);
+}
+
+#[test]
+fn the_index_is_rebuilt_from_the_records() {
+    let runtime = runtime();
+    let (ran, _) = run(&runtime, &program(&runtime, "call $hello", Some("said")), &Limits::default());
+    let before = runtime.runs(&Runs { most: 9 }).unwrap();
+    let check = runtime.check().unwrap();
+    assert_eq!((check.records, check.findings), (1, vec![]));
+    assert_eq!(runtime.runs(&Runs { most: 9 }).unwrap(), before);
+    assert_eq!(before[0].record, ran.digest);
+}

@@ -61,7 +61,7 @@ fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> 
 }
 
 /// Keeps a directory artifact made of `files`.
-pub(crate) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
+pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
     let manifest = canonical_json(files)
         .map_err(|source| StoreError::Manifest { digest: Digest::of([]), reason: source.to_string() })?;
     store.put_artifact(manifest, &MediaType::new(MediaType::DIRECTORY))

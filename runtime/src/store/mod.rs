@@ -21,6 +21,7 @@ mod import;
 mod index;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -109,10 +110,15 @@ impl Store {
     }
 
     /// The files of a directory artifact: relative path to artifact, sorted.
-    pub fn list_directory(&self, directory: &Artifact) -> Result<std::collections::BTreeMap<String, Artifact>, StoreError> {
+    pub fn list_directory(&self, directory: &Artifact) -> Result<BTreeMap<String, Artifact>, StoreError> {
         let manifest = self.get(&directory.digest)?;
         serde_json::from_slice(&manifest)
             .map_err(|source| StoreError::Manifest { digest: directory.digest, reason: source.to_string() })
+    }
+
+    /// Keeps a directory made of `files`: relative path to artifact.
+    pub fn put_directory(&self, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
+        import::put_directory(self, files)
     }
 
     /// What is known of the bytes called `digest`: the media type that a run or an import gave them.

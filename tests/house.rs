@@ -1,0 +1,125 @@
+//! The house is as ARCHITECTURE.md draws it: which crate and which room uses which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The crates of the house, and which others of it each may use in what ships.
+const EDGES: [(&str, &[&str]); 6] = [
+    ("lockstep-host", &["lockstep-kernel", "lockstep-runtime"]),
+    ("lockstep-kernel", &["lockstep-runtime"]),
+    ("lockstep-runtime", &[]),
+    ("lockstep", &["lockstep-macros"]),
+    ("lockstep-macros", &[]),
+    ("penguins", &["lockstep"]),
+];
+
+/// Crates that only one crate of the house may name.
+const OWNED: [(&str, &str); 7] = [
+    ("wasmtime", "lockstep-runtime"),
+    ("rusqlite", "lockstep-runtime"),
+    ("object_store", "lockstep-runtime"),
+    ("zeromq", "lockstep-kernel"),
+    ("clap", "lockstep-host"),
+    ("axum", "lockstep-host"),
+    ("kube", "lockstep-host"),
+];
+
+/// Rooms of the runtime, each using only those before it in its own list.
+const ROOMS: [(&str, &[&str]); 6] = [
+    ("digest", &[]),
+    ("step", &["digest"]),
+    ("sandbox", &["digest", "step"]),
+    ("store", &["digest", "step"]),
+    ("run", &["digest", "step", "sandbox", "store"]),
+    ("pipeline", &["digest", "step", "sandbox", "store", "run"]),
+];
+
+/// Words that only one room of the runtime may use.
+const OWNED_WORDS: [(&str, &str); 3] = [("wasmtime::", "sandbox"), ("rusqlite::", "store"), ("object_store::", "store")];
+
+/// What a library must be given instead of taking it.
+const TAKEN: [&str; 6] = ["std::env::var", "env::var_os(", "env::vars(", "SystemTime::now(", "home_dir(", "env::temp_dir("];
+
+#[test]
+fn crates_use_only_those_below() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(ROOT)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let edges: BTreeMap<_, _> = EDGES.into_iter().collect();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let shipped = package["dependencies"].as_array().unwrap().iter().filter(|d| d["kind"].is_null());
+        let used: BTreeSet<&str> = shipped.filter_map(|d| d["name"].as_str()).collect();
+        for (owned, owner) in OWNED {
+            let allowed = name == owner || !edges.contains_key(name);
+            assert!(allowed || !used.contains(owned), "{name} depends on {owned}, which is for {owner} alone");
+        }
+        if let Some(allowed) = edges.get(name) {
+            let ours = used.iter().filter(|used| edges.contains_key(**used));
+            let wrong: Vec<_> = ours.filter(|used| !allowed.contains(used)).collect();
+            assert!(wrong.is_empty(), "{name} depends on {wrong:?}; it may depend on {allowed:?}");
+        }
+    }
+}
+
+#[test]
+fn rooms_use_only_those_before() {
+    for (room, allowed) in ROOMS {
+        for (file, text) in sources(&Path::new(ROOT).join("runtime/src").join(room)) {
+            for (other, _) in ROOMS {
+                let used = text.contains(&format!("crate::{other}::")) || text.contains(&format!("crate::{other};"));
+                let fine = other == room || allowed.contains(&other);
+                assert!(fine || !used, "{} uses crate::{other}; room {room} may use {allowed:?}", file.display());
+            }
+            for (word, owner) in OWNED_WORDS {
+                assert!(room == owner || !text.contains(word), "{} names {word}, which is for room {owner} alone", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn libraries_are_given_their_surroundings() {
+    for library in ["runtime/src", "kernel/src"] {
+        for (file, text) in sources(&Path::new(ROOT).join(library)) {
+            for taken in TAKEN {
+                assert!(!text.contains(taken), "{} calls {taken}: let the caller pass it in", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_top_level_holds_nothing_else() {
+    let known = "Cargo.toml Cargo.lock Makefile README.md ARCHITECTURE.md CHANGELOG.md LICENSE deny.toml clippy.toml rustfmt.toml \
+                 runtime kernel host examples deploy tests benches target";
+    for entry in std::fs::read_dir(ROOT).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with('.') || known.split_whitespace().any(|known| known == name), "what is `{name}` for?");
+    }
+}
+
+/// The Rust files below `directory`, without their unit tests.
+fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            found.push((path, code));
+        }
+    }
+    assert!(!found.is_empty(), "{} has no sources", directory.display());
+    found
+}

@@ -1,0 +1,3 @@
+//! Integration tests: the house's edges, guests, parity, kernel, demo. One binary, so that it is linked once.
+
+mod house;
