@@ -1,0 +1,129 @@
+"""The main job, three ways: the penguins in a notebook, on the command line, and as a pipeline.
+
+Each way has a store of its own, empty at the start, so that nothing is found in a cache. Prints a table with each
+output's digest from all three; any difference is an error.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKSTEP = ROOT / "target/release/lockstep"
+WORK = ROOT / "target/demo"
+EXAMPLE = ROOT / "examples/penguins"
+RUN_TYPE = "application/vnd.lockstep.run+json"
+
+# step: its inputs, each a file or an output of an earlier step
+STEPS = {
+    "clean": {"raw": "penguins.csv"},
+    "split": {"rows": "clean.rows"},
+    "train": {"rows": "split.train"},
+    "score": {"model": "train.model", "rows": "split.test"},
+    "plot": {"model": "train.model", "rows": "split.test"},
+}
+
+
+def say(text):
+    print(f"\033[2m{text}\033[0m" if sys.stdout.isatty() else text, flush=True)
+
+
+def lockstep(store, *arguments, capture=True):
+    """Runs the command with its own store; returns what it printed as JSON."""
+    command = [LOCKSTEP, *arguments, "--store", WORK / store]
+    done = subprocess.run(command, cwd=EXAMPLE, stdout=subprocess.PIPE if capture else None)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\nended with exit code {done.returncode}")
+    return json.loads(done.stdout) if capture else None
+
+
+def by_notebook():
+    """Runs penguins.ipynb in the installed kernel, by nbclient; digests are those of its `:run` cells."""
+    lockstep("notebook", "kernel", "install", "--prefix", sys.prefix, "--name", "lockstep-demo", capture=False)
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share/jupyter")
+    os.environ["LOCKSTEP_STORE"] = str(WORK / "notebook")
+    assert "lockstep-demo" in KernelSpecManager().find_kernel_specs()
+    notebook = nbformat.read(EXAMPLE / "penguins.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, kernel_name="lockstep-demo", timeout=600, resources={"metadata": {"path": str(EXAMPLE)}}
+    )
+    client.execute()
+    nbformat.write(notebook, WORK / "penguins.executed.ipynb")
+    digests = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            run = output.get("data", {}).get(RUN_TYPE)
+            if run:
+                for name, artifact in run["outputs"].items():
+                    digests[f"{run['step']}.{name}"] = artifact["digest"]
+    return digests
+
+
+def by_steps():
+    """Runs step after step by `lockstep run`; an output reaches the next step by its digest."""
+    digests = {}
+    for step, inputs in STEPS.items():
+        arguments = [f"--input={name}={digests.get(source, source)}" for name, source in inputs.items()]
+        run = lockstep("steps", "run", f"penguins.wasm#{step}", *arguments, "--json")
+        for name, artifact in run["outputs"].items():
+            digests[f"{step}.{name}"] = artifact["digest"]
+    return digests
+
+
+def by_pipeline():
+    """Runs penguins.yaml."""
+    run = lockstep("pipeline", "run", "penguins.yaml", "--json")
+    return {
+        f"{task['task']}.{name}": artifact["digest"]
+        for task in run["tasks"]
+        for name, artifact in task["outputs"].items()
+    }
+
+
+def timed(title, way):
+    start = time.monotonic()
+    say(f"{title} ...")
+    digests = way()
+    say(f"{title}: {len(digests)} outputs in {time.monotonic() - start:.1f} s")
+    return digests
+
+
+def main():
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    lockstep("steps", "build", ".", "-o", "penguins.wasm", capture=False)
+    ways = [
+        timed("notebook", by_notebook),
+        timed("command line", by_steps),
+        timed("pipeline", by_pipeline),
+    ]
+    names = sorted(set().union(*ways))
+    width = max(map(len, names))
+    print(f"\n{'output':{width}}  {'notebook':14}{'command line':14}{'pipeline':14}")
+    same = bool(names)
+    for name in names:
+        digests = [way.get(name) for way in ways]
+        equal = digests[0] is not None and len(set(digests)) == 1
+        same &= equal
+        shown = "".join(f"{(digest or 'missing').removeprefix('sha256:')[:12]:14}" for digest in digests)
+        print(f"{name:{width}}  {shown}{'✓' if equal else '✗ DIFFERENT'}")
+
+    metrics = lockstep("pipeline", "show", ways[2]["score.metrics"], "--json")
+    figure = WORK / "penguins.svg"
+    lockstep("pipeline", "show", ways[2]["plot.figure"], "--raw", "-o", str(figure), capture=False)
+    print(f"\naccuracy on held-out penguins: {metrics['accuracy']:.4f}")
+    print(f"figure: {figure.relative_to(ROOT)}")
+    if not same:
+        sys.exit("the three ways differ")
+
+
+if __name__ == "__main__":
+    main()
