@@ -1,0 +1,100 @@
+//! Every kind of input, parameter and output.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use lockstep::prelude::*;
+
+/// A value of one's own.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+pub struct Model {
+    weights: Vec<f64>,
+    names: BTreeMap<String, Option<i64>>,
+}
+
+/// Several outputs.
+#[derive(Outputs)]
+pub struct All {
+    /// a table
+    table: Table,
+    /// text
+    text: Text,
+    /// bytes
+    bytes: Bytes,
+    /// comma-separated values
+    csv: Csv,
+    /// JSON
+    json: Json<Vec<u32>>,
+    /// a serde value
+    model: Model,
+    /// metrics
+    metrics: Metrics,
+    /// a figure
+    figure: Figure,
+}
+
+/// Makes one of each kind.
+#[step]
+pub fn make(
+    /// how many rows
+    #[default = 5]
+    rows: Param<u32>,
+    /// what the text says
+    #[default = "hello"]
+    word: Param<String>,
+    /// a number
+    #[default = 0.1]
+    scale: Param<f64>,
+    /// a switch
+    #[default = false]
+    loud: Param<bool>,
+    /// a list
+    list: Param<Option<Vec<u32>>>,
+) -> Result<All> {
+    let numbers: Vec<f64> = (0..*rows).map(|i| f64::from(i) * *scale).collect();
+    let text = if *loud { word.to_uppercase() } else { word.to_string() };
+    println!("making {} rows", *rows);
+    for i in 0..*rows {
+        progress(u64::from(i) + 1, u64::from(*rows));
+    }
+    Ok(All {
+        table: Table::new([("x", numbers.clone())])?,
+        bytes: Bytes(text.bytes().rev().collect()),
+        csv: Csv(format!("word,length\n{text},{}\n", text.len())),
+        json: Json(list.clone().unwrap_or_else(|| vec![1, 2, 3])),
+        model: Model { names: BTreeMap::from([(text.clone(), Some(-1)), ("none".into(), None)]), weights: numbers },
+        metrics: [("rows", f64::from(*rows)), ("scale", *scale)].into_iter().collect(),
+        figure: Figure::svg("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"><rect width=\"1\" height=\"1\"/></svg>"),
+        text: text.into(),
+    })
+}
+
+/// Takes one of each kind and gives the sum of it all.
+#[step(output = "sum")]
+pub fn take(table: Table, text: Text, bytes: Bytes, csv: Csv, json: Json<Vec<u32>>, model: Model, metrics: Metrics) -> Result<f64> {
+    let rows = csv.rows::<(String, usize)>()?;
+    eprintln!("{text}: {rows:?}");
+    Ok(table.rows() as f64
+        + bytes.len() as f64
+        + json.iter().sum::<u32>() as f64
+        + model.weights.iter().sum::<f64>()
+        + metrics["rows"])
+}
+
+/// Counts lines and bytes without holding the input in memory.
+#[step(output = "counts")]
+pub fn count(mut lines: Reader) -> Result<BTreeMap<String, u64>> {
+    let (mut count, mut bytes, mut line) = (0, 0, Vec::new());
+    loop {
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            return Ok(BTreeMap::from([("lines".into(), count), ("bytes".into(), bytes)]));
+        }
+        (count, bytes) = (count + 1, bytes + read);
+    }
+}
+
+/// Does nothing: what a run costs at the least.
+#[step]
+pub fn nothing() {}

@@ -1,0 +1,74 @@
+//! Guests that would never end, or take everything: each ends at its limit or at an interrupt, and says which.
+
+use std::time::{Duration, Instant};
+
+use lockstep_runtime::run::Ran;
+use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
+use lockstep_runtime::step::{Failure, Limit, Limits, Outcome};
+
+use crate::setup::{Guest, runtime};
+
+fn run(guest: &Guest, limits: Limits) -> Ran {
+    guest.sandboxed(&runtime(&EngineOptions::default()), &limits)
+}
+
+fn reached(limit: Limit, value: u64) -> Outcome {
+    Outcome::Failed(Failure::Limit { limit, value })
+}
+
+#[test]
+fn each_limit_ends_a_run_and_is_named() {
+    let (fuel, memory) = (50_000_000, 300 << 20);
+    let endless = run(&Guest::new("endless"), Limits { fuel, ..Limits::default() });
+    assert_eq!(endless.record.outcome, reached(Limit::Fuel, fuel));
+    let sleeps = run(&Guest::new("sleeps"), Limits { fuel, ..Limits::default() });
+    assert_eq!(sleeps.record.outcome, reached(Limit::Fuel, fuel));
+    let hunger = run(&Guest::new("hunger"), Limits { memory, ..Limits::default() });
+    assert_eq!(hunger.record.outcome, reached(Limit::Memory, memory));
+    let talks = run(&Guest::new("talks"), Limits { log: 1 << 20, ..Limits::default() });
+    assert_eq!(talks.record.outcome, reached(Limit::Log, 1 << 20));
+    let writes = run(&Guest::new("writes"), Limits { output: 64 << 20, ..Limits::default() });
+    assert_eq!(writes.record.outcome, reached(Limit::Output, 64 << 20));
+}
+
+#[test]
+fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
+    let memory = runtime(&EngineOptions::default());
+    for guest in [Guest::new("endless"), Guest::new("sleeps"), Guest::new("reads").input("input", vec![1; 8 << 20])] {
+        let interrupt = Interrupt::default();
+        let run = guest.run(&memory.store);
+        // compiled beforehand, so that the time is the guest's
+        memory.engine.load(&memory.store.get(&run.module).unwrap(), &run.module).unwrap();
+        let (ended, asked) = std::thread::scope(|scope| {
+            let (memory, run, on) = (&memory, &run, interrupt.clone());
+            let thread = scope.spawn(move || {
+                let ran = memory.run(run, &Limits::default(), &on, &mut |_, _| ()).unwrap();
+                (ran.record.outcome.to_string(), Instant::now())
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            let asked = Instant::now();
+            interrupt.trigger();
+            (thread.join().unwrap(), asked)
+        });
+        assert_eq!(ended.0, "interrupted", "{}", guest.step);
+        // the promise is 100 ms; a busy machine is given more before the test calls it broken
+        assert!(ended.1 - asked < Duration::from_secs(1), "{} took {:?}", guest.step, ended.1 - asked);
+    }
+}
+
+#[test]
+fn what_a_guest_said_when_it_failed_is_in_its_outcome() {
+    let outcome = |guest: Guest| run(&guest, Limits::default()).record.outcome;
+    let Outcome::Failed(Failure::Panic { message, location }) = outcome(Guest::new("panic").parameter("at", "9")) else {
+        panic!("not a panic")
+    };
+    assert_eq!(message, "index out of bounds: the len is 3 but the index is 9");
+    assert!(location.as_deref().is_some_and(|at| at.contains("src/faults.rs:")), "{location:?}");
+    let Outcome::Failed(Failure::Exit { code: 1, message }) = outcome(Guest::new("error")) else { panic!("not an exit") };
+    assert!(message.starts_with("error: the first thing did not work"), "{message}");
+    assert_eq!(
+        outcome(Guest::new("exit").parameter("code", "200")),
+        Outcome::Failed(Failure::Exit { code: 200, message: "leaving".into() })
+    );
+    assert_eq!(outcome(Guest::new("forgets")), Outcome::Failed(Failure::MissingOutput { name: "output".into() }));
+}

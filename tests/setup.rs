@@ -1,0 +1,163 @@
+//! A hermetic surrounding for each test: its own store, cache and home, the real binary, the guests' module.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{Machine, Ran, Run, Runtime, bind, choose, parse_parameters};
+use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
+use lockstep_runtime::step::{Limits, interfaces};
+use lockstep_runtime::store::Store;
+use serde_json::Value;
+
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The guests' module, built by the command under test.
+pub static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests", "guests.wasm"));
+
+/// The module of the penguins example.
+pub static PENGUINS: LazyLock<PathBuf> = LazyLock::new(|| build("examples/penguins", "penguins.wasm"));
+
+/// The directory of this test binary's profile: `target/release`.
+fn profile() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()
+}
+
+/// The `lockstep` binary; `cargo test --workspace` builds it.
+pub fn binary() -> PathBuf {
+    let binary = profile().join("lockstep");
+    assert!(binary.exists(), "{} is missing: run `make test`", binary.display());
+    binary
+}
+
+/// The Python of the virtual environment that `make test` makes.
+pub fn python() -> PathBuf {
+    let python = Path::new(ROOT).join("target/venv/bin/python");
+    assert!(python.exists(), "{} is missing: run `make test`", python.display());
+    python
+}
+
+fn build(crate_directory: &str, module: &str) -> PathBuf {
+    let out = profile().join("tests");
+    std::fs::create_dir_all(&out).unwrap();
+    let out = out.join(module);
+    let built = Command::new(binary()).arg("build").arg(Path::new(ROOT).join(crate_directory)).arg("-o").arg(&out).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    out
+}
+
+/// A store of its own with the real command over it.
+pub struct Place {
+    pub directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// The command, with nothing of the surroundings but what finds the toolchain.
+    pub fn lockstep(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env_clear().env("LOCKSTEP_STORE", self.store()).current_dir(self.directory.path());
+        for kept in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "XDG_CACHE_HOME"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command
+    }
+
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.lockstep(arguments).output().unwrap()
+    }
+
+    /// What the command prints with `--json`, whatever its exit code.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.lockstep(arguments).arg("--json").output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("{e}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        })
+    }
+}
+
+/// A runtime of its own, in memory.
+pub fn runtime(options: &EngineOptions) -> Runtime {
+    over(Store::memory().unwrap(), options)
+}
+
+pub fn over(store: Store, options: &EngineOptions) -> Runtime {
+    let machine = Machine { name: "test".into(), version: "test".into(), clock: SystemTime::now };
+    Runtime::new(Engine::new(options).unwrap(), store, machine)
+}
+
+/// A guest with what it is given.
+#[derive(Clone, Default, Debug)]
+pub struct Guest {
+    pub step: &'static str,
+    pub inputs: BTreeMap<&'static str, Vec<u8>>,
+    pub parameters: BTreeMap<&'static str, &'static str>,
+}
+
+impl Guest {
+    pub fn new(step: &'static str) -> Self {
+        Self { step, ..Self::default() }
+    }
+
+    pub fn input(mut self, name: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.inputs.insert(name, bytes.into());
+        self
+    }
+
+    pub fn parameter(mut self, name: &'static str, text: &'static str) -> Self {
+        self.parameters.insert(name, text);
+        self
+    }
+
+    /// The run of this guest, its inputs put into `store`.
+    pub fn run(&self, store: &Store) -> Run {
+        let module = std::fs::read(&*GUESTS).unwrap();
+        let all = interfaces(&module).unwrap();
+        let interface = choose(&all, self.step).unwrap();
+        let artifact = |bytes: &Vec<u8>| store.put_artifact(bytes.clone(), &Default::default()).unwrap();
+        let inputs = self.inputs.iter().map(|(name, bytes)| (name.to_string(), artifact(bytes))).collect();
+        let typed = self.parameters.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let parameters = parse_parameters(interface, &typed).unwrap();
+        bind(store.put(module).unwrap(), interface, inputs, &parameters, 0).unwrap()
+    }
+
+    /// Runs it in the sandbox of `runtime`.
+    pub fn sandboxed(&self, runtime: &Runtime, limits: &Limits) -> Ran {
+        runtime.run(&self.run(&runtime.store), limits, &Interrupt::default(), &mut |_, _| ()).unwrap()
+    }
+
+    /// The arguments of `lockstep run`; inputs are written to files of `place`.
+    pub fn arguments(&self, place: &Place) -> Vec<String> {
+        let mut arguments = vec!["run".to_owned(), format!("{}#{}", GUESTS.display(), self.step)];
+        for (name, bytes) in &self.inputs {
+            let path = place.path(&format!("{}-{name}", self.step));
+            std::fs::write(&path, bytes).unwrap();
+            arguments.push(format!("--input={name}={}", path.display()));
+        }
+        for (name, text) in &self.parameters {
+            arguments.push(format!("--param={name}={text}"));
+        }
+        arguments
+    }
+}
+
+/// The digests of a run's outputs, by name.
+pub fn digests(ran: &Ran) -> BTreeMap<String, Digest> {
+    ran.record.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
+}
