@@ -95,7 +95,7 @@ pub fn execute(
     plan: &Plan,
     limits: &Limits,
     interrupt: &Interrupt,
-    on: &mut (dyn FnMut(Event) + Send),
+    on: &mut dyn FnMut(Event),
 ) -> Result<Vec<(String, Ran)>, RunError> {
     let mut made: BTreeMap<(&str, &str), Artifact> = BTreeMap::new();
     let mut done = Vec::new();

@@ -208,7 +208,7 @@ impl Runtime {
         run: &Run,
         limits: &Limits,
         interrupt: &Interrupt,
-        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+        log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         let key = run.key()?;
         let _flight = self.flights.board(key, interrupt);
@@ -227,7 +227,7 @@ impl Runtime {
         run: &Run,
         limits: &Limits,
         interrupt: &Interrupt,
-        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+        log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         self.execute(run.key()?, run, limits, interrupt, log)
     }
@@ -280,7 +280,7 @@ impl Runtime {
         run: &Run,
         limits: &Limits,
         interrupt: &Interrupt,
-        log: &mut (dyn FnMut(Stream, &[u8]) + Send),
+        log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         let started_ms = (self.machine.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
@@ -299,16 +299,13 @@ impl Runtime {
             host: self.machine.name.clone(),
             version: self.machine.version.clone(),
             backtrace: finished.backtrace.clone(),
+            host_error: finished.host_error.clone(),
             log: None,
         };
         self.write_record(key, run, finished, log, observed)
     }
 
-    fn world<'a>(
-        &'a self,
-        run: &Run,
-        log: &'a mut (dyn FnMut(Stream, &[u8]) + Send),
-    ) -> Result<World<'a>, RunError> {
+    fn world<'a>(&self, run: &Run, log: &'a mut dyn FnMut(Stream, &[u8])) -> Result<World<'a>, RunError> {
         let mut files = BTreeMap::new();
         for (name, input) in &run.inputs {
             let at = input.at.clone().map_or_else(|| GuestPath::input(name), Ok)?;
@@ -334,7 +331,8 @@ impl Runtime {
             }
         }
         let outputs = run.outputs.keys().cloned().collect();
-        Ok(World { args, env, stdin, files, seed: run.seed, outputs, stdout, storage: self, log })
+        let storage = Arc::new(self.store.clone());
+        Ok(World { args, env, stdin, files, seed: run.seed, outputs, stdout, storage, log })
     }
 
     fn node(&self, artifact: &Artifact) -> Result<Node, RunError> {
@@ -430,9 +428,9 @@ fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<
     }
 }
 
-impl Storage for Runtime {
+impl Storage for Store {
     fn create(&self) -> io::Result<Box<dyn Sink>> {
-        Ok(Box::new(self.store.writer()))
+        Ok(Box::new(self.writer()))
     }
 }
 

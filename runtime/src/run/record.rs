@@ -44,6 +44,9 @@ pub struct Observed {
     /// Where the guest was when it failed, with files and lines where the module has debug information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
+    /// What the machine said when it interrupted the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_error: Option<String>,
     /// The log, where it may depend on the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Artifact>,
