@@ -1,0 +1,71 @@
+"""Times cells in each installed kernel through jupyter_client; prints medians in seconds as JSON.
+
+evcxr is measured when `cargo install evcxr_jupyter && evcxr_jupyter --install` has been done.
+"""
+
+import json
+import statistics
+import sys
+import time
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import start_new_kernel
+
+RUST = {
+    "new": lambda i: f"1 + {i}",
+    "function": lambda i: f"fn add_{i}(x: i64) -> i64 {{ x + {i} }}",
+    "before": ["let numbers: Vec<f64> = (0..1000).map(|i| i as f64).collect();"],
+    "variable": lambda i: f"numbers.iter().sum::<f64>() + {i}.0",
+}
+PYTHON = {
+    "new": lambda i: f"1 + {i}",
+    "function": lambda i: f"def add_{i}(x): return x + {i}",
+    "before": ["numbers = [float(i) for i in range(1000)]"],
+    "variable": lambda i: f"sum(numbers) + {i}.0",
+}
+KERNELS = {"lockstep": ("lockstep", RUST), "evcxr": ("rust", RUST), "ipykernel": ("python3", PYTHON)}
+STARTS, CELLS = 5, 11
+
+
+def execute(client, code):
+    """Runs a cell; the time until the kernel is idle again."""
+    start = time.perf_counter()
+    reply = client.execute_interactive(code, timeout=300, output_hook=lambda message: None)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return time.perf_counter() - start
+
+
+def measure(name, cells):
+    starts = []
+    for _ in range(STARTS):
+        start = time.perf_counter()
+        manager, client = start_new_kernel(kernel_name=name, startup_timeout=120)
+        starts.append(time.perf_counter() - start)
+        if len(starts) < STARTS:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    times = {"start": statistics.median(starts)}
+    execute(client, cells["new"](9999))
+    for what in ["new", "function", "variable"]:
+        if what == "variable":
+            for code in cells["before"]:
+                execute(client, code)
+        times[what] = statistics.median(execute(client, cells[what](i)) for i in range(CELLS))
+    times["repeated"] = statistics.median(execute(client, cells["new"](0)) for _ in range(CELLS))
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    return times
+
+
+def main():
+    installed = KernelSpecManager().find_kernel_specs()
+    result = {}
+    for title, (name, cells) in KERNELS.items():
+        if name in installed:
+            print(f"  {title} ...", file=sys.stderr)
+            result[title] = measure(name, cells)
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+//! Cells in a notebook, against ipykernel and evcxr, all driven by the same client.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::measure::{ROOT, Surroundings, Table};
+
+pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let prefix = surroundings.directory.path().join("prefix");
+    let installed = Command::new(&surroundings.binary)
+        .args(["kernel", "install", "--name", "lockstep", "--prefix"])
+        .arg(&prefix)
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(installed.success(), "lockstep kernel install failed");
+    let output = Command::new(Path::new(ROOT).join("target/venv/bin/python"))
+        .arg(format!("{ROOT}/benches/kernels.py"))
+        .env("JUPYTER_PATH", prefix.join("share/jupyter"))
+        .env("LOCKSTEP_STORE", surroundings.directory.path().join("kernel-store"))
+        .current_dir(surroundings.directory.path())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't run target/venv/bin/python: run `make bench`")?;
+    ensure!(output.status.success(), "benches/kernels.py failed");
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let time = |kernel: &str, what: &str| all[kernel][what].as_f64().map(Duration::from_secs_f64);
+    let rows = [
+        ("start", "kernel start to first reply", "< 100 ms"),
+        ("new", "new cell `1 + i`", "<= 1 against evcxr"),
+        ("function", "new cell that defines a function", "<= 1 against evcxr"),
+        ("variable", "new cell that uses an earlier variable", "<= 1 against evcxr"),
+        ("repeated", "the same cell again", ""),
+    ];
+    for (what, title, target) in rows {
+        let Some(ours) = time("lockstep", what) else { continue };
+        for peer in ["evcxr", "ipykernel"] {
+            match time(peer, what) {
+                Some(theirs) => table.ratio(title, ours, peer, theirs, if peer == "evcxr" { target } else { "" }),
+                None => table.missing(title, &format!("{peer} is not installed")),
+            }
+        }
+    }
+    Ok(())
+}

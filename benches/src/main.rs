@@ -1,0 +1,31 @@
+//! `make bench`: one table of ratios. Each row has our time, that of a peer or of the physical limit measured in the same
+//! run, and their ratio; the last column is the target. Nothing here fails because a number is bad.
+
+mod compute;
+mod kernels;
+mod latency;
+mod measure;
+mod reading;
+
+use anyhow::Result;
+use measure::{Surroundings, Table};
+
+fn main() -> Result<()> {
+    let surroundings = Surroundings::prepare()?;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut table = Table::default();
+    let groups: [(&str, fn(&Surroundings, &mut Table) -> Result<()>); 4] = [
+        ("latency", latency::measure),
+        ("compute", compute::measure),
+        ("reading", reading::measure),
+        ("kernels", kernels::measure),
+    ];
+    for (name, measure) in groups {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            eprintln!("measuring {name} ...");
+            measure(&surroundings, &mut table)?;
+        }
+    }
+    print!("{table}");
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! A step that reads 500 MB, against a copy of the same mapped bytes and against wasmtime-wasi's preopened directories.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_sync};
+use wasmtime_wasi::{DirPerms, FilePerms, WasiCtxBuilder};
+
+use crate::measure::{Surroundings, Table, execute, median};
+
+const SIZE: usize = 500_000_000;
+const PIECE: usize = 1 << 20;
+
+pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let inputs = surroundings.directory.path().join("in");
+    std::fs::create_dir(&inputs)?;
+    let input = inputs.join("input");
+    std::fs::write(&input, (0..SIZE).map(|i| (i * 31 >> 7) as u8).collect::<Vec<_>>())?;
+    std::fs::write(inputs.join("params.json"), "{}")?;
+    std::fs::create_dir(surroundings.directory.path().join("out"))?;
+
+    let file = File::open(&input)?;
+    // SAFETY: nobody writes to the file while this runs
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    let mut buffer = vec![0; PIECE];
+    let copied = median(5, || {
+        for piece in map.chunks(PIECE) {
+            buffer[..piece.len()].copy_from_slice(piece);
+            black_box(&mut buffer);
+        }
+        Ok(())
+    })?;
+
+    let runtime = surroundings.runtime("reading")?;
+    let artifact = runtime.store.import(&input)?;
+    let read = surroundings.step(&runtime.store, "read", Some(artifact), &[])?;
+    let ours = median(5, || execute(&runtime, &read).map(drop))?;
+    table.ratio("a step reads 500 MB", ours, "memcpy from a map, 1 MiB at a time", copied, "<= 1.43");
+
+    let theirs = preopened(surroundings.directory.path(), &surroundings.module)?;
+    table.ratio("a step reads 500 MB", ours, "wasmtime-wasi, preopened directory", theirs, "");
+    Ok(())
+}
+
+/// The same module and step in wasmtime-wasi.
+fn preopened(root: &Path, module: &[u8]) -> Result<std::time::Duration> {
+    let engine = wasmtime::Engine::default();
+    let module = wasmtime::Module::new(&engine, module).map_err(anyhow::Error::from)?;
+    let mut linker: wasmtime::Linker<WasiP1Ctx> = wasmtime::Linker::new(&engine);
+    add_to_linker_sync(&mut linker, |context| context).map_err(anyhow::Error::from)?;
+    let ready = linker.instantiate_pre(&module).map_err(anyhow::Error::from)?;
+    median(5, || {
+        let mut context = WasiCtxBuilder::new();
+        context.args(&["module", "read"]).inherit_stderr().allow_blocking_current_thread(true);
+        context.preopened_dir(root, "/", DirPerms::all(), FilePerms::all()).map_err(anyhow::Error::from)?;
+        let mut store = wasmtime::Store::new(&engine, context.build_p1());
+        let instance = ready.instantiate(&mut store).map_err(anyhow::Error::from)?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(anyhow::Error::from)?;
+        match start.call(&mut store, ()) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                let exit = e.downcast_ref::<wasmtime_wasi::I32Exit>().context("the step trapped in wasmtime-wasi")?;
+                ensure!(exit.0 == 0, "the step failed in wasmtime-wasi");
+                Ok(())
+            }
+        }
+    })
+}

@@ -1,0 +1,99 @@
+//! What the benches compute: each a plain function, called natively, and a step around it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use lockstep::prelude::*;
+
+/// The side of the matrices.
+pub const SIDE: usize = 512;
+
+const BLOCK: usize = 64;
+
+/// The sum of the product of two `SIDE` x `SIDE` matrices of doubles, `times` over, multiplied block by block.
+pub fn multiply(times: usize) -> f64 {
+    let fill = |seed: usize| -> Vec<f64> { (0..SIDE * SIDE).map(|i| ((i * 7 + seed) % 13) as f64 - 6.0).collect() };
+    let (a, b) = (fill(1), fill(2));
+    let mut sum = 0.0;
+    for _ in 0..times {
+        let mut c = vec![0.0; SIDE * SIDE];
+        for (i0, k0, j0) in blocks() {
+            for i in i0..i0 + BLOCK {
+                for k in k0..k0 + BLOCK {
+                    let factor = a[i * SIDE + k];
+                    let from = &b[k * SIDE + j0..k * SIDE + j0 + BLOCK];
+                    let to = &mut c[i * SIDE + j0..i * SIDE + j0 + BLOCK];
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to += factor * from;
+                    }
+                }
+            }
+        }
+        sum += c.iter().sum::<f64>();
+    }
+    sum
+}
+
+fn blocks() -> impl Iterator<Item = (usize, usize, usize)> {
+    let starts = || (0..SIDE).step_by(BLOCK);
+    starts().flat_map(move |i| starts().flat_map(move |k| starts().map(move |j| (i, k, j))))
+}
+
+/// Count and mean of the third column by the second, of CSV with a header.
+pub fn group_by(csv: impl Read) -> Result<BTreeMap<String, (u64, f64)>> {
+    let mut groups: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+    let mut reader = csv::Reader::from_reader(csv);
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row)? {
+        let value: f64 = row[2].parse()?;
+        match groups.get_mut(&row[1]) {
+            Some((count, sum)) => (*count, *sum) = (*count + 1, *sum + value),
+            None => drop(groups.insert(row[1].to_owned(), (1, value))),
+        }
+    }
+    for (count, mean) in groups.values_mut() {
+        *mean /= *count as f64;
+    }
+    Ok(groups)
+}
+
+/// Reads everything in pieces of 1 MiB and gives the number of bytes.
+pub fn read_all(mut input: impl Read) -> Result<u64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(bytes),
+            count => bytes += count as u64,
+        }
+    }
+}
+
+/// The steps.
+pub mod steps {
+    use std::collections::BTreeMap;
+
+    use lockstep::prelude::*;
+
+    /// [`multiply`](super::multiply).
+    #[step]
+    pub fn multiply(times: Param<usize>) -> f64 {
+        super::multiply(*times)
+    }
+
+    /// [`group_by`](super::group_by).
+    #[step]
+    pub fn group_by(input: Reader) -> Result<BTreeMap<String, (u64, f64)>> {
+        super::group_by(input)
+    }
+
+    /// [`read_all`](super::read_all).
+    #[step]
+    pub fn read(input: Reader) -> Result<u64> {
+        super::read_all(input)
+    }
+
+    /// Does nothing: what a run costs at the least.
+    #[step]
+    pub fn nothing() {}
+}
