@@ -3,7 +3,6 @@ use crate::run::Machine;
 use crate::sandbox::{Engine, EngineOptions};
 use crate::store::Store;
 use serde_json::json;
-use std::path::Path;
 use std::time::SystemTime;
 
 /// A module with a step `copy` that does nothing and declares `rows -> rows`, and a parameter.
@@ -71,25 +70,25 @@ fn faults_are_named_with_their_place() {
     );
     assert_eq!(
         head(&task("{ step: m.wasm#copy, inputs: { row: raw.csv } }")),
-        "p.yaml:3:40: step `copy` has no input `row`; it has `rows`"
+        "p.yaml:3:42: step `copy` has no input `row`; it has `rows`"
     );
     assert_eq!(
         head(&task("{ step: m.wasm#copy, inputs: { rows: raw.csv }, parameters: { depth: deep } }")),
-        "p.yaml:3:74: step `copy`: parameter `depth` takes a value of kind integer, not \"deep\""
+        "p.yaml:3:75: step `copy`: parameter `depth` takes a value of kind integer, not \"deep\""
     );
     assert_eq!(
         head(&task("{ step: m.wasm#copy, inputs: { rows: a.row } }")),
-        "p.yaml:3:41: task `a` has no output `row`; it has `rows`"
+        "p.yaml:3:43: task `a` has no output `row`; it has `rows`"
     );
     assert_eq!(
         head(&task("{ step: m.wasm#copy, inputs: { rows: a.rows } }")),
-        "p.yaml:3:41: the tasks form a cycle: `a` reads from `a`"
+        "p.yaml:3:43: the tasks form a cycle: `a` reads from `a`"
     );
     assert_eq!(
         head(&task("{ step: m.wasm#copy, inputs: { rows: '{{ where }}' } }")),
-        "p.yaml:3:41: the pipeline has no parameter `where`; it has none"
+        "p.yaml:3:43: the pipeline has no parameter `where`; it has none"
     );
-    assert!(head(&task("{ step: m.wasm#copy, inputs: { rows: no.csv } }")).contains("3:41: `no.csv` is neither an output"));
+    assert!(head(&task("{ step: m.wasm#copy, inputs: { rows: no.csv } }")).contains("3:43: `no.csv` is neither an output"));
     assert!(head(&task("{ stp: m.wasm }")).starts_with("p.yaml:3:8: unknown field `stp`"), "{}", head(&task("{ stp: m.wasm }")));
     assert!(head(&task("{ }")).contains("needs either `step: MODULE#STEP` or `program: MODULE`"));
     assert!(head("name: p\ntasks: [").starts_with("p.yaml:2:"), "{}", head("name: p\ntasks: ["));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::sandbox::EngineOptions;
-use crate::step::{Failure, Limit};
+use crate::step::{Failure, Limit, Outcome};
 
 /// A plain program that copies /in/x to /out/y would be long in wat; these say `hello` on stdout and, as asked, fail.
 fn module(body: &str) -> Vec<u8> {
