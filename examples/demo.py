@@ -22,13 +22,13 @@ WORK = ROOT / "target/demo"
 EXAMPLE = ROOT / "examples/penguins"
 RUN_TYPE = "application/vnd.lockstep.run+json"
 
-# step: its inputs, each a file or an output of an earlier step
+# step: its inputs, each a file or an output of an earlier step, and its parameters
 STEPS = {
-    "clean": {"raw": "penguins.csv"},
-    "split": {"rows": "clean.rows"},
-    "train": {"rows": "split.train"},
-    "score": {"model": "train.model", "rows": "split.test"},
-    "plot": {"model": "train.model", "rows": "split.test"},
+    "clean": ({"raw": "penguins.csv"}, {}),
+    "split": ({"rows": "clean.rows"}, {"fraction": 0.25, "seed": 7}),
+    "train": ({"rows": "split.train"}, {"seed": 7}),
+    "score": ({"model": "train.model", "rows": "split.test"}, {}),
+    "plot": ({"model": "train.model", "rows": "split.test"}, {}),
 }
 
 
@@ -70,8 +70,9 @@ def by_notebook():
 def by_steps():
     """Runs step after step by `lockstep run`; an output reaches the next step by its digest."""
     digests = {}
-    for step, inputs in STEPS.items():
+    for step, (inputs, parameters) in STEPS.items():
         arguments = [f"--input={name}={digests.get(source, source)}" for name, source in inputs.items()]
+        arguments += [f"--param={name}={value}" for name, value in parameters.items()]
         run = lockstep("steps", "run", f"penguins.wasm#{step}", *arguments, "--json")
         for name, artifact in run["outputs"].items():
             digests[f"{step}.{name}"] = artifact["digest"]
