@@ -1,6 +1,6 @@
 //! Takes the SDK's sources into the kernel, so that cells can be compiled where only the binary is: see src/toolchain/prelude.rs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -9,30 +9,54 @@ use toml::{Table, Value};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const MEMBERS: [&str; 2] = ["runtime/sdk", "runtime/sdk/macros"];
+/// Where the walk over the workspace's own crates begins.
+const SDK: &str = "runtime/sdk";
 
 fn main() -> Result<()> {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
-    let root = root.canonicalize()?;
-    let mut files = Vec::new();
-    let mut inherited = BTreeSet::new();
-    for member in MEMBERS {
-        let manifest = root.join(member).join("Cargo.toml");
-        inherited.extend(dependencies(&read(&manifest)?));
-        files.push(manifest);
-        collect(&root.join(member).join("src"), &mut files)?;
-    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..").canonicalize()?;
+    let manifest = read(&root.join("Cargo.toml"))?;
+    let all = manifest.get("workspace").and_then(Value::as_table).ok_or("no [workspace]")?;
+    let shared = all
+        .get("dependencies")
+        .and_then(Value::as_table)
+        .ok_or("no [workspace.dependencies]")?;
 
-    let workspace = toml::to_string(&workspace(read(&root.join("Cargo.toml"))?, &inherited)?)?;
-    let lock = toml::to_string(&lock(read(&root.join("Cargo.lock"))?)?)?;
-    let mut code = format!(
-        "pub const WORKSPACE: &str = {workspace:?};\npub const FILES: &[(&str, &str)] = &[\n(\"Cargo.lock\", {lock:?}),\n"
+    let mut members = BTreeMap::new();
+    let mut used = Table::new();
+    let mut next = vec![SDK.to_owned()];
+    while let Some(path) = next.pop() {
+        let mut member = read(&root.join(&path).join("Cargo.toml"))?;
+        // Nothing is tested there, so nothing for tests is fetched.
+        member.remove("dev-dependencies");
+        for (name, _) in member.get("dependencies").and_then(Value::as_table).into_iter().flatten() {
+            let Some(requirement) = shared.get(name) else { continue };
+            used.insert(name.clone(), requirement.clone());
+            next.extend(requirement.get("path").and_then(Value::as_str).map(str::to_owned));
+        }
+        members.insert(path, member);
+    }
+    used.insert(
+        "lockstep".to_owned(),
+        Table::from_iter([("path".to_owned(), Value::from(SDK))]).into(),
     );
-    files.sort();
-    for file in files {
-        println!("cargo::rerun-if-changed={}", file.display());
-        let name = file.strip_prefix(&root)?;
-        writeln!(code, "({name:?}, include_str!({file:?})),")?;
+
+    let mut workspace = Table::new();
+    for key in ["resolver", "package", "lints"] {
+        workspace.extend(all.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+    workspace.insert("members".to_owned(), members.keys().cloned().collect::<Vec<_>>().into());
+    workspace.insert("dependencies".to_owned(), used.into());
+    let workspace = Table::from_iter([("workspace".to_owned(), Value::from(workspace))]);
+
+    let mut code = format!("pub const WORKSPACE: &str = {:?};\n", toml::to_string(&workspace)?);
+    code.push_str("pub const FILES: &[(&str, &str)] = &[\n");
+    let lock = lock(read(&root.join("Cargo.lock"))?)?;
+    writeln!(code, "(\"Cargo.lock\", {:?}),", toml::to_string(&lock)?)?;
+    for (path, member) in members {
+        writeln!(code, "({:?}, {:?}),", format!("{path}/Cargo.toml"), toml::to_string(&member)?)?;
+        for file in sources(&root.join(path).join("src"))? {
+            writeln!(code, "({:?}, include_str!({file:?})),", file.strip_prefix(&root)?)?;
+        }
     }
     code.push_str("];\n");
     fs::write(Path::new(&env::var("OUT_DIR")?).join("sdk.rs"), code)?;
@@ -44,48 +68,19 @@ fn read(path: &Path) -> Result<Table> {
     Ok(fs::read_to_string(path)?.parse()?)
 }
 
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// All Rust files below `dir`, sorted.
+fn sources(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     println!("cargo::rerun-if-changed={}", dir.display());
+    let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, files)?;
+            found.extend(sources(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+            found.insert(path);
         }
     }
-    Ok(())
-}
-
-/// The names in all dependency tables of a manifest.
-fn dependencies(manifest: &Table) -> Vec<String> {
-    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let tables = tables.iter().filter_map(|name| manifest.get(*name)?.as_table());
-    tables.flat_map(|table| table.keys().cloned()).collect()
-}
-
-/// The workspace's manifest with only the SDK in it.
-fn workspace(manifest: Table, inherited: &BTreeSet<String>) -> Result<Table> {
-    let all = manifest.get("workspace").and_then(Value::as_table).ok_or("no [workspace]")?;
-    let mut own = Table::new();
-    for (key, value) in all {
-        let value = match (key.as_str(), value) {
-            ("members", _) => Value::from(MEMBERS.to_vec()),
-            ("dependencies", Value::Table(table)) => {
-                let needed = |name: &String| inherited.contains(name) || name == "lockstep";
-                table
-                    .iter()
-                    .filter(|(name, _)| needed(name))
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect::<Table>()
-                    .into()
-            }
-            ("resolver" | "package" | "lints", value) => value.clone(),
-            _ => continue,
-        };
-        own.insert(key.clone(), value);
-    }
-    Ok(Table::from_iter([("workspace".to_owned(), Value::Table(own))]))
+    Ok(found)
 }
 
 /// The lock with only what the SDK can need, so that other changes of the workspace don't compile the prelude anew.
@@ -104,12 +99,8 @@ fn lock(mut lock: Table) -> Result<Table> {
         // By name alone, though it may stand with a version: one package too many does no harm, for cargo drops it.
         for package in packages.iter().filter(|package| name(package) == wanted) {
             let edges = package.get("dependencies").and_then(Value::as_array).into_iter().flatten();
-            next.extend(
-                edges
-                    .filter_map(Value::as_str)
-                    .filter_map(|edge| edge.split(' ').next())
-                    .map(str::to_owned),
-            );
+            let names = edges.filter_map(Value::as_str).filter_map(|edge| edge.split(' ').next());
+            next.extend(names.map(str::to_owned));
         }
     }
     let kept: Vec<Value> = packages

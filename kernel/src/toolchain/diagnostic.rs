@@ -24,6 +24,12 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         matches!(self.level, Level::Error | Level::InternalError)
     }
+
+    /// `aborting due to 2 previous errors`, `1 warning emitted`, `For more information about this error, ...`
+    fn sums_up(&self) -> bool {
+        let about_others = self.message.starts_with("aborting due to ") || self.message.ends_with(" emitted");
+        self.level == Level::FailureNote || (self.spans.is_empty() && self.code.is_none() && about_others)
+    }
 }
 
 /// An error's code (`E0382`) or a lint's name (`unused_variables`).
@@ -130,12 +136,13 @@ pub enum Applicability {
     Unspecified,
 }
 
-/// The diagnostics among the lines of rustc's stderr, and the other lines.
+/// The diagnostics among the lines of rustc's stderr, without those that only sum up the others, and the other lines.
 pub(super) fn parse(stderr: &str) -> (Vec<Diagnostic>, String) {
     let mut diagnostics = Vec::new();
     let mut rest = String::new();
     for line in stderr.lines() {
-        match serde_json::from_str(line) {
+        match serde_json::from_str::<Diagnostic>(line) {
+            Ok(diagnostic) if diagnostic.sums_up() => {}
             Ok(diagnostic) => diagnostics.push(diagnostic),
             // Such as {"$message_type":"artifact", ...}.
             Err(_) if line.starts_with('{') => {}

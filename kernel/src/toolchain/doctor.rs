@@ -113,7 +113,7 @@ fn cache_dir(cache: &Path) -> Check {
                 "cache",
                 State::Missing,
                 detail,
-                &format!("sudo chown -R \"$USER\" '{}'", cache.display()),
+                "export XDG_CACHE_HOME=/a/directory/you/can/write",
             )
         }
     }

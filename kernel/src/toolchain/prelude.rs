@@ -247,7 +247,8 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN))
 }
 
-/// The compiled form of each crate that the prelude's own package depends on: a library, or a proc macro of the host.
+/// The compiled form of each crate that the prelude's own package depends on: a library for the target, or a proc macro of the
+/// host. (Proc macros may use the same libraries, compiled for the host.)
 fn externs(metadata: &Metadata, made: &Made) -> Result<BTreeMap<String, PathBuf>, PreludeError> {
     let root = metadata
         .resolve
@@ -255,12 +256,14 @@ fn externs(metadata: &Metadata, made: &Made) -> Result<BTreeMap<String, PathBuf>
         .iter()
         .find(|node| Some(&node.id) == metadata.resolve.root.as_ref());
     let edges = root.into_iter().flat_map(|node| &node.deps);
+    let for_target = |file: &Path| file.components().any(|part| part.as_os_str() == TARGET);
     let compiled = |package: &str| {
         let of_package = made.artifacts.iter().filter(|artifact| artifact.package_id == package);
         let mut files = of_package.flat_map(|artifact| &artifact.filenames);
-        files.find(|file| {
-            let extension = file.extension().and_then(|extension| extension.to_str());
-            matches!(extension, Some("rlib" | "so" | "dylib" | "dll"))
+        files.find(|file| match file.extension().and_then(|extension| extension.to_str()) {
+            Some("rlib") => for_target(file),
+            Some("so" | "dylib" | "dll") => true,
+            _ => false,
         })
     };
     let pair = |edge: &cargo::Edge| {

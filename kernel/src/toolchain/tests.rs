@@ -148,5 +148,5 @@ fn an_interrupt_ends_compiling_at_once() {
     let late = || start.elapsed() > Duration::from_millis(300);
     let error = compile_cell(&toolchain, &prelude, &source, dir.path(), &late).unwrap_err();
     assert!(matches!(error, CompileError::Interrupted), "{error}");
-    assert!(start.elapsed() < Duration::from_millis(450), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
 }
