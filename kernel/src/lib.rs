@@ -1,4 +1,18 @@
 //! The Jupyter kernel: messages, cells, compiler, session.
+//!
+//! It reads no environment, no home directory and no wall clock (they are passed in), and opens no socket but the five that
+//! a connection file names.
+//!
+//! Its rooms:
+//!
+//! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
+//! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
+//! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
+//! - [`kernelspec`]: what lets Jupyter find the kernel
 
+pub mod jupyter;
+pub mod kernelspec;
 pub mod output;
+pub mod terminal;
 pub mod toolchain;
+pub mod wire;

@@ -5,14 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Which of a cell's two texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
-    /// Ordinary output.
-    Stdout,
-    /// Diagnostics.
-    Stderr,
-}
+pub use lockstep_runtime::sandbox::Stream;
 
 /// One value in several representations, by media type; a front end shows the richest that it knows. Texts and SVG are JSON
 /// strings, images are base64 strings, JSON types are values.

@@ -1,0 +1,20 @@
+//! Jupyter messages to calls on an [`Interpreter`], and back. Knows no transport: requests are given to a [`Kernel`], and
+//! what it answers comes out of its [`Outlets`].
+
+mod cell_output;
+mod completeness;
+mod history;
+mod interpreter;
+mod kernel;
+mod kernel_info;
+mod message;
+mod publications;
+mod request;
+mod shell;
+
+pub use completeness::{Completeness, of_rust};
+pub use interpreter::{Completion, Completions, Execute, Interpreter};
+pub use kernel::{Kernel, Outlets, Reply, Stopped};
+pub use lockstep_runtime::sandbox::Interrupt;
+pub use message::{Channel, Header, Message, Origin, PROTOCOL_VERSION};
+pub use publications::{Publication, Publications};

@@ -1,0 +1,89 @@
+//! The contents of requests. What a client may leave out has the default that the protocol gives it.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ExecuteRequest {
+    pub code: String,
+    #[serde(default)]
+    pub silent: bool,
+    #[serde(default = "yes")]
+    pub store_history: bool,
+    #[serde(default)]
+    pub user_expressions: Option<Map<String, Value>>,
+    #[serde(default = "yes")]
+    pub stop_on_error: bool,
+}
+
+/// JupyterLab's fields in the metadata of an `execute_request`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExecuteMetadata {
+    #[serde(default)]
+    pub cell_id: Option<String>,
+    #[serde(default)]
+    pub deleted_cells: Vec<String>,
+}
+
+/// Of `complete_request` and `inspect_request`.
+#[derive(Debug, Deserialize)]
+pub(super) struct CursorRequest {
+    pub code: String,
+    /// In Unicode characters; the end of the code when absent.
+    #[serde(default)]
+    pub cursor_pos: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct IsCompleteRequest {
+    pub code: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryRequest {
+    #[serde(default)]
+    pub output: bool,
+    #[serde(flatten)]
+    pub access: HistoryAccess,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "hist_access_type", rename_all = "lowercase")]
+pub(super) enum HistoryAccess {
+    Tail {
+        n: usize,
+    },
+    /// From `start` to before `stop`, of a session: 0 and 1 are this one, -1 the one before.
+    Range {
+        #[serde(default)]
+        session: i64,
+        #[serde(default)]
+        start: i64,
+        #[serde(default)]
+        stop: Option<i64>,
+    },
+    /// The last `n` that match a pattern of `*` and `?`.
+    Search {
+        pattern: String,
+        #[serde(default)]
+        unique: bool,
+        #[serde(default)]
+        n: Option<usize>,
+    },
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ShutdownRequest {
+    #[serde(default)]
+    pub restart: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CommOpen {
+    pub comm_id: String,
+}
+
+fn yes() -> bool {
+    true
+}

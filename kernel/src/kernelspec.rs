@@ -1,0 +1,102 @@
+//! What lets Jupyter find the kernel: a directory with `kernel.json` and logos.
+//!
+//! Format: <https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs>.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::jupyter::PROTOCOL_VERSION;
+
+const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
+const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
+
+/// Why a kernelspec was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// Jupyter finds kernels by a name of few characters.
+    #[error("`{0}` is no name for a kernel: use letters, digits, `-`, `_` and `.`")]
+    Name(String),
+    /// A file could not be written.
+    #[error("cannot write {}: install into a directory that you may write to, for instance with --user", path.display())]
+    Write {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Writes the kernelspec `name` into a Jupyter data directory (`~/.local/share/jupyter` or `<prefix>/share/jupyter`), or
+/// replaces it. Jupyter will start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
+/// the connection file. Returns the kernelspec's directory.
+pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[&str]) -> Result<PathBuf, InstallError> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || !name.chars().all(valid) || name.starts_with('.') {
+        return Err(InstallError::Name(name.to_owned()));
+    }
+    let directory = data.join("kernels").join(name);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| InstallError::Write { path, source }
+    };
+    fs::create_dir_all(&directory).map_err(failed(&directory))?;
+    let write = |file: &str, bytes: &[u8]| {
+        let path = directory.join(file);
+        fs::write(&path, bytes).map_err(failed(&path))
+    };
+    let executable = executable.to_string_lossy();
+    let argv: Vec<&str> = std::iter::once(executable.as_ref())
+        .chain(arguments.iter().copied())
+        .collect();
+    let spec = json!({
+        "argv": argv,
+        "display_name": "Lockstep (Rust)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "kernel_protocol_version": PROTOCOL_VERSION,
+        "metadata": { "debugger": false },
+    });
+    write("logo-svg.svg", LOGO_SVG)?;
+    write("logo-64x64.png", LOGO_PNG)?;
+    write("kernel.json", format!("{spec:#}\n").as_bytes())?;
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spec_starts_the_given_program() {
+        let data = tempfile::tempdir().unwrap();
+        let arguments = ["kernel", "run", "{connection_file}"];
+        let at = install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+        assert_eq!(at, data.path().join("kernels/lockstep"));
+        let spec: serde_json::Value = serde_json::from_slice(&fs::read(at.join("kernel.json")).unwrap()).unwrap();
+        assert_eq!(
+            spec,
+            json!({
+                "argv": ["/opt/lockstep", "kernel", "run", "{connection_file}"],
+                "display_name": "Lockstep (Rust)",
+                "language": "rust",
+                "interrupt_mode": "message",
+                "kernel_protocol_version": "5.5",
+                "metadata": { "debugger": false },
+            })
+        );
+        install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+    }
+
+    #[test]
+    fn names_stay_inside_the_directory() {
+        for name in ["", "..", "a/b", "a b"] {
+            assert!(matches!(
+                install(Path::new("/none"), name, Path::new("x"), &[]),
+                Err(InstallError::Name(_))
+            ));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A kernel process on ZeroMQ sockets. The only place that names ZeroMQ.
+
+mod connection;
+mod frames;
+mod publisher;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use zeromq::{RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage};
+
+pub use connection::{Connection, ConnectionError, Transport};
+use frames::{Route, Signer};
+use publisher::Publisher;
+
+use crate::jupyter::{Channel, Interpreter, Kernel, Origin, Publication, Publications, Reply, Stopped};
+
+/// How long the interpreter may take to end after shutdown, before the process ends without it.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What was sent last gets this long to leave the process; the zeromq crate cannot say when it has.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// What a kernel process is told by its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// For the dates of messages, which are shown and never acted on.
+    pub now: fn() -> SystemTime,
+    /// The process that started the kernel; when it is gone, the kernel ends. Jupyter passes it as `JPY_PARENT_PID`.
+    pub parent: Option<u32>,
+}
+
+/// Why a kernel process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Somebody else listens there, or the address is none of this machine.
+    #[error("cannot listen on {endpoint} for {channel}: start the kernel again, Jupyter then picks other ports")]
+    Bind {
+        /// The channel's name.
+        channel: &'static str,
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: Box<ZmqError>,
+    },
+    /// No thread, or no event loop.
+    #[error("the system gave the kernel no threads")]
+    Threads(#[source] io::Error),
+}
+
+/// Serves until a client asks for shutdown, or the parent process is gone. Blocks; to be called outside of any async
+/// runtime.
+pub fn serve(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(WireError::Threads)?;
+    let stopped = runtime.block_on(run(connection, interpreter, surroundings));
+    runtime.shutdown_background();
+    stopped
+}
+
+async fn run(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
+    let (shell_out, shell_in) = router(connection, "shell", connection.shell_port).await?;
+    let (control_out, control_in) = router(connection, "control", connection.control_port).await?;
+    let (_stdin_out, stdin_in) = router(connection, "stdin", connection.stdin_port).await?;
+    let (heartbeat_out, heartbeat_in) = router(connection, "heartbeat", connection.hb_port).await?;
+
+    let session = uuid::Uuid::new_v4().to_string();
+    let signer = Arc::new(Signer::new(&connection.key));
+    let greeter = Origin::new(format!("{session}-welcome"), surroundings.now);
+    let welcome = {
+        let signer = signer.clone();
+        move |topic: &[u8]| {
+            let subscription = json!({ "subscription": String::from_utf8_lossy(topic) });
+            signer.encode(
+                vec![topic.to_vec().into()],
+                &greeter.message("iopub_welcome", None, subscription),
+            )
+        }
+    };
+    let publisher = Publisher::new(welcome);
+    let mut listening = JoinSet::new();
+    listen_iopub(connection, &publisher, &mut listening).await?;
+
+    let (kernel, outlets) = Kernel::start(Origin::new(session, surroundings.now), interpreter).map_err(WireError::Threads)?;
+    let kernel = Arc::new(kernel);
+    let mut stopped = outlets.stopped;
+    let publishing = tokio::spawn(publish(outlets.publications, publisher, signer.clone()));
+    tokio::spawn(reply(outlets.replies, shell_out, control_out, signer.clone()));
+    listening.spawn(submit(shell_in, Channel::Shell, kernel.clone(), signer.clone()));
+    listening.spawn(submit(control_in, Channel::Control, kernel.clone(), signer));
+    listening.spawn(ignore(stdin_in));
+    listening.spawn(echo(heartbeat_in, heartbeat_out));
+
+    let reason = tokio::select! {
+        stopped = stopped.wait_for(Option::is_some) => stopped.ok().and_then(|stopped| *stopped),
+        () = parent_gone(surroundings.parent) => None,
+    };
+    listening.shutdown().await;
+    if let Some(kernel) = Arc::into_inner(kernel) {
+        kernel.stop(STOP_TIMEOUT).await;
+    }
+    // The queue is closed, so this ends once everything has been sent or subscribers have stalled.
+    let _ = tokio::time::timeout(STOP_TIMEOUT, publishing).await;
+    tokio::time::sleep(LINGER).await;
+    Ok(reason.unwrap_or(Stopped { restart: false }))
+}
+
+async fn router(
+    connection: &Connection,
+    channel: &'static str,
+    port: u16,
+) -> Result<(RouterSendHalf, RouterRecvHalf), WireError> {
+    let mut socket = RouterSocket::new();
+    let endpoint = connection.endpoint(port);
+    match socket.bind(&endpoint).await {
+        Ok(_) => Ok(socket.split()),
+        Err(source) => Err(WireError::Bind {
+            channel,
+            endpoint,
+            source: Box::new(source),
+        }),
+    }
+}
+
+async fn listen_iopub(connection: &Connection, publisher: &Publisher, tasks: &mut JoinSet<()>) -> Result<(), WireError> {
+    let port = connection.iopub_port;
+    let failed = |source: io::Error| WireError::Bind {
+        channel: "iopub",
+        endpoint: connection.endpoint(port),
+        source: Box::new(source.into()),
+    };
+    match connection.transport {
+        Transport::Tcp => {
+            let listener = TcpListener::bind((connection.host(), port)).await.map_err(failed)?;
+            tasks.spawn(publisher.clone().accept_tcp(listener));
+        }
+        Transport::Ipc => {
+            let listener = UnixListener::bind(connection.path(port)).map_err(failed)?;
+            tasks.spawn(publisher.clone().accept_unix(listener));
+        }
+    }
+    Ok(())
+}
+
+/// The next message of any client. Clients come and go, which is no error of the socket.
+async fn receive(socket: &mut RouterRecvHalf) -> ZmqMessage {
+    loop {
+        match socket.recv().await {
+            Ok(message) => return message,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Kernel<Route>>, signer: Arc<Signer>) {
+    loop {
+        let frames = receive(&mut socket).await.into_vec();
+        // What is not signed with the key comes from a stranger and gets no answer.
+        if let Ok((route, message)) = signer.decode(frames) {
+            kernel.submit(channel, route, message);
+        }
+    }
+}
+
+async fn ignore(mut socket: RouterRecvHalf) {
+    loop {
+        receive(&mut socket).await;
+    }
+}
+
+async fn echo(mut socket: RouterRecvHalf, mut to: RouterSendHalf) {
+    loop {
+        let beat = receive(&mut socket).await;
+        // The client may have gone since.
+        let _ = to.send(beat).await;
+    }
+}
+
+async fn reply(
+    mut replies: UnboundedReceiver<Reply<Route>>,
+    mut shell: RouterSendHalf,
+    mut control: RouterSendHalf,
+    signer: Arc<Signer>,
+) {
+    while let Some(reply) = replies.recv().await {
+        let frames = signer.encode(reply.route, &reply.message);
+        let socket = match reply.channel {
+            Channel::Shell => &mut shell,
+            Channel::Control => &mut control,
+        };
+        if let Ok(message) = ZmqMessage::try_from(frames) {
+            // The client may have gone since.
+            let _ = socket.send(message).await;
+        }
+    }
+}
+
+async fn publish(publications: Publications, publisher: Publisher, signer: Arc<Signer>) {
+    while let Some(publication) = publications.next().await {
+        match publication {
+            Publication::Message(message) => {
+                let topic = message.header.msg_type.clone().into();
+                publisher.publish(&signer.encode(vec![topic], &message)).await;
+            }
+            Publication::Flush(done) => {
+                publisher.flush().await;
+                // Whoever asked may have given up waiting.
+                let _ = done.send(());
+            }
+        }
+    }
+    publisher.flush().await;
+}
+
+/// Ends when the process that started this one is gone.
+async fn parent_gone(parent: Option<u32>) {
+    match parent {
+        Some(parent) if std::os::unix::process::parent_id() == parent => {
+            while std::os::unix::process::parent_id() == parent {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
