@@ -25,8 +25,8 @@ RUN_TYPE = "application/vnd.lockstep.run+json"
 # step: its inputs, each a file or an output of an earlier step, and its parameters
 STEPS = {
     "clean": ({"raw": "penguins.csv"}, {}),
-    "split": ({"rows": "clean.rows"}, {"fraction": 0.25, "seed": 7}),
-    "train": ({"rows": "split.train"}, {"seed": 7}),
+    "split": ({"rows": "clean.rows"}, {"fraction": 0.25}),
+    "train": ({"rows": "split.train"}, {"trees": 100}),
     "score": ({"model": "train.model", "rows": "split.test"}, {}),
     "plot": ({"model": "train.model", "rows": "split.test"}, {}),
 }
