@@ -7,12 +7,13 @@ use std::process::Command;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The crates of the house, and which others of it each may use in what ships.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("lockstep-host", &["lockstep-kernel", "lockstep-runtime"]),
     ("lockstep-kernel", &["lockstep-runtime"]),
     ("lockstep-runtime", &[]),
-    ("lockstep", &["lockstep-macros"]),
+    ("lockstep", &["lockstep-macros", "lockstep-start"]),
     ("lockstep-macros", &[]),
+    ("lockstep-start", &[]),
     ("penguins", &["lockstep"]),
 ];
 

@@ -8,10 +8,40 @@ use crate::{Artifact, Context, Result};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Figure(String);
 
+/// What [`Figure::draw`] paints on.
+#[cfg(feature = "plotters")]
+pub type Area<'a> = plotters::drawing::DrawingArea<plotters::prelude::SVGBackend<'a>, plotters::coord::Shift>;
+
 impl Figure {
     /// A figure of SVG text.
     pub fn svg(svg: impl Into<String>) -> Self {
         Self(svg.into())
+    }
+
+    /// A figure of `size` in pixels, drawn with plotters.
+    ///
+    /// ```
+    /// use lockstep::Figure;
+    /// use lockstep::plotters::prelude::*;
+    ///
+    /// let figure = Figure::draw((100, 100), |area| {
+    ///     area.draw(&Circle::new((50, 50), 40, BLUE.filled()))?;
+    ///     Ok(())
+    /// })?;
+    /// assert!(figure.as_svg().contains("<circle"));
+    /// # Ok::<(), lockstep::Error>(())
+    /// ```
+    #[cfg(feature = "plotters")]
+    pub fn draw(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<Self> {
+        let mut svg = String::new();
+        {
+            let area = plotters::drawing::IntoDrawingArea::into_drawing_area(plotters::prelude::SVGBackend::with_string(
+                &mut svg, size,
+            ));
+            paint(&area)?;
+            area.present()?;
+        }
+        Ok(Self(svg))
     }
 
     /// The SVG text.

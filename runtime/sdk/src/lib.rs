@@ -48,7 +48,11 @@ mod table;
 extern crate lockstep_start as _;
 
 pub use anyhow::{Context, Error, bail, ensure};
+#[cfg(feature = "plotters")]
+pub use figure::Area;
 pub use lockstep_macros::{Outputs, step};
+#[cfg(feature = "plotters")]
+pub use plotters;
 pub use serde;
 pub use serde_json;
 
@@ -84,5 +88,8 @@ pub mod prelude {
         Artifact, Bytes, Column, Context, Csv, Error, Figure, Json, Metrics, Outputs, Param, Reader, Result, Table,
         TableReader, Text, bail, ensure, progress, step,
     };
-    pub use serde::{Deserialize, Serialize};
+    // The derives that need no dependency on serde, and the traits alone.
+    pub use lockstep_macros::{Deserialize, Serialize};
+    pub use serde::de::Deserialize;
+    pub use serde::ser::Serialize;
 }

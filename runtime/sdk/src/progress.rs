@@ -3,10 +3,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Says that `done` parts of `total` are done. Call it as often as you like: it writes only when the whole percent changes.
 ///
+/// Any integers will do; the bar goes away when all is done.
+///
 /// It is the terminals' own escape sequence for progress (OSC 9;4) on stderr, of which whoever runs the step makes a bar.
-pub fn progress(done: usize, total: usize) {
+pub fn progress(done: impl TryInto<u64>, total: impl TryInto<u64>) {
     static SHOWN: AtomicU8 = AtomicU8::new(u8::MAX);
-    let percent = percent(done, total);
+    let percent = percent(done.try_into().unwrap_or(0), total.try_into().unwrap_or(0));
     if SHOWN.swap(percent, Ordering::Relaxed) != percent {
         let sequence = match percent {
             100 => "\x1b]9;4;0\x1b\\".to_string(),
@@ -17,8 +19,10 @@ pub fn progress(done: usize, total: usize) {
     }
 }
 
-fn percent(done: usize, total: usize) -> u8 {
-    (done.min(total) as u128 * 100).checked_div(total as u128).unwrap_or(100) as u8
+fn percent(done: u64, total: u64) -> u8 {
+    (u128::from(done.min(total)) * 100)
+        .checked_div(u128::from(total))
+        .unwrap_or(100) as u8
 }
 
 #[cfg(test)]
@@ -31,6 +35,6 @@ mod tests {
         assert_eq!(percent(1, 3), 33);
         assert_eq!(percent(9, 3), 100);
         assert_eq!(percent(0, 0), 100);
-        assert_eq!(percent(usize::MAX, usize::MAX), 100);
+        assert_eq!(percent(u64::MAX, u64::MAX), 100);
     }
 }

@@ -33,6 +33,14 @@ impl Io {
         })
     }
 
+    /// Runs the step of this program that is called `name`.
+    pub fn run(&self, name: &str) -> Result<()> {
+        match steps().iter().find(|step| step.interface.step == name) {
+            Some(step) => (step.run)(self),
+            None => bail!("there is no step `{name}`"),
+        }
+    }
+
     /// Reads the input called `name`.
     pub fn input<T: Input>(&self, name: &str) -> Result<T> {
         T::open(&self.inputs.join(name)).with_context(|| format!("input `{name}`"))
@@ -53,14 +61,6 @@ fn steps() -> Vec<&'static Step> {
     steps
 }
 
-/// Runs the step called `name`.
-pub(crate) fn run(name: &str, io: &Io) -> Result<()> {
-    match steps().iter().find(|step| step.interface.step == name) {
-        Some(step) => (step.run)(io),
-        None => bail!("there is no step `{name}`"),
-    }
-}
-
 /// Runs the step that the first argument of the program names, in the sandbox's directories, and ends the program.
 ///
 /// The exit code is 0 when the step succeeded, 1 when it returned an error (which is then on stderr) and 2 when the argument
@@ -71,7 +71,7 @@ pub fn main() -> ! {
         usage(&name);
         std::process::exit(2);
     }
-    let code = match Io::sandbox().and_then(|io| run(&name, &io)) {
+    let code = match Io::sandbox().and_then(|io| io.run(&name)) {
         Ok(()) => 0,
         Err(error) => {
             report(&error);

@@ -3,6 +3,9 @@
 mod attributes;
 mod outputs;
 mod step;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use proc_macro::TokenStream;
 
@@ -21,6 +24,22 @@ pub fn step(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Outputs)]
 pub fn outputs(item: TokenStream) -> TokenStream {
     outputs::expand(item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// serde's `Serialize`, for a crate that depends on `lockstep` alone. It takes the same attributes.
+#[proc_macro_derive(Serialize, attributes(serde))]
+pub fn serialize(item: TokenStream) -> TokenStream {
+    value::serialize(item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// serde's `Deserialize`, for a crate that depends on `lockstep` alone. It takes the same attributes.
+#[proc_macro_derive(Deserialize, attributes(serde))]
+pub fn deserialize(item: TokenStream) -> TokenStream {
+    value::deserialize(item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

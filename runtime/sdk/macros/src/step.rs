@@ -1,5 +1,6 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::parse_quote;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
@@ -50,7 +51,7 @@ fn register(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     let returned = Returned::of(function)?;
     let named = output_name(arguments)?;
     let output = named.clone().unwrap_or_else(|| "output".into());
-    let (of, type_text) = (returned.of, type_name(returned.of));
+    let (of, type_text) = (&returned.of, type_name(&returned.of));
     let mut ports = quote_spanned!(of.span()=> <#of as __step::Outputs>::PORTS);
     if named.is_some() {
         ports = quote!(#ports.nameable());
@@ -135,7 +136,7 @@ impl<'a> Argument<'a> {
             ));
         };
         if let Type::Reference(reference) = &*pattern.ty {
-            let text = format!("a step owns its arguments: write `{}`", type_name(&reference.elem));
+            let text = format!("a step owns its arguments: write `{}`", owned(&reference.elem));
             return Err(Error::new_spanned(reference, text));
         }
         if let Type::ImplTrait(_) = &*pattern.ty {
@@ -184,21 +185,47 @@ impl<'a> Argument<'a> {
     }
 }
 
+/// The owned form of the type behind a reference.
+fn owned(of: &Type) -> String {
+    match (of, type_name(of).as_str()) {
+        (_, "str") => "String".to_string(),
+        (Type::Slice(slice), _) => format!("Vec<{}>", type_name(&slice.elem)),
+        (_, name) => name.to_string(),
+    }
+}
+
 /// What the function returns.
-struct Returned<'a> {
-    of: &'a Type,
+struct Returned {
+    of: Type,
     fallible: bool,
 }
 
-impl<'a> Returned<'a> {
-    fn of(function: &'a ItemFn) -> Result<Self> {
-        let ReturnType::Type(_, of) = &function.sig.output else {
-            let text = "a step makes something: write `-> Table` or `-> Result<Table>`, or `-> Result<()>` if it only checks";
-            return Err(Error::new_spanned(&function.sig, text));
+impl Returned {
+    fn of(function: &ItemFn) -> Result<Self> {
+        let of = match &function.sig.output {
+            ReturnType::Default => {
+                return Ok(Self {
+                    of: parse_quote!(()),
+                    fallible: false,
+                });
+            }
+            ReturnType::Type(_, of) => of,
         };
+        if let Type::Reference(_) | Type::ImplTrait(_) = &**of {
+            return Err(Error::new_spanned(
+                of,
+                "a step returns a type that owns what it holds: name it",
+            ));
+        }
         Ok(match generic(of, "Result") {
-            Some(of) => Self { of, fallible: true },
-            None => Self { of, fallible: false },
+            Some(of) => Self {
+                of: of.clone(),
+                fallible: true,
+            },
+            None => Self {
+                of: (**of).clone(),
+                fallible: false,
+            },
         })
     }
 }
