@@ -1,0 +1,234 @@
+use std::str::FromStr;
+
+/// What a line that starts with `:` tells the session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Directive {
+    /// `:run penguins.wasm#clean raw=raw column="species" -> rows`
+    Run {
+        /// The module's file, relative to the notebook; `None` for a step of the session itself.
+        module: Option<String>,
+        /// The step; may be left out when the module has only one.
+        step: Option<String>,
+        /// Inputs and parameters by name, as typed, without their quotes.
+        given: Vec<(String, String)>,
+        /// The variables that the outputs become.
+        outputs: Binds,
+    },
+    /// `:input raw = penguins.csv`
+    Input {
+        /// The variable.
+        name: String,
+        /// The file, relative to the notebook.
+        path: String,
+    },
+    /// `:dep arrow = "60"`
+    Dependency {
+        /// The crate.
+        name: String,
+    },
+    /// `:vars`
+    Variables,
+    /// `:clear`
+    Clear,
+    /// `:help`
+    Help,
+}
+
+/// The variables that outputs become.
+pub type Binds = Vec<Bind>;
+
+/// One of them: `rows`, or `output=rows`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bind {
+    /// The output's name; without it, the output at the same place in the interface.
+    pub output: Option<String>,
+    /// The variable.
+    pub variable: String,
+}
+
+/// The directives, each with what `:help` says of it.
+pub const KNOWN: [(&str, &str); 6] = [
+    (":run module.wasm#step name=value ... -> variable", "run a step of a module (`#step` alone: of this notebook)"),
+    (":input name = path", "make a file or directory a variable"),
+    (":vars", "list the variables"),
+    (":clear", "forget all variables and items"),
+    (":dep name", "use a crate (those of the prelude)"),
+    (":help", "this list"),
+];
+
+/// Why a directive can't be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DirectiveError {
+    /// There is none of this name.
+    #[error("no directive is called `:{0}`; there are {list}", list = KNOWN.map(|(form, _)| form.split(' ').next().unwrap_or(form)).join(", "))]
+    Unknown(String),
+    /// It is not written as it should be.
+    #[error("{problem}: write it as `{form}`")]
+    Form {
+        /// what is wrong
+        problem: String,
+        /// an example
+        form: &'static str,
+    },
+}
+
+const RUN: &str = ":run module.wasm#step name=value -> variable";
+const INPUT: &str = ":input name = path";
+const DEP: &str = ":dep name";
+
+impl FromStr for Directive {
+    type Err = DirectiveError;
+
+    /// Reads a directive without its colon.
+    fn from_str(line: &str) -> Result<Self, DirectiveError> {
+        let (word, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        match word {
+            "run" => run(rest),
+            "input" => {
+                let form = |problem: &str| bad(problem, INPUT);
+                let (name, path) = rest.split_once('=').ok_or_else(|| form("there is no `=`"))?;
+                let path = words(path.trim(), INPUT)?;
+                match &path[..] {
+                    [path] => Ok(Self::Input {
+                        name: variable(name, INPUT)?,
+                        path: path.clone(),
+                    }),
+                    _ => Err(form("there is no path, or more than one")),
+                }
+            }
+            "dep" => match rest.split(['=', ' ']).next().map(str::trim) {
+                Some(name) if !name.is_empty() => Ok(Self::Dependency { name: name.to_owned() }),
+                _ => Err(bad("there is no crate", DEP)),
+            },
+            "vars" => Ok(Self::Variables),
+            "clear" => Ok(Self::Clear),
+            "help" => Ok(Self::Help),
+            other => Err(DirectiveError::Unknown(other.to_owned())),
+        }
+    }
+}
+
+fn run(text: &str) -> Result<Directive, DirectiveError> {
+    let words = words(text, RUN)?;
+    let mut words = words.into_iter();
+    let target = words.next().ok_or_else(|| bad("there is no module", RUN))?;
+    let (module, step) = match target.split_once('#') {
+        Some((module, step)) => (module, Some(step)),
+        None => (target.as_str(), None),
+    };
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (module, step) = (some(module), step.and_then(some));
+    if module.is_none() && step.is_none() {
+        return Err(bad("there is neither module nor step", RUN));
+    }
+    let mut given = Vec::new();
+    for word in words.by_ref().take_while(|word| word != "->") {
+        let (name, value) = word
+            .split_once('=')
+            .ok_or_else(|| bad(&format!("`{word}` has no `=`"), RUN))?;
+        given.push((name.to_owned(), value.to_owned()));
+    }
+    let mut outputs = Vec::new();
+    for word in words.flat_map(|word| word.split(',').map(str::to_owned).collect::<Vec<_>>()) {
+        if !word.is_empty() {
+            let (output, name) = match word.split_once('=') {
+                Some((output, name)) => (Some(output.to_owned()), name),
+                None => (None, word.as_str()),
+            };
+            outputs.push(Bind {
+                output,
+                variable: variable(name, RUN)?,
+            });
+        }
+    }
+    Ok(Directive::Run {
+        module,
+        step,
+        given,
+        outputs,
+    })
+}
+
+fn bad(problem: &str, form: &'static str) -> DirectiveError {
+    DirectiveError::Form {
+        problem: problem.to_owned(),
+        form,
+    }
+}
+
+fn variable(name: &str, form: &'static str) -> Result<String, DirectiveError> {
+    let name = name.trim();
+    match syn::parse_str::<syn::Ident>(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err(bad(&format!("`{name}` can't be the name of a variable"), form)),
+    }
+}
+
+/// Words between spaces. Quotes keep spaces together and are taken off; `\"` and `\\` stand for themselves inside.
+fn words(text: &str, form: &'static str) -> Result<Vec<String>, DirectiveError> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            c if c.is_whitespace() => words.extend(word.take()),
+            quote @ ('"' | '\'') => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match letters.next() {
+                        None => return Err(bad("a quote has no end", form)),
+                        Some(c) if c == quote => break,
+                        Some('\\') if quote == '"' => word.extend(letters.next()),
+                        Some(c) => word.push(c),
+                    }
+                }
+            }
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_has_inputs_parameters_and_outputs() {
+        let parsed: Directive = r#"run a.wasm#clean raw=raw column="bill length" xs='[1, 2]' -> train, out=test"#.parse().unwrap();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(
+            parsed,
+            Directive::Run {
+                module: Some("a.wasm".into()),
+                step: Some("clean".into()),
+                given: vec![pair("raw", "raw"), pair("column", "bill length"), pair("xs", "[1, 2]")],
+                outputs: vec![
+                    Bind {
+                        output: None,
+                        variable: "train".into()
+                    },
+                    Bind {
+                        output: Some("out".into()),
+                        variable: "test".into()
+                    }
+                ],
+            }
+        );
+    }
+
+    #[test]
+    fn errors_tell_what_to_write() {
+        let message = |line: &str| line.parse::<Directive>().unwrap_err().to_string();
+        assert_eq!(
+            message("rnu x"),
+            "no directive is called `:rnu`; there are :run, :input, :vars, :clear, :dep, :help"
+        );
+        assert_eq!(message("input raw"), "there is no `=`: write it as `:input name = path`");
+        assert_eq!(
+            message("input fn = a.csv"),
+            "`fn` can't be the name of a variable: write it as `:input name = path`"
+        );
+    }
+}

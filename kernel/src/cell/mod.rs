@@ -1,0 +1,75 @@
+//! What a person typed: directives, then Rust. Parsing only: nothing here compiles or runs.
+
+mod directive;
+mod names;
+mod split;
+
+pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN};
+pub use names::Mentions;
+pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
+
+use std::ops::Range;
+
+/// A cell as it was sent for execution.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cell {
+    /// The front end's name for the cell: executing the same id again replaces what it defined before.
+    pub id: Option<String>,
+    /// Its text.
+    pub code: String,
+    /// The execution number that people see: `[3]`. Never part of what is compiled.
+    pub number: u32,
+}
+
+/// A cell taken apart: what it tells the session to do, and its Rust.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The directives in their order, with their place in the text.
+    pub directives: Vec<(Range<usize>, Directive)>,
+    /// The Rust with every directive line blanked out: byte for byte as long as the cell, so that offsets agree.
+    pub rust: String,
+}
+
+/// Takes the directive lines out of `code`: lines that start with `:` before any Rust. (No Rust statement starts so.)
+pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
+    let mut directives = Vec::new();
+    let mut rust = String::with_capacity(code.len());
+    let mut offset = 0;
+    let mut at_top = true;
+    for line in code.split_inclusive('\n') {
+        let text = line.trim();
+        if at_top && text.starts_with(':') && !text.starts_with("::") {
+            let start = offset + line.find(':').unwrap_or(0);
+            let range = start..start + text.len();
+            let directive = text[1..].parse().map_err(|error| (range.clone(), error))?;
+            directives.push((range, directive));
+            rust.extend(line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+        } else {
+            at_top &= text.is_empty() || text.starts_with("//");
+            rust.push_str(line);
+        }
+        offset += line.len();
+    }
+    Ok(Parsed { directives, rust })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_blanked_out_and_offsets_stay() {
+        let code = "// é\n:vars\n  :input raw = a.csv\nlet x = 1;\n::std::process::exit(0)";
+        let parsed = parse(code).unwrap();
+        assert_eq!(parsed.rust.len(), code.len());
+        assert_eq!(parsed.rust.find("let x"), code.find("let x"));
+        assert_eq!(parsed.directives.len(), 2);
+        assert_eq!(&code[parsed.directives[1].0.clone()], ":input raw = a.csv");
+    }
+
+    #[test]
+    fn after_the_first_rust_line_a_colon_is_rust() {
+        let code = "let x\n: i32 = 1;";
+        assert_eq!(parse(code).unwrap().rust, code);
+    }
+}

@@ -1,0 +1,447 @@
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::parse::{ParseStream, Parser};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+use syn::{Attribute, Block, Stmt, UseTree};
+
+use super::Mentions;
+use super::names::plain;
+
+/// The Rust of a cell, split. Ranges are bytes of the cell's text.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rust {
+    /// `#![...]`
+    pub attributes: Vec<Range<usize>>,
+    /// What carries over by its text: functions, types, `use`, macros.
+    pub items: Vec<Item>,
+    /// What is executed, in order.
+    pub statements: Vec<Statement>,
+    /// Whether the last statement is an expression without `;`, whose value is shown.
+    pub has_tail: bool,
+}
+
+/// An item, or one leaf of a `use`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// Where it stands, with its attributes and doc comments.
+    pub range: Range<usize>,
+    /// What it is.
+    pub kind: Kind,
+    /// The names that it binds; a later item that binds one of them replaces this one.
+    pub names: BTreeSet<ItemName>,
+    /// What else makes it needed when mentioned: the methods of a trait.
+    pub reached_by: BTreeSet<String>,
+    /// What it mentions.
+    pub mentions: Mentions,
+}
+
+/// What an item is, as far as generating source cares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A leaf of a `use`, as a `use` of its own.
+    Use {
+        /// `use std::fmt::Write as _;`
+        text: String,
+        /// Whether it may bring in a trait, so that it can be needed without being mentioned.
+        may_be_trait: bool,
+    },
+    /// `macro_rules!`, which must stand before its uses.
+    Macro,
+    /// An `impl`: needed when all of these names are.
+    Impl {
+        /// the names in its self type and trait
+        of: BTreeSet<String>,
+    },
+    /// `#[step] fn`
+    Step,
+    /// Any other.
+    Other,
+}
+
+/// A name in one of Rust's namespaces.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ItemName {
+    /// struct, enum, union, trait, type, mod, crate
+    Type(String),
+    /// fn, const, static
+    Value(String),
+    /// macro_rules
+    Macro(String),
+    /// The bound name of a `use`, in whatever namespace it is.
+    Use(String),
+    /// The header of an `impl`, and its methods if it is an inherent one.
+    Impl(String),
+}
+
+impl ItemName {
+    /// The identifier; `None` for an impl.
+    pub fn ident(&self) -> Option<&str> {
+        match self {
+            Self::Type(name) | Self::Value(name) | Self::Macro(name) | Self::Use(name) => Some(name),
+            Self::Impl(_) => None,
+        }
+    }
+
+    /// Whether the two can't stand side by side.
+    pub fn clashes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Use(a), b) | (b, Self::Use(a)) => b.ident() == Some(a) && !matches!(b, Self::Macro(_)),
+            (a, b) => a == b,
+        }
+    }
+}
+
+/// A statement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Statement {
+    /// Where it stands.
+    pub range: Range<usize>,
+    /// What it mentions.
+    pub mentions: Mentions,
+    /// The variables that it binds, when it is a `let`.
+    pub binds: Vec<Binding>,
+    /// Whether it is an expression without `;`.
+    pub is_open: bool,
+}
+
+/// A variable that a `let` binds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// Its name, without `r#`.
+    pub name: String,
+    /// Whether it is declared `mut`.
+    pub mutable: bool,
+}
+
+/// Where and why the text is not Rust.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// The place, in bytes of the cell's text.
+    pub range: Range<usize>,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Rust {
+    /// Splits `text` into items and statements.
+    pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        let whole = |input: ParseStream<'_>| Ok((Attribute::parse_inner(input)?, Block::parse_within(input)?));
+        let (attributes, statements) = whole.parse_str(text).map_err(|error| SyntaxError {
+            range: error.span().byte_range(),
+            message: error.to_string(),
+        })?;
+        let mut rust = Self {
+            attributes: attributes.iter().map(|a| a.span().byte_range()).collect(),
+            ..Self::default()
+        };
+        for statement in statements {
+            match statement {
+                Stmt::Item(item) => rust.push_item(text, &item),
+                other => rust.statements.push(Statement::of(&other)),
+            }
+        }
+        rust.has_tail = rust.statements.last().is_some_and(|s| {
+            s.is_open && rust.items.iter().all(|i| i.range.start < s.range.start)
+        });
+        Ok(rust)
+    }
+
+    /// The variables that are in scope at the end, each as it was declared last.
+    pub fn variables(&self) -> Vec<Binding> {
+        let mut variables: Vec<Binding> = Vec::new();
+        for binding in self.statements.iter().flat_map(|s| &s.binds) {
+            variables.retain(|v| v.name != binding.name);
+            variables.push(binding.clone());
+        }
+        variables
+    }
+
+    /// The names that the statements mention before they bind them: what they may read of earlier cells.
+    pub fn free(&self) -> BTreeSet<String> {
+        let mut free = BTreeSet::new();
+        let mut bound = BTreeSet::new();
+        for statement in &self.statements {
+            free.extend(statement.mentions.values.difference(&bound).cloned());
+            bound.extend(statement.binds.iter().map(|b| b.name.clone()));
+        }
+        free
+    }
+
+    /// All names that the statements mention.
+    pub fn mentions(&self) -> Mentions {
+        let mut mentions = Mentions::default();
+        for statement in &self.statements {
+            mentions.extend(&statement.mentions);
+        }
+        mentions
+    }
+
+    fn push_item(&mut self, text: &str, item: &syn::Item) {
+        if let syn::Item::Use(item) = item {
+            let prefix = if item.leading_colon.is_some() { "::" } else { "" };
+            return use_leaves(&item.tree, prefix.to_owned(), &mut self.items);
+        }
+        let mut mentions = Mentions::of(item.to_token_stream());
+        let mut reached_by = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        let name = |ident: &syn::Ident| plain(&ident.to_string());
+        let mut kind = Kind::Other;
+        match item {
+            syn::Item::Fn(item) => {
+                names.insert(ItemName::Value(name(&item.sig.ident)));
+                if item.attrs.iter().any(|a| a.path().segments.last().is_some_and(|s| s.ident == "step")) {
+                    kind = Kind::Step;
+                }
+            }
+            syn::Item::Const(item) if item.ident != "_" => drop(names.insert(ItemName::Value(name(&item.ident)))),
+            syn::Item::Static(item) => drop(names.insert(ItemName::Value(name(&item.ident)))),
+            syn::Item::Struct(item) => {
+                names.insert(ItemName::Type(name(&item.ident)));
+                if matches!(item.fields, syn::Fields::Unnamed(_) | syn::Fields::Unit) {
+                    names.insert(ItemName::Value(name(&item.ident)));
+                }
+            }
+            syn::Item::Enum(item) => drop(names.insert(ItemName::Type(name(&item.ident)))),
+            syn::Item::Union(item) => drop(names.insert(ItemName::Type(name(&item.ident)))),
+            syn::Item::Type(item) => drop(names.insert(ItemName::Type(name(&item.ident)))),
+            syn::Item::Mod(item) => drop(names.insert(ItemName::Type(name(&item.ident)))),
+            syn::Item::TraitAlias(item) => drop(names.insert(ItemName::Type(name(&item.ident)))),
+            syn::Item::ExternCrate(item) => {
+                let bound = item.rename.as_ref().map_or(&item.ident, |(_, rename)| rename);
+                names.insert(ItemName::Type(name(bound)));
+            }
+            syn::Item::Trait(item) => {
+                names.insert(ItemName::Type(name(&item.ident)));
+                reached_by.extend(item.items.iter().filter_map(|item| match item {
+                    syn::TraitItem::Fn(function) => Some(name(&function.sig.ident)),
+                    _ => None,
+                }));
+            }
+            syn::Item::Macro(item) => {
+                names.extend(item.ident.as_ref().map(|ident| ItemName::Macro(name(ident))));
+                mentions.values.clear();
+                kind = Kind::Macro;
+            }
+            syn::Item::Impl(item) => {
+                let (of, header) = impl_header(item);
+                if item.trait_.is_some() {
+                    names.insert(ItemName::Impl(header));
+                } else {
+                    names.extend(item.items.iter().filter_map(|item| match item {
+                        syn::ImplItem::Fn(f) => Some(ItemName::Impl(format!("{header} {}", f.sig.ident))),
+                        syn::ImplItem::Const(c) => Some(ItemName::Impl(format!("{header} {}", c.ident))),
+                        _ => None,
+                    }));
+                }
+                kind = Kind::Impl { of };
+            }
+            _ => {}
+        }
+        let range = item.span().byte_range();
+        debug_assert!(text.get(range.clone()).is_some());
+        self.items.push(Item {
+            range,
+            kind,
+            names,
+            reached_by,
+            mentions,
+        });
+    }
+}
+
+impl Statement {
+    fn of(statement: &Stmt) -> Self {
+        let mut binds = Bindings::default();
+        let mut is_open = false;
+        let mut tokens = TokenStream::new();
+        match statement {
+            Stmt::Local(local) => {
+                binds.visit_pat(&local.pat);
+                if let syn::Pat::Type(pattern) = &local.pat {
+                    pattern.ty.to_tokens(&mut tokens);
+                }
+                if let Some(init) = &local.init {
+                    init.expr.to_tokens(&mut tokens);
+                    if let Some((_, diverge)) = &init.diverge {
+                        diverge.to_tokens(&mut tokens);
+                    }
+                }
+            }
+            Stmt::Expr(expression, semicolon) => {
+                is_open = semicolon.is_none();
+                expression.to_tokens(&mut tokens);
+            }
+            Stmt::Macro(call) => {
+                is_open = call.semi_token.is_none();
+                call.to_tokens(&mut tokens);
+            }
+            Stmt::Item(item) => item.to_tokens(&mut tokens),
+        }
+        let mut mentions = Mentions::of(tokens);
+        if let Stmt::Local(local) = statement {
+            // Types and constants in the pattern matter, the names that it binds don't.
+            mentions.all.extend(Mentions::of(local.pat.to_token_stream()).all);
+        }
+        Self {
+            range: statement.span().byte_range(),
+            mentions,
+            binds: binds.0,
+            is_open,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Bindings(Vec<Binding>);
+
+impl Visit<'_> for Bindings {
+    fn visit_pat_ident(&mut self, pattern: &syn::PatIdent) {
+        let name = plain(&pattern.ident.to_string());
+        // `None` and `MAX` are constants, `_guard` says that nobody will ask for it.
+        let plain_constant = name.starts_with(char::is_uppercase) && pattern.subpat.is_none() && pattern.by_ref.is_none();
+        if !plain_constant && !name.starts_with('_') {
+            self.0.push(Binding {
+                name,
+                mutable: pattern.mutability.is_some(),
+            });
+        }
+        syn::visit::visit_pat_ident(self, pattern);
+    }
+
+    fn visit_expr(&mut self, _: &syn::Expr) {}
+}
+
+fn impl_header(item: &syn::ItemImpl) -> (BTreeSet<String>, String) {
+    let mut of = Mentions::of(item.self_ty.to_token_stream()).all;
+    let mut header = item.self_ty.to_token_stream().to_string();
+    if let Some((bang, path, _)) = &item.trait_ {
+        of.extend(Mentions::of(path.to_token_stream()).all);
+        header = format!("{} {} for {header}", bang.to_token_stream(), path.to_token_stream());
+    }
+    let parameters: BTreeSet<_> = item.generics.type_params().map(|p| p.ident.to_string()).collect();
+    (of.difference(&parameters).cloned().collect(), header)
+}
+
+/// Standard modules without a trait in them: their `use` is needed only by who mentions the name.
+const NO_TRAITS: [&str; 7] = ["cell", "collections", "path", "process", "rc", "sync", "time"];
+
+fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
+    let (text, bound, range) = match tree {
+        UseTree::Path(path) => return use_leaves(&path.tree, format!("{prefix}{}::", path.ident), items),
+        UseTree::Group(group) => {
+            for tree in &group.items {
+                use_leaves(tree, prefix.clone(), items);
+            }
+            return;
+        }
+        UseTree::Name(name) if name.ident == "self" => {
+            let path = prefix.trim_end_matches("::").to_owned();
+            let bound = path.rsplit("::").next().unwrap_or_default().to_owned();
+            (format!("use {path};"), Some(bound), name.span())
+        }
+        UseTree::Name(name) => (format!("use {prefix}{};", name.ident), Some(name.ident.to_string()), name.span()),
+        UseTree::Rename(rename) => {
+            let path = match rename.ident == "self" {
+                true => prefix.trim_end_matches("::").to_owned(),
+                false => format!("{prefix}{}", rename.ident),
+            };
+            let bound = rename.rename.to_string();
+            (format!("use {path} as {bound};"), Some(bound).filter(|b| b != "_"), rename.span())
+        }
+        UseTree::Glob(glob) => (format!("use {prefix}*;"), None, glob.span()),
+        _ => return,
+    };
+    let std_module = prefix.trim_start_matches("::").strip_prefix("std::");
+    let no_trait = std_module.is_some_and(|path| NO_TRAITS.iter().any(|m| path.split("::").next() == Some(m)));
+    let lower = bound.as_ref().is_some_and(|name| name.starts_with(char::is_lowercase));
+    let mut mentions = Mentions::default();
+    mentions.all.extend(prefix.split("::").filter(|part| !part.is_empty()).map(plain));
+    items.push(Item {
+        range: range.byte_range(),
+        kind: Kind::Use {
+            text,
+            may_be_trait: !no_trait && !lower,
+        },
+        names: bound.iter().map(|name| ItemName::Use(plain(name))).collect(),
+        reached_by: BTreeSet::new(),
+        mentions,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(code: &str) -> Vec<ItemName> {
+        Rust::parse(code).unwrap().items.into_iter().flat_map(|i| i.names).collect()
+    }
+
+    #[test]
+    fn splits_by_slicing_the_text() {
+        let code = "/// Döc\nfn f() {}\nlet mut a = f(); // rest\nuse std::fmt::{self, Write as W};\na";
+        let rust = Rust::parse(code).unwrap();
+        assert_eq!(&code[rust.items[0].range.clone()], "/// Döc\nfn f() {}");
+        assert_eq!(&code[rust.statements[0].range.clone()], "let mut a = f();");
+        assert_eq!(&code[rust.statements[1].range.clone()], "a");
+        assert!(rust.has_tail);
+        assert_eq!(
+            rust.variables(),
+            [Binding {
+                name: "a".into(),
+                mutable: true
+            }]
+        );
+        let uses: Vec<_> = rust.items[1..].iter().map(|i| (&code[i.range.clone()], &i.kind)).collect();
+        let leaf = |text: &str, may_be_trait| Kind::Use {
+            text: text.into(),
+            may_be_trait,
+        };
+        assert_eq!(
+            uses,
+            [("self", &leaf("use std::fmt;", false)), ("Write as W", &leaf("use std::fmt::Write as W;", true))]
+        );
+    }
+
+    #[test]
+    fn a_macro_call_or_a_block_at_the_end_is_the_value() {
+        for (code, has_tail) in [("vec![1]", true), ("vec![1];", false), ("if a { 1 } else { 2 }", true), ("f(); fn f() {}", false)] {
+            assert_eq!(Rust::parse(code).unwrap().has_tail, has_tail, "{code}");
+        }
+    }
+
+    #[test]
+    fn names_of_items() {
+        use ItemName::{Impl, Macro, Type, Use, Value};
+        assert_eq!(names("struct A; enum B {}"), [Type("A".into()), Value("A".into()), Type("B".into())]);
+        assert_eq!(names("macro_rules! m { () => {} }"), [Macro("m".into())]);
+        assert_eq!(names("impl A { fn f() {} }"), [Impl("A f".into())]);
+        assert_eq!(names("use a::b::*; use c::D;"), [Use("D".into())]);
+        assert!(Use("f".into()).clashes(&Value("f".into())));
+        assert!(!Type("f".into()).clashes(&Value("f".into())));
+    }
+
+    #[test]
+    fn free_names_are_those_read_before_they_are_bound() {
+        let rust = Rust::parse("let x = x + y; let Some(z) = f(x) else { panic!(\"{w}\") }; z").unwrap();
+        assert_eq!(rust.free().into_iter().collect::<Vec<_>>(), ["f", "w", "x", "y"]);
+    }
+
+    #[test]
+    fn a_pattern_binds_its_names() {
+        let rust = Rust::parse("let (a, mut b, P { c, d: [e, ..] }, None, _f) = v;").unwrap();
+        let names: Vec<_> = rust.variables().into_iter().map(|v| (v.name, v.mutable)).collect();
+        let expected = [("a", false), ("b", true), ("c", false), ("e", false)];
+        assert_eq!(names, expected.map(|(n, m)| (n.to_owned(), m)));
+    }
+
+    #[test]
+    fn a_syntax_error_has_a_place() {
+        let error = Rust::parse("let x = ;").unwrap_err();
+        assert_eq!(error.range, 8..9);
+    }
+}
