@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(values("a.b(c)[d..e]"), ["a", "c", "d", "e"]);
         assert_eq!(values("P { x: y, z }"), ["P", "y", "z"]);
         assert_eq!(values(r#"println!("{n:>width$} {{}} {}", m)"#), ["m", "n", "width"]);
-        assert_eq!(values("std::mem::swap(&mut p, r#type)"), ["p", "type"]);
+        assert_eq!(values("std::mem::swap(&mut p, r#type)"), ["mut", "p", "type"]);
         assert_eq!(values("if !ok { 'outer: loop { break 'outer v } }"), ["break", "if", "loop", "ok", "v"]);
     }
 }

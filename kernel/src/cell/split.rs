@@ -319,9 +319,9 @@ impl Visit<'_> for Bindings {
 fn impl_header(item: &syn::ItemImpl) -> (BTreeSet<String>, String) {
     let mut of = Mentions::of(item.self_ty.to_token_stream()).all;
     let mut header = item.self_ty.to_token_stream().to_string();
-    if let Some((bang, path, _)) = &item.trait_ {
+    if let Some((path, _)) = &item.trait_ {
         of.extend(Mentions::of(path.to_token_stream()).all);
-        header = format!("{} {} for {header}", bang.to_token_stream(), path.to_token_stream());
+        header = format!("{} for {header}", path.to_token_stream());
     }
     let parameters: BTreeSet<_> = item.generics.type_params().map(|p| p.ident.to_string()).collect();
     (of.difference(&parameters).cloned().collect(), header)
@@ -354,7 +354,6 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
             (format!("use {path} as {bound};"), Some(bound).filter(|b| b != "_"), rename.span())
         }
         UseTree::Glob(glob) => (format!("use {prefix}*;"), None, glob.span()),
-        _ => return,
     };
     let std_module = prefix.trim_start_matches("::").strip_prefix("std::");
     let no_trait = std_module.is_some_and(|path| NO_TRAITS.iter().any(|m| path.split("::").next() == Some(m)));

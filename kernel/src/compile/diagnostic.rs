@@ -1,0 +1,209 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level as Shown, Patch, Renderer, Snippet};
+
+use super::map::{Origin, Place, SourceMap};
+use crate::toolchain::{Diagnostic, Level, Span};
+
+/// A cell as errors call it: `[3]`, and its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Titled<'a> {
+    /// What stands before `:line:column`.
+    pub title: &'a str,
+    /// The whole text.
+    pub text: &'a str,
+}
+
+/// What rustc said, in the words and lines of cells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Whether it kept the cell from compiling.
+    pub is_error: bool,
+    /// In one line, with its code.
+    pub summary: String,
+    /// As rustc shows it in a terminal, in colours.
+    pub rendered: String,
+}
+
+/// What a person should read of `diagnostics`: all errors, and the warnings about the current cell. Nobody sees generated code.
+pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(Place) -> Titled<'a>) -> Vec<Report> {
+    let reader = Reader { map, cell };
+    let mut reports: Vec<Report> = Vec::new();
+    for diagnostic in diagnostics {
+        if let Some(report) = reader.report(diagnostic)
+            && !reports.contains(&report)
+        {
+            reports.push(report);
+        }
+    }
+    reports
+}
+
+/// The variables that can't be saved because the cell gave them away, if that is all that is wrong.
+pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<String>> {
+    let mut moved = BTreeSet::new();
+    for error in diagnostics.iter().filter(|d| d.is_error() && !d.spans.is_empty()) {
+        let saved = |span: &Span| match map.origin(span.outermost().byte_start as usize) {
+            Some(Origin::Save { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        let primary = error.spans.iter().find(|s| s.is_primary).and_then(saved)?;
+        let code = error.code.as_ref()?.code.as_str();
+        match code {
+            // Used after a move, never given a value.
+            "E0382" | "E0381" => drop(moved.insert(primary)),
+            // Borrowed by another variable that is saved later: that one can't cross.
+            "E0499" | "E0502" | "E0503" | "E0505" => {
+                let other = error.spans.iter().filter(|s| !s.is_primary).filter_map(saved).find(|name| *name != primary);
+                moved.insert(other.unwrap_or(primary));
+            }
+            _ => return None,
+        }
+    }
+    (!moved.is_empty()).then_some(moved)
+}
+
+struct Reader<'m, 'a> {
+    map: &'m SourceMap,
+    cell: &'m dyn Fn(Place) -> Titled<'a>,
+}
+
+/// Spans of one cell.
+type Places<'d> = BTreeMap<Place, Vec<(Range<usize>, &'d Span)>>;
+
+impl<'a> Reader<'_, 'a> {
+    fn report(&self, diagnostic: &Diagnostic) -> Option<Report> {
+        let (is_error, level) = match diagnostic.level {
+            Level::Error | Level::InternalError => (true, Shown::ERROR),
+            Level::Warning => (false, Shown::WARNING),
+            _ => return None,
+        };
+        // `aborting due to 2 previous errors`, `1 warning emitted`
+        if diagnostic.spans.is_empty() && diagnostic.code.is_none() && is_closing(&diagnostic.message) {
+            return None;
+        }
+        let places = self.places(&diagnostic.spans);
+        let primary = diagnostic.spans.iter().find(|span| span.is_primary);
+        let at = primary.and_then(|span| self.locate(span)).map(|(place, _)| place);
+        if !is_error && at != Some(Place::Current) {
+            return None;
+        }
+        let load = primary.and_then(|span| match self.map.origin(span.outermost().byte_start as usize) {
+            Some(Origin::Load(name)) => Some(name),
+            _ => None,
+        });
+        let code = diagnostic.code.as_ref().map(|code| code.code.as_str()).filter(|code| is_error && code.starts_with('E'));
+        let message = match load {
+            Some(name) => format!("variable `{name}` can't be carried into this cell: {}", diagnostic.message),
+            None => diagnostic.message.clone(),
+        };
+        let mut title = level.primary_title(message.clone());
+        if let Some(code) = code {
+            title = title.id(code.to_owned());
+        }
+        let mut main = self.with_snippets(Group::with_title(title), &places, at);
+        if load.is_some() {
+            let hint = "a variable that borrows from others stays in its cell: let it own its data (`.clone()`, `move |..|`)";
+            main = main.element(Shown::HELP.message(hint));
+        }
+        let mut groups = Vec::new();
+        for child in diagnostic.children.iter().filter(|child| !is_generated(&child.message)) {
+            match self.child(child) {
+                Some(Child::Message(message)) => main = main.element(message),
+                Some(Child::Group(group)) => groups.push(group),
+                None => {}
+            }
+        }
+        groups.insert(0, main);
+        Some(Report {
+            is_error,
+            summary: match code {
+                Some(code) => format!("[{code}] {message}"),
+                None => message,
+            },
+            rendered: Renderer::styled().render(&groups),
+        })
+    }
+
+    fn child(&self, child: &Diagnostic) -> Option<Child<'a>> {
+        let level = if child.level == Level::Help { Shown::HELP } else { Shown::NOTE };
+        // A lint names itself once a compilation: of no use here.
+        if child.message.contains("on by default") || child.message.starts_with("`#[warn(") {
+            return None;
+        }
+        let replacements: Vec<_> = child.spans.iter().filter(|span| span.suggested_replacement.is_some()).collect();
+        let places = self.places(&child.spans);
+        if places.is_empty() {
+            let lines = replacements.iter().filter_map(|span| span.suggested_replacement.as_deref()).map(str::trim);
+            let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && !is_generated(line)).collect();
+            return match (lines.is_empty(), child.spans.is_empty()) {
+                (false, _) => Some(Child::Message(level.message(format!("{}: `{}`", child.message, lines.join("` or `"))))),
+                (true, true) => Some(Child::Message(level.message(child.message.clone()))),
+                (true, false) => None,
+            };
+        }
+        let group = Group::with_title(level.secondary_title(child.message.clone()));
+        if replacements.is_empty() {
+            return Some(Child::Group(self.with_snippets(group, &places, None)));
+        }
+        let mut group = group;
+        for (place, spans) in places {
+            let Titled { title, text } = (self.cell)(place);
+            let patches = spans.into_iter().filter_map(|(range, span)| Some(Patch::new(range, span.suggested_replacement.clone()?)));
+            group = group.element(Snippet::source(text).path(title).patches(patches));
+        }
+        Some(Child::Group(group))
+    }
+
+    fn places<'d>(&self, spans: &'d [Span]) -> Places<'d> {
+        let mut places = Places::new();
+        for span in spans {
+            if let Some((place, range)) = self.locate(span) {
+                places.entry(place).or_default().push((range, span));
+            }
+        }
+        places
+    }
+
+    fn locate(&self, span: &Span) -> Option<(Place, Range<usize>)> {
+        let span = span.outermost();
+        if !span.file_name.ends_with("cell.rs") {
+            return None;
+        }
+        let (place, range) = self.map.locate(&(span.byte_start as usize..span.byte_end as usize))?;
+        let text = (self.cell)(place).text;
+        let start = text.floor_char_boundary(range.start);
+        Some((place, start..text.ceil_char_boundary(range.end.max(start))))
+    }
+
+    /// The group with a snippet for each cell; that with the primary span comes first.
+    fn with_snippets(&self, mut group: Group<'a>, places: &Places<'_>, first: Option<Place>) -> Group<'a> {
+        let mut order: Vec<_> = places.iter().collect();
+        order.sort_by_key(|(place, _)| Some(**place) != first);
+        for (place, spans) in order {
+            let Titled { title, text } = (self.cell)(*place);
+            let annotations = spans.iter().map(|(range, span)| annotation(range.clone(), span));
+            group = group.element(Snippet::source(text).path(title).annotations(annotations));
+        }
+        group
+    }
+}
+
+enum Child<'a> {
+    Message(annotate_snippets::Message<'a>),
+    Group(Group<'a>),
+}
+
+fn annotation<'a>(range: Range<usize>, span: &Span) -> Annotation<'a> {
+    let kind = if span.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+    kind.span(range).label(span.label.clone().filter(|label| !is_generated(label)))
+}
+
+fn is_generated(text: &str) -> bool {
+    ["__cell", "__witness", "__tags", "lockstep::cell"].iter().any(|name| text.contains(name))
+}
+
+fn is_closing(message: &str) -> bool {
+    message.starts_with("aborting due to") || message.ends_with("emitted") || message.starts_with("could not compile")
+}

@@ -1,0 +1,133 @@
+use std::ops::Range;
+
+/// Where a piece of generated source comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A piece of a cell, byte for byte.
+    Cell {
+        /// which cell
+        place: Place,
+        /// where in its text
+        range: Range<usize>,
+    },
+    /// Generated for a piece of a cell: any place in it stands for the whole piece.
+    Derived {
+        /// which cell
+        place: Place,
+        /// where in its text
+        range: Range<usize>,
+    },
+    /// The load of a variable.
+    Load(String),
+    /// The save of a variable.
+    Save {
+        /// the variable
+        name: String,
+        /// the statement of the current cell that binds it
+        bound: Option<Range<usize>>,
+    },
+}
+
+/// Which cell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// The one that is being executed.
+    Current,
+    /// An earlier one, by its index in the scope.
+    Earlier(usize),
+}
+
+/// Leads from places in generated source back to what was typed.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SourceMap {
+    segments: Vec<(Range<usize>, Origin)>,
+}
+
+impl SourceMap {
+    /// Notes that the generated `range` comes from `origin`. Ranges are added in order and do not overlap.
+    pub(super) fn push(&mut self, range: Range<usize>, origin: Origin) {
+        self.segments.push((range, origin));
+    }
+
+    /// The origin of the piece that holds the generated offset.
+    pub fn origin(&self, offset: usize) -> Option<&Origin> {
+        self.segment(offset).map(|(_, origin)| origin)
+    }
+
+    /// The place in a cell that the generated `range` comes from; `None` when nobody typed it.
+    pub fn locate(&self, range: &Range<usize>) -> Option<(Place, Range<usize>)> {
+        let (generated, origin) = self.segment(range.start)?;
+        match origin {
+            Origin::Cell { place, range: typed } => {
+                let start = typed.start + (range.start - generated.start);
+                let end = typed.start + (range.end.min(generated.end).max(range.start) - generated.start);
+                Some((*place, start..end))
+            }
+            Origin::Derived { place, range } => Some((*place, range.clone())),
+            Origin::Save { bound, .. } => Some((Place::Current, bound.clone()?)),
+            Origin::Load(_) => None,
+        }
+    }
+
+    /// The last place of the current cell: for what rustc says about the end of the file.
+    pub fn end(&self) -> Option<(Place, Range<usize>)> {
+        self.segments.iter().rev().find_map(|(_, origin)| match origin {
+            Origin::Cell {
+                place: Place::Current,
+                range,
+            } => Some((Place::Current, range.end..range.end)),
+            _ => None,
+        })
+    }
+
+    fn segment(&self, offset: usize) -> Option<&(Range<usize>, Origin)> {
+        let after = self.segments.partition_point(|(range, _)| range.start <= offset);
+        let segment = self.segments.get(after.checked_sub(1)?)?;
+        // The end belongs to a piece too: `expected ;` points there.
+        (offset <= segment.0.end).then_some(segment)
+    }
+}
+
+/// The byte offset of a line and column (in characters), both from 1, as rustc and panics count them.
+pub(crate) fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let rest = text.get(start..)?;
+    let skipped: usize = rest.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+    Some(start + skipped)
+}
+
+/// The line and column (in characters), both from 1, of a byte offset.
+pub(crate) fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leads_back_to_the_cell() {
+        let mut map = SourceMap::default();
+        let place = Place::Earlier(2);
+        map.push(10..20, Origin::Cell { place, range: 100..110 });
+        let save = Origin::Save { name: "x".into(), bound: None };
+        map.push(20..25, save.clone());
+        map.push(30..40, Origin::Derived { place, range: 5..7 });
+        assert_eq!(map.locate(&(12..15)), Some((place, 102..105)));
+        assert_eq!(map.locate(&(19..50)), Some((place, 109..110)));
+        assert_eq!(map.locate(&(20..21)), None);
+        assert_eq!(map.locate(&(33..34)), Some((place, 5..7)));
+        assert_eq!(map.locate(&(27..28)), None);
+        assert_eq!(map.origin(22), Some(&save));
+    }
+
+    #[test]
+    fn columns_are_characters() {
+        let text = "é\nxéy";
+        assert_eq!(offset(text, 2, 3), Some(6));
+        assert_eq!(line_column(text, 6), (2, 3));
+    }
+}

@@ -1,0 +1,309 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use lockstep_runtime::step::Artifact;
+
+use super::map::{Origin, Place, SourceMap};
+use super::reach::reach;
+use super::scope::{Held, Scope, Variable, Via};
+use super::types;
+use crate::cell::{Binding, Item, Kind, Mentions, Rust};
+
+/// Lints that mean nothing in a cell: what is unused here may be used by the next.
+const QUIET: &str = "#![allow(dead_code, path_statements, redundant_semicolons, unreachable_code, unused_assignments, unused_imports, \
+                     unused_macros, unused_mut, unused_parens, unused_braces, unused_must_use, reason = \"a notebook\")]\n";
+const PRELUDE: &str = "use ::lockstep::prelude::*;\n";
+
+/// The source of a module, with what a run of it needs.
+#[derive(Clone, Debug, Default)]
+pub struct Generated {
+    /// The text for rustc.
+    pub source: String,
+    /// From places in it to places in cells.
+    pub map: SourceMap,
+    /// The inputs of the run, by name.
+    pub inputs: BTreeMap<String, Artifact>,
+    /// The variables of earlier cells that it reads.
+    pub reads: BTreeMap<String, Variable>,
+    /// The variables that it saves: the outputs of the run.
+    pub saves: Vec<Binding>,
+}
+
+/// The source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved: the cell gives them away.
+pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>) -> Generated {
+    let mut writer = Writer::new(scope, text, rust);
+    let free = rust.free();
+    let reads: Vec<&Variable> = scope.variables().values().filter(|v| free.contains(&v.name)).collect();
+    writer.generated.reads = reads.iter().map(|v| (v.name.clone(), (*v).clone())).collect();
+
+    let mut mentions = rust.mentions();
+    for item in &rust.items {
+        mentions.extend(&item.mentions);
+    }
+    let body = writer.body(&reads, &mut mentions, moved);
+
+    writer.header(&mentions);
+    writer.raw("fn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
+    writer.raw("use ::lockstep::cell::by_type::*;\n");
+    for piece in body {
+        writer.piece(piece);
+    }
+    writer.raw("::lockstep::Result::Ok(())\n}\nfn main() {\n::lockstep::cell::run(__cell)\n}\n");
+    writer.generated
+}
+
+/// Source around a text that is not Rust, so that rustc says what is wrong with it.
+pub fn generate_broken(text: &str) -> Generated {
+    let (scope, rust) = (Scope::default(), Rust::default());
+    let mut writer = Writer::new(&scope, text, &rust);
+    writer.raw("fn main() {\n");
+    writer.typed(Place::Current, 0..text.len());
+    writer.raw("\n}\n");
+    writer.generated
+}
+
+/// The source of a module that holds the session's step functions called `step`.
+pub fn generate_steps(scope: &Scope, step: &str) -> Generated {
+    let rust = Rust::default();
+    let mut writer = Writer::new(scope, "", &rust);
+    let mut mentions = Mentions::default();
+    mentions.all.insert(step.to_owned());
+    writer.header(&mentions);
+    writer.generated
+}
+
+/// A piece of the body. It is put together before the header is written, because it says which items are needed.
+enum Piece {
+    Raw(String),
+    From(Origin, String),
+    Typed(Place, Range<usize>),
+}
+
+struct Writer<'a> {
+    scope: &'a Scope,
+    text: &'a str,
+    rust: &'a Rust,
+    items: Vec<(usize, &'a Item)>,
+    types: BTreeSet<&'a str>,
+    generated: Generated,
+}
+
+impl<'a> Writer<'a> {
+    fn new(scope: &'a Scope, text: &'a str, rust: &'a Rust) -> Self {
+        let replaced = |item: &Item| {
+            let own = rust.items.iter().flat_map(|own| &own.names);
+            own.into_iter().any(|own| item.names.iter().any(|name| own.clashes(name)))
+        };
+        let mut items = scope.items();
+        items.retain(|(_, item)| !replaced(item));
+        let all = items.iter().map(|(_, item)| *item).chain(&rust.items);
+        let names = all.filter(|item| matches!(item.kind, Kind::Other)).flat_map(|item| &item.names);
+        let types = names.filter_map(|name| name.ident()).collect();
+        Self { scope, text, rust, items, types, generated: Generated::default() }
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.generated.source.push_str(text);
+    }
+
+    fn marked(&mut self, origin: Origin, text: &str) {
+        let start = self.generated.source.len();
+        self.raw(text);
+        self.generated.map.push(start..self.generated.source.len(), origin);
+    }
+
+    fn typed(&mut self, place: Place, range: Range<usize>) {
+        let text = self.text_of(place)[range.clone()].to_owned();
+        self.marked(Origin::Cell { place, range }, &text);
+    }
+
+    fn piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Raw(text) => self.raw(&text),
+            Piece::From(origin, text) => self.marked(origin, &text),
+            Piece::Typed(place, range) => self.typed(place, range),
+        }
+    }
+
+    fn text_of(&self, place: Place) -> &'a str {
+        match place {
+            Place::Current => self.text,
+            Place::Earlier(version) => &self.scope.versions()[version].text,
+        }
+    }
+
+    /// Everything before the body: lints, prelude and the items that `mentions` reaches.
+    fn header(&mut self, mentions: &Mentions) {
+        self.raw(QUIET);
+        for range in &self.rust.attributes {
+            self.typed(Place::Current, range.clone());
+            self.raw("\n");
+        }
+        let mut mentions = mentions.clone();
+        let own = self.rust.items.iter().flat_map(|item| &item.names).filter_map(|name| name.ident());
+        mentions.all.extend(own.map(str::to_owned));
+        let mut items: Vec<_> = reach(&self.items, &mentions).into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
+        items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
+        let (macros, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.kind == Kind::Macro);
+        self.raw(PRELUDE);
+        for (place, item) in macros.into_iter().chain(others) {
+            match &item.kind {
+                Kind::Use { text, .. } => self.marked(Origin::Derived { place, range: item.range.clone() }, text),
+                _ => self.typed(place, item.range.clone()),
+            }
+            self.raw("\n");
+        }
+    }
+
+    /// Loads, statements and saves. Adds to `mentions` what the loads need.
+    fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions, moved: &BTreeSet<String>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut witnessed = Vec::new();
+        for variable in reads {
+            match self.load(variable, mentions) {
+                Some(load) => pieces.extend(load),
+                None => witnessed.push(*variable),
+            }
+        }
+        if !witnessed.is_empty() {
+            self.witness(&witnessed, mentions, &mut pieces);
+        }
+        let (last, before) = match self.rust.statements.split_last() {
+            Some((last, before)) if self.rust.has_tail => (Some(last), before),
+            _ => (None, &self.rust.statements[..]),
+        };
+        for statement in before {
+            pieces.push(Piece::Typed(Place::Current, statement.range.clone()));
+            pieces.push(Piece::Raw("\n".into()));
+        }
+        if let Some(last) = last {
+            let diverges = never_a_value(&self.text[last.range.clone()]);
+            let (open, close) = if diverges { ("", ";\n") } else { ("(&&&Shown(&(", "))).show(__cell);\n") };
+            pieces.push(Piece::Raw(open.into()));
+            pieces.push(Piece::Typed(Place::Current, last.range.clone()));
+            pieces.push(Piece::Raw(close.into()));
+        }
+        for binding in self.saved(reads) {
+            if !moved.contains(&binding.name) {
+                let Binding { name, .. } = &binding;
+                let text = format!("(&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
+                let binds = |s: &&crate::cell::Statement| s.binds.iter().any(|b| b.name == *name);
+                let bound = self.rust.statements.iter().rfind(binds).map(|s| s.range.clone());
+                pieces.push(Piece::From(Origin::Save { name: name.clone(), bound }, text));
+                self.generated.saves.push(binding);
+            }
+        }
+        pieces
+    }
+
+    /// The variables that the cell leaves: its own, and those declared `mut` that it read.
+    fn saved(&self, reads: &[&Variable]) -> Vec<Binding> {
+        let mut saved = self.rust.variables();
+        for variable in reads.iter().filter(|v| v.mutable) {
+            if saved.iter().all(|own| own.name != variable.name) {
+                saved.push(Binding { name: variable.name.clone(), mutable: true });
+            }
+        }
+        saved
+    }
+
+    /// A load by the variable's type, if that can be said.
+    fn load(&mut self, variable: &Variable, mentions: &mut Mentions) -> Option<Vec<Piece>> {
+        let Held::Artifact { artifact, via } = &variable.held else { return None };
+        let (said, named) = types::say(&variable.type_name, &self.types)?;
+        mentions.all.extend(named);
+        let input = self.input(&variable.name, artifact);
+        let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
+        let how = match via {
+            Via::Artifact => "load",
+            Via::Reference => "load_reference",
+        };
+        let text = format!("let {mutable}{name}: {said} = __cell.{how}({input:?}, {:?})?;\n", variable.name);
+        Some(vec![Piece::From(Origin::Load(variable.name.clone()), text)])
+    }
+
+    /// The name of the input that holds `artifact`: the variable's own, unless an older value of it has that.
+    fn input(&mut self, variable: &str, artifact: &Artifact) -> String {
+        let numbered = (1..).map(|n| format!("{variable}.{n}"));
+        for name in std::iter::once(variable.to_owned()).chain(numbered) {
+            match self.generated.inputs.get(&name) {
+                Some(other) if other.digest != artifact.digest => {}
+                _ => {
+                    self.generated.inputs.insert(name.clone(), artifact.clone());
+                    return name;
+                }
+            }
+        }
+        variable.to_owned()
+    }
+
+    /// A closure that holds the earlier cells which made `variables`. It names the types of those that can be loaded, and is
+    /// called to make those that can't.
+    fn witness(&mut self, variables: &[&Variable], mentions: &mut Mentions, pieces: &mut Vec<Piece>) {
+        pieces.push(Piece::Raw("let __witness = || -> ::lockstep::Result<_> {\n".into()));
+        let mut needed = BTreeSet::new();
+        let mut wanted: Vec<usize> = variables.iter().map(|v| v.made_by).collect();
+        while let Some(version) = wanted.pop() {
+            if needed.insert(version) {
+                let reads = self.scope.versions()[version].reads.values();
+                wanted.extend(reads.filter(|v| !self.is_loadable(v)).map(|v| v.made_by));
+            }
+        }
+        for index in needed {
+            let version = &self.scope.versions()[index];
+            let place = Place::Earlier(index);
+            for variable in version.reads.values() {
+                pieces.extend(self.load(variable, mentions).into_iter().flatten());
+            }
+            for (i, statement) in version.rust.statements.iter().enumerate() {
+                let typed = Piece::Typed(place, statement.range.clone());
+                let is_tail = version.rust.has_tail && i + 1 == version.rust.statements.len();
+                match is_tail {
+                    true => pieces.extend([Piece::Raw("_ = &(".into()), typed, Piece::Raw(");\n".into())]),
+                    false => pieces.extend([typed, Piece::Raw("\n".into())]),
+                }
+            }
+            mentions.extend(&version.rust.mentions());
+        }
+        pieces.push(Piece::Raw("::lockstep::Result::Ok(".into()));
+        for variable in variables {
+            pieces.push(Piece::Raw("(".into()));
+            pieces.push(Piece::From(Origin::Load(variable.name.clone()), spelled(&variable.name)));
+            pieces.push(Piece::Raw(", ".into()));
+        }
+        pieces.push(Piece::Raw(format!("(){})\n}};\n", ")".repeat(variables.len()))));
+        pieces.push(Piece::Raw("let __tags = ::lockstep::cell::tags(&__witness);\n".into()));
+        for (i, variable) in variables.iter().enumerate() {
+            let input = match &variable.held {
+                Held::Artifact { artifact, .. } => self.input(&variable.name, artifact),
+                Held::Remade => String::new(),
+            };
+            let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
+            let nth = format!("{}.0", ".1".repeat(i));
+            let text = format!(
+                "let {mutable}{name} = (&&&__tags{nth}).load(__cell, {input:?}, {:?}, || ::lockstep::Result::Ok(__witness()?{nth}))?;\n",
+                variable.name
+            );
+            pieces.push(Piece::From(Origin::Load(variable.name.clone()), text));
+        }
+    }
+
+    fn is_loadable(&self, variable: &Variable) -> bool {
+        matches!(variable.held, Held::Artifact { .. }) && types::say(&variable.type_name, &self.types).is_some()
+    }
+}
+
+/// A name as source says it: keywords need `r#`.
+fn spelled(name: &str) -> String {
+    match syn::parse_str::<syn::Ident>(name) {
+        Ok(_) => name.to_owned(),
+        Err(_) => format!("r#{name}"),
+    }
+}
+
+/// Whether the expression ends the cell for good, so that there is nothing to show.
+fn never_a_value(expression: &str) -> bool {
+    ["panic!", "todo!", "unimplemented!", "unreachable!", "loop ", "return", "std::process::exit", "bail!"]
+        .iter()
+        .any(|start| expression.starts_with(start))
+}

@@ -1,0 +1,336 @@
+//! What the source of a notebook's cell calls. Steps and people have no need of it, but for [`display`] and [`Show`].
+//!
+//! A cell is a program. It loads the variables that it mentions from `/in`, runs its statements, saves the variables that it
+//! leaves to `/out/<name>`, and says what they are in `/out/cell.json`.
+//!
+//! How a value is kept depends on its type, which only the compiler knows. So the choice is left to method lookup: the traits
+//! in [`by_type`] are implemented for a type behind more or fewer references, and a call on `&&&it` finds the one with the
+//! most references that applies.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Write as _};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Artifact, Context, Error, Result};
+
+mod quiet;
+mod show;
+
+pub use show::{Bundle, Show};
+
+/// Comes before what a cell says as it fails, on stderr: the notebook shows the rest as an error, not as text.
+const FAILING: &str = "\x1b]9;lockstep;failing\x1b\\";
+
+/// The types of variables that a cell may name.
+pub mod types {
+    pub use super::Encoded;
+    #[cfg(feature = "parquet")]
+    pub use crate::Parquet;
+    pub use crate::{Bytes, Csv, Figure, Json, Metrics, Table, Text};
+}
+
+/// A running cell: what it has saved and shown.
+#[derive(Debug, Default)]
+pub struct Cell {
+    variables: BTreeMap<&'static str, Saved>,
+    result: Option<Bundle>,
+}
+
+/// What `cell.json` says of a variable.
+#[derive(Debug, Serialize)]
+struct Saved {
+    #[serde(rename = "type")]
+    type_name: &'static str,
+    #[serde(flatten)]
+    kept: Option<Kept>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kept {
+    via: &'static str,
+    media_type: &'static str,
+}
+
+/// `cell.json`
+#[derive(Serialize)]
+struct Said<'a> {
+    variables: &'a BTreeMap<&'static str, Saved>,
+    shown: &'a [Bundle],
+    result: &'a Option<Bundle>,
+}
+
+static SHOWN: Mutex<Vec<Bundle>> = Mutex::new(Vec::new());
+
+/// Shows a value below the cell, as its last expression would be.
+pub fn display(value: &impl Show) {
+    if let Ok(mut shown) = SHOWN.lock() {
+        shown.push(value.show());
+    }
+}
+
+/// Runs a cell and ends the program: with exit code 0, or with 1 and the error on stderr when the cell came to one by `?`.
+pub fn run(body: fn(&mut Cell) -> Result<()>) {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        eprint!("{FAILING}");
+        hook(panic);
+    }));
+    let mut cell = Cell::default();
+    if let Err(error) = body(&mut cell).and_then(|()| cell.say()) {
+        eprint!("{FAILING}");
+        crate::start::report(&error);
+        std::process::exit(1);
+    }
+}
+
+impl Cell {
+    /// Reads the variable called `name` from the input called `input`.
+    pub fn load<T: Artifact>(&self, input: &str, name: &str) -> Result<T> {
+        let read = T::read(&Path::new("/in").join(input));
+        read.map_err(|error| explain(error, name, type_name::<T>()))
+    }
+
+    /// Reads a variable that refers to what is in the input. It lives as long as the program.
+    pub fn load_reference<T: ToOwned<Owned: Artifact> + ?Sized>(&self, input: &str, name: &str) -> Result<&'static T> {
+        Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(self.load::<T::Owned>(input, name)?))))
+    }
+
+    fn keep<T: Artifact>(&mut self, name: &'static str, type_name: &'static str, via: &'static str, value: &T) -> Result<()> {
+        let path = Path::new("/out").join(name);
+        let kept = match value.write(&path) {
+            Ok(()) => Some(Kept { via, media_type: T::MEDIA_TYPE }),
+            // It is made again by whoever needs it.
+            Err(_) => return self.leave(name, type_name),
+        };
+        self.variables.insert(name, Saved { type_name, kept });
+        Ok(())
+    }
+
+    fn leave(&mut self, name: &'static str, type_name: &'static str) -> Result<()> {
+        std::fs::write(Path::new("/out").join(name), "")?;
+        self.variables.insert(name, Saved { type_name, kept: None });
+        Ok(())
+    }
+
+    fn say(&self) -> Result<()> {
+        let shown = SHOWN.lock().map_err(|_| Error::msg("a display panicked"))?;
+        let said = Said { variables: &self.variables, shown: &shown, result: &self.result };
+        Ok(std::fs::write("/out/cell.json", serde_json::to_vec(&said)?)?)
+    }
+}
+
+#[cold]
+fn explain(error: Error, name: &str, type_name: &str) -> Error {
+    error.context(format!("variable `{name}` can't be read as {type_name}: run the cell that makes it again"))
+}
+
+/// A type, as a value.
+pub struct Tag<T>(PhantomData<fn() -> T>);
+
+impl<T> Debug for Tag<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag<{}>", type_name::<T>())
+    }
+}
+
+/// Nested pairs `(a, (b, ()))`, and the tags of their types in the same shape.
+pub trait Pairs {
+    /// Pairs of [`Tag`]s.
+    type Tags;
+    /// The tags.
+    fn tags() -> Self::Tags;
+}
+
+impl Pairs for () {
+    type Tags = ();
+
+    fn tags() {}
+}
+
+impl<A, B: Pairs> Pairs for (A, B) {
+    type Tags = (Tag<A>, B::Tags);
+
+    fn tags() -> Self::Tags {
+        (Tag(PhantomData), B::tags())
+    }
+}
+
+/// The types of what a closure would return. Does not call it.
+pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
+    T::tags()
+}
+
+/// A variable at the end of a cell.
+#[derive(Debug)]
+pub struct Of<'a, T>(pub &'a T);
+
+/// The last expression of a cell.
+#[derive(Debug)]
+pub struct Shown<'a, T: ?Sized>(pub &'a T);
+
+/// The choices by type.
+pub mod by_type {
+    use super::*;
+
+    pub use super::{Of, Shown};
+
+    /// Loads an artifact; if the value could not be kept as one, makes it again.
+    pub trait LoadArtifact<T> {
+        /// Gives the variable its value.
+        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T>;
+    }
+
+    impl<T: Artifact> LoadArtifact<T> for &&Tag<T> {
+        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T> {
+            if input.is_empty() { quiet::quietly(remake) } else { cell.load(input, name) }
+        }
+    }
+
+    /// Loads what a reference refers to.
+    pub trait LoadReference<T: ?Sized> {
+        /// Gives the variable its value.
+        fn load(
+            &self,
+            cell: &Cell,
+            input: &str,
+            name: &str,
+            remake: impl FnOnce() -> Result<&'static T>,
+        ) -> Result<&'static T>;
+    }
+
+    impl<T: ToOwned<Owned: Artifact> + ?Sized> LoadReference<T> for &Tag<&T> {
+        fn load(
+            &self,
+            cell: &Cell,
+            input: &str,
+            name: &str,
+            remake: impl FnOnce() -> Result<&'static T>,
+        ) -> Result<&'static T> {
+            if input.is_empty() { quiet::quietly(remake) } else { cell.load_reference(input, name) }
+        }
+    }
+
+    /// Makes a value again.
+    pub trait LoadRemade<T> {
+        /// Gives the variable its value.
+        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T>;
+    }
+
+    impl<T> LoadRemade<T> for Tag<T> {
+        fn load(&self, _: &Cell, _: &str, _: &str, remake: impl FnOnce() -> Result<T>) -> Result<T> {
+            quiet::quietly(remake)
+        }
+    }
+
+    /// Saves an artifact.
+    pub trait SaveArtifact {
+        /// Keeps the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
+    }
+
+    impl<T: Artifact> SaveArtifact for &&Of<'_, T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            cell.keep(name, type_name::<T>(), "artifact", self.0)
+        }
+    }
+
+    /// Saves what a reference refers to.
+    pub trait SaveReference {
+        /// Keeps the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
+    }
+
+    impl<T: ToOwned<Owned: Artifact> + ?Sized> SaveReference for &Of<'_, &T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            cell.keep(name, type_name::<&T>(), "reference", &(*self.0).to_owned())
+        }
+    }
+
+    /// Notes the type of what can't be kept.
+    pub trait SaveNothing {
+        /// Keeps the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
+    }
+
+    impl<T> SaveNothing for Of<'_, T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            cell.leave(name, type_name::<T>())
+        }
+    }
+
+    /// Shows a value in its own way.
+    pub trait ShowRich {
+        /// Makes it the cell's result.
+        fn show(&self, cell: &mut Cell);
+    }
+
+    impl<T: Show + ?Sized> ShowRich for &&Shown<'_, T> {
+        fn show(&self, cell: &mut Cell) {
+            cell.result = Some(self.0.show()).filter(|bundle| !bundle.data.is_empty());
+        }
+    }
+
+    /// Shows a value as [`Debug`] does.
+    pub trait ShowDebug {
+        /// Makes it the cell's result.
+        fn show(&self, cell: &mut Cell);
+    }
+
+    impl<T: Debug + ?Sized> ShowDebug for &Shown<'_, T> {
+        fn show(&self, cell: &mut Cell) {
+            cell.result = Some(Bundle::text(show::debug(&self.0)));
+        }
+    }
+
+    /// Shows a value's type.
+    pub trait ShowType {
+        /// Makes it the cell's result.
+        fn show(&self, cell: &mut Cell);
+    }
+
+    impl<T: ?Sized> ShowType for Shown<'_, T> {
+        fn show(&self, cell: &mut Cell) {
+            cell.result = Some(Bundle::text(format!("a value of type {}", type_name::<T>())));
+        }
+    }
+}
+
+/// A value of a type that this notebook does not know: what another module's step made. Give it to another step, or decode it
+/// as a type that fits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Encoded(Vec<u8>);
+
+impl Encoded {
+    /// The value, as a type with the same shape.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        ciborium::from_reader(&self.0[..]).with_context(|| format!("the value is no {}", type_name::<T>()))
+    }
+}
+
+impl Artifact for Encoded {
+    const MEDIA_TYPE: &'static str = crate::media_type::VALUE;
+
+    fn read(path: &Path) -> Result<Self> {
+        crate::artifact::read(path).map(Self)
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        Ok(std::fs::write(path, &self.0)?)
+    }
+}
+
+impl Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ciborium::from_reader::<ciborium::Value, _>(&self.0[..]) {
+            Ok(value) => value.fmt(f),
+            Err(_) => write!(f, "{} bytes", self.0.len()),
+        }
+    }
+}
