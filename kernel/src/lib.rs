@@ -5,14 +5,21 @@
 //!
 //! Its rooms:
 //!
+//! - [`cell`]: what a person typed: directives, items, statements
+//! - [`compile`]: from a cell to the source of a module, and from rustc's words back to the cell
+//! - [`session`]: what is known after the cells that were executed, and how the next one is
+//! - [`toolchain`]: finds the compiler, builds modules, compiles cells
 //! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
 //! - [`kernelspec`]: what lets Jupyter find the kernel
 
+pub mod cell;
+pub mod compile;
 pub mod jupyter;
 pub mod kernelspec;
 pub mod output;
+pub mod session;
 pub mod terminal;
 pub mod toolchain;
 pub mod wire;

@@ -7,10 +7,10 @@ use super::map::{Origin, Place, SourceMap};
 use crate::toolchain::{Diagnostic, Level, Span};
 
 /// A cell as errors call it: `[3]`, and its text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Titled<'a> {
     /// What stands before `:line:column`.
-    pub title: &'a str,
+    pub title: String,
     /// The whole text.
     pub text: &'a str,
 }

@@ -109,6 +109,16 @@ impl Scope {
         scope
     }
 
+    /// The execution numbers of the cells that read a variable whose cell was executed again since, with another value.
+    pub fn stale(&self) -> Vec<u32> {
+        let is_old = |read: &Variable| {
+            let now = self.variables.get(&read.name);
+            self.versions[read.made_by].retired && now.is_none_or(|now| now.held != read.held || now.held == Held::Remade)
+        };
+        let living = self.versions.iter().filter(|v| !v.retired);
+        living.filter(|v| v.reads.values().any(is_old)).map(|v| v.number).collect()
+    }
+
     /// Takes in a version that was executed.
     pub fn push(&mut self, version: Version) {
         self.variables.extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));

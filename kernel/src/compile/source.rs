@@ -62,14 +62,17 @@ pub fn generate_broken(text: &str) -> Generated {
     writer.generated
 }
 
-/// The source of a module that holds the session's step functions called `step`.
-pub fn generate_steps(scope: &Scope, step: &str) -> Generated {
+/// The source of a module with the session's step function called `step`; `None` if there is none.
+pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
+    let is_step = |item: &Item| item.kind == Kind::Step && item.names.iter().any(|name| name.ident() == Some(step));
+    scope.items().iter().find(|(_, item)| is_step(item))?;
     let rust = Rust::default();
     let mut writer = Writer::new(scope, "", &rust);
     let mut mentions = Mentions::default();
     mentions.all.insert(step.to_owned());
     writer.header(&mentions);
-    writer.generated
+    writer.raw("fn main() {\n::lockstep::main()\n}\n");
+    Some(writer.generated)
 }
 
 /// A piece of the body. It is put together before the header is written, because it says which items are needed.

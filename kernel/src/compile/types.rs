@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 /// The crate that a cell is compiled as: its own types are `cell::Row`.
 pub(super) const CRATE: &str = "cell";
 
+/// The types of the SDK that a variable may have.
+const OURS: [&str; 8] = ["Bytes", "Csv", "Encoded", "Figure", "Json", "Metrics", "Table", "Text"];
+
 /// Where standard types are, by the end of the path that `type_name` gives (whose modules are often private).
-const STANDARD: [(&str, &str); 17] = [
+const STANDARD: [(&str, &str); 18] = [
     ("alloc::boxed::Box", "::std::boxed::Box"),
     ("alloc::collections::btree::map::BTreeMap", "::std::collections::BTreeMap"),
     ("alloc::collections::btree::set::BTreeSet", "::std::collections::BTreeSet"),
@@ -24,6 +27,7 @@ const STANDARD: [(&str, &str); 17] = [
     ("std::collections::hash::set::HashSet", "::std::collections::HashSet"),
     ("std::path::PathBuf", "::std::path::PathBuf"),
     ("core::cmp::Reverse", "::std::cmp::Reverse"),
+    ("serde_json::value::Value", "::serde_json::Value"),
 ];
 
 const PRIMITIVES: [&str; 17] = [
@@ -37,6 +41,11 @@ pub(super) fn say(type_name: &str, items: &BTreeSet<&str>) -> Option<(String, BT
     let mut named = BTreeSet::new();
     let text = say_type(&parsed, items, &mut named)?;
     Some((text, named))
+}
+
+/// Whether a type can be said that names none of the session's.
+pub fn is_sayable(type_name: &str) -> bool {
+    say(type_name, &BTreeSet::new()).is_some()
 }
 
 fn say_type(parsed: &syn::Type, items: &BTreeSet<&str>, named: &mut BTreeSet<String>) -> Option<String> {
@@ -71,8 +80,13 @@ fn say_path(path: &syn::Path, items: &BTreeSet<&str>, named: &mut BTreeSet<Strin
             named.insert(item.clone());
             format!("crate::{item}")
         }
-        [krate, .., item] if krate == "lockstep" => format!("::lockstep::cell::types::{item}"),
-        _ => STANDARD.iter().find(|(said, _)| *said == joined)?.1.to_owned(),
+        [krate, .., item] if krate == "lockstep" && OURS.contains(&item.as_str()) => format!("::lockstep::cell::types::{item}"),
+        // As people write them: `Vec<f64>`, `serde_json::Value`.
+        [name] => STANDARD.iter().find(|(_, public)| public.ends_with(&format!("::{name}")))?.1.to_owned(),
+        _ => {
+            let known = STANDARD.iter().find(|(said, public)| *said == joined || public.trim_start_matches("::") == joined);
+            known?.1.to_owned()
+        }
     };
     match &last.arguments {
         syn::PathArguments::None => Some(base),
@@ -110,6 +124,10 @@ mod tests {
                 "std::collections::hash::map::HashMap<alloc::string::String, [(i32, u8); 3]>",
                 Some("::std::collections::HashMap<::std::string::String, [(i32, u8,); 3]>"),
             ),
+            ("Vec<f64>", Some("::std::vec::Vec<f64>")),
+            ("lockstep::Json<serde_json::Value>", Some("::lockstep::cell::types::Json<::serde_json::Value>")),
+            ("lockstep::table::Column", None),
+            ("Model", None),
             ("cell::Gone", None),
             ("cell::main::{{closure}}", None),
             ("core::iter::adapters::map::Map<core::ops::range::Range<i32>, F>", None),

@@ -9,14 +9,13 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug, Write as _};
+use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Mutex;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::{Artifact, Context, Error, Result};
 

@@ -34,6 +34,7 @@
 //! - An error that is returned ends the step with exit code 1 and `error: ...` with its causes on stderr.
 
 mod artifact;
+pub mod cell;
 mod figure;
 mod metrics;
 mod outputs;

@@ -95,7 +95,7 @@ fn usage(name: &str) {
 }
 
 /// `error: ...` and its causes, one a line.
-fn report(error: &crate::Error) {
+pub(crate) fn report(error: &crate::Error) {
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  caused by: {cause}");

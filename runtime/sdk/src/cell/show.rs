@@ -44,6 +44,12 @@ impl Show for () {
     }
 }
 
+impl Show for Table {
+    fn show(&self) -> Bundle {
+        Bundle::text(self.to_string().trim_end()).with("text/html", self.html())
+    }
+}
+
 impl Show for Figure {
     fn show(&self) -> Bundle {
         Bundle::text("a figure").with("image/svg+xml", self.as_svg())

@@ -1,0 +1,275 @@
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::Range;
+use std::path::Path;
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{bind, choose, parse_parameters};
+use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
+
+use super::execute::Execution;
+use super::{SessionError, failure};
+use crate::cell::{Bind, Directive, KNOWN, Rust};
+use crate::compile::{self, Generated, Held, Scope, Variable, Via, is_sayable};
+use crate::output::{CellError, MimeBundle};
+
+impl Execution<'_> {
+    /// Does what a directive says. Tells whether that was known before.
+    pub(super) fn obey(&mut self, range: Range<usize>, directive: &Directive) -> Result<bool, CellError> {
+        match directive {
+            Directive::Run { module, step, given, outputs } => {
+                let wanted = Wanted { module: module.as_deref(), step: step.as_deref(), given, outputs };
+                return self.run_step(&range, &wanted);
+            }
+            Directive::Input { name, path } => {
+                let artifact = self.import(&range, path)?;
+                if artifact.is_directory() {
+                    let problem = "a directory can't be a variable\nhint: give it to a step: `:run module.wasm#step name=path`";
+                    return Err(self.refuse(range, problem));
+                }
+                let made = self.variable(name, artifact, "");
+                self.output.display(summary(&[("", &made)], None));
+                self.leave(Rust::default(), BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+            }
+            Directive::Dependency { name } => {
+                let known = &self.setup.prelude.externs;
+                if !known.contains_key(&name.replace('-', "_")) {
+                    let list: Vec<_> = known.keys().map(String::as_str).collect();
+                    let problem = format!("the prelude has no crate `{name}`\nhint: it has {}", list.join(", "));
+                    return Err(self.refuse(range, &problem));
+                }
+            }
+            Directive::Variables => self.output.display(listing(&self.scope)),
+            Directive::Clear => self.scope = Scope::default(),
+            Directive::Help => {
+                let width = KNOWN.iter().map(|(form, _)| form.len()).max().unwrap_or_default();
+                let lines: Vec<_> = KNOWN.iter().map(|(form, what)| format!("{form:<width$}  {what}")).collect();
+                self.output.display(MimeBundle::text(lines.join("\n")));
+            }
+        }
+        Ok(true)
+    }
+
+    fn run_step(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<bool, CellError> {
+        let refuse = |this: &Self, problem: &dyn std::fmt::Display| this.refuse(range.clone(), &problem.to_string());
+        let (module, generated) = self.module(range, wanted)?;
+        let wasm = self.setup.runtime.store.get(&module).map_err(SessionError::from)?;
+        let known = interfaces(&wasm).map_err(|error| refuse(self, &error))?;
+        let interface = match (wanted.step, &known[..]) {
+            (Some(step), _) => choose(&known, step).map_err(|error| refuse(self, &error))?,
+            (None, [only]) => only,
+            (None, steps) => {
+                let names: Vec<_> = steps.iter().map(|i| format!("#{}", i.step)).collect();
+                let problem = format!("the module has {} steps\nhint: name one: {}", steps.len(), names.join(", "));
+                return Err(refuse(self, &problem));
+            }
+        };
+        let bound = bound(interface, wanted.outputs).map_err(|problem| refuse(self, &problem))?;
+        let (mut inputs, mut typed, mut reads) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (name, value) in wanted.given {
+            if interface.parameters.iter().any(|parameter| parameter.name == *name) {
+                typed.insert(name.clone(), value.clone());
+            } else {
+                let artifact = self.artifact(range, value, &mut reads)?;
+                inputs.insert(name.clone(), artifact);
+            }
+        }
+        let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
+        let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
+        let (ran, said) = self.carry_out(&run)?;
+        match (&ran.record.outcome, generated) {
+            (Outcome::Succeeded, _) => {}
+            (outcome, Some(own)) => return Err(failure::of_outcome(outcome, &said, &own, &|place| self.titled(place))),
+            (outcome @ Outcome::Failed(_), None) => {
+                return Err(refuse(self, &format!("step `{}` {outcome}", interface.step)));
+            }
+            (Outcome::Interrupted { .. }, None) => return Err(failure::interrupted()),
+        }
+        let mut makes = BTreeMap::new();
+        for (port, variable) in bound {
+            if let Some(artifact) = ran.record.outputs.get(&port.name) {
+                // What the step declares says more than a record that an older caller made.
+                let artifact = Artifact { media_type: port.media_type.clone(), ..artifact.clone() };
+                makes.insert(variable.to_owned(), (port.name.as_str(), self.variable(variable, artifact, &port.type_name)));
+            }
+        }
+        let rows: Vec<_> = makes.values().map(|(output, variable)| (*output, variable)).collect();
+        let time = (!ran.cached).then_some(ran.observed.wall_us);
+        self.output.display(summary(&rows, Some((&interface.step, time))));
+        let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
+        self.leave(Rust::default(), reads, makes);
+        Ok(ran.cached)
+    }
+
+    /// The module that holds the step; with its source if that is the session's own.
+    fn module(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<(Digest, Option<Generated>), CellError> {
+        if let Some(path) = wanted.module {
+            return Ok((self.import(range, path)?.digest, None));
+        }
+        let step = wanted.step.unwrap_or_default();
+        let generated = compile::generate_steps(&self.scope, step).ok_or_else(|| {
+            self.refuse(range.clone(), &format!("no cell has a step `{step}`\nhint: write #[step] before its `fn`"))
+        })?;
+        let module = self.built(&generated)?.module.ok_or(SessionError::Silent)?;
+        Ok((module, Some(generated)))
+    }
+
+    /// The artifact that a person means: a variable, or a file relative to the notebook.
+    fn artifact(
+        &self,
+        range: &Range<usize>,
+        value: &str,
+        reads: &mut BTreeMap<String, Variable>,
+    ) -> Result<Artifact, CellError> {
+        let Some(variable) = self.scope.variables().get(value) else { return self.import(range, value) };
+        match &variable.held {
+            Held::Artifact { artifact, .. } => {
+                reads.insert(value.to_owned(), variable.clone());
+                Ok(artifact.clone())
+            }
+            Held::Remade => {
+                let problem = format!("`{value}` is a {}, which can't be kept as an artifact", variable.type_name);
+                Err(self.refuse(range.clone(), &problem))
+            }
+        }
+    }
+
+    fn import(&self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
+        let whole = self.setup.directory.join(path);
+        if !whole.exists() {
+            let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
+            let hint = match variables.is_empty() {
+                true => String::new(),
+                false => format!("\nhint: the variables are {}", variables.join(", ")),
+            };
+            let problem = format!("`{path}` is neither a variable nor a file beside the notebook{hint}");
+            return Err(self.refuse(range.clone(), &problem));
+        }
+        let imported = self.setup.runtime.store.import(Path::new(&whole));
+        imported.map_err(|error| self.refuse(range.clone(), &error.to_string()))
+    }
+
+    /// A variable that holds an artifact, of the type that fits its media type.
+    fn variable(&self, name: &str, artifact: Artifact, type_name: &str) -> Variable {
+        Variable {
+            name: name.to_owned(),
+            type_name: type_of(&artifact.media_type, type_name).to_owned(),
+            mutable: false,
+            held: Held::Artifact { artifact, via: Via::Artifact },
+            made_by: self.scope.versions().len(),
+        }
+    }
+}
+
+/// What `:run` says.
+struct Wanted<'a> {
+    module: Option<&'a str>,
+    step: Option<&'a str>,
+    given: &'a [(String, String)],
+    outputs: &'a [Bind],
+}
+
+/// Which output becomes which variable.
+fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Port, &'a str)>, String> {
+    let known = || interface.outputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+    let port = |(i, bind): (usize, &'a Bind)| {
+        let found = match &bind.output {
+            Some(name) => interface.outputs.iter().find(|port| port.name == *name),
+            None => interface.outputs.get(i),
+        };
+        let problem = || match &bind.output {
+            Some(name) => format!("step `{}` has no output `{name}`\nhint: it has {}", interface.step, known()),
+            None => format!(
+                "step `{}` has {} outputs, too few for `{}`\nhint: they are {}",
+                interface.step,
+                interface.outputs.len(),
+                bind.variable,
+                known()
+            ),
+        };
+        Ok((found.ok_or_else(problem)?, bind.variable.as_str()))
+    };
+    binds.iter().enumerate().map(port).collect()
+}
+
+/// The Rust type for an artifact. A value's is what the step says it is, if that is a type that everybody knows.
+fn type_of<'a>(media_type: &MediaType, type_name: &'a str) -> &'a str {
+    match media_type.as_str() {
+        MediaType::TABLE => "lockstep::Table",
+        MediaType::CSV => "lockstep::Csv",
+        MediaType::TEXT => "lockstep::Text",
+        MediaType::METRICS => "lockstep::Metrics",
+        MediaType::FIGURE => "lockstep::Figure",
+        MediaType::JSON => "lockstep::Json<serde_json::Value>",
+        MediaType::VALUE if is_sayable(type_name) => type_name,
+        MediaType::VALUE => "lockstep::cell::Encoded",
+        _ => "lockstep::Bytes",
+    }
+}
+
+/// What was made: output, variable, digest, size; and of which step, in how much time.
+fn summary(made: &[(&str, &Variable)], step: Option<(&str, Option<u64>)>) -> MimeBundle {
+    let mut rows = Vec::new();
+    for (output, variable) in made {
+        let Held::Artifact { artifact, .. } = &variable.held else { continue };
+        let name = match *output == variable.name || output.is_empty() {
+            true => variable.name.clone(),
+            false => format!("{output} -> {}", variable.name),
+        };
+        rows.push([name, artifact.media_type.to_string(), size(artifact.size), artifact.digest.short()]);
+    }
+    let title = step.map(|(step, time)| match time {
+        Some(us) => format!("{step}: run in {:.1} ms", us as f64 / 1000.0),
+        None => format!("{step}: cached"),
+    });
+    table(title, &["variable", "media type", "size", "digest"], &rows)
+}
+
+fn listing(scope: &Scope) -> MimeBundle {
+    let row = |variable: &Variable| {
+        let held = match &variable.held {
+            Held::Artifact { artifact, .. } => format!("{}, {}", size(artifact.size), artifact.digest.short()),
+            Held::Remade => "made again where it is needed".to_owned(),
+        };
+        let number = scope.versions().get(variable.made_by).map_or(0, |version| version.number);
+        let mutable = if variable.mutable { "mut " } else { "" };
+        [format!("{mutable}{}", variable.name), variable.type_name.clone(), held, format!("[{number}]")]
+    };
+    let rows: Vec<_> = scope.variables().values().map(row).collect();
+    table(None, &["variable", "type", "value", "cell"], &rows)
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A small table, as text and as HTML.
+fn table<const COLUMNS: usize>(title: Option<String>, heads: &[&str; COLUMNS], rows: &[[String; COLUMNS]]) -> MimeBundle {
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut text = String::new();
+    let mut html = String::new();
+    if let Some(title) = &title {
+        text.push_str(title);
+        let _ = write!(html, "<p>{}</p>", escape(title));
+    }
+    let widths: [usize; COLUMNS] = std::array::from_fn(|i| {
+        let cells = rows.iter().map(|row| row[i].chars().count());
+        cells.max().unwrap_or_default()
+    });
+    for row in rows {
+        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = write!(text, "{}{}", if text.is_empty() { "" } else { "\n" }, line.join("  ").trim_end());
+    }
+    if !rows.is_empty() {
+        let head: String = heads.iter().map(|head| format!("<th>{head}</th>")).collect();
+        let cells = |row: &[String; COLUMNS]| row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>();
+        let body: String = rows.iter().map(|row| format!("<tr>{}</tr>", cells(row))).collect();
+        let _ = write!(html, "<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>");
+    }
+    MimeBundle::text(text).with("text/html", html)
+}

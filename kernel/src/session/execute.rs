@@ -1,0 +1,244 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{Entry, Ran, Run};
+use lockstep_runtime::sandbox::{self, Interrupt};
+use lockstep_runtime::step::{Artifact, MediaType, Outcome};
+use serde::{Deserialize, Serialize};
+
+use super::streams::Streams;
+use super::{Done, SessionError, Setup, failure};
+use crate::cell::{self, Cell, Rust};
+use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Variable, Version, Via};
+use crate::output::{CellError, MimeBundle, Output, Stream};
+use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
+
+/// The output in which a cell says what it made.
+const SAID: &str = "cell.json";
+
+/// One cell on its way.
+pub(super) struct Execution<'a> {
+    pub setup: &'a Setup,
+    /// What the cell sees, and in the end what it leaves.
+    pub scope: Scope,
+    pub cell: &'a Cell,
+    pub output: &'a mut dyn Output,
+    pub interrupt: &'a Interrupt,
+}
+
+/// What came of compiling a source; kept in the store under the compile key.
+#[derive(Debug, Serialize, Deserialize)]
+struct Built {
+    /// The module; `None` if the variables in `moved` must not be saved.
+    module: Option<Digest>,
+    #[serde(default)]
+    moved: BTreeSet<String>,
+    #[serde(default)]
+    warnings: Vec<Diagnostic>,
+}
+
+/// `cell.json`, as `lockstep::cell` writes it.
+#[derive(Deserialize)]
+struct Said {
+    variables: BTreeMap<String, SaidVariable>,
+    shown: Vec<MimeBundle>,
+    result: Option<MimeBundle>,
+}
+
+#[derive(Deserialize)]
+struct SaidVariable {
+    #[serde(rename = "type")]
+    type_name: String,
+    via: Option<Via>,
+    media_type: Option<MediaType>,
+}
+
+impl Execution<'_> {
+    /// Does what the cell says: its directives, then its Rust.
+    pub fn execute(&mut self) -> Result<Done, CellError> {
+        let parsed = cell::parse(&self.cell.code).map_err(|(range, error)| self.refuse(range, &error.to_string()))?;
+        let mut cached = true;
+        for (range, directive) in &parsed.directives {
+            cached &= self.obey(range.clone(), directive)?;
+        }
+        match Rust::parse(&parsed.rust) {
+            Ok(rust) if rust.items.is_empty() && rust.statements.is_empty() => Ok(Done { cached, ..Done::default() }),
+            Ok(rust) => {
+                let done = self.run(rust)?;
+                Ok(Done { cached: cached && done.cached, ..done })
+            }
+            Err(syntax) => Err(self.broken(&parsed.rust, &syntax)),
+        }
+    }
+
+    /// An error about a piece of the cell.
+    pub fn refuse(&self, range: Range<usize>, message: &str) -> CellError {
+        failure::at(self.titled(Place::Current), range, "error", "Error", message)
+    }
+
+    /// rustc explains what is wrong with a text that does not parse.
+    fn broken(&self, text: &str, syntax: &cell::SyntaxError) -> CellError {
+        let generated = compile::generate_broken(text);
+        match self.compile(&generated.source) {
+            Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),
+            Err(CompileError::Interrupted) => failure::interrupted(),
+            Err(_) | Ok(_) => {
+                failure::at(self.titled(Place::Current), syntax.range.clone(), "error", "CompileError", &syntax.message)
+            }
+        }
+    }
+
+    fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
+        let (generated, built) = self.build(&rust)?;
+        let module = built.module.ok_or(SessionError::Silent)?;
+        for warning in self.reports(&built.warnings, &generated) {
+            self.output.stream(Stream::Stderr, format!("{}\n", warning.rendered).as_bytes());
+        }
+        let bytes = || MediaType::new(MediaType::BYTES);
+        let mut outputs: BTreeMap<_, _> = generated.saves.iter().map(|saved| (saved.name.clone(), bytes())).collect();
+        outputs.insert(SAID.to_owned(), MediaType::new(MediaType::JSON));
+        let run = Run {
+            module,
+            entry: Entry::Program { args: Vec::new(), env: BTreeMap::new(), stdin: None, stdout: None },
+            inputs: generated.inputs.iter().map(|(name, artifact)| (name.clone(), artifact.clone().into())).collect(),
+            outputs,
+            seed: self.setup.seed,
+        };
+        let (ran, said) = self.carry_out(&run)?;
+        if ran.record.outcome != Outcome::Succeeded {
+            return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| self.titled(place)));
+        }
+        self.take_in(rust, generated, &ran)
+    }
+
+    /// Carries out a run with its output shown. Gives what the guest said of its failure, too.
+    pub fn carry_out(&mut self, run: &Run) -> Result<(Ran, String), SessionError> {
+        let mut streams = Streams::default();
+        let output = &mut *self.output;
+        let mut log = |stream: sandbox::Stream, bytes: &[u8]| {
+            let stream = match stream {
+                sandbox::Stream::Stdout => Stream::Stdout,
+                sandbox::Stream::Stderr => Stream::Stderr,
+            };
+            streams.push(stream, bytes, output);
+        };
+        let ran = self.setup.runtime.run(run, &self.setup.limits, self.interrupt, &mut log);
+        let said = streams.finish(self.output);
+        Ok((ran?, said))
+    }
+
+    /// The module of the cell, compiled now or before; without the saves that rustc refuses because the cell gave the variable
+    /// away.
+    fn build(&self, rust: &Rust) -> Result<(Generated, Built), CellError> {
+        let mut moved = BTreeSet::new();
+        loop {
+            let generated = compile::generate(&self.scope, &self.cell.code, rust, &moved);
+            let built = self.built(&generated)?;
+            if built.module.is_some() || built.moved.is_subset(&moved) {
+                return Ok((generated, built));
+            }
+            moved.extend(built.moved);
+        }
+    }
+
+    /// What came of compiling a source, now or before.
+    pub fn built(&self, generated: &Generated) -> Result<Built, CellError> {
+        let store = &self.setup.runtime.store;
+        let key = compile_key(&self.setup.toolchain, &self.setup.prelude, &generated.source);
+        if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
+            // What can't be read any more is made again.
+            let known = store.get(&digest).ok().and_then(|json| serde_json::from_slice::<Built>(&json).ok());
+            let is_there = |built: &Built| built.module.is_none_or(|module| store.contains(&module).unwrap_or(false));
+            if let Some(built) = known.filter(is_there) {
+                return Ok(built);
+            }
+        }
+        let built = match self.compile(&generated.source) {
+            Ok(compiled) => {
+                let module = store.put(compiled.wasm).map_err(SessionError::from)?;
+                let warnings = compiled.diagnostics.into_iter().filter(|d| !d.spans.is_empty()).collect();
+                Built { module: Some(module), moved: BTreeSet::new(), warnings }
+            }
+            Err(CompileError::Source(diagnostics)) => match compile::moved(&diagnostics, &generated.map) {
+                Some(moved) => Built { module: None, moved, warnings: Vec::new() },
+                None => return Err(failure::compile(&self.reports(&diagnostics, generated))),
+            },
+            Err(error) => return Err(SessionError::Compile(error).into()),
+        };
+        let malformed = |source| SessionError::Malformed { what: "what rustc said", source };
+        let json = serde_json::to_vec(&built).map_err(malformed)?;
+        let digest = store.put(json).map_err(SessionError::from)?;
+        store.remember(&key, &digest).map_err(SessionError::from)?;
+        Ok(built)
+    }
+
+    /// Compiles a source; nothing is remembered.
+    pub fn compile(&self, source: &str) -> Result<Compiled, CompileError> {
+        let Setup { toolchain, prelude, scratch, .. } = self.setup;
+        compile_cell(toolchain, prelude, source, scratch, &|| self.interrupt.is_triggered())
+    }
+
+    fn reports(&self, diagnostics: &[Diagnostic], generated: &Generated) -> Vec<Report> {
+        compile::reports(diagnostics, &generated.map, &|place| self.titled(place))
+    }
+
+    /// The cell at a place, as errors call it.
+    pub fn titled(&self, place: Place) -> Titled<'_> {
+        match place {
+            Place::Current => Titled { title: format!("[{}]", self.cell.number), text: &self.cell.code },
+            Place::Earlier(index) => {
+                let version = &self.scope.versions()[index];
+                Titled { title: format!("[{}]", version.number), text: &version.text }
+            }
+        }
+    }
+
+    /// Takes what the cell made into the scope.
+    fn take_in(&mut self, rust: Rust, generated: Generated, ran: &Ran) -> Result<Done, CellError> {
+        let said = ran.record.outputs.get(SAID).ok_or(SessionError::Silent)?;
+        let said = self.setup.runtime.store.get(&said.digest).map_err(SessionError::from)?;
+        let malformed = |source| SessionError::Malformed { what: "what the cell said of its variables", source };
+        let mut said: Said = serde_json::from_slice(&said).map_err(malformed)?;
+        let own = rust.variables();
+        let mut makes = BTreeMap::new();
+        for saved in &generated.saves {
+            let Some(variable) = said.variables.remove(&saved.name) else { continue };
+            let held = match (variable.via, variable.media_type, ran.record.outputs.get(&saved.name)) {
+                (Some(via), Some(media_type), Some(artifact)) => {
+                    Held::Artifact { artifact: Artifact { media_type, ..artifact.clone() }, via }
+                }
+                _ => Held::Remade,
+            };
+            let unchanged = |earlier: &Variable| earlier.held == held && held != Held::Remade;
+            if own.contains(saved) || !generated.reads.get(&saved.name).is_some_and(unchanged) {
+                let made = Variable {
+                    name: saved.name.clone(),
+                    type_name: variable.type_name,
+                    mutable: saved.mutable,
+                    held,
+                    made_by: self.scope.versions().len(),
+                };
+                makes.insert(saved.name.clone(), made);
+            }
+        }
+        self.leave(rust, generated.reads, makes);
+        for bundle in said.shown {
+            self.output.display(bundle);
+        }
+        Ok(Done { result: said.result, cached: ran.cached, stale: Vec::new() })
+    }
+
+    /// Adds what was executed to the scope.
+    pub fn leave(&mut self, rust: Rust, reads: BTreeMap<String, Variable>, makes: BTreeMap<String, Variable>) {
+        self.scope.push(Version {
+            id: self.cell.id.clone(),
+            number: self.cell.number,
+            text: self.cell.code.clone(),
+            rust,
+            reads,
+            makes,
+            retired: false,
+        });
+    }
+}

@@ -1,0 +1,101 @@
+//! Why a cell failed, in its own lines.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use lockstep_runtime::step::{Failure, Outcome};
+
+use crate::compile::{Generated, Place, Report, Titled, offset};
+use crate::output::CellError;
+
+/// Somebody stopped the cell.
+pub(super) fn interrupted() -> CellError {
+    CellError::new("Interrupted", "the cell was stopped; the variables are as they were before it")
+}
+
+/// What rustc refused.
+pub(super) fn compile(reports: &[Report]) -> CellError {
+    let errors: Vec<_> = reports.iter().filter(|report| report.is_error).collect();
+    let evalue = errors.first().map_or("the cell can't be compiled".to_owned(), |report| report.summary.clone());
+    let mut traceback = Vec::new();
+    for report in errors {
+        traceback.extend(report.rendered.lines().map(str::to_owned));
+        traceback.push(String::new());
+    }
+    traceback.pop();
+    CellError { ename: "CompileError".into(), evalue, traceback }
+}
+
+/// An error about a place in a cell. What follows `hint: ` in the message is shown below.
+pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str, message: &str) -> CellError {
+    let Titled { title, text } = cell;
+    let start = text.floor_char_boundary(range.start);
+    let end = text.ceil_char_boundary(range.end.max(start));
+    let (first, hint) = match message.split_once("\nhint: ") {
+        Some((first, hint)) => (first, Some(hint)),
+        None => (message, None),
+    };
+    let snippet = Snippet::source(text).path(title).annotation(AnnotationKind::Primary.span(start..end));
+    let mut group = Level::ERROR.with_name(word).primary_title(first).element(snippet);
+    if let Some(hint) = hint {
+        group = group.element(Level::HELP.message(hint));
+    }
+    CellError {
+        ename: ename.into(),
+        evalue: first.into(),
+        traceback: Renderer::styled().render(&[group]).lines().map(str::to_owned).collect(),
+    }
+}
+
+/// A run that did not succeed. `said` is what the cell said of its failure.
+pub(super) fn of_outcome<'a>(
+    outcome: &Outcome,
+    said: &str,
+    generated: &Generated,
+    cell: &dyn Fn(Place) -> Titled<'a>,
+) -> CellError {
+    let ended = |failure: &Failure| match failure {
+        Failure::Panic { message, location } => {
+            let place = location.as_deref().and_then(|location| locate(location, generated));
+            match (place, location) {
+                (Some((place, range)), _) => at(cell(place), range, "panic", "Panic", message),
+                (None, Some(location)) => CellError::new("Panic", format!("{message} (at {location})")),
+                (None, None) => CellError::new("Panic", message),
+            }
+        }
+        Failure::Exit { .. } if said.starts_with("error: ") => returned(said),
+        Failure::Exit { code, .. } => CellError::new("Exit", format!("the cell ended with exit code {code}")),
+        Failure::MissingOutput { .. } => {
+            CellError::new("Exit", "the cell ended before its last statement (std::process::exit); it leaves no variables")
+        }
+        Failure::Trap { .. } => CellError::new("Trap", format!("the cell {failure}")),
+        Failure::Limit { .. } | Failure::Stack => CellError::new("Limit", failure.to_string()),
+    };
+    match outcome {
+        Outcome::Failed(failure) => ended(failure),
+        Outcome::Interrupted { by: lockstep_runtime::step::Interruption::Caller } | Outcome::Succeeded => interrupted(),
+        Outcome::Interrupted { .. } => CellError::new("Interrupted", outcome.to_string()),
+    }
+}
+
+/// An error that the cell came to by `?`: `error: ...` and its causes.
+fn returned(said: &str) -> CellError {
+    let (first, causes) = said.split_once('\n').unwrap_or((said, ""));
+    let message = first.trim_start_matches("error: ");
+    let mut traceback = vec![format!("\x1b[1m\x1b[91merror\x1b[0m\x1b[1m: {message}\x1b[0m")];
+    traceback.extend(causes.lines().map(str::to_owned));
+    CellError { ename: "Error".into(), evalue: message.to_owned(), traceback }
+}
+
+/// The place in a cell of `cell.rs:12:5`.
+fn locate(location: &str, generated: &Generated) -> Option<(Place, Range<usize>)> {
+    let mut parts = location.rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    if !parts.next()?.ends_with("cell.rs") {
+        return None;
+    }
+    let start = offset(&generated.source, line, column)?;
+    let rest = generated.source.get(start..)?.lines().next().unwrap_or_default();
+    generated.map.locate(&(start..start + rest.trim_end().len().max(1)))
+}
