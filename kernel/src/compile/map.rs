@@ -96,14 +96,6 @@ pub(crate) fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
     Some(start + skipped)
 }
 
-/// The line and column (in characters), both from 1, of a byte offset.
-pub(crate) fn line_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +120,5 @@ mod tests {
     fn columns_are_characters() {
         let text = "é\nxéy";
         assert_eq!(offset(text, 2, 3), Some(6));
-        assert_eq!(line_column(text, 6), (2, 3));
     }
 }

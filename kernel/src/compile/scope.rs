@@ -64,10 +64,25 @@ pub enum Held {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// It is an artifact as the SDK knows them: a type with a media type of its own, or any serde type, in CBOR.
+    /// A type with a media type of its own.
     Artifact,
+    /// Any serde type, in CBOR.
+    Value,
     /// It refers to one; what it refers to is kept.
     Reference,
+}
+
+impl Variable {
+    /// The artifact that a later cell can read the variable from. A value that borrows (`Vec<&str>`) can be written but not
+    /// read.
+    pub fn readable(&self) -> Option<(&Artifact, Via)> {
+        let Held::Artifact { artifact, via } = &self.held else { return None };
+        let owned = match via {
+            Via::Reference => self.type_name.trim_start_matches('&'),
+            Via::Artifact | Via::Value => &self.type_name,
+        };
+        (!owned.contains('&')).then_some((artifact, *via))
+    }
 }
 
 impl Scope {

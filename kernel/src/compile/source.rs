@@ -5,7 +5,7 @@ use lockstep_runtime::step::Artifact;
 
 use super::map::{Origin, Place, SourceMap};
 use super::reach::reach;
-use super::scope::{Held, Scope, Variable, Via};
+use super::scope::{Scope, Variable, Via};
 use super::types;
 use crate::cell::{Binding, Item, Kind, Mentions, Rust};
 
@@ -189,7 +189,7 @@ impl<'a> Writer<'a> {
         for binding in self.saved(reads) {
             if !moved.contains(&binding.name) {
                 let Binding { name, .. } = &binding;
-                let text = format!("(&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
+                let text = format!("(&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
                 let binds = |s: &&crate::cell::Statement| s.binds.iter().any(|b| b.name == *name);
                 let bound = self.rust.statements.iter().rfind(binds).map(|s| s.range.clone());
                 pieces.push(Piece::From(Origin::Save { name: name.clone(), bound }, text));
@@ -212,13 +212,13 @@ impl<'a> Writer<'a> {
 
     /// A load by the variable's type, if that can be said.
     fn load(&mut self, variable: &Variable, mentions: &mut Mentions) -> Option<Vec<Piece>> {
-        let Held::Artifact { artifact, via } = &variable.held else { return None };
+        let (artifact, via) = variable.readable()?;
         let (said, named) = types::say(&variable.type_name, &self.types)?;
         mentions.all.extend(named);
         let input = self.input(&variable.name, artifact);
         let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
         let how = match via {
-            Via::Artifact => "load",
+            Via::Artifact | Via::Value => "load",
             Via::Reference => "load_reference",
         };
         let text = format!("let {mutable}{name}: {said} = __cell.{how}({input:?}, {:?})?;\n", variable.name);
@@ -277,22 +277,22 @@ impl<'a> Writer<'a> {
         pieces.push(Piece::Raw(format!("(){})\n}};\n", ")".repeat(variables.len()))));
         pieces.push(Piece::Raw("let __tags = ::lockstep::cell::tags(&__witness);\n".into()));
         for (i, variable) in variables.iter().enumerate() {
-            let input = match &variable.held {
-                Held::Artifact { artifact, .. } => self.input(&variable.name, artifact),
-                Held::Remade => String::new(),
-            };
             let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
             let nth = format!("{}.0", ".1".repeat(i));
-            let text = format!(
-                "let {mutable}{name} = (&&&__tags{nth}).load(__cell, {input:?}, {:?}, || ::lockstep::Result::Ok(__witness()?{nth}))?;\n",
-                variable.name
-            );
+            let value = match variable.readable() {
+                None => format!("remake(|| ::lockstep::Result::Ok(__witness()?{nth}))"),
+                Some((artifact, via)) => {
+                    let how = if via == Via::Reference { "load_reference_as" } else { "load_as" };
+                    format!("{how}(&__tags{nth}, {:?}, {:?})", self.input(&variable.name, artifact), variable.name)
+                }
+            };
+            let text = format!("let {mutable}{name} = __cell.{value}?;\n");
             pieces.push(Piece::From(Origin::Load(variable.name.clone()), text));
         }
     }
 
     fn is_loadable(&self, variable: &Variable) -> bool {
-        matches!(variable.held, Held::Artifact { .. }) && types::say(&variable.type_name, &self.types).is_some()
+        variable.readable().is_some() && types::say(&variable.type_name, &self.types).is_some()
     }
 }
 

@@ -151,11 +151,12 @@ impl Execution<'_> {
 
     /// A variable that holds an artifact, of the type that fits its media type.
     fn variable(&self, name: &str, artifact: Artifact, type_name: &str) -> Variable {
+        let via = if artifact.media_type.as_str() == MediaType::VALUE { Via::Value } else { Via::Artifact };
         Variable {
             name: name.to_owned(),
             type_name: type_of(&artifact.media_type, type_name).to_owned(),
             mutable: false,
-            held: Held::Artifact { artifact, via: Via::Artifact },
+            held: Held::Artifact { artifact, via },
             made_by: self.scope.versions().len(),
         }
     }

@@ -29,9 +29,9 @@ pub(super) struct Execution<'a> {
 
 /// What came of compiling a source; kept in the store under the compile key.
 #[derive(Debug, Serialize, Deserialize)]
-struct Built {
+pub(super) struct Built {
     /// The module; `None` if the variables in `moved` must not be saved.
-    module: Option<Digest>,
+    pub(super) module: Option<Digest>,
     #[serde(default)]
     moved: BTreeSet<String>,
     #[serde(default)]

@@ -14,9 +14,10 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Mutex;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use crate::media_type::VALUE;
 use crate::{Artifact, Context, Error, Result};
 
 mod quiet;
@@ -101,15 +102,41 @@ impl Cell {
         Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(self.load::<T::Owned>(input, name)?))))
     }
 
-    fn keep<T: Artifact>(&mut self, name: &'static str, type_name: &'static str, via: &'static str, value: &T) -> Result<()> {
-        let path = Path::new("/out").join(name);
-        let kept = match value.write(&path) {
-            Ok(()) => Some(Kept { via, media_type: T::MEDIA_TYPE }),
+    /// As [`load`](Self::load), of a type that only a witness can name.
+    pub fn load_as<T: Artifact>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
+        self.load(input, name)
+    }
+
+    /// As [`load_reference`](Self::load_reference), of a type that only a witness can name.
+    pub fn load_reference_as<T: ToOwned<Owned: Artifact> + ?Sized>(
+        &self,
+        _: &Tag<&T>,
+        input: &str,
+        name: &str,
+    ) -> Result<&'static T> {
+        self.load_reference(input, name)
+    }
+
+    /// Makes a variable again, without what that prints.
+    pub fn remake<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        quiet::quietly(make)
+    }
+
+    fn keep(
+        &mut self,
+        name: &'static str,
+        type_name: &'static str,
+        (via, media_type): (&'static str, &'static str),
+        write: &dyn Fn(&Path) -> Result<()>,
+    ) -> Result<()> {
+        match write(&Path::new("/out").join(name)) {
+            Ok(()) => {
+                self.variables.insert(name, Saved { type_name, kept: Some(Kept { via, media_type }) });
+                Ok(())
+            }
             // It is made again by whoever needs it.
-            Err(_) => return self.leave(name, type_name),
-        };
-        self.variables.insert(name, Saved { type_name, kept });
-        Ok(())
+            Err(_) => self.leave(name, type_name),
+        }
     }
 
     fn leave(&mut self, name: &'static str, type_name: &'static str) -> Result<()> {
@@ -123,6 +150,10 @@ impl Cell {
         let said = Said { variables: &self.variables, shown: &shown, result: &self.result };
         Ok(std::fs::write("/out/cell.json", serde_json::to_vec(&said)?)?)
     }
+}
+
+fn write_value<T: Serialize>(value: &T, path: &Path) -> Result<()> {
+    crate::artifact::create(path, |file| Ok(ciborium::into_writer(value, file)?))
 }
 
 #[cold]
@@ -180,51 +211,31 @@ pub mod by_type {
 
     pub use super::{Of, Shown};
 
-    /// Loads an artifact; if the value could not be kept as one, makes it again.
-    pub trait LoadArtifact<T> {
-        /// Gives the variable its value.
-        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T>;
+    // `Deserialize<'static>` and not `DeserializeOwned`: method lookup does not see lifetimes, so it would choose the latter
+    // for a `Vec<&str>`, too, and then fail.
+
+    /// Saves what a reference refers to.
+    pub trait SaveReference {
+        /// Keeps the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
-    impl<T: Artifact> LoadArtifact<T> for &&Tag<T> {
-        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T> {
-            if input.is_empty() { quiet::quietly(remake) } else { cell.load(input, name) }
+    impl<T: ToOwned<Owned: Serialize + Deserialize<'static>> + ?Sized> SaveReference for &&&Of<'_, &T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            let owned = (*self.0).to_owned();
+            cell.keep(name, type_name::<&T>(), ("reference", VALUE), &|path| write_value(&owned, path))
         }
     }
 
-    /// Loads what a reference refers to.
-    pub trait LoadReference<T: ?Sized> {
-        /// Gives the variable its value.
-        fn load(
-            &self,
-            cell: &Cell,
-            input: &str,
-            name: &str,
-            remake: impl FnOnce() -> Result<&'static T>,
-        ) -> Result<&'static T>;
+    /// Saves a value of a serde type.
+    pub trait SaveValue {
+        /// Keeps the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
-    impl<T: ToOwned<Owned: Artifact> + ?Sized> LoadReference<T> for &Tag<&T> {
-        fn load(
-            &self,
-            cell: &Cell,
-            input: &str,
-            name: &str,
-            remake: impl FnOnce() -> Result<&'static T>,
-        ) -> Result<&'static T> {
-            if input.is_empty() { quiet::quietly(remake) } else { cell.load_reference(input, name) }
-        }
-    }
-
-    /// Makes a value again.
-    pub trait LoadRemade<T> {
-        /// Gives the variable its value.
-        fn load(&self, cell: &Cell, input: &str, name: &str, remake: impl FnOnce() -> Result<T>) -> Result<T>;
-    }
-
-    impl<T> LoadRemade<T> for Tag<T> {
-        fn load(&self, _: &Cell, _: &str, _: &str, remake: impl FnOnce() -> Result<T>) -> Result<T> {
-            quiet::quietly(remake)
+    impl<T: Serialize + Deserialize<'static>> SaveValue for &&Of<'_, T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            cell.keep(name, type_name::<T>(), ("value", VALUE), &|path| write_value(self.0, path))
         }
     }
 
@@ -234,21 +245,9 @@ pub mod by_type {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
-    impl<T: Artifact> SaveArtifact for &&Of<'_, T> {
+    impl<T: Artifact> SaveArtifact for &Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
-            cell.keep(name, type_name::<T>(), "artifact", self.0)
-        }
-    }
-
-    /// Saves what a reference refers to.
-    pub trait SaveReference {
-        /// Keeps the variable.
-        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
-    }
-
-    impl<T: ToOwned<Owned: Artifact> + ?Sized> SaveReference for &Of<'_, &T> {
-        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
-            cell.keep(name, type_name::<&T>(), "reference", &(*self.0).to_owned())
+            cell.keep(name, type_name::<T>(), ("artifact", T::MEDIA_TYPE), &|path| self.0.write(path))
         }
     }
 
@@ -314,7 +313,7 @@ impl Encoded {
 }
 
 impl Artifact for Encoded {
-    const MEDIA_TYPE: &'static str = crate::media_type::VALUE;
+    const MEDIA_TYPE: &'static str = VALUE;
 
     fn read(path: &Path) -> Result<Self> {
         crate::artifact::read(path).map(Self)
