@@ -86,6 +86,16 @@ impl ItemName {
         }
     }
 
+    /// The word that Jupyter's front ends have for what bears the name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Type(_) => "class",
+            Self::Value(_) | Self::Macro(_) => "function",
+            Self::Use(_) => "module",
+            Self::Impl(_) => "",
+        }
+    }
+
     /// Whether the two can't stand side by side.
     pub fn clashes(&self, other: &Self) -> bool {
         match (self, other) {

@@ -7,6 +7,7 @@
 mod directives;
 mod execute;
 mod failure;
+mod interpreter;
 mod streams;
 
 use std::path::PathBuf;
@@ -106,6 +107,13 @@ impl Session {
         self.scope = execution.scope;
         done.stale = self.scope.stale();
         Ok(done)
+    }
+
+    /// Forgets what the cells of these ids defined: the user deleted them.
+    pub fn forget(&mut self, ids: &[String]) {
+        for id in ids {
+            self.scope = self.scope.before(Some(id));
+        }
     }
 
     /// The variables, by name.
