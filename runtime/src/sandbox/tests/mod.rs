@@ -1,5 +1,10 @@
 //! Modules run in the sandbox.
 
+mod determinism;
+mod hostile;
+mod limits;
+mod measure;
+mod native_cache;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -92,6 +97,48 @@ fn engine(target: Target, optimise: bool) -> Engine {
 fn load(engine: &Engine, wat: &str) -> Module {
     let wasm = wat::parse_str(wat).unwrap();
     engine.load(&wasm, &Digest::of(&wasm)).unwrap()
+}
+
+/// A program around functions of preview 1 and one page of memory.
+fn program(body: &str) -> String {
+    const IMPORTS: &[(&str, &str)] = &[
+        ("args_get", "i32 i32"),
+        ("clock_time_get", "i32 i64 i32"),
+        ("fd_close", "i32"),
+        ("fd_fdstat_get", "i32 i32"),
+        ("fd_filestat_get", "i32 i32"),
+        ("fd_pread", "i32 i32 i32 i64 i32"),
+        ("fd_read", "i32 i32 i32 i32"),
+        ("fd_readdir", "i32 i32 i32 i64 i32"),
+        ("fd_write", "i32 i32 i32 i32"),
+        ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
+        ("poll_oneoff", "i32 i32 i32 i32"),
+        ("random_get", "i32 i32"),
+    ];
+    let imports = IMPORTS.iter().map(|(name, parameters)| {
+        format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param {parameters}) (result i32)))\n")
+    });
+    let exit = "(import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))";
+    let imports: String = imports.collect();
+    format!("(module\n{imports}{exit}\n{body})")
+}
+
+/// A program that does one thing, with a page of memory.
+fn start(body: &str) -> String {
+    program(&format!("(memory (export \"memory\") 1) (func (export \"_start\") {body})"))
+}
+
+/// A program that writes a text to stdout or stderr and does something.
+fn says(fd: u32, text: &str, then: &str) -> String {
+    let len = text.len();
+    program(&format!(
+        "(memory (export \"memory\") 1)
+         (data (i32.const 1024) {text:?})
+         (func (export \"_start\")
+            (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const {len}))
+            (drop (call $fd_write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8)))
+            {then})"
+    ))
 }
 
 /// Runs a module in an empty world; gives what it came to and what it logged.

@@ -1,18 +1,162 @@
 use super::*;
-use crate::step::Outcome;
+use crate::step::{Failure, Limit, Outcome};
+
+fn outcome(wat: &str) -> Outcome {
+    run(&load(&engine(Target::Native, false), wat), &Limits::default()).0.outcome
+}
+
+fn error(wat: &str) -> String {
+    let wasm = wat::parse_str(wat).unwrap();
+    let loaded = engine(Target::Native, false).load(&wasm, &Digest::of(&wasm));
+    loaded.map(|_| ()).unwrap_err().to_string()
+}
 
 #[test]
 fn hello() {
-    let engine = engine(Target::Native, true);
-    let module = load(
-        &engine,
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
-            (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))))"#,
-    );
+    let module = load(&engine(Target::Native, true), &says(1, "hello\n", ""));
     let (finished, log) = run(&module, &Limits::default());
     assert_eq!(finished.outcome, Outcome::Succeeded);
     assert_eq!(log, "hello\n");
+    assert_eq!(finished.usage.log, 6);
+    assert_eq!(finished.usage.memory, 65536);
+    assert!(finished.usage.fuel > 0);
+    assert_eq!(finished.usage.reached, BTreeMap::new());
+}
+
+#[test]
+fn any_exit_code_is_an_exit() {
+    for code in [1, 126, 255, 70_000, u32::MAX] {
+        let exit = says(
+            2,
+            "error: no rows\n",
+            &format!("(call $proc_exit (i32.const {}))", code as i32),
+        );
+        let message = "error: no rows".to_owned();
+        assert_eq!(outcome(&exit), Outcome::Failed(Failure::Exit { code, message }));
+    }
+    assert_eq!(
+        outcome(&start("(call $proc_exit (i32.const 0)) unreachable")),
+        Outcome::Succeeded
+    );
+}
+
+#[test]
+fn a_panic_is_told_from_other_traps() {
+    let text = "\nthread 'main' panicked at src/lib.rs:2:5:\nno rows\nnote: run with `RUST_BACKTRACE=1`\n";
+    assert_eq!(
+        outcome(&says(2, text, "unreachable")),
+        Outcome::Failed(Failure::Panic {
+            message: "no rows".to_owned(),
+            location: Some("src/lib.rs:2:5".to_owned()),
+        })
+    );
+    let rules = [
+        ("unreachable", "unreachable"),
+        ("(drop (i32.load (i32.const -8)))", "out of bounds memory access"),
+        ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "integer divide by zero"),
+        ("(drop (i32.trunc_f64_s (f64.const nan)))", "invalid conversion to integer"),
+    ];
+    for (body, rule) in rules {
+        let rule = rule.to_owned();
+        assert_eq!(outcome(&start(body)), Outcome::Failed(Failure::Trap { rule }));
+    }
+}
+
+#[test]
+fn a_trap_says_where() {
+    let wat = start("(call $inner)").replace("(func (export", "(func $inner unreachable) (func $outer (export");
+    let (finished, _) = run(&load(&engine(Target::Native, true), &wat), &Limits::default());
+    let backtrace = finished.backtrace.unwrap();
+    assert!(backtrace.contains("inner") && backtrace.contains("outer"), "{backtrace}");
+}
+
+#[test]
+fn outputs_land_in_the_store() {
+    let storage = MemoryStorage::default();
+    let module = load(&engine(Target::Native, false), &says(1, "rows", ""));
+    let mut log = |_, _: &[u8]| panic!("stdout is kept");
+    let world = World {
+        stdout: Some("rows".to_owned()),
+        ..world(&storage, &mut log)
+    };
+    let finished = module.run(world, &Limits::default(), &Interrupt::default()).unwrap();
+    let digest = Digest::of("rows");
+    assert_eq!(finished.outputs["rows"], Made::File { digest, size: 4 });
+    assert_eq!(storage.kept.lock().unwrap()[&digest], b"rows");
+}
+
+#[test]
+fn a_missing_output_is_a_failure() {
+    let module = load(&engine(Target::Native, false), &start(""));
+    let mut log = |_, _: &[u8]| ();
+    let world = World {
+        outputs: BTreeSet::from(["rows".to_owned()]),
+        ..world(&MemoryStorage::default(), &mut log)
+    };
+    let finished = module.run(world, &Limits::default(), &Interrupt::default()).unwrap();
+    let name = "rows".to_owned();
+    assert_eq!(finished.outcome, Outcome::Failed(Failure::MissingOutput { name }));
+}
+
+#[test]
+fn a_full_disk_says_nothing_about_the_run() {
+    let storage = MemoryStorage {
+        room: Some(2),
+        ..MemoryStorage::default()
+    };
+    let module = load(&engine(Target::Native, false), &says(1, "rows", ""));
+    let mut log = |_, _: &[u8]| ();
+    let world = World {
+        stdout: Some("rows".to_owned()),
+        ..world(&storage, &mut log)
+    };
+    let finished = module.run(world, &Limits::default(), &Interrupt::default()).unwrap();
+    assert!(!finished.outcome.is_deterministic(), "{:?}", finished.outcome);
+    assert!(finished.host_error.unwrap().contains("storage"));
+}
+
+#[test]
+fn what_is_no_command_is_refused_by_name() {
+    assert!(error("(module)").contains("no export `_start`"));
+    assert!(error(r#"(module (func (export "_initialize")))"#).contains("library"));
+    assert!(error(r#"(module (func (export "_start") (param i32)))"#).contains("`_start`"));
+    assert!(error(r#"(module (import "env" "now" (func)) (func (export "_start")))"#).contains("`env` `now`"));
+    let typed = r#"(module (import "wasi_snapshot_preview1" "fd_close" (func)) (func (export "_start")))"#;
+    assert!(error(typed).contains("fd_close"), "{}", error(typed));
+}
+
+#[test]
+fn every_function_of_preview_1_is_there() {
+    // Name and parameters as in wasi_snapshot_preview1.witx: `i` for i32, `l` for i64.
+    let functions = "args_get ii, args_sizes_get ii, environ_get ii, environ_sizes_get ii, clock_res_get ii, \
+        clock_time_get ili, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
+        fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \
+        fd_filestat_set_times illi, fd_pread iiili, fd_prestat_get ii, fd_prestat_dir_name iii, fd_pwrite iiili, \
+        fd_read iiii, fd_readdir iiili, fd_renumber ii, fd_seek ilii, fd_sync i, fd_tell ii, fd_write iiii, \
+        path_create_directory iii, path_filestat_get iiiii, path_filestat_set_times iiiilli, path_link iiiiiii, \
+        path_open iiiiillii, path_readlink iiiiii, path_remove_directory iii, path_rename iiiiii, path_symlink iiiii, \
+        path_unlink_file iii, poll_oneoff iiii, proc_raise i, sched_yield , random_get ii, sock_accept iii, \
+        sock_recv iiiiii, sock_send iiiii, sock_shutdown ii";
+    let imports = functions.split(", ").map(|function| {
+        let (name, parameters) = function.split_once(' ').unwrap();
+        let parameters: String = parameters.trim().replace('i', " i32").replace('l', " i64");
+        format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func (param{parameters}) (result i32)))\n")
+    });
+    let imports: String = imports.collect();
+    load(
+        &engine(Target::Native, false),
+        &format!("(module {imports} (func (export \"_start\")))"),
+    );
+}
+
+#[test]
+fn coping_with_a_limit_is_no_failure_but_is_told() {
+    let module = load(&engine(Target::Native, false), &start("(drop (memory.grow (i32.const 100)))"));
+    let limits = Limits {
+        memory: 1 << 20,
+        ..Limits::default()
+    };
+    let (finished, _) = run(&module, &limits);
+    assert_eq!(finished.outcome, Outcome::Succeeded);
+    assert_eq!(finished.usage.reached, BTreeMap::from([(Limit::Memory, 1 << 20)]));
 }

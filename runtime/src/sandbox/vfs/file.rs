@@ -28,6 +28,11 @@ impl Space {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == 0 && self.in_memory == 0
+    }
+
     fn resize(&mut self, from: u64, to: u64) -> Result<()> {
         let used = (self.used - from).checked_add(to).filter(|used| *used <= self.limit);
         self.used = used.ok_or(Stop::Limit(Limit::Output))?;
