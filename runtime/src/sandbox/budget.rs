@@ -1,9 +1,14 @@
-use wasmparser::{Parser, Payload};
+use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 
 use super::SandboxError;
 use crate::digest::Digest;
 
 /// What a module may hold to be compiled, so that no module keeps the compiler busy for long.
+///
+/// The bounds are on what a module is and not on the time it takes, so that whether it is refused does not depend on the
+/// machine. Without them a module of 16 KB, loops nested 2000 deep, takes minutes. Within the default budget the hardest
+/// function that was found (500 locals carried through groups of 32 nested loops) takes some 10 seconds of one core; a
+/// usual program in Rust takes a second or two.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CompileBudget {
     /// Bytes of the module, with debug information.
@@ -16,6 +21,12 @@ pub struct CompileBudget {
     pub function: u64,
     /// Locals of one function.
     pub locals: u64,
+    /// How deeply loops of one function are nested.
+    pub loops: u64,
+    /// Locals times branches and blocks of one function: what the compiler may have to carry from block to block.
+    pub joins: u64,
+    /// About how many microseconds compiling all of it takes one core, as estimated from what it holds.
+    pub effort: u64,
     /// Data and element segments.
     pub segments: u64,
     /// Initial elements of all tables.
@@ -33,6 +44,9 @@ impl Default for CompileBudget {
             code: 16 << 20,
             function: 256 << 10,
             locals: 5_000,
+            loops: 32,
+            joins: 10_000_000,
+            effort: 120_000_000,
             segments: 50_000,
             table: 100_000,
             memory: 16_384,
@@ -49,6 +63,9 @@ impl CompileBudget {
             code: 256 << 20,
             function: 7 << 20,
             locals: 50_000,
+            loops: 128,
+            joins: 1_000_000_000,
+            effort: 3_600_000_000,
             segments: 100_000,
             table: 1 << 20,
             memory: 65_536,
@@ -71,7 +88,7 @@ impl CompileBudget {
             reason: error.to_string(),
         };
         within("bytes", wasm.len() as u64, self.module)?;
-        let (mut segments, mut elements) = (0, 0);
+        let (mut segments, mut elements, mut effort) = (0, 0, 0);
         for payload in Parser::new(0).parse_all(wasm) {
             match payload.map_err(invalid)? {
                 Payload::CodeSectionStart { count, size, .. } => {
@@ -80,11 +97,13 @@ impl CompileBudget {
                 }
                 Payload::CodeSectionEntry(body) => {
                     within("bytes of code in one function", body.range().len() as u64, self.function)?;
-                    let mut locals = 0;
-                    for group in body.get_locals_reader().map_err(invalid)? {
-                        locals += u64::from(group.map_err(invalid)?.0);
-                        within("locals in one function", locals, self.locals)?;
-                    }
+                    let shape = Shape::of(&body).map_err(invalid)?;
+                    within("locals in one function", shape.locals, self.locals)?;
+                    within("nested loops", shape.depth, self.loops)?;
+                    let joins = shape.locals.saturating_mul(shape.joins);
+                    within("locals times branches in one function", joins, self.joins)?;
+                    effort += shape.effort();
+                    within("microseconds of compiling, as estimated", effort, self.effort)?;
                 }
                 Payload::DataSection(section) => {
                     segments += u64::from(section.count());
@@ -109,5 +128,58 @@ impl CompileBudget {
             }
         }
         Ok(())
+    }
+}
+
+/// What makes a function hard to compile.
+#[derive(Default)]
+struct Shape {
+    bytes: u64,
+    locals: u64,
+    calls: u64,
+    joins: u64,
+    loops: u64,
+    /// How deeply they are nested.
+    depth: u64,
+}
+
+impl Shape {
+    fn of(body: &FunctionBody<'_>) -> Result<Self, BinaryReaderError> {
+        let mut shape = Self {
+            bytes: body.range().len() as u64,
+            ..Self::default()
+        };
+        for group in body.get_locals_reader()? {
+            shape.locals += u64::from(group?.0);
+        }
+        let mut is_loop = Vec::new();
+        let mut depth = 0;
+        for operator in body.get_operators_reader()? {
+            match operator? {
+                Operator::Loop { .. } => {
+                    is_loop.push(true);
+                    depth += 1;
+                    shape.depth = shape.depth.max(depth);
+                    shape.loops += 1;
+                    shape.joins += 1;
+                }
+                Operator::Block { .. } | Operator::If { .. } => {
+                    is_loop.push(false);
+                    shape.joins += 1;
+                }
+                Operator::End => depth -= u64::from(is_loop.pop() == Some(true)),
+                Operator::Br { .. } | Operator::BrIf { .. } => shape.joins += 1,
+                Operator::BrTable { targets } => shape.joins += u64::from(targets.len()),
+                Operator::Call { .. } | Operator::CallIndirect { .. } => shape.calls += 1,
+                _ => {}
+            }
+        }
+        Ok(shape)
+    }
+
+    /// Microseconds of one core, from modules that hold little but one of these (see `tests/measure.rs`).
+    fn effort(&self) -> u64 {
+        let carried = self.loops.saturating_mul(self.locals);
+        self.bytes + 20 * self.calls + 50 * self.joins + 400 * self.loops + carried
     }
 }

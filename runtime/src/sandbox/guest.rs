@@ -60,6 +60,7 @@ pub(super) struct Meter {
     pub(super) reached: bool,
     /// Whether the machine could not give what the limit allows.
     pub(super) host_failed: bool,
+    /// Whether the module's own maximum allows what it asked for last.
     within_maximum: bool,
 }
 
@@ -87,11 +88,11 @@ impl ResourceLimiter for Meter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        if self.reached || !self.within_maximum {
-            return Ok(());
+        if self.within_maximum {
+            self.host_failed = true;
+            return Err(error);
         }
-        self.host_failed = true;
-        Err(error)
+        Ok(())
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {

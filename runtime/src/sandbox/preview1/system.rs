@@ -131,7 +131,7 @@ enum Wait {
     /// A descriptor, which is ready at once.
     Ready { kind: u8, bytes: u64 },
     /// Nothing sensible.
-    Never(Errno),
+    Never { kind: u8, errno: Errno },
 }
 
 /// Files are ready at once. If the guest waits only for clocks, time jumps to the earliest and nobody sleeps.
@@ -160,7 +160,7 @@ fn poll(guest: &mut Guest, ram: &mut Ram<'_>, asked: Pointer, events: Pointer, c
             Wait::Until(moment) if moment > now => continue,
             Wait::Until(_) => (0, CLOCK, 0),
             Wait::Ready { kind, bytes } => (0, kind, bytes),
-            Wait::Never(errno) => (errno as u16, CLOCK, 0),
+            Wait::Never { kind, errno } => (errno as u16, kind, 0),
         };
         let mut event = [0; EVENT as usize];
         event[0..8].copy_from_slice(&user_data.to_le_bytes());
@@ -182,11 +182,12 @@ const ABSOLUTE: u16 = 1;
 
 fn wait(guest: &Guest, ram: &Ram<'_>, subscription: Pointer) -> Result<Wait> {
     let field = |offset| Ram::at(subscription, offset);
+    let kind = ram.u8(field(8)?)?;
     let told = |result: Result<Wait>| match result {
-        Err(Fault::Errno(errno)) => Ok(Wait::Never(errno)),
+        Err(Fault::Errno(errno)) => Ok(Wait::Never { kind, errno }),
         other => other,
     };
-    match ram.u8(field(8)?)? {
+    match kind {
         CLOCK => {
             let (clock, timeout, flags) = (ram.u32(field(16)?)?, ram.u64(field(24)?)?, ram.u16(field(40)?)?);
             told(check_clock(clock).map(|()| {
@@ -199,12 +200,12 @@ fn wait(guest: &Guest, ram: &Ram<'_>, subscription: Pointer) -> Result<Wait> {
         }
         FD_READ => {
             let fd = ram.u32(field(16)?)?;
-            told(guest.vfs.left(fd).map(|bytes| Wait::Ready { kind: FD_READ, bytes }))
+            told(guest.vfs.left(fd).map(|bytes| Wait::Ready { kind, bytes }))
         }
         FD_WRITE => {
             let fd = ram.u32(field(16)?)?;
             told(guest.vfs.check_fd(fd).map(|()| Wait::Ready {
-                kind: FD_WRITE,
+                kind,
                 bytes: u64::from(PIECE),
             }))
         }
