@@ -8,6 +8,7 @@ mod directives;
 mod execute;
 mod failure;
 mod interpreter;
+mod starting;
 mod streams;
 
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output};
 use crate::toolchain::{CompileError, PreludeReady, Toolchain};
+
+pub use starting::{Preparing, Progress, Starting};
 
 /// What a session works with.
 #[derive(Clone)]

@@ -1,0 +1,119 @@
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use lockstep_runtime::sandbox::Interrupt;
+
+use super::{Session, Setup, failure};
+use crate::jupyter::{Completions, Execute, Interpreter};
+use crate::output::{CellError, MimeBundle, Output, Stream};
+
+/// A session that is set up in the background, so that the kernel answers at once. The first cell waits for it and shows how
+/// far it is: the first time on a machine the prelude is compiled, which takes a minute or two.
+pub struct Starting(State);
+
+enum State {
+    Preparing(Receiver<News>),
+    Ready(Session),
+}
+
+enum News {
+    Step(Preparing),
+    Done(Box<Result<Setup, CellError>>),
+}
+
+/// How far the setting up is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Preparing {
+    /// What is being done, for people; a line.
+    Says(String),
+    /// How much of it is done, 0 to 100.
+    Percent(u8),
+}
+
+/// Tells whoever waits how far the setting up is.
+pub struct Progress(Sender<News>);
+
+impl Progress {
+    /// Nobody listening is fine: the kernel was shut down.
+    pub fn tell(&self, step: Preparing) {
+        let _ = self.0.send(News::Step(step));
+    }
+}
+
+impl Starting {
+    /// Calls `prepare` on a thread of its own.
+    pub fn new(prepare: impl FnOnce(&Progress) -> Result<Setup, CellError> + Send + 'static) -> Self {
+        let (sender, news) = channel();
+        std::thread::spawn(move || {
+            let progress = Progress(sender);
+            let done = Box::new(prepare(&progress));
+            let _ = progress.0.send(News::Done(done));
+        });
+        Self(State::Preparing(news))
+    }
+
+    /// The session, once it is set up. A failed setup is final: its error says what to do, and the kernel is then restarted.
+    fn session(&mut self, output: &mut dyn Output, interrupt: &Interrupt) -> Result<&mut Session, CellError> {
+        if let State::Preparing(news) = &self.0 {
+            let setup = wait(news, output, interrupt)?;
+            self.0 = State::Ready(Session::new(setup));
+        }
+        match &mut self.0 {
+            State::Ready(session) => Ok(session),
+            State::Preparing(_) => Err(failure::interrupted()),
+        }
+    }
+
+    fn ready(&mut self) -> Option<&mut Session> {
+        match &mut self.0 {
+            State::Ready(session) => Some(session),
+            State::Preparing(_) => None,
+        }
+    }
+}
+
+fn wait(news: &Receiver<News>, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Setup, CellError> {
+    let mut drawn = false;
+    loop {
+        match news.recv_timeout(Duration::from_millis(20)) {
+            Ok(News::Step(Preparing::Says(line))) => output.stream(Stream::Stderr, format!("{line}\n").as_bytes()),
+            Ok(News::Step(Preparing::Percent(percent))) => {
+                drawn = true;
+                output.progress(Some(percent));
+            }
+            Ok(News::Done(done)) => {
+                if drawn {
+                    output.progress(None);
+                }
+                return *done;
+            }
+            Err(RecvTimeoutError::Timeout) if interrupt.is_triggered() => return Err(failure::interrupted()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(CellError::new("Error", "the session could not be set up: restart the kernel, or see `lockstep doctor`"));
+            }
+        }
+    }
+}
+
+impl Interpreter for Starting {
+    fn execute(
+        &mut self,
+        cell: &Execute,
+        output: &mut dyn Output,
+        interrupt: &Interrupt,
+    ) -> Result<Option<MimeBundle>, CellError> {
+        Interpreter::execute(self.session(output, interrupt)?, cell, output, interrupt)
+    }
+
+    fn complete(&mut self, code: &str, cursor: usize) -> Completions {
+        match self.ready() {
+            Some(session) => session.complete(code, cursor),
+            None => Completions { replaced: cursor..cursor, matches: Vec::new() },
+        }
+    }
+
+    fn inspect(&mut self, code: &str, cursor: usize) -> Option<MimeBundle> {
+        self.ready()?.inspect(code, cursor)
+    }
+}
