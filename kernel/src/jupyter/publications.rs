@@ -305,9 +305,7 @@ mod tests {
             let _ = queue.take();
         }
         writer.join().unwrap();
-        assert_eq!(
-            queue.state().items.iter().map(Item::bytes).sum::<usize>(),
-            queue.state().bytes
-        );
+        let state = queue.state();
+        assert_eq!(state.items.iter().map(Item::bytes).sum::<usize>(), state.bytes);
     }
 }

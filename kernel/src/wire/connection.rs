@@ -1,6 +1,7 @@
 //! The connection file: where the client wants the kernel to listen, and the key that both sign with.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -99,6 +100,26 @@ impl Connection {
         match self.ip.as_str() {
             "*" => "0.0.0.0",
             ip => ip,
+        }
+    }
+
+    /// Removes the sockets of a kernel that was killed, as every ZeroMQ does before it binds a path.
+    pub(super) fn remove_stale_sockets(&self) {
+        if self.transport == Transport::Ipc {
+            let ports = [
+                self.shell_port,
+                self.control_port,
+                self.iopub_port,
+                self.stdin_port,
+                self.hb_port,
+            ];
+            for path in ports.map(|port| self.path(port)) {
+                let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
+                if is_socket {
+                    // If it stays, binding says why.
+                    let _ = std::fs::remove_file(&path);
+                }
+            }
         }
     }
 

@@ -67,6 +67,7 @@ pub fn serve(connection: &Connection, interpreter: impl Interpreter, surrounding
 }
 
 async fn run(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
+    connection.remove_stale_sockets();
     let (shell_out, shell_in) = router(connection, "shell", connection.shell_port).await?;
     let (control_out, control_in) = router(connection, "control", connection.control_port).await?;
     let (_stdin_out, stdin_in) = router(connection, "stdin", connection.stdin_port).await?;

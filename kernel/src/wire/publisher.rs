@@ -2,8 +2,8 @@
 //! <https://rfc.zeromq.org/spec/23/>.
 //!
 //! The zeromq crate serves every other socket, and cannot serve this one: its XPUB waits for the slowest subscriber and its
-//! PUB buffers without a bound in bytes. Here each subscriber has [`ROOM`] bytes of its own. One that takes nothing for
-//! [`PATIENCE`] while its room is full has stalled: it misses messages until it reads again, and nobody waits for it.
+//! PUB buffers without a bound in bytes. Here each subscriber has [`ROOM`] bytes of its own. One that makes the others wait
+//! for [`PATIENCE`] has stalled: it misses messages until it has read all that waits for it, and nobody waits for it again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 /// Bytes that may wait for one subscriber.
 const ROOM: usize = 8 * 1024 * 1024;
 
-/// How long a subscriber whose room is full may take nothing.
+/// How long others wait for a subscriber to read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a client may take to say what it is.
@@ -108,10 +108,7 @@ impl Publisher {
     pub async fn flush(&self) {
         let subscribers = self.subscribers().clone();
         for subscriber in subscribers {
-            if !subscriber.stalled.load(Ordering::Relaxed) {
-                // All of the room is free once nothing waits. Whoever takes too long has had its chance.
-                let _ = timeout(PATIENCE, subscriber.room.acquire_many(permits(ROOM))).await;
-            }
+            subscriber.flush().await;
         }
     }
 
@@ -178,21 +175,31 @@ impl Subscriber {
     }
 
     async fn send(&self, encoded: Bytes) {
+        if self.has_stalled() {
+            return;
+        }
         let needed = permits(encoded.len().min(ROOM));
-        let patience = if self.stalled.load(Ordering::Relaxed) {
-            Duration::ZERO
-        } else {
-            PATIENCE
-        };
-        match timeout(patience, self.room.clone().acquire_many_owned(needed)).await {
-            Ok(Ok(room)) => {
-                self.stalled.store(false, Ordering::Relaxed);
-                // The writer ends only together with this subscriber.
-                let _ = self.queue.send(Waiting { encoded, _room: room });
-            }
+        match timeout(PATIENCE, self.room.clone().acquire_many_owned(needed)).await {
+            // The writer ends only together with this subscriber.
+            Ok(Ok(room)) => drop(self.queue.send(Waiting { encoded, _room: room })),
             Ok(Err(_closed)) => {}
             Err(_too_late) => self.stalled.store(true, Ordering::Relaxed),
         }
+    }
+
+    async fn flush(&self) {
+        // All of the room is free once nothing waits.
+        if !self.has_stalled() && timeout(PATIENCE, self.room.acquire_many(permits(ROOM))).await.is_err() {
+            self.stalled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was too slow once and has not caught up since.
+    fn has_stalled(&self) -> bool {
+        if self.room.available_permits() == ROOM {
+            self.stalled.store(false, Ordering::Relaxed);
+        }
+        self.stalled.load(Ordering::Relaxed)
     }
 }
 

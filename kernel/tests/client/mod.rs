@@ -1,0 +1,286 @@
+//! The other end of the wire, written on its own: a Jupyter client that shares no code with the kernel's frames.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use lockstep_kernel::jupyter::{Interpreter, Stopped};
+use lockstep_kernel::wire::{Connection, Surroundings, Transport, serve};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use zeromq::{DealerSocket, ReqSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
+
+const KEY: &str = "the key of this test";
+
+/// No single answer takes longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A kernel process, as a thread of this one.
+pub struct Process {
+    connection: Connection,
+    thread: JoinHandle<Stopped>,
+}
+
+/// A message as it was received.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub header: Value,
+    pub parent: Value,
+    pub content: Value,
+}
+
+pub struct Client {
+    key: &'static str,
+    shell: DealerSocket,
+    control: DealerSocket,
+    iopub: SubSocket,
+    sent: u32,
+    replies: HashMap<String, Value>,
+    first: Option<Told>,
+    /// Of the requests that are sent.
+    pub metadata: Value,
+    /// In the header of the requests that are sent.
+    pub subshell: Option<&'static str>,
+}
+
+impl Process {
+    pub fn start(interpreter: impl Interpreter) -> Self {
+        // All five are held until all five are known, so that they differ.
+        let held: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(held);
+        let connection = Connection {
+            transport: Transport::Tcp,
+            ip: "127.0.0.1".to_owned(),
+            shell_port: ports[0],
+            control_port: ports[1],
+            iopub_port: ports[2],
+            stdin_port: ports[3],
+            hb_port: ports[4],
+            key: KEY.to_owned(),
+            signature_scheme: "hmac-sha256".to_owned(),
+        };
+        let surroundings = Surroundings {
+            now: SystemTime::now,
+            parent: None,
+        };
+        let thread = {
+            let connection = connection.clone();
+            std::thread::spawn(move || serve(&connection, interpreter, surroundings).unwrap())
+        };
+        Self { connection, thread }
+    }
+
+    pub async fn client(&self) -> Client {
+        self.client_with_key(KEY).await
+    }
+
+    /// A client that is subscribed, as its welcome shows.
+    pub async fn client_with_key(&self, key: &'static str) -> Client {
+        let at = |port: u16| format!("tcp://127.0.0.1:{port}");
+        let mut client = Client {
+            key,
+            shell: DealerSocket::new(),
+            control: DealerSocket::new(),
+            iopub: SubSocket::new(),
+            sent: 0,
+            replies: HashMap::new(),
+            first: None,
+            metadata: json!({}),
+            subshell: None,
+        };
+        client.iopub.connect(&at(self.connection.iopub_port)).await.unwrap();
+        client.iopub.subscribe("").await.unwrap();
+        client.shell.connect(&at(self.connection.shell_port)).await.unwrap();
+        client.control.connect(&at(self.connection.control_port)).await.unwrap();
+        let first = read(client.iopub.recv().await.unwrap(), KEY);
+        client.first = Some(first);
+        client
+    }
+
+    pub async fn heartbeat(&self, beat: &[u8]) -> Vec<u8> {
+        let mut heart = ReqSocket::new();
+        heart
+            .connect(&format!("tcp://127.0.0.1:{}", self.connection.hb_port))
+            .await
+            .unwrap();
+        heart.send(Bytes::copy_from_slice(beat).into()).await.unwrap();
+        let frames = timeout(LIMIT, heart.recv()).await.unwrap().unwrap().into_vec();
+        frames.concat()
+    }
+
+    /// A subscriber to everything that never reads after its subscription.
+    pub async fn stalled_subscriber(&self) -> TcpStream {
+        let address = ("127.0.0.1", self.connection.iopub_port);
+        let mut stream = loop {
+            match TcpStream::connect(address).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let mut greeting = [0; 64];
+        greeting[0] = 0xff;
+        greeting[9] = 0x7f;
+        greeting[10] = 3;
+        greeting[12..16].copy_from_slice(b"NULL");
+        stream.write_all(&greeting).await.unwrap();
+        stream
+            .write_all(b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03SUB")
+            .await
+            .unwrap();
+        stream.write_all(b"\x00\x01\x01").await.unwrap();
+        let mut greeted = [0; 64];
+        stream.read_exact(&mut greeted).await.unwrap();
+        stream
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn end(self) -> Stopped {
+        self.thread.join().unwrap()
+    }
+}
+
+impl Told {
+    pub fn msg_type(&self) -> &str {
+        self.header["msg_type"].as_str().unwrap()
+    }
+}
+
+impl Client {
+    /// Runs a cell to its end: its reply, and all that was published for it.
+    pub async fn execute(&mut self, code: &str) -> (Value, Vec<Told>) {
+        let id = self.send("execute_request", json!({ "code": code })).await;
+        let published = self.published(&id).await;
+        (self.reply(&id).await, published)
+    }
+
+    /// Sends a request on shell and waits for its reply.
+    pub async fn ask(&mut self, msg_type: &str, content: Value) -> Value {
+        let id = self.send(msg_type, content).await;
+        self.reply(&id).await
+    }
+
+    /// Sends a request on control and waits for its reply.
+    pub async fn control(&mut self, msg_type: &str, content: Value) -> Value {
+        let (_, frames) = self.request(msg_type, content);
+        self.control.send(frames).await.unwrap();
+        let reply = timeout(LIMIT, self.control.recv()).await.unwrap().unwrap();
+        read(reply, self.key).content
+    }
+
+    /// Sends a request on shell; returns its id.
+    pub async fn send(&mut self, msg_type: &str, content: Value) -> String {
+        let (id, frames) = self.request(msg_type, content);
+        self.shell.send(frames).await.unwrap();
+        id
+    }
+
+    pub async fn send_raw(&mut self, frames: &[&str]) {
+        let frames: Vec<_> = frames.iter().map(|frame| Bytes::copy_from_slice(frame.as_bytes())).collect();
+        self.shell.send(ZmqMessage::try_from(frames).unwrap()).await.unwrap();
+    }
+
+    /// The content of the one reply to a request on shell.
+    pub async fn reply(&mut self, id: &str) -> Value {
+        loop {
+            if let Some(reply) = self.replies.remove(id) {
+                return reply;
+            }
+            let reply = timeout(LIMIT, self.shell.recv()).await.unwrap().unwrap();
+            let reply = read(reply, self.key);
+            let of = reply.parent["msg_id"].as_str().unwrap().to_owned();
+            assert!(self.replies.insert(of, reply.content).is_none(), "one reply for one request");
+        }
+    }
+
+    /// What was published for a request, up to its idle.
+    pub async fn published(&mut self, id: &str) -> Vec<Told> {
+        self.published_while(id, |told| told.content["execution_state"] != "idle")
+            .await
+    }
+
+    /// What was published for a request, up to the first message of a type.
+    pub async fn published_until(&mut self, id: &str, msg_type: &str) -> Vec<Told> {
+        self.published_while(id, |told| told.msg_type() != msg_type).await
+    }
+
+    async fn published_while(&mut self, id: &str, more: impl Fn(&Told) -> bool) -> Vec<Told> {
+        let mut found = Vec::new();
+        loop {
+            let told = self.publication().await;
+            if told.parent["msg_id"] == id {
+                let more = more(&told);
+                found.push(told);
+                if !more {
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// The next states of the kernel, whatever for.
+    pub async fn take_states(&mut self, count: usize) -> Vec<String> {
+        let mut states = Vec::new();
+        while states.len() < count {
+            let told = self.publication().await;
+            states.extend(told.content["execution_state"].as_str().map(str::to_owned));
+        }
+        states
+    }
+
+    /// What was published to this subscriber before anything else.
+    pub async fn first_publication(&mut self) -> Told {
+        self.first.clone().unwrap()
+    }
+
+    pub async fn is_left_without_reply(&mut self) -> bool {
+        timeout(Duration::from_millis(100), self.shell.recv()).await.is_err()
+    }
+
+    async fn publication(&mut self) -> Told {
+        let message = timeout(LIMIT, self.iopub.recv()).await.unwrap().unwrap();
+        read(message, KEY)
+    }
+
+    fn request(&mut self, msg_type: &str, content: Value) -> (String, ZmqMessage) {
+        self.sent += 1;
+        let id = format!("request-{}", self.sent);
+        let mut header = json!({
+            "msg_id": id, "msg_type": msg_type, "session": "test", "username": "me",
+            "date": "2026-01-01T00:00:00Z", "version": "5.5",
+        });
+        if let Some(subshell) = self.subshell {
+            header["subshell_id"] = json!(subshell);
+        }
+        let parts = [header, json!({}), self.metadata.clone(), content].map(|part| Bytes::from(part.to_string()));
+        let mut frames = vec![Bytes::from_static(b"<IDS|MSG>"), Bytes::from(signature(&parts, self.key))];
+        frames.extend(parts);
+        (id, ZmqMessage::try_from(frames).unwrap())
+    }
+}
+
+fn signature(parts: &[Bytes], key: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a message and insists on its signature.
+fn read(message: ZmqMessage, key: &str) -> Told {
+    let frames = message.into_vec();
+    let delimiter = frames.iter().position(|frame| frame == "<IDS|MSG>").unwrap();
+    let parts = &frames[delimiter + 2..delimiter + 6];
+    assert_eq!(frames[delimiter + 1], signature(parts, key));
+    let json = |at: usize| serde_json::from_slice::<Value>(&parts[at]).unwrap();
+    Told {
+        header: json(0),
+        parent: json(1),
+        content: json(3),
+    }
+}
