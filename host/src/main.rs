@@ -1,1 +1,20 @@
-fn main() {}
+//! The `lockstep` command.
+
+mod artifacts;
+mod cli;
+mod columns;
+mod commands;
+mod error;
+mod export;
+mod invocation;
+mod locations;
+mod logs;
+mod progress;
+mod quantity;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,104 @@
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, run, show, toolchain};
+use crate::error::{Kind, Result};
+use crate::invocation::Invocation;
+use crate::locations::{Locations, VARIABLES};
+
+/// Run WebAssembly steps, programs and pipelines: the same bytes in, the same bytes out.
+#[derive(Parser)]
+#[command(name = "lockstep", version, about, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The directory of the store
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    store: Option<PathBuf>,
+
+    /// Answer with one JSON object on stdout; what guests write goes to stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    json: bool,
+
+    /// Say nothing of what went well
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    quiet: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Build(build::BuildArgs),
+    Inspect(inspect::InspectArgs),
+    Run(run::RunArgs),
+    Show(show::ShowArgs),
+    Log(log::LogArgs),
+    Fsck(fsck::FsckArgs),
+    Kernel(kernel::KernelArgs),
+    Doctor(doctor::DoctorArgs),
+    Toolchain(toolchain::ToolchainArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// The command with all of its help.
+pub fn command() -> clap::Command {
+    Cli::command().after_long_help(after_help())
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let json = cli.json;
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(json),
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<()> {
+        let invocation = Invocation {
+            locations: Locations::new(std::env::vars_os().collect(), self.store.as_deref())?,
+            json: self.json,
+            quiet: self.quiet,
+        };
+        match self.command {
+            Command::Build(args) => build::run(args, &invocation),
+            Command::Inspect(args) => inspect::run(args, &invocation),
+            Command::Run(args) => run::run(args, &invocation),
+            Command::Show(args) => show::run(args, &invocation),
+            Command::Log(args) => log::run(args, &invocation),
+            Command::Fsck(args) => fsck::run(args, &invocation),
+            Command::Kernel(args) => kernel::run(args, &invocation),
+            Command::Doctor(args) => doctor::run(args, &invocation),
+            Command::Toolchain(args) => toolchain::run(args, &invocation),
+            Command::Completions(args) => completions::run(args),
+        }
+    }
+}
+
+fn after_help() -> String {
+    let header = clap::builder::Styles::styled().get_header().to_owned();
+    let mut text = format!("{header}Exit codes:{header:#}\n    0  it succeeded\n");
+    for (kind, about) in Kind::ALL {
+        let _ = writeln!(text, "  {:>3}  {about}", kind.code());
+    }
+    let _ = writeln!(text, "\n{header}Environment:{header:#}");
+    for variable in VARIABLES {
+        let _ = writeln!(text, "  {:<18}  {}", variable.name, variable.about);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,101 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use lockstep_kernel::toolchain::{BuildError, BuildOptions, BuildProgress, Built, Toolchain, build_module};
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::step::interfaces;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::invocation::{Invocation, print};
+use crate::{export, progress, quantity};
+
+/// Build a crate of steps, or a program, into a module
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep build                        # the crate of this directory, into NAME.wasm
+  lockstep build examples/penguins -o penguins.wasm
+  lockstep build . -p steps --features parquet --locked")]
+pub struct BuildArgs {
+    /// The directory of the crate
+    #[arg(value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+
+    /// The module's file [default: NAME.wasm in this directory]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Which package of a workspace
+    #[arg(short, long, value_name = "NAME")]
+    package: Option<String>,
+
+    /// Cargo features to switch on
+    #[arg(short = 'F', long, value_name = "NAME", value_delimiter = ',')]
+    features: Vec<String>,
+
+    /// Take the versions of Cargo.lock and no others
+    #[arg(long)]
+    locked: bool,
+
+    /// Fetch nothing
+    #[arg(long)]
+    offline: bool,
+}
+
+pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
+    let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
+    let BuildArgs { directory, output, package, features, locked, offline } = args;
+    let options = BuildOptions { package, features, offline, locked };
+    let bar = progress::steps(&format!("building {}", directory.display()));
+    let built = build_module(&toolchain, &directory, &options, &mut |at| follow(&bar, &at));
+    bar.finish_and_clear();
+    let built = built.map_err(refused)?;
+    if output.is_some() && built.len() > 1 {
+        let names = built.iter().map(|built| built.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::user(format_args!("the crate has several programs: {names}"))
+            .hint("leave --output out: each becomes NAME.wasm"));
+    }
+    let mut modules = Vec::new();
+    for built in &built {
+        let path = output.clone().unwrap_or_else(|| Path::new(&built.name).with_extension("wasm"));
+        built.warnings.iter().for_each(|warning| anstream::eprintln!("{}", warning.trim_end()));
+        export::write(&path, &built.wasm)?;
+        modules.push(describe(built, &path, invocation)?);
+    }
+    if invocation.json {
+        print(format_args!("{}\n", json!({ "modules": modules })))?;
+    }
+    Ok(())
+}
+
+/// Shows how far cargo is.
+pub fn follow(bar: &ProgressBar, at: &BuildProgress) {
+    bar.set_length(at.total.into());
+    bar.set_position(at.done.into());
+    bar.set_message(at.doing.clone());
+}
+
+fn refused(error: BuildError) -> Error {
+    let kind = match &error {
+        BuildError::NoCrate { .. } | BuildError::Which { .. } => Kind::User,
+        _ => Kind::Config,
+    };
+    Error::new(kind, error)
+}
+
+/// Says what was built, and returns it as JSON.
+fn describe(built: &Built, path: &Path, invocation: &Invocation) -> Result<Value> {
+    let digest = Digest::of(&built.wasm);
+    let steps: Vec<String> = interfaces(&built.wasm)?.into_iter().map(|interface| interface.step).collect();
+    if !invocation.json && !invocation.quiet {
+        let (size, short) = (quantity::bytes(built.wasm.len() as u64), digest.short());
+        let what = match &steps[..] {
+            [] => "a plain program".to_owned(),
+            [only] => format!("step {only}"),
+            several => format!("steps {}", several.join(", ")),
+        };
+        anstream::eprintln!("{}  {short}  {size}  {what}", path.display());
+    }
+    Ok(json!({ "path": path, "module": digest, "size": built.wasm.len(), "steps": steps }))
+}

@@ -1,0 +1,22 @@
+use std::io;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use crate::error::Result;
+
+/// Write a completion script for a shell
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep completions bash > ~/.local/share/bash-completion/completions/lockstep
+  lockstep completions zsh > \"${fpath[1]}/_lockstep\"
+  lockstep completions fish > ~/.config/fish/completions/lockstep.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub fn run(args: CompletionsArgs) -> Result<()> {
+    clap_complete::generate(args.shell, &mut crate::cli::command(), "lockstep", &mut io::stdout());
+    Ok(())
+}

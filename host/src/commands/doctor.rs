@@ -1,0 +1,53 @@
+use anstyle::AnsiColor;
+use clap::Args;
+use lockstep_kernel::toolchain::{Check, State, doctor};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::invocation::{Invocation, print};
+
+/// Check that all that lockstep needs is there
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep doctor
+  lockstep doctor --json")]
+pub struct DoctorArgs {}
+
+pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
+    let jupyter = invocation.locations.program("jupyter");
+    let mut checks = vec![store(invocation)];
+    checks.extend(doctor(&invocation.locations.toolchain(), jupyter.as_deref()));
+    if invocation.json {
+        print(format_args!("{}\n", json!({ "checks": checks })))?;
+    } else {
+        checks.iter().try_for_each(|check| print(line(check)))?;
+    }
+    let missing: Vec<&str> = checks.iter().filter(|check| check.state == State::Missing).map(|check| check.name).collect();
+    match &missing[..] {
+        [] => Ok(()),
+        missing => Err(Error::config(format_args!("missing: {}", missing.join(", "))).reported()),
+    }
+}
+
+fn store(invocation: &Invocation) -> Check {
+    let directory = &invocation.locations.store;
+    let (state, detail, mend) = match invocation.store() {
+        Ok(_) => (State::Ok, directory.display().to_string(), None),
+        Err(_) => {
+            let mend = "set LOCKSTEP_STORE to a directory that you may write to".to_owned();
+            (State::Missing, format!("can't use {}", directory.display()), Some(mend))
+        }
+    };
+    Check { name: "store", state, detail, mend }
+}
+
+fn line(check: &Check) -> String {
+    let (colour, sign) = match check.state {
+        State::Ok => (AnsiColor::Green, "ok"),
+        State::Warning => (AnsiColor::Yellow, "warning"),
+        State::Missing => (AnsiColor::Red, "missing"),
+    };
+    let style = colour.on_default().bold();
+    let mend = check.mend.as_ref().map_or(String::new(), |mend| format!("\n{:17}  mend it with: {mend}", ""));
+    format!("{style}{sign:7}{style:#}  {:8}  {}{mend}\n", check.name, check.detail)
+}

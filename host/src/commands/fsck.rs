@@ -1,0 +1,59 @@
+use clap::Args;
+use lockstep_runtime::sandbox::EngineOptions;
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::invocation::{Invocation, print};
+use crate::quantity;
+
+/// Check every byte of the store against its digest, and rebuild its index
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep fsck
+  lockstep fsck --fix           # what is removed is made again by the next run that needs it")]
+pub struct FsckArgs {
+    /// Remove what is damaged
+    #[arg(long)]
+    fix: bool,
+}
+
+pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    let check = runtime.check()?;
+    let damage: Vec<String> = check.findings.iter().map(ToString::to_string).collect();
+    if args.fix {
+        for finding in &check.findings {
+            runtime.store.remove(finding)?;
+        }
+        if !check.findings.is_empty() {
+            runtime.check()?;
+        }
+    }
+    if invocation.json {
+        print(format_args!(
+            "{}\n",
+            json!({
+                "artifacts": check.artifacts,
+                "bytes": check.bytes,
+                "records": check.records,
+                "findings": damage,
+                "removed": args.fix && !damage.is_empty(),
+            })
+        ))?;
+    } else {
+        damage.iter().try_for_each(|line| print(format_args!("{line}\n")))?;
+        print(format_args!(
+            "{} artifacts ({}) and {} records read, {} damaged{}\n",
+            quantity::count(check.artifacts),
+            quantity::bytes(check.bytes),
+            quantity::count(check.records),
+            damage.len(),
+            if args.fix && !damage.is_empty() { " and removed" } else { "" },
+        ))?;
+    }
+    if damage.is_empty() || args.fix {
+        return Ok(());
+    }
+    let error = Error::host(format_args!("{} is damaged", invocation.locations.store.display()));
+    Err(error.hint("`lockstep fsck --fix` removes what is damaged; runs make it again").reported())
+}

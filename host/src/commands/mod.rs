@@ -1,0 +1,12 @@
+//! One file for each command: its arguments, and `run`.
+
+pub mod build;
+pub mod completions;
+pub mod doctor;
+pub mod fsck;
+pub mod inspect;
+pub mod kernel;
+pub mod log;
+pub mod run;
+pub mod show;
+pub mod toolchain;

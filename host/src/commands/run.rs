@@ -1,0 +1,247 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use lockstep_runtime::run::{Ran, Run, Runtime};
+use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Stream};
+use lockstep_runtime::step::Limits;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::export::{check_parent, export};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
+use crate::logs::Logs;
+use crate::quantity::{parse_bytes, parse_count, parse_duration};
+use crate::report;
+
+mod pipeline;
+mod target;
+
+/// Run a step, a plain program or a pipeline
+///
+/// What was run before, with the same inputs, is not run again: its outputs and its log come from the store.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep run steps.wasm#clean --input raw=data/wine.csv --param column=species --output rows=clean.csv
+  lockstep run steps.wasm#train --input rows=3fa9c1        # an artifact of the store, by its digest
+  lockstep run steps.wasm#train --input rows=8b01d2/rows   # an output of a record
+  lockstep run wc.wasm --input text=README.md@/data/text --stdout counts:text/plain -- -l /data/text
+  lockstep run wine.yaml -p depth=8
+  lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
+pub struct RunArgs {
+    /// MODULE#STEP, PROGRAM.wasm or PIPELINE.yaml; a module is a file or a digest
+    #[arg(value_name = "WHAT")]
+    what: String,
+
+    /// An input: a file, a directory, a digest, the start of one, or RECORD/OUTPUT. A plain program can have it at any path
+    #[arg(short, long = "input", value_name = "NAME=SOURCE[@/GUEST/PATH]", value_parser = pair)]
+    inputs: Vec<(String, String)>,
+
+    /// A parameter of the step or the pipeline: JSON, or a text without quotes
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = pair)]
+    parameters: Vec<(String, String)>,
+
+    /// Write an output to a file. For a plain program, also: an output that it writes to /out/NAME
+    #[arg(short, long = "output", value_name = "NAME[:TYPE][=PATH]", value_parser = output)]
+    outputs: Vec<Output>,
+
+    /// An environment variable of a plain program
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Plain programs")]
+    env: Vec<(String, String)>,
+
+    /// The input that a plain program reads as stdin
+    #[arg(long, value_name = "NAME", help_heading = "Plain programs")]
+    stdin: Option<String>,
+
+    /// Keep a plain program's stdout as this output
+    #[arg(long, value_name = "NAME[:TYPE][=PATH]", value_parser = output, help_heading = "Plain programs")]
+    stdout: Option<Output>,
+
+    /// The arguments of a plain program
+    #[arg(last = true, value_name = "ARGS", help_heading = "Plain programs")]
+    args: Vec<String>,
+
+    /// Where random numbers start
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+
+    /// Run it although it was run before
+    #[arg(long, action = ArgAction::SetTrue)]
+    no_cache: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// What a run may use.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Memory of the guest [default: 4GiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
+
+    /// Instructions that it may execute, roughly [default: unlimited]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    fuel: Option<u64>,
+
+    /// Wall-clock time [default: unlimited]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    time: Option<Duration>,
+
+    /// All that it may keep in files at a time [default: 64GiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    output_limit: Option<u64>,
+
+    /// All that it may write to stdout and stderr [default: 16MiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    log_limit: Option<u64>,
+
+    /// Compile modules as large as CPython's; only for those that you trust
+    #[arg(long)]
+    large_module: bool,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            memory: self.memory.unwrap_or(default.memory),
+            fuel: self.fuel.unwrap_or(default.fuel),
+            output: self.output_limit.unwrap_or(default.output),
+            log: self.log_limit.unwrap_or(default.log),
+            time: self.time,
+        }
+    }
+
+    fn engine(&self) -> EngineOptions {
+        let budget = if self.large_module { CompileBudget::large() } else { CompileBudget::default() };
+        EngineOptions { budget, ..EngineOptions::default() }
+    }
+}
+
+/// An output, its media type when it is given, and the file it is to be written to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Output {
+    name: String,
+    media_type: Option<String>,
+    path: Option<PathBuf>,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE"),
+    }
+}
+
+fn output(text: &str) -> Result<Output, &'static str> {
+    let (name, path) = match text.split_once('=') {
+        Some((_, "")) => return Err("write NAME=PATH"),
+        Some((name, path)) => (name, Some(path.into())),
+        None => (text, None),
+    };
+    let (name, media_type) = match name.split_once(':') {
+        Some((name, media_type)) => (name, Some(media_type.to_owned())),
+        None => (name, None),
+    };
+    match name {
+        "" => Err("write NAME=PATH"),
+        name => Ok(Output { name: name.to_owned(), media_type, path }),
+    }
+}
+
+/// Pairs as a map; a name that stands twice is an error.
+fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
+    let mut map = BTreeMap::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
+        }
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
+    let runtime = invocation.runtime(args.limits.engine())?;
+    let interrupt = interrupt_on_ctrl_c()?;
+    if pipeline::is_pipeline(&args.what) {
+        return pipeline::run(args, invocation, &runtime, &interrupt);
+    }
+    let (limits, no_cache) = (args.limits.limits(), args.no_cache);
+    let (run, outputs) = target::bind(args, &runtime)?;
+    outputs.iter().filter_map(|output| output.path.as_deref()).try_for_each(check_parent)?;
+    let ran = carry_out(&runtime, &run, &limits, no_cache, &interrupt, invocation)?;
+    let written = write_outputs(&runtime, &ran, &outputs)?;
+    if invocation.json {
+        let mut object = report::to_json(&ran);
+        if !written.is_empty() {
+            object["written"] = json!(written);
+        }
+        print(format_args!("{object}\n"))?;
+    } else if !invocation.quiet && ran.record.outcome.succeeded() {
+        anstream::eprint!("{}", report::summary(&ran));
+    }
+    report::verdict(&ran, None).map_err(|error| if invocation.json { error.reported() } else { error })
+}
+
+fn carry_out(
+    runtime: &Runtime,
+    run: &Run,
+    limits: &Limits,
+    no_cache: bool,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+) -> Result<Ran> {
+    let title = run.entry.title();
+    let mut logs = Logs::of_run(invocation.json);
+    let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
+    let ran = match no_cache {
+        true => runtime.run_again(run, limits, interrupt, &mut log),
+        false => runtime.run(run, limits, interrupt, &mut log),
+    };
+    logs.finish(&title);
+    Ok(ran?)
+}
+
+/// Writes the outputs that were made to the files that were asked for: the path of each, by name.
+fn write_outputs<'a>(runtime: &Runtime, ran: &Ran, outputs: &'a [Output]) -> Result<BTreeMap<&'a str, &'a Path>> {
+    let mut written = BTreeMap::new();
+    if !ran.record.outcome.succeeded() {
+        return Ok(written);
+    }
+    for Output { name, path, .. } in outputs {
+        if let (Some(path), Some(artifact)) = (path, ran.record.outputs.get(name)) {
+            export(&runtime.store, artifact, path)?;
+            written.insert(name.as_str(), path.as_path());
+        }
+    }
+    Ok(written)
+}
+
+/// What a pipeline came to, as JSON: its tasks in the order they were run.
+fn tasks_to_json(name: &str, tasks: &[(String, Ran)]) -> Value {
+    let task = |(name, ran): &(String, Ran)| {
+        let mut object = report::to_json(ran);
+        object["task"] = json!(name);
+        object
+    };
+    json!({ "pipeline": name, "tasks": tasks.iter().map(task).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_read_in_all_their_forms() {
+        let output = |text| output(text).map(|o| (o.name, o.media_type, o.path));
+        assert_eq!(output("rows"), Ok(("rows".into(), None, None)));
+        assert_eq!(output("rows=a=b"), Ok(("rows".into(), None, Some("a=b".into()))));
+        assert_eq!(output("n:text/plain=n.txt"), Ok(("n".into(), Some("text/plain".into()), Some("n.txt".into()))));
+        assert!(output("=x").is_err());
+        assert!(output("x=").is_err());
+    }
+}

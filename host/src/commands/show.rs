@@ -1,0 +1,77 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_runtime::step::Artifact;
+use lockstep_runtime::store::Store;
+
+use crate::artifacts::{Named, find};
+use crate::error::{Error, Result};
+use crate::export::export;
+use crate::invocation::{Invocation, print_bytes};
+
+mod content;
+mod record;
+mod table;
+
+use content::Content;
+
+/// Show an artifact or a record
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep show 8b01d2                  # a record of `lockstep log`, or an artifact
+  lockstep show 8b01d2/rows --rows 50   # an output of a record
+  lockstep show data/wine.csv
+  lockstep show 8b01d2/rows -o rows.arrow")]
+pub struct ShowArgs {
+    /// A path, a digest, the start of one, or RECORD/OUTPUT
+    #[arg(value_name = "WHAT")]
+    what: String,
+
+    /// How many rows of a table to show
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    rows: usize,
+
+    /// Write the bytes as they are
+    #[arg(long)]
+    raw: bool,
+
+    /// Write the bytes, or the directory, to this path
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    match find(&runtime, &args.what)? {
+        Named::Record(_) if args.raw || args.output.is_some() => {
+            Err(Error::user(format_args!("{} is a record, not an artifact", args.what))
+                .hint("`lockstep show RECORD --json` writes all of it"))
+        }
+        Named::Record(found) => {
+            let (digest, record, observed) = *found;
+            invocation.answer(record::describe(&digest, &record, &observed), || record::to_json(&digest, &record, &observed))
+        }
+        Named::Artifact(artifact) => match args.output {
+            Some(path) => export(&runtime.store, &artifact, &path),
+            None if args.raw => print_raw(&runtime.store, &artifact),
+            None => show(&runtime.store, &artifact, args.rows, invocation),
+        },
+    }
+}
+
+fn print_raw(store: &Store, artifact: &Artifact) -> Result<()> {
+    if artifact.is_directory() {
+        return Err(Error::user("a directory has no bytes of its own").hint("-o DIR writes it to a new directory"));
+    }
+    print_bytes(&store.get(&artifact.digest)?)
+}
+
+fn show(store: &Store, artifact: &Artifact, rows: usize, invocation: &Invocation) -> Result<()> {
+    let content = Content::read(store, artifact, rows)?;
+    invocation.answer(&content, || content.to_json())?;
+    if !invocation.json && !invocation.quiet && let Some(note) = content.note() {
+        anstream::eprintln!("{note}");
+    }
+    Ok(())
+}

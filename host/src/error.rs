@@ -1,0 +1,252 @@
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use lockstep_runtime::run::{BindError, RecordError, RunError};
+use lockstep_runtime::sandbox::SandboxError;
+use lockstep_runtime::step::InterfaceError;
+use lockstep_runtime::store::StoreError;
+use serde_json::{Value, json};
+
+/// Whose turn it is to do something about an error. Each kind has an exit code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The command line, or what it names, is not right.
+    User,
+    /// A file that configures something, or the toolchain, is not right.
+    Config,
+    /// The guest failed.
+    Guest,
+    /// The guest or the user asks for something that is not allowed.
+    Denied,
+    /// The machine, the store or lockstep itself failed.
+    Host,
+    /// Somebody interrupted it.
+    Interrupted,
+}
+
+impl Kind {
+    /// All kinds with what `--help` says of them.
+    pub const ALL: [(Self, &str); 6] = [
+        (Self::User, "the command line, or what it names, is not right"),
+        (Self::Config, "a pipeline file, a module or the toolchain is not right"),
+        (Self::Guest, "the step or program failed"),
+        (Self::Denied, "it asks for something that is not allowed"),
+        (Self::Host, "the machine, the store or lockstep itself failed"),
+        (Self::Interrupted, "interrupted, or out of time"),
+    ];
+
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::User => 2,
+            Self::Config => 3,
+            Self::Guest => 4,
+            Self::Denied => 5,
+            Self::Host => 6,
+            Self::Interrupted => 130,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Config => "config",
+            Self::Guest => "guest",
+            Self::Denied => "denied",
+            Self::Host => "host",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What a person is told when a command fails: what happened, what belongs to it, and what to do next.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    details: Vec<String>,
+    hints: Vec<String>,
+    /// Whether `--json` has put all of it on stdout already.
+    reported: bool,
+}
+
+/// What commands return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of this kind. Lines of `message` that start with `hint: ` become hints.
+    pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        let text = message.to_string();
+        let (hints, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("hint: "));
+        Self {
+            kind,
+            message: lines.join("\n"),
+            details: Vec::new(),
+            hints: hints.iter().map(|line| line["hint: ".len()..].to_owned()).collect(),
+            reported: false,
+        }
+    }
+
+    pub fn user(message: impl fmt::Display) -> Self {
+        Self::new(Kind::User, message)
+    }
+
+    pub fn config(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Config, message)
+    }
+
+    pub fn host(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Host, message)
+    }
+
+    /// A file that can't be read or written.
+    pub fn file(doing: &str, path: &std::path::Path, source: &io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::PermissionDenied => Kind::Denied,
+            io::ErrorKind::StorageFull => Kind::Host,
+            _ => Kind::User,
+        };
+        Self::new(kind, format_args!("can't {doing} {}: {source}", path.display()))
+    }
+
+    /// With a line that says what to do next.
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hints.push(hint.to_string());
+        self
+    }
+
+    /// With a line that belongs to the message, such as a place.
+    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.details.extend(detail.to_string().lines().map(str::to_owned));
+        self
+    }
+
+    /// The same error; `--json` need not report it.
+    pub fn reported(mut self) -> Self {
+        self.reported = true;
+        self
+    }
+
+    /// Tells it: on stderr for people, and on stdout for programs when `json`.
+    pub fn report(&self, json: bool) -> ExitCode {
+        let red = AnsiColor::Red.on_default().bold();
+        let cyan = AnsiColor::Cyan.on_default().bold();
+        let dim = Style::new().dimmed();
+        anstream::eprintln!("{red}error{red:#}: {}", self.message);
+        for line in &self.details {
+            anstream::eprintln!("  {dim}{line}{dim:#}");
+        }
+        for hint in &self.hints {
+            anstream::eprintln!("{cyan}hint{cyan:#}: {hint}");
+        }
+        if json && !self.reported {
+            anstream::println!("{}", self.to_json());
+        }
+        ExitCode::from(self.kind.code())
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "error": {
+            "kind": self.kind.name(),
+            "message": self.message,
+            "details": self.details,
+            "hints": self.hints,
+        }})
+    }
+}
+
+/// Message, details and hints, a line each.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.details.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        self.hints.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Missing(_) => Self::user(&error).hint("`lockstep log` lists the runs of this store"),
+            StoreError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Kind::Denied, &error)
+            }
+            _ => Self::host(&error),
+        }
+    }
+}
+
+impl From<SandboxError> for Error {
+    fn from(error: SandboxError) -> Self {
+        let kind = match &error {
+            SandboxError::World(_) => Kind::User,
+            SandboxError::Compile { .. } | SandboxError::ImportType { .. } | SandboxError::NotACommand { .. } => Kind::Config,
+            SandboxError::Budget { .. } | SandboxError::UnknownImport { .. } => Kind::Denied,
+            _ => Kind::Host,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Store(error) => error.into(),
+            RunError::Sandbox(error) => error.into(),
+            RunError::Path(_) | RunError::Overlap(_) | RunError::Stdin(_) => Self::user(error),
+            RunError::Encode(_) | RunError::Record(_) => Self::host(error),
+        }
+    }
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        Self::host(error)
+    }
+}
+
+impl From<BindError> for Error {
+    fn from(error: BindError) -> Self {
+        let hint = match &error {
+            BindError::MissingInput { name, .. } => Some(format!("add --input {name}=PATH")),
+            BindError::Parameter { source, .. } => {
+                use lockstep_runtime::step::ParameterError::{Missing, WrongKind};
+                let (Missing { name, .. } | WrongKind { name, .. }) = source;
+                Some(format!("add --param {name}=VALUE"))
+            }
+            _ => None,
+        };
+        let error = Self::user(error);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<InterfaceError> for Error {
+    fn from(error: InterfaceError) -> Self {
+        Self::config(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_in_a_message_become_hints() {
+        let error = Error::config("no toolchain\nhint: install one");
+        assert_eq!(error.message, "no toolchain");
+        assert_eq!(error.hints, ["install one"]);
+    }
+
+    #[test]
+    fn every_kind_has_its_own_exit_code() {
+        let codes: std::collections::BTreeSet<u8> = Kind::ALL.iter().map(|(kind, _)| kind.code()).collect();
+        assert_eq!(codes.len(), Kind::ALL.len());
+        assert!(codes.iter().all(|code| *code > 1));
+    }
+}

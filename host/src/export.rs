@@ -1,0 +1,69 @@
+//! Artifacts out of the store.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use lockstep_runtime::step::{Artifact, GuestPath};
+use lockstep_runtime::store::Store;
+
+use crate::error::{Error, Result};
+
+/// Writes `artifact` to `path`: whole or not at all. A file is replaced, a directory must not be there yet.
+pub fn export(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
+    match artifact.is_directory() {
+        true => export_directory(store, artifact, path),
+        false => write(path, &store.get(&artifact.digest)?),
+    }
+}
+
+/// Writes `bytes` to the file `path`: whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_parent(path)?;
+    let write = || -> io::Result<()> {
+        // the umask takes its share, as of any file
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(parent(path))?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|e| Error::file("write", path, &e))
+}
+
+/// An error if `path` is in no directory.
+pub fn check_parent(path: &Path) -> Result<()> {
+    let parent = parent(path);
+    if parent.is_dir() {
+        return Ok(());
+    }
+    Err(Error::user(format_args!("can't write {}: there is no directory {}", path.display(), parent.display()))
+        .hint(format_args!("mkdir -p {}", parent.display())))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
+    check_parent(path)?;
+    if path.exists() {
+        return Err(Error::user(format_args!("{} is there already", path.display()))
+            .hint("a directory is not written over: move it away, or give another path"));
+    }
+    let failed = |e: io::Error| Error::file("write", path, &e);
+    let permissions = Permissions::from_mode(0o777);
+    let staging = tempfile::Builder::new().permissions(permissions).tempdir_in(parent(path)).map_err(failed)?;
+    for (name, file) in store.list_directory(artifact)? {
+        // a manifest may come from anywhere: its names must stay inside
+        let inside = GuestPath::try_from(format!("/{name}")).map_err(Error::host)?;
+        let target = inside.parts().fold(staging.path().to_owned(), |at, part| at.join(part));
+        let directory = target.parent().unwrap_or(staging.path());
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        std::fs::write(&target, store.get(&file.digest)?).map_err(failed)?;
+    }
+    std::fs::rename(staging.path(), path).map_err(failed)?;
+    // it has another name now, so there is nothing to remove
+    let _ = staging.keep();
+    Ok(())
+}

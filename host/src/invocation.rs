@@ -1,0 +1,93 @@
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use lockstep_runtime::run::{Machine, Runtime};
+use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
+use lockstep_runtime::store::Store;
+use serde_json::Value;
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
+
+use crate::error::{Error, Kind, Result};
+use crate::locations::Locations;
+
+/// What every command is given: where things are, and how to answer.
+#[derive(Clone)]
+pub struct Invocation {
+    /// Where things are on this machine.
+    pub locations: Locations,
+    /// Answer with one JSON object on stdout.
+    pub json: bool,
+    /// Say nothing of what went well.
+    pub quiet: bool,
+}
+
+impl Invocation {
+    /// Opens the store.
+    pub fn store(&self) -> Result<Store> {
+        let directory = &self.locations.store;
+        Store::open(directory).map_err(|error| {
+            Error::from(error).hint(format!("the store is {}; --store DIR takes another", directory.display()))
+        })
+    }
+
+    /// The store with an engine. Compiled modules are kept in the store's directory.
+    pub fn runtime(&self, mut options: EngineOptions) -> Result<Runtime> {
+        let store = self.store()?;
+        options.native_cache = store.native_cache();
+        let machine = Machine {
+            name: host_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: SystemTime::now,
+        };
+        Ok(Runtime::new(Engine::new(&options)?, store, machine))
+    }
+
+    /// Answers: `value` with `--json`, else `text`.
+    pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
+        if self.json { print(format_args!("{}\n", value())) } else { print(text) }
+    }
+}
+
+/// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.
+pub fn print(text: impl fmt::Display) -> Result<()> {
+    written(write!(anstream::stdout().lock(), "{text}"))
+}
+
+/// Writes bytes to stdout as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<()> {
+    written(io::stdout().lock().write_all(bytes))
+}
+
+fn written(result: io::Result<()>) -> Result<()> {
+    match result.and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::host(format_args!("can't write to stdout: {e}"))),
+        _ => Ok(()),
+    }
+}
+
+/// An interrupt that Ctrl-C triggers. The second Ctrl-C ends the process at once.
+pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
+    let failed = |e: io::Error| Error::host(format_args!("can't listen for Ctrl-C: {e}"));
+    let interrupt = Interrupt::default();
+    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+    let triggered = interrupt.clone();
+    let seen = AtomicBool::new(false);
+    let listen = move || {
+        for _ in signals.forever() {
+            if seen.swap(true, Ordering::Relaxed) {
+                std::process::exit(Kind::Interrupted.code().into());
+            }
+            triggered.trigger();
+        }
+    };
+    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(listen).map_err(failed)?;
+    Ok(interrupt)
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
+}

@@ -1,0 +1,136 @@
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// An environment variable that lockstep reads.
+pub struct Variable {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+const STORE: &str = "LOCKSTEP_STORE";
+const CACHE: &str = "LOCKSTEP_CACHE";
+const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
+const DATA_HOME: &str = "XDG_DATA_HOME";
+const CACHE_HOME: &str = "XDG_CACHE_HOME";
+const HOME: &str = "HOME";
+const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
+const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
+
+/// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
+pub const VARIABLES: [Variable; 9] = [
+    Variable { name: STORE, about: "the store [default: $XDG_DATA_HOME/lockstep/store]" },
+    Variable { name: CACHE, about: "what can be made again [default: $XDG_CACHE_HOME/lockstep]" },
+    Variable { name: TOOLCHAIN, about: "`debian` takes the toolchain of Debian's packages, not rustup's" },
+    Variable { name: JUPYTER_DATA, about: "Jupyter's data of this user [default: $XDG_DATA_HOME/jupyter]" },
+    Variable { name: JUPYTER_PARENT, about: "the process with which `kernel run` ends; Jupyter sets it" },
+    Variable { name: DATA_HOME, about: "where data of the user are [default: $HOME/.local/share]" },
+    Variable { name: CACHE_HOME, about: "where caches of the user are [default: $HOME/.cache]" },
+    Variable { name: HOME, about: "the user's home directory" },
+    Variable { name: "NO_COLOR", about: "when set, colours are left out" },
+];
+
+/// Where things are on this machine. Nothing else of lockstep looks at the environment.
+#[derive(Clone)]
+pub struct Locations {
+    /// Artifacts and records.
+    pub store: PathBuf,
+    /// What can be made again.
+    pub cache: PathBuf,
+    /// Jupyter's data of this user: where `kernel install` puts its files.
+    pub jupyter_data: PathBuf,
+    /// The process that started this one, if it is Jupyter.
+    pub jupyter_parent: Option<u32>,
+    /// The whole environment, for the programs that are started.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Whether the toolchain of Debian is asked for.
+    pub debian: bool,
+}
+
+impl Locations {
+    /// The locations that `environment` tells, with the store in `store` when that is given.
+    pub fn new(environment: BTreeMap<OsString, OsString>, store: Option<&Path>) -> Result<Self> {
+        let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
+        // the XDG base directory specification: a relative path is to be ignored
+        let home = |name: &str, below: &str| {
+            let given = variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            given.or_else(|| Some(Path::new(variable(HOME)?).join(below)))
+        };
+        let lost = |what: &str, name: &str| {
+            Error::config(format!("can't tell where the {what} is: neither {name} nor {HOME} is set"))
+                .hint(format!("set {HOME} or {name}"))
+        };
+        let data_home = home(DATA_HOME, ".local/share");
+        let store = match (store, variable(STORE), &data_home) {
+            (Some(store), _, _) => store.to_owned(),
+            (None, Some(store), _) => store.into(),
+            (None, None, Some(data_home)) => data_home.join("lockstep/store"),
+            (None, None, None) => return Err(lost("store", STORE)),
+        };
+        let cache = match (variable(CACHE), home(CACHE_HOME, ".cache")) {
+            (Some(cache), _) => cache.into(),
+            (None, Some(cache_home)) => cache_home.join("lockstep"),
+            (None, None) => store.join("cache"),
+        };
+        let debian = match variable(TOOLCHAIN).map(|value| value.to_string_lossy()) {
+            None => false,
+            Some(value) if value == "debian" => true,
+            Some(value) => {
+                return Err(Error::config(format!("{TOOLCHAIN} is `{value}`, which is not known"))
+                    .hint("set it to `debian`, or unset it"));
+            }
+        };
+        let jupyter_data = match (variable(JUPYTER_DATA), data_home) {
+            (Some(data), _) => data.into(),
+            (None, Some(data_home)) => data_home.join("jupyter"),
+            (None, None) => store.join("jupyter"),
+        };
+        let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
+        Ok(Self { store, cache, jupyter_data, jupyter_parent, environment, debian })
+    }
+
+    /// The program called `name` on `PATH`.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let search = self.environment.get(OsStr::new("PATH"))?;
+        std::env::split_paths(search).map(|directory| directory.join(name)).find(|file| file.is_file())
+    }
+
+    /// What the toolchain is told of them.
+    pub fn toolchain(&self) -> lockstep_kernel::toolchain::Locations {
+        lockstep_kernel::toolchain::Locations {
+            cache: self.cache.clone(),
+            environment: self.environment.clone(),
+            debian: self.debian,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locations(environment: &[(&str, &str)], store: Option<&str>) -> Result<Locations> {
+        let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Locations::new(environment, store.map(Path::new))
+    }
+
+    #[test]
+    fn the_nearest_word_wins() {
+        let home = ("HOME", "/home/a");
+        let store = |environment: &[(&str, &str)], flag| locations(environment, flag).unwrap().store;
+        assert_eq!(store(&[home], None), Path::new("/home/a/.local/share/lockstep/store"));
+        assert_eq!(store(&[home, (DATA_HOME, "/data")], None), Path::new("/data/lockstep/store"));
+        assert_eq!(store(&[home, (DATA_HOME, "data")], None), Path::new("/home/a/.local/share/lockstep/store"));
+        assert_eq!(store(&[home, (STORE, "/s"), (DATA_HOME, "/data")], None), Path::new("/s"));
+        assert_eq!(store(&[(STORE, "/s")], Some("t")), Path::new("t"));
+    }
+
+    #[test]
+    fn what_can_not_be_told_is_an_error() {
+        assert!(locations(&[], None).is_err());
+        assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "nightly")], None).is_err());
+        assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "debian")], None).unwrap().debian);
+    }
+}

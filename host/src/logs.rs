@@ -1,0 +1,132 @@
+//! What guests write, as it comes, with their progress as bars.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use indicatif::{MultiProgress, ProgressBar};
+use lockstep_kernel::terminal::{Said, Terminal};
+use lockstep_runtime::sandbox::Stream;
+
+use crate::progress;
+
+/// Where the logs of tasks go: the guest's stdout to stdout, its stderr to stderr. What a guest says of its progress is taken
+/// out of stderr and drawn as a bar where stderr is a terminal.
+pub struct Logs {
+    bars: MultiProgress,
+    /// Whether stdout is for something else, so that all goes to stderr.
+    only_stderr: bool,
+    /// Whether lines start with the name of their task.
+    labelled: bool,
+    tasks: BTreeMap<String, Task>,
+}
+
+#[derive(Default)]
+struct Task {
+    terminal: Terminal,
+    bar: Option<ProgressBar>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Logs {
+    /// The logs of one run.
+    pub fn of_run(only_stderr: bool) -> Self {
+        Self { bars: MultiProgress::new(), only_stderr, labelled: false, tasks: BTreeMap::new() }
+    }
+
+    /// The logs of tasks whose lines are told apart by the task's name.
+    pub fn of_tasks(only_stderr: bool) -> Self {
+        Self { labelled: true, ..Self::of_run(only_stderr) }
+    }
+
+    /// A line of lockstep's own on stderr.
+    pub fn note(&self, line: &str) {
+        self.bars.suspend(|| anstream::eprintln!("{line}"));
+    }
+
+    /// The next piece of what `task` wrote.
+    pub fn write(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
+        if stream == Stream::Stdout {
+            return self.emit(task, stream, bytes);
+        }
+        let entry = self.tasks.entry(task.to_owned()).or_default();
+        for said in entry.terminal.read(bytes) {
+            match said {
+                Said::Text(text) => self.emit(task, stream, text.as_bytes()),
+                Said::Progress(percent) => self.progress(task, percent),
+            }
+        }
+    }
+
+    /// The end of what `task` wrote.
+    pub fn finish(&mut self, task: &str) {
+        let Some(mut entry) = self.tasks.remove(task) else { return };
+        if let Some(bar) = entry.bar.take() {
+            bar.finish_and_clear();
+        }
+        entry.stderr.extend(entry.terminal.finish().into_iter().flat_map(String::into_bytes));
+        for (stream, mut rest) in [(Stream::Stdout, entry.stdout), (Stream::Stderr, entry.stderr)] {
+            if self.labelled && !rest.is_empty() {
+                rest.push(b'\n');
+            }
+            self.put(task, stream, &rest);
+        }
+    }
+
+    fn progress(&mut self, task: &str, percent: Option<u8>) {
+        let entry = self.tasks.entry(task.to_owned()).or_default();
+        match percent {
+            Some(percent) => {
+                let bar = entry.bar.get_or_insert_with(|| self.bars.add(progress::percent(task)));
+                bar.set_position(percent.into());
+            }
+            None => {
+                if let Some(bar) = entry.bar.take() {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+    }
+
+    /// Writes at once, or keeps an unfinished line back where others could come in between: other tasks, or a bar.
+    fn emit(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
+        let entry = self.tasks.entry(task.to_owned()).or_default();
+        let whole_lines = self.labelled || entry.bar.is_some();
+        let held = match stream {
+            Stream::Stdout => &mut entry.stdout,
+            Stream::Stderr => &mut entry.stderr,
+        };
+        held.extend_from_slice(bytes);
+        let end = match whole_lines {
+            true => held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1),
+            false => held.len(),
+        };
+        let ready: Vec<u8> = held.drain(..end).collect();
+        self.put(task, stream, &ready);
+    }
+
+    /// A reader that went away does not end the run, whose outputs are kept.
+    fn put(&self, task: &str, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let label = if self.labelled { format!("{task} | ") } else { String::new() };
+        let write = || match stream {
+            Stream::Stdout if !self.only_stderr => put_lines(io::stdout().lock(), &label, bytes),
+            _ => put_lines(io::stderr().lock(), &label, bytes),
+        };
+        let _ = self.bars.suspend(write);
+    }
+}
+
+fn put_lines(mut out: impl Write, label: &str, bytes: &[u8]) -> io::Result<()> {
+    if label.is_empty() {
+        out.write_all(bytes)?;
+    } else {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            out.write_all(label.as_bytes())?;
+            out.write_all(line)?;
+        }
+    }
+    out.flush()
+}

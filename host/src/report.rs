@@ -1,0 +1,131 @@
+//! What a run came to, for people and for programs.
+
+use anstyle::{AnsiColor, Style};
+use lockstep_runtime::run::{Observed, Ran, Record};
+use lockstep_runtime::step::{Artifact, Failure, Interruption, Outcome};
+use serde_json::{Value, json};
+
+use crate::columns::{Align, Columns, fit};
+use crate::error::{Error, Kind, Result};
+use crate::quantity;
+
+/// What a run that succeeded made, and how long it took: a line for each output and one for the record.
+pub fn summary(ran: &Ran) -> String {
+    let green = AnsiColor::Green.on_default().bold();
+    let dim = Style::new().dimmed();
+    let (title, outputs, record) = (title(&ran.record), outputs(&ran.record).indented(2), ran.digest.short());
+    format!("{green}{title}{green:#} {}\n{outputs}  {dim}record {record}{dim:#}\n", took(ran))
+}
+
+/// A task of a pipeline that ended, in a line.
+pub fn task_line(task: &str, ran: &Ran) -> String {
+    let style = if ran.record.outcome.succeeded() { AnsiColor::Green } else { AnsiColor::Red }.on_default().bold();
+    let made: Vec<String> = ran.record.outputs.iter().map(|(name, artifact)| made(name, artifact)).collect();
+    format!("{style}{task}{style:#} {}  {}", took(ran), made.join("  ")).trim_end().to_owned()
+}
+
+fn made(name: &str, artifact: &Artifact) -> String {
+    format!("{name} {} ({})", artifact.digest.short(), quantity::bytes(artifact.size))
+}
+
+fn took(ran: &Ran) -> String {
+    match ran.cached {
+        true => "cached".to_owned(),
+        false => quantity::micros(ran.observed.wall_us),
+    }
+}
+
+/// The outputs of a record: name, digest, media type, size.
+pub fn outputs(record: &Record) -> Columns {
+    let mut columns = Columns::plain().aligned([Align::Left, Align::Left, Align::Left, Align::Right]);
+    for (name, artifact) in &record.outputs {
+        columns.row(artifact_row(name, artifact));
+    }
+    columns
+}
+
+/// An artifact called `name`: name, digest, media type, size.
+pub fn artifact_row(name: &str, artifact: &Artifact) -> [String; 4] {
+    [name.to_owned(), artifact.digest.short(), fit(artifact.media_type.as_str(), 60), quantity::bytes(artifact.size)]
+}
+
+/// The step, or what the program was called with.
+pub fn title(record: &Record) -> String {
+    match record.run.entry.title() {
+        title if title.is_empty() => "program".to_owned(),
+        title => fit(&title, 60),
+    }
+}
+
+/// The run as JSON. `outputs` maps a name to `digest`, `media_type` and `size`.
+pub fn to_json(ran: &Ran) -> Value {
+    let mut object = record_to_json(&ran.record, &ran.observed);
+    object["record"] = json!(ran.digest);
+    object["cached"] = json!(ran.cached);
+    object
+}
+
+/// A record as JSON, with what was observed beside it.
+pub fn record_to_json(record: &Record, observed: &Observed) -> Value {
+    json!({
+        "key": record.key,
+        "run": record.run,
+        "outcome": record.outcome,
+        "outputs": record.outputs,
+        "log": record.log,
+        "usage": record.usage,
+        "observed": observed,
+    })
+}
+
+/// An error unless the run succeeded. `task` is its place in a pipeline.
+pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
+    let title = match task {
+        Some(task) => format!("task `{task}`"),
+        None => format!("`{}`", title(&ran.record)),
+    };
+    let outcome = &ran.record.outcome;
+    let kind = match outcome {
+        Outcome::Succeeded => return Ok(()),
+        Outcome::Failed(_) => Kind::Guest,
+        Outcome::Interrupted { by: Interruption::Host } => Kind::Host,
+        Outcome::Interrupted { .. } => Kind::Interrupted,
+    };
+    let error = match outcome {
+        // what it said on stderr stands right above
+        Outcome::Failed(Failure::Exit { code, .. }) => Error::new(kind, format_args!("{title} failed with exit code {code}")),
+        Outcome::Failed(Failure::Panic { message, location }) => {
+            let error = Error::new(kind, format_args!("{title} panicked: {}", fit(message, 400)));
+            match location {
+                Some(location) => error.detail(format_args!("at {}", fit(location, 200))),
+                None => error,
+            }
+        }
+        other => Error::new(kind, format_args!("{title} {other}")),
+    };
+    let error = match &ran.observed.backtrace {
+        Some(backtrace) => error.detail(backtrace.trim_end()),
+        None => error,
+    };
+    Err(match hint(outcome) {
+        Some(hint) => error.hint(hint),
+        None => error.hint(format_args!("`lockstep show {}` shows what it was given and what it wrote", ran.digest.short())),
+    })
+}
+
+fn hint(outcome: &Outcome) -> Option<String> {
+    use lockstep_runtime::step::Limit;
+    let option = match outcome {
+        Outcome::Failed(Failure::Limit { limit: Limit::Memory, .. }) => "--memory",
+        Outcome::Failed(Failure::Limit { limit: Limit::Fuel, .. }) => "--fuel",
+        Outcome::Failed(Failure::Limit { limit: Limit::Output, .. }) => "--output-limit",
+        Outcome::Failed(Failure::Limit { limit: Limit::Log, .. }) => "--log-limit",
+        Outcome::Interrupted { by: Interruption::Time } => "--time",
+        Outcome::Failed(Failure::MissingOutput { name }) => {
+            return Some(format!("a program writes its output to /out/{name}"));
+        }
+        Outcome::Interrupted { by: Interruption::Caller } => return Some("nothing was kept; run it again to start over".into()),
+        _ => return None,
+    };
+    Some(format!("{option} gives it more"))
+}

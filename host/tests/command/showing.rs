@@ -1,0 +1,91 @@
+//! `show` and `fsck`.
+
+use serde_json::json;
+
+use crate::place::{Place, steps};
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("steps.wasm", steps());
+    place.write("raw.csv", "name,mass\nAdelie,3750\n\"Gentoo\npapua\",5050.5\n");
+    place
+}
+
+#[test]
+fn a_table_is_a_table() {
+    let place = place();
+    place.says(
+        &["show", "raw.csv"],
+        "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n",
+        "2 rows, 2 columns\n",
+    );
+    place.says(&["show", "raw.csv", "--rows", "1"], "name    mass\nAdelie  3750\n", "2 rows, 2 columns; the first 1 are shown\n");
+    assert_eq!(
+        place.json(&["show", "raw.csv", "--rows", "1"]),
+        json!({"columns": [{"name": "name", "type": ""}, {"name": "mass", "type": ""}], "rows": [["Adelie", 3750]], "total_rows": 2})
+    );
+}
+
+#[test]
+fn what_is_no_table_is_shown_as_what_it_is() {
+    let place = place();
+    place.write("a.json", r#"{"b":[1,2]}"#);
+    place.write("a.txt", "no end of line");
+    place.write("a.cbor", b"\xa1\x61x\xfb\x3f\xe0\0\0\0\0\0\0");
+    place.write("a.svg", "<svg width=\"64\" height=\"32\"></svg>");
+    place.write("a.bin", b"\0\x01AB");
+    std::fs::create_dir(place.path("d")).unwrap();
+    place.write("d/a.txt", "x");
+    place.says(&["show", "a.json"], "{\n  \"b\": [\n    1,\n    2\n  ]\n}\n", "");
+    place.says(&["show", "a.txt"], "no end of line\n", "");
+    place.says(&["show", "a.cbor"], "{\n  \"x\": 0.5\n}\n", "");
+    place.says(&["show", "a.svg"], "SVG figure, 64 × 32, 34 B\n", "-o FILE writes it to a file\n");
+    place.says(
+        &["show", "a.bin"],
+        "application/octet-stream, 4 B\n000000  00 01 41 42                                      ..AB\n",
+        "-o FILE writes it to a file\n",
+    );
+    place.says(&["show", "d"], "a.txt  2d711642b726  text/plain  1 B\n", "");
+    assert_eq!(place.json(&["show", "a.cbor"]), json!({"x": 0.5}));
+    assert_eq!(place.run(&["show", "a.bin", "--raw"]).stdout, "\0\x01AB");
+    place.says(&["show", "d", "-o", "e"], "", "");
+    assert_eq!(place.read("e/a.txt"), "x");
+}
+
+#[test]
+fn a_record_leads_to_all_that_it_used_and_made() {
+    let place = place();
+    let run = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
+    let record = run["record"].as_str().unwrap();
+    let shown = place.run(&["show", record]).stdout;
+    let fields: Vec<&str> = shown.lines().map(|line| line.split("  ").next().unwrap()).filter(|w| !w.is_empty()).collect();
+    assert_eq!(fields, ["record", "run", "outcome", "when", "took", "parameters", "inputs", "outputs", "log"], "{shown}");
+    place.says(&["show", &format!("{record}/rows"), "-q"], "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n", "");
+    let log = run["log"]["digest"].as_str().unwrap();
+    place.says(&["show", log], "half the way\n", "");
+    let mut expected = run.clone();
+    expected.as_object_mut().unwrap().remove("cached");
+    assert_eq!(place.json(&["show", record]), expected);
+}
+
+#[test]
+fn a_damaged_store_is_found_and_mended() {
+    let place = place();
+    let run = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
+    place.says(&["fsck"], "3 artifacts (1.2 KiB) and 1 records read, 0 damaged\n", "");
+    let digest = run["log"]["digest"].as_str().unwrap();
+    let hex = &digest["sha256:".len()..];
+    let blob = place.path(&format!(".local/share/lockstep/store/blobs/sha256/{}/{hex}", &hex[..2]));
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, "something else").unwrap();
+    let said = place.run(&["fsck"]);
+    assert_eq!(said.stdout.lines().next(), Some(format!("artifact {digest} has other bytes than its name says").as_str()));
+    assert_eq!(
+        (said.code, said.stderr.as_str()),
+        (6, "error: [PLACE]/.local/share/lockstep/store is damaged\nhint: `lockstep fsck --fix` removes what is damaged; runs make it again\n")
+    );
+    assert_eq!(place.run(&["fsck", "--fix"]).code, 0);
+    let again = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
+    assert_eq!((&again["record"], &again["cached"]), (&run["record"], &json!(false)));
+    assert_eq!(place.run(&["fsck"]).code, 0);
+}
