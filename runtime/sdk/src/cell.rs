@@ -99,7 +99,9 @@ impl Cell {
 
     /// Reads a variable that refers to what is in the input. It lives as long as the program.
     pub fn load_reference<T: ToOwned<Owned: Artifact> + ?Sized>(&self, input: &str, name: &str) -> Result<&'static T> {
-        Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(self.load::<T::Owned>(input, name)?))))
+        Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(
+            self.load::<T::Owned>(input, name)?,
+        ))))
     }
 
     /// As [`load`](Self::load), of a type that only a witness can name.
@@ -131,7 +133,13 @@ impl Cell {
     ) -> Result<()> {
         match write(&Path::new("/out").join(name)) {
             Ok(()) => {
-                self.variables.insert(name, Saved { type_name, kept: Some(Kept { via, media_type }) });
+                self.variables.insert(
+                    name,
+                    Saved {
+                        type_name,
+                        kept: Some(Kept { via, media_type }),
+                    },
+                );
                 Ok(())
             }
             // It is made again by whoever needs it.
@@ -147,7 +155,11 @@ impl Cell {
 
     fn say(&self) -> Result<()> {
         let shown = SHOWN.lock().map_err(|_| Error::msg("a display panicked"))?;
-        let said = Said { variables: &self.variables, shown: &shown, result: &self.result };
+        let said = Said {
+            variables: &self.variables,
+            shown: &shown,
+            result: &self.result,
+        };
         Ok(std::fs::write("/out/cell.json", serde_json::to_vec(&said)?)?)
     }
 }
@@ -158,7 +170,9 @@ fn write_value<T: Serialize>(value: &T, path: &Path) -> Result<()> {
 
 #[cold]
 fn explain(error: Error, name: &str, type_name: &str) -> Error {
-    error.context(format!("variable `{name}` can't be read as {type_name}: run the cell that makes it again"))
+    error.context(format!(
+        "variable `{name}` can't be read as {type_name}: run the cell that makes it again"
+    ))
 }
 
 /// A type, as a value.
@@ -223,7 +237,9 @@ pub mod by_type {
     impl<T: ToOwned<Owned: Serialize + Deserialize<'static>> + ?Sized> SaveReference for &&&Of<'_, &T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
             let owned = (*self.0).to_owned();
-            cell.keep(name, type_name::<&T>(), ("reference", VALUE), &|path| write_value(&owned, path))
+            cell.keep(name, type_name::<&T>(), ("reference", VALUE), &|path| {
+                write_value(&owned, path)
+            })
         }
     }
 
@@ -247,7 +263,9 @@ pub mod by_type {
 
     impl<T: Artifact> SaveArtifact for &Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
-            cell.keep(name, type_name::<T>(), ("artifact", T::MEDIA_TYPE), &|path| self.0.write(path))
+            cell.keep(name, type_name::<T>(), ("artifact", T::MEDIA_TYPE), &|path| {
+                self.0.write(path)
+            })
         }
     }
 

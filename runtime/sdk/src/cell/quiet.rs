@@ -31,7 +31,6 @@ mod wasi {
         }
     }
 
-
     impl Drop for Muted {
         fn drop(&mut self) {
             // SAFETY: as above; `kept` is the stream that was there before.

@@ -60,7 +60,11 @@ impl Show for Metrics {
     fn show(&self) -> Bundle {
         let mut html = String::from("<table><tbody>");
         for (name, value) in self.iter() {
-            let _ = write!(html, "<tr><th style=\"text-align:left\">{}</th><td>{value}</td></tr>", Escaped(name));
+            let _ = write!(
+                html,
+                "<tr><th style=\"text-align:left\">{}</th><td>{value}</td></tr>",
+                Escaped(name)
+            );
         }
         html.push_str("</tbody></table>");
         Bundle::text(self.to_string().trim_end()).with("text/html", html)
@@ -104,11 +108,17 @@ fn head(text: &str) -> String {
 /// A value as `{:?}` when that is short, and as `{:#?}` when it is not.
 pub fn debug(value: &dyn Debug) -> String {
     const SHORT: usize = 100;
-    let mut line = Bounded { text: String::new(), most: SHORT };
+    let mut line = Bounded {
+        text: String::new(),
+        most: SHORT,
+    };
     if write!(line, "{value:?}").is_ok() {
         return line.text;
     }
-    let mut pretty = Bounded { text: String::new(), most: MOST };
+    let mut pretty = Bounded {
+        text: String::new(),
+        most: MOST,
+    };
     if write!(pretty, "{value:#?}").is_err() {
         pretty.text.push_str("...");
     }

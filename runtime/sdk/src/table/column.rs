@@ -1,8 +1,17 @@
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
+};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray, UInt32Array, UInt64Array,
 };
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::DataType;
+
+use crate::{Context, Result, bail};
 
 /// The values of a column: made of a `Vec` of numbers, texts, booleans or `Option`s of them, or of an Arrow array.
 #[derive(Clone, Debug)]
@@ -41,4 +50,51 @@ columns! {
     UInt32Array: u32, Option<u32>;
     BooleanArray: bool, Option<bool>;
     StringArray: String, Option<String>, &str, Option<&str>;
+}
+
+/// The values as numbers. (The general cast of `arrow-cast` would do, but weighs megabytes in a module.)
+pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
+    fn each<T: ArrowPrimitiveType>(array: &ArrayRef, number: impl Fn(T::Native) -> f64) -> Float64Array {
+        array.as_primitive::<T>().unary(number)
+    }
+    Ok(match array.data_type() {
+        DataType::Float64 => array.as_primitive::<Float64Type>().clone(),
+        DataType::Float32 => each::<Float32Type>(array, f64::from),
+        DataType::Int8 => each::<Int8Type>(array, f64::from),
+        DataType::Int16 => each::<Int16Type>(array, f64::from),
+        DataType::Int32 => each::<Int32Type>(array, f64::from),
+        DataType::Int64 => each::<Int64Type>(array, |number| number as f64),
+        DataType::UInt8 => each::<UInt8Type>(array, f64::from),
+        DataType::UInt16 => each::<UInt16Type>(array, f64::from),
+        DataType::UInt32 => each::<UInt32Type>(array, f64::from),
+        DataType::UInt64 => each::<UInt64Type>(array, |number| number as f64),
+        DataType::Boolean => array.as_boolean().iter().map(|flag| flag.map(f64::from)).collect(),
+        DataType::Null => Float64Array::new_null(array.len()),
+        DataType::Utf8 => {
+            let number = |text: &str| {
+                text.trim()
+                    .parse::<f64>()
+                    .with_context(|| format!("`{text}` is not a number"))
+            };
+            array
+                .as_string::<i32>()
+                .iter()
+                .map(|text| text.map(number).transpose())
+                .collect::<Result<_>>()?
+        }
+        other => bail!("it holds {other}, not numbers"),
+    })
+}
+
+/// The values as texts.
+pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
+    if let Some(texts) = array.as_string_opt::<i32>() {
+        return Ok(texts.clone());
+    }
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(array, &options)?;
+    let text = |row: usize| Ok(formatter.value(row).try_to_string()?);
+    (0..array.len())
+        .map(|row| array.is_valid(row).then(|| text(row)).transpose())
+        .collect()
 }

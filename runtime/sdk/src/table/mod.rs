@@ -9,10 +9,9 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{Field, Schema};
 
 pub use column::Column;
 #[cfg(feature = "parquet")]
@@ -93,22 +92,12 @@ impl Table {
 
     /// The column called `name` as numbers; integers, booleans and texts that are numbers are turned into them.
     pub fn f64(&self, name: &str) -> Result<Float64Array> {
-        Ok(arrow_array::cast::AsArray::as_primitive::<Float64Type>(&self.cast(name, &DataType::Float64)?).clone())
+        column::numbers(self.column(name)?).with_context(|| format!("column `{name}`"))
     }
 
     /// The column called `name` as texts; whatever else it holds is turned into text.
     pub fn str(&self, name: &str) -> Result<StringArray> {
-        Ok(arrow_array::cast::AsArray::as_string::<i32>(&self.cast(name, &DataType::Utf8)?).clone())
-    }
-
-    fn cast(&self, name: &str, to: &DataType) -> Result<ArrayRef> {
-        let column = self.column(name)?;
-        let options = arrow_cast::CastOptions {
-            safe: false,
-            ..Default::default()
-        };
-        arrow_cast::cast_with_options(column, to, &options)
-            .with_context(|| format!("column `{name}` holds {}, which can't be read as {to}", column.data_type()))
+        column::texts(self.column(name)?).with_context(|| format!("column `{name}`"))
     }
 
     fn index(&self, name: &str) -> Result<usize> {

@@ -17,9 +17,11 @@ fn columns_are_found_by_name() {
         table.column("colour").unwrap_err().to_string(),
         "there is no column `colour`; the columns are size, name"
     );
+    let error = table.f64("name").unwrap_err();
+    assert_eq!(format!("{error:#}"), "column `name`: `cat` is not a number");
     assert_eq!(
-        table.f64("name").unwrap_err().to_string(),
-        "column `name` holds Utf8, which can't be read as Float64"
+        table.str("size").unwrap().iter().collect::<Vec<_>>(),
+        [Some("3.0"), None, Some("1.5")]
     );
 }
 
