@@ -26,10 +26,12 @@ pub fn artifact(runtime: &Runtime, text: &str) -> Result<Artifact> {
             let (digest, record, _) = *found;
             let outputs = record.outputs.keys().map(|name| format!("{}/{name}", digest.short()));
             let known = outputs.collect::<Vec<_>>().join(", ");
-            Err(Error::user(format_args!("{text} is a record, not an artifact")).hint(match known.as_str() {
-                "" => "it has no outputs".to_owned(),
-                known => format!("its outputs are {known}"),
-            }))
+            Err(
+                Error::user(format_args!("{text} is a record, not an artifact")).hint(match known.as_str() {
+                    "" => "it has no outputs".to_owned(),
+                    known => format!("its outputs are {known}"),
+                }),
+            )
         }
     }
 }
@@ -46,17 +48,24 @@ pub fn find(runtime: &Runtime, text: &str) -> Result<Named> {
         None => (text, None),
     };
     let Some(digest) = digest(&runtime.store, name)? else {
-        return Err(Error::user(format_args!("there is no file, artifact or record called {text}"))
-            .hint("give a path, a digest or its first digits, or RECORD/OUTPUT; `lockstep log` lists the records"));
+        return Err(
+            Error::user(format_args!("there is no file, artifact or record called {text}"))
+                .hint("give a path, a digest or its first digits, or RECORD/OUTPUT; `lockstep log` lists the records"),
+        );
     };
     match (runtime.record(&digest)?, output) {
         (Some((record, observed)), None) => Ok(Named::Record(Box::new((digest, record, observed)))),
         (Some((record, _)), Some(output)) => record.outputs.get(output).cloned().map(Named::Artifact).ok_or_else(|| {
             let known = Names::of(record.outputs.keys().map(String::as_str));
-            Error::user(format_args!("record {} has no output `{output}`; it has {known}", digest.short()))
+            Error::user(format_args!(
+                "record {} has no output `{output}`; it has {known}",
+                digest.short()
+            ))
         }),
         (None, None) => Ok(Named::Artifact(known(&runtime.store, &digest)?)),
-        (None, Some(_)) => Err(Error::user(format_args!("{name} is an artifact, not a record: it has no outputs"))),
+        (None, Some(_)) => Err(Error::user(format_args!(
+            "{name} is an artifact, not a record: it has no outputs"
+        ))),
     }
 }
 
@@ -73,7 +82,11 @@ fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
         return Ok(artifact);
     }
     let size = store.get(digest)?.len() as u64;
-    Ok(Artifact { digest: *digest, media_type: MediaType::default(), size })
+    Ok(Artifact {
+        digest: *digest,
+        media_type: MediaType::default(),
+        size,
+    })
 }
 
 /// The digest that `text` spells in full or in part.
@@ -87,7 +100,9 @@ fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
     }
     if hex.len() < PREFIX {
         return match text.starts_with("sha256:") {
-            true => Err(Error::user(format_args!("{text} is too short: give at least {PREFIX} digits"))),
+            true => Err(Error::user(format_args!(
+                "{text} is too short: give at least {PREFIX} digits"
+            ))),
             false => Ok(None),
         };
     }
@@ -97,8 +112,10 @@ fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
         [digest] => Ok(Some(digest)),
         _ => {
             let names: Vec<String> = found.iter().map(Digest::short).collect();
-            Err(Error::user(format_args!("{text} is the start of several digests: {}", names.join(", ")))
-                .hint("give more digits"))
+            Err(
+                Error::user(format_args!("{text} is the start of several digests: {}", names.join(", ")))
+                    .hint("give more digits"),
+            )
         }
     }
 }

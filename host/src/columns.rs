@@ -23,12 +23,21 @@ pub struct Columns {
 impl Columns {
     /// Columns under a header.
     pub fn headed(header: &[&str]) -> Self {
-        Self { header: header.iter().map(|name| (*name).to_owned()).collect(), ..Self::plain() }
+        Self {
+            header: header.iter().map(|name| (*name).to_owned()).collect(),
+            ..Self::plain()
+        }
     }
 
     /// Columns without a header.
     pub fn plain() -> Self {
-        Self { header: Vec::new(), subheader: Vec::new(), aligns: Vec::new(), rows: Vec::new(), indent: 0 }
+        Self {
+            header: Vec::new(),
+            subheader: Vec::new(),
+            aligns: Vec::new(),
+            rows: Vec::new(),
+            indent: 0,
+        }
     }
 
     /// The same columns with a second, dim line under the header.
@@ -95,7 +104,9 @@ impl fmt::Display for Columns {
                 writeln!(f, "{style}{}{style:#}", self.line(cells, &widths))?;
             }
         }
-        self.rows.iter().try_for_each(|row| writeln!(f, "{}", self.line(row, &widths)))
+        self.rows
+            .iter()
+            .try_for_each(|row| writeln!(f, "{}", self.line(row, &widths)))
     }
 }
 
@@ -131,7 +142,9 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_end_where_they_end() {
-        let mut columns = Columns::headed(&["name", "size"]).aligned([Align::Left, Align::Right]).indented(2);
+        let mut columns = Columns::headed(&["name", "size"])
+            .aligned([Align::Left, Align::Right])
+            .indented(2);
         columns.row(["rows", "12"]);
         columns.row(["größe", ""]);
         let plain = anstream::adapter::strip_str(&columns.to_string()).to_string();

@@ -23,7 +23,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     check_parent(path)?;
     let write = || -> io::Result<()> {
         // the umask takes its share, as of any file
-        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(parent(path))?;
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(parent(path))?;
         file.write_all(bytes)?;
         file.persist(path)?;
         Ok(())
@@ -37,12 +39,18 @@ pub fn check_parent(path: &Path) -> Result<()> {
     if parent.is_dir() {
         return Ok(());
     }
-    Err(Error::user(format_args!("can't write {}: there is no directory {}", path.display(), parent.display()))
-        .hint(format_args!("mkdir -p {}", parent.display())))
+    Err(Error::user(format_args!(
+        "can't write {}: there is no directory {}",
+        path.display(),
+        parent.display()
+    ))
+    .hint(format_args!("mkdir -p {}", parent.display())))
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| *parent != Path::new(""))
+        .unwrap_or(Path::new("."))
 }
 
 fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
@@ -53,7 +61,10 @@ fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<(
     }
     let failed = |e: io::Error| Error::file("write", path, &e);
     let permissions = Permissions::from_mode(0o777);
-    let staging = tempfile::Builder::new().permissions(permissions).tempdir_in(parent(path)).map_err(failed)?;
+    let staging = tempfile::Builder::new()
+        .permissions(permissions)
+        .tempdir_in(parent(path))
+        .map_err(failed)?;
     for (name, file) in store.list_directory(artifact)? {
         // a manifest may come from anywhere: its names must stay inside
         let inside = GuestPath::try_from(format!("/{name}")).map_err(Error::host)?;

@@ -47,7 +47,11 @@ impl Invocation {
 
     /// Answers: `value` with `--json`, else `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
-        if self.json { print(format_args!("{}\n", value())) } else { print(text) }
+        if self.json {
+            print(format_args!("{}\n", value()))
+        } else {
+            print(text)
+        }
     }
 }
 
@@ -83,7 +87,10 @@ pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
             triggered.trigger();
         }
     };
-    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(listen).map_err(failed)?;
+    std::thread::Builder::new()
+        .name("ctrl-c".to_owned())
+        .spawn(listen)
+        .map_err(failed)?;
     Ok(interrupt)
 }
 

@@ -21,15 +21,42 @@ const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
 pub const VARIABLES: [Variable; 9] = [
-    Variable { name: STORE, about: "the store [default: $XDG_DATA_HOME/lockstep/store]" },
-    Variable { name: CACHE, about: "what can be made again [default: $XDG_CACHE_HOME/lockstep]" },
-    Variable { name: TOOLCHAIN, about: "`debian` takes the toolchain of Debian's packages, not rustup's" },
-    Variable { name: JUPYTER_DATA, about: "Jupyter's data of this user [default: $XDG_DATA_HOME/jupyter]" },
-    Variable { name: JUPYTER_PARENT, about: "the process with which `kernel run` ends; Jupyter sets it" },
-    Variable { name: DATA_HOME, about: "where data of the user are [default: $HOME/.local/share]" },
-    Variable { name: CACHE_HOME, about: "where caches of the user are [default: $HOME/.cache]" },
-    Variable { name: HOME, about: "the user's home directory" },
-    Variable { name: "NO_COLOR", about: "when set, colours are left out" },
+    Variable {
+        name: STORE,
+        about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
+    },
+    Variable {
+        name: CACHE,
+        about: "what can be made again [default: $XDG_CACHE_HOME/lockstep]",
+    },
+    Variable {
+        name: TOOLCHAIN,
+        about: "`debian` takes the toolchain of Debian's packages, not rustup's",
+    },
+    Variable {
+        name: JUPYTER_DATA,
+        about: "Jupyter's data of this user [default: $XDG_DATA_HOME/jupyter]",
+    },
+    Variable {
+        name: JUPYTER_PARENT,
+        about: "the process with which `kernel run` ends; Jupyter sets it",
+    },
+    Variable {
+        name: DATA_HOME,
+        about: "where data of the user are [default: $HOME/.local/share]",
+    },
+    Variable {
+        name: CACHE_HOME,
+        about: "where caches of the user are [default: $HOME/.cache]",
+    },
+    Variable {
+        name: HOME,
+        about: "the user's home directory",
+    },
+    Variable {
+        name: "NO_COLOR",
+        about: "when set, colours are left out",
+    },
 ];
 
 /// Where things are on this machine. Nothing else of lockstep looks at the environment.
@@ -88,13 +115,22 @@ impl Locations {
             (None, None) => store.join("jupyter"),
         };
         let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
-        Ok(Self { store, cache, jupyter_data, jupyter_parent, environment, debian })
+        Ok(Self {
+            store,
+            cache,
+            jupyter_data,
+            jupyter_parent,
+            environment,
+            debian,
+        })
     }
 
     /// The program called `name` on `PATH`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let search = self.environment.get(OsStr::new("PATH"))?;
-        std::env::split_paths(search).map(|directory| directory.join(name)).find(|file| file.is_file())
+        std::env::split_paths(search)
+            .map(|directory| directory.join(name))
+            .find(|file| file.is_file())
     }
 
     /// What the toolchain is told of them.
@@ -122,7 +158,10 @@ mod tests {
         let store = |environment: &[(&str, &str)], flag| locations(environment, flag).unwrap().store;
         assert_eq!(store(&[home], None), Path::new("/home/a/.local/share/lockstep/store"));
         assert_eq!(store(&[home, (DATA_HOME, "/data")], None), Path::new("/data/lockstep/store"));
-        assert_eq!(store(&[home, (DATA_HOME, "data")], None), Path::new("/home/a/.local/share/lockstep/store"));
+        assert_eq!(
+            store(&[home, (DATA_HOME, "data")], None),
+            Path::new("/home/a/.local/share/lockstep/store")
+        );
         assert_eq!(store(&[home, (STORE, "/s"), (DATA_HOME, "/data")], None), Path::new("/s"));
         assert_eq!(store(&[(STORE, "/s")], Some("t")), Path::new("t"));
     }

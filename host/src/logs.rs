@@ -31,12 +31,20 @@ struct Task {
 impl Logs {
     /// The logs of one run.
     pub fn of_run(only_stderr: bool) -> Self {
-        Self { bars: MultiProgress::new(), only_stderr, labelled: false, tasks: BTreeMap::new() }
+        Self {
+            bars: MultiProgress::new(),
+            only_stderr,
+            labelled: false,
+            tasks: BTreeMap::new(),
+        }
     }
 
     /// The logs of tasks whose lines are told apart by the task's name.
     pub fn of_tasks(only_stderr: bool) -> Self {
-        Self { labelled: true, ..Self::of_run(only_stderr) }
+        Self {
+            labelled: true,
+            ..Self::of_run(only_stderr)
+        }
     }
 
     /// A line of lockstep's own on stderr.
@@ -64,7 +72,9 @@ impl Logs {
         if let Some(bar) = entry.bar.take() {
             bar.finish_and_clear();
         }
-        entry.stderr.extend(entry.terminal.finish().into_iter().flat_map(String::into_bytes));
+        entry
+            .stderr
+            .extend(entry.terminal.finish().into_iter().flat_map(String::into_bytes));
         for (stream, mut rest) in [(Stream::Stdout, entry.stdout), (Stream::Stderr, entry.stderr)] {
             if self.labelled && !rest.is_empty() {
                 rest.push(b'\n');

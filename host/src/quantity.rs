@@ -6,7 +6,9 @@ use bytesize::ByteSize;
 
 /// Reads a number of bytes: `1GiB`, `512 MB`, `4096`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let size: ByteSize = text.parse().map_err(|_| "write a number of bytes, such as 512MiB, 2GB or 4096".to_owned())?;
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "write a number of bytes, such as 512MiB, 2GB or 4096".to_owned())?;
     Ok(size.as_u64())
 }
 
@@ -17,7 +19,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Reads a number that may be grouped: `1_000_000`.
 pub fn parse_count(text: &str) -> Result<u64, String> {
-    text.replace('_', "").parse().map_err(|_| "write a whole number, such as 1_000_000".to_owned())
+    text.replace('_', "")
+        .parse()
+        .map_err(|_| "write a whole number, such as 1_000_000".to_owned())
 }
 
 /// `17 B`, `1.5 KiB`.
@@ -69,9 +73,10 @@ mod tests {
     #[test]
     fn amounts_are_written_as_people_read_them() {
         assert_eq!([bytes(17), bytes(1536), bytes(3 << 30)], ["17 B", "1.5 KiB", "3.0 GiB"]);
-        assert_eq!([micros(350), micros(1_234), micros(4_500_000), micros(200_000_000)], [
-            "350 µs", "1.2 ms", "4.5 s", "3 m 20 s"
-        ]);
+        assert_eq!(
+            [micros(350), micros(1_234), micros(4_500_000), micros(200_000_000)],
+            ["350 µs", "1.2 ms", "4.5 s", "3 m 20 s"]
+        );
         assert_eq!([age(Duration::ZERO), age(Duration::from_secs(7200))], ["now", "2 h"]);
         assert_eq!(count(1_234_567), "1,234,567");
     }

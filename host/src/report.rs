@@ -14,14 +14,30 @@ pub fn summary(ran: &Ran) -> String {
     let green = AnsiColor::Green.on_default().bold();
     let dim = Style::new().dimmed();
     let (title, outputs, record) = (title(&ran.record), outputs(&ran.record).indented(2), ran.digest.short());
-    format!("{green}{title}{green:#} {}\n{outputs}  {dim}record {record}{dim:#}\n", took(ran))
+    format!(
+        "{green}{title}{green:#} {}\n{outputs}  {dim}record {record}{dim:#}\n",
+        took(ran)
+    )
 }
 
 /// A task of a pipeline that ended, in a line.
 pub fn task_line(task: &str, ran: &Ran) -> String {
-    let style = if ran.record.outcome.succeeded() { AnsiColor::Green } else { AnsiColor::Red }.on_default().bold();
-    let made: Vec<String> = ran.record.outputs.iter().map(|(name, artifact)| made(name, artifact)).collect();
-    format!("{style}{task}{style:#} {}  {}", took(ran), made.join("  ")).trim_end().to_owned()
+    let style = if ran.record.outcome.succeeded() {
+        AnsiColor::Green
+    } else {
+        AnsiColor::Red
+    }
+    .on_default()
+    .bold();
+    let made: Vec<String> = ran
+        .record
+        .outputs
+        .iter()
+        .map(|(name, artifact)| made(name, artifact))
+        .collect();
+    format!("{style}{task}{style:#} {}  {}", took(ran), made.join("  "))
+        .trim_end()
+        .to_owned()
 }
 
 fn made(name: &str, artifact: &Artifact) -> String {
@@ -46,7 +62,12 @@ pub fn outputs(record: &Record) -> Columns {
 
 /// An artifact called `name`: name, digest, media type, size.
 pub fn artifact_row(name: &str, artifact: &Artifact) -> [String; 4] {
-    [name.to_owned(), artifact.digest.short(), fit(artifact.media_type.as_str(), 60), quantity::bytes(artifact.size)]
+    [
+        name.to_owned(),
+        artifact.digest.short(),
+        fit(artifact.media_type.as_str(), 60),
+        quantity::bytes(artifact.size),
+    ]
 }
 
 /// The step, or what the program was called with.
@@ -109,22 +130,31 @@ pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
     };
     Err(match hint(outcome) {
         Some(hint) => error.hint(hint),
-        None => error.hint(format_args!("`lockstep show {}` shows what it was given and what it wrote", ran.digest.short())),
+        None => error.hint(format_args!(
+            "`lockstep show {}` shows what it was given and what it wrote",
+            ran.digest.short()
+        )),
     })
 }
 
 fn hint(outcome: &Outcome) -> Option<String> {
     use lockstep_runtime::step::Limit;
     let option = match outcome {
-        Outcome::Failed(Failure::Limit { limit: Limit::Memory, .. }) => "--memory",
+        Outcome::Failed(Failure::Limit {
+            limit: Limit::Memory, ..
+        }) => "--memory",
         Outcome::Failed(Failure::Limit { limit: Limit::Fuel, .. }) => "--fuel",
-        Outcome::Failed(Failure::Limit { limit: Limit::Output, .. }) => "--output-limit",
+        Outcome::Failed(Failure::Limit {
+            limit: Limit::Output, ..
+        }) => "--output-limit",
         Outcome::Failed(Failure::Limit { limit: Limit::Log, .. }) => "--log-limit",
         Outcome::Interrupted { by: Interruption::Time } => "--time",
         Outcome::Failed(Failure::MissingOutput { name }) => {
             return Some(format!("a program writes its output to /out/{name}"));
         }
-        Outcome::Interrupted { by: Interruption::Caller } => return Some("nothing was kept; run it again to start over".into()),
+        Outcome::Interrupted {
+            by: Interruption::Caller,
+        } => return Some("nothing was kept; run it again to start over".into()),
         _ => return None,
     };
     Some(format!("{option} gives it more"))

@@ -45,8 +45,20 @@ pub struct BuildArgs {
 
 pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
-    let BuildArgs { directory, output, package, features, locked, offline } = args;
-    let options = BuildOptions { package, features, offline, locked };
+    let BuildArgs {
+        directory,
+        output,
+        package,
+        features,
+        locked,
+        offline,
+    } = args;
+    let options = BuildOptions {
+        package,
+        features,
+        offline,
+        locked,
+    };
     let bar = progress::steps(&format!("building {}", directory.display()));
     let built = build_module(&toolchain, &directory, &options, &mut |at| follow(&bar, &at));
     bar.finish_and_clear();
@@ -58,8 +70,13 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
     }
     let mut modules = Vec::new();
     for built in &built {
-        let path = output.clone().unwrap_or_else(|| Path::new(&built.name).with_extension("wasm"));
-        built.warnings.iter().for_each(|warning| anstream::eprintln!("{}", warning.trim_end()));
+        let path = output
+            .clone()
+            .unwrap_or_else(|| Path::new(&built.name).with_extension("wasm"));
+        built
+            .warnings
+            .iter()
+            .for_each(|warning| anstream::eprintln!("{}", warning.trim_end()));
         export::write(&path, &built.wasm)?;
         modules.push(describe(built, &path, invocation)?);
     }

@@ -22,7 +22,11 @@ pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
     } else {
         checks.iter().try_for_each(|check| print(line(check)))?;
     }
-    let missing: Vec<&str> = checks.iter().filter(|check| check.state == State::Missing).map(|check| check.name).collect();
+    let missing: Vec<&str> = checks
+        .iter()
+        .filter(|check| check.state == State::Missing)
+        .map(|check| check.name)
+        .collect();
     match &missing[..] {
         [] => Ok(()),
         missing => Err(Error::config(format_args!("missing: {}", missing.join(", "))).reported()),
@@ -38,7 +42,12 @@ fn store(invocation: &Invocation) -> Check {
             (State::Missing, format!("can't use {}", directory.display()), Some(mend))
         }
     };
-    Check { name: "store", state, detail, mend }
+    Check {
+        name: "store",
+        state,
+        detail,
+        mend,
+    }
 }
 
 fn line(check: &Check) -> String {
@@ -48,6 +57,9 @@ fn line(check: &Check) -> String {
         State::Missing => (AnsiColor::Red, "missing"),
     };
     let style = colour.on_default().bold();
-    let mend = check.mend.as_ref().map_or(String::new(), |mend| format!("\n{:17}  mend it with: {mend}", ""));
+    let mend = check
+        .mend
+        .as_ref()
+        .map_or(String::new(), |mend| format!("\n{:17}  mend it with: {mend}", ""));
     format!("{style}{sign:7}{style:#}  {:8}  {}{mend}\n", check.name, check.detail)
 }

@@ -55,5 +55,7 @@ pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
         return Ok(());
     }
     let error = Error::host(format_args!("{} is damaged", invocation.locations.store.display()));
-    Err(error.hint("`lockstep fsck --fix` removes what is damaged; runs make it again").reported())
+    Err(error
+        .hint("`lockstep fsck --fix` removes what is damaged; runs make it again")
+        .reported())
 }

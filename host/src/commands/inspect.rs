@@ -57,13 +57,23 @@ impl Module {
         let interfaces = interfaces(wasm)?;
         let mut imports: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-            let wasmparser::Payload::ImportSection(section) = payload? else { continue };
+            let wasmparser::Payload::ImportSection(section) = payload? else {
+                continue;
+            };
             for import in section.into_imports() {
                 let import = import?;
-                imports.entry(import.module.to_owned()).or_default().push(import.name.to_owned());
+                imports
+                    .entry(import.module.to_owned())
+                    .or_default()
+                    .push(import.name.to_owned());
             }
         }
-        Ok(Self { digest, size: wasm.len() as u64, interfaces, imports })
+        Ok(Self {
+            digest,
+            size: wasm.len() as u64,
+            interfaces,
+            imports,
+        })
     }
 
     /// All of it, for people.
@@ -75,7 +85,10 @@ impl Module {
         if self.interfaces.is_empty() {
             facts.row(["kind", "plain program: its inputs and outputs are what the caller gives"]);
             for (module, names) in &self.imports {
-                facts.row(["imports".to_owned(), format!("{}: {}", fit(module, 60), fit(&names.join(", "), 400))]);
+                facts.row([
+                    "imports".to_owned(),
+                    format!("{}: {}", fit(module, 60), fit(&names.join(", "), 400)),
+                ]);
             }
         }
         let _ = write!(text, "{facts}");
@@ -107,9 +120,18 @@ fn describe_step(interface: &Interface) -> String {
     };
     ports("input", &interface.inputs);
     for parameter in &interface.parameters {
-        let default = parameter.default.as_ref().map_or("required".to_owned(), |value| format!("= {value}"));
+        let default = parameter
+            .default
+            .as_ref()
+            .map_or("required".to_owned(), |value| format!("= {value}"));
         let kind = parameter.kind.to_string();
-        rows.row(["parameter", &parameter.name, &kind, &fit(&default, 40), &fit(&parameter.doc, 200)]);
+        rows.row([
+            "parameter",
+            &parameter.name,
+            &kind,
+            &fit(&default, 40),
+            &fit(&parameter.doc, 200),
+        ]);
     }
     for port in &interface.outputs {
         rows.row(["output", &port.name, &kind_of(port), "", &fit(&port.doc, 200)]);

@@ -2,15 +2,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use lockstep_kernel::jupyter::{Completions, Execute, Interpreter, Interrupt};
 use lockstep_kernel::kernelspec;
-use lockstep_kernel::output::{CellError, MimeBundle, Output};
-use lockstep_kernel::session::{Session, Setup};
-use lockstep_kernel::toolchain::{Prelude, Toolchain};
+use lockstep_kernel::output::CellError;
+use lockstep_kernel::session::{Preparing, Progress, Setup, Starting};
+use lockstep_kernel::toolchain::{BuildProgress, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
@@ -81,13 +79,19 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
     if invocation.quiet && !invocation.json {
         return Ok(());
     }
-    invocation.answer(format_args!("{}\n", at.display()), || json!({ "kernelspec": at, "name": args.name }))
+    invocation.answer(
+        format_args!("{}\n", at.display()),
+        || json!({ "kernelspec": at, "name": args.name }),
+    )
 }
 
 fn python_prefix(invocation: &Invocation) -> Result<PathBuf> {
     let lost = || Error::user("there is no python3 on PATH to ask for its prefix").hint("name it: --prefix DIR");
     let python = invocation.locations.program("python3").ok_or_else(lost)?;
-    let asked = Command::new(python).args(["-c", "import sys; print(sys.prefix)"]).stdin(Stdio::null()).output();
+    let asked = Command::new(python)
+        .args(["-c", "import sys; print(sys.prefix)"])
+        .stdin(Stdio::null())
+        .output();
     let answer = asked.ok().filter(|output| output.status.success()).ok_or_else(lost)?;
     Ok(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim_end()))
 }
@@ -97,45 +101,33 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     ignored.map_err(|e| Error::host(format_args!("can't ignore Ctrl-C: {e}")))?;
     let connection = Connection::read(connection).map_err(Error::user)?;
-    let surroundings = Surroundings { now: SystemTime::now, parent: invocation.locations.jupyter_parent };
-    serve(&connection, Notebook::start(invocation)?, surroundings).map_err(Error::host)?;
+    let surroundings = Surroundings {
+        now: SystemTime::now,
+        parent: invocation.locations.jupyter_parent,
+    };
+    let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
+    let prepare = invocation.clone();
+    let session = Starting::new(move |progress| {
+        setup(&prepare, directory, progress).map_err(|error| CellError::new("Error", error.to_string()))
+    });
+    serve(&connection, session, surroundings).map_err(Error::host)?;
     Ok(())
 }
 
-/// A session that is made ready while Jupyter already talks to the kernel: finding the compiler takes a while, and the first
-/// time of all the prelude is compiled.
-enum Notebook {
-    Starting(Option<JoinHandle<Result<Setup, CellError>>>),
-    Ready(Box<Session>),
-}
-
-impl Notebook {
-    fn start(invocation: &Invocation) -> Result<Self> {
-        let invocation = invocation.clone();
-        let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
-        let prepare = move || setup(&invocation, directory).map_err(|error| CellError::new("Setup", error.to_string()));
-        let thread = std::thread::Builder::new().name("setup".to_owned()).spawn(prepare);
-        Ok(Self::Starting(Some(thread.map_err(|e| Error::host(format_args!("no thread: {e}")))?)))
-    }
-
-    /// The session, once it is ready. What keeps it from getting ready is told once; the next call tries nothing again.
-    fn session(&mut self) -> Result<&mut Session, CellError> {
-        if let Self::Starting(thread) = self {
-            let gone = || CellError::new("Setup", "the kernel could not be set up\nhint: mend what the first error says, and restart it");
-            let setup = thread.take().ok_or_else(gone)?.join().map_err(|_| gone())??;
-            *self = Self::Ready(Box::new(Session::new(setup)));
-        }
-        match self {
-            Self::Ready(session) => Ok(session),
-            Self::Starting(_) => Err(CellError::new("Setup", "the kernel is not set up")),
-        }
-    }
-}
-
-fn setup(invocation: &Invocation, directory: PathBuf) -> Result<Setup> {
+fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Result<Setup> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
-    let prelude = Prelude::new().ensure(&toolchain, cache, &mut |_| ()).map_err(Error::config)?;
+    let prelude = Prelude::new();
+    if prelude.ready(&toolchain, cache).is_none() {
+        progress.tell(Preparing::Says(
+            "compiling what notebooks start with, once for this machine".to_owned(),
+        ));
+    }
+    let mut tell = |at: BuildProgress| {
+        let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
+        progress.tell(Preparing::Percent(percent.min(100) as u8));
+    };
+    let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
     let scratch = cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
     Ok(Setup {
@@ -147,29 +139,4 @@ fn setup(invocation: &Invocation, directory: PathBuf) -> Result<Setup> {
         limits: Limits::default(),
         seed: 0,
     })
-}
-
-impl Interpreter for Notebook {
-    fn execute(
-        &mut self,
-        cell: &Execute,
-        output: &mut dyn Output,
-        interrupt: &Interrupt,
-    ) -> Result<Option<MimeBundle>, CellError> {
-        Interpreter::execute(self.session()?, cell, output, interrupt)
-    }
-
-    fn complete(&mut self, code: &str, cursor: usize) -> Completions {
-        match self {
-            Self::Ready(session) => session.complete(code, cursor),
-            Self::Starting(_) => Completions { replaced: cursor..cursor, matches: Vec::new() },
-        }
-    }
-
-    fn inspect(&mut self, code: &str, cursor: usize) -> Option<MimeBundle> {
-        match self {
-            Self::Ready(session) => session.inspect(code, cursor),
-            Self::Starting(_) => None,
-        }
-    }
 }

@@ -26,12 +26,19 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
     if rows.is_empty() && !invocation.json && !invocation.quiet {
         anstream::eprintln!("no runs yet in {}", invocation.locations.store.display());
     }
-    invocation.answer(table(&rows), || json!({ "runs": rows.iter().map(to_json).collect::<Vec<_>>() }))
+    invocation.answer(
+        table(&rows),
+        || json!({ "runs": rows.iter().map(to_json).collect::<Vec<_>>() }),
+    )
 }
 
 fn table(rows: &[Row]) -> Columns {
-    let mut table =
-        Columns::headed(&["record", "age", "step", "took", "outcome"]).aligned([Align::Left, Align::Right, Align::Left, Align::Right]);
+    let mut table = Columns::headed(&["record", "age", "step", "took", "outcome"]).aligned([
+        Align::Left,
+        Align::Right,
+        Align::Left,
+        Align::Right,
+    ]);
     if rows.is_empty() {
         return Columns::plain();
     }

@@ -116,8 +116,15 @@ impl LimitArgs {
     }
 
     fn engine(&self) -> EngineOptions {
-        let budget = if self.large_module { CompileBudget::large() } else { CompileBudget::default() };
-        EngineOptions { budget, ..EngineOptions::default() }
+        let budget = if self.large_module {
+            CompileBudget::large()
+        } else {
+            CompileBudget::default()
+        };
+        EngineOptions {
+            budget,
+            ..EngineOptions::default()
+        }
     }
 }
 
@@ -148,7 +155,11 @@ fn output(text: &str) -> Result<Output, &'static str> {
     };
     match name {
         "" => Err("write NAME=PATH"),
-        name => Ok(Output { name: name.to_owned(), media_type, path }),
+        name => Ok(Output {
+            name: name.to_owned(),
+            media_type,
+            path,
+        }),
     }
 }
 
@@ -172,7 +183,10 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     }
     let (limits, no_cache) = (args.limits.limits(), args.no_cache);
     let (run, outputs) = target::bind(args, &runtime)?;
-    outputs.iter().filter_map(|output| output.path.as_deref()).try_for_each(check_parent)?;
+    outputs
+        .iter()
+        .filter_map(|output| output.path.as_deref())
+        .try_for_each(check_parent)?;
     let ran = carry_out(&runtime, &run, &limits, no_cache, &interrupt, invocation)?;
     let written = write_outputs(&runtime, &ran, &outputs)?;
     if invocation.json {
@@ -240,7 +254,10 @@ mod tests {
         let output = |text| output(text).map(|o| (o.name, o.media_type, o.path));
         assert_eq!(output("rows"), Ok(("rows".into(), None, None)));
         assert_eq!(output("rows=a=b"), Ok(("rows".into(), None, Some("a=b".into()))));
-        assert_eq!(output("n:text/plain=n.txt"), Ok(("n".into(), Some("text/plain".into()), Some("n.txt".into()))));
+        assert_eq!(
+            output("n:text/plain=n.txt"),
+            Ok(("n".into(), Some("text/plain".into()), Some("n.txt".into())))
+        );
         assert!(output("=x").is_err());
         assert!(output("x=").is_err());
     }

@@ -50,7 +50,9 @@ pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
         }
         Named::Record(found) => {
             let (digest, record, observed) = *found;
-            invocation.answer(record::describe(&digest, &record, &observed), || record::to_json(&digest, &record, &observed))
+            invocation.answer(record::describe(&digest, &record, &observed), || {
+                record::to_json(&digest, &record, &observed)
+            })
         }
         Named::Artifact(artifact) => match args.output {
             Some(path) => export(&runtime.store, &artifact, &path),
@@ -70,7 +72,10 @@ fn print_raw(store: &Store, artifact: &Artifact) -> Result<()> {
 fn show(store: &Store, artifact: &Artifact, rows: usize, invocation: &Invocation) -> Result<()> {
     let content = Content::read(store, artifact, rows)?;
     invocation.answer(&content, || content.to_json())?;
-    if !invocation.json && !invocation.quiet && let Some(note) = content.note() {
+    if !invocation.json
+        && !invocation.quiet
+        && let Some(note) = content.note()
+    {
         anstream::eprintln!("{note}");
     }
     Ok(())

@@ -20,7 +20,11 @@ fn place() -> Place {
 fn names_that_do_not_fit_are_told_with_those_that_do() {
     let place = place();
     let run = |rest: &[&'static str]| [&["run", "steps.wasm#copy"][..], rest].concat();
-    place.fails(2, &run(&["-i", "row=raw.csv"]), "error: step `copy` has no input `row`; it has `raw`\n");
+    place.fails(
+        2,
+        &run(&["-i", "row=raw.csv"]),
+        "error: step `copy` has no input `row`; it has `raw`\n",
+    );
     place.fails(
         2,
         &run(&[]),
@@ -52,7 +56,11 @@ fn names_that_do_not_fit_are_told_with_those_that_do() {
         "error: step `copy` takes no arguments after `--`: that is for plain programs\n\
          hint: `lockstep inspect steps.wasm#copy` says what it takes\n",
     );
-    place.fails(2, &["run", "steps.wasm#clean"], "error: the module has no step `clean`; it has `again`, `copy`\n");
+    place.fails(
+        2,
+        &["run", "steps.wasm#clean"],
+        "error: the module has no step `clean`; it has `again`, `copy`\n",
+    );
     place.fails(
         2,
         &["run", "steps.wasm"],
@@ -73,18 +81,25 @@ fn what_is_not_there_is_told_with_what_to_give() {
     place.fails(2, &["run", "steps.wasm#copy", "-i", "raw=rows.csv"], &missing("rows.csv"));
     place.fails(2, &["run", "no.wasm"], &missing("no.wasm"));
     place.fails(2, &["show", "abcd"], &missing("abcd"));
-    place.fails(2, &["show", "sha256:ab"], "error: sha256:ab is too short: give at least 4 digits\n");
+    place.fails(
+        2,
+        &["show", "sha256:ab"],
+        "error: sha256:ab is too short: give at least 4 digits\n",
+    );
     let digest = format!("sha256:{}", "0".repeat(64));
     place.fails(
         2,
         &["show", &digest],
         &format!("error: there is no artifact {digest} in the store\nhint: `lockstep log` lists the runs of this store\n"),
     );
-    let record = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"])["record"].as_str().unwrap()[7..19].to_owned();
+    let record = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"])["record"]
+        .as_str()
+        .unwrap()[7..19]
+        .to_owned();
     place.fails(
         2,
         &["show", &format!("{record}/row")],
-        &format!("error: record {record} has no output `row`; it has `rows`\n"),
+        "error: record [RECORD] has no output `row`; it has `rows`\n",
     );
     place.fails(
         2,
@@ -113,17 +128,29 @@ fn what_is_no_module_is_config() {
 #[test]
 fn what_is_not_allowed_is_denied() {
     let place = place();
-    place.write("net.wasm", wat::parse_str(r#"(module (import "net" "connect" (func)) (memory (export "memory") 1) (func (export "_start")))"#).unwrap());
+    place.write(
+        "net.wasm",
+        wat::parse_str(r#"(module (import "net" "connect" (func)) (memory (export "memory") 1) (func (export "_start")))"#)
+            .unwrap(),
+    );
     let said = place.run(&["run", "net.wasm"]);
     assert_eq!(said.code, 5, "{}", said.stderr);
-    assert!(said.stderr.contains("imports `net` `connect`, which the sandbox does not have"), "{}", said.stderr);
+    assert!(
+        said.stderr
+            .contains("imports `net` `connect`, which the sandbox does not have"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
 fn a_guest_that_fails_is_told_and_remembered() {
     let place = place();
     let said = "error: no rows\n";
-    let body = format!("(call $write (i32.const 2) (i32.const 1024) (i32.const {})) (call $proc_exit (i32.const 3))", said.len());
+    let body = format!(
+        "(call $write (i32.const 2) (i32.const 1024) (i32.const {})) (call $proc_exit (i32.const 3))",
+        said.len()
+    );
     place.write("exit.wasm", program(said, &body));
     for _ in 0..2 {
         place.fails(
@@ -133,7 +160,10 @@ fn a_guest_that_fails_is_told_and_remembered() {
         );
     }
     let run = place.json(&["run", "exit.wasm"]);
-    assert_eq!(run["outcome"], json!({"is": "failed", "cause": "exit", "code": 3, "message": "error: no rows"}));
+    assert_eq!(
+        run["outcome"],
+        json!({"is": "failed", "cause": "exit", "code": 3, "message": "error: no rows"})
+    );
     assert_eq!(run["cached"], true);
     place.write("trap.wasm", program("", "unreachable"));
     let said = place.run(&["run", "trap.wasm", "-q"]);
@@ -152,7 +182,10 @@ fn limits_and_interrupts_end_a_guest() {
     place.write("endless.wasm", program("", "(loop $again (br $again))"));
     let said = place.run(&["run", "endless.wasm", "-q", "--fuel", "1_000_000"]);
     let lines: Vec<&str> = said.stderr.lines().collect();
-    assert_eq!((said.code, lines[0]), (4, "error: `program` out of fuel: more than 1000000 units"));
+    assert_eq!(
+        (said.code, lines[0]),
+        (4, "error: `program` out of fuel: more than 1000000 units")
+    );
     assert!(lines[1].contains("backtrace"), "{lines:?}");
     assert_eq!(lines.last(), Some(&"hint: --fuel gives it more"));
     place.fails(
@@ -160,11 +193,21 @@ fn limits_and_interrupts_end_a_guest() {
         &["run", "endless.wasm", "-q", "--time", "100ms"],
         "error: `program` interrupted: the time limit was reached\nhint: --time gives it more\n",
     );
-    let child = place.command(&["run", "endless.wasm", "-q"]).stderr(Stdio::piped()).spawn().unwrap();
+    let child = place
+        .command(&["run", "endless.wasm", "-q"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let asked = Instant::now();
     let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = child.wait_with_output().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(2));
     assert_eq!(output.status.code(), Some(130));
@@ -178,13 +221,26 @@ fn limits_and_interrupts_end_a_guest() {
 fn outputs_are_written_whole_or_not_at_all() {
     let place = place();
     std::fs::create_dir(place.path("locked")).unwrap();
-    let run = |path: &str| place.run(&["run", "steps.wasm#copy", "-q", "-i", "raw=raw.csv", "-o", &format!("rows={path}")]);
+    let run = |path: &str| {
+        place.run(&[
+            "run",
+            "steps.wasm#copy",
+            "-q",
+            "-i",
+            "raw=raw.csv",
+            "-o",
+            &format!("rows={path}"),
+        ])
+    };
     assert_eq!(
         run("nowhere/rows.csv").stderr,
         "error: can't write nowhere/rows.csv: there is no directory nowhere\nhint: mkdir -p nowhere\n"
     );
     assert_eq!(run("locked/rows.csv").code, 0);
-    assert_eq!(std::fs::metadata(place.path("locked/rows.csv")).unwrap().permissions().mode() & 0o600, 0o600);
+    assert_eq!(
+        std::fs::metadata(place.path("locked/rows.csv")).unwrap().permissions().mode() & 0o600,
+        0o600
+    );
     assert_eq!(std::fs::read_dir(place.path("locked")).unwrap().count(), 1);
 }
 
@@ -211,7 +267,11 @@ fn surroundings_that_do_not_say_enough_are_config() {
         String::from_utf8(output.stderr).unwrap(),
         "error: can't tell where the store is: neither LOCKSTEP_STORE nor HOME is set\nhint: set HOME or LOCKSTEP_STORE\n"
     );
-    let output = place.command(&["log"]).env("LOCKSTEP_STORE", place.path("raw.csv")).output().unwrap();
+    let output = place
+        .command(&["log"])
+        .env("LOCKSTEP_STORE", place.path("raw.csv"))
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -219,13 +279,16 @@ fn surroundings_that_do_not_say_enough_are_config() {
 fn help_says_exit_codes_and_environment() {
     let help = place().run(&["--help"]).stdout;
     let tail = help.split_once("Exit codes:").unwrap().1;
-    assert_eq!(tail.trim_end().lines().take(8).collect::<Vec<_>>().join("\n"), "
+    assert_eq!(
+        tail.trim_end().lines().take(8).collect::<Vec<_>>().join("\n"),
+        "
     0  it succeeded
     2  the command line, or what it names, is not right
     3  a pipeline file, a module or the toolchain is not right
     4  the step or program failed
     5  it asks for something that is not allowed
     6  the machine, the store or lockstep itself failed
-  130  interrupted, or out of time");
+  130  interrupted, or out of time"
+    );
     assert!(tail.contains("LOCKSTEP_STORE"));
 }

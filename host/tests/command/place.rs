@@ -34,7 +34,12 @@ impl Place {
     /// The command without any environment of the caller.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
-        command.args(arguments).env_clear().env("HOME", self.0.path()).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.0.path())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null());
         command
     }
 
@@ -42,7 +47,11 @@ impl Place {
     pub fn run(&self, arguments: &[&str]) -> Said {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| steady(&String::from_utf8(bytes).unwrap(), self.0.path());
-        Said { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Said {
+            code: output.status.code().unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// What the command prints with `--json`.
@@ -54,20 +63,36 @@ impl Place {
     /// Asserts that the command succeeds, and what it says on stdout and stderr.
     #[track_caller]
     pub fn says(&self, arguments: &[&str], stdout: &str, stderr: &str) {
-        let expected = Said { code: 0, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
+        let expected = Said {
+            code: 0,
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+        };
         same(&self.run(arguments), &expected);
     }
 
     /// Asserts that the command fails with `code`, says nothing on stdout and this on stderr.
     #[track_caller]
     pub fn fails(&self, code: i32, arguments: &[&str], stderr: &str) {
-        same(&self.run(arguments), &Said { code, stdout: String::new(), stderr: stderr.to_owned() });
+        same(
+            &self.run(arguments),
+            &Said {
+                code,
+                stdout: String::new(),
+                stderr: stderr.to_owned(),
+            },
+        );
     }
 }
 
 #[track_caller]
 fn same(said: &Said, expected: &Said) {
-    let show = |said: &Said| format!("exit code {}\n--- stdout\n{}--- stderr\n{}", said.code, said.stdout, said.stderr);
+    let show = |said: &Said| {
+        format!(
+            "exit code {}\n--- stdout\n{}--- stderr\n{}",
+            said.code, said.stdout, said.stderr
+        )
+    };
     assert!(said == expected, "expected:\n{}\nfound:\n{}", show(expected), show(said));
 }
 
@@ -134,9 +159,7 @@ const PRELUDE: &str = r#"
 
 /// A module whose start does `body`; `data` is at 1024.
 fn module(data: &str, body: &str, sections: &str) -> Vec<u8> {
-    let text = format!(
-        "(module {PRELUDE} (data (i32.const 1024) {data:?}) (func (export \"_start\") {body}) {sections})"
-    );
+    let text = format!("(module {PRELUDE} (data (i32.const 1024) {data:?}) (func (export \"_start\") {body}) {sections})");
     wat::parse_str(text).unwrap()
 }
 

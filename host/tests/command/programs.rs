@@ -15,8 +15,21 @@ fn place() -> Place {
 #[test]
 fn stdin_is_an_input_and_stdout_can_be_an_output() {
     let place = place();
-    place.says(&["run", "cat.wasm", "-q", "-i", "text=text", "--stdin", "text"], "hello\n", "");
-    let kept = ["run", "cat.wasm", "-i", "text=text", "--stdin", "text", "--stdout", "copy:text/plain=copy.txt"];
+    place.says(
+        &["run", "cat.wasm", "-q", "-i", "text=text", "--stdin", "text"],
+        "hello\n",
+        "",
+    );
+    let kept = [
+        "run",
+        "cat.wasm",
+        "-i",
+        "text=text",
+        "--stdin",
+        "text",
+        "--stdout",
+        "copy:text/plain=copy.txt",
+    ];
     place.says(
         &kept,
         "",
@@ -31,10 +44,16 @@ fn stdin_is_an_input_and_stdout_can_be_an_output() {
 #[test]
 fn with_json_stdout_is_for_the_answer_alone() {
     let place = place();
-    let output = place.command(&["run", "cat.wasm", "-i", "text=text", "--stdin", "text", "--json"]).output().unwrap();
+    let output = place
+        .command(&["run", "cat.wasm", "-i", "text=text", "--stdin", "text", "--json"])
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "hello\n");
     let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(run["run"]["entry"], json!({"kind": "program", "args": [], "env": {}, "stdin": "text", "stdout": null}));
+    assert_eq!(
+        run["run"]["entry"],
+        json!({"kind": "program", "args": [], "env": {}, "stdin": "text", "stdout": null})
+    );
 }
 
 #[test]
@@ -45,7 +64,11 @@ fn an_input_can_be_anywhere_and_a_program_is_inspected_too() {
         (local.set $len (call $read (call $open (i32.const 1024) (i32.const 9) (i32.const 0) (i64.const 2))))
         (call $write (call $open (i32.const 1033) (i32.const 5) (i32.const 9) (i64.const 64)) (i32.const 4096) (local.get $len))";
     place.write("copy.wasm", program("data/textout/n", body));
-    place.says(&["run", "copy.wasm", "-q", "-i", "text=text@/data/text", "-o", "n=n.txt"], "", "");
+    place.says(
+        &["run", "copy.wasm", "-q", "-i", "text=text@/data/text", "-o", "n=n.txt"],
+        "",
+        "",
+    );
     assert_eq!(place.read("n.txt"), "hello\n");
     let digest = Digest::of(cat());
     let stdout = format!(

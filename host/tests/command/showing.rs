@@ -19,7 +19,11 @@ fn a_table_is_a_table() {
         "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n",
         "2 rows, 2 columns\n",
     );
-    place.says(&["show", "raw.csv", "--rows", "1"], "name    mass\nAdelie  3750\n", "2 rows, 2 columns; the first 1 are shown\n");
+    place.says(
+        &["show", "raw.csv", "--rows", "1"],
+        "name    mass\nAdelie  3750\n",
+        "2 rows, 2 columns; the first 1 are shown\n",
+    );
     assert_eq!(
         place.json(&["show", "raw.csv", "--rows", "1"]),
         json!({"columns": [{"name": "name", "type": ""}, {"name": "mass", "type": ""}], "rows": [["Adelie", 3750]], "total_rows": 2})
@@ -39,7 +43,11 @@ fn what_is_no_table_is_shown_as_what_it_is() {
     place.says(&["show", "a.json"], "{\n  \"b\": [\n    1,\n    2\n  ]\n}\n", "");
     place.says(&["show", "a.txt"], "no end of line\n", "");
     place.says(&["show", "a.cbor"], "{\n  \"x\": 0.5\n}\n", "");
-    place.says(&["show", "a.svg"], "SVG figure, 64 × 32, 34 B\n", "-o FILE writes it to a file\n");
+    place.says(
+        &["show", "a.svg"],
+        "SVG figure, 64 × 32, 34 B\n",
+        "-o FILE writes it to a file\n",
+    );
     place.says(
         &["show", "a.bin"],
         "application/octet-stream, 4 B\n000000  00 01 41 42                                      ..AB\n",
@@ -58,9 +66,31 @@ fn a_record_leads_to_all_that_it_used_and_made() {
     let run = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
     let record = run["record"].as_str().unwrap();
     let shown = place.run(&["show", record]).stdout;
-    let fields: Vec<&str> = shown.lines().map(|line| line.split("  ").next().unwrap()).filter(|w| !w.is_empty()).collect();
-    assert_eq!(fields, ["record", "run", "outcome", "when", "took", "parameters", "inputs", "outputs", "log"], "{shown}");
-    place.says(&["show", &format!("{record}/rows"), "-q"], "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n", "");
+    let fields: Vec<&str> = shown
+        .lines()
+        .map(|line| line.split("  ").next().unwrap())
+        .filter(|w| !w.is_empty())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "record",
+            "run",
+            "outcome",
+            "when",
+            "took",
+            "parameters",
+            "inputs",
+            "outputs",
+            "log"
+        ],
+        "{shown}"
+    );
+    place.says(
+        &["show", &format!("{record}/rows"), "-q"],
+        "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n",
+        "",
+    );
     let log = run["log"]["digest"].as_str().unwrap();
     place.says(&["show", log], "half the way\n", "");
     let mut expected = run.clone();
@@ -79,10 +109,16 @@ fn a_damaged_store_is_found_and_mended() {
     std::fs::remove_file(&blob).unwrap();
     std::fs::write(&blob, "something else").unwrap();
     let said = place.run(&["fsck"]);
-    assert_eq!(said.stdout.lines().next(), Some(format!("artifact {digest} has other bytes than its name says").as_str()));
+    assert_eq!(
+        said.stdout.lines().next(),
+        Some(format!("artifact {digest} has other bytes than its name says").as_str())
+    );
     assert_eq!(
         (said.code, said.stderr.as_str()),
-        (6, "error: [PLACE]/.local/share/lockstep/store is damaged\nhint: `lockstep fsck --fix` removes what is damaged; runs make it again\n")
+        (
+            6,
+            "error: [PLACE]/.local/share/lockstep/store is damaged\nhint: `lockstep fsck --fix` removes what is damaged; runs make it again\n"
+        )
     );
     assert_eq!(place.run(&["fsck", "--fix"]).code, 0);
     let again = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);

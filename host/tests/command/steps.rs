@@ -77,7 +77,11 @@ fn inputs_are_named_by_path_digest_prefix_or_record() {
     let output = format!("{record}/rows");
     for source in ["raw.csv", digest, hex, &digest[..15], &hex[..8], output.as_str()] {
         let again = place.json(&["run", "steps.wasm#copy", "--input", &format!("raw={source}")]);
-        assert_eq!((&again["record"], &again["cached"]), (&first["record"], &json!(true)), "{source}");
+        assert_eq!(
+            (&again["record"], &again["cached"]),
+            (&first["record"], &json!(true)),
+            "{source}"
+        );
     }
 }
 
@@ -108,6 +112,9 @@ fn the_log_lists_runs_newest_first() {
     let steps: Vec<&str> = log.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
     assert!(log.starts_with("record        age  step "), "{log}");
     assert_eq!(steps.len(), 3, "{log}");
-    assert!(log.lines().nth(1).unwrap().contains("again") && log.lines().nth(2).unwrap().contains("copy"), "{log}");
+    assert!(
+        log.lines().nth(1).unwrap().contains("again") && log.lines().nth(2).unwrap().contains("copy"),
+        "{log}"
+    );
     assert_eq!(place.run(&["log", "-n", "1"]).stdout.lines().count(), 2);
 }

@@ -12,7 +12,9 @@ use crate::report;
 
 /// Whether `what` names a pipeline file.
 pub(super) fn is_pipeline(what: &str) -> bool {
-    Path::new(what).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    Path::new(what)
+        .extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, interrupt: &Interrupt) -> Result<()> {
@@ -58,7 +60,9 @@ fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
-        Some((what, _)) => Err(Error::user(format_args!("a pipeline takes no {what}: its file says what its tasks get"))
-            .hint("parameters of the pipeline are given with --param NAME=VALUE")),
+        Some((what, _)) => Err(
+            Error::user(format_args!("a pipeline takes no {what}: its file says what its tasks get"))
+                .hint("parameters of the pipeline are given with --param NAME=VALUE"),
+        ),
     }
 }

@@ -35,12 +35,7 @@ fn module<'a>(runtime: &Runtime, what: &'a str) -> Result<(Artifact, Option<&'a 
     }
 }
 
-fn bind_interface(
-    args: RunArgs,
-    runtime: &Runtime,
-    module: &Artifact,
-    interface: &Interface,
-) -> Result<(Run, Vec<Output>)> {
+fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface: &Interface) -> Result<(Run, Vec<Output>)> {
     let step = &interface.step;
     let for_programs = [
         ("--env", !args.env.is_empty()),
@@ -49,47 +44,71 @@ fn bind_interface(
         ("arguments after `--`", !args.args.is_empty()),
     ];
     if let Some((what, _)) = for_programs.into_iter().find(|(_, given)| *given) {
-        return Err(Error::user(format_args!("step `{step}` takes no {what}: that is for plain programs"))
-            .hint(format_args!("`lockstep inspect {}` says what it takes", args.what)));
+        return Err(
+            Error::user(format_args!("step `{step}` takes no {what}: that is for plain programs"))
+                .hint(format_args!("`lockstep inspect {}` says what it takes", args.what)),
+        );
     }
     for Output { name, media_type, .. } in &args.outputs {
         let known = Names::of(interface.outputs.iter().map(|port| port.name.as_str()));
         if interface.outputs.iter().all(|port| port.name != *name) {
-            return Err(BindError::UnknownOutput { step: step.clone(), name: name.clone(), known }.into());
+            return Err(BindError::UnknownOutput {
+                step: step.clone(),
+                name: name.clone(),
+                known,
+            }
+            .into());
         }
         if media_type.is_some() {
-            return Err(Error::user(format_args!("step `{step}` itself says of what type its output `{name}` is"))
-                .hint(format_args!("write --output {name}=PATH")));
+            return Err(
+                Error::user(format_args!("step `{step}` itself says of what type its output `{name}` is"))
+                    .hint(format_args!("write --output {name}=PATH")),
+            );
         }
     }
     // names first: a wrong one should not wait for a large file to be taken in
     let typed = unique("parameter", args.parameters)?;
     let parameters = parse_parameters(interface, &typed)?;
     let sources = unique("input", args.inputs)?;
-    if let Some(name) = sources.keys().find(|name| interface.inputs.iter().all(|port| port.name != **name)) {
+    if let Some(name) = sources
+        .keys()
+        .find(|name| interface.inputs.iter().all(|port| port.name != **name))
+    {
         let known = Names::of(interface.inputs.iter().map(|port| port.name.as_str()));
-        return Err(BindError::UnknownInput { step: step.clone(), name: name.clone(), known }.into());
+        return Err(BindError::UnknownInput {
+            step: step.clone(),
+            name: name.clone(),
+            known,
+        }
+        .into());
     }
     let mut inputs = BTreeMap::new();
     for (name, source) in sources {
         let artifact = artifact(runtime, &source)?;
         inputs.insert(name, artifact);
     }
-    Ok((bind_step(module.digest, interface, inputs, &parameters, args.seed)?, args.outputs))
+    Ok((
+        bind_step(module.digest, interface, inputs, &parameters, args.seed)?,
+        args.outputs,
+    ))
 }
 
 fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(Run, Vec<Output>)> {
     if let Some((name, value)) = args.parameters.first() {
-        return Err(Error::user(format_args!("{} is a plain program: it has no parameter `{name}`", args.what))
-            .hint(format_args!("give it arguments after `--`, or --env {name}={value}")));
+        return Err(
+            Error::user(format_args!("{} is a plain program: it has no parameter `{name}`", args.what))
+                .hint(format_args!("give it arguments after `--`, or --env {name}={value}")),
+        );
     }
     let mut inputs = BTreeMap::new();
     for (name, source) in unique("input", args.inputs)? {
         inputs.insert(name, placed(runtime, &source)?);
     }
     if let Some(name) = args.stdin.as_ref().filter(|name| !inputs.contains_key(*name)) {
-        return Err(Error::user(format_args!("stdin is to be the input `{name}`, which is not given"))
-            .hint(format_args!("add --input {name}=PATH")));
+        return Err(
+            Error::user(format_args!("stdin is to be the input `{name}`, which is not given"))
+                .hint(format_args!("add --input {name}=PATH")),
+        );
     }
     let stdout = args.stdout.as_ref().map(|output| output.name.clone());
     let outputs: Vec<Output> = args.outputs.into_iter().chain(args.stdout).collect();
@@ -104,8 +123,22 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(
         }
     }
     let env = unique("environment variable", args.env)?;
-    let entry = Entry::Program { args: args.args, env, stdin: args.stdin, stdout };
-    Ok((Run { module: module.digest, entry, inputs, outputs: types, seed: args.seed }, outputs))
+    let entry = Entry::Program {
+        args: args.args,
+        env,
+        stdin: args.stdin,
+        stdout,
+    };
+    Ok((
+        Run {
+            module: module.digest,
+            entry,
+            inputs,
+            outputs: types,
+            seed: args.seed,
+        },
+        outputs,
+    ))
 }
 
 /// The input that `SOURCE[@/GUEST/PATH]` says.
@@ -113,7 +146,10 @@ fn placed(runtime: &Runtime, source: &str) -> Result<Input> {
     match source.rsplit_once("@/") {
         Some((source_alone, at)) if !Path::new(source).exists() => {
             let at = GuestPath::try_from(format!("/{at}")).map_err(Error::user)?;
-            Ok(Input { artifact: artifacts::artifact(runtime, source_alone)?, at: Some(at) })
+            Ok(Input {
+                artifact: artifacts::artifact(runtime, source_alone)?,
+                at: Some(at),
+            })
         }
         _ => Ok(artifacts::artifact(runtime, source)?.into()),
     }

@@ -24,15 +24,25 @@ const BYTES: usize = 256;
 /// An artifact, read.
 pub enum Content {
     Table(Table),
-    Text { text: String, size: usize },
+    Text {
+        text: String,
+        size: usize,
+    },
     Json(Value),
     Metrics(BTreeMap<String, f64>),
     Directory(BTreeMap<String, Artifact>),
     Module(Box<Module>),
     Log(Vec<(Stream, String)>),
     /// SVG, with the width and height that it says
-    Figure { size: usize, dimensions: Option<String> },
-    Bytes { media_type: MediaType, start: Bytes, size: usize },
+    Figure {
+        size: usize,
+        dimensions: Option<String>,
+    },
+    Bytes {
+        media_type: MediaType,
+        start: Bytes,
+        size: usize,
+    },
 }
 
 impl Content {
@@ -43,8 +53,12 @@ impl Content {
         }
         let bytes = store.get(&artifact.digest)?;
         let unreadable = |reason: &dyn fmt::Display| {
-            Error::user(format_args!("{} can't be read as {}: {reason}", artifact.digest.short(), artifact.media_type))
-                .hint("--raw writes the bytes as they are")
+            Error::user(format_args!(
+                "{} can't be read as {}: {reason}",
+                artifact.digest.short(),
+                artifact.media_type
+            ))
+            .hint("--raw writes the bytes as they are")
         };
         match guess(&artifact.media_type, &bytes) {
             MediaType::TABLE => Table::of_arrow(bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
@@ -56,7 +70,10 @@ impl Content {
                 let value: ciborium::Value = ciborium::from_reader(&*bytes).map_err(|e| unreadable(&e))?;
                 Ok(Self::Json(cbor_to_json(value)))
             }
-            MediaType::FIGURE => Ok(Self::Figure { size: bytes.len(), dimensions: dimensions(&bytes) }),
+            MediaType::FIGURE => Ok(Self::Figure {
+                size: bytes.len(),
+                dimensions: dimensions(&bytes),
+            }),
             MediaType::MODULE => {
                 let module = Module::read(artifact.digest, &bytes).map_err(|e| unreadable(&e))?;
                 Ok(Self::Module(Box::new(module)))
@@ -74,9 +91,10 @@ impl Content {
     pub fn note(&self) -> Option<String> {
         match self {
             Self::Table(table) => Some(table.note()),
-            Self::Text { text, size } if text.len() < *size => {
-                Some(format!("{} of text are left out; --raw writes all of it", quantity::bytes((size - text.len()) as u64)))
-            }
+            Self::Text { text, size } if text.len() < *size => Some(format!(
+                "{} of text are left out; --raw writes all of it",
+                quantity::bytes((size - text.len()) as u64)
+            )),
             Self::Figure { .. } | Self::Bytes { .. } => Some("-o FILE writes it to a file".to_owned()),
             _ => None,
         }
@@ -113,12 +131,16 @@ impl fmt::Display for Content {
             Self::Json(value) => writeln!(f, "{value:#}"),
             Self::Metrics(metrics) => {
                 let mut columns = Columns::plain().aligned([Align::Left, Align::Right]);
-                metrics.iter().for_each(|(name, value)| columns.row([fit(name, 60), value.to_string()]));
+                metrics
+                    .iter()
+                    .for_each(|(name, value)| columns.row([fit(name, 60), value.to_string()]));
                 columns.fmt(f)
             }
             Self::Directory(files) => {
                 let mut columns = Columns::plain().aligned([Align::Left, Align::Left, Align::Left, Align::Right]);
-                files.iter().for_each(|(name, artifact)| columns.row(report::artifact_row(&fit(name, 120), artifact)));
+                files
+                    .iter()
+                    .for_each(|(name, artifact)| columns.row(report::artifact_row(&fit(name, 120), artifact)));
                 columns.fmt(f)
             }
             Self::Module(module) => f.write_str(&module.describe()),
@@ -203,7 +225,10 @@ fn cbor_to_json(value: ciborium::Value) -> Value {
                 Value::String(text) => text,
                 other => other.to_string(),
             };
-            entries.into_iter().map(|(name, value)| (key(name), cbor_to_json(value))).collect()
+            entries
+                .into_iter()
+                .map(|(name, value)| (key(name), cbor_to_json(value)))
+                .collect()
         }
         _ => Value::Null,
     }
@@ -248,7 +273,10 @@ mod tests {
 
     #[test]
     fn a_figure_says_its_size() {
-        assert_eq!(dimensions(b"<?xml?><svg xmlns=\"x\" width=\"640\" height='480px'>").as_deref(), Some("640 × 480px"));
+        assert_eq!(
+            dimensions(b"<?xml?><svg xmlns=\"x\" width=\"640\" height='480px'>").as_deref(),
+            Some("640 × 480px")
+        );
         assert_eq!(dimensions(b"<svg>"), None);
     }
 }

@@ -13,7 +13,10 @@ use crate::{quantity, report};
 pub fn describe(digest: &Digest, record: &Record, observed: &Observed) -> String {
     let mut facts = Columns::plain();
     facts.row(["record".to_owned(), digest.to_string()]);
-    facts.row(["run".to_owned(), format!("{} of module {}", report::title(record), record.run.module.short())]);
+    facts.row([
+        "run".to_owned(),
+        format!("{} of module {}", report::title(record), record.run.module.short()),
+    ]);
     facts.row(["outcome".to_owned(), fit(&record.outcome.to_string(), 400)]);
     facts.row(["when".to_owned(), when(observed)]);
     facts.row(["took".to_owned(), took(record, observed)]);
@@ -36,7 +39,10 @@ pub fn describe(digest: &Digest, record: &Record, observed: &Observed) -> String
     section(&mut text, "log", &log);
     if let Some(backtrace) = &observed.backtrace {
         let _ = writeln!(text, "backtrace");
-        backtrace.trim_end().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        backtrace
+            .trim_end()
+            .lines()
+            .for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     text
 }
@@ -49,7 +55,9 @@ pub fn to_json(digest: &Digest, record: &Record, observed: &Observed) -> Value {
 }
 
 fn artifacts() -> Columns {
-    Columns::plain().indented(2).aligned([Align::Left, Align::Left, Align::Left, Align::Right])
+    Columns::plain()
+        .indented(2)
+        .aligned([Align::Left, Align::Left, Align::Left, Align::Right])
 }
 
 fn section(text: &mut String, name: &str, rows: &Columns) {
@@ -62,10 +70,13 @@ fn parameters(entry: &Entry) -> Columns {
     let mut rows = Columns::plain().indented(2);
     match entry {
         Entry::Step { parameters, .. } => {
-            parameters.iter().for_each(|(name, value)| rows.row([name.clone(), fit(&value.to_string(), 200)]));
+            parameters
+                .iter()
+                .for_each(|(name, value)| rows.row([name.clone(), fit(&value.to_string(), 200)]));
         }
         Entry::Program { env, stdin, stdout, .. } => {
-            env.iter().for_each(|(name, value)| rows.row([format!("${name}"), fit(value, 200)]));
+            env.iter()
+                .for_each(|(name, value)| rows.row([format!("${name}"), fit(value, 200)]));
             for (what, name) in [("stdin", stdin), ("stdout", stdout)] {
                 name.iter().for_each(|name| rows.row([what, name]));
             }
@@ -78,14 +89,21 @@ fn when(observed: &Observed) -> String {
     let started = UNIX_EPOCH + Duration::from_millis(observed.started_ms);
     let (host, version) = (fit(&observed.host, 60), fit(&observed.version, 20));
     let age = quantity::age(age(observed.started_ms));
-    format!("{} ({age}) on {host}, lockstep {version}", humantime::format_rfc3339_seconds(started))
+    format!(
+        "{} ({age}) on {host}, lockstep {version}",
+        humantime::format_rfc3339_seconds(started)
+    )
 }
 
 fn took(record: &Record, observed: &Observed) -> String {
     let time = quantity::micros(observed.wall_us);
     match &record.usage {
         Some(usage) => {
-            format!("{time}, {} units of fuel, {} of memory", quantity::count(usage.fuel), quantity::bytes(usage.memory))
+            format!(
+                "{time}, {} units of fuel, {} of memory",
+                quantity::count(usage.fuel),
+                quantity::bytes(usage.memory)
+            )
         }
         None => time,
     }

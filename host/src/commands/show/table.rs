@@ -57,7 +57,11 @@ impl Table {
             kind: field.data_type().to_string(),
             numeric: field.data_type().is_numeric(),
         };
-        let mut table = Self { columns: schema.fields().iter().map(column).collect(), rows: Vec::new(), total: Some(0) };
+        let mut table = Self {
+            columns: schema.fields().iter().map(column).collect(),
+            rows: Vec::new(),
+            total: Some(0),
+        };
         let mut total = 0;
         for batch in batches {
             let batch = batch?;
@@ -71,12 +75,19 @@ impl Table {
 
     fn take(&mut self, batch: &RecordBatch, rows: usize) -> Result<(), ArrowError> {
         let options = FormatOptions::default();
-        let formatters: Vec<_> =
-            batch.columns().iter().map(|array| ArrayFormatter::try_new(array, &options)).collect::<Result<_, _>>()?;
+        let formatters: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|array| ArrayFormatter::try_new(array, &options))
+            .collect::<Result<_, _>>()?;
         for row in 0..rows {
             let cells = batch.columns().iter().zip(&formatters);
             let cell = |(array, formatter): (&std::sync::Arc<dyn Array>, &ArrayFormatter)| {
-                if array.is_null(row) { Ok(None) } else { formatter.value(row).try_to_string().map(Some) }
+                if array.is_null(row) {
+                    Ok(None)
+                } else {
+                    formatter.value(row).try_to_string().map(Some)
+                }
             };
             self.rows.push(cells.map(cell).collect::<Result<_, _>>()?);
         }
@@ -100,9 +111,20 @@ impl Table {
             total = total.map(|total| total + 1);
         }
         let is_number = |text: &str| text.is_empty() || text.parse::<f64>().is_ok();
-        let numeric = |at: usize| rows.iter().all(|row| row.get(at).is_none_or(|cell| cell.as_deref().is_none_or(is_number)));
-        let columns = names.into_iter().enumerate().map(|(at, name)| Column { name, kind: String::new(), numeric: numeric(at) });
-        Ok(Self { columns: columns.collect(), rows, total })
+        let numeric = |at: usize| {
+            rows.iter()
+                .all(|row| row.get(at).is_none_or(|cell| cell.as_deref().is_none_or(is_number)))
+        };
+        let columns = names.into_iter().enumerate().map(|(at, name)| Column {
+            name,
+            kind: String::new(),
+            numeric: numeric(at),
+        });
+        Ok(Self {
+            columns: columns.collect(),
+            rows,
+            total,
+        })
     }
 
     /// What is left out, in a line.
@@ -121,15 +143,23 @@ impl Table {
     }
 
     pub fn to_json(&self) -> Value {
-        let columns: Vec<Value> =
-            self.columns.iter().map(|column| json!({ "name": column.name, "type": column.kind })).collect();
+        let columns: Vec<Value> = self
+            .columns
+            .iter()
+            .map(|column| json!({ "name": column.name, "type": column.kind }))
+            .collect();
         let cell = |(at, cell): (usize, &Option<String>)| match cell {
-            Some(text) if self.columns.get(at).is_some_and(|column| column.numeric) => {
-                serde_json::from_str(text).ok().filter(Value::is_number).unwrap_or_else(|| Value::from(text.as_str()))
-            }
+            Some(text) if self.columns.get(at).is_some_and(|column| column.numeric) => serde_json::from_str(text)
+                .ok()
+                .filter(Value::is_number)
+                .unwrap_or_else(|| Value::from(text.as_str())),
             other => json!(other),
         };
-        let rows: Vec<Value> = self.rows.iter().map(|row| row.iter().enumerate().map(cell).collect()).collect();
+        let rows: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| row.iter().enumerate().map(cell).collect())
+            .collect();
         json!({ "columns": columns, "rows": rows, "total_rows": self.total })
     }
 
@@ -154,12 +184,17 @@ impl fmt::Display for Table {
         let columns = &self.columns[..shown];
         let names: Vec<String> = columns.iter().map(|column| fit(&column.name, CELL)).collect();
         let align = |column: &Column| if column.numeric { Align::Right } else { Align::Left };
-        let mut text = Columns::headed(&names.iter().map(String::as_str).collect::<Vec<_>>()).aligned(columns.iter().map(align));
+        let mut text =
+            Columns::headed(&names.iter().map(String::as_str).collect::<Vec<_>>()).aligned(columns.iter().map(align));
         if columns.iter().any(|column| !column.kind.is_empty()) {
             text = text.subheaded(columns.iter().map(|column| fit(&column.kind, CELL)));
         }
         for row in &self.rows {
-            text.row(row.iter().take(shown).map(|cell| cell.as_deref().map_or("∅".to_owned(), |text| fit(text, CELL))));
+            text.row(
+                row.iter()
+                    .take(shown)
+                    .map(|cell| cell.as_deref().map_or("∅".to_owned(), |text| fit(text, CELL))),
+            );
         }
         text.fmt(f)?;
         if shown < self.columns.len() {
