@@ -62,8 +62,9 @@ def by_notebook():
         for output in cell.get("outputs", []):
             run = output.get("data", {}).get(RUN_TYPE)
             if run:
+                step = run["run"]["entry"]["name"]
                 for name, artifact in run["outputs"].items():
-                    digests[f"{run['step']}.{name}"] = artifact["digest"]
+                    digests[f"{step}.{name}"] = artifact["digest"]
     return digests
 
 

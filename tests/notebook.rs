@@ -42,7 +42,7 @@ pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value
 pub fn record_of(cells: &[Value], step: &str) -> Option<Value> {
     let outputs = cells.iter().flat_map(|cell| cell["outputs"].as_array().into_iter().flatten());
     let mut runs = outputs.map(|output| &output["data"][RUN_TYPE]);
-    runs.find(|run| run["step"] == step).map(|run| run["record"].clone())
+    runs.find(|run| run["run"]["entry"]["name"] == step).map(|run| run["record"].clone())
 }
 
 /// All text of a cell: streams, results and errors.

@@ -1,9 +1,8 @@
 //! What a run came to, for people and for programs.
 
 use anstyle::{AnsiColor, Style};
-use lockstep_runtime::run::{Observed, Ran, Record};
+use lockstep_runtime::run::{Ran, Record};
 use lockstep_runtime::step::{Artifact, Failure, Interruption, Outcome};
-use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
 use crate::error::{Error, Kind, Result};
@@ -76,27 +75,6 @@ pub fn title(record: &Record) -> String {
         title if title.is_empty() => "program".to_owned(),
         title => fit(&title, 60),
     }
-}
-
-/// The run as JSON. `outputs` maps a name to `digest`, `media_type` and `size`.
-pub fn to_json(ran: &Ran) -> Value {
-    let mut object = record_to_json(&ran.record, &ran.observed);
-    object["record"] = json!(ran.digest);
-    object["cached"] = json!(ran.cached);
-    object
-}
-
-/// A record as JSON, with what was observed beside it.
-pub fn record_to_json(record: &Record, observed: &Observed) -> Value {
-    json!({
-        "key": record.key,
-        "run": record.run,
-        "outcome": record.outcome,
-        "outputs": record.outputs,
-        "log": record.log,
-        "usage": record.usage,
-        "observed": observed,
-    })
 }
 
 /// An error unless the run succeeded. `task` is its place in a pipeline.

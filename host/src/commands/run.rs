@@ -190,7 +190,7 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let ran = carry_out(&runtime, &run, &limits, no_cache, &interrupt, invocation)?;
     let written = write_outputs(&runtime, &ran, &outputs)?;
     if invocation.json {
-        let mut object = report::to_json(&ran);
+        let mut object = ran.to_json();
         if !written.is_empty() {
             object["written"] = json!(written);
         }
@@ -238,7 +238,7 @@ fn write_outputs<'a>(runtime: &Runtime, ran: &Ran, outputs: &'a [Output]) -> Res
 /// What a pipeline came to, as JSON: its tasks in the order they were run.
 fn tasks_to_json(name: &str, tasks: &[(String, Ran)]) -> Value {
     let task = |(name, ran): &(String, Ran)| {
-        let mut object = report::to_json(ran);
+        let mut object = ran.to_json();
         object["task"] = json!(name);
         object
     };

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{bind, choose, parse_parameters};
+use lockstep_runtime::run::{Ran, bind, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
 
 use super::execute::Execution;
@@ -77,6 +77,9 @@ impl Execution<'_> {
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
         let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
         let (ran, said) = self.carry_out(&run)?;
+        if !ran.record.outcome.succeeded() {
+            self.output.display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
+        }
         match (&ran.record.outcome, generated) {
             (Outcome::Succeeded, _) => {}
             (outcome, Some(own)) => return Err(failure::of_outcome(outcome, &said, &own, &|place| self.titled(place))),
@@ -95,7 +98,7 @@ impl Execution<'_> {
         }
         let rows: Vec<_> = makes.values().map(|(output, variable)| (*output, variable)).collect();
         let time = (!ran.cached).then_some(ran.observed.wall_us);
-        self.output.display(summary(&rows, Some((&interface.step, time))));
+        self.output.display(summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json()));
         let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
         self.leave(Rust::default(), reads, makes);
         Ok(ran.cached)

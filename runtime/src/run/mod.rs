@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::digest::{Digest, RunKey, canonical_json};
 use crate::sandbox::{Engine, Finished, Interrupt, Made, Node, SandboxError, Sink, Storage, Stream, World};
@@ -191,6 +191,19 @@ pub struct Ran {
     pub observed: Observed,
     /// Whether it was found and not executed.
     pub cached: bool,
+}
+
+impl Ran {
+    /// The media type of [`to_json`](Self::to_json) where it stands beside other things, as in a notebook.
+    pub const MEDIA_TYPE: &'static str = "application/vnd.lockstep.run+json";
+
+    /// What programs are told of a run: `record` (its digest), `cached`, and what [`Record::to_json`] tells.
+    pub fn to_json(&self) -> Value {
+        let mut object = self.record.to_json(&self.observed);
+        object["record"] = json!(self.digest);
+        object["cached"] = json!(self.cached);
+        object
+    }
 }
 
 impl Runtime {

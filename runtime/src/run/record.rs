@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Run;
 use crate::digest::{Digest, RunKey, canonical_json};
@@ -88,6 +89,20 @@ impl Record {
     /// The record's digest.
     pub fn digest(&self) -> Result<Digest, RecordError> {
         Ok(Digest::of(canonical_json(self).map_err(RecordError::Encode)?))
+    }
+
+    /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to
+    /// `digest`, `media_type` and `size`), `log`, `usage`, `observed`.
+    pub fn to_json(&self, observed: &Observed) -> Value {
+        json!({
+            "key": self.key,
+            "run": self.run,
+            "outcome": self.outcome,
+            "outputs": self.outputs,
+            "log": self.log,
+            "usage": self.usage,
+            "observed": observed,
+        })
     }
 
     /// Whether the run would have come to the same under `limits`.

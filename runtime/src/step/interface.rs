@@ -62,8 +62,13 @@ pub struct Parameter {
     /// The kind of value it takes.
     pub kind: ParameterKind,
     /// Its value when nobody gives one; without a default it must be given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub default: Option<Value>,
+}
+
+/// A `null` that is there is a default; serde would take it for none.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// The kinds of parameters; the words are those of Kubeflow Pipelines.
@@ -296,6 +301,8 @@ mod tests {
         let found = interfaces(&module(&format!("{line}\n"))).unwrap();
         assert_eq!(found[0].step, "clean");
         assert_eq!(found[0].inputs[0].media_type.as_str(), "text/csv");
+        let line = json!({"lockstep": 1, "step": "a", "parameters": [{"name": "x", "kind": "list", "default": null}]});
+        assert_eq!(interfaces(&module(&line.to_string())).unwrap()[0].parameters[0].default, Some(Value::Null));
         assert_eq!(interfaces(&wat::parse_str("(module)").unwrap()).unwrap(), []);
     }
 
