@@ -76,8 +76,7 @@ fn copy(item: &DeriveInput, what: &Ident) -> Result<TokenStream> {
         Data::Union(_) => return Err(syn::Error::new_spanned(item, "a union can't be kept as an artifact")),
     };
     fields.into_iter().flatten().for_each(|field| keep_serde(&mut field.attrs));
-    let (ident, (_, right, _)) = (&item.ident, item.generics.split_for_impl());
-    let remote = quote!(#ident #right).to_string();
+    let (ident, remote) = (&item.ident, item.ident.to_string());
     copy.ident = copied(ident);
     let rename = (!renamed(&item.attrs))
         .then(|| name(ident))

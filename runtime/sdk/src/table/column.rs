@@ -74,6 +74,7 @@ pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
             let number = |text: &str| {
                 text.trim()
                     .parse::<f64>()
+                    .ok()
                     .with_context(|| format!("`{text}` is not a number"))
             };
             array
