@@ -5,8 +5,10 @@
 //! are listed in the order of their bytes, and inode numbers follow the order in which the guest first meets a file.
 //! There are no symbolic links and no hard links.
 
+mod bytes;
 mod errno;
 mod file;
+mod names;
 mod tree;
 
 #[cfg(test)]
@@ -16,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 
 use super::{Made, Node, Storage, Stream, WorldError};
 use crate::step::{GuestPath, Limit};
@@ -213,8 +215,6 @@ impl Vfs {
         self.tree.resolve(base, path)
     }
 
-    // File descriptors
-
     pub(crate) fn open(&mut self, fd: Fd, path: &str, how: OpenHow) -> Result<Fd> {
         if how.create && how.directory {
             return Err(Errno::Invalid.into());
@@ -301,259 +301,6 @@ impl Vfs {
         access.write &= write;
         Ok(())
     }
-
-    // Bytes
-
-    /// Reads at the file's offset and moves it. Fewer bytes than asked for mean that the file ends.
-    pub(crate) fn read(&mut self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
-        let offset = self.fd(fd)?.offset;
-        if let What::Log(_) = self.fd(fd)?.what {
-            return Err(Errno::BadFd.into());
-        }
-        let read = self.read_at(fd, offset, buf)?;
-        self.fd_mut(fd)?.offset += read as u64;
-        Ok(read)
-    }
-
-    pub(crate) fn read_at(&mut self, fd: Fd, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let id = self.node(fd)?;
-        if !self.fd(fd)?.access.read {
-            return Err(Errno::BadFd.into());
-        }
-        match self.tree.kind_mut(id) {
-            Kind::Input(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let read = buf.len().min(bytes.len() - start);
-                buf[..read].copy_from_slice(&bytes[start..start + read]);
-                Ok(read)
-            }
-            Kind::File(file) => Ok(file.read_at(offset, buf)?),
-            Kind::Null => Ok(0),
-            Kind::Directory(_) => Err(Errno::IsDirectory.into()),
-            Kind::Free => Err(Errno::BadFd.into()),
-        }
-    }
-
-    /// Writes all of `data` at the file's offset, or at its end, and moves the offset behind it.
-    pub(crate) fn write(&mut self, fd: Fd, data: &[u8]) -> Result<()> {
-        let open = self.fd(fd)?;
-        if !open.access.write {
-            return Err(Errno::BadFd.into());
-        }
-        let id = match open.what {
-            What::Log(stream) => return self.log.write(stream, data),
-            What::Node(id) => id,
-        };
-        let offset = match self.tree.kind(id) {
-            Kind::File(file) if open.access.append => file.len(),
-            _ => open.offset,
-        };
-        self.write_at(fd, offset, data)?;
-        self.fd_mut(fd)?.offset = offset + data.len() as u64;
-        Ok(())
-    }
-
-    pub(crate) fn write_at(&mut self, fd: Fd, offset: u64, data: &[u8]) -> Result<()> {
-        let file = match self.writable(fd)? {
-            Some(file) => file,
-            None => return Ok(()),
-        };
-        file.0.write_at(offset, data, file.1, file.2)
-    }
-
-    pub(crate) fn set_len(&mut self, fd: Fd, len: u64) -> Result<()> {
-        match self.writable(fd)? {
-            Some((file, space, storage)) => file.set_len(len, space, storage),
-            None => Err(Errno::Invalid.into()),
-        }
-    }
-
-    /// Makes sure that the file is at least that long.
-    pub(crate) fn allocate(&mut self, fd: Fd, len: u64) -> Result<()> {
-        match self.writable(fd)? {
-            Some((file, space, storage)) if file.len() < len => file.set_len(len, space, storage),
-            Some(_) => Ok(()),
-            None => Err(Errno::NotSupported.into()),
-        }
-    }
-
-    /// The file to write to; `None` for `/dev/null`.
-    fn writable(&mut self, fd: Fd) -> Result<Option<(&mut File, &mut Space, &dyn Storage)>> {
-        let id = self.node(fd)?;
-        if !self.fd(fd)?.access.write {
-            return Err(Errno::BadFd.into());
-        }
-        match self.tree.kind_mut(id) {
-            Kind::File(file) => Ok(Some((file, &mut self.space, &*self.storage))),
-            Kind::Null => Ok(None),
-            Kind::Directory(_) => Err(Errno::IsDirectory.into()),
-            Kind::Input(_) | Kind::Free => Err(Errno::BadFd.into()),
-        }
-    }
-
-    pub(crate) fn seek(&mut self, fd: Fd, whence: Whence, delta: i64) -> Result<u64> {
-        let id = self.node(fd)?;
-        if let Kind::Directory(_) = self.tree.kind(id) {
-            return Err(Errno::BadFd.into());
-        }
-        let start = match whence {
-            Whence::Start => 0,
-            Whence::Current => self.fd(fd)?.offset,
-            Whence::End => self.stat_node(id).size,
-        };
-        let offset = start.checked_add_signed(delta).filter(|offset| *offset <= i64::MAX as u64);
-        let offset = offset.ok_or(Errno::Invalid)?;
-        self.fd_mut(fd)?.offset = offset;
-        Ok(offset)
-    }
-
-    /// Whether the file descriptor has bytes of its own, so that advice and syncing make sense.
-    pub(crate) fn check_node(&self, fd: Fd) -> Result<()> {
-        self.node(fd).map(drop)
-    }
-
-    /// Whether a file descriptor is open.
-    pub(crate) fn check_fd(&self, fd: Fd) -> Result<()> {
-        self.fd(fd).map(drop)
-    }
-
-    /// How many bytes can be read from a file descriptor's offset on.
-    pub(crate) fn left(&self, fd: Fd) -> Result<u64> {
-        let open = self.fd(fd)?;
-        Ok(self.stat(fd)?.size.saturating_sub(open.offset))
-    }
-
-    // Names
-
-    pub(crate) fn stat(&self, fd: Fd) -> Result<Stat> {
-        Ok(match self.fd(fd)?.what {
-            What::Node(id) => self.stat_node(id),
-            What::Log(_) => Stat {
-                inode: 0,
-                file_type: FileType::Unknown,
-                size: 0,
-            },
-        })
-    }
-
-    pub(crate) fn stat_path(&mut self, fd: Fd, path: &str) -> Result<Stat> {
-        let target = self.resolve(fd, path)?;
-        let id = self.tree.find(&target)?.ok_or(Errno::NoEntry)?;
-        Ok(self.stat_node(id))
-    }
-
-    fn stat_node(&self, id: NodeId) -> Stat {
-        let (file_type, size) = match self.tree.kind(id) {
-            Kind::Input(bytes) => (FileType::RegularFile, bytes.len() as u64),
-            Kind::File(file) => (FileType::RegularFile, file.len()),
-            Kind::Directory(_) => (FileType::Directory, 0),
-            Kind::Null => (FileType::CharacterDevice, 0),
-            Kind::Free => (FileType::Unknown, 0),
-        };
-        Stat {
-            inode: id as u64 + 1,
-            file_type,
-            size,
-        }
-    }
-
-    /// Times are constant, so setting them changes nothing; but only what is writable lets itself be touched.
-    pub(crate) fn touch(&mut self, fd: Fd, path: Option<&str>) -> Result<()> {
-        let id = match path {
-            None => self.node(fd)?,
-            Some(path) => {
-                let target = self.resolve(fd, path)?;
-                self.tree.find(&target)?.ok_or(Errno::NoEntry)?
-            }
-        };
-        match self.tree.is_writable(id) {
-            true => Ok(()),
-            false => Err(Errno::ReadOnly.into()),
-        }
-    }
-
-    pub(crate) fn make_directory(&mut self, fd: Fd, path: &str) -> Result<()> {
-        let target = self.resolve(fd, path)?;
-        let (parent, name) = match target {
-            Target::Name { parent, name, .. } if self.tree.child(parent, name)?.is_none() => (parent, name),
-            _ => return Err(Errno::Exists.into()),
-        };
-        self.tree.create(parent, name, Kind::directory(parent, true)).map(drop)
-    }
-
-    pub(crate) fn remove_directory(&mut self, fd: Fd, path: &str) -> Result<()> {
-        match self.resolve(fd, path)? {
-            Target::Directory(_) => Err(Errno::Invalid.into()),
-            Target::Name { parent, name, .. } => {
-                let id = self.tree.child(parent, name)?.ok_or(Errno::NoEntry)?;
-                if !self.tree.is_empty(id)? {
-                    return Err(Errno::NotEmpty.into());
-                }
-                self.tree.unlink(parent, name, &mut self.space)
-            }
-        }
-    }
-
-    pub(crate) fn remove_file(&mut self, fd: Fd, path: &str) -> Result<()> {
-        let target = self.resolve(fd, path)?;
-        let id = self.tree.find(&target)?.ok_or(Errno::NoEntry)?;
-        match (self.tree.kind(id), target) {
-            (Kind::Directory(_), _) | (_, Target::Directory(_)) => Err(Errno::IsDirectory.into()),
-            (_, Target::Name { parent, name, .. }) => self.tree.unlink(parent, name, &mut self.space),
-        }
-    }
-
-    pub(crate) fn rename(&mut self, from: (Fd, &str), to: (Fd, &str)) -> Result<()> {
-        let from = self.resolve(from.0, from.1)?;
-        let to = self.resolve(to.0, to.1)?;
-        let moved = self.tree.find(&from)?.ok_or(Errno::NoEntry)?;
-        let is_directory = matches!(self.tree.kind(moved), Kind::Directory(_));
-        match (from, to) {
-            (_, Target::Name { directory: true, .. }) if !is_directory => Err(Errno::NotDirectory.into()),
-            (
-                Target::Name {
-                    parent: a, name: old, ..
-                },
-                Target::Name {
-                    parent: b, name: new, ..
-                },
-            ) => self.tree.rename((a, old), (b, new), &mut self.space),
-            _ => Err(Errno::Busy.into()),
-        }
-    }
-
-    /// Fails as there are no links: `Invalid` for what is there, as `readlink` of a file that is no link.
-    pub(crate) fn read_link(&mut self, fd: Fd, path: &str) -> Result<()> {
-        self.stat_path(fd, path)?;
-        Err(Errno::Invalid.into())
-    }
-
-    /// The names of a directory from `cookie` on, as they were when reading it began with cookie 0. The cookie of the name
-    /// after the `n`th is `cookie + n`.
-    pub(crate) fn list(&mut self, fd: Fd, cookie: u64) -> Result<&[Listed]> {
-        let id = self.base(fd)?;
-        if cookie == 0 || self.fd(fd)?.listing.is_none() {
-            let old = self.fd_mut(fd)?.listing.take();
-            self.listed -= old.map_or(0, |listing| listing.len());
-            if self.listed + self.tree.len(id)? + 2 > MAX_LISTED {
-                return Err(Errno::NoMemory.into());
-            }
-            let names = self.tree.list(id)?;
-            let listing: Vec<_> = names.into_iter().map(|(name, id)| self.listed(name, id)).collect();
-            self.listed += listing.len();
-            self.fd_mut(fd)?.listing = Some(listing);
-        }
-        let listing = self.fd(fd)?.listing.as_deref().unwrap_or_default();
-        let start = usize::try_from(cookie).unwrap_or(usize::MAX).min(listing.len());
-        Ok(&listing[start..])
-    }
-
-    fn listed(&self, name: Box<str>, id: NodeId) -> Listed {
-        let Stat { inode, file_type, .. } = self.stat_node(id);
-        Listed { name, inode, file_type }
-    }
-
-    // The end
 
     /// The most room that writable files took at a time, in bytes.
     pub(crate) fn peak(&self) -> u64 {

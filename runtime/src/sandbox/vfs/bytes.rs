@@ -1,0 +1,127 @@
+use super::errno::{Errno, Result};
+use super::file::{File, Space};
+use super::tree::Kind;
+use super::{Fd, Vfs, What, Whence};
+use crate::sandbox::Storage;
+
+/// Reading and writing.
+impl Vfs {
+    /// Reads at the file's offset and moves it. Fewer bytes than asked for mean that the file ends.
+    pub(crate) fn read(&mut self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
+        let offset = self.fd(fd)?.offset;
+        if let What::Log(_) = self.fd(fd)?.what {
+            return Err(Errno::BadFd.into());
+        }
+        let read = self.read_at(fd, offset, buf)?;
+        self.fd_mut(fd)?.offset += read as u64;
+        Ok(read)
+    }
+
+    pub(crate) fn read_at(&mut self, fd: Fd, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let id = self.node(fd)?;
+        if !self.fd(fd)?.access.read {
+            return Err(Errno::BadFd.into());
+        }
+        match self.tree.kind_mut(id) {
+            Kind::Input(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let read = buf.len().min(bytes.len() - start);
+                buf[..read].copy_from_slice(&bytes[start..start + read]);
+                Ok(read)
+            }
+            Kind::File(file) => Ok(file.read_at(offset, buf)?),
+            Kind::Null => Ok(0),
+            Kind::Directory(_) => Err(Errno::IsDirectory.into()),
+            Kind::Free => Err(Errno::BadFd.into()),
+        }
+    }
+
+    /// Writes all of `data` at the file's offset, or at its end, and moves the offset behind it.
+    pub(crate) fn write(&mut self, fd: Fd, data: &[u8]) -> Result<()> {
+        let open = self.fd(fd)?;
+        if !open.access.write {
+            return Err(Errno::BadFd.into());
+        }
+        let id = match open.what {
+            What::Log(stream) => return self.log.write(stream, data),
+            What::Node(id) => id,
+        };
+        let offset = match self.tree.kind(id) {
+            Kind::File(file) if open.access.append => file.len(),
+            _ => open.offset,
+        };
+        self.write_at(fd, offset, data)?;
+        self.fd_mut(fd)?.offset = offset + data.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn write_at(&mut self, fd: Fd, offset: u64, data: &[u8]) -> Result<()> {
+        let file = match self.writable(fd)? {
+            Some(file) => file,
+            None => return Ok(()),
+        };
+        file.0.write_at(offset, data, file.1, file.2)
+    }
+
+    pub(crate) fn set_len(&mut self, fd: Fd, len: u64) -> Result<()> {
+        match self.writable(fd)? {
+            Some((file, space, storage)) => file.set_len(len, space, storage),
+            None => Err(Errno::Invalid.into()),
+        }
+    }
+
+    /// Makes sure that the file is at least that long.
+    pub(crate) fn allocate(&mut self, fd: Fd, len: u64) -> Result<()> {
+        match self.writable(fd)? {
+            Some((file, space, storage)) if file.len() < len => file.set_len(len, space, storage),
+            Some(_) => Ok(()),
+            None => Err(Errno::NotSupported.into()),
+        }
+    }
+
+    /// The file to write to; `None` for `/dev/null`.
+    fn writable(&mut self, fd: Fd) -> Result<Option<(&mut File, &mut Space, &dyn Storage)>> {
+        let id = self.node(fd)?;
+        if !self.fd(fd)?.access.write {
+            return Err(Errno::BadFd.into());
+        }
+        match self.tree.kind_mut(id) {
+            Kind::File(file) => Ok(Some((file, &mut self.space, &*self.storage))),
+            Kind::Null => Ok(None),
+            Kind::Directory(_) => Err(Errno::IsDirectory.into()),
+            Kind::Input(_) | Kind::Free => Err(Errno::BadFd.into()),
+        }
+    }
+
+    pub(crate) fn seek(&mut self, fd: Fd, whence: Whence, delta: i64) -> Result<u64> {
+        let id = self.node(fd)?;
+        if let Kind::Directory(_) = self.tree.kind(id) {
+            return Err(Errno::BadFd.into());
+        }
+        let start = match whence {
+            Whence::Start => 0,
+            Whence::Current => self.fd(fd)?.offset,
+            Whence::End => self.stat_node(id).size,
+        };
+        let offset = start.checked_add_signed(delta).filter(|offset| *offset <= i64::MAX as u64);
+        let offset = offset.ok_or(Errno::Invalid)?;
+        self.fd_mut(fd)?.offset = offset;
+        Ok(offset)
+    }
+
+    /// Whether the file descriptor has bytes of its own, so that advice and syncing make sense.
+    pub(crate) fn check_node(&self, fd: Fd) -> Result<()> {
+        self.node(fd).map(drop)
+    }
+
+    /// Whether a file descriptor is open.
+    pub(crate) fn check_fd(&self, fd: Fd) -> Result<()> {
+        self.fd(fd).map(drop)
+    }
+
+    /// How many bytes can be read from a file descriptor's offset on.
+    pub(crate) fn left(&self, fd: Fd) -> Result<u64> {
+        let open = self.fd(fd)?;
+        Ok(self.stat(fd)?.size.saturating_sub(open.offset))
+    }
+}

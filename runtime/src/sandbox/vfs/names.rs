@@ -1,0 +1,134 @@
+use super::errno::{Errno, Result};
+use super::tree::{Kind, NodeId, Target};
+use super::{Fd, FileType, Listed, MAX_LISTED, Stat, Vfs, What};
+
+/// What has to do with names: paths and directories.
+impl Vfs {
+    pub(crate) fn stat(&self, fd: Fd) -> Result<Stat> {
+        Ok(match self.fd(fd)?.what {
+            What::Node(id) => self.stat_node(id),
+            What::Log(_) => Stat {
+                inode: 0,
+                file_type: FileType::Unknown,
+                size: 0,
+            },
+        })
+    }
+
+    pub(crate) fn stat_path(&mut self, fd: Fd, path: &str) -> Result<Stat> {
+        let target = self.resolve(fd, path)?;
+        let id = self.tree.find(&target)?.ok_or(Errno::NoEntry)?;
+        Ok(self.stat_node(id))
+    }
+
+    pub(super) fn stat_node(&self, id: NodeId) -> Stat {
+        let (file_type, size) = match self.tree.kind(id) {
+            Kind::Input(bytes) => (FileType::RegularFile, bytes.len() as u64),
+            Kind::File(file) => (FileType::RegularFile, file.len()),
+            Kind::Directory(_) => (FileType::Directory, 0),
+            Kind::Null => (FileType::CharacterDevice, 0),
+            Kind::Free => (FileType::Unknown, 0),
+        };
+        Stat {
+            inode: id as u64 + 1,
+            file_type,
+            size,
+        }
+    }
+
+    /// Times are constant, so setting them changes nothing; but only what is writable lets itself be touched.
+    pub(crate) fn touch(&mut self, fd: Fd, path: Option<&str>) -> Result<()> {
+        let id = match path {
+            None => self.node(fd)?,
+            Some(path) => {
+                let target = self.resolve(fd, path)?;
+                self.tree.find(&target)?.ok_or(Errno::NoEntry)?
+            }
+        };
+        match self.tree.is_writable(id) {
+            true => Ok(()),
+            false => Err(Errno::ReadOnly.into()),
+        }
+    }
+
+    pub(crate) fn make_directory(&mut self, fd: Fd, path: &str) -> Result<()> {
+        let target = self.resolve(fd, path)?;
+        let (parent, name) = match target {
+            Target::Name { parent, name, .. } if self.tree.child(parent, name)?.is_none() => (parent, name),
+            _ => return Err(Errno::Exists.into()),
+        };
+        self.tree.create(parent, name, Kind::directory(parent, true)).map(drop)
+    }
+
+    pub(crate) fn remove_directory(&mut self, fd: Fd, path: &str) -> Result<()> {
+        match self.resolve(fd, path)? {
+            Target::Directory(_) => Err(Errno::Invalid.into()),
+            Target::Name { parent, name, .. } => {
+                let id = self.tree.child(parent, name)?.ok_or(Errno::NoEntry)?;
+                if !self.tree.is_empty(id)? {
+                    return Err(Errno::NotEmpty.into());
+                }
+                self.tree.unlink(parent, name, &mut self.space)
+            }
+        }
+    }
+
+    pub(crate) fn remove_file(&mut self, fd: Fd, path: &str) -> Result<()> {
+        let target = self.resolve(fd, path)?;
+        let id = self.tree.find(&target)?.ok_or(Errno::NoEntry)?;
+        match (self.tree.kind(id), target) {
+            (Kind::Directory(_), _) | (_, Target::Directory(_)) => Err(Errno::IsDirectory.into()),
+            (_, Target::Name { parent, name, .. }) => self.tree.unlink(parent, name, &mut self.space),
+        }
+    }
+
+    pub(crate) fn rename(&mut self, from: (Fd, &str), to: (Fd, &str)) -> Result<()> {
+        let from = self.resolve(from.0, from.1)?;
+        let to = self.resolve(to.0, to.1)?;
+        let moved = self.tree.find(&from)?.ok_or(Errno::NoEntry)?;
+        let is_directory = matches!(self.tree.kind(moved), Kind::Directory(_));
+        match (from, to) {
+            (_, Target::Name { directory: true, .. }) if !is_directory => Err(Errno::NotDirectory.into()),
+            (
+                Target::Name {
+                    parent: a, name: old, ..
+                },
+                Target::Name {
+                    parent: b, name: new, ..
+                },
+            ) => self.tree.rename((a, old), (b, new), &mut self.space),
+            _ => Err(Errno::Busy.into()),
+        }
+    }
+
+    /// Fails as there are no links: `Invalid` for what is there, as `readlink` of a file that is no link.
+    pub(crate) fn read_link(&mut self, fd: Fd, path: &str) -> Result<()> {
+        self.stat_path(fd, path)?;
+        Err(Errno::Invalid.into())
+    }
+
+    /// The names of a directory from `cookie` on, as they were when reading it began with cookie 0. The cookie of the name
+    /// after the `n`th is `cookie + n`.
+    pub(crate) fn list(&mut self, fd: Fd, cookie: u64) -> Result<&[Listed]> {
+        let id = self.base(fd)?;
+        if cookie == 0 || self.fd(fd)?.listing.is_none() {
+            let old = self.fd_mut(fd)?.listing.take();
+            self.listed -= old.map_or(0, |listing| listing.len());
+            if self.listed + self.tree.len(id)? + 2 > MAX_LISTED {
+                return Err(Errno::NoMemory.into());
+            }
+            let names = self.tree.list(id)?;
+            let listing: Vec<_> = names.into_iter().map(|(name, id)| self.listed(name, id)).collect();
+            self.listed += listing.len();
+            self.fd_mut(fd)?.listing = Some(listing);
+        }
+        let listing = self.fd(fd)?.listing.as_deref().unwrap_or_default();
+        let start = usize::try_from(cookie).unwrap_or(usize::MAX).min(listing.len());
+        Ok(&listing[start..])
+    }
+
+    fn listed(&self, name: Box<str>, id: NodeId) -> Listed {
+        let Stat { inode, file_type, .. } = self.stat_node(id);
+        Listed { name, inode, file_type }
+    }
+}
