@@ -105,14 +105,14 @@ fn a_module_that_could_keep_the_compiler_busy_is_refused() {
         let loaded = engine(Target::Native, false).load(&wasm, &Digest::of(&wasm));
         loaded.map(|_| ()).unwrap_err().to_string()
     };
-    let locals = format!("(module (func (local {})))", "i32 ".repeat(5001));
+    let locals = format!("(module (func (local {})))", "i32 ".repeat(10_001));
     let large = format!("(module (func {}))", "(drop (i32.const 1000000))".repeat(70_000));
-    let deep = format!("(module (func {}{}))", "(loop ".repeat(40), ")".repeat(40));
-    let joined = format!("(module (func (local {}) {}))", "i32 ".repeat(4000), "(block)".repeat(3000));
+    let deep = format!("(module (func {}{}))", "(loop ".repeat(300), ")".repeat(300));
+    let joined = format!("(module (func (local {}) {}))", "i32 ".repeat(9000), "(block)".repeat(5000));
     let refused = [
-        (deep.as_str(), "40 nested loops, at most 32"),
+        (deep.as_str(), "300 nested loops, at most 256"),
         (joined.as_str(), "locals times branches"),
-        (locals.as_str(), "5001 locals in one function, at most 5000"),
+        (locals.as_str(), "10001 locals in one function, at most 10000"),
         (large.as_str(), "bytes of code in one function"),
         ("(module (memory 30000))", "30000 initial pages of memory"),
         ("(module (table 4000000000 funcref))", "4000000000 initial table elements"),

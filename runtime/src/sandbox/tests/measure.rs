@@ -98,6 +98,10 @@ fn hard_bodies(bytes: usize) -> Vec<(&'static str, String)> {
         ("32 loops, 50 locals", nested(32, 50)),
         ("32 loops, 500 locals", nested(32, 500)),
         ("1 loop, 50 locals", nested(1, 50)),
+        (
+            "1000 locals past ifs",
+            set_all(1000) + &straight("(if (local.get 0) (then))", 6) + &set_all(1000),
+        ),
     ]
 }
 
