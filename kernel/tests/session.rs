@@ -110,7 +110,7 @@ impl Notebook {
 #[test]
 fn variables_and_items_carry_over() {
     let mut notebook = Notebook::new();
-    notebook.text("fn double(x: i64) -> i64 { x * 2 }\nlet mut numbers = vec![1, 2, 3];\nlet add = |x: i64| x + 1;");
+    notebook.text("fn double(x: i64) -> i64 { x * 2 }\nlet mut numbers = vec![1i64, 2, 3];\nlet add = |x: i64| x + 1;");
     notebook.text("numbers.push(4);");
     assert_eq!(notebook.text("numbers.iter().map(|x| add(double(*x))).collect::<Vec<_>>()"), "[3, 5, 7, 9]");
     notebook.text("#[derive(Debug, Serialize, Deserialize)]\nstruct Point { x: f64 }\nlet point = Point { x: 0.5 };");

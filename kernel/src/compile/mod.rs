@@ -9,6 +9,8 @@ mod map;
 mod reach;
 mod scope;
 mod source;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use diagnostic::{Report, Titled, moved, reports};
