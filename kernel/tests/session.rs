@@ -153,7 +153,7 @@ fn an_executed_cell_is_answered_from_the_cache() {
 #[test]
 fn errors_are_in_the_cells_own_lines_and_change_nothing() {
     let mut notebook = Notebook::new();
-    notebook.text("let kept = 7;\nfn half(x: i32) -> i32 {\n    assert!(x % 2 == 0, \"odd: {x}\");\n    x / 2\n}");
+    notebook.text("let kept = 7;\nlet index = 7usize;\nfn half(x: i32) -> i32 {\n    assert!(x % 2 == 0, \"odd: {x}\");\n    x / 2\n}");
     let expected = "\
 CompileError
 error[E0308]: mismatched types
@@ -169,9 +169,9 @@ Panic
 panic: index out of bounds: the len is 0 but the index is 7
  --> [3]:2:1
   |
-2 | empty[kept]
-  | ^^^^^^^^^^^";
-    assert_eq!(notebook.error("let empty: Vec<i32> = vec![];\nempty[kept]"), expected);
+2 | empty[index]
+  | ^^^^^^^^^^^^";
+    assert_eq!(notebook.error("let empty: Vec<i32> = vec![];\nempty[index]"), expected);
     // A panic in an earlier cell's function names that cell.
     assert!(notebook.error("half(kept)").contains("panic: odd: 7\n --> [1]:3:5"));
     assert_eq!(notebook.error("let n: i32 = \"x\".parse()?;"), "Error\nerror: invalid digit found in string");
