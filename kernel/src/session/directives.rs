@@ -76,7 +76,8 @@ impl Execution<'_> {
         }
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
         let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
-        let (ran, said) = self.carry_out(&run)?;
+        let runtime = if generated.is_some() { self.cells } else { &self.setup.runtime };
+        let (ran, said) = self.carry_out(runtime, &run)?;
         if !ran.record.outcome.succeeded() {
             self.output.display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
         }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Ran, Run};
+use lockstep_runtime::run::{Entry, Ran, Run, Runtime};
 use lockstep_runtime::sandbox::{self, Interrupt};
 use lockstep_runtime::step::{Artifact, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ const SAID: &str = "cell.json";
 /// One cell on its way.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
+    /// Carries out the session's own modules.
+    pub cells: &'a Runtime,
     /// What the cell sees, and in the end what it leaves.
     pub scope: Scope,
     pub cell: &'a Cell,
@@ -105,7 +107,7 @@ impl Execution<'_> {
             outputs,
             seed: self.setup.seed,
         };
-        let (ran, said) = self.carry_out(&run)?;
+        let (ran, said) = self.carry_out(self.cells, &run)?;
         if ran.record.outcome != Outcome::Succeeded {
             return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| self.titled(place)));
         }
@@ -113,7 +115,7 @@ impl Execution<'_> {
     }
 
     /// Carries out a run with its output shown. Gives what the guest said of its failure, too.
-    pub fn carry_out(&mut self, run: &Run) -> Result<(Ran, String), SessionError> {
+    pub fn carry_out(&mut self, runtime: &Runtime, run: &Run) -> Result<(Ran, String), SessionError> {
         let mut streams = Streams::default();
         let output = &mut *self.output;
         let mut log = |stream: sandbox::Stream, bytes: &[u8]| {
@@ -123,7 +125,7 @@ impl Execution<'_> {
             };
             streams.push(stream, bytes, output);
         };
-        let ran = self.setup.runtime.run(run, &self.setup.limits, self.interrupt, &mut log);
+        let ran = runtime.run(run, &self.setup.limits, self.interrupt, &mut log);
         let said = streams.finish(self.output);
         Ok((ran?, said))
     }

@@ -3,7 +3,7 @@ use lockstep_runtime::sandbox::Interrupt;
 use super::Session;
 use crate::cell::{Cell, KNOWN};
 use crate::jupyter::{Completion, Completions, Execute, Interpreter};
-use crate::output::{CellError, MimeBundle, Output};
+use crate::output::{CellError, MimeBundle, Output, Stream};
 
 impl Interpreter for Session {
     fn execute(
@@ -14,7 +14,13 @@ impl Interpreter for Session {
     ) -> Result<Option<MimeBundle>, CellError> {
         self.forget(&cell.deleted_cells);
         let cell = Cell { id: cell.cell_id.clone(), code: cell.code.clone(), number: cell.number };
-        self.execute(&cell, output, interrupt).map(|done| done.result)
+        let done = self.execute(&cell, output, interrupt)?;
+        if !done.stale.is_empty() {
+            let stale: Vec<_> = done.stale.iter().map(|number| format!("[{number}]")).collect();
+            let note = format!("note: {} read what has changed since: run again\n", stale.join(", "));
+            output.stream(Stream::Stderr, note.as_bytes());
+        }
+        Ok(done.result)
     }
 
     /// Variables, the session's items, and directives.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep_runtime::run::{RunError, Runtime};
-use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::StoreError;
 
@@ -48,6 +48,8 @@ pub struct Setup {
 /// A notebook's session. Blocks while it works: give it a thread of its own.
 pub struct Session {
     setup: Setup,
+    /// Carries out cells: they are compiled far more often than they run long, so their code is not optimised.
+    cells: Runtime,
     scope: Scope,
 }
 
@@ -99,13 +101,19 @@ impl From<SessionError> for CellError {
 impl Session {
     /// A session that knows nothing yet.
     pub fn new(setup: Setup) -> Self {
-        Self { setup, scope: Scope::default() }
+        let mut cells = (*setup.runtime).clone();
+        let native_cache = cells.store.native_cache();
+        // The engine that steps run on would do as well, only more slowly.
+        if let Ok(engine) = Engine::new(&EngineOptions { optimise: false, native_cache, ..EngineOptions::default() }) {
+            cells.engine = engine;
+        }
+        Self { setup, cells, scope: Scope::default() }
     }
 
     /// Executes a cell. What it prints goes to `output` as it comes. After an error the session is as it was before.
     pub fn execute(&mut self, cell: &Cell, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Done, CellError> {
         let scope = self.scope.before(cell.id.as_deref());
-        let mut execution = execute::Execution { setup: &self.setup, scope, cell, output, interrupt };
+        let mut execution = execute::Execution { setup: &self.setup, cells: &self.cells, scope, cell, output, interrupt };
         let mut done = execution.execute()?;
         self.scope = execution.scope;
         done.stale = self.scope.stale();
