@@ -5,7 +5,7 @@ use anstyle::Style;
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::step::{Interface, InterfaceError, MediaType, Port, interfaces};
+use lockstep_runtime::step::{Interface, InterfaceError, Port, interfaces};
 use serde_json::{Value, json};
 
 use crate::artifacts;
@@ -140,10 +140,10 @@ fn describe_step(interface: &Interface) -> String {
     text
 }
 
+/// What the step's language calls it; the media type where the module does not say.
 fn kind_of(port: &Port) -> String {
     match port.type_name.as_str() {
         "" => fit(port.media_type.as_str(), 60),
-        name if port.media_type.as_str() == MediaType::BYTES => fit(name, 40),
-        name => format!("{} ({})", fit(name, 40), fit(port.media_type.as_str(), 60)),
+        name => fit(name, 60),
     }
 }

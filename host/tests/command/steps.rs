@@ -30,10 +30,10 @@ step copy
   Copy the rows.
 
   All of them.
-  input      raw     Csv (text/csv)               what is copied
-  parameter  column  string          = \"species\"  a column
-  parameter  share   number          = 0.5
-  output     rows    Csv (text/csv)               the copy
+  input      raw     Csv                  what is copied
+  parameter  column  string  = \"species\"  a column
+  parameter  share   number  = 0.5
+  output     rows    Csv                  the copy
 "
     );
     place().says(&["inspect", "steps.wasm"], &stdout, "");

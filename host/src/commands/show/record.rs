@@ -49,7 +49,7 @@ pub fn describe(digest: &Digest, record: &Record, observed: &Observed) -> String
 
 /// A record, for programs: as `lockstep run --json` writes it.
 pub fn to_json(digest: &Digest, record: &Record, observed: &Observed) -> Value {
-    let mut object = record.to_json(&observed);
+    let mut object = record.to_json(observed);
     object["record"] = json!(digest);
     object
 }
