@@ -64,7 +64,7 @@ fn variables_and_items_carry_over() {
     let ran = execute(
         &Place::new(),
         &cells(&[
-            "fn double(x: i64) -> i64 { x * 2 }\nlet mut numbers = vec![1, 2, 3];\nlet add = |x: i64| x + 1;",
+            "fn double(x: i64) -> i64 { x * 2 }\nlet mut numbers: Vec<i64> = vec![1, 2, 3];\nlet add = |x: i64| x + 1;",
             "numbers.push(4);",
             "numbers.iter().map(|x| add(double(*x))).collect::<Vec<_>>()",
             "#[derive(Debug, Serialize, Deserialize)]\nstruct Point { x: f64 }\nlet point = Point { x: 0.5 };",
@@ -80,7 +80,7 @@ fn variables_and_items_carry_over() {
 fn failures_are_failures_with_the_cells_own_lines_and_lose_nothing() {
     let ran = execute(
         &Place::new(),
-        &cells(&["let kept = 7;", "let a = 1;\nlet b: i32 = \"text\";", "let empty: Vec<i32> = vec![];\nempty[kept]", "kept + 1"]),
+        &cells(&["let kept: usize = 7;", "let a = 1;\nlet b: i32 = \"text\";", "let empty: Vec<i32> = vec![];\nempty[kept]", "kept + 1"]),
         true,
     );
     let errors: Vec<_> = ran.iter().map(|cell| cell["outputs"][0]["traceback"].to_string()).collect();

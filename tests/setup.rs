@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
@@ -17,9 +17,6 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The guests' module, built by the command under test.
 pub static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests", "guests.wasm"));
-
-/// The module of the penguins example.
-pub static PENGUINS: LazyLock<PathBuf> = LazyLock::new(|| build("examples/penguins", "penguins.wasm"));
 
 /// The directory of this test binary's profile: `target/release`.
 fn profile() -> PathBuf {
@@ -77,10 +74,6 @@ impl Place {
             }
         }
         command
-    }
-
-    pub fn output(&self, arguments: &[&str]) -> Output {
-        self.lockstep(arguments).output().unwrap()
     }
 
     /// What the command prints with `--json`, whatever its exit code.

@@ -36,6 +36,7 @@ pub fn forgets() -> Text {
 /// Calls itself for ever, with a large frame, so that Rust's own stack in linear memory ends first.
 #[step]
 pub fn recursion() -> Text {
+    #[expect(unconditional_recursion, reason = "that is the fault")]
     fn down(depth: u64) -> u64 {
         let frame = black_box([depth; 64]);
         black_box(down(depth + 1)) + frame[depth as usize % 64]

@@ -235,8 +235,7 @@ mod os {
     }
 
     fn relaxed(payload: f32) -> u32 {
-        // SAFETY: the engine has relaxed SIMD; a module that it could not validate would not have been loaded
-        unsafe { relaxed_lanes(f32x4(1.3, payload, 0.7, -1.1)) }
+        relaxed_lanes(f32x4(1.3, payload, 0.7, -1.1))
     }
 
     /// Grows memory until it is refused: pages before, and by how many pages it could grow.

@@ -61,7 +61,7 @@ pub fn make(
         table: Table::new([("x", numbers.clone())])?,
         bytes: Bytes(text.bytes().rev().collect()),
         csv: Csv(format!("word,length\n{text},{}\n", text.len())),
-        json: Json(list.clone().unwrap_or_else(|| vec![1, 2, 3])),
+        json: Json(list.into_inner().unwrap_or_else(|| vec![1, 2, 3])),
         model: Model { names: BTreeMap::from([(text.clone(), Some(-1)), ("none".into(), None)]), weights: numbers },
         metrics: [("rows", f64::from(*rows)), ("scale", *scale)].into_iter().collect(),
         figure: Figure::svg("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"><rect width=\"1\" height=\"1\"/></svg>"),
