@@ -41,9 +41,10 @@ fn probes_come_out_the_same_everywhere() {
 
 #[test]
 fn commands_from_two_directories_with_two_environments_agree() {
+    let places = [Place::new(), Place::new()];
     for guest in ending() {
-        let [one, two] = [Place::new(), Place::new()].map(|place| {
-            let arguments = guest.arguments(&place);
+        let [one, two] = places.each_ref().map(|place| {
+            let arguments = guest.arguments(place);
             let mut command = place.lockstep(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
             command.arg("--json").env("LEAK", place.directory.path()).env("TZ", "Asia/Tokyo");
             let output = command.output().unwrap();

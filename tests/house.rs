@@ -89,7 +89,9 @@ fn rooms_use_only_those_before() {
 #[test]
 fn libraries_are_given_their_surroundings() {
     for library in ["runtime/src", "kernel/src"] {
-        for (file, text) in sources(&Path::new(ROOT).join(library)) {
+        let sources = sources(&Path::new(ROOT).join(library));
+        assert!(sources.len() > 20, "the sources of {library} are elsewhere");
+        for (file, text) in sources {
             for taken in TAKEN {
                 assert!(!text.contains(taken), "{} calls {taken}: let the caller pass it in", file.display());
             }
@@ -121,6 +123,5 @@ fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
             found.push((path, code));
         }
     }
-    assert!(!found.is_empty(), "{} has no sources", directory.display());
     found
 }
