@@ -24,6 +24,8 @@ pub struct Logs {
 struct Task {
     terminal: Terminal,
     bar: Option<ProgressBar>,
+    /// Whether the bar only says that it is at work: compiling, or running without a word.
+    spinning: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -44,6 +46,15 @@ impl Logs {
         Self {
             labelled: true,
             ..Self::of_run(only_stderr)
+        }
+    }
+
+    /// `task` is at work. A terminal says so until there is something better to see.
+    pub fn start(&mut self, task: &str) {
+        if !self.bars.is_hidden() {
+            let entry = self.tasks.entry(task.to_owned()).or_default();
+            entry.bar = Some(self.bars.add(progress::spinner(task)));
+            entry.spinning = true;
         }
     }
 
@@ -85,6 +96,7 @@ impl Logs {
 
     fn progress(&mut self, task: &str, percent: Option<u8>) {
         let entry = self.tasks.entry(task.to_owned()).or_default();
+        entry.stop_spinning();
         match percent {
             Some(percent) => {
                 let bar = entry.bar.get_or_insert_with(|| self.bars.add(progress::percent(task)));
@@ -101,6 +113,9 @@ impl Logs {
     /// Writes at once, or keeps an unfinished line back where others could come in between: other tasks, or a bar.
     fn emit(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
         let entry = self.tasks.entry(task.to_owned()).or_default();
+        if !self.labelled {
+            entry.stop_spinning();
+        }
         let whole_lines = self.labelled || entry.bar.is_some();
         let held = match stream {
             Stream::Stdout => &mut entry.stdout,
@@ -126,6 +141,16 @@ impl Logs {
             _ => put_lines(io::stderr().lock(), &label, bytes),
         };
         let _ = self.bars.suspend(write);
+    }
+}
+
+impl Task {
+    fn stop_spinning(&mut self) {
+        if std::mem::take(&mut self.spinning)
+            && let Some(bar) = self.bar.take()
+        {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -211,6 +211,7 @@ fn carry_out(
 ) -> Result<Ran> {
     let title = run.entry.title();
     let mut logs = Logs::of_run(invocation.json);
+    logs.start(&title);
     let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
     let ran = match no_cache {
         true => runtime.run_again(run, limits, interrupt, &mut log),

@@ -28,7 +28,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
     let mut logs = Logs::of_tasks(invocation.json);
     let told = !invocation.json && !invocation.quiet;
     let mut on = |event: Event| match event {
-        Event::Started { .. } => {}
+        Event::Started { task } => logs.start(task),
         Event::Log { task, stream, bytes } => logs.write(task, stream, bytes),
         Event::Finished { task, ran } => {
             logs.finish(task);
