@@ -46,6 +46,10 @@ pub const CELL: &[&str] = &[
     TARGET_FEATURES,
 ];
 
+/// What build scripts and proc macros find in the environment when they ask for chance or for the time. The crate const-random, which is in
+/// every hash map of Arrow, else puts 64 bytes into the module that differ from build to build.
+pub const ENVIRONMENT: &[(&str, &str)] = &[("CONST_RANDOM_SEED", "lockstep"), ("SOURCE_DATE_EPOCH", "0")];
+
 /// A flag that gives every path below `from` the name `to`.
 pub fn remap(from: &std::path::Path, to: &str) -> String {
     format!("--remap-path-prefix={}={to}", from.display())

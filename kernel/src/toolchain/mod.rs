@@ -241,7 +241,7 @@ impl Toolchain {
     /// A cargo command that uses this rustc, and no flags from the environment: those are meant for the host's programs.
     fn cargo_command(&self) -> Command {
         let mut command = self.locations.command(&self.cargo);
-        command.env("RUSTC", &self.rustc);
+        command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
         for name in [
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",

@@ -144,6 +144,10 @@ impl Place {
         };
         take(&toolchain.identity().to_string());
         flags::crate_flags().iter().for_each(|flag| take(flag));
+        flags::ENVIRONMENT.iter().for_each(|(name, value)| {
+            take(name);
+            take(value);
+        });
         sources::FILES.iter().for_each(|(path, text)| {
             take(path);
             take(text);

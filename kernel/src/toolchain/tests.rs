@@ -53,9 +53,17 @@ fn versions_are_compared_as_numbers() {
     assert!(!check("1.94.1") && !check("1.9.0"));
 }
 
+/// The crates of these tests are among those of the workspace.
+fn offline() -> BuildOptions {
+    BuildOptions {
+        offline: true,
+        ..BuildOptions::default()
+    }
+}
+
 fn write_crate(dir: &Path, file: &str, source: &str) {
     fs::create_dir_all(dir.join("src")).unwrap();
-    let manifest = "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
+    let manifest = "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\nconst-random = \"0.1\"\n[workspace]\n";
     fs::write(dir.join("Cargo.toml"), manifest).unwrap();
     fs::write(dir.join("src").join(file), source).unwrap();
 }
@@ -68,7 +76,7 @@ static INTERFACE: [u8; 32] = *b"{\"lockstep\": 1, \"step\": \"clean\"}";
 #[unsafe(export_name = "_start")]
 extern "C" fn start() {
     let text = std::env::args().next().expect("a name");
-    println!("{}", text.parse::<u32>().unwrap());
+    println!("{}", text.parse::<u64>().unwrap() ^ const_random::const_random!(u64));
 }
 "#;
 
@@ -80,7 +88,7 @@ fn a_crate_gives_the_same_module_in_every_directory() {
     let modules = [a.path(), &deeper].map(|dir| {
         write_crate(dir, "lib.rs", LIBRARY);
         let mut steps = Vec::new();
-        let built = build_module(&toolchain, dir, &BuildOptions::default(), &mut |step| steps.push(step)).unwrap();
+        let built = build_module(&toolchain, dir, &offline(), &mut |step| steps.push(step)).unwrap();
         assert_eq!(built.len(), 1);
         assert_eq!(built[0].name, "sample");
         built.into_iter().next().unwrap().wasm
@@ -97,12 +105,12 @@ fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
     let dir = tempfile::tempdir().unwrap();
     let toolchain = Toolchain::find(&locations(dir.path())).unwrap();
     write_crate(dir.path(), "main.rs", "fn main() { println!(\"hello\"); }");
-    let built = build_module(&toolchain, dir.path(), &BuildOptions::default(), &mut ignore).unwrap();
+    let built = build_module(&toolchain, dir.path(), &offline(), &mut ignore).unwrap();
     assert!(built[0].path.ends_with("target/wasm32-wasip1/lockstep/sample.wasm"));
     assert!(built[0].wasm.starts_with(b"\0asm"));
 
     write_crate(dir.path(), "main.rs", "fn main() { missing(); }");
-    let error = build_module(&toolchain, dir.path(), &BuildOptions::default(), &mut ignore).unwrap_err();
+    let error = build_module(&toolchain, dir.path(), &offline(), &mut ignore).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("error[E0425]: cannot find function `missing`"), "{text}");
     assert!(text.contains("src/main.rs:1:13"), "{text}");
