@@ -10,7 +10,10 @@ use crate::setup::{Place, over, runtime};
 
 /// Memory is limited so that the probe of memory, and the interpreter, end soon.
 fn limits() -> Limits {
-    Limits { memory: 256 << 20, ..Limits::default() }
+    Limits {
+        memory: 256 << 20,
+        ..Limits::default()
+    }
 }
 
 #[test]
@@ -19,22 +22,48 @@ fn probes_come_out_the_same_everywhere() {
     let directory = tempfile::tempdir().unwrap();
     let others = [
         ("again", runtime(&EngineOptions::default())),
-        ("a store on disk", over(Store::open(directory.path()).unwrap(), &EngineOptions::default())),
-        ("not optimised", runtime(&EngineOptions { optimise: false, ..EngineOptions::default() })),
-        ("on Pulley", runtime(&EngineOptions { target: Target::Pulley, ..EngineOptions::default() })),
+        (
+            "a store on disk",
+            over(Store::open(directory.path()).unwrap(), &EngineOptions::default()),
+        ),
+        (
+            "not optimised",
+            runtime(&EngineOptions {
+                optimise: false,
+                ..EngineOptions::default()
+            }),
+        ),
+        (
+            "on Pulley",
+            runtime(&EngineOptions {
+                target: Target::Pulley,
+                ..EngineOptions::default()
+            }),
+        ),
     ];
     for guest in ending() {
         let expected = guest.sandboxed(&first, &limits());
         for (how, other) in &others {
             let ran = guest.sandboxed(other, &limits());
             let text = |ran: &lockstep_runtime::run::Ran, store: &Store| {
-                let output = ran.record.outputs.get("output").map(|output| store.get(&output.digest).unwrap());
+                let output = ran
+                    .record
+                    .outputs
+                    .get("output")
+                    .map(|output| store.get(&output.digest).unwrap());
                 output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             };
-            assert_eq!(text(&ran, &other.store), text(&expected, &first.store), "{} {how}", guest.step);
+            assert_eq!(
+                text(&ran, &other.store),
+                text(&expected, &first.store),
+                "{} {how}",
+                guest.step
+            );
             assert_eq!(ran.record, expected.record, "{} {how}", guest.step);
         }
-        let again = first.run_again(&expected.record.run, &limits(), &Default::default(), &mut |_, _| ()).unwrap();
+        let again = first
+            .run_again(&expected.record.run, &limits(), &Default::default(), &mut |_, _| ())
+            .unwrap();
         assert_eq!(again.digest, expected.digest, "{} run again", guest.step);
     }
 }
@@ -46,7 +75,10 @@ fn commands_from_two_directories_with_two_environments_agree() {
         let [one, two] = places.each_ref().map(|place| {
             let arguments = guest.arguments(place);
             let mut command = place.lockstep(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-            command.arg("--json").env("LEAK", place.directory.path()).env("TZ", "Asia/Tokyo");
+            command
+                .arg("--json")
+                .env("LEAK", place.directory.path())
+                .env("TZ", "Asia/Tokyo");
             let output = command.output().unwrap();
             serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["record"].clone()
         });

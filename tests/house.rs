@@ -39,10 +39,21 @@ const ROOMS: [(&str, &[&str]); 6] = [
 ];
 
 /// Words that only one room of the runtime may use.
-const OWNED_WORDS: [(&str, &str); 3] = [("wasmtime::", "sandbox"), ("rusqlite::", "store"), ("object_store::", "store")];
+const OWNED_WORDS: [(&str, &str); 3] = [
+    ("wasmtime::", "sandbox"),
+    ("rusqlite::", "store"),
+    ("object_store::", "store"),
+];
 
 /// What a library must be given instead of taking it.
-const TAKEN: [&str; 6] = ["std::env::var", "env::var_os(", "env::vars(", "SystemTime::now(", "home_dir(", "env::temp_dir("];
+const TAKEN: [&str; 6] = [
+    "std::env::var",
+    "env::var_os(",
+    "env::vars(",
+    "SystemTime::now(",
+    "home_dir(",
+    "env::temp_dir(",
+];
 
 #[test]
 fn crates_use_only_those_below() {
@@ -56,11 +67,18 @@ fn crates_use_only_those_below() {
     let edges: BTreeMap<_, _> = EDGES.into_iter().collect();
     for package in metadata["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
-        let shipped = package["dependencies"].as_array().unwrap().iter().filter(|d| d["kind"].is_null());
+        let shipped = package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|d| d["kind"].is_null());
         let used: BTreeSet<&str> = shipped.filter_map(|d| d["name"].as_str()).collect();
         for (owned, owner) in OWNED {
             let allowed = name == owner || !edges.contains_key(name);
-            assert!(allowed || !used.contains(owned), "{name} depends on {owned}, which is for {owner} alone");
+            assert!(
+                allowed || !used.contains(owned),
+                "{name} depends on {owned}, which is for {owner} alone"
+            );
         }
         if let Some(allowed) = edges.get(name) {
             let ours = used.iter().filter(|used| edges.contains_key(**used));
@@ -77,10 +95,18 @@ fn rooms_use_only_those_before() {
             for (other, _) in ROOMS {
                 let used = text.contains(&format!("crate::{other}::")) || text.contains(&format!("crate::{other};"));
                 let fine = other == room || allowed.contains(&other);
-                assert!(fine || !used, "{} uses crate::{other}; room {room} may use {allowed:?}", file.display());
+                assert!(
+                    fine || !used,
+                    "{} uses crate::{other}; room {room} may use {allowed:?}",
+                    file.display()
+                );
             }
             for (word, owner) in OWNED_WORDS {
-                assert!(room == owner || !text.contains(word), "{} names {word}, which is for room {owner} alone", file.display());
+                assert!(
+                    room == owner || !text.contains(word),
+                    "{} names {word}, which is for room {owner} alone",
+                    file.display()
+                );
             }
         }
     }
@@ -93,7 +119,11 @@ fn libraries_are_given_their_surroundings() {
         assert!(sources.len() > 20, "the sources of {library} are elsewhere");
         for (file, text) in sources {
             for taken in TAKEN {
-                assert!(!text.contains(taken), "{} calls {taken}: let the caller pass it in", file.display());
+                assert!(
+                    !text.contains(taken),
+                    "{} calls {taken}: let the caller pass it in",
+                    file.display()
+                );
             }
         }
     }
@@ -105,7 +135,10 @@ fn the_top_level_holds_nothing_else() {
                  runtime kernel host examples deploy tests benches target";
     for entry in std::fs::read_dir(ROOT).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name.starts_with('.') || known.split_whitespace().any(|known| known == name), "what is `{name}` for?");
+        assert!(
+            name.starts_with('.') || known.split_whitespace().any(|known| known == name),
+            "what is `{name}` for?"
+        );
     }
 }
 
@@ -119,7 +152,11 @@ fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
         } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-            let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            let code: String = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
             found.push((path, code));
         }
     }

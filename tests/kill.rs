@@ -24,6 +24,12 @@ fn a_store_whose_writer_is_killed_200_times_checks_clean() {
     assert!(killed > 50, "only {killed} were killed while they ran");
     let check = place.json(&["fsck"]);
     assert_eq!(check["findings"], serde_json::json!([]), "{check:#}");
-    let run = place.json(&Guest::new("make").arguments(&place).iter().map(String::as_str).collect::<Vec<_>>());
+    let run = place.json(
+        &Guest::new("make")
+            .arguments(&place)
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    );
     assert_eq!(run["outcome"]["is"], "succeeded", "{run:#}");
 }

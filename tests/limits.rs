@@ -19,26 +19,63 @@ fn reached(limit: Limit, value: u64) -> Outcome {
 #[test]
 fn each_limit_ends_a_run_and_is_named() {
     let (fuel, memory) = (50_000_000, 300 << 20);
-    let endless = run(&Guest::new("endless"), Limits { fuel, ..Limits::default() });
+    let endless = run(
+        &Guest::new("endless"),
+        Limits {
+            fuel,
+            ..Limits::default()
+        },
+    );
     assert_eq!(endless.record.outcome, reached(Limit::Fuel, fuel));
-    let sleeps = run(&Guest::new("sleeps"), Limits { fuel, ..Limits::default() });
+    let sleeps = run(
+        &Guest::new("sleeps"),
+        Limits {
+            fuel,
+            ..Limits::default()
+        },
+    );
     assert_eq!(sleeps.record.outcome, reached(Limit::Fuel, fuel));
-    let hunger = run(&Guest::new("hunger"), Limits { memory, ..Limits::default() });
+    let hunger = run(
+        &Guest::new("hunger"),
+        Limits {
+            memory,
+            ..Limits::default()
+        },
+    );
     assert_eq!(hunger.record.outcome, reached(Limit::Memory, memory));
-    let talks = run(&Guest::new("talks"), Limits { log: 1 << 20, ..Limits::default() });
+    let talks = run(
+        &Guest::new("talks"),
+        Limits {
+            log: 1 << 20,
+            ..Limits::default()
+        },
+    );
     assert_eq!(talks.record.outcome, reached(Limit::Log, 1 << 20));
-    let writes = run(&Guest::new("writes"), Limits { output: 64 << 20, ..Limits::default() });
+    let writes = run(
+        &Guest::new("writes"),
+        Limits {
+            output: 64 << 20,
+            ..Limits::default()
+        },
+    );
     assert_eq!(writes.record.outcome, reached(Limit::Output, 64 << 20));
 }
 
 #[test]
 fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
     let memory = runtime(&EngineOptions::default());
-    for guest in [Guest::new("endless"), Guest::new("sleeps"), Guest::new("reads").input("input", vec![1; 8 << 20])] {
+    for guest in [
+        Guest::new("endless"),
+        Guest::new("sleeps"),
+        Guest::new("reads").input("input", vec![1; 8 << 20]),
+    ] {
         let interrupt = Interrupt::default();
         let run = guest.run(&memory.store);
         // compiled beforehand, so that the time is the guest's
-        memory.engine.load(&memory.store.get(&run.module).unwrap(), &run.module).unwrap();
+        memory
+            .engine
+            .load(&memory.store.get(&run.module).unwrap(), &run.module)
+            .unwrap();
         let (ended, asked) = std::thread::scope(|scope| {
             let (memory, run, on) = (&memory, &run, interrupt.clone());
             let thread = scope.spawn(move || {
@@ -52,7 +89,12 @@ fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
         });
         assert_eq!(ended.0, "interrupted", "{}", guest.step);
         // the promise is 100 ms; a busy machine is given more before the test calls it broken
-        assert!(ended.1 - asked < Duration::from_secs(1), "{} took {:?}", guest.step, ended.1 - asked);
+        assert!(
+            ended.1 - asked < Duration::from_secs(1),
+            "{} took {:?}",
+            guest.step,
+            ended.1 - asked
+        );
     }
 }
 
@@ -63,12 +105,23 @@ fn what_a_guest_said_when_it_failed_is_in_its_outcome() {
         panic!("not a panic")
     };
     assert_eq!(message, "index out of bounds: the len is 3 but the index is 9");
-    assert!(location.as_deref().is_some_and(|at| at.contains("src/faults.rs:")), "{location:?}");
-    let Outcome::Failed(Failure::Exit { code: 1, message }) = outcome(Guest::new("error")) else { panic!("not an exit") };
+    assert!(
+        location.as_deref().is_some_and(|at| at.contains("src/faults.rs:")),
+        "{location:?}"
+    );
+    let Outcome::Failed(Failure::Exit { code: 1, message }) = outcome(Guest::new("error")) else {
+        panic!("not an exit")
+    };
     assert!(message.starts_with("error: the first thing did not work"), "{message}");
     assert_eq!(
         outcome(Guest::new("exit").parameter("code", "200")),
-        Outcome::Failed(Failure::Exit { code: 200, message: "leaving".into() })
+        Outcome::Failed(Failure::Exit {
+            code: 200,
+            message: "leaving".into()
+        })
     );
-    assert_eq!(outcome(Guest::new("forgets")), Outcome::Failed(Failure::MissingOutput { name: "output".into() }));
+    assert_eq!(
+        outcome(Guest::new("forgets")),
+        Outcome::Failed(Failure::MissingOutput { name: "output".into() })
+    );
 }

@@ -42,15 +42,25 @@ pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value
 pub fn record_of(cells: &[Value], step: &str) -> Option<Value> {
     let outputs = cells.iter().flat_map(|cell| cell["outputs"].as_array().into_iter().flatten());
     let mut runs = outputs.map(|output| &output["data"][RUN_TYPE]);
-    runs.find(|run| run["run"]["entry"]["name"] == step).map(|run| run["record"].clone())
+    runs.find(|run| run["run"]["entry"]["name"] == step)
+        .map(|run| run["record"].clone())
 }
 
 /// All text of a cell: streams, results and errors.
 fn text(cell: &Value) -> String {
     let outputs = cell["outputs"].as_array().into_iter().flatten();
     let piece = |output: &Value| {
-        let fields = [&output["text"], &output["data"]["text/plain"], &output["ename"], &output["evalue"]];
-        fields.iter().filter_map(|field| field.as_str()).collect::<Vec<_>>().join(": ")
+        let fields = [
+            &output["text"],
+            &output["data"]["text/plain"],
+            &output["ename"],
+            &output["evalue"],
+        ];
+        fields
+            .iter()
+            .filter_map(|field| field.as_str())
+            .collect::<Vec<_>>()
+            .join(": ")
     };
     outputs.map(piece).collect()
 }
@@ -80,11 +90,24 @@ fn variables_and_items_carry_over() {
 fn failures_are_failures_with_the_cells_own_lines_and_lose_nothing() {
     let ran = execute(
         &Place::new(),
-        &cells(&["let kept: usize = 7;", "let a = 1;\nlet b: i32 = \"text\";", "let empty: Vec<i32> = vec![];\nempty[kept]", "kept + 1"]),
+        &cells(&[
+            "let kept: usize = 7;",
+            "let a = 1;\nlet b: i32 = \"text\";",
+            "let empty: Vec<i32> = vec![];\nempty[kept]",
+            "kept + 1",
+        ]),
         true,
     );
     let errors: Vec<_> = ran.iter().map(|cell| cell["outputs"][0]["traceback"].to_string()).collect();
-    assert!(errors[1].contains("[2]:2:14") && errors[1].contains("mismatched types"), "{}", errors[1]);
-    assert!(errors[2].contains("[3]:2") && errors[2].contains("index out of bounds"), "{}", errors[2]);
+    assert!(
+        errors[1].contains("[2]:2:14") && errors[1].contains("mismatched types"),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors[2].contains("[3]:2") && errors[2].contains("index out of bounds"),
+        "{}",
+        errors[2]
+    );
     assert_eq!(text(&ran[3]), "8");
 }

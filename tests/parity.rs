@@ -11,12 +11,28 @@ use crate::setup::{GUESTS, Guest, Place, runtime};
 
 /// All guests that end by themselves.
 pub fn ending() -> Vec<Guest> {
-    let mut guests: Vec<Guest> =
-        ["clocks", "randomness", "surroundings", "nans", "memory", "absent", "arithmetic", "paths", "nothing", "error", "forgets"]
-            .map(Guest::new)
-            .into();
+    let mut guests: Vec<Guest> = [
+        "clocks",
+        "randomness",
+        "surroundings",
+        "nans",
+        "memory",
+        "absent",
+        "arithmetic",
+        "paths",
+        "nothing",
+        "error",
+        "forgets",
+    ]
+    .map(Guest::new)
+    .into();
     guests.push(Guest::new("files").input("tree", "some bytes"));
-    guests.push(Guest::new("make").parameter("rows", "7").parameter("word", "Grüße").parameter("list", "[4, 5]"));
+    guests.push(
+        Guest::new("make")
+            .parameter("rows", "7")
+            .parameter("word", "Grüße")
+            .parameter("list", "[4, 5]"),
+    );
     guests.push(Guest::new("count").input("lines", "one\ntwo\nthree"));
     guests.push(Guest::new("panic").parameter("at", "9"));
     guests.push(Guest::new("exit").parameter("code", "200"));
@@ -44,14 +60,22 @@ fn sandbox_command_line_and_kernel_agree() {
         let sandboxed = guest.sandboxed(&memory, &Limits::default());
         let arguments = guest.arguments(&place);
         let on_command_line = place.json(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(on_command_line["record"], json!(sandboxed.digest), "{}: {on_command_line:#}", guest.step);
+        assert_eq!(
+            on_command_line["record"],
+            json!(sandboxed.digest),
+            "{}: {on_command_line:#}",
+            guest.step
+        );
         expected.insert(guest.step, json!(sandboxed.digest));
         cells.push(cell(&guest, &place));
     }
     let notebook = Place::new();
     let ran = notebook::execute(&notebook, &cells, true);
-    let in_kernel: BTreeMap<&str, Value> =
-        expected.keys().copied().map(|step| (step, notebook::record_of(&ran, step).unwrap_or(Value::Null))).collect();
+    let in_kernel: BTreeMap<&str, Value> = expected
+        .keys()
+        .copied()
+        .map(|step| (step, notebook::record_of(&ran, step).unwrap_or(Value::Null)))
+        .collect();
     assert_eq!(in_kernel, expected);
 }
 
@@ -62,7 +86,14 @@ fn cell(guest: &Guest, place: &Place) -> String {
         line += &format!(" {name}={}", place.path(&format!("{}-{name}", guest.step)).display());
     }
     for (name, text) in &guest.parameters {
-        line += &format!(" {name}={}", if text.starts_with('[') { format!("\"{text}\"") } else { text.to_string() });
+        line += &format!(
+            " {name}={}",
+            if text.starts_with('[') {
+                format!("\"{text}\"")
+            } else {
+                text.to_string()
+            }
+        );
     }
     line
 }

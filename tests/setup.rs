@@ -20,7 +20,13 @@ pub static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests", "g
 
 /// The directory of this test binary's profile: `target/release`.
 fn profile() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()
+    std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// The `lockstep` binary; `cargo test --workspace` builds it.
@@ -41,7 +47,13 @@ fn build(crate_directory: &str, module: &str) -> PathBuf {
     let out = profile().join("tests");
     std::fs::create_dir_all(&out).unwrap();
     let out = out.join(module);
-    let built = Command::new(binary()).arg("build").arg(Path::new(ROOT).join(crate_directory)).arg("-o").arg(&out).output().unwrap();
+    let built = Command::new(binary())
+        .arg("build")
+        .arg(Path::new(ROOT).join(crate_directory))
+        .arg("-o")
+        .arg(&out)
+        .output()
+        .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     out
 }
@@ -53,7 +65,9 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -67,7 +81,11 @@ impl Place {
     /// The command, with nothing of the surroundings but what finds the toolchain.
     pub fn lockstep(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(arguments).env_clear().env("LOCKSTEP_STORE", self.store()).current_dir(self.directory.path());
+        command
+            .args(arguments)
+            .env_clear()
+            .env("LOCKSTEP_STORE", self.store())
+            .current_dir(self.directory.path());
         for kept in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "XDG_CACHE_HOME"] {
             if let Some(value) = std::env::var_os(kept) {
                 command.env(kept, value);
@@ -80,7 +98,11 @@ impl Place {
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.lockstep(arguments).arg("--json").output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
-            panic!("{e}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+            panic!(
+                "{e}: {}\n{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
         })
     }
 }
@@ -91,7 +113,11 @@ pub fn runtime(options: &EngineOptions) -> Runtime {
 }
 
 pub fn over(store: Store, options: &EngineOptions) -> Runtime {
-    let machine = Machine { name: "test".into(), version: "test".into(), clock: SystemTime::now };
+    let machine = Machine {
+        name: "test".into(),
+        version: "test".into(),
+        clock: SystemTime::now,
+    };
     Runtime::new(Engine::new(options).unwrap(), store, machine)
 }
 
@@ -124,15 +150,25 @@ impl Guest {
         let all = interfaces(&module).unwrap();
         let interface = choose(&all, self.step).unwrap();
         let artifact = |bytes: &Vec<u8>| store.put_artifact(bytes.clone(), &Default::default()).unwrap();
-        let inputs = self.inputs.iter().map(|(name, bytes)| (name.to_string(), artifact(bytes))).collect();
-        let typed = self.parameters.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(name, bytes)| (name.to_string(), artifact(bytes)))
+            .collect();
+        let typed = self
+            .parameters
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .collect();
         let parameters = parse_parameters(interface, &typed).unwrap();
         bind(store.put(module).unwrap(), interface, inputs, &parameters, 0).unwrap()
     }
 
     /// Runs it in the sandbox of `runtime`.
     pub fn sandboxed(&self, runtime: &Runtime, limits: &Limits) -> Ran {
-        runtime.run(&self.run(&runtime.store), limits, &Interrupt::default(), &mut |_, _| ()).unwrap()
+        runtime
+            .run(&self.run(&runtime.store), limits, &Interrupt::default(), &mut |_, _| ())
+            .unwrap()
     }
 
     /// The arguments of `lockstep run`; inputs are written to files of `place`.
@@ -152,5 +188,9 @@ impl Guest {
 
 /// The digests of a run's outputs, by name.
 pub fn digests(ran: &Ran) -> BTreeMap<String, Digest> {
-    ran.record.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.digest)).collect()
+    ran.record
+        .outputs
+        .iter()
+        .map(|(name, artifact)| (name.clone(), artifact.digest))
+        .collect()
 }

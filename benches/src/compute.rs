@@ -32,7 +32,13 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let all = Instrumentation::default();
     let without = [
         ("", all),
-        ("without canonical NaNs", Instrumentation { canonical_nans: false, ..all }),
+        (
+            "without canonical NaNs",
+            Instrumentation {
+                canonical_nans: false,
+                ..all
+            },
+        ),
         ("without fuel", Instrumentation { fuel: false, ..all }),
         ("without epochs", Instrumentation { epochs: false, ..all }),
     ];
@@ -40,19 +46,33 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let mut groups: Vec<(&str, Duration)> = Vec::new();
     for (which, instrumentation) in without {
         let store = Store::open(&surroundings.directory.path().join("compute"))?;
-        let runtime = runtime_over(Engine::with_instrumentation(&EngineOptions::default(), instrumentation)?, store);
+        let runtime = runtime_over(
+            Engine::with_instrumentation(&EngineOptions::default(), instrumentation)?,
+            store,
+        );
         let multiply = surroundings.step(&runtime.store, "multiply", None, &[("times", times.clone())])?;
         let input = runtime.store.import(&csv)?;
         let group_by = surroundings.step(&runtime.store, "group_by", Some(input), &[])?;
         matrix.push((which, median(5, || execute(&runtime, &multiply).map(drop))?));
         groups.push((which, median(5, || execute(&runtime, &group_by).map(drop))?));
     }
-    for (title, target, native, ours) in
-        [("blocked matmul f64, 512 x 512", "<= 2", native, matrix), ("CSV group-by, 50 MB", "<= 1.3", native_groups, groups)]
-    {
+    for (title, target, native, ours) in [
+        ("blocked matmul f64, 512 x 512", "<= 2", native, matrix),
+        ("CSV group-by, 50 MB", "<= 1.3", native_groups, groups),
+    ] {
         for (which, time) in ours {
-            let title = if which.is_empty() { title.to_owned() } else { format!("  {which}") };
-            table.ratio(&title, time, "native, same source", native, if which.is_empty() { target } else { "" });
+            let title = if which.is_empty() {
+                title.to_owned()
+            } else {
+                format!("  {which}")
+            };
+            table.ratio(
+                &title,
+                time,
+                "native, same source",
+                native,
+                if which.is_empty() { target } else { "" },
+            );
         }
     }
     Ok(())
@@ -66,7 +86,9 @@ fn rows() -> String {
     let mut state = 1u64;
     let mut id = 0;
     while text.len() < CSV_BYTES {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let random = state >> 33;
         let delay = (random % 40_000) as f64 / 100.0 - 100.0;
         id += 1;

@@ -41,12 +41,23 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         module.run(world, &Limits::default(), &Interrupt::default())?;
         Ok(())
     })?;
-    table.ratio("sandbox part of a trivial run", sandbox, "bare wasmtime instantiate and call", bare, "<= 2");
+    table.ratio(
+        "sandbox part of a trivial run",
+        sandbox,
+        "bare wasmtime instantiate and call",
+        bare,
+        "<= 2",
+    );
 
     let trivial_run = |seed| -> Result<Run> {
         Ok(Run {
             module: runtime.store.put(trivial.clone())?,
-            entry: Entry::Program { args: vec![], env: BTreeMap::new(), stdin: None, stdout: None },
+            entry: Entry::Program {
+                args: vec![],
+                env: BTreeMap::new(),
+                stdin: None,
+                stdout: None,
+            },
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
             seed,
@@ -58,14 +69,26 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         seed += 1;
         execute(&runtime, &trivial_run(seed)?).map(drop)
     })?;
-    table.ratio("warm trivial run with record and store", whole, "fork+exec of /bin/true", process, "< 1 ms");
+    table.ratio(
+        "warm trivial run with record and store",
+        whole,
+        "fork+exec of /bin/true",
+        process,
+        "< 1 ms",
+    );
 
     let nothing = surroundings.step(&runtime.store, "nothing", None, &[])?;
     let step = median(1000, || {
         seed += 1;
         execute(&runtime, &Run { seed, ..nothing.clone() }).map(drop)
     })?;
-    table.ratio("the same, a #[step] made with the SDK", step, "fork+exec of /bin/true", process, "");
+    table.ratio(
+        "the same, a #[step] made with the SDK",
+        step,
+        "fork+exec of /bin/true",
+        process,
+        "",
+    );
 
     let known = trivial_run(0)?;
     execute(&runtime, &known)?;

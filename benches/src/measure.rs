@@ -30,20 +30,35 @@ impl Surroundings {
     /// Builds the command and the module of steps.
     pub fn prepare() -> Result<Self> {
         let target = Path::new(ROOT).join("target");
-        let cargo = Command::new("cargo").args(["build", "--release", "-p", "lockstep-host"]).current_dir(ROOT).status()?;
+        let cargo = Command::new("cargo")
+            .args(["build", "--release", "-p", "lockstep-host"])
+            .current_dir(ROOT)
+            .status()?;
         ensure!(cargo.success(), "cargo build failed");
         let binary = target.join("release/lockstep");
         let directory = tempfile::tempdir_in(&target)?;
         let module = directory.path().join("work.wasm");
-        let built = Command::new(&binary).arg("build").arg(format!("{ROOT}/benches/work")).arg("-o").arg(&module).status()?;
+        let built = Command::new(&binary)
+            .arg("build")
+            .arg(format!("{ROOT}/benches/work"))
+            .arg("-o")
+            .arg(&module)
+            .status()?;
         ensure!(built.success(), "lockstep build benches/work failed");
-        Ok(Self { module: std::fs::read(&module)?, directory, binary })
+        Ok(Self {
+            module: std::fs::read(&module)?,
+            directory,
+            binary,
+        })
     }
 
     /// A runtime over a new directory store.
     pub fn runtime(&self, name: &str) -> Result<Runtime> {
         let store = Store::open(&self.directory.path().join(name))?;
-        let options = EngineOptions { native_cache: store.native_cache(), ..EngineOptions::default() };
+        let options = EngineOptions {
+            native_cache: store.native_cache(),
+            ..EngineOptions::default()
+        };
         Ok(runtime_over(Engine::new(&options)?, store))
     }
 
@@ -51,14 +66,31 @@ impl Surroundings {
     pub fn step(&self, store: &Store, name: &str, input: Option<Artifact>, parameters: &[(&str, Value)]) -> Result<Run> {
         let all = interfaces(&self.module)?;
         let inputs = input.into_iter().map(|artifact| ("input".to_owned(), artifact)).collect();
-        let parameters = parameters.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-        Ok(bind(store.put(self.module.clone())?, choose(&all, name)?, inputs, &parameters, 0)?)
+        let parameters = parameters
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect();
+        Ok(bind(
+            store.put(self.module.clone())?,
+            choose(&all, name)?,
+            inputs,
+            &parameters,
+            0,
+        )?)
     }
 }
 
 /// A runtime that tells the real time.
 pub fn runtime_over(engine: Engine, store: Store) -> Runtime {
-    Runtime::new(engine, store, Machine { name: "bench".into(), version: "bench".into(), clock: SystemTime::now })
+    Runtime::new(
+        engine,
+        store,
+        Machine {
+            name: "bench".into(),
+            version: "bench".into(),
+            clock: SystemTime::now,
+        },
+    )
 }
 
 /// Carries out `run`, not from the cache, and insists on success.
@@ -94,17 +126,32 @@ impl Table {
     /// A time beside that of a peer.
     pub fn ratio(&mut self, what: &str, ours: Duration, peer: &str, theirs: Duration, target: &str) {
         let ratio = format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
-        self.0.push([what.into(), show(ours), peer.into(), show(theirs), ratio, target.into()]);
+        self.0
+            .push([what.into(), show(ours), peer.into(), show(theirs), ratio, target.into()]);
     }
 
     /// A time alone.
     pub fn time(&mut self, what: &str, ours: Duration, target: &str) {
-        self.0.push([what.into(), show(ours), String::new(), String::new(), String::new(), target.into()]);
+        self.0.push([
+            what.into(),
+            show(ours),
+            String::new(),
+            String::new(),
+            String::new(),
+            target.into(),
+        ]);
     }
 
     /// Something that could not be measured, and why.
     pub fn missing(&mut self, what: &str, why: &str) {
-        self.0.push([what.into(), "-".into(), why.into(), String::new(), String::new(), String::new()]);
+        self.0.push([
+            what.into(),
+            "-".into(),
+            why.into(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
     }
 }
 
@@ -128,7 +175,11 @@ impl fmt::Display for Table {
         for row in &rows {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let right = matches!(column, 1 | 3 | 4);
-                if right { write!(f, "{cell:>width$}  ")? } else { write!(f, "{cell:width$}  ")? }
+                if right {
+                    write!(f, "{cell:>width$}  ")?
+                } else {
+                    write!(f, "{cell:width$}  ")?
+                }
             }
             writeln!(f)?;
         }

@@ -37,7 +37,13 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let artifact = runtime.store.import(&input)?;
     let read = surroundings.step(&runtime.store, "read", Some(artifact), &[])?;
     let ours = median(5, || execute(&runtime, &read).map(drop))?;
-    table.ratio("a step reads 500 MB", ours, "memcpy from a map, 1 MiB at a time", copied, "<= 1.43");
+    table.ratio(
+        "a step reads 500 MB",
+        ours,
+        "memcpy from a map, 1 MiB at a time",
+        copied,
+        "<= 1.43",
+    );
 
     let theirs = preopened(surroundings.directory.path(), &surroundings.module)?;
     table.ratio("a step reads 500 MB", ours, "wasmtime-wasi, preopened directory", theirs, "");
@@ -53,15 +59,24 @@ fn preopened(root: &Path, module: &[u8]) -> Result<std::time::Duration> {
     let ready = linker.instantiate_pre(&module).map_err(anyhow::Error::from)?;
     median(5, || {
         let mut context = WasiCtxBuilder::new();
-        context.args(&["module", "read"]).inherit_stderr().allow_blocking_current_thread(true);
-        context.preopened_dir(root, "/", DirPerms::all(), FilePerms::all()).map_err(anyhow::Error::from)?;
+        context
+            .args(&["module", "read"])
+            .inherit_stderr()
+            .allow_blocking_current_thread(true);
+        context
+            .preopened_dir(root, "/", DirPerms::all(), FilePerms::all())
+            .map_err(anyhow::Error::from)?;
         let mut store = wasmtime::Store::new(&engine, context.build_p1());
         let instance = ready.instantiate(&mut store).map_err(anyhow::Error::from)?;
-        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(anyhow::Error::from)?;
+        let start = instance
+            .get_typed_func::<(), ()>(&mut store, "_start")
+            .map_err(anyhow::Error::from)?;
         match start.call(&mut store, ()) {
             Ok(()) => Ok(()),
             Err(e) => {
-                let exit = e.downcast_ref::<wasmtime_wasi::I32Exit>().context("the step trapped in wasmtime-wasi")?;
+                let exit = e
+                    .downcast_ref::<wasmtime_wasi::I32Exit>()
+                    .context("the step trapped in wasmtime-wasi")?;
                 ensure!(exit.0 == 0, "the step failed in wasmtime-wasi");
                 Ok(())
             }

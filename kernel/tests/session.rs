@@ -52,10 +52,18 @@ impl Notebook {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-cache");
-        let locations = Locations { cache: cache.clone(), environment: std::env::vars_os().collect(), debian: false };
+        let locations = Locations {
+            cache: cache.clone(),
+            environment: std::env::vars_os().collect(),
+            debian: false,
+        };
         let toolchain = Toolchain::find(&locations).unwrap();
         let prelude = Prelude::new().ensure(&toolchain, &cache, &mut |_| ()).unwrap();
-        let machine = Machine { name: "test".into(), version: "test".into(), clock: SystemTime::now };
+        let machine = Machine {
+            name: "test".into(),
+            version: "test".into(),
+            clock: SystemTime::now,
+        };
         let engine = Engine::new(&EngineOptions::default()).unwrap();
         let session = Session::new(Setup {
             runtime: Arc::new(Runtime::new(engine, Store::memory().unwrap(), machine)),
@@ -66,23 +74,38 @@ impl Notebook {
             limits: Limits::default(),
             seed: 0,
         });
-        Self { session, number: 0, directory }
+        Self {
+            session,
+            number: 0,
+            directory,
+        }
     }
 
     fn execute(&mut self, id: Option<&str>, code: &str) -> Answer {
         self.number += 1;
-        let cell = Cell { id: id.map(str::to_owned), code: code.to_owned(), number: self.number };
+        let cell = Cell {
+            id: id.map(str::to_owned),
+            code: code.to_owned(),
+            number: self.number,
+        };
         let mut seen = Seen::default();
         let start = Instant::now();
         let done = self.session.execute(&cell, &mut seen, &Interrupt::default());
-        println!("[{}] {:.0?} cached: {:?}", self.number, start.elapsed(), done.as_ref().map(|done| done.cached));
+        println!(
+            "[{}] {:.0?} cached: {:?}",
+            self.number,
+            start.elapsed(),
+            done.as_ref().map(|done| done.cached)
+        );
         Answer { done, seen }
     }
 
     /// Executes a cell that ends well; gives the text of its result, or what it printed.
     fn text(&mut self, code: &str) -> String {
         let answer = self.execute(None, code);
-        let done = answer.done.unwrap_or_else(|error| panic!("{code}\n{}", error.traceback.join("\n")));
+        let done = answer
+            .done
+            .unwrap_or_else(|error| panic!("{code}\n{}", error.traceback.join("\n")));
         match done.result {
             Some(bundle) => bundle.data["text/plain"].as_str().unwrap().to_owned(),
             None => answer.seen.stdout,
@@ -112,10 +135,17 @@ fn variables_and_items_carry_over() {
     let mut notebook = Notebook::new();
     notebook.text("fn double(x: i64) -> i64 { x * 2 }\nlet mut numbers = vec![1i64, 2, 3];\nlet add = |x: i64| x + 1;");
     notebook.text("numbers.push(4);");
-    assert_eq!(notebook.text("numbers.iter().map(|x| add(double(*x))).collect::<Vec<_>>()"), "[3, 5, 7, 9]");
+    assert_eq!(
+        notebook.text("numbers.iter().map(|x| add(double(*x))).collect::<Vec<_>>()"),
+        "[3, 5, 7, 9]"
+    );
     notebook.text("#[derive(Debug, Serialize, Deserialize)]\nstruct Point { x: f64 }\nlet point = Point { x: 0.5 };");
     assert_eq!(notebook.text("println!(\"{}\", point.x);\npoint"), "Point { x: 0.5 }");
-    let types: Vec<_> = notebook.session.variables().map(|v| (v.name.as_str(), v.type_name.as_str())).collect();
+    let types: Vec<_> = notebook
+        .session
+        .variables()
+        .map(|v| (v.name.as_str(), v.type_name.as_str()))
+        .collect();
     assert_eq!(types[1..], [("numbers", "alloc::vec::Vec<i64>"), ("point", "cell::Point")]);
 }
 
@@ -128,7 +158,10 @@ fn what_borrows_or_can_not_be_kept_is_made_again() {
     notebook.text("let mut evens = (0..).step_by(2); println!(\"loud\");");
     notebook.text("let first = evens.next();");
     // The remade cells print nothing.
-    assert_eq!(notebook.text("println!(\"{:?} {:?}\", first, evens.next());"), "Some(0) Some(2)\n");
+    assert_eq!(
+        notebook.text("println!(\"{:?} {:?}\", first, evens.next());"),
+        "Some(0) Some(2)\n"
+    );
     // What a cell gives away stays as it was for the next.
     notebook.text("let gone = vec![1]; let taken = gone;");
     assert_eq!(notebook.text("drop(names); taken"), "[1]");
@@ -139,7 +172,13 @@ fn what_borrows_or_can_not_be_kept_is_made_again() {
 #[test]
 fn an_executed_cell_is_answered_from_the_cache() {
     let mut notebook = Notebook::new();
-    assert!(!notebook.execute(Some("a"), "let x = 1;\nprintln!(\"one\");").done.unwrap().cached);
+    assert!(
+        !notebook
+            .execute(Some("a"), "let x = 1;\nprintln!(\"one\");")
+            .done
+            .unwrap()
+            .cached
+    );
     notebook.text("fn unrelated() {}");
     let again = notebook.execute(Some("a"), "let x = 1; // said again\nprintln!(\"one\");");
     assert!(again.done.unwrap().cached);
@@ -153,7 +192,9 @@ fn an_executed_cell_is_answered_from_the_cache() {
 #[test]
 fn errors_are_in_the_cells_own_lines_and_change_nothing() {
     let mut notebook = Notebook::new();
-    notebook.text("let kept = 7;\nlet index = 7usize;\nfn half(x: i32) -> i32 {\n    assert!(x % 2 == 0, \"odd: {x}\");\n    x / 2\n}");
+    notebook.text(
+        "let kept = 7;\nlet index = 7usize;\nfn half(x: i32) -> i32 {\n    assert!(x % 2 == 0, \"odd: {x}\");\n    x / 2\n}",
+    );
     let expected = "\
 CompileError
 error[E0308]: mismatched types
@@ -174,10 +215,16 @@ panic: index out of bounds: the len is 0 but the index is 7
     assert_eq!(notebook.error("let empty: Vec<i32> = vec![];\nempty[index]"), expected);
     // A panic in an earlier cell's function names that cell.
     assert!(notebook.error("half(kept)").contains("panic: odd: 7\n --> [1]:3:5"));
-    assert_eq!(notebook.error("let n: i32 = \"x\".parse()?;"), "Error\nerror: invalid digit found in string");
+    assert_eq!(
+        notebook.error("let n: i32 = \"x\".parse()?;"),
+        "Error\nerror: invalid digit found in string"
+    );
     assert!(notebook.error("let x = (1;").contains("mismatched closing delimiter"));
     assert!(notebook.error("fn f() {").contains("unclosed delimiter"));
-    assert_eq!(notebook.error("std::process::exit(3);"), "Exit\nExit: the cell ended with exit code 3");
+    assert_eq!(
+        notebook.error("std::process::exit(3);"),
+        "Exit\nExit: the cell ended with exit code 3"
+    );
     assert_eq!(notebook.text("kept + 1"), "8");
 }
 
@@ -191,7 +238,11 @@ fn an_interrupt_stops_a_cell_and_keeps_the_state() {
         std::thread::sleep(std::time::Duration::from_secs(4));
         trigger.trigger();
     });
-    let cell = Cell { id: None, code: "let kept = 8; loop {}".into(), number: 9 };
+    let cell = Cell {
+        id: None,
+        code: "let kept = 8; loop {}".into(),
+        number: 9,
+    };
     let error = notebook.session.execute(&cell, &mut Seen::default(), &interrupt).unwrap_err();
     timer.join().unwrap();
     assert_eq!(error.ename, "Interrupted");
@@ -202,7 +253,10 @@ fn an_interrupt_stops_a_cell_and_keeps_the_state() {
 fn tables_are_shown_and_progress_is_drawn() {
     let mut notebook = Notebook::new();
     notebook.text("let table = Table::new([(\"x\", vec![1.0, 2.0])])?;");
-    let answer = notebook.execute(None, "progress(1, 2);\nlockstep::cell::display(&table);\nMetrics::from([(\"a\", 1.0)])");
+    let answer = notebook.execute(
+        None,
+        "progress(1, 2);\nlockstep::cell::display(&table);\nMetrics::from([(\"a\", 1.0)])",
+    );
     assert!(answer.seen.shown[0].data["text/html"].as_str().unwrap().contains("<table"));
     assert!(answer.done.unwrap().result.unwrap().data.contains_key("text/html"));
     assert_eq!(answer.seen.stderr, "\x1b]9;4;1;50\x1b\\");
@@ -216,13 +270,30 @@ fn directives_give_files_and_run_steps() {
     assert_eq!(notebook.text("table.rows()"), "2");
     notebook.text("/// Twice.\n#[step]\nfn twice(raw: Table, #[default = 2] times: Param<usize>) -> Result<Vec<f64>> {\n    Ok(raw.f64(\"x\")?.iter().flatten().map(|x| x * *times as f64).collect())\n}");
     let answer = notebook.execute(None, ":run #twice raw=table times=3 -> out\nout");
-    let result = answer.done.unwrap_or_else(|error| panic!("{}", error.traceback.join("\n"))).result.unwrap();
+    let result = answer
+        .done
+        .unwrap_or_else(|error| panic!("{}", error.traceback.join("\n")))
+        .result
+        .unwrap();
     assert_eq!(result.data["text/plain"], "[3.0, 9.0]");
-    assert!(answer.seen.shown[0].data["text/plain"].as_str().unwrap().starts_with("twice: run in"));
+    assert!(
+        answer.seen.shown[0].data["text/plain"]
+            .as_str()
+            .unwrap()
+            .starts_with("twice: run in")
+    );
     assert_eq!(notebook.text("twice(table, 2.into())?"), "[2.0, 6.0]");
-    assert!(notebook.error(":run #twice raw=tabel -> out").contains("`tabel` is neither a variable nor a file"));
+    assert!(
+        notebook
+            .error(":run #twice raw=tabel -> out")
+            .contains("`tabel` is neither a variable nor a file")
+    );
     assert!(notebook.error(":nonsense").contains("no directive is called `:nonsense`"));
-    assert!(notebook.error("\n:dep polars = \"1\"").contains("the prelude has no crate `polars`\n --> [8]:2:1"));
+    assert!(
+        notebook
+            .error("\n:dep polars = \"1\"")
+            .contains("the prelude has no crate `polars`\n --> [8]:2:1")
+    );
     notebook.text(":clear");
     assert_eq!(notebook.session.variables().count(), 0);
 }

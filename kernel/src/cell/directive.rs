@@ -48,7 +48,10 @@ pub struct Bind {
 
 /// The directives, each with what `:help` says of it.
 pub const KNOWN: [(&str, &str); 6] = [
-    (":run module.wasm#step name=value ... -> variable", "run a step of a module (`#step` alone: of this notebook)"),
+    (
+        ":run module.wasm#step name=value ... -> variable",
+        "run a step of a module (`#step` alone: of this notebook)",
+    ),
     (":input name = path", "make a file or directory a variable"),
     (":vars", "list the variables"),
     (":clear", "forget all variables and items"),
@@ -196,7 +199,9 @@ mod tests {
 
     #[test]
     fn run_has_inputs_parameters_and_outputs() {
-        let parsed: Directive = r#"run a.wasm#clean raw=raw column="bill length" xs='[1, 2]' -> train, out=test"#.parse().unwrap();
+        let parsed: Directive = r#"run a.wasm#clean raw=raw column="bill length" xs='[1, 2]' -> train, out=test"#
+            .parse()
+            .unwrap();
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             parsed,

@@ -85,8 +85,7 @@ fn is_selected(before: &[TokenTree]) -> bool {
 /// Whether what precedes `after` is a field or a binding with a type (`x: ...`), a path's start (`x::`), a macro (`x!(...)`).
 fn is_named(after: &[TokenTree]) -> bool {
     let call = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Group(g)) if g.delimiter() != Delimiter::None);
-    punct(after.first(), ':').is_some()
-        || (punct(after.first(), '!') == Some(Spacing::Alone) && call(after.get(1)))
+    punct(after.first(), ':').is_some() || (punct(after.first(), '!') == Some(Spacing::Alone) && call(after.get(1)))
 }
 
 #[cfg(test)]
@@ -103,6 +102,9 @@ mod tests {
         assert_eq!(values("P { x: y, z }"), ["P", "y", "z"]);
         assert_eq!(values(r#"println!("{n:>width$} {{}} {}", m)"#), ["m", "n", "width"]);
         assert_eq!(values("std::mem::swap(&mut p, r#type)"), ["mut", "p", "type"]);
-        assert_eq!(values("if !ok { 'outer: loop { break 'outer v } }"), ["break", "if", "loop", "ok", "v"]);
+        assert_eq!(
+            values("if !ok { 'outer: loop { break 'outer v } }"),
+            ["break", "if", "loop", "ok", "v"]
+        );
     }
 }

@@ -155,9 +155,10 @@ impl Rust {
                 other => rust.statements.push(Statement::of(&other)),
             }
         }
-        rust.has_tail = rust.statements.last().is_some_and(|s| {
-            s.is_open && rust.items.iter().all(|i| i.range.start < s.range.start)
-        });
+        rust.has_tail = rust
+            .statements
+            .last()
+            .is_some_and(|s| s.is_open && rust.items.iter().all(|i| i.range.start < s.range.start));
         Ok(rust)
     }
 
@@ -204,7 +205,11 @@ impl Rust {
         match item {
             syn::Item::Fn(item) => {
                 names.insert(ItemName::Value(name(&item.sig.ident)));
-                if item.attrs.iter().any(|a| a.path().segments.last().is_some_and(|s| s.ident == "step")) {
+                if item
+                    .attrs
+                    .iter()
+                    .any(|a| a.path().segments.last().is_some_and(|s| s.ident == "step"))
+                {
                     kind = Kind::Step;
                 }
             }
@@ -354,14 +359,22 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
             let bound = path.rsplit("::").next().unwrap_or_default().to_owned();
             (format!("use {path};"), Some(bound), name.span())
         }
-        UseTree::Name(name) => (format!("use {prefix}{};", name.ident), Some(name.ident.to_string()), name.span()),
+        UseTree::Name(name) => (
+            format!("use {prefix}{};", name.ident),
+            Some(name.ident.to_string()),
+            name.span(),
+        ),
         UseTree::Rename(rename) => {
             let path = match rename.ident == "self" {
                 true => prefix.trim_end_matches("::").to_owned(),
                 false => format!("{prefix}{}", rename.ident),
             };
             let bound = rename.rename.to_string();
-            (format!("use {path} as {bound};"), Some(bound).filter(|b| b != "_"), rename.span())
+            (
+                format!("use {path} as {bound};"),
+                Some(bound).filter(|b| b != "_"),
+                rename.span(),
+            )
         }
         UseTree::Glob(glob) => (format!("use {prefix}*;"), None, glob.span()),
     };
@@ -369,7 +382,9 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
     let no_trait = std_module.is_some_and(|path| NO_TRAITS.iter().any(|m| path.split("::").next() == Some(m)));
     let lower = bound.as_ref().is_some_and(|name| name.starts_with(char::is_lowercase));
     let mut mentions = Mentions::default();
-    mentions.all.extend(prefix.split("::").filter(|part| !part.is_empty()).map(plain));
+    mentions
+        .all
+        .extend(prefix.split("::").filter(|part| !part.is_empty()).map(plain));
     items.push(Item {
         range: range.byte_range(),
         kind: Kind::Use {
@@ -412,13 +427,21 @@ mod tests {
         };
         assert_eq!(
             uses,
-            [("self", &leaf("use std::fmt;", false)), ("Write as W", &leaf("use std::fmt::Write as W;", true))]
+            [
+                ("self", &leaf("use std::fmt;", false)),
+                ("Write as W", &leaf("use std::fmt::Write as W;", true))
+            ]
         );
     }
 
     #[test]
     fn a_macro_call_or_a_block_at_the_end_is_the_value() {
-        for (code, has_tail) in [("vec![1]", true), ("vec![1];", false), ("if a { 1 } else { 2 }", true), ("f(); fn f() {}", false)] {
+        for (code, has_tail) in [
+            ("vec![1]", true),
+            ("vec![1];", false),
+            ("if a { 1 } else { 2 }", true),
+            ("f(); fn f() {}", false),
+        ] {
             assert_eq!(Rust::parse(code).unwrap().has_tail, has_tail, "{code}");
         }
     }
@@ -426,7 +449,10 @@ mod tests {
     #[test]
     fn names_of_items() {
         use ItemName::{Impl, Macro, Type, Use, Value};
-        assert_eq!(names("struct A; enum B {}"), [Type("A".into()), Value("A".into()), Type("B".into())]);
+        assert_eq!(
+            names("struct A; enum B {}"),
+            [Type("A".into()), Value("A".into()), Type("B".into())]
+        );
         assert_eq!(names("macro_rules! m { () => {} }"), [Macro("m".into())]);
         assert_eq!(names("impl A { fn f() {} }"), [Impl("A f".into())]);
         assert_eq!(names("use a::b::*; use c::D;"), [Use("D".into())]);

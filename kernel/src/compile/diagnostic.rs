@@ -55,7 +55,12 @@ pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<Str
             "E0382" | "E0381" => drop(moved.insert(primary)),
             // Borrowed by another variable that is saved later: that one can't cross.
             "E0499" | "E0502" | "E0503" | "E0505" => {
-                let other = error.spans.iter().filter(|s| !s.is_primary).filter_map(saved).find(|name| *name != primary);
+                let other = error
+                    .spans
+                    .iter()
+                    .filter(|s| !s.is_primary)
+                    .filter_map(saved)
+                    .find(|name| *name != primary);
                 moved.insert(other.unwrap_or(primary));
             }
             _ => return None,
@@ -93,7 +98,11 @@ impl<'a> Reader<'_, 'a> {
             Some(Origin::Load(name)) => Some(name),
             _ => None,
         });
-        let code = diagnostic.code.as_ref().map(|code| code.code.as_str()).filter(|code| is_error && code.starts_with('E'));
+        let code = diagnostic
+            .code
+            .as_ref()
+            .map(|code| code.code.as_str())
+            .filter(|code| is_error && code.starts_with('E'));
         let message = match load {
             Some(name) => format!("variable `{name}` can't be carried into this cell: {}", diagnostic.message),
             None => diagnostic.message.clone(),
@@ -127,18 +136,33 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn child(&self, child: &Diagnostic) -> Option<Child<'a>> {
-        let level = if child.level == Level::Help { Shown::HELP } else { Shown::NOTE };
+        let level = if child.level == Level::Help {
+            Shown::HELP
+        } else {
+            Shown::NOTE
+        };
         // A lint names itself once a compilation: of no use here.
         if child.message.contains("on by default") || child.message.starts_with("`#[warn(") {
             return None;
         }
-        let replacements: Vec<_> = child.spans.iter().filter(|span| span.suggested_replacement.is_some()).collect();
+        let replacements: Vec<_> = child
+            .spans
+            .iter()
+            .filter(|span| span.suggested_replacement.is_some())
+            .collect();
         let places = self.places(&child.spans);
         if places.is_empty() {
-            let lines = replacements.iter().filter_map(|span| span.suggested_replacement.as_deref()).map(str::trim);
+            let lines = replacements
+                .iter()
+                .filter_map(|span| span.suggested_replacement.as_deref())
+                .map(str::trim);
             let lines: Vec<&str> = lines.filter(|line| !line.is_empty() && !is_generated(line)).collect();
             return match (lines.is_empty(), child.spans.is_empty()) {
-                (false, _) => Some(Child::Message(level.message(format!("{}: `{}`", child.message, lines.join("` or `"))))),
+                (false, _) => Some(Child::Message(level.message(format!(
+                    "{}: `{}`",
+                    child.message,
+                    lines.join("` or `")
+                )))),
                 (true, true) => Some(Child::Message(level.message(child.message.clone()))),
                 (true, false) => None,
             };
@@ -150,7 +174,9 @@ impl<'a> Reader<'_, 'a> {
         let mut group = group;
         for (place, spans) in places {
             let Titled { title, text } = (self.cell)(place);
-            let patches = spans.into_iter().filter_map(|(range, span)| Some(Patch::new(range, span.suggested_replacement.clone()?)));
+            let patches = spans
+                .into_iter()
+                .filter_map(|(range, span)| Some(Patch::new(range, span.suggested_replacement.clone()?)));
             group = group.element(Snippet::source(text).path(title).patches(patches));
         }
         Some(Child::Group(group))
@@ -196,12 +222,19 @@ enum Child<'a> {
 }
 
 fn annotation<'a>(range: Range<usize>, span: &Span) -> Annotation<'a> {
-    let kind = if span.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-    kind.span(range).label(span.label.clone().filter(|label| !is_generated(label)))
+    let kind = if span.is_primary {
+        AnnotationKind::Primary
+    } else {
+        AnnotationKind::Context
+    };
+    kind.span(range)
+        .label(span.label.clone().filter(|label| !is_generated(label)))
 }
 
 fn is_generated(text: &str) -> bool {
-    ["__cell", "__witness", "__tags", "lockstep::cell"].iter().any(|name| text.contains(name))
+    ["__cell", "__witness", "__tags", "lockstep::cell"]
+        .iter()
+        .any(|name| text.contains(name))
 }
 
 fn is_closing(message: &str) -> bool {

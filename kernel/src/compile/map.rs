@@ -105,7 +105,10 @@ mod tests {
         let mut map = SourceMap::default();
         let place = Place::Earlier(2);
         map.push(10..20, Origin::Cell { place, range: 100..110 });
-        let save = Origin::Save { name: "x".into(), bound: None };
+        let save = Origin::Save {
+            name: "x".into(),
+            bound: None,
+        };
         map.push(20..25, save.clone());
         map.push(30..40, Origin::Derived { place, range: 5..7 });
         assert_eq!(map.locate(&(12..15)), Some((place, 102..105)));

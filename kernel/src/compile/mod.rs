@@ -17,5 +17,5 @@ pub use diagnostic::{Report, Titled, moved, reports};
 pub(crate) use map::offset;
 pub use map::{Origin, Place, SourceMap};
 pub use scope::{Held, Scope, Variable, Version, Via};
-pub use types::is_sayable;
 pub use source::{Generated, generate, generate_broken, generate_steps};
+pub use types::is_sayable;

@@ -33,12 +33,23 @@ pub(super) fn reach<'a>(items: &[(usize, &'a Item)], mentions: &Mentions) -> Vec
 }
 
 fn is_needed(item: &Item, mentioned: &BTreeSet<String>, defined: &BTreeSet<&str>) -> bool {
-    let named = item.names.iter().filter_map(|name| name.ident()).any(|name| mentioned.contains(name));
+    let named = item
+        .names
+        .iter()
+        .filter_map(|name| name.ident())
+        .any(|name| mentioned.contains(name));
     match &item.kind {
-        Kind::Impl { of } => of.iter().filter(|name| defined.contains(name.as_str())).all(|name| mentioned.contains(name)),
+        Kind::Impl { of } => of
+            .iter()
+            .filter(|name| defined.contains(name.as_str()))
+            .all(|name| mentioned.contains(name)),
         Kind::Use { may_be_trait, .. } => {
             // A `use` of the session's own modules needs them; it is no reason to have them.
-            let own = item.mentions.all.iter().any(|name| defined.contains(name.as_str()) && !mentioned.contains(name));
+            let own = item
+                .mentions
+                .all
+                .iter()
+                .any(|name| defined.contains(name.as_str()) && !mentioned.contains(name));
             named || (*may_be_trait && !own)
         }
         _ => named || item.reached_by.iter().any(|name| mentioned.contains(name)) || item.names.is_empty(),
@@ -60,7 +71,10 @@ mod tests {
     #[test]
     fn takes_what_is_needed_and_no_more() {
         let items = "struct A; struct B(A); fn f() -> B { g() } fn g() -> B { B(A) } fn h() {}";
-        assert_eq!(reached(items, "f()"), ["struct A;", "struct B(A);", "fn f() -> B { g() }", "fn g() -> B { B(A) }"]);
+        assert_eq!(
+            reached(items, "f()"),
+            ["struct A;", "struct B(A);", "fn f() -> B { g() }", "fn g() -> B { B(A) }"]
+        );
         assert_eq!(reached(items, "h()"), ["fn h() {}"]);
     }
 

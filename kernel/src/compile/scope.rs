@@ -76,7 +76,9 @@ impl Variable {
     /// The artifact that a later cell can read the variable from. A value that borrows (`Vec<&str>`) can be written but not
     /// read.
     pub fn readable(&self) -> Option<(&Artifact, Via)> {
-        let Held::Artifact { artifact, via } = &self.held else { return None };
+        let Held::Artifact { artifact, via } = &self.held else {
+            return None;
+        };
         let owned = match via {
             Via::Reference => self.type_name.trim_start_matches('&'),
             Via::Artifact | Via::Value => &self.type_name,
@@ -136,7 +138,8 @@ impl Scope {
 
     /// Takes in a version that was executed.
     pub fn push(&mut self, version: Version) {
-        self.variables.extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
+        self.variables
+            .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
         self.versions.push(version);
     }
 

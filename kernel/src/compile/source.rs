@@ -100,9 +100,18 @@ impl<'a> Writer<'a> {
         let mut items = scope.items();
         items.retain(|(_, item)| !replaced(item));
         let all = items.iter().map(|(_, item)| *item).chain(&rust.items);
-        let names = all.filter(|item| matches!(item.kind, Kind::Other)).flat_map(|item| &item.names);
+        let names = all
+            .filter(|item| matches!(item.kind, Kind::Other))
+            .flat_map(|item| &item.names);
         let types = names.filter_map(|name| name.ident()).collect();
-        Self { scope, text, rust, items, types, generated: Generated::default() }
+        Self {
+            scope,
+            text,
+            rust,
+            items,
+            types,
+            generated: Generated::default(),
+        }
     }
 
     fn raw(&mut self, text: &str) {
@@ -143,15 +152,29 @@ impl<'a> Writer<'a> {
             self.raw("\n");
         }
         let mut mentions = mentions.clone();
-        let own = self.rust.items.iter().flat_map(|item| &item.names).filter_map(|name| name.ident());
+        let own = self
+            .rust
+            .items
+            .iter()
+            .flat_map(|item| &item.names)
+            .filter_map(|name| name.ident());
         mentions.all.extend(own.map(str::to_owned));
-        let mut items: Vec<_> = reach(&self.items, &mentions).into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
+        let mut items: Vec<_> = reach(&self.items, &mentions)
+            .into_iter()
+            .map(|(i, item)| (Place::Earlier(i), item))
+            .collect();
         items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
         let (macros, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.kind == Kind::Macro);
         self.raw(PRELUDE);
         for (place, item) in macros.into_iter().chain(others) {
             match &item.kind {
-                Kind::Use { text, .. } => self.marked(Origin::Derived { place, range: item.range.clone() }, text),
+                Kind::Use { text, .. } => self.marked(
+                    Origin::Derived {
+                        place,
+                        range: item.range.clone(),
+                    },
+                    text,
+                ),
                 _ => self.typed(place, item.range.clone()),
             }
             self.raw("\n");
@@ -181,7 +204,11 @@ impl<'a> Writer<'a> {
         }
         if let Some(last) = last {
             let diverges = never_a_value(&self.text[last.range.clone()]);
-            let (open, close) = if diverges { ("", ";\n") } else { ("(&&&Shown(&(", "))).show(__cell);\n") };
+            let (open, close) = if diverges {
+                ("", ";\n")
+            } else {
+                ("(&&&Shown(&(", "))).show(__cell);\n")
+            };
             pieces.push(Piece::Raw(open.into()));
             pieces.push(Piece::Typed(Place::Current, last.range.clone()));
             pieces.push(Piece::Raw(close.into()));
@@ -192,7 +219,13 @@ impl<'a> Writer<'a> {
                 let text = format!("(&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
                 let binds = |s: &&crate::cell::Statement| s.binds.iter().any(|b| b.name == *name);
                 let bound = self.rust.statements.iter().rfind(binds).map(|s| s.range.clone());
-                pieces.push(Piece::From(Origin::Save { name: name.clone(), bound }, text));
+                pieces.push(Piece::From(
+                    Origin::Save {
+                        name: name.clone(),
+                        bound,
+                    },
+                    text,
+                ));
                 self.generated.saves.push(binding);
             }
         }
@@ -204,7 +237,10 @@ impl<'a> Writer<'a> {
         let mut saved = self.rust.variables();
         for variable in reads.iter().filter(|v| v.mutable) {
             if saved.iter().all(|own| own.name != variable.name) {
-                saved.push(Binding { name: variable.name.clone(), mutable: true });
+                saved.push(Binding {
+                    name: variable.name.clone(),
+                    mutable: true,
+                });
             }
         }
         saved
@@ -221,7 +257,10 @@ impl<'a> Writer<'a> {
             Via::Artifact | Via::Value => "load",
             Via::Reference => "load_reference",
         };
-        let text = format!("let {mutable}{name}: {said} = __cell.{how}({input:?}, {:?})?;\n", variable.name);
+        let text = format!(
+            "let {mutable}{name}: {said} = __cell.{how}({input:?}, {:?})?;\n",
+            variable.name
+        );
         Some(vec![Piece::From(Origin::Load(variable.name.clone()), text)])
     }
 
@@ -282,8 +321,16 @@ impl<'a> Writer<'a> {
             let value = match variable.readable() {
                 None => format!("remake(|| ::lockstep::Result::Ok(__witness()?{nth}))"),
                 Some((artifact, via)) => {
-                    let how = if via == Via::Reference { "load_reference_as" } else { "load_as" };
-                    format!("{how}(&__tags{nth}, {:?}, {:?})", self.input(&variable.name, artifact), variable.name)
+                    let how = if via == Via::Reference {
+                        "load_reference_as"
+                    } else {
+                        "load_as"
+                    };
+                    format!(
+                        "{how}(&__tags{nth}, {:?}, {:?})",
+                        self.input(&variable.name, artifact),
+                        variable.name
+                    )
                 }
             };
             let text = format!("let {mutable}{name} = __cell.{value}?;\n");
@@ -306,7 +353,16 @@ fn spelled(name: &str) -> String {
 
 /// Whether the expression ends the cell for good, so that there is nothing to show.
 fn never_a_value(expression: &str) -> bool {
-    ["panic!", "todo!", "unimplemented!", "unreachable!", "loop ", "return", "std::process::exit", "bail!"]
-        .iter()
-        .any(|start| expression.starts_with(start))
+    [
+        "panic!",
+        "todo!",
+        "unimplemented!",
+        "unreachable!",
+        "loop ",
+        "return",
+        "std::process::exit",
+        "bail!",
+    ]
+    .iter()
+    .any(|start| expression.starts_with(start))
 }

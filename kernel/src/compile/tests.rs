@@ -56,10 +56,16 @@ impl Notebook {
 
     fn titled<'a>(&'a self, text: &'static str) -> impl Fn(Place) -> Titled<'a> {
         move |place| match place {
-            Place::Current => Titled { title: "[9]".into(), text },
+            Place::Current => Titled {
+                title: "[9]".into(),
+                text,
+            },
             Place::Earlier(index) => {
                 let version = &self.scope.versions()[index];
-                Titled { title: format!("[{}]", version.number), text: &version.text }
+                Titled {
+                    title: format!("[{}]", version.number),
+                    text: &version.text,
+                }
             }
         }
     }
@@ -67,7 +73,9 @@ impl Notebook {
 
 /// What differs from cell to cell: items, and the body.
 fn body(source: &str) -> String {
-    let (items, body) = source.split_once("fn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n").unwrap();
+    let (items, body) = source
+        .split_once("fn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n")
+        .unwrap();
     let items = items.split_once("use ::lockstep::prelude::*;\n").unwrap().1;
     let body = body.strip_prefix("use ::lockstep::cell::by_type::*;\n").unwrap();
     let body = body.split_once("::lockstep::Result::Ok(())\n}\nfn main()").unwrap().0;
@@ -89,7 +97,10 @@ fn notebook() -> Notebook {
 #[test]
 fn a_cell_holds_what_it_needs_and_no_more() {
     let mut notebook = notebook();
-    notebook.execute(None, "#[derive(Serialize, Deserialize)]\nstruct Row { x: f64 }\nfn unrelated() {}\nlet mut rows: Vec<Row> = vec![];");
+    notebook.execute(
+        None,
+        "#[derive(Serialize, Deserialize)]\nstruct Row { x: f64 }\nfn unrelated() {}\nlet mut rows: Vec<Row> = vec![];",
+    );
     notebook.execute(None, "let n = 1i64; let name = \"a\";");
     let generated = notebook.generate("// more\nrows.push(Row { x: 1.0 });\nprintln!(\"{name}\");\nrows.len()");
     assert_eq!(
@@ -160,7 +171,10 @@ fn a_later_item_replaces_an_earlier_one() {
 fn diagnostic(message: &str, code: Option<&str>, spans: Vec<Span>) -> Diagnostic {
     Diagnostic {
         message: message.into(),
-        code: code.map(|code| Code { code: code.into(), explanation: None }),
+        code: code.map(|code| Code {
+            code: code.into(),
+            explanation: None,
+        }),
         level: Level::Error,
         spans,
         children: Vec::new(),
@@ -197,7 +211,11 @@ fn errors_name_the_cells_of_their_places() {
         span(&generated.source, "\"ä\"", true, "expected `i32`, found `&str`"),
         span(&generated.source, "half(x: i32)", false, "defined here"),
     ];
-    let reports = reports(&[diagnostic("mismatched types", Some("E0308"), spans)], &generated.map, &notebook.titled(text));
+    let reports = reports(
+        &[diagnostic("mismatched types", Some("E0308"), spans)],
+        &generated.map,
+        &notebook.titled(text),
+    );
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0].summary, "[E0308] mismatched types");
     assert!(reports[0].rendered.contains("[9]:2:6"), "{}", reports[0].rendered);

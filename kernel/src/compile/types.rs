@@ -53,7 +53,10 @@ fn say_type(parsed: &syn::Type, items: &BTreeSet<&str>, named: &mut BTreeSet<Str
         syn::Type::Path(path) if path.qself.is_none() => say_path(&path.path, items, named),
         syn::Type::Tuple(tuple) => {
             let parts: Option<Vec<_>> = tuple.elems.iter().map(|e| say_type(e, items, named)).collect();
-            Some(format!("({})", parts?.iter().map(|part| format!("{part}, ")).collect::<String>().trim_end()))
+            Some(format!(
+                "({})",
+                parts?.iter().map(|part| format!("{part}, ")).collect::<String>().trim_end()
+            ))
         }
         syn::Type::Slice(slice) => Some(format!("[{}]", say_type(&slice.elem, items, named)?)),
         syn::Type::Array(array) => {
@@ -69,7 +72,12 @@ fn say_type(parsed: &syn::Type, items: &BTreeSet<&str>, named: &mut BTreeSet<Str
 
 fn say_path(path: &syn::Path, items: &BTreeSet<&str>, named: &mut BTreeSet<String>) -> Option<String> {
     let names: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
-    let (last, before) = path.segments.iter().collect::<Vec<_>>().split_last().map(|(l, b)| (*l, b.to_vec()))?;
+    let (last, before) = path
+        .segments
+        .iter()
+        .collect::<Vec<_>>()
+        .split_last()
+        .map(|(l, b)| (*l, b.to_vec()))?;
     if before.iter().any(|segment| !segment.arguments.is_none()) {
         return None;
     }
@@ -82,9 +90,15 @@ fn say_path(path: &syn::Path, items: &BTreeSet<&str>, named: &mut BTreeSet<Strin
         }
         [krate, .., item] if krate == "lockstep" && OURS.contains(&item.as_str()) => format!("::lockstep::cell::types::{item}"),
         // As people write them: `Vec<f64>`, `serde_json::Value`.
-        [name] => STANDARD.iter().find(|(_, public)| public.ends_with(&format!("::{name}")))?.1.to_owned(),
+        [name] => STANDARD
+            .iter()
+            .find(|(_, public)| public.ends_with(&format!("::{name}")))?
+            .1
+            .to_owned(),
         _ => {
-            let known = STANDARD.iter().find(|(said, public)| *said == joined || public.trim_start_matches("::") == joined);
+            let known = STANDARD
+                .iter()
+                .find(|(said, public)| *said == joined || public.trim_start_matches("::") == joined);
             known?.1.to_owned()
         }
     };
@@ -125,7 +139,10 @@ mod tests {
                 Some("::std::collections::HashMap<::std::string::String, [(i32, u8,); 3]>"),
             ),
             ("Vec<f64>", Some("::std::vec::Vec<f64>")),
-            ("lockstep::Json<serde_json::Value>", Some("::lockstep::cell::types::Json<::serde_json::Value>")),
+            (
+                "lockstep::Json<serde_json::Value>",
+                Some("::lockstep::cell::types::Json<::serde_json::Value>"),
+            ),
             ("lockstep::table::Column", None),
             ("Model", None),
             ("cell::Gone", None),

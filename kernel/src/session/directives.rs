@@ -17,8 +17,18 @@ impl Execution<'_> {
     /// Does what a directive says. Tells whether that was known before.
     pub(super) fn obey(&mut self, range: Range<usize>, directive: &Directive) -> Result<bool, CellError> {
         match directive {
-            Directive::Run { module, step, given, outputs } => {
-                let wanted = Wanted { module: module.as_deref(), step: step.as_deref(), given, outputs };
+            Directive::Run {
+                module,
+                step,
+                given,
+                outputs,
+            } => {
+                let wanted = Wanted {
+                    module: module.as_deref(),
+                    step: step.as_deref(),
+                    given,
+                    outputs,
+                };
                 return self.run_step(&range, &wanted);
             }
             Directive::Input { name, path } => {
@@ -76,10 +86,15 @@ impl Execution<'_> {
         }
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
         let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
-        let runtime = if generated.is_some() { self.cells } else { &self.setup.runtime };
+        let runtime = if generated.is_some() {
+            self.cells
+        } else {
+            &self.setup.runtime
+        };
         let (ran, said) = self.carry_out(runtime, &run)?;
         if !ran.record.outcome.succeeded() {
-            self.output.display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
+            self.output
+                .display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
         }
         match (&ran.record.outcome, generated) {
             (Outcome::Succeeded, _) => {}
@@ -93,13 +108,20 @@ impl Execution<'_> {
         for (port, variable) in bound {
             if let Some(artifact) = ran.record.outputs.get(&port.name) {
                 // What the step declares says more than a record that an older caller made.
-                let artifact = Artifact { media_type: port.media_type.clone(), ..artifact.clone() };
-                makes.insert(variable.to_owned(), (port.name.as_str(), self.variable(variable, artifact, &port.type_name)));
+                let artifact = Artifact {
+                    media_type: port.media_type.clone(),
+                    ..artifact.clone()
+                };
+                makes.insert(
+                    variable.to_owned(),
+                    (port.name.as_str(), self.variable(variable, artifact, &port.type_name)),
+                );
             }
         }
         let rows: Vec<_> = makes.values().map(|(output, variable)| (*output, variable)).collect();
         let time = (!ran.cached).then_some(ran.observed.wall_us);
-        self.output.display(summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json()));
+        self.output
+            .display(summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json()));
         let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
         self.leave(Rust::default(), reads, makes);
         Ok(ran.cached)
@@ -112,7 +134,10 @@ impl Execution<'_> {
         }
         let step = wanted.step.unwrap_or_default();
         let generated = compile::generate_steps(&self.scope, step).ok_or_else(|| {
-            self.refuse(range.clone(), &format!("no cell has a step `{step}`\nhint: write #[step] before its `fn`"))
+            self.refuse(
+                range.clone(),
+                &format!("no cell has a step `{step}`\nhint: write #[step] before its `fn`"),
+            )
         })?;
         let module = self.built(&generated)?.module.ok_or(SessionError::Silent)?;
         Ok((module, Some(generated)))
@@ -125,7 +150,9 @@ impl Execution<'_> {
         value: &str,
         reads: &mut BTreeMap<String, Variable>,
     ) -> Result<Artifact, CellError> {
-        let Some(variable) = self.scope.variables().get(value) else { return self.import(range, value) };
+        let Some(variable) = self.scope.variables().get(value) else {
+            return self.import(range, value);
+        };
         match &variable.held {
             Held::Artifact { artifact, .. } => {
                 reads.insert(value.to_owned(), variable.clone());
@@ -155,7 +182,11 @@ impl Execution<'_> {
 
     /// A variable that holds an artifact, of the type that fits its media type.
     fn variable(&self, name: &str, artifact: Artifact, type_name: &str) -> Variable {
-        let via = if artifact.media_type.as_str() == MediaType::VALUE { Via::Value } else { Via::Artifact };
+        let via = if artifact.media_type.as_str() == MediaType::VALUE {
+            Via::Value
+        } else {
+            Via::Artifact
+        };
         Variable {
             name: name.to_owned(),
             type_name: type_of(&artifact.media_type, type_name).to_owned(),
@@ -176,7 +207,14 @@ struct Wanted<'a> {
 
 /// Which output becomes which variable.
 fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Port, &'a str)>, String> {
-    let known = || interface.outputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+    let known = || {
+        interface
+            .outputs
+            .iter()
+            .map(|port| port.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let port = |(i, bind): (usize, &'a Bind)| {
         let found = match &bind.output {
             Some(name) => interface.outputs.iter().find(|port| port.name == *name),
@@ -216,12 +254,19 @@ fn type_of<'a>(media_type: &MediaType, type_name: &'a str) -> &'a str {
 fn summary(made: &[(&str, &Variable)], step: Option<(&str, Option<u64>)>) -> MimeBundle {
     let mut rows = Vec::new();
     for (output, variable) in made {
-        let Held::Artifact { artifact, .. } = &variable.held else { continue };
+        let Held::Artifact { artifact, .. } = &variable.held else {
+            continue;
+        };
         let name = match *output == variable.name || output.is_empty() {
             true => variable.name.clone(),
             false => format!("{output} -> {}", variable.name),
         };
-        rows.push([name, artifact.media_type.to_string(), size(artifact.size), artifact.digest.short()]);
+        rows.push([
+            name,
+            artifact.media_type.to_string(),
+            size(artifact.size),
+            artifact.digest.short(),
+        ]);
     }
     let title = step.map(|(step, time)| match time {
         Some(us) => format!("{step}: run in {:.1} ms", us as f64 / 1000.0),
@@ -238,7 +283,12 @@ fn listing(scope: &Scope) -> MimeBundle {
         };
         let number = scope.versions().get(variable.made_by).map_or(0, |version| version.number);
         let mutable = if variable.mutable { "mut " } else { "" };
-        [format!("{mutable}{}", variable.name), variable.type_name.clone(), held, format!("[{number}]")]
+        [
+            format!("{mutable}{}", variable.name),
+            variable.type_name.clone(),
+            held,
+            format!("[{number}]"),
+        ]
     };
     let rows: Vec<_> = scope.variables().values().map(row).collect();
     table(None, &["variable", "type", "value", "cell"], &rows)
@@ -267,12 +317,25 @@ fn table<const COLUMNS: usize>(title: Option<String>, heads: &[&str; COLUMNS], r
         cells.max().unwrap_or_default()
     });
     for row in rows {
-        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let _ = write!(text, "{}{}", if text.is_empty() { "" } else { "\n" }, line.join("  ").trim_end());
+        let line: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        let _ = write!(
+            text,
+            "{}{}",
+            if text.is_empty() { "" } else { "\n" },
+            line.join("  ").trim_end()
+        );
     }
     if !rows.is_empty() {
         let head: String = heads.iter().map(|head| format!("<th>{head}</th>")).collect();
-        let cells = |row: &[String; COLUMNS]| row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect::<String>();
+        let cells = |row: &[String; COLUMNS]| {
+            row.iter()
+                .map(|cell| format!("<td>{}</td>", escape(cell)))
+                .collect::<String>()
+        };
         let body: String = rows.iter().map(|row| format!("<tr>{}</tr>", cells(row))).collect();
         let _ = write!(html, "<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>");
     }

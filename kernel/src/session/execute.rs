@@ -65,10 +65,16 @@ impl Execution<'_> {
             cached &= self.obey(range.clone(), directive)?;
         }
         match Rust::parse(&parsed.rust) {
-            Ok(rust) if rust.items.is_empty() && rust.statements.is_empty() => Ok(Done { cached, ..Done::default() }),
+            Ok(rust) if rust.items.is_empty() && rust.statements.is_empty() => Ok(Done {
+                cached,
+                ..Done::default()
+            }),
             Ok(rust) => {
                 let done = self.run(rust)?;
-                Ok(Done { cached: cached && done.cached, ..done })
+                Ok(Done {
+                    cached: cached && done.cached,
+                    ..done
+                })
             }
             Err(syntax) => Err(self.broken(&parsed.rust, &syntax)),
         }
@@ -85,9 +91,13 @@ impl Execution<'_> {
         match self.compile(&generated.source) {
             Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),
             Err(CompileError::Interrupted) => failure::interrupted(),
-            Err(_) | Ok(_) => {
-                failure::at(self.titled(Place::Current), syntax.range.clone(), "error", "CompileError", &syntax.message)
-            }
+            Err(_) | Ok(_) => failure::at(
+                self.titled(Place::Current),
+                syntax.range.clone(),
+                "error",
+                "CompileError",
+                &syntax.message,
+            ),
         }
     }
 
@@ -95,21 +105,33 @@ impl Execution<'_> {
         let (generated, built) = self.build(&rust)?;
         let module = built.module.ok_or(SessionError::Silent)?;
         for warning in self.reports(&built.warnings, &generated) {
-            self.output.stream(Stream::Stderr, format!("{}\n", warning.rendered).as_bytes());
+            self.output
+                .stream(Stream::Stderr, format!("{}\n", warning.rendered).as_bytes());
         }
         let bytes = || MediaType::new(MediaType::BYTES);
         let mut outputs: BTreeMap<_, _> = generated.saves.iter().map(|saved| (saved.name.clone(), bytes())).collect();
         outputs.insert(SAID.to_owned(), MediaType::new(MediaType::JSON));
         let run = Run {
             module,
-            entry: Entry::Program { args: Vec::new(), env: BTreeMap::new(), stdin: None, stdout: None },
-            inputs: generated.inputs.iter().map(|(name, artifact)| (name.clone(), artifact.clone().into())).collect(),
+            entry: Entry::Program {
+                args: Vec::new(),
+                env: BTreeMap::new(),
+                stdin: None,
+                stdout: None,
+            },
+            inputs: generated
+                .inputs
+                .iter()
+                .map(|(name, artifact)| (name.clone(), artifact.clone().into()))
+                .collect(),
             outputs,
             seed: self.setup.seed,
         };
         let (ran, said) = self.carry_out(self.cells, &run)?;
         if ran.record.outcome != Outcome::Succeeded {
-            return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| self.titled(place)));
+            return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| {
+                self.titled(place)
+            }));
         }
         self.take_in(rust, generated, &ran)
     }
@@ -150,7 +172,10 @@ impl Execution<'_> {
         let key = compile_key(&self.setup.toolchain, &self.setup.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
             // What can't be read any more is made again.
-            let known = store.get(&digest).ok().and_then(|json| serde_json::from_slice::<Built>(&json).ok());
+            let known = store
+                .get(&digest)
+                .ok()
+                .and_then(|json| serde_json::from_slice::<Built>(&json).ok());
             let is_there = |built: &Built| built.module.is_none_or(|module| store.contains(&module).unwrap_or(false));
             if let Some(built) = known.filter(is_there) {
                 return Ok(built);
@@ -160,15 +185,26 @@ impl Execution<'_> {
             Ok(compiled) => {
                 let module = store.put(compiled.wasm).map_err(SessionError::from)?;
                 let warnings = compiled.diagnostics.into_iter().filter(|d| !d.spans.is_empty()).collect();
-                Built { module: Some(module), moved: BTreeSet::new(), warnings }
+                Built {
+                    module: Some(module),
+                    moved: BTreeSet::new(),
+                    warnings,
+                }
             }
             Err(CompileError::Source(diagnostics)) => match compile::moved(&diagnostics, &generated.map) {
-                Some(moved) => Built { module: None, moved, warnings: Vec::new() },
+                Some(moved) => Built {
+                    module: None,
+                    moved,
+                    warnings: Vec::new(),
+                },
                 None => return Err(failure::compile(&self.reports(&diagnostics, generated))),
             },
             Err(error) => return Err(SessionError::Compile(error).into()),
         };
-        let malformed = |source| SessionError::Malformed { what: "what rustc said", source };
+        let malformed = |source| SessionError::Malformed {
+            what: "what rustc said",
+            source,
+        };
         let json = serde_json::to_vec(&built).map_err(malformed)?;
         let digest = store.put(json).map_err(SessionError::from)?;
         store.remember(&key, &digest).map_err(SessionError::from)?;
@@ -177,7 +213,12 @@ impl Execution<'_> {
 
     /// Compiles a source; nothing is remembered.
     pub fn compile(&self, source: &str) -> Result<Compiled, CompileError> {
-        let Setup { toolchain, prelude, scratch, .. } = self.setup;
+        let Setup {
+            toolchain,
+            prelude,
+            scratch,
+            ..
+        } = self.setup;
         compile_cell(toolchain, prelude, source, scratch, &|| self.interrupt.is_triggered())
     }
 
@@ -188,10 +229,16 @@ impl Execution<'_> {
     /// The cell at a place, as errors call it.
     pub fn titled(&self, place: Place) -> Titled<'_> {
         match place {
-            Place::Current => Titled { title: format!("[{}]", self.cell.number), text: &self.cell.code },
+            Place::Current => Titled {
+                title: format!("[{}]", self.cell.number),
+                text: &self.cell.code,
+            },
             Place::Earlier(index) => {
                 let version = &self.scope.versions()[index];
-                Titled { title: format!("[{}]", version.number), text: &version.text }
+                Titled {
+                    title: format!("[{}]", version.number),
+                    text: &version.text,
+                }
             }
         }
     }
@@ -200,16 +247,25 @@ impl Execution<'_> {
     fn take_in(&mut self, rust: Rust, generated: Generated, ran: &Ran) -> Result<Done, CellError> {
         let said = ran.record.outputs.get(SAID).ok_or(SessionError::Silent)?;
         let said = self.setup.runtime.store.get(&said.digest).map_err(SessionError::from)?;
-        let malformed = |source| SessionError::Malformed { what: "what the cell said of its variables", source };
+        let malformed = |source| SessionError::Malformed {
+            what: "what the cell said of its variables",
+            source,
+        };
         let mut said: Said = serde_json::from_slice(&said).map_err(malformed)?;
         let own = rust.variables();
         let mut makes = BTreeMap::new();
         for saved in &generated.saves {
-            let Some(variable) = said.variables.remove(&saved.name) else { continue };
+            let Some(variable) = said.variables.remove(&saved.name) else {
+                continue;
+            };
             let held = match (variable.via, variable.media_type, ran.record.outputs.get(&saved.name)) {
-                (Some(via), Some(media_type), Some(artifact)) => {
-                    Held::Artifact { artifact: Artifact { media_type, ..artifact.clone() }, via }
-                }
+                (Some(via), Some(media_type), Some(artifact)) => Held::Artifact {
+                    artifact: Artifact {
+                        media_type,
+                        ..artifact.clone()
+                    },
+                    via,
+                },
                 _ => Held::Remade,
             };
             let unchanged = |earlier: &Variable| earlier.held == held && held != Held::Remade;
@@ -228,7 +284,11 @@ impl Execution<'_> {
         for bundle in said.shown {
             self.output.display(bundle);
         }
-        Ok(Done { result: said.result, cached: ran.cached, stale: Vec::new() })
+        Ok(Done {
+            result: said.result,
+            cached: ran.cached,
+            stale: Vec::new(),
+        })
     }
 
     /// Adds what was executed to the scope.

@@ -10,20 +10,29 @@ use crate::output::CellError;
 
 /// Somebody stopped the cell.
 pub(super) fn interrupted() -> CellError {
-    CellError::new("Interrupted", "the cell was stopped; the variables are as they were before it")
+    CellError::new(
+        "Interrupted",
+        "the cell was stopped; the variables are as they were before it",
+    )
 }
 
 /// What rustc refused.
 pub(super) fn compile(reports: &[Report]) -> CellError {
     let errors: Vec<_> = reports.iter().filter(|report| report.is_error).collect();
-    let evalue = errors.first().map_or("the cell can't be compiled".to_owned(), |report| report.summary.clone());
+    let evalue = errors
+        .first()
+        .map_or("the cell can't be compiled".to_owned(), |report| report.summary.clone());
     let mut traceback = Vec::new();
     for report in errors {
         traceback.extend(report.rendered.lines().map(str::to_owned));
         traceback.push(String::new());
     }
     traceback.pop();
-    CellError { ename: "CompileError".into(), evalue, traceback }
+    CellError {
+        ename: "CompileError".into(),
+        evalue,
+        traceback,
+    }
 }
 
 /// An error about a place in a cell. What follows `hint: ` in the message is shown below.
@@ -35,7 +44,9 @@ pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str,
         Some((first, hint)) => (first, Some(hint)),
         None => (message, None),
     };
-    let snippet = Snippet::source(text).path(title).annotation(AnnotationKind::Primary.span(start..end));
+    let snippet = Snippet::source(text)
+        .path(title)
+        .annotation(AnnotationKind::Primary.span(start..end));
     let mut group = Level::ERROR.with_name(word).primary_title(first).element(snippet);
     if let Some(hint) = hint {
         group = group.element(Level::HELP.message(hint));
@@ -65,15 +76,19 @@ pub(super) fn of_outcome<'a>(
         }
         Failure::Exit { .. } if said.starts_with("error: ") => returned(said),
         Failure::Exit { code, .. } => CellError::new("Exit", format!("the cell ended with exit code {code}")),
-        Failure::MissingOutput { .. } => {
-            CellError::new("Exit", "the cell ended before its last statement (std::process::exit); it leaves no variables")
-        }
+        Failure::MissingOutput { .. } => CellError::new(
+            "Exit",
+            "the cell ended before its last statement (std::process::exit); it leaves no variables",
+        ),
         Failure::Trap { .. } => CellError::new("Trap", format!("the cell {failure}")),
         Failure::Limit { .. } | Failure::Stack => CellError::new("Limit", failure.to_string()),
     };
     match outcome {
         Outcome::Failed(failure) => ended(failure),
-        Outcome::Interrupted { by: lockstep_runtime::step::Interruption::Caller } | Outcome::Succeeded => interrupted(),
+        Outcome::Interrupted {
+            by: lockstep_runtime::step::Interruption::Caller,
+        }
+        | Outcome::Succeeded => interrupted(),
         Outcome::Interrupted { .. } => CellError::new("Interrupted", outcome.to_string()),
     }
 }
@@ -84,7 +99,11 @@ fn returned(said: &str) -> CellError {
     let message = first.trim_start_matches("error: ");
     let mut traceback = vec![format!("\x1b[1m\x1b[91merror\x1b[0m\x1b[1m: {message}\x1b[0m")];
     traceback.extend(causes.lines().map(str::to_owned));
-    CellError { ename: "Error".into(), evalue: message.to_owned(), traceback }
+    CellError {
+        ename: "Error".into(),
+        evalue: message.to_owned(),
+        traceback,
+    }
 }
 
 /// The place in a cell of `cell.rs:12:5`.

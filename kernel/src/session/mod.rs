@@ -104,16 +104,31 @@ impl Session {
         let mut cells = (*setup.runtime).clone();
         let native_cache = cells.store.native_cache();
         // The engine that steps run on would do as well, only more slowly.
-        if let Ok(engine) = Engine::new(&EngineOptions { optimise: false, native_cache, ..EngineOptions::default() }) {
+        if let Ok(engine) = Engine::new(&EngineOptions {
+            optimise: false,
+            native_cache,
+            ..EngineOptions::default()
+        }) {
             cells.engine = engine;
         }
-        Self { setup, cells, scope: Scope::default() }
+        Self {
+            setup,
+            cells,
+            scope: Scope::default(),
+        }
     }
 
     /// Executes a cell. What it prints goes to `output` as it comes. After an error the session is as it was before.
     pub fn execute(&mut self, cell: &Cell, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Done, CellError> {
         let scope = self.scope.before(cell.id.as_deref());
-        let mut execution = execute::Execution { setup: &self.setup, cells: &self.cells, scope, cell, output, interrupt };
+        let mut execution = execute::Execution {
+            setup: &self.setup,
+            cells: &self.cells,
+            scope,
+            cell,
+            output,
+            interrupt,
+        };
         let mut done = execution.execute()?;
         self.scope = execution.scope;
         done.stale = self.scope.stale();

@@ -90,7 +90,10 @@ fn wait(news: &Receiver<News>, output: &mut dyn Output, interrupt: &Interrupt) -
             Err(RecvTimeoutError::Timeout) if interrupt.is_triggered() => return Err(failure::interrupted()),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(CellError::new("Error", "the session could not be set up: restart the kernel, or see `lockstep doctor`"));
+                return Err(CellError::new(
+                    "Error",
+                    "the session could not be set up: restart the kernel, or see `lockstep doctor`",
+                ));
             }
         }
     }
@@ -109,7 +112,10 @@ impl Interpreter for Starting {
     fn complete(&mut self, code: &str, cursor: usize) -> Completions {
         match self.ready() {
             Some(session) => session.complete(code, cursor),
-            None => Completions { replaced: cursor..cursor, matches: Vec::new() },
+            None => Completions {
+                replaced: cursor..cursor,
+                matches: Vec::new(),
+            },
         }
     }
 

@@ -50,7 +50,10 @@ impl Streams {
 /// How many bytes at the end of `bytes` may be the beginning of the sequence.
 fn beginning(bytes: &[u8]) -> usize {
     let longest = bytes.len().min(FAILING.len() - 1);
-    (1..=longest).rev().find(|length| bytes.ends_with(&FAILING[..*length])).unwrap_or(0)
+    (1..=longest)
+        .rev()
+        .find(|length| bytes.ends_with(&FAILING[..*length]))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -75,7 +78,8 @@ mod tests {
         for size in 1..said.len() {
             let mut seen = Seen::default();
             let mut streams = Streams::default();
-            said.chunks(size).for_each(|chunk| streams.push(Stream::Stderr, chunk, &mut seen));
+            said.chunks(size)
+                .for_each(|chunk| streams.push(Stream::Stderr, chunk, &mut seen));
             assert_eq!(streams.finish(&mut seen), "thread 'main' panicked");
             assert_eq!(seen.0, "a\x1b[31mred\x1b]9;4;0\x1b\\c", "{size}");
         }

@@ -28,8 +28,16 @@ pub struct Place {
 impl PipelineError {
     /// A fault of the file as a whole.
     pub(super) fn whole(file: &std::path::Path, message: String) -> Self {
-        let place = Place { file: file.to_owned(), line: 0, column: 0 };
-        Self { place, message, source_line: String::new() }
+        let place = Place {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+        };
+        Self {
+            place,
+            message,
+            source_line: String::new(),
+        }
     }
 }
 
@@ -51,7 +59,11 @@ impl fmt::Display for PipelineError {
         }
         let number = self.place.line.to_string();
         let margin = " ".repeat(number.len());
-        let before: String = self.source_line.chars().take(self.place.column.saturating_sub(1) as usize).collect();
+        let before: String = self
+            .source_line
+            .chars()
+            .take(self.place.column.saturating_sub(1) as usize)
+            .collect();
         let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         write!(f, "\n {margin} |\n {number} | {}\n {margin} | {indent}^", self.source_line)
     }

@@ -56,8 +56,8 @@ pub(super) struct TaskFile {
 impl Pipeline {
     /// Reads a pipeline file.
     pub fn read(file: &Path) -> Result<Self, PipelineError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| PipelineError::whole(file, format!("can't read the pipeline: {e}")))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|e| PipelineError::whole(file, format!("can't read the pipeline: {e}")))?;
         Self::parse(file, text)
     }
 
@@ -65,7 +65,11 @@ impl Pipeline {
     pub fn parse(file: &Path, text: String) -> Result<Self, PipelineError> {
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         match serde_saphyr::from_str_with_options(&text, options) {
-            Ok(content) => Ok(Self { file: file.to_owned(), text, content }),
+            Ok(content) => Ok(Self {
+                file: file.to_owned(),
+                text,
+                content,
+            }),
             Err(e) => {
                 let place = e.location().unwrap_or(Location::UNKNOWN);
                 Err(error_at(file, &text, place, plain_message(&e)))
@@ -96,7 +100,15 @@ fn error_at(file: &Path, text: &str, at: Location, message: String) -> PipelineE
     let (line, column) = (at.line(), at.column());
     let source_line = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or_default();
     let source_line = if line == 0 { "" } else { source_line };
-    PipelineError { place: Place { file: file.to_owned(), line, column }, message, source_line: source_line.to_owned() }
+    PipelineError {
+        place: Place {
+            file: file.to_owned(),
+            line,
+            column,
+        },
+        message,
+        source_line: source_line.to_owned(),
+    }
 }
 
 /// The message without the place, which stands before it already.

@@ -107,9 +107,18 @@ pub fn execute(
             }
         }
         on(Event::Started { task: &task.name });
-        let mut log = |stream: Stream, bytes: &[u8]| on(Event::Log { task: &task.name, stream, bytes });
+        let mut log = |stream: Stream, bytes: &[u8]| {
+            on(Event::Log {
+                task: &task.name,
+                stream,
+                bytes,
+            })
+        };
         let ran = runtime.run(&run, limits, interrupt, &mut log)?;
-        on(Event::Finished { task: &task.name, ran: &ran });
+        on(Event::Finished {
+            task: &task.name,
+            ran: &ran,
+        });
         let succeeded = ran.record.outcome.succeeded();
         for (output, artifact) in &ran.record.outputs {
             if let Some((output, _)) = task.run.outputs.get_key_value(output) {

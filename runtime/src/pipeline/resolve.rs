@@ -34,11 +34,20 @@ impl Pipeline {
                 let message = format!("`{name}` can't name a task: use letters, digits, `_` and `-`");
                 return Err(self.error(task, message));
             }
-            let resolver = Resolver { pipeline: self, runtime, parameters: &parameters, name, task };
+            let resolver = Resolver {
+                pipeline: self,
+                runtime,
+                parameters: &parameters,
+                name,
+                task,
+            };
             tasks.insert(name.as_str(), resolver.resolve(&mut modules)?);
         }
         self.check_wires(&tasks)?;
-        Ok(Plan { name: self.content.name.clone(), tasks: self.in_order(tasks)? })
+        Ok(Plan {
+            name: self.content.name.clone(),
+            tasks: self.in_order(tasks)?,
+        })
     }
 
     fn parameters_with(&self, given: &BTreeMap<String, String>) -> Result<BTreeMap<String, Value>, PipelineError> {
@@ -46,7 +55,10 @@ impl Pipeline {
         for (name, text) in given {
             let Some(value) = parameters.get_mut(name) else {
                 let known = Names::of(self.content.parameters.keys().map(String::as_str));
-                return Err(PipelineError::whole(&self.file, format!("there is no parameter `{name}`; there are {known}")));
+                return Err(PipelineError::whole(
+                    &self.file,
+                    format!("there is no parameter `{name}`; there are {known}"),
+                ));
             };
             *value = match value {
                 Value::String(_) => Value::from(text.as_str()),
@@ -74,7 +86,13 @@ impl Pipeline {
     fn in_order(&self, mut tasks: BTreeMap<&str, Resolved>) -> Result<Vec<Task>, PipelineError> {
         let mut ordered: Vec<Task> = Vec::new();
         while !tasks.is_empty() {
-            let ready = |resolved: &Resolved| resolved.task.wires.values().all(|wire| !tasks.contains_key(wire.task.as_str()));
+            let ready = |resolved: &Resolved| {
+                resolved
+                    .task
+                    .wires
+                    .values()
+                    .all(|wire| !tasks.contains_key(wire.task.as_str()))
+            };
             let Some(name) = tasks.iter().find(|(_, resolved)| ready(resolved)).map(|(name, _)| *name) else {
                 return Err(self.cycle(&tasks));
             };
@@ -89,7 +107,9 @@ impl Pipeline {
         loop {
             let last = path[path.len() - 1];
             let wires = tasks[last].task.wires.iter();
-            let back = wires.map(|(input, wire)| (input, wire.task.as_str())).find(|(_, task)| tasks.contains_key(task));
+            let back = wires
+                .map(|(input, wire)| (input, wire.task.as_str()))
+                .find(|(_, task)| tasks.contains_key(task));
             let Some((input, next)) = back else {
                 return PipelineError::whole(&self.file, "the tasks form a cycle".into());
             };
@@ -120,7 +140,11 @@ impl Resolver<'_> {
                 Some(wire) => {
                     wires.insert(name.clone(), wire);
                     // stands in until the other task has made it
-                    Artifact { digest: Digest::of([]), media_type: MediaType::default(), size: 0 }
+                    Artifact {
+                        digest: Digest::of([]),
+                        media_type: MediaType::default(),
+                        size: 0,
+                    }
                 }
                 None => self.grant(source)?,
             };
@@ -135,7 +159,14 @@ impl Resolver<'_> {
             }
         };
         let outputs = run.outputs.keys().cloned().collect();
-        Ok(Resolved { task: Task { name: self.name.to_owned(), run, wires }, outputs })
+        Ok(Resolved {
+            task: Task {
+                name: self.name.to_owned(),
+                run,
+                wires,
+            },
+            outputs,
+        })
     }
 
     fn step(
@@ -206,14 +237,34 @@ impl Resolver<'_> {
         let module = self.module(program, &program.value, modules)?;
         let fill = |text: &Spanned<String>| self.fill_text(text, &text.value);
         let args = file.args.iter().map(fill).collect::<Result<_, _>>()?;
-        let env = file.env.iter().map(|(name, text)| Ok((name.clone(), fill(text)?))).collect::<Result<_, _>>()?;
+        let env = file
+            .env
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), fill(text)?)))
+            .collect::<Result<_, _>>()?;
         let place = |name: &String| file.at.get(name).map(|at| at.value.clone());
         let stdin = file.stdin.as_ref().map(|name| name.value.clone());
         let stdout = file.stdout.as_ref().map(|name| name.value.clone());
         Ok(Run {
             module: module.digest,
-            entry: Entry::Program { args, env, stdin, stdout },
-            inputs: inputs.into_iter().map(|(name, artifact)| (name.clone(), Input { artifact, at: place(&name) })).collect(),
+            entry: Entry::Program {
+                args,
+                env,
+                stdin,
+                stdout,
+            },
+            inputs: inputs
+                .into_iter()
+                .map(|(name, artifact)| {
+                    (
+                        name.clone(),
+                        Input {
+                            artifact,
+                            at: place(&name),
+                        },
+                    )
+                })
+                .collect(),
             outputs: file.outputs.clone(),
             seed: self.seed()?,
         })
@@ -229,12 +280,22 @@ impl Resolver<'_> {
             let failed = |message: String| self.error(at, message);
             let file = self.pipeline.directory().join(path);
             let artifact = self.runtime.store.import(&file).map_err(|e| {
-                let hint = if file.exists() { "" } else { "; `lockstep build DIR` makes a module from a crate of steps" };
+                let hint = if file.exists() {
+                    ""
+                } else {
+                    "; `lockstep build DIR` makes a module from a crate of steps"
+                };
                 failed(format!("{e}{hint}"))
             })?;
             let bytes = self.runtime.store.get(&artifact.digest).map_err(|e| failed(e.to_string()))?;
             let interfaces = interfaces(&bytes).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-            modules.insert(path.to_owned(), Module { digest: artifact.digest, interfaces });
+            modules.insert(
+                path.to_owned(),
+                Module {
+                    digest: artifact.digest,
+                    interfaces,
+                },
+            );
         }
         Ok(&modules[path])
     }
@@ -243,7 +304,10 @@ impl Resolver<'_> {
     fn wire(&self, source: &Spanned<String>) -> Option<Wire> {
         let (task, output) = source.value.split_once('.')?;
         let is_task = self.pipeline.content.tasks.contains_key(task);
-        is_task.then(|| Wire { task: task.to_owned(), output: output.to_owned() })
+        is_task.then(|| Wire {
+            task: task.to_owned(),
+            output: output.to_owned(),
+        })
     }
 
     fn grant(&self, source: &Spanned<String>) -> Result<Artifact, PipelineError> {
@@ -266,9 +330,13 @@ impl Resolver<'_> {
     }
 
     fn seed(&self) -> Result<u64, PipelineError> {
-        let Some(seed) = &self.task.value.seed else { return Ok(self.pipeline.content.seed) };
+        let Some(seed) = &self.task.value.seed else {
+            return Ok(self.pipeline.content.seed);
+        };
         let value = self.fill(seed, &seed.value)?;
-        value.as_u64().ok_or_else(|| self.error(seed, format!("a seed is a whole number from 0, not {value}")))
+        value
+            .as_u64()
+            .ok_or_else(|| self.error(seed, format!("a seed is a whole number from 0, not {value}")))
     }
 
     /// `value` with every `{{ name }}` in it replaced by the parameter. A text that is nothing but one `{{ name }}` becomes
@@ -283,9 +351,11 @@ impl Resolver<'_> {
                 }
             }
             Value::Array(items) => items.iter().map(|item| self.fill(at, item)).collect(),
-            Value::Object(map) => {
-                map.iter().map(|(key, item)| Ok((key.clone(), self.fill(at, item)?))).collect::<Result<_, _>>().map(Value::Object)
-            }
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, item)| Ok((key.clone(), self.fill(at, item)?)))
+                .collect::<Result<_, _>>()
+                .map(Value::Object),
             other => Ok(other.clone()),
         }
     }

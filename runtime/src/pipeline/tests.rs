@@ -14,8 +14,10 @@ fn module() -> Vec<u8> {
         "outputs": [{"name": "rows", "media_type": "text/csv"}],
     })
     .to_string();
-    wat::parse_str(format!("(module (@custom \"lockstep:interface\" {line:?}) (memory (export \"memory\") 1) (func (export \"_start\")))"))
-        .unwrap()
+    wat::parse_str(format!(
+        "(module (@custom \"lockstep:interface\" {line:?}) (memory (export \"memory\") 1) (func (export \"_start\")))"
+    ))
+    .unwrap()
 }
 
 struct Case {
@@ -28,9 +30,16 @@ impl Case {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("m.wasm"), module()).unwrap();
         std::fs::write(directory.path().join("raw.csv"), "x\n1\n").unwrap();
-        let machine = Machine { name: "test".into(), version: "0".into(), clock: || SystemTime::UNIX_EPOCH };
+        let machine = Machine {
+            name: "test".into(),
+            version: "0".into(),
+            clock: || SystemTime::UNIX_EPOCH,
+        };
         let engine = Engine::new(&EngineOptions::default()).unwrap();
-        Self { directory, runtime: Runtime::new(engine, Store::memory().unwrap(), machine) }
+        Self {
+            directory,
+            runtime: Runtime::new(engine, Store::memory().unwrap(), machine),
+        }
     }
 
     fn resolve(&self, yaml: &str) -> Result<Plan, PipelineError> {
@@ -54,8 +63,16 @@ fn tasks_come_after_what_they_read() {
         .unwrap();
     let names: Vec<_> = plan.tasks.iter().map(|task| task.name.as_str()).collect();
     assert_eq!(names, ["b", "a"]);
-    assert_eq!(plan.tasks[1].wires()["rows"], Wire { task: "b".into(), output: "rows".into() });
-    let crate::run::Entry::Step { parameters, .. } = &plan.tasks[1].run.entry else { panic!("not a step") };
+    assert_eq!(
+        plan.tasks[1].wires()["rows"],
+        Wire {
+            task: "b".into(),
+            output: "rows".into()
+        }
+    );
+    let crate::run::Entry::Step { parameters, .. } = &plan.tasks[1].run.entry else {
+        panic!("not a step")
+    };
     assert_eq!(json!(parameters), json!({"depth": 6}));
 }
 
@@ -73,7 +90,9 @@ fn faults_are_named_with_their_place() {
         "p.yaml:3:42: step `copy` has no input `row`; it has `rows`"
     );
     assert_eq!(
-        head(&task("{ step: m.wasm#copy, inputs: { rows: raw.csv }, parameters: { depth: deep } }")),
+        head(&task(
+            "{ step: m.wasm#copy, inputs: { rows: raw.csv }, parameters: { depth: deep } }"
+        )),
         "p.yaml:3:75: step `copy`: parameter `depth` takes a value of kind integer, not \"deep\""
     );
     assert_eq!(
@@ -89,7 +108,15 @@ fn faults_are_named_with_their_place() {
         "p.yaml:3:43: the pipeline has no parameter `where`; it has none"
     );
     assert!(head(&task("{ step: m.wasm#copy, inputs: { rows: no.csv } }")).contains("3:43: `no.csv` is neither an output"));
-    assert!(head(&task("{ stp: m.wasm }")).starts_with("p.yaml:3:8: unknown field `stp`"), "{}", head(&task("{ stp: m.wasm }")));
+    assert!(
+        head(&task("{ stp: m.wasm }")).starts_with("p.yaml:3:8: unknown field `stp`"),
+        "{}",
+        head(&task("{ stp: m.wasm }"))
+    );
     assert!(head(&task("{ }")).contains("needs either `step: MODULE#STEP` or `program: MODULE`"));
-    assert!(head("name: p\ntasks: [").starts_with("p.yaml:2:"), "{}", head("name: p\ntasks: ["));
+    assert!(
+        head("name: p\ntasks: [").starts_with("p.yaml:2:"),
+        "{}",
+        head("name: p\ntasks: [")
+    );
 }

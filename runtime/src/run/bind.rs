@@ -105,13 +105,24 @@ pub fn bind(
     seed: u64,
 ) -> Result<Run, BindError> {
     let step = || interface.step.clone();
-    if let Some(name) = inputs.keys().find(|name| interface.inputs.iter().all(|port| port.name != **name)) {
+    if let Some(name) = inputs
+        .keys()
+        .find(|name| interface.inputs.iter().all(|port| port.name != **name))
+    {
         let known = Names::of(interface.inputs.iter().map(|port| port.name.as_str()));
-        return Err(BindError::UnknownInput { step: step(), name: name.clone(), known });
+        return Err(BindError::UnknownInput {
+            step: step(),
+            name: name.clone(),
+            known,
+        });
     }
     if let Some(port) = interface.inputs.iter().find(|port| !inputs.contains_key(&port.name)) {
         let what = port.media_type.to_string();
-        return Err(BindError::MissingInput { step: step(), name: port.name.clone(), what });
+        return Err(BindError::MissingInput {
+            step: step(),
+            name: port.name.clone(),
+            what,
+        });
     }
     for name in parameters.keys() {
         parameter(interface, name)?;
@@ -125,22 +136,32 @@ pub fn bind(
     }
     Ok(Run {
         module,
-        entry: Entry::Step { name: step(), parameters: values },
-        inputs: inputs.into_iter().map(|(name, artifact)| (name, Input::from(artifact))).collect(),
-        outputs: interface.outputs.iter().map(|port| (port.name.clone(), port.media_type.clone())).collect(),
+        entry: Entry::Step {
+            name: step(),
+            parameters: values,
+        },
+        inputs: inputs
+            .into_iter()
+            .map(|(name, artifact)| (name, Input::from(artifact)))
+            .collect(),
+        outputs: interface
+            .outputs
+            .iter()
+            .map(|port| (port.name.clone(), port.media_type.clone()))
+            .collect(),
         seed,
     })
 }
 
 /// Reads parameters that a person typed, by the kinds that the step declares.
-pub fn parse_parameters(
-    interface: &Interface,
-    typed: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, Value>, BindError> {
+pub fn parse_parameters(interface: &Interface, typed: &BTreeMap<String, String>) -> Result<BTreeMap<String, Value>, BindError> {
     let parse = |(name, text): (&String, &String)| {
         let value = parameter(interface, name)?
             .parse(text)
-            .map_err(|source| BindError::Parameter { step: interface.step.clone(), source })?;
+            .map_err(|source| BindError::Parameter {
+                step: interface.step.clone(),
+                source,
+            })?;
         Ok((name.clone(), value))
     };
     typed.iter().map(parse).collect()
@@ -148,18 +169,25 @@ pub fn parse_parameters(
 
 /// The interface of the step called `name` among those of a module.
 pub fn choose<'a>(interfaces: &'a [Interface], name: &str) -> Result<&'a Interface, BindError> {
-    interfaces.iter().find(|interface| interface.step == name).ok_or_else(|| BindError::UnknownStep {
-        name: name.to_owned(),
-        known: Names::of(interfaces.iter().map(|interface| interface.step.as_str())),
-    })
+    interfaces
+        .iter()
+        .find(|interface| interface.step == name)
+        .ok_or_else(|| BindError::UnknownStep {
+            name: name.to_owned(),
+            known: Names::of(interfaces.iter().map(|interface| interface.step.as_str())),
+        })
 }
 
 fn parameter<'a>(interface: &'a Interface, name: &str) -> Result<&'a Parameter, BindError> {
-    interface.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| BindError::UnknownParameter {
-        step: interface.step.clone(),
-        name: name.to_owned(),
-        known: Names::of(interface.parameters.iter().map(|parameter| parameter.name.as_str())),
-    })
+    interface
+        .parameters
+        .iter()
+        .find(|parameter| parameter.name == name)
+        .ok_or_else(|| BindError::UnknownParameter {
+            step: interface.step.clone(),
+            name: name.to_owned(),
+            known: Names::of(interface.parameters.iter().map(|parameter| parameter.name.as_str())),
+        })
 }
 
 #[cfg(test)]
@@ -178,9 +206,16 @@ mod tests {
     }
 
     fn try_bind(inputs: &[&str], parameters: &[(&str, &str)]) -> Result<Run, String> {
-        let artifact = Artifact { digest: Digest::of("x"), media_type: Default::default(), size: 1 };
+        let artifact = Artifact {
+            digest: Digest::of("x"),
+            media_type: Default::default(),
+            size: 1,
+        };
         let inputs = inputs.iter().map(|name| (name.to_string(), artifact.clone())).collect();
-        let typed = parameters.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let typed = parameters
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .collect();
         let parameters = parse_parameters(&clean(), &typed).map_err(|e| e.to_string())?;
         bind(Digest::of("m"), &clean(), inputs, &parameters, 0).map_err(|e| e.to_string())
     }
@@ -188,7 +223,9 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let run = try_bind(&["raw"], &[("share", "1")]).unwrap();
-        let Entry::Step { parameters, .. } = run.entry else { panic!("not a step") };
+        let Entry::Step { parameters, .. } = run.entry else {
+            panic!("not a step")
+        };
         assert_eq!(json!(parameters), json!({"column": "species", "share": 1.0}));
         assert_eq!(run.outputs.keys().collect::<Vec<_>>(), ["rows"]);
     }
@@ -199,11 +236,17 @@ mod tests {
         let error = |inputs: &[&str], parameters: &[(&str, &str)]| try_bind(inputs, parameters).unwrap_err();
         assert_eq!(error(&["row"], &[share]), "step `clean` has no input `row`; it has `raw`");
         assert_eq!(error(&[], &[share]), "step `clean` needs its input `raw` (text/csv): give it");
-        assert_eq!(error(&["raw"], &[("colum", "a")]), "step `clean` has no parameter `colum`; it has `column`, `share`");
+        assert_eq!(
+            error(&["raw"], &[("colum", "a")]),
+            "step `clean` has no parameter `colum`; it has `column`, `share`"
+        );
         assert_eq!(
             error(&["raw"], &[("share", "half")]),
             "step `clean`: parameter `share` takes a value of kind number, not \"half\""
         );
-        assert_eq!(error(&["raw"], &[]), "step `clean`: parameter `share` (number) has no default and was not given");
+        assert_eq!(
+            error(&["raw"], &[]),
+            "step `clean`: parameter `share` (number) has no default and was not given"
+        );
     }
 }

@@ -123,7 +123,14 @@ impl Run {
                 .inputs
                 .iter()
                 .map(|(name, Input { artifact, at })| {
-                    (name.as_str(), KeyedInput { digest: &artifact.digest, directory: artifact.is_directory(), at })
+                    (
+                        name.as_str(),
+                        KeyedInput {
+                            digest: &artifact.digest,
+                            directory: artifact.is_directory(),
+                            at,
+                        },
+                    )
                 })
                 .collect(),
             outputs: &self.outputs,
@@ -209,7 +216,12 @@ impl Ran {
 impl Runtime {
     /// A runtime over `engine` and `store`.
     pub fn new(engine: Engine, store: Store, machine: Machine) -> Self {
-        Self { engine, store, machine: Arc::new(machine), flights: Arc::default() }
+        Self {
+            engine,
+            store,
+            machine: Arc::new(machine),
+            flights: Arc::default(),
+        }
     }
 
     /// Carries out `run`, or finds that it has been: then its log is given to `log` again, and nothing is executed. The same
@@ -248,9 +260,16 @@ impl Runtime {
     /// The newest record that answers `key` under `limits`, if all that it made is still there.
     pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
         for digest in self.store.find(&key)? {
-            let Some((record, observed)) = self.record(&digest)? else { continue };
+            let Some((record, observed)) = self.record(&digest)? else {
+                continue;
+            };
             if record.answers(limits) && self.is_whole(&record)? {
-                return Ok(Some(Ran { record, digest, observed, cached: true }));
+                return Ok(Some(Ran {
+                    record,
+                    digest,
+                    observed,
+                    cached: true,
+                }));
             }
         }
         Ok(None)
@@ -258,7 +277,9 @@ impl Runtime {
 
     /// The record called `digest`.
     pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
-        let Some(json) = self.store.get_record(digest)? else { return Ok(None) };
+        let Some(json) = self.store.get_record(digest)? else {
+            return Ok(None);
+        };
         Ok(Some(Record::read(digest, &json)?))
     }
 
@@ -295,7 +316,9 @@ impl Runtime {
         interrupt: &Interrupt,
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
-        let started_ms = (self.machine.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+        let started_ms = (self.machine.clock)()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
         let module = self.engine.load(&self.store.get(&run.module)?, &run.module)?;
         let mut kept = Log::default();
@@ -333,7 +356,12 @@ impl Runtime {
                 let json = canonical_json(parameters).map_err(RunError::Encode)?;
                 files.insert(GuestPath::input("params.json")?, Node::File(json.into()));
             }
-            Entry::Program { args: more, env: given, stdin: from, stdout: to } => {
+            Entry::Program {
+                args: more,
+                env: given,
+                stdin: from,
+                stdout: to,
+            } => {
                 args.extend(more.iter().cloned());
                 env = given.clone();
                 stdout = to.clone();
@@ -345,7 +373,17 @@ impl Runtime {
         }
         let outputs = run.outputs.keys().cloned().collect();
         let storage = Arc::new(self.store.clone());
-        Ok(World { args, env, stdin, files, seed: run.seed, outputs, stdout, storage, log })
+        Ok(World {
+            args,
+            env,
+            stdin,
+            files,
+            seed: run.seed,
+            outputs,
+            stdout,
+            storage,
+            log,
+        })
     }
 
     fn node(&self, artifact: &Artifact) -> Result<Node, RunError> {
@@ -388,12 +426,21 @@ impl Runtime {
         };
         let (digest, json) = record.write(&observed)?;
         self.store.put_record(json, &record.row(digest, &observed))?;
-        Ok(Ran { record, digest, observed, cached: false })
+        Ok(Ran {
+            record,
+            digest,
+            observed,
+            cached: false,
+        })
     }
 
     fn artifact(&self, made: &Made, media_type: MediaType) -> Result<Artifact, RunError> {
         match made {
-            Made::File { digest, size } => Ok(Artifact { digest: *digest, media_type, size: *size }),
+            Made::File { digest, size } => Ok(Artifact {
+                digest: *digest,
+                media_type,
+                size: *size,
+            }),
             Made::Directory(entries) => {
                 let mut files = BTreeMap::new();
                 flatten("", entries, &mut files);
@@ -417,7 +464,10 @@ fn insert(root: &mut BTreeMap<String, Node>, path: &GuestPath, node: Node) -> Re
     let name = parts.pop().unwrap_or_default();
     let mut directory = root;
     for part in parts {
-        match directory.entry(part.to_owned()).or_insert_with(|| Node::Directory(BTreeMap::new())) {
+        match directory
+            .entry(part.to_owned())
+            .or_insert_with(|| Node::Directory(BTreeMap::new()))
+        {
             Node::Directory(entries) => directory = entries,
             Node::File(_) => return Err(RunError::Overlap(path.clone())),
         }
@@ -435,7 +485,14 @@ fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<
             Made::Directory(entries) => flatten(&format!("{path}/"), entries, files),
             Made::File { digest, size } => {
                 let media_type = MediaType::of_path(path.as_ref());
-                files.insert(path, Artifact { digest: *digest, media_type, size: *size });
+                files.insert(
+                    path,
+                    Artifact {
+                        digest: *digest,
+                        media_type,
+                        size: *size,
+                    },
+                );
             }
         }
     }

@@ -107,7 +107,9 @@ impl Record {
 
     /// Whether the run would have come to the same under `limits`.
     pub fn answers(&self, limits: &Limits) -> bool {
-        let Some(usage) = self.usage.as_ref().filter(|_| self.outcome.is_deterministic()) else { return false };
+        let Some(usage) = self.usage.as_ref().filter(|_| self.outcome.is_deterministic()) else {
+            return false;
+        };
         let fits = |limit: Limit, used: u64| match usage.reached.get(&limit) {
             Some(value) => *value == limit.of(limits),
             None => used <= limit.of(limits),
@@ -128,7 +130,10 @@ impl Record {
         let Stored { record, observed }: Stored<Self, Observed> = serde_json::from_slice(json).map_err(malformed)?;
         let found = record.digest()?;
         if found != *digest {
-            return Err(RecordError::Corrupt { expected: *digest, found });
+            return Err(RecordError::Corrupt {
+                expected: *digest,
+                found,
+            });
         }
         Ok((record, observed))
     }

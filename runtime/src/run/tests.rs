@@ -18,16 +18,32 @@ fn module(body: &str) -> Vec<u8> {
 }
 
 fn runtime() -> Runtime {
-    let machine = Machine { name: "test".into(), version: "0".into(), clock: || UNIX_EPOCH };
-    Runtime::new(Engine::new(&EngineOptions::default()).unwrap(), Store::memory().unwrap(), machine)
+    let machine = Machine {
+        name: "test".into(),
+        version: "0".into(),
+        clock: || UNIX_EPOCH,
+    };
+    Runtime::new(
+        Engine::new(&EngineOptions::default()).unwrap(),
+        Store::memory().unwrap(),
+        machine,
+    )
 }
 
 fn program(runtime: &Runtime, body: &str, stdout: Option<&str>) -> Run {
     let stdout = stdout.map(str::to_owned);
     Run {
         module: runtime.store.put(module(body)).unwrap(),
-        outputs: stdout.iter().map(|name| (name.clone(), MediaType::new(MediaType::TEXT))).collect(),
-        entry: Entry::Program { args: vec![], env: BTreeMap::new(), stdin: None, stdout },
+        outputs: stdout
+            .iter()
+            .map(|name| (name.clone(), MediaType::new(MediaType::TEXT)))
+            .collect(),
+        entry: Entry::Program {
+            args: vec![],
+            env: BTreeMap::new(),
+            stdin: None,
+            stdout,
+        },
         inputs: BTreeMap::new(),
         seed: 0,
     }
@@ -64,9 +80,18 @@ fn stdout_can_be_an_output() {
 fn a_record_answers_under_all_limits_that_change_nothing() {
     let runtime = runtime();
     let endless = program(&runtime, "(loop br 0)", None);
-    let fuel = |fuel| Limits { fuel, ..Limits::default() };
+    let fuel = |fuel| Limits {
+        fuel,
+        ..Limits::default()
+    };
     let (ran, _) = run(&runtime, &endless, &fuel(1000));
-    assert_eq!(ran.record.outcome, Outcome::Failed(Failure::Limit { limit: Limit::Fuel, value: 1000 }));
+    assert_eq!(
+        ran.record.outcome,
+        Outcome::Failed(Failure::Limit {
+            limit: Limit::Fuel,
+            value: 1000
+        })
+    );
     assert!(run(&runtime, &endless, &fuel(1000)).0.cached);
     assert!(!run(&runtime, &endless, &fuel(2000)).0.cached);
     let hello = program(&runtime, "call $hello", None);
@@ -79,7 +104,10 @@ fn a_record_answers_under_all_limits_that_change_nothing() {
 fn an_interrupted_run_is_recorded_and_never_found() {
     let runtime = runtime();
     let endless = program(&runtime, "(loop br 0)", None);
-    let limits = Limits { time: Some(std::time::Duration::from_millis(20)), ..Limits::default() };
+    let limits = Limits {
+        time: Some(std::time::Duration::from_millis(20)),
+        ..Limits::default()
+    };
     for _ in 0..2 {
         let (ran, _) = run(&runtime, &endless, &limits);
         assert_eq!(ran.record.outcome.to_string(), "interrupted: the time limit was reached");
@@ -97,19 +125,38 @@ fn every_field_is_part_of_the_key() {
         stdin: None,
         stdout: Some(stdout.into()),
     };
-    let artifact = |text: &str, media_type| Artifact { digest: Digest::of(text), media_type, size: text.len() as u64 };
+    let artifact = |text: &str, media_type| Artifact {
+        digest: Digest::of(text),
+        media_type,
+        size: text.len() as u64,
+    };
     let with_input = |name: &str, text: &str, media_type: &str| Run {
         inputs: BTreeMap::from([(name.to_owned(), artifact(text, MediaType::new(media_type)).into())]),
         ..base.clone()
     };
     let different = [
         base.clone(),
-        Run { module: Digest::of("other"), ..base.clone() },
+        Run {
+            module: Digest::of("other"),
+            ..base.clone()
+        },
         Run { seed: 1, ..base.clone() },
-        Run { entry: program(&["x"], &[], "a"), ..base.clone() },
-        Run { entry: program(&[], &[("x", "")], "a"), ..base.clone() },
-        Run { entry: program(&[], &[], "b"), ..base.clone() },
-        Run { outputs: BTreeMap::new(), ..base.clone() },
+        Run {
+            entry: program(&["x"], &[], "a"),
+            ..base.clone()
+        },
+        Run {
+            entry: program(&[], &[("x", "")], "a"),
+            ..base.clone()
+        },
+        Run {
+            entry: program(&[], &[], "b"),
+            ..base.clone()
+        },
+        Run {
+            outputs: BTreeMap::new(),
+            ..base.clone()
+        },
         with_input("i", "x", MediaType::TEXT),
         with_input("j", "x", MediaType::TEXT),
         with_input("i", "y", MediaType::TEXT),
@@ -124,10 +171,21 @@ fn every_field_is_part_of_the_key() {
 #[test]
 fn the_same_run_asked_for_by_many_is_executed_once() {
     let runtime = runtime();
-    let busy = program(&runtime, "(local $i i32) (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000000))))", None);
+    let busy = program(
+        &runtime,
+        "(local $i i32) (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000000))))",
+        None,
+    );
     let executed = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| run(&runtime, &busy, &Limits::default()).0.cached)).collect();
-        threads.into_iter().filter(|_| true).map(|thread| thread.join().unwrap()).filter(|cached| !cached).count()
+        let threads: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| run(&runtime, &busy, &Limits::default()).0.cached))
+            .collect();
+        threads
+            .into_iter()
+            .filter(|_| true)
+            .map(|thread| thread.join().unwrap())
+            .filter(|cached| !cached)
+            .count()
     });
     assert_eq!(executed, 1);
 }

@@ -302,7 +302,10 @@ mod tests {
         assert_eq!(found[0].step, "clean");
         assert_eq!(found[0].inputs[0].media_type.as_str(), "text/csv");
         let line = json!({"lockstep": 1, "step": "a", "parameters": [{"name": "x", "kind": "list", "default": null}]});
-        assert_eq!(interfaces(&module(&line.to_string())).unwrap()[0].parameters[0].default, Some(Value::Null));
+        assert_eq!(
+            interfaces(&module(&line.to_string())).unwrap()[0].parameters[0].default,
+            Some(Value::Null)
+        );
         assert_eq!(interfaces(&wat::parse_str("(module)").unwrap()).unwrap(), []);
     }
 

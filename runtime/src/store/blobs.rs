@@ -30,13 +30,21 @@ impl Blobs {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(StoreError::file("make the store's directory", &path))?;
         }
-        let directory = directory.canonicalize().map_err(StoreError::file("open the store", directory))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(StoreError::file("open the store", directory))?;
         let objects = LocalFileSystem::new_with_prefix(&directory).map_err(StoreError::backend(&Name::default()))?;
-        Ok(Self { objects: Arc::new(objects), directory: Some(directory) })
+        Ok(Self {
+            objects: Arc::new(objects),
+            directory: Some(directory),
+        })
     }
 
     pub(super) fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, directory: None }
+        Self {
+            objects,
+            directory: None,
+        }
     }
 
     pub(super) fn directory(&self) -> Option<&Path> {
@@ -56,7 +64,9 @@ impl Blobs {
         if self.has(&name)? {
             return Ok(());
         }
-        block_on(self.objects.put(&name, bytes.into())).map_err(StoreError::backend(&name)).map(drop)
+        block_on(self.objects.put(&name, bytes.into()))
+            .map_err(StoreError::backend(&name))
+            .map(drop)
     }
 
     /// Gives a whole file of the staging directory its name.
@@ -68,7 +78,11 @@ impl Blobs {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(StoreError::file("make", parent))?;
         }
-        file.persist(&path).map_err(|e| StoreError::File { doing: "write", path, source: e.error })
+        file.persist(&path).map_err(|e| StoreError::File {
+            doing: "write",
+            path,
+            source: e.error,
+        })
     }
 
     pub(super) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
@@ -95,7 +109,13 @@ impl Blobs {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing(*digest)),
-            Err(source) => return Err(StoreError::File { doing: "read", path, source }),
+            Err(source) => {
+                return Err(StoreError::File {
+                    doing: "read",
+                    path,
+                    source,
+                });
+            }
         };
         let stat = file.metadata().map_err(StoreError::file("read", &path))?;
         let bytes = map(&file, stat.len()).map_err(StoreError::file("map", &path))?;
@@ -131,7 +151,11 @@ impl Blobs {
             return match fs::read(&path) {
                 Ok(bytes) => Ok(Some(bytes.into())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(source) => Err(StoreError::File { doing: "read", path, source }),
+                Err(source) => Err(StoreError::File {
+                    doing: "read",
+                    path,
+                    source,
+                }),
             };
         }
         match block_on(async { self.objects.get(name).await?.bytes().await }) {
@@ -168,7 +192,14 @@ fn name(kind: &str, digest: &Digest) -> Name {
 
 fn checked(digest: &Digest, bytes: Bytes) -> Result<Bytes, StoreError> {
     let found = Digest::of(&bytes);
-    if found == *digest { Ok(bytes) } else { Err(StoreError::Corrupt { expected: *digest, found }) }
+    if found == *digest {
+        Ok(bytes)
+    } else {
+        Err(StoreError::Corrupt {
+            expected: *digest,
+            found,
+        })
+    }
 }
 
 /// Reads small files and maps large ones.

@@ -10,7 +10,9 @@ pub enum StoreError {
     #[error("there is no artifact {0} in the store")]
     Missing(Digest),
     /// The bytes are not those that the name says.
-    #[error("the bytes stored as {expected} are {found}: the store's file was changed or cut short; `lockstep fsck` finds and removes such files")]
+    #[error(
+        "the bytes stored as {expected} are {found}: the store's file was changed or cut short; `lockstep fsck` finds and removes such files"
+    )]
     Corrupt {
         /// the name
         expected: Digest,
@@ -56,6 +58,9 @@ impl StoreError {
 
     pub(super) fn backend(name: &object_store::path::Path) -> impl FnOnce(object_store::Error) -> Self + use<> {
         let name = name.to_string();
-        move |source| Self::Backend { name, source: Box::new(source) }
+        move |source| Self::Backend {
+            name,
+            source: Box::new(source),
+        }
     }
 }

@@ -61,7 +61,10 @@ impl Store {
             };
             for artifact in &row.artifacts {
                 if !self.contains(&artifact.digest)? {
-                    check.findings.push(Finding::Missing { record: digest, artifact: artifact.digest });
+                    check.findings.push(Finding::Missing {
+                        record: digest,
+                        artifact: artifact.digest,
+                    });
                 }
             }
             rows.push(row);

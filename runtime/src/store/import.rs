@@ -16,7 +16,11 @@ const DEPTH: usize = 64;
 
 pub(super) fn import(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     let stat = fs::metadata(path).map_err(StoreError::file("read", path))?;
-    let artifact = if stat.is_dir() { import_directory(store, path)? } else { import_file(store, path)? };
+    let artifact = if stat.is_dir() {
+        import_directory(store, path)?
+    } else {
+        import_file(store, path)?
+    };
     store.index().add_artifact(&artifact)?;
     Ok(artifact)
 }
@@ -28,7 +32,11 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     if !stat.is_file() {
         return Err(failed()(std::io::Error::other("it is neither a file nor a directory")));
     }
-    let artifact = |digest, size| Artifact { digest, media_type: MediaType::of_path(path), size };
+    let artifact = |digest, size| Artifact {
+        digest,
+        media_type: MediaType::of_path(path),
+        size,
+    };
     let stamp = Stamp::of(&stat);
     if stat.len() >= LARGE
         && let Some(digest) = store.index().grant(&stamp)?
@@ -45,10 +53,15 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(source) => return Err(failed()(source)),
         };
-        writer.write_at(writer.len(), &buffer[..count]).map_err(StoreError::file("copy into the store", path))?;
+        writer
+            .write_at(writer.len(), &buffer[..count])
+            .map_err(StoreError::file("copy into the store", path))?;
     }
     let (digest, size) = writer.finish()?;
-    if size >= LARGE && let Some(now) = store.blobs.stamp(&digest) && stamp.is_settled(&now) {
+    if size >= LARGE
+        && let Some(now) = store.blobs.stamp(&digest)
+        && stamp.is_settled(&now)
+    {
         store.index().set_grant(&stamp, &digest)?;
     }
     Ok(artifact(digest, size))
@@ -62,8 +75,10 @@ fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> 
 
 /// Keeps a directory artifact made of `files`.
 pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
-    let manifest = canonical_json(files)
-        .map_err(|source| StoreError::Manifest { digest: Digest::of([]), reason: source.to_string() })?;
+    let manifest = canonical_json(files).map_err(|source| StoreError::Manifest {
+        digest: Digest::of([]),
+        reason: source.to_string(),
+    })?;
     store.put_artifact(manifest, &MediaType::new(MediaType::DIRECTORY))
 }
 

@@ -145,9 +145,15 @@ impl Index {
     pub(super) fn artifact(&self, digest: &Digest) -> Result<Option<Artifact>, StoreError> {
         let artifact = |row: &SqlRow| {
             let size: i64 = row.get(1)?;
-            Ok(Artifact { digest: *digest, media_type: MediaType::new(row.get::<_, String>(0)?), size: size as u64 })
+            Ok(Artifact {
+                digest: *digest,
+                media_type: MediaType::new(row.get::<_, String>(0)?),
+                size: size as u64,
+            })
         };
-        let mut statement = self.0.prepare_cached("SELECT media_type, size FROM artifacts WHERE digest = ?1")?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT media_type, size FROM artifacts WHERE digest = ?1")?;
         Ok(statement.query_row([digest.hex()], artifact).optional()?)
     }
 
@@ -163,7 +169,9 @@ impl Index {
     }
 
     pub(super) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
-        let mut statement = self.0.prepare_cached("SELECT record FROM records WHERE key = ?1 ORDER BY started DESC")?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT record FROM records WHERE key = ?1 ORDER BY started DESC")?;
         let rows = statement.query_map([key.0.hex()], |row| digest(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -205,15 +213,25 @@ impl Index {
     }
 
     pub(super) fn is_verified(&self, digest: &Digest, stamp: &Stamp) -> Result<bool, StoreError> {
-        let mut statement =
-            self.0.prepare_cached("SELECT device, inode, size, modified, changed FROM verified WHERE digest = ?1")?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT device, inode, size, modified, changed FROM verified WHERE digest = ?1")?;
         let found = statement.query_row([digest.hex()], |row| read_stamp(row)).optional()?;
         Ok(found.as_ref() == Some(stamp))
     }
 
     pub(super) fn set_verified(&self, digest: &Digest, stamp: &Stamp) -> Result<(), StoreError> {
-        let mut statement = self.0.prepare_cached("INSERT OR REPLACE INTO verified VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        statement.execute(params![digest.hex(), stamp.device, stamp.inode, stamp.size, stamp.modified, stamp.changed])?;
+        let mut statement = self
+            .0
+            .prepare_cached("INSERT OR REPLACE INTO verified VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        statement.execute(params![
+            digest.hex(),
+            stamp.device,
+            stamp.inode,
+            stamp.size,
+            stamp.modified,
+            stamp.changed
+        ])?;
         Ok(())
     }
 
@@ -228,15 +246,28 @@ impl Index {
     }
 
     pub(super) fn set_grant(&self, stamp: &Stamp, digest: &Digest) -> Result<(), StoreError> {
-        let mut statement = self.0.prepare_cached("INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        statement.execute(params![stamp.device, stamp.inode, stamp.size, stamp.modified, stamp.changed, digest.hex()])?;
+        let mut statement = self
+            .0
+            .prepare_cached("INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        statement.execute(params![
+            stamp.device,
+            stamp.inode,
+            stamp.size,
+            stamp.modified,
+            stamp.changed,
+            digest.hex()
+        ])?;
         Ok(())
     }
 }
 
 fn insert_artifact(connection: &Connection, artifact: &Artifact) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO artifacts VALUES (?1, ?2, ?3)")?;
-    statement.execute(params![artifact.digest.hex(), artifact.media_type.as_str(), artifact.size as i64])?;
+    statement.execute(params![
+        artifact.digest.hex(),
+        artifact.media_type.as_str(),
+        artifact.size as i64
+    ])?;
     Ok(())
 }
 
@@ -247,7 +278,13 @@ fn digest(row: &SqlRow, column: usize) -> rusqlite::Result<Digest> {
 }
 
 fn read_stamp(row: &SqlRow) -> rusqlite::Result<Stamp> {
-    Ok(Stamp { device: row.get(0)?, inode: row.get(1)?, size: row.get(2)?, modified: row.get(3)?, changed: row.get(4)? })
+    Ok(Stamp {
+        device: row.get(0)?,
+        inode: row.get(1)?,
+        size: row.get(2)?,
+        modified: row.get(3)?,
+        changed: row.get(4)?,
+    })
 }
 
 fn is_damaged(error: &rusqlite::Error) -> bool {

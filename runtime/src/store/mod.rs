@@ -51,13 +51,19 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let blobs = Blobs::open(directory)?;
         let index = Index::open(&directory.join("index.sqlite"))?;
-        Ok(Self { blobs: Arc::new(blobs), index: Arc::new(Mutex::new(index)) })
+        Ok(Self {
+            blobs: Arc::new(blobs),
+            index: Arc::new(Mutex::new(index)),
+        })
     }
 
     /// A store that lives as long as the process.
     pub fn memory() -> Result<Self, StoreError> {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        Ok(Self { blobs: Arc::new(Blobs::over(objects)), index: Arc::new(Mutex::new(Index::memory()?)) })
+        Ok(Self {
+            blobs: Arc::new(Blobs::over(objects)),
+            index: Arc::new(Mutex::new(Index::memory()?)),
+        })
     }
 
     /// The directory of a directory store.
@@ -82,7 +88,11 @@ impl Store {
     pub fn put_artifact(&self, bytes: impl Into<Bytes>, media_type: &MediaType) -> Result<Artifact, StoreError> {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
-        let artifact = Artifact { digest: self.put(bytes)?, media_type: media_type.clone(), size };
+        let artifact = Artifact {
+            digest: self.put(bytes)?,
+            media_type: media_type.clone(),
+            size,
+        };
         self.index().add_artifact(&artifact)?;
         Ok(artifact)
     }
@@ -112,8 +122,10 @@ impl Store {
     /// The files of a directory artifact: relative path to artifact, sorted.
     pub fn list_directory(&self, directory: &Artifact) -> Result<BTreeMap<String, Artifact>, StoreError> {
         let manifest = self.get(&directory.digest)?;
-        serde_json::from_slice(&manifest)
-            .map_err(|source| StoreError::Manifest { digest: directory.digest, reason: source.to_string() })
+        serde_json::from_slice(&manifest).map_err(|source| StoreError::Manifest {
+            digest: directory.digest,
+            reason: source.to_string(),
+        })
     }
 
     /// Keeps a directory made of `files`: relative path to artifact.

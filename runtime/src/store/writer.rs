@@ -30,7 +30,13 @@ enum Content {
 
 impl Writer {
     pub(super) fn new(blobs: Arc<Blobs>) -> Self {
-        Self { blobs, content: Content::Memory(Vec::new()), len: 0, hasher: Some(Hasher::default()), hashed: 0 }
+        Self {
+            blobs,
+            content: Content::Memory(Vec::new()),
+            len: 0,
+            hasher: Some(Hasher::default()),
+            hashed: 0,
+        }
     }
 
     /// How many bytes it has.
@@ -116,7 +122,8 @@ impl Writer {
                     Some(digest) => digest,
                     None => Digest::of(map(&file, self.len).map_err(failed())?),
                 };
-                file.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(failed())?;
+                file.set_permissions(std::fs::Permissions::from_mode(0o444))
+                    .map_err(failed())?;
                 self.blobs.take(&digest, path)?;
                 digest
             }

@@ -37,7 +37,11 @@ pub fn randomness() -> Result<Text> {
     }
     let set: HashSet<u32> = (0..100).collect();
     let map: HashMap<String, u32> = (0..100).map(|i| (format!("key {i}"), i)).collect();
-    writeln!(seen, "{set:?}\n{map:?}\n{:?}", os::random(200_000).iter().rev().take(64).collect::<Vec<_>>())?;
+    writeln!(
+        seen,
+        "{set:?}\n{map:?}\n{:?}",
+        os::random(200_000).iter().rev().take(64).collect::<Vec<_>>()
+    )?;
     Ok(seen.into())
 }
 
@@ -60,8 +64,20 @@ pub fn files(tree: Bytes) -> Result<Text> {
             writeln!(seen, "  {:?} {:?} {:?}", stat.modified(), stat.accessed(), stat.created())?;
         }
     }
-    for path in ["/dev/null", "/proc/self/maps", "/etc/passwd", "/dev/urandom", "/sys", "/home", "../../etc/passwd"] {
-        writeln!(seen, "{path} {:?}", fs::read(path).map(|bytes| bytes.len()).map_err(|e| e.kind()))?;
+    for path in [
+        "/dev/null",
+        "/proc/self/maps",
+        "/etc/passwd",
+        "/dev/urandom",
+        "/sys",
+        "/home",
+        "../../etc/passwd",
+    ] {
+        writeln!(
+            seen,
+            "{path} {:?}",
+            fs::read(path).map(|bytes| bytes.len()).map_err(|e| e.kind())
+        )?;
     }
     Ok(seen.into())
 }
@@ -76,7 +92,9 @@ pub fn surroundings() -> Result<Text> {
     writeln!(seen, "{} {}", std::io::stdin().is_terminal(), std::io::stdout().is_terminal())?;
     let mut typed = String::new();
     writeln!(seen, "{:?}", std::io::stdin().read_to_string(&mut typed))?;
-    let opened: Vec<_> = (0..3).map(|i| fs::File::create(format!("/tmp/{i}"))).collect::<Result<_, _>>()?;
+    let opened: Vec<_> = (0..3)
+        .map(|i| fs::File::create(format!("/tmp/{i}")))
+        .collect::<Result<_, _>>()?;
     writeln!(seen, "{:?}", opened.iter().map(os::number).collect::<Vec<_>>())?;
     Ok(seen.into())
 }
@@ -87,11 +105,25 @@ pub fn nans() -> Result<Text> {
     let mut seen = String::new();
     let (zero, infinity, minus) = (black_box(0.0f64), black_box(f64::INFINITY), black_box(-1.0f64));
     let payload = black_box(f64::from_bits(0x7ff4_0000_dead_beef));
-    for value in [zero / zero, infinity - infinity, zero * infinity, minus.sqrt(), payload + 1.0, -(payload * 2.0), payload.min(1.0)] {
+    for value in [
+        zero / zero,
+        infinity - infinity,
+        zero * infinity,
+        minus.sqrt(),
+        payload + 1.0,
+        -(payload * 2.0),
+        payload.min(1.0),
+    ] {
         writeln!(seen, "{:016x} {:08x}", value.to_bits(), (value as f32).to_bits())?;
     }
     let (zero, payload) = (black_box(0.0f32), black_box(f32::from_bits(0xffa0_beef)));
-    for value in [zero / zero, payload + zero, (payload as f64 * 1.0) as f32, payload.max(zero), payload.floor()] {
+    for value in [
+        zero / zero,
+        payload + zero,
+        (payload as f64 * 1.0) as f32,
+        payload.max(zero),
+        payload.floor(),
+    ] {
         writeln!(seen, "{:08x}", value.to_bits())?;
     }
     writeln!(seen, "{:?}", os::simd(zero, payload))?;
@@ -107,7 +139,9 @@ pub fn memory() -> Result<Text> {
     writeln!(seen, "{:p} {:p} {:p}", &raw const local, boxed, memory as *const ())?;
     let fresh: Vec<u8> = Vec::with_capacity(100_000);
     // SAFETY: the bytes were never written by this program; WebAssembly memory is always initialised, which is the point
-    let dirt: u64 = (0..100_000).map(|i| u64::from(unsafe { fresh.as_ptr().add(i).read_volatile() })).sum();
+    let dirt: u64 = (0..100_000)
+        .map(|i| u64::from(unsafe { fresh.as_ptr().add(i).read_volatile() }))
+        .sum();
     writeln!(seen, "{dirt} {:?}", os::grow())?;
     Ok(seen.into())
 }
@@ -116,11 +150,27 @@ pub fn memory() -> Result<Text> {
 #[step]
 pub fn absent() -> Result<Text> {
     let mut seen = String::new();
-    writeln!(seen, "{:?}", std::thread::Builder::new().spawn(|| ()).map(drop).map_err(|e| e.kind()))?;
+    writeln!(
+        seen,
+        "{:?}",
+        std::thread::Builder::new().spawn(|| ()).map(drop).map_err(|e| e.kind())
+    )?;
     writeln!(seen, "{:?}", std::thread::available_parallelism().map_err(|e| e.kind()))?;
-    writeln!(seen, "{:?}", std::process::Command::new("/bin/true").status().map_err(|e| e.kind()))?;
-    writeln!(seen, "{:?}", std::net::TcpStream::connect("127.0.0.1:80").map(drop).map_err(|e| e.kind()))?;
-    writeln!(seen, "{:?}", std::net::UdpSocket::bind("127.0.0.1:0").map(drop).map_err(|e| e.kind()))?;
+    writeln!(
+        seen,
+        "{:?}",
+        std::process::Command::new("/bin/true").status().map_err(|e| e.kind())
+    )?;
+    writeln!(
+        seen,
+        "{:?}",
+        std::net::TcpStream::connect("127.0.0.1:80").map(drop).map_err(|e| e.kind())
+    )?;
+    writeln!(
+        seen,
+        "{:?}",
+        std::net::UdpSocket::bind("127.0.0.1:0").map(drop).map_err(|e| e.kind())
+    )?;
     Ok(seen.into())
 }
 
@@ -133,7 +183,11 @@ pub fn arithmetic() -> Result<Text> {
         x = (x.sin() + x.exp().ln_1p() * x.powf(0.3)).tanh() + f64::from(i) / 997.0 + x.mul_add(x, -x).cbrt();
     }
     writeln!(sum, "{:016x}", x.to_bits())?;
-    writeln!(sum, "{:08x}", (black_box(1e10f32).sin() * black_box(3.7f32).atan2(0.2)).to_bits())?;
+    writeln!(
+        sum,
+        "{:08x}",
+        (black_box(1e10f32).sin() * black_box(3.7f32).atan2(0.2)).to_bits()
+    )?;
     writeln!(sum, "{} {}", black_box(f64::NAN) as i32, black_box(1e300) as u8)?;
     Ok(sum.into())
 }
@@ -143,14 +197,34 @@ pub fn arithmetic() -> Result<Text> {
 pub fn paths() -> Result<Text> {
     let mut seen = String::new();
     let long = "x".repeat(5000);
-    for path in ["..", "/..", "/../..", "/in/../../etc", "/tmp/../../etc/passwd", "", "/in//params.json", "/in/./params.json", "//", &long] {
+    for path in [
+        "..",
+        "/..",
+        "/../..",
+        "/in/../../etc",
+        "/tmp/../../etc/passwd",
+        "",
+        "/in//params.json",
+        "/in/./params.json",
+        "//",
+        &long,
+    ] {
         let shown: String = path.chars().take(30).collect();
-        writeln!(seen, "{shown:?} {:?} {:?}", fs::metadata(path).map(|m| m.is_dir()).map_err(|e| e.kind()), fs::read_dir(path).map(|d| d.count()).map_err(|e| e.kind()))?;
+        writeln!(
+            seen,
+            "{shown:?} {:?} {:?}",
+            fs::metadata(path).map(|m| m.is_dir()).map_err(|e| e.kind()),
+            fs::read_dir(path).map(|d| d.count()).map_err(|e| e.kind())
+        )?;
     }
     fs::create_dir("/tmp/a")?;
     fs::write("/tmp/a/file", "x")?;
     writeln!(seen, "{:?}", fs::rename("/tmp/a", "/tmp/a/b").map_err(|e| e.kind()))?;
-    writeln!(seen, "{:?}", fs::hard_link("/in/params.json", "/tmp/link").map_err(|e| e.kind()))?;
+    writeln!(
+        seen,
+        "{:?}",
+        fs::hard_link("/in/params.json", "/tmp/link").map_err(|e| e.kind())
+    )?;
     #[cfg(target_os = "wasi")]
     writeln!(seen, "{:?}", os::symlink("/etc/passwd", "/tmp/link"))?;
     writeln!(seen, "{:?}", fs::write("/in/params.json", "{}").map_err(|e| e.kind()))?;
@@ -159,10 +233,23 @@ pub fn paths() -> Result<Text> {
     writeln!(seen, "{:?}", fs::write("/elsewhere", "x").map_err(|e| e.kind()))?;
     writeln!(seen, "{:?}", fs::rename("/in/params.json", "/tmp/p").map_err(|e| e.kind()))?;
     writeln!(seen, "{:?}", fs::remove_dir("/tmp/a").map_err(|e| e.kind()))?;
-    let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open("/tmp/sparse")?;
-    writeln!(seen, "{:?}", file.seek(SeekFrom::Start(1 << 20)).and_then(|_| file.write(b"end")))?;
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open("/tmp/sparse")?;
+    writeln!(
+        seen,
+        "{:?}",
+        file.seek(SeekFrom::Start(1 << 20)).and_then(|_| file.write(b"end"))
+    )?;
     writeln!(seen, "{:?}", file.seek(SeekFrom::Current(-1 << 40)).map_err(|e| e.kind()))?;
-    writeln!(seen, "{:?}", fs::read("/tmp/sparse").map(|bytes| (bytes.len(), bytes.iter().map(|b| u64::from(*b)).sum::<u64>())))?;
+    writeln!(
+        seen,
+        "{:?}",
+        fs::read("/tmp/sparse").map(|bytes| (bytes.len(), bytes.iter().map(|b| u64::from(*b)).sum::<u64>()))
+    )?;
     let mut open = Vec::new();
     let refused = loop {
         match fs::File::open("/in/params.json") {
@@ -230,8 +317,10 @@ mod os {
         let truncated = i32x4_relaxed_trunc_f32x4(f32x4_splat(f32::NAN));
         let swizzled = i8x16_relaxed_swizzle(fused, u8x16_splat(200));
         let least = f32x4_relaxed_min(f32x4_splat(-0.0), f32x4_splat(0.0));
-        u32x4_extract_lane::<0>(fused) ^ u32x4_extract_lane::<1>(truncated).rotate_left(7)
-            ^ u32x4_extract_lane::<2>(swizzled).rotate_left(13) ^ u32x4_extract_lane::<3>(least)
+        u32x4_extract_lane::<0>(fused)
+            ^ u32x4_extract_lane::<1>(truncated).rotate_left(7)
+            ^ u32x4_extract_lane::<2>(swizzled).rotate_left(13)
+            ^ u32x4_extract_lane::<3>(least)
     }
 
     fn relaxed(payload: f32) -> u32 {

@@ -62,16 +62,29 @@ pub fn make(
         bytes: Bytes(text.bytes().rev().collect()),
         csv: Csv(format!("word,length\n{text},{}\n", text.len())),
         json: Json(list.into_inner().unwrap_or_else(|| vec![1, 2, 3])),
-        model: Model { names: BTreeMap::from([(text.clone(), Some(-1)), ("none".into(), None)]), weights: numbers },
+        model: Model {
+            names: BTreeMap::from([(text.clone(), Some(-1)), ("none".into(), None)]),
+            weights: numbers,
+        },
         metrics: [("rows", f64::from(*rows)), ("scale", *scale)].into_iter().collect(),
-        figure: Figure::svg("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"><rect width=\"1\" height=\"1\"/></svg>"),
+        figure: Figure::svg(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1 1\"><rect width=\"1\" height=\"1\"/></svg>",
+        ),
         text: text.into(),
     })
 }
 
 /// Takes one of each kind and gives the sum of it all.
 #[step(output = "sum")]
-pub fn take(table: Table, text: Text, bytes: Bytes, csv: Csv, json: Json<Vec<u32>>, model: Model, metrics: Metrics) -> Result<f64> {
+pub fn take(
+    table: Table,
+    text: Text,
+    bytes: Bytes,
+    csv: Csv,
+    json: Json<Vec<u32>>,
+    model: Model,
+    metrics: Metrics,
+) -> Result<f64> {
     let rows = csv.rows::<(String, usize)>()?;
     eprintln!("{text}: {rows:?}");
     Ok(table.rows() as f64
