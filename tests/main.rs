@@ -1,5 +1,7 @@
 //! Integration tests: the house's edges, guests, parity, kernel, demo. One binary, so that it is linked once.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod determinism;
 mod house;
 mod kill;

@@ -10,7 +10,7 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt, World};
 use lockstep_runtime::step::Limits;
 use std::sync::Arc;
 
-use crate::measure::{Surroundings, Table, execute, median};
+use crate::measure::{Surroundings, Table, engine_error, execute, median};
 
 /// A module that does nothing, without any import.
 const TRIVIAL: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
@@ -104,13 +104,13 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
 /// Wasmtime alone: a store, an instance, the call.
 fn bare(module: &[u8]) -> Result<std::time::Duration> {
     let engine = wasmtime::Engine::default();
-    let module = wasmtime::Module::new(&engine, module).map_err(anyhow::Error::from)?;
+    let module = wasmtime::Module::new(&engine, module).map_err(engine_error)?;
     let linker: wasmtime::Linker<()> = wasmtime::Linker::new(&engine);
-    let ready = linker.instantiate_pre(&module).map_err(anyhow::Error::from)?;
+    let ready = linker.instantiate_pre(&module).map_err(engine_error)?;
     median(2000, || {
         let mut store = wasmtime::Store::new(&engine, ());
-        let instance = ready.instantiate(&mut store).map_err(anyhow::Error::from)?;
+        let instance = ready.instantiate(&mut store).map_err(engine_error)?;
         let start = instance.get_func(&mut store, "_start").context("no _start")?;
-        start.call(&mut store, &[], &mut []).map_err(anyhow::Error::from)
+        start.call(&mut store, &[], &mut []).map_err(engine_error)
     })
 }

@@ -10,11 +10,13 @@ mod reading;
 use anyhow::Result;
 use measure::{Surroundings, Table};
 
+type Measure = fn(&Surroundings, &mut Table) -> Result<()>;
+
 fn main() -> Result<()> {
     let surroundings = Surroundings::prepare()?;
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut table = Table::default();
-    let groups: [(&str, fn(&Surroundings, &mut Table) -> Result<()>); 4] = [
+    let groups: [(&str, Measure); 4] = [
         ("latency", latency::measure),
         ("compute", compute::measure),
         ("reading", reading::measure),

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
-use lockstep_runtime::digest::Digest;
+use anyhow::{Result, ensure};
 use lockstep_runtime::run::{Machine, Ran, Run, Runtime, bind, choose};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::{Artifact, Limits, interfaces};
@@ -100,9 +99,9 @@ pub fn execute(runtime: &Runtime, run: &Run) -> Result<Ran> {
     Ok(ran)
 }
 
-/// The digest of the only output of `ran`.
-pub fn output(ran: &Ran) -> Result<Digest> {
-    Ok(ran.record.outputs.get("output").context("no output")?.digest)
+/// An error of the bare engine.
+pub fn engine_error(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
 }
 
 /// The median time of `work`, called `times` times after one call to warm up.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_sync};
-use wasmtime_wasi::{DirPerms, FilePerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::measure::{Surroundings, Table, execute, median};
+use crate::measure::{Surroundings, Table, engine_error, execute, median};
 
 const SIZE: usize = 500_000_000;
 const PIECE: usize = 1 << 20;
@@ -17,7 +17,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let inputs = surroundings.directory.path().join("in");
     std::fs::create_dir(&inputs)?;
     let input = inputs.join("input");
-    std::fs::write(&input, (0..SIZE).map(|i| (i * 31 >> 7) as u8).collect::<Vec<_>>())?;
+    std::fs::write(&input, (0..SIZE).map(|i| ((i * 31) >> 7) as u8).collect::<Vec<_>>())?;
     std::fs::write(inputs.join("params.json"), "{}")?;
     std::fs::create_dir(surroundings.directory.path().join("out"))?;
 
@@ -53,24 +53,22 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
 /// The same module and step in wasmtime-wasi.
 fn preopened(root: &Path, module: &[u8]) -> Result<std::time::Duration> {
     let engine = wasmtime::Engine::default();
-    let module = wasmtime::Module::new(&engine, module).map_err(anyhow::Error::from)?;
+    let module = wasmtime::Module::new(&engine, module).map_err(engine_error)?;
     let mut linker: wasmtime::Linker<WasiP1Ctx> = wasmtime::Linker::new(&engine);
-    add_to_linker_sync(&mut linker, |context| context).map_err(anyhow::Error::from)?;
-    let ready = linker.instantiate_pre(&module).map_err(anyhow::Error::from)?;
+    add_to_linker_sync(&mut linker, |context| context).map_err(engine_error)?;
+    let ready = linker.instantiate_pre(&module).map_err(engine_error)?;
     median(5, || {
         let mut context = WasiCtxBuilder::new();
         context
             .args(&["module", "read"])
             .inherit_stderr()
             .allow_blocking_current_thread(true);
-        context
-            .preopened_dir(root, "/", DirPerms::all(), FilePerms::all())
-            .map_err(anyhow::Error::from)?;
+        context.preopened_dir(root, "/", FsPerms::ReadWrite).map_err(engine_error)?;
         let mut store = wasmtime::Store::new(&engine, context.build_p1());
-        let instance = ready.instantiate(&mut store).map_err(anyhow::Error::from)?;
+        let instance = ready.instantiate(&mut store).map_err(engine_error)?;
         let start = instance
             .get_typed_func::<(), ()>(&mut store, "_start")
-            .map_err(anyhow::Error::from)?;
+            .map_err(engine_error)?;
         match start.call(&mut store, ()) {
             Ok(()) => Ok(()),
             Err(e) => {

@@ -33,7 +33,7 @@ pub struct Cli {
 enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Fsck(fsck::FsckArgs),
@@ -69,7 +69,7 @@ impl Cli {
         match self.command {
             Command::Build(args) => build::run(args, &invocation),
             Command::Inspect(args) => inspect::run(args, &invocation),
-            Command::Run(args) => run::run(args, &invocation),
+            Command::Run(args) => run::run(*args, &invocation),
             Command::Show(args) => show::run(args, &invocation),
             Command::Log(args) => log::run(args, &invocation),
             Command::Fsck(args) => fsck::run(args, &invocation),

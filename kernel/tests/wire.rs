@@ -1,5 +1,7 @@
 //! A kernel process as its clients see it: over ZeroMQ, with the order, signatures and time limits that Jupyter relies on.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod client;
 mod echo;
 

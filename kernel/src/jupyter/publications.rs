@@ -26,7 +26,7 @@ const QUEUE_SIZE: usize = 1024 * 1024;
 #[derive(Debug)]
 pub enum Publication {
     /// To be sent to the subscribers.
-    Message(Message),
+    Message(Box<Message>),
     /// Everything before has been handed over to be sent; say so when it has gone out.
     Flush(mpsc::Sender<()>),
 }
@@ -217,9 +217,9 @@ impl Publications {
                     Stream::Stderr => "stderr",
                 };
                 let content = json!({ "name": name, "text": text });
-                Publication::Message(self.queue.origin.message("stream", Some(&parent), content))
+                Publication::Message(Box::new(self.queue.origin.message("stream", Some(&parent), content)))
             }
-            Item::Message(message, _) => Publication::Message(*message),
+            Item::Message(message, _) => Publication::Message(message),
             Item::Flush(done) => Publication::Flush(done),
         }))
     }
@@ -259,7 +259,7 @@ mod tests {
         queue.close();
         std::iter::from_fn(|| queue.take().unwrap())
             .filter_map(|publication| match publication {
-                Publication::Message(message) => Some(message),
+                Publication::Message(message) => Some(*message),
                 Publication::Flush(_) => None,
             })
             .map(|message| message.content["text"].as_str().unwrap_or("-").to_owned())

@@ -13,7 +13,7 @@ pub struct Starting(State);
 
 enum State {
     Preparing(Receiver<News>),
-    Ready(Session),
+    Ready(Box<Session>),
 }
 
 enum News {
@@ -56,7 +56,7 @@ impl Starting {
     fn session(&mut self, output: &mut dyn Output, interrupt: &Interrupt) -> Result<&mut Session, CellError> {
         if let State::Preparing(news) = &self.0 {
             let setup = wait(news, output, interrupt)?;
-            self.0 = State::Ready(Session::new(setup));
+            self.0 = State::Ready(Box::new(Session::new(setup)));
         }
         match &mut self.0 {
             State::Ready(session) => Ok(session),

@@ -107,7 +107,8 @@ pub struct Artifact {
 #[serde(tag = "reason", rename_all = "kebab-case")]
 enum Message {
     CompilerArtifact(Artifact),
-    CompilerMessage {
+    #[serde(rename = "compiler-message")]
+    Diagnostic {
         message: Diagnostic,
     },
     BuildScriptExecuted {
@@ -198,7 +199,7 @@ pub fn build(
         Said::Out(line) => match serde_json::from_str(&line) {
             Ok(Message::CompilerArtifact(artifact)) => made.artifacts.push(artifact),
             Ok(Message::BuildScriptExecuted { linked_paths }) => made.native.extend(linked_paths),
-            Ok(Message::CompilerMessage { message }) => {
+            Ok(Message::Diagnostic { message }) => {
                 let error = message.is_error();
                 let text = message.rendered.unwrap_or(message.message);
                 if error { errors.push(text) } else { made.warnings.push(text) }

@@ -73,7 +73,7 @@ pub fn compile_cell(
     command
         .args(["-o", "cell.wasm", CELL_FILE])
         .args(flags::CELL)
-        .args(&prelude.arguments());
+        .args(prelude.arguments());
     let (std_sources, std_name) = toolchain.std_sources();
     command
         .arg(flags::remap(&std_sources, &std_name))

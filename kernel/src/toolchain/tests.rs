@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use super::*;
 use std::fs;
 use std::time::{Duration, Instant};

@@ -72,7 +72,7 @@ impl Blobs {
     /// Gives a whole file of the staging directory its name.
     pub(super) fn take(&self, digest: &Digest, file: tempfile::TempPath) -> Result<(), StoreError> {
         let Some(path) = self.path(&name("blobs", digest)) else {
-            let bytes = fs::read(&file).map_err(StoreError::file("read", file.to_path_buf()))?;
+            let bytes = fs::read(&file).map_err(StoreError::file("read", &file))?;
             return self.put(digest, bytes.into());
         };
         if let Some(parent) = path.parent() {

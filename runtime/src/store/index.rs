@@ -216,7 +216,7 @@ impl Index {
         let mut statement = self
             .0
             .prepare_cached("SELECT device, inode, size, modified, changed FROM verified WHERE digest = ?1")?;
-        let found = statement.query_row([digest.hex()], |row| read_stamp(row)).optional()?;
+        let found = statement.query_row([digest.hex()], read_stamp).optional()?;
         Ok(found.as_ref() == Some(stamp))
     }
 

@@ -117,7 +117,7 @@ impl Writer {
                 digest
             }
             Content::Staged(file, path) => {
-                let failed = || StoreError::file("write", path.to_path_buf());
+                let failed = || StoreError::file("write", &path);
                 let digest = match whole {
                     Some(digest) => digest,
                     None => Digest::of(map(&file, self.len).map_err(failed())?),

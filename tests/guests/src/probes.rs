@@ -101,6 +101,7 @@ pub fn surroundings() -> Result<Text> {
 
 /// The bits of NaNs, scalar and SIMD, computed and not folded by the compiler.
 #[step]
+#[expect(clippy::eq_op, reason = "that is how a NaN is made")]
 pub fn nans() -> Result<Text> {
     let mut seen = String::new();
     let (zero, infinity, minus) = (black_box(0.0f64), black_box(f64::INFINITY), black_box(-1.0f64));
