@@ -208,10 +208,10 @@ error[E0308]: mismatched types
     let expected = "\
 Panic
 panic: index out of bounds: the len is 0 but the index is 7
- --> [3]:2:1
+ --> [3]:2:6
   |
 2 | empty[index]
-  | ^^^^^^^^^^^^";
+  |      ^^^^^^^";
     assert_eq!(notebook.error("let empty: Vec<i32> = vec![];\nempty[index]"), expected);
     // A panic in an earlier cell's function names that cell.
     assert!(notebook.error("half(kept)").contains("panic: odd: 7\n --> [1]:3:5"));
