@@ -4,7 +4,7 @@
 # Routes, in this order:
 #   found   the rustc on PATH has the target already: nothing to do
 #   rustup  rustup target add wasm32-wasip1
-#   debian  for machines that reach a Debian 12 mirror but not static.rust-lang.org: Debian's rustc, its std built once
+#   debian  for machines that reach a Debian 12 mirror but not rustup's server: Debian's rustc, its std built once
 #           from Debian's sources, its wasi-libc
 # What the debian route makes lies in ${XDG_CACHE_HOME:-~/.cache}/lockstep/toolchain/debian-<digest>. The digest is that of
 # this script followed by what Debian's `rustc -vV` says, so that a change of either makes it anew (the kernel's

@@ -25,15 +25,12 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Opens the store, for as long as the process lives: closing its index would copy what was written to its place and wait
-    /// for the disk, which costs more than a run from the cache, and the next one to open it reads it as it is.
+    /// Opens the store.
     pub fn store(&self) -> Result<Store> {
         let directory = &self.locations.store;
-        let store = Store::open(directory).map_err(|error| {
+        Store::open(directory).map_err(|error| {
             Error::from(error).hint(format!("the store is {}; --store DIR takes another", directory.display()))
-        })?;
-        std::mem::forget(store.clone());
-        Ok(store)
+        })
     }
 
     /// The store with an engine. Compiled modules are kept in the store's directory.
