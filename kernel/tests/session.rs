@@ -214,7 +214,8 @@ panic: index out of bounds: the len is 0 but the index is 7
   |      ^^^^^^^";
     assert_eq!(notebook.error("let empty: Vec<i32> = vec![];\nempty[index]"), expected);
     // A panic in an earlier cell's function names that cell.
-    assert!(notebook.error("half(kept)").contains("panic: odd: 7\n --> [1]:3:5"));
+    let error = notebook.error("half(kept)");
+    assert!(error.contains("panic: odd: 7\n --> [1]:4:5"), "{error}");
     assert_eq!(
         notebook.error("let n: i32 = \"x\".parse()?;"),
         "Error\nerror: invalid digit found in string"
