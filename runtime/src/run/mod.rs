@@ -320,7 +320,10 @@ impl Runtime {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
-        let module = self.engine.load(&self.store.get(&run.module)?, &run.module)?;
+        let module = match self.engine.loaded(&run.module) {
+            Some(module) => module,
+            None => self.engine.load(&self.store.get(&run.module)?, &run.module)?,
+        };
         let mut kept = Log::default();
         let mut write = |stream: Stream, bytes: &[u8]| {
             kept.push(stream, bytes);
