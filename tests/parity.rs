@@ -105,7 +105,7 @@ fn values_cross_steps() {
     let made = Guest::new("make").sandboxed(&memory, &Limits::default());
     let bytes = |name: &str| memory.store.get(&made.record.outputs[name].digest).unwrap().to_vec();
     let mut take = Guest::new("take");
-    for name in ["table", "text", "bytes", "csv", "json", "model", "metrics"] {
+    for name in ["table", "parquet", "text", "bytes", "csv", "json", "model", "metrics"] {
         take.inputs.insert(name, bytes(name));
     }
     let taken = take.sandboxed(&memory, &Limits::default());

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Machine, Ran, Run, Runtime, bind, choose, parse_parameters};
+use lockstep_runtime::run::{Machine, Ran, Reuse, Run, Runtime, bind, choose, parse_parameters};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::{Limits, interfaces};
 use lockstep_runtime::store::Store;
@@ -167,7 +167,7 @@ impl Guest {
     /// Runs it in the sandbox of `runtime`.
     pub fn sandboxed(&self, runtime: &Runtime, limits: &Limits) -> Ran {
         runtime
-            .run(&self.run(&runtime.store), limits, &Interrupt::default(), &mut |_, _| ())
+            .run(&self.run(&runtime.store), Reuse::Records, limits, &Interrupt::default(), &mut |_, _| ())
             .unwrap()
     }
 

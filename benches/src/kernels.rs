@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::measure::{ROOT, Surroundings, Table};
 
@@ -17,9 +17,12 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         .stdout(Stdio::null())
         .status()?;
     ensure!(installed.success(), "lockstep kernel install failed");
+    install_evcxr(&prefix)?;
     let output = Command::new(Path::new(ROOT).join("target/venv/bin/python"))
         .arg(format!("{ROOT}/benches/kernels.py"))
         .env("JUPYTER_PATH", prefix.join("share/jupyter"))
+        // where evcxr installs itself when it starts
+        .env("JUPYTER_DATA_DIR", prefix.join("share/jupyter"))
         .env("LOCKSTEP_STORE", surroundings.directory.path().join("kernel-store"))
         .current_dir(surroundings.directory.path())
         .stderr(Stdio::inherit())
@@ -45,4 +48,21 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets Jupyter find the evcxr that `make bench` has built, if it could.
+fn install_evcxr(prefix: &Path) -> Result<()> {
+    let program = Path::new(ROOT).canonicalize()?.join("target/evcxr/bin/evcxr_jupyter");
+    if !program.exists() {
+        return Ok(());
+    }
+    let directory = prefix.join("share/jupyter/kernels/rust");
+    std::fs::create_dir_all(&directory)?;
+    let spec = json!({
+        "argv": [program, "--control_file", "{connection_file}"],
+        "display_name": "Rust",
+        "language": "rust",
+        "interrupt_mode": "message",
+    });
+    Ok(std::fs::write(directory.join("kernel.json"), spec.to_string())?)
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Run};
+use lockstep_runtime::run::{Entry, Reuse, Run};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt, World};
 use lockstep_runtime::step::Limits;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let known = trivial_run(0)?;
     execute(&runtime, &known)?;
     let cached = median(2000, || {
-        let ran = runtime.run(&known, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
+        let ran = runtime.run(&known, Reuse::Records, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
         anyhow::ensure!(ran.cached, "not found in the cache");
         Ok(())
     })?;

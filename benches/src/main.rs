@@ -7,7 +7,7 @@ mod latency;
 mod measure;
 mod reading;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use measure::{Surroundings, Table};
 
 type Measure = fn(&Surroundings, &mut Table) -> Result<()>;
@@ -16,6 +16,7 @@ fn main() -> Result<()> {
     let surroundings = Surroundings::prepare()?;
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut table = Table::default();
+    let mut failed = Vec::new();
     let groups: [(&str, Measure); 4] = [
         ("latency", latency::measure),
         ("compute", compute::measure),
@@ -25,9 +26,12 @@ fn main() -> Result<()> {
     for (name, measure) in groups {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             eprintln!("measuring {name} ...");
-            measure(&surroundings, &mut table)?;
+            if let Err(error) = measure(&surroundings, &mut table) {
+                failed.push(format!("{name} could not be measured: {error:#}"));
+            }
         }
     }
     print!("{table}");
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }

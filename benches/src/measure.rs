@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
-use lockstep_runtime::run::{Machine, Ran, Run, Runtime, bind, choose};
+use lockstep_runtime::run::{Machine, Ran, Reuse, Run, Runtime, bind, choose};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::{Artifact, Limits, interfaces};
 use lockstep_runtime::store::Store;
@@ -94,7 +94,7 @@ pub fn runtime_over(engine: Engine, store: Store) -> Runtime {
 
 /// Carries out `run`, not from the cache, and insists on success.
 pub fn execute(runtime: &Runtime, run: &Run) -> Result<Ran> {
-    let ran = runtime.run_again(run, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
+    let ran = runtime.run(run, Reuse::Nothing, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
     ensure!(ran.record.outcome.succeeded(), "{}", ran.record.outcome);
     Ok(ran)
 }

@@ -64,6 +64,8 @@ pub const VARIABLES: [Variable; 9] = [
 pub struct Locations {
     /// Artifacts and records.
     pub store: PathBuf,
+    /// Whether the store was named on the command line, rather than by the environment or by default.
+    pub store_by_flag: bool,
     /// What can be made again.
     pub cache: PathBuf,
     /// Jupyter's data of this user: where `kernel install` puts its files.
@@ -90,6 +92,7 @@ impl Locations {
                 .hint(format!("set {HOME} or {name}"))
         };
         let data_home = home(DATA_HOME, ".local/share");
+        let store_by_flag = store.is_some();
         let store = match (store, variable(STORE), &data_home) {
             (Some(store), _, _) => store.to_owned(),
             (None, Some(store), _) => store.into(),
@@ -117,6 +120,7 @@ impl Locations {
         let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
         Ok(Self {
             store,
+            store_by_flag,
             cache,
             jupyter_data,
             jupyter_parent,

@@ -32,7 +32,7 @@ pub enum InstallError {
 /// Writes the kernelspec `name` into a Jupyter data directory (`~/.local/share/jupyter` or `<prefix>/share/jupyter`), or
 /// replaces it. Jupyter will start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
 /// the connection file. Returns the kernelspec's directory.
-pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[&str]) -> Result<PathBuf, InstallError> {
+pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(valid) || name.starts_with('.') {
         return Err(InstallError::Name(name.to_owned()));
@@ -49,7 +49,7 @@ pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[&str]) -
     };
     let executable = executable.to_string_lossy();
     let argv: Vec<&str> = std::iter::once(executable.as_ref())
-        .chain(arguments.iter().copied())
+        .chain(arguments.iter().map(String::as_str))
         .collect();
     let spec = json!({
         "argv": argv,
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_spec_starts_the_given_program() {
         let data = tempfile::tempdir().unwrap();
-        let arguments = ["kernel", "run", "{connection_file}"];
+        let arguments = ["kernel", "run", "{connection_file}"].map(str::to_owned);
         let at = install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
         assert_eq!(at, data.path().join("kernels/lockstep"));
         let spec: serde_json::Value = serde_json::from_slice(&fs::read(at.join("kernel.json")).unwrap()).unwrap();

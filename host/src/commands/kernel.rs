@@ -23,7 +23,8 @@ use crate::invocation::Invocation;
 #[command(after_help = "Examples:
   lockstep kernel install                   # for this user
   lockstep kernel install --sys-prefix      # for the virtual environment of python3 on PATH
-  lockstep kernel install --prefix .venv --name lockstep-dev")]
+  lockstep kernel install --prefix .venv --name lockstep-dev
+  lockstep kernel install --store ~/project/store --name project     # notebooks use this store")]
 pub struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
@@ -74,7 +75,12 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
         (None, false) => invocation.locations.jupyter_data.clone(),
     };
     let executable = std::env::current_exe().map_err(|e| Error::host(format_args!("can't tell where lockstep is: {e}")))?;
-    let arguments = ["kernel", "run", "{connection_file}"];
+    let mut arguments = ["kernel", "run", "{connection_file}"].map(str::to_owned).to_vec();
+    if invocation.locations.store_by_flag {
+        let store = std::path::absolute(&invocation.locations.store);
+        let store = store.map_err(|e| Error::file("find", &invocation.locations.store, &e))?;
+        arguments.extend(["--store".to_owned(), store.to_string_lossy().into_owned()]);
+    }
     let at = kernelspec::install(&data, &args.name, &executable, &arguments).map_err(Error::user)?;
     if invocation.quiet && !invocation.json {
         return Ok(());

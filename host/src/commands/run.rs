@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use lockstep_runtime::run::{Ran, Run, Runtime};
+use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Stream};
 use lockstep_runtime::step::Limits;
 use serde_json::{Value, json};
@@ -103,6 +103,12 @@ pub struct LimitArgs {
     large_module: bool,
 }
 
+impl RunArgs {
+    fn reuse(&self) -> Reuse {
+        if self.no_cache { Reuse::Nothing } else { Reuse::Records }
+    }
+}
+
 impl LimitArgs {
     fn limits(&self) -> Limits {
         let default = Limits::default();
@@ -181,13 +187,13 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     if pipeline::is_pipeline(&args.what) {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
-    let (limits, no_cache) = (args.limits.limits(), args.no_cache);
+    let (limits, reuse) = (args.limits.limits(), args.reuse());
     let (run, outputs) = target::bind(args, &runtime)?;
     outputs
         .iter()
         .filter_map(|output| output.path.as_deref())
         .try_for_each(check_parent)?;
-    let ran = carry_out(&runtime, &run, &limits, no_cache, &interrupt, invocation)?;
+    let ran = carry_out(&runtime, &run, reuse, &limits, &interrupt, invocation)?;
     let written = write_outputs(&runtime, &ran, &outputs)?;
     if invocation.json {
         let mut object = ran.to_json();
@@ -204,8 +210,8 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
 fn carry_out(
     runtime: &Runtime,
     run: &Run,
+    reuse: Reuse,
     limits: &Limits,
-    no_cache: bool,
     interrupt: &Interrupt,
     invocation: &Invocation,
 ) -> Result<Ran> {
@@ -213,10 +219,7 @@ fn carry_out(
     let mut logs = Logs::of_run(invocation.json);
     logs.start(&title);
     let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
-    let ran = match no_cache {
-        true => runtime.run_again(run, limits, interrupt, &mut log),
-        false => runtime.run(run, limits, interrupt, &mut log),
-    };
+    let ran = runtime.run(run, reuse, limits, interrupt, &mut log);
     logs.finish(&title);
     Ok(ran?)
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Ran, Run, Runtime};
+use lockstep_runtime::run::{Entry, Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{self, Interrupt};
 use lockstep_runtime::step::{Artifact, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ impl Execution<'_> {
             };
             streams.push(stream, bytes, output);
         };
-        let ran = runtime.run(run, &self.setup.limits, self.interrupt, &mut log);
+        let ran = runtime.run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
         let said = streams.finish(self.output);
         Ok((ran?, said))
     }

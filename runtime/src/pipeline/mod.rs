@@ -18,7 +18,7 @@ mod resolve;
 
 use std::collections::BTreeMap;
 
-use crate::run::{Ran, Run, RunError, Runtime};
+use crate::run::{Ran, Reuse, Run, RunError, Runtime};
 use crate::sandbox::{Interrupt, Stream};
 use crate::step::{Artifact, Limits};
 
@@ -88,11 +88,12 @@ pub enum Event<'a> {
     },
 }
 
-/// Carries out `plan`, task by task; what has been run before is found in the cache. Ends with the first task that does not
+/// Carries out `plan`, task by task; what has been run before is found in the cache, unless `reuse` forbids it. Ends with the first task that does not
 /// succeed, which is then the last of the list.
 pub fn execute(
     runtime: &Runtime,
     plan: &Plan,
+    reuse: Reuse,
     limits: &Limits,
     interrupt: &Interrupt,
     on: &mut dyn FnMut(Event),
@@ -114,7 +115,7 @@ pub fn execute(
                 bytes,
             })
         };
-        let ran = runtime.run(&run, limits, interrupt, &mut log)?;
+        let ran = runtime.run(&run, reuse, limits, interrupt, &mut log)?;
         on(Event::Finished {
             task: &task.name,
             ran: &ran,

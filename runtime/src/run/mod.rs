@@ -213,6 +213,15 @@ impl Ran {
     }
 }
 
+/// What a run may be answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reuse {
+    /// A record that the same run came to before.
+    Records,
+    /// Nothing: it is carried out although it may be known, as checking a record does.
+    Nothing,
+}
+
 impl Runtime {
     /// A runtime over `engine` and `store`.
     pub fn new(engine: Engine, store: Store, machine: Machine) -> Self {
@@ -231,11 +240,15 @@ impl Runtime {
     pub fn run(
         &self,
         run: &Run,
+        reuse: Reuse,
         limits: &Limits,
         interrupt: &Interrupt,
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         let key = run.key()?;
+        if reuse == Reuse::Nothing {
+            return self.execute(key, run, limits, interrupt, log);
+        }
         let _flight = self.flights.board(key, interrupt);
         match self.find(key, limits)? {
             Some(ran) => {
@@ -244,17 +257,6 @@ impl Runtime {
             }
             None => self.execute(key, run, limits, interrupt, log),
         }
-    }
-
-    /// Carries out `run` although it may be known: what checking a record does.
-    pub fn run_again(
-        &self,
-        run: &Run,
-        limits: &Limits,
-        interrupt: &Interrupt,
-        log: &mut dyn FnMut(Stream, &[u8]),
-    ) -> Result<Ran, RunError> {
-        self.execute(run.key()?, run, limits, interrupt, log)
     }
 
     /// The newest record that answers `key` under `limits`, if all that it made is still there.

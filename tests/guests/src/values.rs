@@ -17,6 +17,8 @@ pub struct Model {
 pub struct All {
     /// a table
     table: Table,
+    /// the same, as Parquet
+    parquet: Parquet,
     /// text
     text: Text,
     /// bytes
@@ -57,8 +59,10 @@ pub fn make(
     for i in 0..*rows {
         progress(u64::from(i) + 1, u64::from(*rows));
     }
+    let table = Table::new([("x", numbers.clone())])?;
     Ok(All {
-        table: Table::new([("x", numbers.clone())])?,
+        parquet: Parquet(table.clone()),
+        table,
         bytes: Bytes(text.bytes().rev().collect()),
         csv: Csv(format!("word,length\n{text},{}\n", text.len())),
         json: Json(list.into_inner().unwrap_or_else(|| vec![1, 2, 3])),
@@ -78,6 +82,7 @@ pub fn make(
 #[step(output = "sum")]
 pub fn take(
     table: Table,
+    parquet: Parquet,
     text: Text,
     bytes: Bytes,
     csv: Csv,
@@ -87,6 +92,7 @@ pub fn take(
 ) -> Result<f64> {
     let rows = csv.rows::<(String, usize)>()?;
     eprintln!("{text}: {rows:?}");
+    ensure!(parquet.0 == table, "the table came out of Parquet as {:?}", parquet.0);
     Ok(table.rows() as f64
         + bytes.len() as f64
         + json.iter().sum::<u32>() as f64

@@ -19,7 +19,7 @@ pub(super) fn is_pipeline(what: &str) -> bool {
 
 pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, interrupt: &Interrupt) -> Result<()> {
     refuse_what_the_file_says(&args)?;
-    let limits = args.limits.limits();
+    let (limits, reuse) = (args.limits.limits(), args.reuse());
     let parameters = unique("parameter", args.parameters)?;
     let wrong = |error: PipelineError| Error::config(error);
     let pipeline = Pipeline::read(Path::new(&args.what)).map_err(wrong)?;
@@ -37,7 +37,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
             }
         }
     };
-    let tasks = execute(runtime, &plan, &limits, interrupt, &mut on)?;
+    let tasks = execute(runtime, &plan, reuse, &limits, interrupt, &mut on)?;
     if invocation.json {
         print(format_args!("{}\n", tasks_to_json(&plan.name, &tasks)))?;
     }
@@ -55,7 +55,6 @@ fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {
         ("--stdin", args.stdin.is_some()),
         ("--stdout", args.stdout.is_some()),
         ("--seed", args.seed != 0),
-        ("--no-cache", args.no_cache),
         ("arguments after `--`", !args.args.is_empty()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
