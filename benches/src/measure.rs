@@ -55,7 +55,7 @@ impl Surroundings {
     pub fn runtime(&self, name: &str) -> Result<Runtime> {
         let store = Store::open(&self.directory.path().join(name))?;
         let options = EngineOptions {
-            native_cache: store.native_cache(),
+            native_cache: Some(self.directory.path().join("native")),
             ..EngineOptions::default()
         };
         Ok(runtime_over(Engine::new(&options)?, store))

@@ -33,10 +33,10 @@ impl Invocation {
         })
     }
 
-    /// The store with an engine. Compiled modules are kept in the store's directory.
+    /// The store with an engine. Compiled modules are kept in the cache of this user.
     pub fn runtime(&self, mut options: EngineOptions) -> Result<Runtime> {
         let store = self.store()?;
-        options.native_cache = store.native_cache();
+        options.native_cache = Some(self.locations.cache.join("native"));
         let machine = Machine {
             name: host_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -64,7 +64,11 @@ impl Notebook {
             version: "test".into(),
             clock: SystemTime::now,
         };
-        let engine = Engine::new(&EngineOptions::default()).unwrap();
+        let engine = Engine::new(&EngineOptions {
+            native_cache: Some(cache.join("native")),
+            ..EngineOptions::default()
+        })
+        .unwrap();
         let session = Session::new(Setup {
             runtime: Arc::new(Runtime::new(engine, Store::memory().unwrap(), machine)),
             toolchain,
@@ -73,7 +77,8 @@ impl Notebook {
             scratch: std::env::temp_dir(),
             limits: Limits::default(),
             seed: 0,
-        });
+        })
+        .unwrap();
         Self {
             session,
             number: 0,

@@ -43,12 +43,12 @@ pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>
     let body = writer.body(&reads, &mut mentions, moved);
 
     writer.header(&mentions);
-    writer.raw("fn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
+    writer.raw("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
     writer.raw("use ::lockstep::cell::by_type::*;\n");
     for piece in body {
         writer.piece(piece);
     }
-    writer.raw("::lockstep::Result::Ok(())\n}\nfn main() {\n::lockstep::cell::run(__cell)\n}\n");
+    writer.raw("::lockstep::Result::Ok(())\n}\n");
     writer.generated
 }
 
@@ -71,7 +71,6 @@ pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
     let mut mentions = Mentions::default();
     mentions.all.insert(step.to_owned());
     writer.header(&mentions);
-    writer.raw("fn main() {\n::lockstep::main()\n}\n");
     Some(writer.generated)
 }
 

@@ -74,11 +74,11 @@ impl Notebook {
 /// What differs from cell to cell: items, and the body.
 fn body(source: &str) -> String {
     let (items, body) = source
-        .split_once("fn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n")
+        .split_once("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n")
         .unwrap();
     let items = items.split_once("use ::lockstep::prelude::*;\n").unwrap().1;
     let body = body.strip_prefix("use ::lockstep::cell::by_type::*;\n").unwrap();
-    let body = body.split_once("::lockstep::Result::Ok(())\n}\nfn main()").unwrap().0;
+    let body = body.split_once("::lockstep::Result::Ok(())\n}\n").unwrap().0;
     format!("{items}---\n{body}")
 }
 

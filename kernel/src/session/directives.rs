@@ -7,7 +7,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Ran, bind, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
 
-use super::execute::Execution;
+use super::execute::{Emit, Execution};
 use super::{SessionError, failure};
 use crate::cell::{Bind, Directive, KNOWN, Rust};
 use crate::compile::{self, Generated, Held, Scope, Variable, Via, is_sayable};
@@ -86,12 +86,7 @@ impl Execution<'_> {
         }
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
         let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
-        let runtime = if generated.is_some() {
-            self.cells
-        } else {
-            &self.setup.runtime
-        };
-        let (ran, said) = self.carry_out(runtime, &run)?;
+        let (ran, said) = self.carry_out(&run)?;
         if !ran.record.outcome.succeeded() {
             self.output
                 .display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
@@ -139,7 +134,7 @@ impl Execution<'_> {
                 &format!("no cell has a step `{step}`\nhint: write #[step] before its `fn`"),
             )
         })?;
-        let module = self.built(&generated)?.module.ok_or(SessionError::Silent)?;
+        let module = self.built(&generated, Emit::Module)?.module.ok_or(SessionError::Silent)?;
         Ok((module, Some(generated)))
     }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Ran, Reuse, Run, Runtime};
+use lockstep_runtime::run::{Entry, Ran, Reuse, Run};
 use lockstep_runtime::sandbox::{self, Interrupt};
 use lockstep_runtime::step::{Artifact, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,16 @@ use super::{Done, SessionError, Setup, failure};
 use crate::cell::{self, Cell, Rust};
 use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream};
-use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
+use crate::toolchain::{Base, CompileError, Compiled, Diagnostic, compile_cell, compile_key};
+
+/// What a source is compiled to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emit {
+    /// A module.
+    Module,
+    /// Nothing: it is only checked.
+    Nothing,
+}
 
 /// The output in which a cell says what it made.
 const SAID: &str = "cell.json";
@@ -20,8 +29,8 @@ const SAID: &str = "cell.json";
 /// One cell on its way.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
-    /// Carries out the session's own modules.
-    pub cells: &'a Runtime,
+    /// What its module is based on.
+    pub base: &'a Base,
     /// What the cell sees, and in the end what it leaves.
     pub scope: Scope,
     pub cell: &'a Cell,
@@ -32,7 +41,7 @@ pub(super) struct Execution<'a> {
 /// What came of compiling a source; kept in the store under the compile key.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Built {
-    /// The module; `None` if the variables in `moved` must not be saved.
+    /// The module; `None` if the source was only checked, or if the variables in `moved` must not be saved.
     pub(super) module: Option<Digest>,
     #[serde(default)]
     moved: BTreeSet<String>,
@@ -70,7 +79,7 @@ impl Execution<'_> {
                 ..Done::default()
             }),
             Ok(rust) => {
-                let done = self.run(rust)?;
+                let done = if rust.statements.is_empty() { self.check(rust)? } else { self.run(rust)? };
                 Ok(Done {
                     cached: cached && done.cached,
                     ..done
@@ -88,7 +97,7 @@ impl Execution<'_> {
     /// rustc explains what is wrong with a text that does not parse.
     fn broken(&self, text: &str, syntax: &cell::SyntaxError) -> CellError {
         let generated = compile::generate_broken(text);
-        match self.compile(&generated.source) {
+        match self.compile(&generated.source, Emit::Nothing) {
             Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),
             Err(CompileError::Interrupted) => failure::interrupted(),
             Err(_) | Ok(_) => failure::at(
@@ -101,13 +110,26 @@ impl Execution<'_> {
         }
     }
 
-    fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
-        let (generated, built) = self.build(&rust)?;
-        let module = built.module.ok_or(SessionError::Silent)?;
-        for warning in self.reports(&built.warnings, &generated) {
+    /// A cell of items alone: they are checked, and there is nothing to run.
+    fn check(&mut self, rust: Rust) -> Result<Done, CellError> {
+        let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
+        let built = self.built(&generated, Emit::Nothing)?;
+        self.warn(&built, &generated);
+        self.leave(rust, BTreeMap::new(), BTreeMap::new());
+        Ok(Done::default())
+    }
+
+    fn warn(&mut self, built: &Built, generated: &Generated) {
+        for warning in self.reports(&built.warnings, generated) {
             self.output
                 .stream(Stream::Stderr, format!("{}\n", warning.rendered).as_bytes());
         }
+    }
+
+    fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
+        let (generated, built) = self.build(&rust)?;
+        let module = built.module.ok_or(SessionError::Silent)?;
+        self.warn(&built, &generated);
         let bytes = || MediaType::new(MediaType::BYTES);
         let mut outputs: BTreeMap<_, _> = generated.saves.iter().map(|saved| (saved.name.clone(), bytes())).collect();
         outputs.insert(SAID.to_owned(), MediaType::new(MediaType::JSON));
@@ -127,7 +149,7 @@ impl Execution<'_> {
             outputs,
             seed: self.setup.seed,
         };
-        let (ran, said) = self.carry_out(self.cells, &run)?;
+        let (ran, said) = self.carry_out(&run)?;
         if ran.record.outcome != Outcome::Succeeded {
             return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| {
                 self.titled(place)
@@ -137,7 +159,7 @@ impl Execution<'_> {
     }
 
     /// Carries out a run with its output shown. Gives what the guest said of its failure, too.
-    pub fn carry_out(&mut self, runtime: &Runtime, run: &Run) -> Result<(Ran, String), SessionError> {
+    pub fn carry_out(&mut self, run: &Run) -> Result<(Ran, String), SessionError> {
         let mut streams = Streams::default();
         let output = &mut *self.output;
         let mut log = |stream: sandbox::Stream, bytes: &[u8]| {
@@ -147,7 +169,7 @@ impl Execution<'_> {
             };
             streams.push(stream, bytes, output);
         };
-        let ran = runtime.run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
+        let ran = self.setup.runtime.run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
         let said = streams.finish(self.output);
         Ok((ran?, said))
     }
@@ -158,7 +180,7 @@ impl Execution<'_> {
         let mut moved = BTreeSet::new();
         loop {
             let generated = compile::generate(&self.scope, &self.cell.code, rust, &moved);
-            let built = self.built(&generated)?;
+            let built = self.built(&generated, Emit::Module)?;
             if built.module.is_some() || built.moved.is_subset(&moved) {
                 return Ok((generated, built));
             }
@@ -167,7 +189,7 @@ impl Execution<'_> {
     }
 
     /// What came of compiling a source, now or before.
-    pub fn built(&self, generated: &Generated) -> Result<Built, CellError> {
+    pub fn built(&self, generated: &Generated, emit: Emit) -> Result<Built, CellError> {
         let store = &self.setup.runtime.store;
         let key = compile_key(&self.setup.toolchain, &self.setup.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
@@ -181,12 +203,12 @@ impl Execution<'_> {
                 return Ok(built);
             }
         }
-        let built = match self.compile(&generated.source) {
+        let built = match self.compile(&generated.source, emit) {
             Ok(compiled) => {
-                let module = store.put(compiled.wasm).map_err(SessionError::from)?;
+                let module = compiled.wasm.map(|wasm| store.put(wasm)).transpose().map_err(SessionError::from)?;
                 let warnings = compiled.diagnostics.into_iter().filter(|d| !d.spans.is_empty()).collect();
                 Built {
-                    module: Some(module),
+                    module,
                     moved: BTreeSet::new(),
                     warnings,
                 }
@@ -212,14 +234,15 @@ impl Execution<'_> {
     }
 
     /// Compiles a source; nothing is remembered.
-    pub fn compile(&self, source: &str) -> Result<Compiled, CompileError> {
+    pub fn compile(&self, source: &str, emit: Emit) -> Result<Compiled, CompileError> {
         let Setup {
             toolchain,
             prelude,
             scratch,
             ..
         } = self.setup;
-        compile_cell(toolchain, prelude, source, scratch, &|| self.interrupt.is_triggered())
+        let base = (emit == Emit::Module).then_some(self.base);
+        compile_cell(toolchain, prelude, base, source, scratch, &|| self.interrupt.is_triggered())
     }
 
     fn reports(&self, diagnostics: &[Diagnostic], generated: &Generated) -> Vec<Report> {

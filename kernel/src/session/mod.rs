@@ -14,15 +14,16 @@ mod streams;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lockstep_runtime::run::{RunError, Runtime};
-use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
+use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::StoreError;
 
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output};
-use crate::toolchain::{CompileError, PreludeReady, Toolchain};
+use crate::toolchain::{Base, CompileError, PreludeReady, Toolchain};
 
 pub use starting::{Preparing, Progress, Starting};
 
@@ -48,8 +49,8 @@ pub struct Setup {
 /// A notebook's session. Blocks while it works: give it a thread of its own.
 pub struct Session {
     setup: Setup,
-    /// Carries out cells: they are compiled far more often than they run long, so their code is not optimised.
-    cells: Runtime,
+    /// What every cell is based on.
+    base: Base,
     scope: Scope,
 }
 
@@ -76,6 +77,14 @@ pub enum SessionError {
     /// The compiler failed.
     #[error(transparent)]
     Compile(CompileError),
+    /// A file of the cache can't be read.
+    #[error("can't read {}: {source}\nhint: run `lockstep doctor`", path.display())]
+    Read {
+        /// the file
+        path: PathBuf,
+        /// why not
+        source: std::io::Error,
+    },
     /// Something in the store is not what it should be.
     #[error("{what} can't be read: {source}\nhint: run `lockstep fsck`")]
     Malformed {
@@ -99,23 +108,23 @@ impl From<SessionError> for CellError {
 }
 
 impl Session {
-    /// A session that knows nothing yet.
-    pub fn new(setup: Setup) -> Self {
-        let mut cells = (*setup.runtime).clone();
-        let native_cache = cells.store.native_cache();
-        // The engine that steps run on would do as well, only more slowly.
-        if let Ok(engine) = Engine::new(&EngineOptions {
-            optimise: false,
-            native_cache,
-            ..EngineOptions::default()
-        }) {
-            cells.engine = engine;
-        }
-        Self {
+    /// A session that knows nothing yet. The base of its cells is in the store and ready to run afterwards, which takes some ten
+    /// seconds the first time on a machine.
+    pub fn new(setup: Setup) -> Result<Self, SessionError> {
+        let path = &setup.prelude.base;
+        let read = |source| SessionError::Read {
+            path: path.clone(),
+            source,
+        };
+        let wasm = Bytes::from(std::fs::read(path).map_err(read)?);
+        let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
+        setup.runtime.store.put(wasm)?;
+        setup.runtime.load(&base.digest())?;
+        Ok(Self {
             setup,
-            cells,
+            base,
             scope: Scope::default(),
-        }
+        })
     }
 
     /// Executes a cell. What it prints goes to `output` as it comes. After an error the session is as it was before.
@@ -123,7 +132,7 @@ impl Session {
         let scope = self.scope.before(cell.id.as_deref());
         let mut execution = execute::Execution {
             setup: &self.setup,
-            cells: &self.cells,
+            base: &self.base,
             scope,
             cell,
             output,

@@ -18,7 +18,7 @@ enum State {
 
 enum News {
     Step(Preparing),
-    Done(Box<Result<Setup, CellError>>),
+    Done(Box<Result<Session, CellError>>),
 }
 
 /// How far the setting up is.
@@ -46,7 +46,7 @@ impl Starting {
         let (sender, news) = channel();
         std::thread::spawn(move || {
             let progress = Progress(sender);
-            let done = Box::new(prepare(&progress));
+            let done = Box::new(prepare(&progress).and_then(|setup| Ok(Session::new(setup)?)));
             let _ = progress.0.send(News::Done(done));
         });
         Self(State::Preparing(news))
@@ -55,8 +55,7 @@ impl Starting {
     /// The session, once it is set up. A failed setup is final: its error says what to do, and the kernel is then restarted.
     fn session(&mut self, output: &mut dyn Output, interrupt: &Interrupt) -> Result<&mut Session, CellError> {
         if let State::Preparing(news) = &self.0 {
-            let setup = wait(news, output, interrupt)?;
-            self.0 = State::Ready(Box::new(Session::new(setup)));
+            self.0 = State::Ready(Box::new(wait(news, output, interrupt)?));
         }
         match &mut self.0 {
             State::Ready(session) => Ok(session),
@@ -72,7 +71,7 @@ impl Starting {
     }
 }
 
-fn wait(news: &Receiver<News>, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Setup, CellError> {
+fn wait(news: &Receiver<News>, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Session, CellError> {
     let mut drawn = false;
     loop {
         match news.recv_timeout(Duration::from_millis(20)) {

@@ -5,6 +5,7 @@ use lockstep_runtime::digest::Digest;
 
 use super::command::{self, Said};
 use super::diagnostic::{self, Diagnostic};
+use super::link::{self, Base, LinkError};
 use super::{PreludeReady, TARGET, Toolchain, flags};
 
 /// The name of every cell's source, as it stands in diagnostics and in panics: `cell.rs:3:9`.
@@ -13,8 +14,8 @@ pub const CELL_FILE: &str = "cell.rs";
 /// A compiled cell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compiled {
-    /// The module.
-    pub wasm: Vec<u8>,
+    /// The module; `None` where the source was only checked.
+    pub wasm: Option<Vec<u8>>,
     /// What rustc warns of.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -28,6 +29,9 @@ pub enum CompileError {
     /// Compiling was interrupted.
     #[error("interrupted")]
     Interrupted,
+    /// What rustc made of it can't be made a module.
+    #[error("the cell can't be linked: {0}")]
+    Link(#[from] LinkError),
     /// The compiler failed without a word about the source.
     #[error("rustc failed: {said}\nhint: run `lockstep doctor`")]
     Rustc {
@@ -49,12 +53,14 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
     error.map_or("see the diagnostics", |diagnostic| &diagnostic.message)
 }
 
-/// Compiles `source`, a whole program, against the prelude. `dir` is for what the compiler writes; nothing is left in it.
+/// Compiles `source` against the prelude: a function `__cell`, or steps. It becomes a module on `base`; without one it is only checked,
+/// which takes half the time. `dir` is for what the compiler writes; nothing is left in it.
 ///
 /// Once `interrupt` is true the compiler is killed, within 50 ms.
 pub fn compile_cell(
     toolchain: &Toolchain,
     prelude: &PreludeReady,
+    base: Option<&Base>,
     source: &str,
     dir: &Path,
     interrupt: &dyn Fn() -> bool,
@@ -71,7 +77,8 @@ pub fn compile_cell(
         .current_dir(scratch.path())
         .args(["--target", TARGET, "--error-format=json"]);
     command
-        .args(["-o", "cell.wasm", CELL_FILE])
+        .arg(if base.is_some() { "--emit=obj" } else { "--emit=metadata" })
+        .args(["-o", "made", CELL_FILE])
         .args(flags::CELL)
         .args(prelude.arguments());
     let (std_sources, std_name) = toolchain.std_sources();
@@ -90,7 +97,8 @@ pub fn compile_cell(
     };
     let (diagnostics, rest) = diagnostic::parse(&said);
     if status.success() {
-        let wasm = std::fs::read(scratch.path().join("cell.wasm")).map_err(io)?;
+        let made = std::fs::read(scratch.path().join("made")).map_err(io)?;
+        let wasm = base.map(|base| link::link(&made, base)).transpose()?;
         return Ok(Compiled { wasm, diagnostics });
     }
     if diagnostics.iter().any(Diagnostic::is_error) {

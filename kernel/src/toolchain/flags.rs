@@ -34,12 +34,12 @@ pub fn crate_flags() -> Vec<String> {
 /// Overflow is a panic, as in every unoptimised Rust program.
 pub const CELL: &[&str] = &[
     "--edition=2024",
-    "--crate-type=bin",
+    "--crate-type=lib",
     "--crate-name=cell",
     "-Copt-level=0",
     "-Cpanic=abort",
     "-Cdebuginfo=0",
-    "-Cstrip=symbols",
+    "-Ccodegen-units=1",
     "-Cembed-bitcode=no",
     "-Coverflow-checks=on",
     "-Cdebug-assertions=off",

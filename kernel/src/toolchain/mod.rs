@@ -3,6 +3,7 @@
 //! Every compiler flag that reaches a module's bytes stands in one place (the private module `flags`), so that the same source gives
 //! the same bytes in a notebook, from the command line and in any directory.
 
+mod base;
 mod build;
 mod cargo;
 mod cell;
@@ -10,6 +11,7 @@ mod command;
 mod diagnostic;
 mod doctor;
 mod flags;
+mod link;
 mod prelude;
 
 use std::collections::BTreeMap;
@@ -20,10 +22,12 @@ use std::process::{Command, Stdio};
 
 use lockstep_runtime::digest::{Digest, Hasher};
 
+pub use base::BaseError;
 pub use build::{BuildError, BuildOptions, BuildProgress, Built, build_module};
 pub use cargo::CargoError;
 pub use cell::{CELL_FILE, CompileError, Compiled, compile_cell, compile_key};
 pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Span};
+pub use link::{Base, LinkError};
 pub use doctor::{Check, State, doctor};
 pub use prelude::{Prelude, PreludeError, PreludeReady};
 
@@ -230,6 +234,17 @@ impl Toolchain {
     fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.version.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// The linker that rustc ships.
+    fn linker(&self) -> PathBuf {
+        let host = self.field("host").unwrap_or("unknown");
+        self.sysroot.join("lib/rustlib").join(host).join("bin/rust-lld")
+    }
+
+    /// A file that rustc links programs for the target with.
+    fn self_contained(&self, name: &str) -> PathBuf {
+        libraries(&self.sysroot).join("self-contained").join(name)
     }
 
     /// Where std's sources are on disk, if they are, and the name that panics give them.

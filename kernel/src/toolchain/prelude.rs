@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use lockstep_runtime::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use super::base::{self, BaseError};
 use super::cargo::{self, CargoError, Made, Metadata};
 use super::{BuildProgress, TARGET, Toolchain, flags};
 
@@ -39,6 +40,8 @@ pub struct PreludeReady {
     pub search: BTreeSet<String>,
     /// The digest of all that these crates were made from: sources, versions, flags, toolchain.
     pub identity: Digest,
+    /// The module of all of them, that cells are based on.
+    pub base: PathBuf,
 }
 
 /// Why a prelude can't be compiled.
@@ -47,6 +50,9 @@ pub enum PreludeError {
     /// Cargo failed: no network, a crate or version that is not there, or one that does not compile for the target.
     #[error(transparent)]
     Cargo(#[from] CargoError),
+    /// The crates can't be made one module.
+    #[error(transparent)]
+    Base(#[from] BaseError),
     /// A file of the cache can't be written or read.
     #[error("can't use {} in the cache: {source}\nhint: run `lockstep doctor`", path.display())]
     Cache {
@@ -155,7 +161,7 @@ impl Place {
         take(flags::PRELUDE_PROFILE);
         take(sources::WORKSPACE);
         let common = hasher.finish();
-        let digest = Digest::of(format!("{common}\n{}", prelude.manifest()));
+        let digest = Digest::of(format!("{common}\n{}\n{}", prelude.manifest(), base::SOURCE));
         let base = cache.join("prelude").join(common.short());
         Self {
             set: base.join(digest.short()),
@@ -170,7 +176,8 @@ impl Place {
 
     fn ready(&self) -> Option<PreludeReady> {
         let ready: PreludeReady = serde_json::from_slice(&fs::read(self.ready_file()).ok()?).ok()?;
-        ready.externs.values().all(|path| path.is_file()).then_some(ready)
+        let is_whole = ready.externs.values().chain([&ready.base]).all(|path| path.is_file());
+        is_whole.then_some(ready)
     }
 
     /// Holds other processes off until the file is dropped.
@@ -209,11 +216,14 @@ impl Place {
 
         let lock = self.set.join("Cargo.lock");
         let versions = fs::read(&lock).map_err(|source| PreludeError::Cache { path: lock, source })?;
-        Ok(PreludeReady {
+        let ready = PreludeReady {
             externs: externs(&metadata, &made)?,
             search: search(&made),
             identity: Digest::of(format!("{}\n{}", self.digest, Digest::of(versions))),
-        })
+            base: self.set.join(base::FILE),
+        };
+        base::build(toolchain, &ready, &self.set)?;
+        Ok(ready)
     }
 
     fn keep(&self, ready: &PreludeReady) -> Result<(), PreludeError> {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, RunKey, canonical_json};
-use crate::sandbox::{Engine, Finished, Interrupt, Made, Node, SandboxError, Sink, Storage, Stream, World};
-use crate::step::{Artifact, GuestPath, InvalidGuestPath, Limits, MediaType};
+use crate::sandbox::{Engine, Finished, Interrupt, Made, Module, Node, SandboxError, Sink, Storage, Stream, World};
+use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
 use crate::store::{Check, Row, Runs, Store, StoreError};
 
 pub use bind::{BindError, Names, bind, choose, parse_parameters};
@@ -158,6 +158,14 @@ pub enum RunError {
     /// A program reads an input that the run does not have.
     #[error("stdin is to be the input `{0}`, which is not given")]
     Stdin(String),
+    /// What the module is based on can't be told.
+    #[error("module {module} can't be run: {source}")]
+    Base {
+        /// the module
+        module: Digest,
+        /// why
+        source: BaseError,
+    },
     /// Something that JSON can't hold.
     #[error("the run can't be written as JSON: {0}")]
     Encode(serde_json::Error),
@@ -277,6 +285,23 @@ impl Runtime {
         Ok(None)
     }
 
+    /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
+    pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
+        if let Some(module) = self.engine.loaded(digest) {
+            return Ok(module);
+        }
+        let wasm = self.store.get(digest)?;
+        let based = |source| RunError::Base { module: *digest, source };
+        let Some(base) = step::base(&wasm).map_err(based)? else {
+            return Ok(self.engine.load(&wasm, digest)?);
+        };
+        let base = match self.engine.loaded(&base) {
+            Some(base) => base,
+            None => self.engine.load(&self.store.get(&base)?, &base)?,
+        };
+        Ok(self.engine.load_based(&wasm, digest, &base)?)
+    }
+
     /// The record called `digest`.
     pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
         let Some(json) = self.store.get_record(digest)? else {
@@ -322,10 +347,7 @@ impl Runtime {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
-        let module = match self.engine.loaded(&run.module) {
-            Some(module) => module,
-            None => self.engine.load(&self.store.get(&run.module)?, &run.module)?,
-        };
+        let module = self.load(&run.module)?;
         let mut kept = Log::default();
         let mut write = |stream: Stream, bytes: &[u8]| {
             kept.push(stream, bytes);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::{Config, ExternType, InstancePre, Linker, ModuleExport, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
 
+use super::based::Based;
 use super::guest::Guest;
 use super::native_cache::NativeCache;
 use super::workers::{GUEST_STACK, Workers};
@@ -28,7 +29,8 @@ pub enum Target {
 pub struct EngineOptions {
     /// What to compile to.
     pub target: Target,
-    /// Compile for speed, at the cost of slower compiling.
+    /// Compile for speed, at the cost of slower compiling. Modules that are based on another are never optimised: they are small, and
+    /// most are run once.
     pub optimise: bool,
     /// A directory for compiled code; it is made if need be. Code in it is run without further checks, so it must be the
     /// user's own: files that someone else owns or could have written are passed over.
@@ -74,6 +76,8 @@ pub struct Engine(Arc<Shared>);
 
 struct Shared {
     engine: wasmtime::Engine,
+    /// Compiles the same without optimising.
+    quick: wasmtime::Engine,
     linker: Linker<Guest>,
     budget: CompileBudget,
     native_cache: Option<NativeCache>,
@@ -94,8 +98,12 @@ pub struct Module(Arc<Ready>);
 
 struct Ready {
     digest: Digest,
+    /// What is instantiated first: the module itself, or its base.
     instance: InstancePre<Guest>,
+    /// What of that is called.
     start: ModuleExport,
+    /// The module, if it is based on another.
+    based: Option<Based>,
     workers: Workers,
     instrumentation: Instrumentation,
 }
@@ -144,6 +152,17 @@ impl Engine {
         };
         let config = config(options, instrumentation).map_err(failed)?;
         let engine = wasmtime::Engine::new(&config).map_err(failed)?;
+        let quick = match options.optimise {
+            false => engine.clone(),
+            true => {
+                let options = EngineOptions {
+                    optimise: false,
+                    ..options.clone()
+                };
+                let config = self::config(&options, instrumentation).map_err(failed)?;
+                wasmtime::Engine::new(&config).map_err(failed)?
+            }
+        };
         let native_cache = match &options.native_cache {
             Some(directory) => Some(NativeCache::open(directory, &engine)?),
             None => None,
@@ -152,6 +171,7 @@ impl Engine {
         preview1::define(&mut linker).map_err(failed)?;
         Ok(Self(Arc::new(Shared {
             engine,
+            quick,
             linker,
             budget: options.budget.clone(),
             native_cache,
@@ -168,16 +188,24 @@ impl Engine {
         if let Some(module) = self.loaded(digest) {
             return Ok(module);
         }
-        let compiled = match self
-            .0
-            .native_cache
-            .as_ref()
-            .and_then(|cache| cache.get(&self.0.engine, digest))
-        {
-            Some(compiled) => compiled,
-            None => self.compile(wasm, digest)?,
-        };
-        let module = self.link(&compiled, digest)?;
+        let module = self.link(&self.compiled(wasm, digest)?, digest)?;
+        self.keep(&module);
+        Ok(module)
+    }
+
+    /// Makes a module ready that is based on `base` (see [`step::base`](crate::step::base)).
+    pub fn load_based(&self, wasm: &[u8], digest: &Digest, base: &Module) -> Result<Module, SandboxError> {
+        let compiled = self.compile_quickly(wasm, digest)?;
+        let (instance, workers) = (base.0.instance.clone(), self.0.workers.clone());
+        let (based, start) = Based::new(compiled, digest, base)?;
+        let module = Module(Arc::new(Ready {
+            digest: *digest,
+            instance,
+            start,
+            based: Some(based),
+            workers,
+            instrumentation: self.0.instrumentation,
+        }));
         self.keep(&module);
         Ok(module)
     }
@@ -205,16 +233,31 @@ impl Engine {
         loaded.modules.insert(module.0.digest, (module.clone(), now));
     }
 
+    fn compiled(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
+        let cache = self.0.native_cache.as_ref();
+        match cache.and_then(|cache| cache.get(&self.0.engine, digest)) {
+            Some(compiled) => Ok(compiled),
+            None => self.compile(wasm, digest),
+        }
+    }
+
     fn compile(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
         self.0.budget.check(wasm, digest)?;
-        let compiled = wasmtime::Module::from_binary(&self.0.engine, wasm).map_err(|error| SandboxError::Compile {
-            digest: *digest,
-            reason: format!("{error:#}"),
-        })?;
+        let compiled = wasmtime::Module::from_binary(&self.0.engine, wasm).map_err(|error| refused(&error, digest))?;
         if let Some(cache) = &self.0.native_cache {
             cache.put(&compiled, digest);
         }
         Ok(compiled)
+    }
+
+    /// Compiles a module without optimising, for the engine that runs all others. Keeping the code would take longer.
+    fn compile_quickly(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
+        self.0.budget.check(wasm, digest)?;
+        let compiled = wasmtime::Module::from_binary(&self.0.quick, wasm).and_then(|compiled| compiled.serialize());
+        let code = compiled.map_err(|error| refused(&error, digest))?;
+        // SAFETY: the bytes are what `serialize` has just given. That they fit this engine, which differs in how far it optimises, is
+        // checked by `deserialize`.
+        unsafe { wasmtime::Module::deserialize(&self.0.engine, code) }.map_err(|error| refused(&error, digest))
     }
 
     fn link(&self, compiled: &wasmtime::Module, digest: &Digest) -> Result<Module, SandboxError> {
@@ -253,9 +296,17 @@ impl Engine {
             digest,
             instance,
             start,
+            based: None,
             workers: self.0.workers.clone(),
             instrumentation: self.0.instrumentation,
         })))
+    }
+}
+
+fn refused(error: &wasmtime::Error, digest: &Digest) -> SandboxError {
+    SandboxError::Compile {
+        digest: *digest,
+        reason: format!("{error:#}"),
     }
 }
 
@@ -271,6 +322,10 @@ impl Module {
 
     pub(super) fn start(&self) -> &ModuleExport {
         &self.0.start
+    }
+
+    pub(super) fn based(&self) -> Option<&Based> {
+        self.0.based.as_ref()
     }
 
     pub(super) fn workers(&self) -> &Workers {

@@ -129,6 +129,9 @@ impl Module {
 
     fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
         let instance = self.instance().instantiate(&mut *store)?;
+        if let Some(based) = self.based() {
+            based.put_onto(store, &instance)?;
+        }
         let start = instance.get_module_export(&mut *store, self.start());
         match start.and_then(wasmtime::Extern::into_func) {
             Some(start) => start.typed::<(), ()>(&*store)?.call(store, ()),

@@ -10,6 +10,7 @@
 mod budget;
 mod clock;
 
+mod based;
 mod engine;
 mod execute;
 mod guest;
@@ -222,6 +223,16 @@ pub enum SandboxError {
         digest: Digest,
         /// what is wrong with `_start`
         reason: &'static str,
+    },
+    /// The module and its base don't fit.
+    #[error("module {digest} can't be put onto its base {base}: {reason}; both must come from the same `lockstep`")]
+    Base {
+        /// of the module
+        digest: Digest,
+        /// of its base
+        base: Digest,
+        /// what does not fit
+        reason: String,
     },
     /// The world can't be built.
     #[error(transparent)]

@@ -1,11 +1,13 @@
 //! What a step declares, what it is given and what it came to. No I/O.
 
 mod artifact;
+mod base;
 mod interface;
 mod limits;
 mod outcome;
 
 pub use artifact::{Artifact, GuestPath, InvalidGuestPath, MediaType};
+pub use base::{BASE_MODULE, BASE_SECTION, BASE_START, BaseError, base};
 pub use interface::{INTERFACE_SECTION, Interface, InterfaceError, Parameter, ParameterError, ParameterKind, Port, interfaces};
 pub use limits::{Limit, Limits};
 pub use outcome::{Failure, Interruption, Outcome, Usage};

@@ -6,7 +6,6 @@
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
 //! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
 //! staging/                   files being written; they get their name when they are whole
-//! native/                    compiled modules, of this machine and user only
 //! index.sqlite               which runs there are; rebuilt from the records
 //! ```
 //!
@@ -22,7 +21,7 @@ mod index;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -71,10 +70,6 @@ impl Store {
         self.blobs.directory()
     }
 
-    /// Where compiled modules may be kept: beside the blobs of a directory store.
-    pub fn native_cache(&self) -> Option<PathBuf> {
-        self.directory().map(|directory| directory.join("native"))
-    }
 
     /// Keeps `bytes`. Storing the same bytes again is cheap.
     pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
