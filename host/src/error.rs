@@ -182,7 +182,10 @@ impl From<SandboxError> for Error {
     fn from(error: SandboxError) -> Self {
         let kind = match &error {
             SandboxError::World(_) => Kind::User,
-            SandboxError::Compile { .. } | SandboxError::ImportType { .. } | SandboxError::NotACommand { .. } => Kind::Config,
+            SandboxError::Compile { .. }
+            | SandboxError::ImportType { .. }
+            | SandboxError::NotACommand { .. }
+            | SandboxError::Base { .. } => Kind::Config,
             SandboxError::Budget { .. } | SandboxError::UnknownImport { .. } => Kind::Denied,
             _ => Kind::Host,
         };
@@ -196,6 +199,7 @@ impl From<RunError> for Error {
             RunError::Store(error) => error.into(),
             RunError::Sandbox(error) => error.into(),
             RunError::Path(_) | RunError::Overlap(_) | RunError::Stdin(_) => Self::user(error),
+            RunError::Base { .. } => Self::config(error),
             RunError::Encode(_) | RunError::Record(_) => Self::host(error),
         }
     }
