@@ -51,7 +51,8 @@ struct Answer {
 impl Notebook {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-cache");
+        // That of this user: compiling the prelude takes minutes.
+        let cache = std::env::home_dir().unwrap().join(".cache/lockstep");
         let locations = Locations {
             cache: cache.clone(),
             environment: std::env::vars_os().collect(),

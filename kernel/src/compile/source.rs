@@ -253,7 +253,8 @@ impl<'a> Writer<'a> {
         let input = self.input(&variable.name, artifact);
         let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
         let how = match via {
-            Via::Artifact | Via::Value => "load",
+            Via::Artifact => "load_artifact",
+            Via::Value => "load_value",
             Via::Reference => "load_reference",
         };
         let text = format!(
@@ -320,10 +321,10 @@ impl<'a> Writer<'a> {
             let value = match variable.readable() {
                 None => format!("remake(|| ::lockstep::Result::Ok(__witness()?{nth}))"),
                 Some((artifact, via)) => {
-                    let how = if via == Via::Reference {
-                        "load_reference_as"
-                    } else {
-                        "load_as"
+                    let how = match via {
+                        Via::Artifact => "load_artifact_as",
+                        Via::Value => "load_value_as",
+                        Via::Reference => "load_reference_as",
                     };
                     format!(
                         "{how}(&__tags{nth}, {:?}, {:?})",

@@ -110,7 +110,7 @@ fn a_cell_holds_what_it_needs_and_no_more() {
 struct Row { x: f64 }
 ---
 let name: &'static str = __cell.load_reference(\"name\", \"name\")?;
-let mut rows: ::std::vec::Vec<crate::Row> = __cell.load(\"rows\", \"rows\")?;
+let mut rows: ::std::vec::Vec<crate::Row> = __cell.load_value(\"rows\", \"rows\")?;
 rows.push(Row { x: 1.0 });
 println!(\"{name}\");
 (&&&Shown(&(rows.len()))).show(__cell);
@@ -131,9 +131,9 @@ fn what_can_not_be_said_comes_from_a_witness() {
         body(&generated.source),
         "\
 ---
-let n: i64 = __cell.load(\"n\", \"n\")?;
+let n: i64 = __cell.load_value(\"n\", \"n\")?;
 let __witness = || -> ::lockstep::Result<_> {
-let n: i64 = __cell.load(\"n.1\", \"n\")?;
+let n: i64 = __cell.load_value(\"n.1\", \"n\")?;
 let f = move |x: i64| x + n;
 _ = &(f(1));
 ::lockstep::Result::Ok((f, ()))

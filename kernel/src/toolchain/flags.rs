@@ -22,7 +22,11 @@ pub const STEP_SETTINGS: &[(&str, &str)] = &[
 
 /// The profile that the crates below cells are compiled with, in a manifest's words: compiled once, called often, and linked into
 /// every cell.
-pub const PRELUDE_PROFILE: &str = "[profile.release]\nopt-level = 2\npanic = \"abort\"\ndebug = 0\nincremental = false\n";
+///
+/// The SDK itself is not optimised for speed, for only so do cells find in it what it has compiled of generic functions
+/// (`lockstep::cell::common`).
+pub const PRELUDE_PROFILE: &str = "[profile.release]\nopt-level = 2\npanic = \"abort\"\ndebug = 0\nincremental = false\n\
+                                   [profile.release.package.lockstep]\nopt-level = \"s\"\n";
 
 /// The flags of the crates of a step, and of those below cells.
 pub fn crate_flags() -> Vec<String> {

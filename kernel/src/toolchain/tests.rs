@@ -12,9 +12,9 @@ fn locations(cache: &Path) -> Locations {
 
 fn ignore(_: BuildProgress) {}
 
-/// A toolchain, and the prelude kept between test runs (it takes a minute).
+/// A toolchain, and the prelude in the cache of this user (it takes minutes).
 fn ready() -> (Toolchain, PreludeReady) {
-    let kept = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-cache");
+    let kept = std::env::home_dir().unwrap().join(".cache/lockstep");
     let toolchain = Toolchain::find(&locations(&kept)).unwrap();
     let prelude = Prelude::new().ensure(&toolchain, &kept, &mut ignore).unwrap();
     (toolchain, prelude)

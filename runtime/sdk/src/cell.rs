@@ -11,7 +11,7 @@ use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::de::DeserializeOwned;
@@ -22,8 +22,11 @@ use crate::{Artifact, Context, Error, Result};
 
 mod quiet;
 mod show;
+mod value;
 
 pub use show::{Bundle, Show};
+#[doc(hidden)]
+pub use value::common;
 
 /// Comes before what a cell says as it fails, on stderr: the notebook shows the rest as an error, not as text.
 const FAILING: &str = "\x1b]9;lockstep;failing\x1b\\";
@@ -91,26 +94,44 @@ pub fn run(body: fn(&mut Cell) -> Result<()>) {
 }
 
 impl Cell {
-    /// Reads the variable called `name` from the input called `input`.
-    pub fn load<T: Artifact>(&self, input: &str, name: &str) -> Result<T> {
-        let read = T::read(&Path::new("/in").join(input));
-        read.map_err(|error| explain(error, name, type_name::<T>()))
+    /// Reads the variable called `name` from the input called `input`: an artifact with a format of its own.
+    pub fn load_artifact<T: Artifact>(&self, input: &str, name: &str) -> Result<T> {
+        match T::read(&place(input)) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(explain(error, name, type_name::<T>())),
+        }
+    }
+
+    /// Reads the variable called `name` from the input called `input`: a value of a serde type.
+    pub fn load_value<T: DeserializeOwned + 'static>(&self, input: &str, name: &str) -> Result<T> {
+        match value::read(&place(input)) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(explain(error, name, type_name::<T>())),
+        }
     }
 
     /// Reads a variable that refers to what is in the input. It lives as long as the program.
-    pub fn load_reference<T: ToOwned<Owned: Artifact> + ?Sized>(&self, input: &str, name: &str) -> Result<&'static T> {
+    pub fn load_reference<T>(&self, input: &str, name: &str) -> Result<&'static T>
+    where
+        T: ToOwned<Owned: DeserializeOwned + 'static> + ?Sized,
+    {
         Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(
-            self.load::<T::Owned>(input, name)?,
+            self.load_value::<T::Owned>(input, name)?,
         ))))
     }
 
-    /// As [`load`](Self::load), of a type that only a witness can name.
-    pub fn load_as<T: Artifact>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
-        self.load(input, name)
+    /// As [`load_artifact`](Self::load_artifact), of a type that only a witness can name.
+    pub fn load_artifact_as<T: Artifact>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
+        self.load_artifact(input, name)
+    }
+
+    /// As [`load_value`](Self::load_value), of a type that only a witness can name.
+    pub fn load_value_as<T: DeserializeOwned + 'static>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
+        self.load_value(input, name)
     }
 
     /// As [`load_reference`](Self::load_reference), of a type that only a witness can name.
-    pub fn load_reference_as<T: ToOwned<Owned: Artifact> + ?Sized>(
+    pub fn load_reference_as<T: ToOwned<Owned: DeserializeOwned + 'static> + ?Sized>(
         &self,
         _: &Tag<&T>,
         input: &str,
@@ -122,6 +143,17 @@ impl Cell {
     /// Makes a variable again, without what that prints.
     pub fn remake<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         quiet::quietly(make)
+    }
+
+    /// Keeps a variable that is a serde value, or refers to one.
+    fn keep_value(
+        &mut self,
+        name: &'static str,
+        type_name: &'static str,
+        via: &'static str,
+        value: &dyn erased_serde::Serialize,
+    ) -> Result<()> {
+        self.keep(name, type_name, (via, VALUE), &|path| value::write(value, path))
     }
 
     fn keep(
@@ -153,6 +185,18 @@ impl Cell {
         Ok(())
     }
 
+    fn show(&mut self, bundle: Bundle) {
+        self.result = Some(bundle).filter(|bundle| !bundle.data.is_empty());
+    }
+
+    fn show_debug(&mut self, value: &dyn Debug) {
+        self.show(Bundle::text(show::debug(value)));
+    }
+
+    fn show_type(&mut self, type_name: &str) {
+        self.show(Bundle::text(format!("a value of type {type_name}")));
+    }
+
     fn say(&self) -> Result<()> {
         let shown = SHOWN.lock().map_err(|_| Error::msg("a display panicked"))?;
         let said = Said {
@@ -164,8 +208,9 @@ impl Cell {
     }
 }
 
-fn write_value<T: Serialize>(value: &T, path: &Path) -> Result<()> {
-    crate::artifact::create(path, |file| Ok(ciborium::into_writer(value, file)?))
+/// The file of an input.
+fn place(input: &str) -> PathBuf {
+    Path::new("/in").join(input)
 }
 
 #[cold]
@@ -237,9 +282,7 @@ pub mod by_type {
     impl<T: ToOwned<Owned: Serialize + Deserialize<'static>> + ?Sized> SaveReference for &&&Of<'_, &T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
             let owned = (*self.0).to_owned();
-            cell.keep(name, type_name::<&T>(), ("reference", VALUE), &|path| {
-                write_value(&owned, path)
-            })
+            cell.keep_value(name, type_name::<&T>(), "reference", &owned)
         }
     }
 
@@ -251,7 +294,7 @@ pub mod by_type {
 
     impl<T: Serialize + Deserialize<'static>> SaveValue for &&Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
-            cell.keep(name, type_name::<T>(), ("value", VALUE), &|path| write_value(self.0, path))
+            cell.keep_value(name, type_name::<T>(), "value", self.0)
         }
     }
 
@@ -289,7 +332,7 @@ pub mod by_type {
 
     impl<T: Show + ?Sized> ShowRich for &&Shown<'_, T> {
         fn show(&self, cell: &mut Cell) {
-            cell.result = Some(self.0.show()).filter(|bundle| !bundle.data.is_empty());
+            cell.show(self.0.show());
         }
     }
 
@@ -301,7 +344,7 @@ pub mod by_type {
 
     impl<T: Debug + ?Sized> ShowDebug for &Shown<'_, T> {
         fn show(&self, cell: &mut Cell) {
-            cell.result = Some(Bundle::text(show::debug(&self.0)));
+            cell.show_debug(&self.0);
         }
     }
 
@@ -313,7 +356,7 @@ pub mod by_type {
 
     impl<T: ?Sized> ShowType for Shown<'_, T> {
         fn show(&self, cell: &mut Cell) {
-            cell.result = Some(Bundle::text(format!("a value of type {}", type_name::<T>())));
+            cell.show_type(type_name::<T>());
         }
     }
 }
