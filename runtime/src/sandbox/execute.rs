@@ -12,6 +12,7 @@ use super::guest::{Guest, Meter, Strings};
 use super::interrupt::Deadline;
 use super::random::Random;
 use super::vfs::{Setup, Stop, Vfs};
+use super::workers::soon;
 use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
@@ -152,6 +153,9 @@ impl Drop for Abandon<'_> {
 }
 
 fn next(received: &Receiver<Event>, until: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+    if let Some(event) = soon(|| received.try_recv().ok()) {
+        return Ok(event);
+    }
     match until {
         None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
         Some(until) => received.recv_timeout(until.saturating_duration_since(Instant::now())),

@@ -1,6 +1,6 @@
 use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 /// How deeply calls of a guest may nest, in bytes of native stack. Generous, as interpreters recurse on it.
 pub(super) const GUEST_STACK: usize = 16 << 20;
@@ -47,11 +47,27 @@ fn work(mut job: Job, idle: &Weak<Idle>) {
             Some(idle) if lock(&idle).len() < MAX_IDLE => lock(&idle).push(sender),
             _ => return,
         }
-        match jobs.recv() {
+        match soon(|| jobs.try_recv().ok()).map_or_else(|| jobs.recv(), Ok) {
             Ok(next) => job = next,
             Err(_) => return,
         }
     }
+}
+
+/// How often to look for something that may come within some microseconds, before a thread goes to sleep: waking it takes longer than
+/// many a run. A machine with one core has no time for that.
+static LOOKS: LazyLock<u32> = LazyLock::new(|| match std::thread::available_parallelism() {
+    Ok(cores) if cores.get() > 1 => 2_000,
+    _ => 0,
+});
+
+/// What `look` finds, if that is soon.
+pub(super) fn soon<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..*LOOKS).find_map(|_| {
+        let found = look();
+        std::hint::spin_loop();
+        found
+    })
 }
 
 fn lock(idle: &Idle) -> MutexGuard<'_, Vec<SyncSender<Job>>> {
