@@ -114,45 +114,65 @@ fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
     assert!(text.contains("src/main.rs:1:13"), "{text}");
 }
 
-#[test]
-fn a_cell_compiles_against_the_prelude() {
+/// Compiles a cell on the base of [`ready`].
+fn compile(source: &str, interrupt: &dyn Fn() -> bool) -> Result<(Base, Compiled), CompileError> {
     let (toolchain, prelude) = ready();
     let dir = tempfile::tempdir().unwrap();
-    let source = "#[derive(serde::Serialize)]\nstruct Row { n: i64 }\nfn main() { let unused = 1; println!(\"{}\", serde_json::to_string(&Row { n: 1 }).unwrap()); }";
-    let compiled = compile_cell(&toolchain, &prelude, source, dir.path(), &|| false).unwrap();
-    assert!(compiled.wasm.starts_with(b"\0asm"));
+    let base = Base::read(&fs::read(&prelude.base).unwrap()).unwrap();
+    let compiled = compile_cell(&toolchain, &prelude, Some(&base), source, dir.path(), interrupt);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    Ok((base, compiled?))
+}
+
+/// A cell around some statements.
+fn cell(items: &str, body: &str) -> String {
+    format!(
+        "{items}\n#[unsafe(no_mangle)]\nfn __cell(_: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {{ {body} ::lockstep::Result::Ok(()) }}"
+    )
+}
+
+fn error(source: &str) -> CompileError {
+    compile(source, &|| false).map(drop).unwrap_err()
+}
+
+#[test]
+fn a_cell_is_a_small_module_on_the_prelude() {
+    let row = "#[derive(serde::Serialize)]\nstruct Row { n: i64 }";
+    let body = "let unused = 1; println!(\"{}\", serde_json::to_string(&Row { n: 1 }).unwrap());";
+    let (base, compiled) = compile(&cell(row, body), &|| false).unwrap();
+    let wasm = compiled.wasm.unwrap();
+    assert_eq!(lockstep_runtime::step::base(&wasm).unwrap(), Some(base.digest()));
+    assert!(wasm.len() < 100_000, "{} bytes", wasm.len());
     let [warning] = &compiled.diagnostics[..] else {
         panic!("{:?}", compiled.diagnostics)
     };
     assert_eq!(warning.code.as_ref().unwrap().code, "unused_variables");
-    assert_eq!((warning.spans[0].line_start, warning.spans[0].column_start), (3, 17));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(warning.spans[0].line_start, 4);
+}
 
-    let CompileError::Source(diagnostics) =
-        compile_cell(&toolchain, &prelude, "fn main() { let x: i32 = \"\"; }", dir.path(), &|| {
-            false
-        })
-        .unwrap_err()
-    else {
+#[test]
+fn what_does_not_compile_or_link_is_explained() {
+    let CompileError::Source(diagnostics) = error(&cell("", "let x: i32 = \"\";")) else {
         panic!("compiled")
     };
-    let error = diagnostics.iter().find(|diagnostic| diagnostic.is_error()).unwrap();
-    assert_eq!(error.code.as_ref().unwrap().code, "E0308");
-    assert_eq!(error.spans[0].file_name, CELL_FILE);
+    let found = diagnostics.iter().find(|diagnostic| diagnostic.is_error()).unwrap();
+    assert_eq!(found.code.as_ref().unwrap().code, "E0308");
+    assert_eq!(found.spans[0].file_name, CELL_FILE);
+    let missing = error(&cell("unsafe extern \"C\" { fn nowhere(); }", "unsafe { nowhere() };"));
+    assert!(matches!(&missing, CompileError::Link(LinkError::Missing(name)) if name == "nowhere"), "{missing}");
+    let large = error(&cell("static LARGE: [u8; 17 << 20] = [1; 17 << 20];", "println!(\"{}\", LARGE[std::env::args().count()]);"));
+    assert!(matches!(large, CompileError::Link(LinkError::TooLarge { .. })), "{large}");
 }
 
 #[test]
 fn an_interrupt_ends_compiling_at_once() {
-    let (toolchain, prelude) = ready();
-    let dir = tempfile::tempdir().unwrap();
     let many: String = (0..4000)
         .map(|n| format!("fn f{n}() -> String {{ format!(\"{{}} {{:?}}\", {n}, \"{n}\") }}\n"))
         .collect();
     let calls: String = (0..4000).map(|n| format!("println!(\"{{}}\", f{n}());\n")).collect();
-    let source = format!("{many}\nfn main() {{ {calls} }}");
-    let start = Instant::now();
-    let late = || start.elapsed() > Duration::from_millis(300);
-    let error = compile_cell(&toolchain, &prelude, &source, dir.path(), &late).unwrap_err();
+    let started = std::cell::OnceCell::new();
+    let late = || started.get_or_init(Instant::now).elapsed() > Duration::from_millis(300);
+    let error = compile(&cell(&many, &calls), &late).map(drop).unwrap_err();
     assert!(matches!(error, CompileError::Interrupted), "{error}");
-    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+    assert!(started.get().unwrap().elapsed() < Duration::from_millis(800), "{:?}", started.get());
 }
