@@ -63,7 +63,13 @@ fn probes_come_out_the_same_everywhere() {
             assert_eq!(ran.record, expected.record, "{} {how}", guest.step);
         }
         let again = first
-            .run(&expected.record.run, Reuse::Nothing, &limits(), &Default::default(), &mut |_, _| ())
+            .run(
+                &expected.record.run,
+                Reuse::Nothing,
+                &limits(),
+                &Default::default(),
+                &mut |_, _| (),
+            )
             .unwrap();
         assert_eq!(again.digest, expected.digest, "{} run again", guest.step);
     }
@@ -93,7 +99,11 @@ fn the_seed_and_nothing_else_changes_randomness() {
     let with_seed = |step, seed| {
         let mut run = crate::setup::Guest::new(step).run(&memory.store);
         run.seed = seed;
-        crate::setup::digests(&memory.run(&run, Reuse::Records, &limits(), &Default::default(), &mut |_, _| ()).unwrap())
+        crate::setup::digests(
+            &memory
+                .run(&run, Reuse::Records, &limits(), &Default::default(), &mut |_, _| ())
+                .unwrap(),
+        )
     };
     assert_ne!(with_seed("randomness", 0), with_seed("randomness", 1));
     assert_eq!(with_seed("clocks", 0), with_seed("clocks", 1));

@@ -79,7 +79,9 @@ fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
         let (ended, asked) = std::thread::scope(|scope| {
             let (memory, run, on) = (&memory, &run, interrupt.clone());
             let thread = scope.spawn(move || {
-                let ran = memory.run(run, Reuse::Records, &Limits::default(), &on, &mut |_, _| ()).unwrap();
+                let ran = memory
+                    .run(run, Reuse::Records, &Limits::default(), &on, &mut |_, _| ())
+                    .unwrap();
                 (ran.record.outcome.to_string(), Instant::now())
             });
             std::thread::sleep(Duration::from_millis(300));

@@ -167,7 +167,13 @@ impl Guest {
     /// Runs it in the sandbox of `runtime`.
     pub fn sandboxed(&self, runtime: &Runtime, limits: &Limits) -> Ran {
         runtime
-            .run(&self.run(&runtime.store), Reuse::Records, limits, &Interrupt::default(), &mut |_, _| ())
+            .run(
+                &self.run(&runtime.store),
+                Reuse::Records,
+                limits,
+                &Interrupt::default(),
+                &mut |_, _| (),
+            )
             .unwrap()
     }
 

@@ -93,7 +93,13 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let known = trivial_run(0)?;
     execute(&runtime, &known)?;
     let cached = median(2000, || {
-        let ran = runtime.run(&known, Reuse::Records, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
+        let ran = runtime.run(
+            &known,
+            Reuse::Records,
+            &Limits::default(),
+            &Interrupt::default(),
+            &mut |_, _| (),
+        )?;
         anyhow::ensure!(ran.cached, "not found in the cache");
         Ok(())
     })?;

@@ -24,7 +24,12 @@ fn main() -> anyhow::Result<()> {
         }
         ["install", data] => {
             let executable = std::env::current_exe()?;
-            let at = kernelspec::install(Path::new(data), "echo", &executable, &["run", "{connection_file}"].map(str::to_owned))?;
+            let at = kernelspec::install(
+                Path::new(data),
+                "echo",
+                &executable,
+                &["run", "{connection_file}"].map(str::to_owned),
+            )?;
             println!("{}", at.display());
         }
         _ => bail!("usage: echo run <connection file> | echo install <data directory>"),

@@ -80,3 +80,19 @@ imports  wasi_snapshot_preview1: fd_write, fd_read, path_open, proc_exit
     );
     place.says(&["inspect", "cat.wasm"], &stdout, "");
 }
+
+#[test]
+fn a_module_that_is_hard_to_compile_takes_a_flag() {
+    let place = place();
+    // One function of 300 kB, which does little.
+    place.write("long.wasm", program("", &"(drop (i32.const 1))".repeat(100_000)));
+    let digest = Digest::of(std::fs::read(place.path("long.wasm")).unwrap());
+    place.fails(
+        5,
+        &["run", "long.wasm"],
+        &format!(
+            "error: module {digest} is too large to compile: 300002 bytes of code in one function, at most 262144 are allowed; if you trust it, give it a larger budget with --large-module\n"
+        ),
+    );
+    place.says(&["run", "long.wasm", "--large-module", "-q"], "", "");
+}

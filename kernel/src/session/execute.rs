@@ -79,7 +79,11 @@ impl Execution<'_> {
                 ..Done::default()
             }),
             Ok(rust) => {
-                let done = if rust.statements.is_empty() { self.check(rust)? } else { self.run(rust)? };
+                let done = if rust.statements.is_empty() {
+                    self.check(rust)?
+                } else {
+                    self.run(rust)?
+                };
                 Ok(Done {
                     cached: cached && done.cached,
                     ..done
@@ -169,7 +173,10 @@ impl Execution<'_> {
             };
             streams.push(stream, bytes, output);
         };
-        let ran = self.setup.runtime.run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
+        let ran = self
+            .setup
+            .runtime
+            .run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
         let said = streams.finish(self.output);
         Ok((ran?, said))
     }
@@ -205,7 +212,11 @@ impl Execution<'_> {
         }
         let built = match self.compile(&generated.source, emit) {
             Ok(compiled) => {
-                let module = compiled.wasm.map(|wasm| store.put(wasm)).transpose().map_err(SessionError::from)?;
+                let module = compiled
+                    .wasm
+                    .map(|wasm| store.put(wasm))
+                    .transpose()
+                    .map_err(SessionError::from)?;
                 let warnings = compiled.diagnostics.into_iter().filter(|d| !d.spans.is_empty()).collect();
                 Built {
                     module,

@@ -42,7 +42,14 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Resul
 
     let mut rustc = toolchain.rustc_command();
     rustc
-        .args(["--target", TARGET, "--crate-type=staticlib", "--crate-name=base", "--edition=2024", "--cap-lints=allow"])
+        .args([
+            "--target",
+            TARGET,
+            "--crate-type=staticlib",
+            "--crate-name=base",
+            "--edition=2024",
+            "--cap-lints=allow",
+        ])
         .args(["-Copt-level=2", "-Cpanic=abort", "-o", "libbase.a", "base.rs"])
         .args(flags::crate_flags())
         .args(prelude.arguments())
@@ -53,7 +60,13 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Resul
     linker.args(["-flavor", "wasm", "--whole-archive", "libbase.a", "--no-whole-archive"]);
     linker.arg(toolchain.self_contained("libc.a"));
     // Everything is there for whatever cell may come. The crate libc declares what WASI lacks; nobody can have used that.
-    linker.args(["--export-all", "--no-gc-sections", "--export-table", "--growable-table", "--unresolved-symbols=ignore-all"]);
+    linker.args([
+        "--export-all",
+        "--no-gc-sections",
+        "--export-table",
+        "--growable-table",
+        "--unresolved-symbols=ignore-all",
+    ]);
     linker.args(["--stack-first", "-z", "stack-size=1048576", "--strip-all", "-o", FILE]);
     run(linker.current_dir(work.path())).map_err(|error| error.or(io))?;
     std::fs::rename(work.path().join(FILE), dir.join(FILE)).map_err(io)

@@ -13,11 +13,13 @@ use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{BASE_MODULE, BASE_SECTION, INTERFACE_SECTION};
-use wasm_encoder::{ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Elements, ImportSection, RawSection};
+use wasm_encoder::{
+    ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Elements, ImportSection, RawSection,
+};
 use wasm_encoder::{EntityType, GlobalType, MemoryType, RefType, TableType, ValType};
 use wasmparser::{
-    BinaryReaderError, DataKind, ExternalKind, KnownCustom, Linking, Operator, Parser, Payload, RelocationEntry, RelocationType,
-    SymbolInfo, TypeRef,
+    BinaryReaderError, DataKind, ExternalKind, KnownCustom, Linking, Operator, Parser, Payload, RelocationEntry,
+    RelocationType, SymbolInfo, TypeRef,
 };
 
 /// Where things are in a base. Names and layout are those of `base_source.rs`.
@@ -106,7 +108,13 @@ impl Base {
                 _ => {}
             }
         }
-        let address = |name: &str| symbols.get(name).copied().flatten().ok_or_else(|| LinkError::Missing(name.to_owned()));
+        let address = |name: &str| {
+            symbols
+                .get(name)
+                .copied()
+                .flatten()
+                .ok_or_else(|| LinkError::Missing(name.to_owned()))
+        };
         let region = address(REGION)?;
         Ok(Self {
             digest: Digest::of(wasm),
@@ -204,7 +212,9 @@ impl<'a> Object<'a> {
                     KnownCustom::Linking(linking) => {
                         for part in linking.subsections() {
                             match part? {
-                                Linking::SymbolTable(symbols) => object.symbols = symbols.into_iter().collect::<Result<_, _>>()?,
+                                Linking::SymbolTable(symbols) => {
+                                    object.symbols = symbols.into_iter().collect::<Result<_, _>>()?
+                                }
                                 Linking::SegmentInfo(segments) => {
                                     for segment in segments {
                                         object.alignments.push(segment?.alignment);
@@ -264,7 +274,9 @@ impl<'a> Object<'a> {
     }
 
     fn symbol(&self, index: u32) -> Result<&SymbolInfo<'a>, LinkError> {
-        self.symbols.get(index as usize).ok_or(LinkError::Unsupported("a symbol without a name"))
+        self.symbols
+            .get(index as usize)
+            .ok_or(LinkError::Unsupported("a symbol without a name"))
     }
 
     /// The index of the function that a symbol names.
@@ -291,7 +303,9 @@ impl<'a> Object<'a> {
 
     fn cell(&self) -> Option<u32> {
         self.symbols.iter().find_map(|symbol| match symbol {
-            SymbolInfo::Func { index, name: Some(CELL), .. } => Some(*index),
+            SymbolInfo::Func {
+                index, name: Some(CELL), ..
+            } => Some(*index),
             _ => None,
         })
     }
@@ -419,7 +433,11 @@ fn imports(object: &Object<'_>, base: &Base, table: &Table) -> Result<ImportSect
                 };
                 section.import(BASE_MODULE, import.name, EntityType::Global(global));
             }
-            _ => return Err(LinkError::Unsupported("an import that is neither function, memory, table nor global")),
+            _ => {
+                return Err(LinkError::Unsupported(
+                    "an import that is neither function, memory, table nor global",
+                ));
+            }
         }
     }
     if !has_table {
@@ -442,7 +460,9 @@ fn relocated(section: &Section<'_>, object: &Object<'_>, base: &Base, table: &mu
             }
             _ => return Err(LinkError::Unsupported("a relocation of an unknown kind")),
         };
-        let place = bytes.get_mut(entry.relocation_range()?).ok_or(LinkError::Unsupported("a relocation outside its section"))?;
+        let place = bytes
+            .get_mut(entry.relocation_range()?)
+            .ok_or(LinkError::Unsupported("a relocation outside its section"))?;
         match entry.ty {
             MemoryAddrLeb => padded(place, i64::from(value)),
             TableIndexSleb | MemoryAddrSleb => padded(place, i64::from(value as i32)),

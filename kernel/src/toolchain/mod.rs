@@ -27,8 +27,8 @@ pub use build::{BuildError, BuildOptions, BuildProgress, Built, build_module};
 pub use cargo::CargoError;
 pub use cell::{CELL_FILE, CompileError, Compiled, compile_cell, compile_key};
 pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Span};
-pub use link::{Base, LinkError};
 pub use doctor::{Check, State, doctor};
+pub use link::{Base, LinkError};
 pub use prelude::{Prelude, PreludeError, PreludeReady};
 
 /// The target that modules are compiled for.

@@ -159,8 +159,14 @@ fn what_does_not_compile_or_link_is_explained() {
     assert_eq!(found.code.as_ref().unwrap().code, "E0308");
     assert_eq!(found.spans[0].file_name, CELL_FILE);
     let missing = error(&cell("unsafe extern \"C\" { fn nowhere(); }", "unsafe { nowhere() };"));
-    assert!(matches!(&missing, CompileError::Link(LinkError::Missing(name)) if name == "nowhere"), "{missing}");
-    let large = error(&cell("static LARGE: [u8; 17 << 20] = [1; 17 << 20];", "println!(\"{}\", LARGE[std::env::args().count()]);"));
+    assert!(
+        matches!(&missing, CompileError::Link(LinkError::Missing(name)) if name == "nowhere"),
+        "{missing}"
+    );
+    let large = error(&cell(
+        "static LARGE: [u8; 17 << 20] = [1; 17 << 20];",
+        "println!(\"{}\", LARGE[std::env::args().count()]);",
+    ));
     assert!(matches!(large, CompileError::Link(LinkError::TooLarge { .. })), "{large}");
 }
 
@@ -174,5 +180,9 @@ fn an_interrupt_ends_compiling_at_once() {
     let late = || started.get_or_init(Instant::now).elapsed() > Duration::from_millis(300);
     let error = compile(&cell(&many, &calls), &late).map(drop).unwrap_err();
     assert!(matches!(error, CompileError::Interrupted), "{error}");
-    assert!(started.get().unwrap().elapsed() < Duration::from_millis(800), "{:?}", started.get());
+    assert!(
+        started.get().unwrap().elapsed() < Duration::from_millis(800),
+        "{:?}",
+        started.get()
+    );
 }

@@ -52,7 +52,9 @@ fn program(runtime: &Runtime, body: &str, stdout: Option<&str>) -> Run {
 fn run(runtime: &Runtime, run: &Run, limits: &Limits) -> (Ran, String) {
     let mut text = String::new();
     let mut log = |_: Stream, bytes: &[u8]| text.push_str(&String::from_utf8_lossy(bytes));
-    let ran = runtime.run(run, Reuse::Records, limits, &Interrupt::default(), &mut log).unwrap();
+    let ran = runtime
+        .run(run, Reuse::Records, limits, &Interrupt::default(), &mut log)
+        .unwrap();
     (ran, text)
 }
 

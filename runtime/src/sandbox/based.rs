@@ -27,7 +27,10 @@ impl Based {
         for import in module.imports() {
             let name = import.name();
             if import.module() != BASE_MODULE {
-                return Err(misfit(format!("it imports `{}` `{name}`, which is not of its base", import.module())));
+                return Err(misfit(format!(
+                    "it imports `{}` `{name}`, which is not of its base",
+                    import.module()
+                )));
             }
             let found = below.get_export_index(name).zip(below.get_export(name));
             let (index, offered) = found.ok_or_else(|| misfit(format!("the base has no export `{name}`")))?;

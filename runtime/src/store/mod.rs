@@ -70,7 +70,6 @@ impl Store {
         self.blobs.directory()
     }
 
-
     /// Keeps `bytes`. Storing the same bytes again is cheap.
     pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
         let bytes = bytes.into();

@@ -36,7 +36,9 @@ impl<'de> Deserialize<'de> for Taken {
 
 /// Reads the value in the file at `path`.
 pub fn read<T: DeserializeOwned + 'static>(path: &Path) -> Result<T> {
-    let taken = take(path, |deserializer| Ok(Box::new(erased_serde::deserialize::<T>(deserializer)?)))?;
+    let taken = take(path, |deserializer| {
+        Ok(Box::new(erased_serde::deserialize::<T>(deserializer)?))
+    })?;
     match taken.downcast() {
         Ok(value) => Ok(*value),
         Err(_) => Err(another(type_name::<T>())),
