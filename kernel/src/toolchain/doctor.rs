@@ -60,6 +60,16 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
             ));
             checks.push(Check::ok("cargo", toolchain.cargo().display().to_string()));
             checks.push(Check::ok("target", TARGET));
+            let linker = toolchain.linker();
+            checks.push(match linker.is_file() {
+                true => Check::ok("linker", linker.display().to_string()),
+                false => Check::bad(
+                    "linker",
+                    State::Missing,
+                    format!("{} is not there", linker.display()),
+                    "lockstep toolchain install",
+                ),
+            });
             checks.push(match Prelude::new().ready(&toolchain, &locations.cache) {
                 Some(_) => Check::ok("prelude", "built"),
                 None => Check::bad(
