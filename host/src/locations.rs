@@ -18,9 +18,10 @@ const CACHE_HOME: &str = "XDG_CACHE_HOME";
 const HOME: &str = "HOME";
 const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
 const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
+const JUPYTER_SESSION: &str = "JPY_SESSION_NAME";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 9] = [
+pub const VARIABLES: [Variable; 10] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -40,6 +41,10 @@ pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: JUPYTER_PARENT,
         about: "the process with which `kernel run` ends; Jupyter sets it",
+    },
+    Variable {
+        name: JUPYTER_SESSION,
+        about: "the notebook that `kernel run` serves, so that its session survives the kernel; Jupyter sets it",
     },
     Variable {
         name: DATA_HOME,
@@ -72,6 +77,10 @@ pub struct Locations {
     pub jupyter_data: PathBuf,
     /// The process that started this one, if it is Jupyter.
     pub jupyter_parent: Option<u32>,
+    /// The notebook that the kernel serves, if Jupyter says so.
+    pub jupyter_session: Option<PathBuf>,
+    /// What was typed in notebooks, over all sessions.
+    pub history: PathBuf,
     /// The whole environment, for the programs that are started.
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
@@ -112,6 +121,10 @@ impl Locations {
                     .hint("set it to `debian`, or unset it"));
             }
         };
+        let history = match &data_home {
+            Some(data_home) => data_home.join("lockstep/history.jsonl"),
+            None => store.join("history.jsonl"),
+        };
         let jupyter_data = match (variable(JUPYTER_DATA), data_home) {
             (Some(data), _) => data.into(),
             (None, Some(data_home)) => data_home.join("jupyter"),
@@ -124,6 +137,8 @@ impl Locations {
             cache,
             jupyter_data,
             jupyter_parent,
+            jupyter_session: variable(JUPYTER_SESSION).map(PathBuf::from),
+            history,
             environment,
             debian,
         })

@@ -19,6 +19,7 @@ fn main() -> anyhow::Result<()> {
             let surroundings = Surroundings {
                 now: SystemTime::now,
                 parent: std::env::var("JPY_PARENT_PID").ok().and_then(|id| id.parse().ok()),
+                history: None,
             };
             serve(&Connection::read(Path::new(connection))?, echo::Echo, surroundings)?;
         }

@@ -56,6 +56,17 @@ impl CellError {
     }
 }
 
+/// Why a front end did not answer a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The front end can't ask anybody, as when a notebook is executed by a program.
+    #[error("the cell reads from stdin, and nobody is there to type: this front end does not allow input")]
+    NotAllowed,
+    /// The cell was interrupted meanwhile.
+    #[error("the cell was interrupted while it waited for input")]
+    Interrupted,
+}
+
 /// Where a running cell's output goes. Calls may block while the reader is slow, so that memory stays bounded; output for a
 /// reader that went away is dropped without error.
 pub trait Output: Send {
@@ -63,9 +74,18 @@ pub trait Output: Send {
     /// (`ESC ] 9 ; 4 ; 1 ; percent ESC \`) are taken out and drawn as a bar.
     fn stream(&mut self, stream: Stream, bytes: &[u8]);
 
-    /// A rich value, shown in order with the text.
-    fn display(&mut self, bundle: MimeBundle);
+    /// A rich value, shown in order with the text; with an id if it may be updated. Ids need be unique in the cell only.
+    fn display(&mut self, bundle: MimeBundle, id: Option<&str>);
+
+    /// Shows another value in the place of the display `id` of this cell.
+    fn update(&mut self, bundle: MimeBundle, id: &str);
+
+    /// Takes away what the cell has shown so far: now, or when the next thing is shown.
+    fn clear(&mut self, wait: bool);
 
     /// How far the cell is, 0 to 100; `None` when the work that reported progress has ended.
     fn progress(&mut self, percent: Option<u8>);
+
+    /// Asks whoever looks at the cell for a line of text. What was shown before is seen before.
+    fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Unanswered>;
 }

@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use lockstep_kernel::cell::Cell;
-use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
-use lockstep_kernel::session::{Done, Session, Setup};
+use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
+use lockstep_kernel::session::{Done, Place, Session, Setup};
 use lockstep_kernel::toolchain::{Locations, Prelude, Toolchain};
-use lockstep_runtime::run::{Machine, Runtime};
+use lockstep_runtime::run::{Machine, Reuse, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Store;
@@ -20,6 +20,7 @@ struct Seen {
     stdout: String,
     stderr: String,
     shown: Vec<MimeBundle>,
+    answers: Vec<&'static str>,
 }
 
 impl Output for Seen {
@@ -30,14 +31,29 @@ impl Output for Seen {
         };
         text.push_str(std::str::from_utf8(bytes).unwrap());
     }
-    fn display(&mut self, bundle: MimeBundle) {
+    fn display(&mut self, bundle: MimeBundle, _: Option<&str>) {
+        self.stdout.push_str("<display>");
         self.shown.push(bundle);
     }
+    fn update(&mut self, _: MimeBundle, _: &str) {
+        self.stdout.push_str("<update>");
+    }
+    fn clear(&mut self, wait: bool) {
+        self.stdout.push_str(if wait { "<clear later>" } else { "<clear>" });
+    }
     fn progress(&mut self, _: Option<u8>) {}
+    fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Unanswered> {
+        self.stdout.push_str(&format!("<ask {prompt:?} {password}>"));
+        match self.answers.is_empty() {
+            true => Err(Unanswered::NotAllowed),
+            false => Ok(self.answers.remove(0).to_owned()),
+        }
+    }
 }
 
 /// A notebook whose cells are named by their place.
 struct Notebook {
+    setup: Setup,
     session: Session,
     number: u32,
     directory: tempfile::TempDir,
@@ -70,7 +86,7 @@ impl Notebook {
             ..EngineOptions::default()
         })
         .unwrap();
-        let session = Session::new(Setup {
+        let setup = Setup {
             runtime: Arc::new(Runtime::new(engine, Store::memory().unwrap(), machine)),
             toolchain,
             prelude,
@@ -78,23 +94,53 @@ impl Notebook {
             scratch: std::env::temp_dir(),
             limits: Limits::default(),
             seed: 0,
-        })
-        .unwrap();
+            reuse: Reuse::Records,
+            place: Some(Place {
+                directory: directory.path().join("sessions"),
+                notebook: directory.path().join("notebook.ipynb"),
+            }),
+        };
         Self {
-            session,
+            session: Session::new(setup.clone()).unwrap(),
+            setup,
             number: 0,
             directory,
         }
     }
 
+    /// Another process for the same notebook; the last one just ends, as after `kill -9`.
+    fn reopen(&mut self) {
+        self.session = Session::new(self.setup.clone()).unwrap();
+        self.number = 0;
+    }
+
+    /// Executes a cell that ends well, with what is typed into it; gives the text of its result and all that was seen.
+    fn typed(&mut self, id: &str, code: &str, answers: &[&'static str]) -> (String, Seen) {
+        let answer = self.execute_typed(Some(id), code, answers);
+        let done = answer
+            .done
+            .unwrap_or_else(|error| panic!("{code}\n{}", error.traceback.join("\n")));
+        let text = done
+            .result
+            .map_or_else(String::new, |result| result.data["text/plain"].as_str().unwrap().to_owned());
+        (text, answer.seen)
+    }
+
     fn execute(&mut self, id: Option<&str>, code: &str) -> Answer {
+        self.execute_typed(id, code, &[])
+    }
+
+    fn execute_typed(&mut self, id: Option<&str>, code: &str, answers: &[&'static str]) -> Answer {
         self.number += 1;
         let cell = Cell {
             id: id.map(str::to_owned),
             code: code.to_owned(),
             number: self.number,
         };
-        let mut seen = Seen::default();
+        let mut seen = Seen {
+            answers: answers.to_vec(),
+            ..Seen::default()
+        };
         let start = Instant::now();
         let done = self.session.execute(&cell, &mut seen, &Interrupt::default());
         println!(
@@ -303,4 +349,121 @@ fn directives_give_files_and_run_steps() {
     );
     notebook.text(":clear");
     assert_eq!(notebook.session.variables().count(), 0);
+}
+
+#[test]
+fn a_cell_asks_and_its_answers_are_inputs() {
+    let mut notebook = Notebook::new();
+    let code = "let name = lockstep::cell::input(\"name? \")?;\nprintln!(\"hello {name}\");\n\
+        let mut line = String::new();\nstd::io::stdin().read_line(&mut line)?;\n(&name, &line)";
+    let (text, seen) = notebook.typed("a", code, &["Ada", "x\n"]);
+    assert_eq!(text, "(\"Ada\", \"x\\n\")");
+    assert_eq!(seen.stdout, "<ask \"name? \" false>hello Ada\n<ask \"\" false>");
+    let answer = notebook.execute_typed(Some("a"), code, &["Ada", "x"]);
+    let done = answer.done.unwrap();
+    assert!(done.cached && done.account.stdin.is_some());
+    let error = notebook
+        .execute(Some("b"), "lockstep::cell::password(\"key\")?")
+        .done
+        .unwrap_err();
+    assert_eq!(error.ename, "StdinNotAllowed");
+    assert_eq!(notebook.text("name"), "\"Ada\"");
+}
+
+#[test]
+fn values_are_shown_while_the_cell_runs() {
+    let mut notebook = Notebook::new();
+    let code = "println!(\"a\");\nlet d = lockstep::cell::display(&Text::from(\"x\".to_owned()));\nprint!(\"b\");\n\
+        d.update(&Text::from(\"y\".to_owned()));\nlockstep::cell::clear_output(true);\n\
+        println!(\"EVCXR_BEGIN_CONTENT text/html\\n<b>c</b>\\nEVCXR_END_CONTENT\");";
+    let (_, seen) = notebook.typed("a", code, &[]);
+    assert_eq!(seen.stdout, "a\n<display>b<update><clear later><display>");
+    assert_eq!(seen.shown[1].data["text/html"], "<b>c</b>");
+}
+
+#[test]
+fn a_session_outlives_its_process() {
+    let mut notebook = Notebook::new();
+    notebook.typed(
+        "a",
+        "fn twice(x: i64) -> i64 { 2 * x }\nlet five: i64 = 5;\nlet add = |x: i64| x + 1;",
+        &[],
+    );
+    notebook.typed("b", "let six = add(five);", &[]);
+    assert!(notebook.execute(Some("c"), "let five = \"six\"; panic!()").done.is_err());
+    notebook.reopen();
+    let (text, seen) = notebook.typed("d", "(five, six, add(twice(six)))", &[]);
+    assert_eq!(text, "(5, 6, 13)");
+    assert!(
+        seen.stderr
+            .starts_with("note: the session of this notebook is taken up again, with 3 variables")
+    );
+
+    // A restart that was asked for starts anew, and `:restore` brings back what was.
+    notebook.session.restart();
+    notebook.reopen();
+    assert!(notebook.error("six").contains("cannot find value `six`"));
+    notebook.typed("e", "let seven = 7i64;", &[]);
+    notebook.typed("f", ":restore", &[]);
+    assert_eq!(notebook.typed("g", "(six, seven, twice(1))", &[]).0, "(6, 7, 2)");
+
+    // A file that says nothing sensible is as if it were not there.
+    let sessions: Vec<_> = std::fs::read_dir(notebook.directory.path().join("sessions"))
+        .unwrap()
+        .collect();
+    for file in sessions {
+        std::fs::write(file.unwrap().path(), "{\"format\":1,\"cells\":{\"versions\":[{}]}}").unwrap();
+    }
+    notebook.reopen();
+    assert_eq!(notebook.session.variables().count(), 0);
+}
+
+#[test]
+fn undo_goes_back_one_cell() {
+    let mut notebook = Notebook::new();
+    notebook.typed("a", "let x = 1;", &[]);
+    notebook.typed("b", "let y = x + 1;\nfn f() {}", &[]);
+    notebook.typed("a", "let x = 10;", &[]);
+    notebook.typed("u", ":undo", &[]);
+    assert_eq!(notebook.typed("c", "(x, y)", &[]).0, "(1, 2)");
+    notebook.typed("u", ":undo\n:undo", &[]);
+    assert!(notebook.error("y").contains("cannot find value `y`"));
+    notebook.typed("v", ":clear", &[]);
+    assert!(notebook.error("x").contains("cannot find value `x`"));
+    notebook.typed("u", ":undo", &[]);
+    assert_eq!(notebook.typed("d", "x", &[]).0, "1");
+}
+
+#[test]
+fn what_has_changed_is_said_and_run_again() {
+    let mut notebook = Notebook::new();
+    let stale = |notebook: &mut Notebook, id: &str, code: &str| notebook.execute(Some(id), code).done.unwrap().stale;
+    stale(&mut notebook, "f", "fn rate() -> i64 { 2 }");
+    stale(&mut notebook, "x", "let x = 3i64;");
+    stale(&mut notebook, "y", "let y = x * rate();");
+    stale(&mut notebook, "z", "let z = y % 2;");
+    assert_eq!(stale(&mut notebook, "f", "fn rate() -> i64 { 4 }"), [3, 4]);
+    assert!(stale(&mut notebook, "f", "fn rate() -> i64 { 2 }").is_empty());
+    assert_eq!(stale(&mut notebook, "x", "let x = 4i64;"), [3, 4]);
+    // y changes, so z is run again, and comes to the same: 8 % 2 was 6 % 2.
+    assert!(stale(&mut notebook, "r", ":run stale").is_empty());
+    assert_eq!(notebook.typed("s", "(y, z)", &[]).0, "(8, 0)");
+    // The cell of f is deleted: what used it is stale.
+    notebook.session.forget(&["f".to_owned()]);
+    assert_eq!(stale(&mut notebook, "t", "1"), [3, 4]);
+}
+
+#[test]
+fn an_order_that_the_notebook_does_not_have_is_said_once() {
+    let mut notebook = Notebook::new();
+    let cells = r#"{"cells": [{"id": "a"}, {"id": "b"}, {"id": "c"}]}"#;
+    notebook.write("notebook.ipynb", cells);
+    let notes = |notebook: &mut Notebook, id: &str, code: &str| notebook.execute(Some(id), code).done.unwrap().notes;
+    notes(&mut notebook, "c", "let x = 1;");
+    let said = ["from top to bottom, [2] would not find `x`: the cell that makes it stands below"];
+    assert_eq!(notes(&mut notebook, "b", "let y = x;"), said);
+    assert!(notes(&mut notebook, "d", "y").is_empty());
+    let said = ["from top to bottom, [2] would read `x` from [4]: run it again, or move it"];
+    assert_eq!(notes(&mut notebook, "a", "let x = 2;"), said);
+    assert!(notes(&mut notebook, "b", "let y = x;").is_empty());
 }

@@ -96,11 +96,13 @@ async fn stop_on_error_false_lets_the_others_run() {
 async fn a_silent_cell_shows_nothing_and_is_not_counted() {
     let process = process();
     let mut client = process.client().await;
-    let content = json!({ "code": "print a\ndisplay b\n1 + 2", "silent": true, "user_expressions": { "x": "1" } });
+    let expressions = json!({ "x": "1 + 1", "y": "nonsense" });
+    let content = json!({ "code": "print a\ndisplay b\n1 + 2", "silent": true, "user_expressions": expressions });
     let id = client.send("execute_request", content).await;
     let reply = client.reply(&id).await;
     assert_eq!(reply["status"], "ok");
-    assert_eq!(reply["user_expressions"]["x"]["status"], "error");
+    assert_eq!(reply["user_expressions"]["x"]["data"], json!({ "text/plain": "2" }));
+    assert_eq!(reply["user_expressions"]["y"]["ename"], "EchoError");
     assert_eq!(kinds(&client.published(&id).await), ["busy", "idle"]);
     assert_eq!(client.execute("1").await.0["execution_count"], 1);
     let history = client
@@ -218,10 +220,115 @@ async fn what_a_front_end_says_of_a_cell_reaches_the_interpreter() {
     let process = process();
     let mut client = process.client().await;
     client.metadata = json!({ "cellId": "c1", "deletedCells": ["c0"], "trusted": true });
-    client.subshell = Some("sub");
     let (_, published) = client.execute("cell").await;
     assert_eq!(published[2].content["data"]["text/plain"], r#"Some("c1") ["c0"] 1"#);
-    assert!(published.iter().all(|told| told.parent["subshell_id"] == "sub"));
+}
+
+#[tokio::test]
+async fn subshells_come_and_go() {
+    let process = process();
+    let mut client = process.client().await;
+    let info = client.control("kernel_info_request", json!({})).await;
+    assert_eq!(info["supported_features"], json!(["kernel subshells"]));
+    let made = client.control("create_subshell_request", json!({})).await;
+    let id = made["subshell_id"].as_str().unwrap().to_owned();
+    let list = client.control("list_subshell_request", json!({})).await;
+    assert_eq!(list["subshell_id"], json!([id]));
+    client.subshell = Some(id.clone());
+    let (reply, published) = client.execute("1 + 1").await;
+    assert_eq!(reply["status"], "ok");
+    assert!(published.iter().all(|told| told.parent["subshell_id"] == id.as_str()));
+    client.control("delete_subshell_request", json!({ "subshell_id": id })).await;
+    assert_eq!(client.execute("1 + 1").await.0["ename"], "SubshellNotFound");
+    let again = client.control("delete_subshell_request", json!({ "subshell_id": id })).await;
+    assert_eq!(again["status"], "error");
+}
+
+#[tokio::test]
+async fn questions_are_answered_while_a_cell_runs() {
+    let process = process();
+    let mut client = process.client().await;
+    let cell = client.send("execute_request", json!({ "code": "sleep 60000" })).await;
+    client.published_until(&cell, "execute_input").await;
+    let start = Instant::now();
+    let found = client.ask("complete_request", json!({ "code": "pr", "cursor_pos": 2 })).await;
+    assert_eq!(found["matches"], json!(["print", "progress"]));
+    let found = client
+        .ask("inspect_request", json!({ "code": "print", "cursor_pos": 2 }))
+        .await;
+    assert_eq!(found["found"], true);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(client.take_states(6).await, ["busy", "idle", "busy", "busy", "idle", "busy"]);
+    client.control("interrupt_request", json!({})).await;
+    assert_eq!(client.reply(&cell).await["ename"], "Interrupted");
+}
+
+#[tokio::test]
+async fn a_cell_asks_its_own_front_end() {
+    let process = process();
+    let mut client = process.client().await;
+    let cell = client
+        .send("execute_request", json!({ "code": "print hello\nask your name? " }))
+        .await;
+    let asked = client.asked().await;
+    assert_eq!(asked.content, json!({ "prompt": "your name?", "password": false }));
+    assert_eq!(asked.parent["msg_id"], cell.as_str());
+    client.answer("Ada").await;
+    let published = client.published(&cell).await;
+    assert_eq!(
+        kinds(&published),
+        ["busy", "execute_input", "stream", "execute_result", "idle"]
+    );
+    assert_eq!(published[3].content["data"]["text/plain"], "Ada");
+
+    let content = json!({ "code": "ask x", "allow_stdin": false });
+    assert_eq!(client.ask("execute_request", content).await["ename"], "StdinNotAllowed");
+    let cell = client.send("execute_request", json!({ "code": "ask x" })).await;
+    client.asked().await;
+    client.control("interrupt_request", json!({})).await;
+    assert_eq!(client.reply(&cell).await["status"], "error");
+}
+
+#[tokio::test]
+async fn displays_are_updated_and_cleared() {
+    let process = process();
+    let mut client = process.client().await;
+    let (_, published) = client.execute("display a\nagain b\nclear").await;
+    let expected = [
+        "busy",
+        "execute_input",
+        "display_data",
+        "update_display_data",
+        "clear_output",
+        "idle",
+    ];
+    assert_eq!(kinds(&published), expected);
+    let id = |at: usize| published[at].content["transient"]["display_id"].as_str().unwrap().to_owned();
+    assert_eq!(id(2), id(3));
+    let (_, other) = client.execute("display a").await;
+    assert_ne!(other[2].content["transient"]["display_id"], id(2).as_str());
+}
+
+#[tokio::test]
+async fn a_comm_tells_the_variables() {
+    let process = process();
+    let mut client = process.client().await;
+    let open = json!({ "comm_id": "c", "target_name": "lockstep.variables", "data": {} });
+    let comm = client.send("comm_open", open).await;
+    let published = client.published(&comm).await;
+    assert_eq!(kinds(&published), ["busy", "comm_msg", "idle"]);
+    let expected = json!({ "comm_id": "c", "data": { "variables": [{ "name": "echo" }] } });
+    assert_eq!(published[1].content, expected);
+    let info = client
+        .ask("comm_info_request", json!({ "target_name": "lockstep.variables" }))
+        .await;
+    assert_eq!(info["comms"], json!({ "c": { "target_name": "lockstep.variables" } }));
+    let cell = client.send("execute_request", json!({ "code": "1 + 1" })).await;
+    client.reply(&cell).await;
+    client.published_until(&comm, "comm_msg").await;
+    client.send("comm_close", json!({ "comm_id": "c" })).await;
+    let info = client.ask("comm_info_request", json!({})).await;
+    assert_eq!(info["comms"], json!({}));
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::output::CellError;
-use lockstep_kernel::session::{Preparing, Progress, Setup, Starting};
+use lockstep_kernel::session::{Place, Preparing, Progress, Setup, Starting};
 use lockstep_kernel::toolchain::{BuildProgress, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
+use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
 use serde_json::json;
@@ -110,6 +111,7 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     let surroundings = Surroundings {
         now: SystemTime::now,
         parent: invocation.locations.jupyter_parent,
+        history: Some(invocation.locations.history.clone()),
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let prepare = invocation.clone();
@@ -136,6 +138,10 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
     let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
     let scratch = cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
+    let place = notebook(invocation, &directory).map(|notebook| Place {
+        directory: invocation.locations.store.join("sessions"),
+        notebook,
+    });
     Ok(Setup {
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
@@ -144,5 +150,12 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
         scratch,
         limits: Limits::default(),
         seed: 0,
+        reuse: Reuse::Records,
+        place,
     })
+}
+
+/// The notebook's file. Jupyter gives its path, or only a name where the notebook is nowhere yet.
+fn notebook(invocation: &Invocation, directory: &Path) -> Option<PathBuf> {
+    Some(directory.join(invocation.locations.jupyter_session.as_ref()?))
 }

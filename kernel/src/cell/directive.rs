@@ -26,8 +26,14 @@ pub enum Directive {
         /// The crate.
         name: String,
     },
+    /// `:run stale`
+    RunStale,
     /// `:vars`
     Variables,
+    /// `:undo`
+    Undo,
+    /// `:restore`
+    Restore,
     /// `:clear`
     Clear,
     /// `:help`
@@ -47,13 +53,16 @@ pub struct Bind {
 }
 
 /// The directives, each with what `:help` says of it.
-pub const KNOWN: [(&str, &str); 6] = [
+pub const KNOWN: [(&str, &str); 9] = [
     (
         ":run module.wasm#step name=value ... -> variable",
         "run a step of a module (`#step` alone: of this notebook)",
     ),
     (":input name = path", "make a file or directory a variable"),
-    (":vars", "list the variables"),
+    (":run stale", "execute again the cells whose inputs have changed"),
+    (":vars", "list the variables: type, size, digest and the cell that made each"),
+    (":undo", "go back to before the last cell"),
+    (":restore", "take up the session from before the last restart"),
     (":clear", "forget all variables and items"),
     (":dep name", "use a crate (those of the prelude)"),
     (":help", "this list"),
@@ -63,8 +72,11 @@ pub const KNOWN: [(&str, &str); 6] = [
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DirectiveError {
     /// There is none of this name.
-    #[error("no directive is called `:{0}`; there are {list}", list = KNOWN.map(|(form, _)| form.split(' ').next().unwrap_or(form)).join(", "))]
-    Unknown(String),
+    #[error("no directive is called `:{word}`; {meant}", meant = meant(word))]
+    Unknown {
+        /// what was typed, without the colon
+        word: String,
+    },
     /// It is not written as it should be.
     #[error("{problem}: write it as `{form}`")]
     Form {
@@ -73,6 +85,23 @@ pub enum DirectiveError {
         /// an example
         form: &'static str,
     },
+}
+
+/// The words that directives begin with, each with its colon.
+fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = KNOWN.iter().filter_map(|(form, _)| form.split(' ').next()).collect();
+    names.dedup();
+    names
+}
+
+/// What somebody may have meant who typed an unknown directive.
+fn meant(word: &str) -> String {
+    let near = |name: &&str| strsim::damerau_levenshtein(&name[1..], word);
+    let best = names().into_iter().min_by_key(near).filter(|name| near(name) <= 2);
+    match best {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("there are {}", names().join(", ")),
+    }
 }
 
 const RUN: &str = ":run module.wasm#step name=value -> variable";
@@ -86,6 +115,7 @@ impl FromStr for Directive {
     fn from_str(line: &str) -> Result<Self, DirectiveError> {
         let (word, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
         match word {
+            "run" if rest.trim() == "stale" => Ok(Self::RunStale),
             "run" => run(rest),
             "input" => {
                 let form = |problem: &str| bad(problem, INPUT);
@@ -104,9 +134,11 @@ impl FromStr for Directive {
                 _ => Err(bad("there is no crate", DEP)),
             },
             "vars" => Ok(Self::Variables),
+            "undo" => Ok(Self::Undo),
+            "restore" => Ok(Self::Restore),
             "clear" => Ok(Self::Clear),
             "help" => Ok(Self::Help),
-            other => Err(DirectiveError::Unknown(other.to_owned())),
+            other => Err(DirectiveError::Unknown { word: other.to_owned() }),
         }
     }
 }
@@ -226,9 +258,10 @@ mod tests {
     #[test]
     fn errors_tell_what_to_write() {
         let message = |line: &str| line.parse::<Directive>().unwrap_err().to_string();
+        assert_eq!(message("rnu x"), "no directive is called `:rnu`; did you mean `:run`?");
         assert_eq!(
-            message("rnu x"),
-            "no directive is called `:rnu`; there are :run, :input, :vars, :clear, :dep, :help"
+            message("nonsense"),
+            "no directive is called `:nonsense`; there are :run, :input, :vars, :undo, :restore, :clear, :dep, :help"
         );
         assert_eq!(message("input raw"), "there is no `=`: write it as `:input name = path`");
         assert_eq!(

@@ -77,6 +77,13 @@ pub enum ItemName {
     Impl(String),
 }
 
+impl Item {
+    /// Whether it is a struct, an enum or another item that names a type.
+    pub fn is_type(&self) -> bool {
+        self.kind == Kind::Other && self.names.iter().any(|name| matches!(name, ItemName::Type(_)))
+    }
+}
+
 impl ItemName {
     /// The identifier; `None` for an impl.
     pub fn ident(&self) -> Option<&str> {
@@ -116,6 +123,8 @@ pub struct Statement {
     pub binds: Vec<Binding>,
     /// Whether it is an expression without `;`.
     pub is_open: bool,
+    /// Whether it awaits a future.
+    pub awaits: bool,
 }
 
 /// A variable that a `let` binds.
@@ -190,6 +199,11 @@ impl Rust {
             mentions.extend(&statement.mentions);
         }
         mentions
+    }
+
+    /// Whether a statement awaits a future.
+    pub fn awaits(&self) -> bool {
+        self.statements.iter().any(|statement| statement.awaits)
     }
 
     fn push_item(&mut self, text: &str, item: &syn::Item) {
@@ -307,8 +321,29 @@ impl Statement {
             mentions,
             binds: binds.0,
             is_open,
+            awaits: awaits(statement),
         }
     }
+}
+
+/// Whether there is an `.await` that is not within an `async` of its own.
+fn awaits(statement: &Stmt) -> bool {
+    struct Awaits(bool);
+    impl Visit<'_> for Awaits {
+        fn visit_expr_await(&mut self, _: &syn::ExprAwait) {
+            self.0 = true;
+        }
+        fn visit_expr_async(&mut self, _: &syn::ExprAsync) {}
+        fn visit_expr_closure(&mut self, _: &syn::ExprClosure) {}
+        fn visit_item(&mut self, _: &syn::Item) {}
+        fn visit_macro(&mut self, call: &syn::Macro) {
+            let text = call.tokens.to_string();
+            self.0 |= text.contains(". await") && !text.contains("async");
+        }
+    }
+    let mut found = Awaits(false);
+    found.visit_stmt(statement);
+    found.0
 }
 
 #[derive(Default)]

@@ -4,11 +4,13 @@
 //! its statements as they were typed, and a save for each variable that it leaves. So it stays small, and it stays the same
 //! (and with it everything that is cached by its digest) when unrelated cells change.
 
+mod derive;
 mod diagnostic;
 mod map;
 mod reach;
 mod scope;
 mod source;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -16,6 +18,6 @@ mod types;
 pub use diagnostic::{Report, Titled, moved, reports};
 pub(crate) use map::offset;
 pub use map::{Origin, Place, SourceMap};
-pub use scope::{Held, Scope, Variable, Version, Via};
+pub use scope::{Held, Scope, Used, Variable, Version, Via};
 pub use source::{Generated, generate, generate_broken, generate_steps};
 pub use types::is_sayable;

@@ -1,38 +1,79 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use lockstep_runtime::step::Artifact;
+use serde::{Deserialize, Serialize};
 
-use crate::cell::{Item, Rust};
+use crate::cell::{self, Item, Rust};
 
 /// All that a session knows: the cells that were executed, and the variables that they left.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Scope {
-    versions: Vec<Version>,
+    #[serde(with = "versions")]
+    versions: Vec<Arc<Version>>,
+    /// The versions whose items and variables are gone, each with the number of versions that there were when they went: the cell was
+    /// executed again, or deleted. Variables of other cells may still be derived from them.
+    retired: BTreeMap<usize, usize>,
+    #[serde(skip)]
     variables: BTreeMap<String, Variable>,
 }
 
+mod versions {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Arc, Version};
+
+    pub fn serialize<S: Serializer>(versions: &[Arc<Version>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(versions.iter().map(Arc::as_ref))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<Version>>, D::Error> {
+        Ok(Vec::<Version>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
+    }
+}
+
 /// A cell as it was executed once. Never changes; a later execution of the same cell is another version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Version {
-    /// The front end's id of the cell.
-    pub id: Option<String>,
+    /// The front end's id of the cell, or one of ours.
+    pub id: String,
     /// The execution number that people know it by.
     pub number: u32,
     /// Its text.
     pub text: String,
-    /// Its Rust.
+    /// Its Rust; none if this is what a directive did.
+    #[serde(skip)]
     pub rust: Rust,
+    /// Whether it has Rust.
+    pub has_rust: bool,
     /// The variables that it read, as they were.
     pub reads: BTreeMap<String, Variable>,
     /// The variables that it made or changed.
     pub makes: BTreeMap<String, Variable>,
-    /// Whether a later execution of the same cell has replaced it. Its items and variables are gone then; variables of
-    /// other cells may still be derived from it.
-    pub retired: bool,
+    /// The items of earlier versions that its source holds.
+    pub uses: BTreeSet<Used>,
+}
+
+/// An item: the version that it is of, and its place in the version's text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Used {
+    /// the version
+    pub version: usize,
+    /// from this byte
+    pub start: usize,
+    /// to before this one
+    pub end: usize,
+}
+
+impl Used {
+    fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
 }
 
 /// A variable as a cell left it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Variable {
     /// Its name.
     pub name: String,
@@ -47,7 +88,8 @@ pub struct Variable {
 }
 
 /// How the value of a variable is had in a later cell.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Held {
     /// From an artifact.
     Artifact {
@@ -61,7 +103,7 @@ pub enum Held {
 }
 
 /// How a type's values become bytes and back; decided by the type, in the guest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// A type with a media type of its own.
@@ -89,8 +131,19 @@ impl Variable {
 
 impl Scope {
     /// The versions, oldest first.
-    pub fn versions(&self) -> &[Version] {
+    pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
+    }
+
+    /// Whether the version's items and variables are gone.
+    pub fn is_retired(&self, version: usize) -> bool {
+        self.retired.contains_key(&version)
+    }
+
+    /// The versions that are in force, oldest first.
+    pub fn living(&self) -> impl DoubleEndedIterator<Item = (usize, &Version)> {
+        let all = self.versions.iter().map(Arc::as_ref).enumerate();
+        all.filter(|(index, _)| !self.is_retired(*index))
     }
 
     /// The variables, by name.
@@ -102,7 +155,7 @@ impl Scope {
     /// the same name.
     pub fn items(&self) -> Vec<(usize, &Item)> {
         let mut live: Vec<(usize, &Item)> = Vec::new();
-        for (index, version) in self.versions.iter().enumerate().rev().filter(|(_, v)| !v.retired) {
+        for (index, version) in self.living().rev() {
             for item in version.rust.items.iter().rev() {
                 let replaced = |name| live.iter().flat_map(|(_, l)| &l.names).any(|later| later.clashes(name));
                 if item.names.is_empty() || !item.names.iter().any(replaced) {
@@ -114,37 +167,131 @@ impl Scope {
         live
     }
 
-    /// The scope that an execution of the cell `id` sees: without its earlier version.
+    /// The scope that an execution of the cell `id` sees: without its earlier versions.
     pub fn before(&self, id: Option<&str>) -> Self {
         let mut scope = self.clone();
         if let Some(id) = id {
-            for version in &mut scope.versions {
-                version.retired |= version.id.as_deref() == Some(id);
-            }
-            scope.variables = scope.visible();
+            scope.retire(|version| version.id == id);
         }
         scope
     }
 
-    /// The execution numbers of the cells that read a variable whose cell was executed again since, with another value.
-    pub fn stale(&self) -> Vec<u32> {
-        let is_old = |read: &Variable| {
-            let now = self.variables.get(&read.name);
-            self.versions[read.made_by].retired && now.is_none_or(|now| now.held != read.held || now.held == Held::Remade)
-        };
-        let living = self.versions.iter().filter(|v| !v.retired);
-        living.filter(|v| v.reads.values().any(is_old)).map(|v| v.number).collect()
+    /// The scope without the versions of all cells; they can be had back by [`undo`](Self::undo).
+    pub fn cleared(&self) -> Self {
+        let mut scope = self.clone();
+        scope.retire(|_| true);
+        scope
+    }
+
+    fn retire(&mut self, which: impl Fn(&Version) -> bool) {
+        let at = self.versions.len();
+        for (index, version) in self.versions.iter().enumerate() {
+            if which(version) {
+                self.retired.entry(index).or_insert(at);
+            }
+        }
+        self.variables = self.visible();
     }
 
     /// Takes in a version that was executed.
     pub fn push(&mut self, version: Version) {
         self.variables
             .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
-        self.versions.push(version);
+        self.versions.push(Arc::new(version));
+    }
+
+    /// The scope before the cell that was executed last; `None` if there is none.
+    pub fn undo(&self) -> Option<Self> {
+        let last = self.versions.last()?;
+        let other = |version: &Arc<Version>| version.number != last.number || version.id != last.id;
+        let first = self.versions.iter().rposition(other);
+        let mut scope = self.clone();
+        scope.versions.truncate(first.map_or(0, |index| index + 1));
+        let left = scope.versions.len();
+        scope.retired.retain(|version, at| *version < left && *at < left);
+        scope.variables = scope.visible();
+        Some(scope)
+    }
+
+    /// This scope, and then `later`: what both have is as `later` has it.
+    pub fn followed_by(&self, later: &Self) -> Self {
+        let offset = self.versions.len();
+        let moved = |variables: &BTreeMap<String, Variable>| {
+            let moved = variables.iter().map(|(name, variable)| {
+                let made_by = variable.made_by + offset;
+                (
+                    name.clone(),
+                    Variable {
+                        made_by,
+                        ..variable.clone()
+                    },
+                )
+            });
+            moved.collect()
+        };
+        let mut scope = self.clone();
+        for (index, version) in later.versions.iter().enumerate() {
+            scope = scope.before(Some(&version.id));
+            let uses = version.uses.iter().map(|used| Used {
+                version: used.version + offset,
+                ..used.clone()
+            });
+            scope.push(Version {
+                reads: moved(&version.reads),
+                makes: moved(&version.makes),
+                uses: uses.collect(),
+                ..(**version).clone()
+            });
+            if later.is_retired(index) {
+                scope.retired.insert(offset + index, scope.versions.len());
+            }
+        }
+        scope.variables = scope.visible();
+        scope
+    }
+
+    /// After reading: parses again what is not kept, and finds the variables. Cells that this `lockstep` can't parse are as if they
+    /// were deleted.
+    pub fn revive(&mut self) {
+        for (index, version) in self.versions.iter_mut().enumerate().filter(|(_, v)| v.has_rust) {
+            let parsed = cell::parse(&version.text)
+                .ok()
+                .and_then(|parsed| Rust::parse(&parsed.rust).ok());
+            match parsed {
+                Some(rust) => Arc::make_mut(version).rust = rust,
+                None => drop(self.retired.entry(index).or_insert(index)),
+            }
+        }
+        self.variables = self.visible();
+    }
+
+    /// Whether the indices in it make sense; a file may say anything.
+    pub fn is_sound(&self) -> bool {
+        let sound = |(index, version): (usize, &Arc<Version>)| {
+            let variables = version.reads.values().chain(version.makes.values());
+            variables.into_iter().all(|variable| variable.made_by <= index)
+                && version.uses.iter().all(|used| {
+                    let of = self.versions.get(used.version);
+                    used.version <= index && of.is_some_and(|of| of.text.get(used.range()).is_some())
+                })
+        };
+        self.versions.iter().enumerate().all(sound)
+    }
+
+    /// Calls `with` on each variable that a version read or made.
+    pub fn for_each_variable(&mut self, mut with: impl FnMut(&mut Variable)) {
+        for version in &mut self.versions {
+            let version = Arc::make_mut(version);
+            version
+                .reads
+                .values_mut()
+                .chain(version.makes.values_mut())
+                .for_each(&mut with);
+        }
+        self.variables = self.visible();
     }
 
     fn visible(&self) -> BTreeMap<String, Variable> {
-        let living = self.versions.iter().filter(|v| !v.retired);
-        living.flat_map(|v| v.makes.clone()).collect()
+        self.living().flat_map(|(_, version)| version.makes.clone()).collect()
     }
 }

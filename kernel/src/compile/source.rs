@@ -3,9 +3,10 @@ use std::ops::Range;
 
 use lockstep_runtime::step::Artifact;
 
+use super::derive::Types;
 use super::map::{Origin, Place, SourceMap};
 use super::reach::reach;
-use super::scope::{Scope, Variable, Via};
+use super::scope::{Scope, Used, Variable, Via};
 use super::types;
 use crate::cell::{Binding, Item, Kind, Mentions, Rust};
 
@@ -27,6 +28,8 @@ pub struct Generated {
     pub reads: BTreeMap<String, Variable>,
     /// The variables that it saves: the outputs of the run.
     pub saves: Vec<Binding>,
+    /// The items of earlier cells that it holds.
+    pub uses: BTreeSet<Used>,
 }
 
 /// The source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved: the cell gives them away.
@@ -45,11 +48,23 @@ pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>
     writer.header(&mentions);
     writer.raw("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
     writer.raw("use ::lockstep::cell::by_type::*;\n");
+    let (open, close) = within_async(rust.awaits());
+    writer.raw(open);
     for piece in body {
         writer.piece(piece);
     }
-    writer.raw("::lockstep::Result::Ok(())\n}\n");
+    writer.raw("::lockstep::Result::Ok(())\n");
+    writer.raw(close);
+    writer.raw("}\n");
     writer.generated
+}
+
+/// What stands around statements that may await.
+fn within_async(awaits: bool) -> (&'static str, &'static str) {
+    match awaits {
+        true => ("::lockstep::cell::block_on(async {\n", "})\n"),
+        false => ("", ""),
+    }
 }
 
 /// Source around a text that is not Rust, so that rustc says what is wrong with it.
@@ -158,12 +173,17 @@ impl<'a> Writer<'a> {
             .flat_map(|item| &item.names)
             .filter_map(|name| name.ident());
         mentions.all.extend(own.map(str::to_owned));
-        let mut items: Vec<_> = reach(&self.items, &mentions)
-            .into_iter()
-            .map(|(i, item)| (Place::Earlier(i), item))
-            .collect();
+        let reached = reach(&self.items, &mentions);
+        self.generated.uses.extend(reached.iter().map(|(version, item)| Used {
+            version: *version,
+            start: item.range.start,
+            end: item.range.end,
+        }));
+        let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
         items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
-        let (macros, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|(_, item)| item.kind == Kind::Macro);
+        let known: Vec<(usize, &Item)> = items.iter().map(|(_, item)| (0, *item)).collect();
+        let types = Types::new(&known);
+        let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
         self.raw(PRELUDE);
         for (place, item) in macros.into_iter().chain(others) {
             match &item.kind {
@@ -177,6 +197,9 @@ impl<'a> Writer<'a> {
                 _ => self.typed(place, item.range.clone()),
             }
             self.raw("\n");
+            if item.is_type() {
+                self.raw(&types.derive(&self.text_of(place)[item.range.clone()]));
+            }
         }
     }
 
@@ -291,6 +314,9 @@ impl<'a> Writer<'a> {
                 wanted.extend(reads.filter(|v| !self.is_loadable(v)).map(|v| v.made_by));
             }
         }
+        let awaits = needed.iter().any(|index| self.scope.versions()[*index].rust.awaits());
+        let (open, close) = within_async(awaits);
+        pieces.push(Piece::Raw(open.into()));
         for index in needed {
             let version = &self.scope.versions()[index];
             let place = Place::Earlier(index);
@@ -313,7 +339,7 @@ impl<'a> Writer<'a> {
             pieces.push(Piece::From(Origin::Load(variable.name.clone()), spelled(&variable.name)));
             pieces.push(Piece::Raw(", ".into()));
         }
-        pieces.push(Piece::Raw(format!("(){})\n}};\n", ")".repeat(variables.len()))));
+        pieces.push(Piece::Raw(format!("(){})\n{close}}};\n", ")".repeat(variables.len()))));
         pieces.push(Piece::Raw("let __tags = ::lockstep::cell::tags(&__witness);\n".into()));
         for (i, variable) in variables.iter().enumerate() {
             let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));

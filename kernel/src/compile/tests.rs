@@ -43,13 +43,14 @@ impl Notebook {
         });
         let makes = makes.collect();
         self.scope.push(Version {
-            id: id.map(str::to_owned),
+            id: id.map_or_else(|| self.scope.versions().len().to_string(), str::to_owned),
             number: self.scope.versions().len() as u32 + 1,
             text: text.to_owned(),
             rust: Rust::parse(text).unwrap(),
             reads: generated.reads.clone(),
             makes,
-            retired: false,
+            has_rust: true,
+            uses: generated.uses.clone(),
         });
         generated
     }
@@ -99,14 +100,14 @@ fn a_cell_holds_what_it_needs_and_no_more() {
     let mut notebook = notebook();
     notebook.execute(
         None,
-        "#[derive(Serialize, Deserialize)]\nstruct Row { x: f64 }\nfn unrelated() {}\nlet mut rows: Vec<Row> = vec![];",
+        "#[derive(Debug, Serialize, Deserialize)]\nstruct Row { x: f64 }\nfn unrelated() {}\nlet mut rows: Vec<Row> = vec![];",
     );
     notebook.execute(None, "let n = 1i64; let name = \"a\";");
     let generated = notebook.generate("// more\nrows.push(Row { x: 1.0 });\nprintln!(\"{name}\");\nrows.len()");
     assert_eq!(
         body(&generated.source),
         "\
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Row { x: f64 }
 ---
 let name: &'static str = __cell.load_reference(\"name\", \"name\")?;
@@ -156,7 +157,7 @@ fn a_cell_executed_again_replaces_what_it_left() {
     assert_eq!(first.inputs, again.inputs);
     notebook.execute(Some("a"), "let n = 7i64;");
     assert!(!notebook.generate("old()").source.contains("fn old"));
-    assert_eq!(notebook.scope.stale(), [3]);
+    assert_eq!(notebook.scope.stale(), [2]);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! The output of one running cell, on its way to the front ends.
 
-use std::sync::Arc;
+use lockstep_runtime::sandbox::Interrupt;
+use serde_json::{Value, json};
 
-use serde_json::json;
-
-use super::message::{Header, Origin};
-use super::publications::Publications;
-use crate::output::{MimeBundle, Output, Stream};
+use super::kernel::{Desk, Request};
+use super::message::Channel;
+use crate::output::{MimeBundle, Output, Stream, Unanswered};
 use crate::terminal::{Said, Terminal};
 
-pub(super) struct CellOutput<'a> {
-    origin: &'a Origin,
-    publications: &'a Publications,
-    parent: &'a Arc<Header>,
+pub(super) struct CellOutput<'a, R> {
+    desk: &'a Desk<R>,
+    asked: &'a Request<R>,
+    allow_stdin: bool,
+    interrupt: &'a Interrupt,
     stdout: Terminal,
     stderr: Terminal,
     /// How many bars were drawn, and whether the last is still moving.
@@ -20,12 +20,13 @@ pub(super) struct CellOutput<'a> {
     moving: bool,
 }
 
-impl<'a> CellOutput<'a> {
-    pub fn new(origin: &'a Origin, publications: &'a Publications, parent: &'a Arc<Header>) -> Self {
+impl<'a, R: Clone> CellOutput<'a, R> {
+    pub fn new(desk: &'a Desk<R>, asked: &'a Request<R>, allow_stdin: bool, interrupt: &'a Interrupt) -> Self {
         Self {
-            origin,
-            publications,
-            parent,
+            desk,
+            asked,
+            allow_stdin,
+            interrupt,
             stdout: Terminal::default(),
             stderr: Terminal::default(),
             bars: 0,
@@ -33,17 +34,27 @@ impl<'a> CellOutput<'a> {
         }
     }
 
+    fn publish(&self, msg_type: &str, content: Value) {
+        let message = self.desk.origin.message(msg_type, Some(&self.asked.parent), content);
+        self.desk.publications.publish_output(message);
+    }
+
+    /// An id that is unique among all displays.
+    fn display_id(&self, id: &str) -> String {
+        format!("{}-{id}", self.asked.parent.msg_id)
+    }
+
     /// Publishes what the streams held back.
     pub fn finish(&mut self) {
         for (stream, terminal) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
             if let Some(text) = terminal.finish() {
-                self.publications.publish_text(self.parent, stream, &text);
+                self.desk.publications.publish_text(&self.asked.parent, stream, &text);
             }
         }
     }
 }
 
-impl Output for CellOutput<'_> {
+impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
     fn stream(&mut self, stream: Stream, bytes: &[u8]) {
         let terminal = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -51,16 +62,46 @@ impl Output for CellOutput<'_> {
         };
         for said in terminal.read(bytes) {
             match said {
-                Said::Text(text) => self.publications.publish_text(self.parent, stream, &text),
+                Said::Text(text) => self.desk.publications.publish_text(&self.asked.parent, stream, &text),
                 Said::Progress(percent) => self.progress(percent),
             }
         }
     }
 
-    fn display(&mut self, bundle: MimeBundle) {
-        let content = json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": {} });
-        let message = self.origin.message("display_data", Some(self.parent), content);
-        self.publications.publish_output(message);
+    fn display(&mut self, bundle: MimeBundle, id: Option<&str>) {
+        let transient = match id {
+            Some(id) => json!({ "display_id": self.display_id(id) }),
+            None => json!({}),
+        };
+        self.publish(
+            "display_data",
+            json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient }),
+        );
+    }
+
+    fn update(&mut self, bundle: MimeBundle, id: &str) {
+        let transient = json!({ "display_id": self.display_id(id) });
+        self.publish(
+            "update_display_data",
+            json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient }),
+        );
+    }
+
+    fn clear(&mut self, wait: bool) {
+        self.publish("clear_output", json!({ "wait": wait }));
+    }
+
+    fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Unanswered> {
+        if !self.allow_stdin {
+            return Err(Unanswered::NotAllowed);
+        }
+        self.finish();
+        self.desk.flush();
+        let asked = self.desk.questions.ask();
+        let content = json!({ "prompt": prompt, "password": password });
+        let message = self.desk.origin.message("input_request", Some(&self.asked.parent), content);
+        self.desk.send(Channel::Stdin, self.asked.route.clone(), message);
+        asked.wait(self.interrupt)
     }
 
     fn progress(&mut self, percent: Option<u8>) {
@@ -70,17 +111,17 @@ impl Output for CellOutput<'_> {
         };
         let msg_type = if self.moving { "update_display_data" } else { "display_data" };
         self.bars += u32::from(!self.moving);
-        let id = format!("progress-{}-{}", self.parent.msg_id, self.bars);
+        let id = self.display_id(&format!("progress-{}", self.bars));
         let content = json!({
             "data": bar(percent).data,
             "metadata": {},
             "transient": { "display_id": id },
         });
-        let message = self.origin.message(msg_type, Some(self.parent), content);
+        let message = self.desk.origin.message(msg_type, Some(&self.asked.parent), content);
         if self.moving {
-            self.publications.publish_latest(id, message);
+            self.desk.publications.publish_latest(id, message);
         } else {
-            self.publications.publish_output(message);
+            self.desk.publications.publish_output(message);
         }
         self.moving = true;
     }

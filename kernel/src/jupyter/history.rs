@@ -1,7 +1,11 @@
-//! What was run in this session, in memory.
+//! What was run, in this session and in earlier ones: lines of JSON in a file that all kernels of a user add to.
 
 use std::collections::{HashSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::request::HistoryAccess;
@@ -9,53 +13,150 @@ use super::request::HistoryAccess;
 /// Older entries are forgotten.
 const KEPT: usize = 10_000;
 
-/// There is one session, and its number is 1.
-const SESSION: i64 = 1;
+/// A file with more lines than this is written anew with the last [`KEPT`].
+const MOST_LINES: usize = 2 * KEPT;
 
-#[derive(Debug, Default)]
-pub(super) struct History {
+/// A longer result is not kept.
+const LONGEST_OUTPUT: usize = 10_000;
+
+/// What people have typed. The session of this process is the one with the highest number.
+#[derive(Debug)]
+pub struct History {
     entries: VecDeque<Entry>,
+    session: i64,
+    file: Option<File>,
 }
 
-#[derive(Debug)]
+/// Why the history can't be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("can't keep the history in {}: {source}", path.display())]
+pub struct HistoryError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// A line of the file. That of a session's start has no input.
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry {
+    session: i64,
     number: u32,
-    input: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<String>,
 }
 
+impl Default for History {
+    /// A history that ends with the process.
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            session: 1,
+            file: None,
+        }
+    }
+}
+
 impl History {
-    pub fn add(&mut self, number: u32, input: String, output: Option<String>) {
+    /// The history in the file at `path`, with a new session. Lines that can't be read are passed over.
+    pub fn open(path: &Path) -> Result<Self, HistoryError> {
+        Self::read(path).map_err(|source| HistoryError {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn read(path: &Path) -> std::io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        // Two kernels that start at a time get different numbers.
+        file.lock()?;
+        let mut lines = 0;
+        let mut entries: VecDeque<Entry> = VecDeque::new();
+        for line in BufReader::new(&file).split(b'\n') {
+            lines += 1;
+            entries.extend(serde_json::from_slice::<Entry>(&line?).ok());
+            if entries.len() > KEPT {
+                entries.pop_front();
+            }
+        }
+        let session = entries.iter().map(|entry| entry.session).max().unwrap_or(0) + 1;
+        entries.retain(|entry| entry.input.is_some());
+        let file = match lines > MOST_LINES {
+            true => rewrite(path, &entries)?,
+            false => file,
+        };
+        let mut history = Self {
+            entries,
+            session,
+            file: None,
+        };
+        history.file = Some(file);
+        history.write(&Entry {
+            session,
+            number: 0,
+            input: None,
+            output: None,
+        });
+        if let Some(file) = &history.file {
+            file.unlock()?;
+        }
+        Ok(history)
+    }
+
+    /// Adds what was executed. A file that can't be written is no reason to stop.
+    pub fn add(&mut self, number: u32, input: &str, output: Option<&str>) {
+        let entry = Entry {
+            session: self.session,
+            number,
+            input: Some(input.to_owned()),
+            output: output.filter(|output| output.len() <= LONGEST_OUTPUT).map(str::to_owned),
+        };
+        self.write(&entry);
         if self.entries.len() == KEPT {
             self.entries.pop_front();
         }
-        self.entries.push_back(Entry { number, input, output });
+        self.entries.push_back(entry);
+    }
+
+    /// One write to the end of the file, so that lines of several kernels don't mix.
+    fn write(&mut self, entry: &Entry) {
+        if let (Some(file), Ok(mut line)) = (&mut self.file, serde_json::to_vec(entry)) {
+            line.push(b'\n');
+            if file.write_all(&line).is_err() {
+                self.file = None;
+            }
+        }
     }
 
     /// The entries asked for, oldest first, as the protocol writes them: `[session, number, input]`, or with outputs
     /// `[session, number, [input, output]]`.
-    pub fn find(&self, access: &HistoryAccess, output: bool) -> Value {
+    pub(super) fn find(&self, access: &HistoryAccess, output: bool) -> Value {
         let found: Vec<&Entry> = match access {
             HistoryAccess::Tail { n } => self.last(*n, |_| true),
             HistoryAccess::Range { session, start, stop } => {
+                let session = if *session <= 0 { self.session + session } else { *session };
                 let within = |entry: &Entry| {
                     let number = i64::from(entry.number);
-                    (0..=SESSION).contains(session) && number >= *start && stop.is_none_or(|stop| number < stop)
+                    entry.session == session && number >= *start && stop.is_none_or(|stop| number < stop)
                 };
                 self.last(KEPT, within)
             }
             HistoryAccess::Search { pattern, unique, n } => {
                 let mut seen = HashSet::new();
                 self.last(n.unwrap_or(KEPT), |entry| {
-                    matches(pattern, &entry.input) && (!unique || seen.insert(&entry.input))
+                    let input = entry.input.as_deref().unwrap_or_default();
+                    matches(pattern, input) && (!unique || seen.insert(input.to_owned()))
                 })
             }
         };
         found
             .into_iter()
             .map(|entry| match output {
-                true => json!([SESSION, entry.number, [entry.input, entry.output]]),
-                false => json!([SESSION, entry.number, entry.input]),
+                true => json!([entry.session, entry.number, [entry.input, entry.output]]),
+                false => json!([entry.session, entry.number, entry.input]),
             })
             .collect()
     }
@@ -65,6 +166,18 @@ impl History {
         found.reverse();
         found
     }
+}
+
+/// The last entries, in a file of the same name.
+fn rewrite(path: &Path, entries: &VecDeque<Entry>) -> std::io::Result<File> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    for entry in entries {
+        serde_json::to_writer(&mut file, entry)?;
+        file.write_all(b"\n")?;
+    }
+    file.persist(path)?;
+    OpenOptions::new().append(true).open(path)
 }
 
 /// Whether all of `text` matches `pattern`, where `*` is any text and `?` any character. Linear in memory, and at worst
@@ -120,29 +233,60 @@ mod tests {
     fn the_last_entries_come_oldest_first_and_a_range_ends_before_its_stop() {
         let mut history = History::default();
         for (number, input) in [(1, "a"), (2, "b"), (3, "a")] {
-            history.add(number, input.into(), (number == 1).then(|| "one".into()));
+            history.add(number, input, (number == 1).then_some("one"));
         }
         assert_eq!(
             history.find(&HistoryAccess::Tail { n: 2 }, false),
             json!([[1, 2, "b"], [1, 3, "a"]])
         );
-        let range = HistoryAccess::Range {
-            session: 0,
-            start: 1,
-            stop: Some(3),
-        };
-        assert_eq!(history.find(&range, true), json!([[1, 1, ["a", "one"]], [1, 2, ["b", null]]]));
-        let before = HistoryAccess::Range {
-            session: -1,
-            start: 1,
-            stop: None,
-        };
-        assert_eq!(history.find(&before, false), json!([]));
+        assert_eq!(
+            history.find(&range(0, Some(3)), true),
+            json!([[1, 1, ["a", "one"]], [1, 2, ["b", null]]])
+        );
+        assert_eq!(history.find(&range(-1, None), false), json!([]));
         let search = HistoryAccess::Search {
             pattern: "a*".into(),
             unique: true,
             n: None,
         };
         assert_eq!(history.find(&search, false), json!([[1, 3, "a"]]));
+    }
+
+    fn range(session: i64, stop: Option<i64>) -> HistoryAccess {
+        HistoryAccess::Range { session, start: 1, stop }
+    }
+
+    #[test]
+    fn sessions_are_kept_and_what_is_broken_is_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/history.jsonl");
+        History::open(&path).unwrap().add(1, "first", Some("1"));
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"session\": 1, \"num")
+            .unwrap();
+        // The line that was cut takes the start of the second session with it, but no number is given twice.
+        let mut second = History::open(&path).unwrap();
+        second.add(1, "second", None);
+        let third = History::open(&path).unwrap();
+        assert_eq!((second.session, third.session), (2, 3));
+        assert_eq!(third.find(&range(1, None), true), json!([[1, 1, ["first", "1"]]]));
+        assert_eq!(third.find(&range(-1, None), false), json!([[2, 1, "second"]]));
+        assert_eq!(third.find(&range(0, None), false), json!([]));
+    }
+
+    #[test]
+    fn a_long_file_is_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.jsonl");
+        let line = |n: usize| format!("{{\"session\":7,\"number\":{n},\"input\":\"x\"}}\n");
+        std::fs::write(&path, (0..MOST_LINES + 5).map(line).collect::<String>()).unwrap();
+        let mut history = History::open(&path).unwrap();
+        history.add(1, "y", None);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((history.session, text.lines().count()), (8, KEPT + 2));
+        assert!(text.ends_with("\"input\":\"y\"}\n"));
     }
 }

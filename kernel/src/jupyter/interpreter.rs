@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use lockstep_runtime::sandbox::Interrupt;
+use serde_json::Value;
 
 use super::completeness::{self, Completeness};
 use crate::output::{CellError, MimeBundle, Output};
@@ -50,6 +51,20 @@ pub trait Interpreter: Send + 'static {
         interrupt: &Interrupt,
     ) -> Result<Option<MimeBundle>, CellError>;
 
+    /// The value of an expression, without any change to the session.
+    fn evaluate(&mut self, _expression: &str, _interrupt: &Interrupt) -> Result<MimeBundle, CellError> {
+        Err(CellError::new("Unsupported", "this kernel evaluates no expressions"))
+    }
+
+    /// The user restarts the kernel: the session is not to be taken up again by itself.
+    fn restart(&mut self) {}
+
+    /// What answers questions about the session while cells run.
+    fn assistant(&self) -> Box<dyn Assistant>;
+}
+
+/// Answers questions about code and session. Lives on a thread of its own, beside the interpreter's.
+pub trait Assistant: Send {
     /// What could stand at byte `cursor` of `code`.
     fn complete(&mut self, _code: &str, cursor: usize) -> Completions {
         Completions {
@@ -66,5 +81,10 @@ pub trait Interpreter: Send + 'static {
     /// Whether `code` can be run, or the user is still typing.
     fn is_complete(&mut self, code: &str) -> Completeness {
         completeness::of_rust(code)
+    }
+
+    /// The variables, for front ends that list them: an array of objects.
+    fn variables(&mut self) -> Value {
+        Value::Array(Vec::new())
     }
 }

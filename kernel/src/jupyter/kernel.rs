@@ -1,5 +1,7 @@
-//! The kernel's two sides: what is answered at once (control), and the queue to the interpreter's thread (shell).
+//! The kernel's three sides: what is answered at once (control), the queue of cells to the interpreter's thread, and the queue of
+//! questions to the assistant's thread, which answers while a cell runs.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -9,17 +11,21 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
+use super::assistance::Assistance;
+use super::comms::Comms;
+use super::history::History;
 use super::interpreter::Interpreter;
 use super::kernel_info;
 use super::message::{Channel, Header, Message, Origin};
 use super::publications::Publications;
-use super::request::ShutdownRequest;
+use super::questions::Questions;
+use super::request::{DeleteSubshell, InputReply, ShutdownRequest, content};
 use super::shell::Shell;
 
 /// How long a reply waits for the publications before it, when subscribers are slow.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a request came from, and where its reply goes: `R` is the transport's own address of a client.
+/// Where a request came from, and where what answers it goes: `R` is the transport's own address of a client.
 #[derive(Debug)]
 pub struct Reply<R> {
     /// The channel of the request.
@@ -48,11 +54,12 @@ pub struct Outlets<R> {
     pub stopped: watch::Receiver<Option<Stopped>>,
 }
 
-/// A running kernel. Dropping it interrupts the running cell and lets the interpreter's thread end.
+/// A running kernel. Dropping it interrupts the running cell and lets its threads end.
 #[derive(Debug)]
 pub struct Kernel<R> {
     desk: Arc<Desk<R>>,
-    shell: mpsc::Sender<Request<R>>,
+    cells: mpsc::Sender<Request<R>>,
+    questions: mpsc::Sender<Ask<R>>,
     /// Nothing is sent; it hangs up when the interpreter's thread has ended.
     ended: Option<oneshot::Receiver<()>>,
 }
@@ -66,11 +73,24 @@ pub(super) struct Request<R> {
     pub arrival: u64,
 }
 
-/// What both sides share.
+/// What the assistant's thread is to do.
+#[derive(Debug)]
+pub(super) enum Ask<R> {
+    /// Answer a request.
+    Answer(Request<R>),
+    /// Tell the open comms what the cell has changed that was executed.
+    Tell,
+}
+
+/// What all sides share.
 #[derive(Debug)]
 pub(super) struct Desk<R> {
     pub origin: Arc<Origin>,
     pub publications: Publications,
+    pub questions: Questions,
+    pub comms: Comms,
+    history: Mutex<History>,
+    subshells: Mutex<BTreeSet<String>>,
     replies: UnboundedSender<Reply<R>>,
     stopped: watch::Sender<Option<Stopped>>,
     running: Mutex<Option<Running>>,
@@ -78,39 +98,53 @@ pub(super) struct Desk<R> {
     arrivals: AtomicU64,
 }
 
-/// The shell request that is being answered, and its interrupt if it is a cell.
+/// The cell that is running.
 #[derive(Debug)]
 pub(super) struct Running {
     pub parent: Arc<Header>,
-    pub interrupt: Option<Interrupt>,
+    pub interrupt: Interrupt,
 }
 
-impl<R: Send + 'static> Kernel<R> {
-    /// Starts the interpreter's thread. Fails when the system gives no thread.
-    pub fn start(origin: Origin, interpreter: impl Interpreter) -> std::io::Result<(Self, Outlets<R>)> {
+impl<R: Clone + Send + Sync + 'static> Kernel<R> {
+    /// Starts the threads. Fails when the system gives none.
+    pub fn start(origin: Origin, interpreter: impl Interpreter, history: History) -> std::io::Result<(Self, Outlets<R>)> {
         let origin = Arc::new(origin);
         let publications = Publications::new(origin.clone());
         let (replies, replies_out) = unbounded_channel();
         let (stopped, stopped_out) = watch::channel(None);
-        let (shell, requests) = mpsc::channel();
+        let (cells, requests) = mpsc::channel();
+        let (questions, asked) = mpsc::channel();
         let desk = Arc::new(Desk {
             origin,
             publications: publications.clone(),
+            questions: Questions::default(),
+            comms: Comms::default(),
+            history: Mutex::new(history),
+            subshells: Mutex::default(),
             replies,
             stopped,
             running: Mutex::default(),
             arrivals: AtomicU64::new(0),
         });
         desk.status("starting", None);
-        let mut thread = Shell::new(desk.clone(), interpreter);
+        let mut assistance = Assistance::new(desk.clone(), interpreter.assistant());
+        std::thread::Builder::new().name("assistant".into()).spawn(move || {
+            while let Ok(ask) = asked.recv() {
+                match ask {
+                    Ask::Answer(request) => assistance.answer(request),
+                    Ask::Tell => assistance.tell_all(),
+                }
+            }
+        })?;
+        let mut shell = Shell::new(desk.clone(), interpreter, questions.clone());
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("interpreter".into()).spawn(move || {
             while let Ok(request) = requests.recv()
-                && !thread.is_stopped()
+                && !shell.is_stopped()
             {
-                thread.answer(request);
+                shell.answer(request);
             }
-            drop(thread);
+            drop(shell);
             drop::<oneshot::Sender<()>>(end);
         })?;
         let outlets = Outlets {
@@ -118,25 +152,45 @@ impl<R: Send + 'static> Kernel<R> {
             replies: replies_out,
             stopped: stopped_out,
         };
-        let ended = Some(ended);
-        Ok((Self { desk, shell, ended }, outlets))
+        let kernel = Self {
+            desk,
+            cells,
+            questions,
+            ended: Some(ended),
+        };
+        Ok((kernel, outlets))
     }
 
     /// Takes in a request. Returns at once.
     pub fn submit(&self, channel: Channel, route: R, message: Message) {
         let parent = Arc::new(message.header.clone());
         match channel {
-            Channel::Shell => {
-                let arrival = self.desk.arrivals.fetch_add(1, Ordering::Relaxed);
-                // The thread ends only together with the kernel.
-                let _ = self.shell.send(Request {
-                    route,
-                    message,
-                    parent,
-                    arrival,
-                });
-            }
             Channel::Control => self.control(route, &message, &parent),
+            Channel::Stdin => self.desk.answered(&message),
+            Channel::Shell => self.shell(route, message, parent),
+        }
+    }
+
+    /// Cells go to the interpreter, one after the other; everything else is answered meanwhile.
+    fn shell(&self, route: R, message: Message, parent: Arc<Header>) {
+        if let Some(unknown) = parent.subshell().filter(|id| !self.desk.subshells().contains(*id)) {
+            let what = format!("there is no subshell {unknown}: it was deleted, or is of another kernel");
+            return self.desk.attend(&parent, || {
+                self.desk
+                    .reply(Channel::Shell, route, &parent, error_content("SubshellNotFound", &what));
+            });
+        }
+        let is_for_interpreter = matches!(parent.msg_type.as_str(), "execute_request" | "shutdown_request");
+        let request = Request {
+            route,
+            message,
+            parent,
+            arrival: self.desk.arrivals.fetch_add(1, Ordering::Relaxed),
+        };
+        // The threads end only together with the kernel.
+        match is_for_interpreter {
+            true => drop(self.cells.send(request)),
+            false => drop(self.questions.send(Ask::Answer(request))),
         }
     }
 
@@ -157,27 +211,37 @@ impl<R: Send + 'static> Kernel<R> {
     }
 
     fn control(&self, route: R, message: &Message, parent: &Arc<Header>) {
-        self.desk.status("busy", Some(parent));
-        let reply = match parent.msg_type.as_str() {
+        if parent.msg_type == "shutdown_request" {
+            let request: ShutdownRequest = serde_json::from_value(message.content.clone()).unwrap_or_default();
+            self.desk.status("busy", Some(parent));
+            self.desk.interrupt();
+            return self.desk.reply_and_stop(route, Channel::Control, parent, request.restart);
+        }
+        self.desk.attend(parent, || {
+            let reply = self.control_reply(message, parent);
+            self.desk.reply(Channel::Control, route, parent, reply);
+        });
+    }
+
+    fn control_reply(&self, message: &Message, parent: &Arc<Header>) -> Value {
+        match parent.msg_type.as_str() {
             "kernel_info_request" => kernel_info::reply(),
             "interrupt_request" => {
                 self.desk.interrupt();
                 json!({ "status": "ok" })
             }
-            "shutdown_request" => {
-                let request: ShutdownRequest = serde_json::from_value(message.content.clone()).unwrap_or_default();
-                self.desk.interrupt();
-                self.desk.reply_and_stop(route, Channel::Control, parent, request.restart);
-                return;
+            "create_subshell_request" => {
+                let id = self.desk.origin.unique();
+                self.desk.subshells().insert(id.clone());
+                json!({ "status": "ok", "subshell_id": id })
             }
+            "delete_subshell_request" => match content::<DeleteSubshell>(message) {
+                Ok(request) if self.desk.subshells().remove(&request.subshell_id) => json!({ "status": "ok" }),
+                Ok(request) => error_content("SubshellNotFound", &format!("there is no subshell {}", request.subshell_id)),
+                Err(invalid) => invalid,
+            },
+            "list_subshell_request" => json!({ "status": "ok", "subshell_id": *self.desk.subshells() }),
             unknown => unknown_request(unknown),
-        };
-        self.desk.reply(Channel::Control, route, parent, reply);
-        self.desk.status("idle", Some(parent));
-        // Those who go by the last status they saw must not take a running cell for an idle kernel. The lock is held meanwhile,
-        // so that the cell's own idle comes after.
-        if let Some(running) = &*self.desk.running() {
-            self.desk.status("busy", Some(&running.parent));
         }
     }
 }
@@ -198,8 +262,37 @@ impl<R> Desk<R> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.borrow().is_some()
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn subshells(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.subshells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stopped(&self) -> Option<Stopped> {
+        *self.stopped.borrow()
+    }
+
+    /// Answers something beside the running cell, between a busy and an idle of its own.
+    pub fn attend(&self, parent: &Arc<Header>, answer: impl FnOnce()) {
+        self.status("busy", Some(parent));
+        answer();
+        self.status("idle", Some(parent));
+        // Those who go by the last status they saw must not take a running cell for an idle kernel. The lock is held meanwhile,
+        // so that the cell's own idle comes after.
+        if let Some(running) = &*self.running() {
+            self.status("busy", Some(&running.parent));
+        }
+    }
+
+    /// Takes in what came on the stdin channel.
+    fn answered(&self, message: &Message) {
+        if message.header.msg_type == "input_reply"
+            && let Ok(InputReply { value }) = content(message)
+        {
+            self.questions.answer(value);
+        }
     }
 
     /// How many requests have come in on shell so far.
@@ -212,12 +305,17 @@ impl<R> Desk<R> {
         self.publications.publish(self.origin.message("status", parent, content));
     }
 
+    /// Sends a client something that is no reply.
+    pub fn send(&self, channel: Channel, route: R, message: Message) {
+        // Nobody takes it any more when the transport has ended.
+        let _ = self.replies.send(Reply { channel, route, message });
+    }
+
     /// Replies with the reply type that belongs to the request's.
     pub fn reply(&self, channel: Channel, route: R, parent: &Arc<Header>, content: Value) {
         let kind = parent.msg_type.strip_suffix("_request").unwrap_or(&parent.msg_type);
         let message = self.origin.message(&format!("{kind}_reply"), Some(parent), content);
-        // Nobody takes replies any more when the transport has ended.
-        let _ = self.replies.send(Reply { channel, route, message });
+        self.send(channel, route, message);
     }
 
     pub fn reply_and_stop(&self, route: R, channel: Channel, parent: &Arc<Header>, restart: bool) {
@@ -235,11 +333,7 @@ impl<R> Desk<R> {
     }
 
     fn interrupt(&self) {
-        if let Some(Running {
-            interrupt: Some(interrupt),
-            ..
-        }) = &*self.running()
-        {
+        if let Some(Running { interrupt, .. }) = &*self.running() {
             interrupt.trigger();
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn reply() -> Value {
         },
         "banner": format!("Lockstep {version}: Rust cells, run in a deterministic WebAssembly sandbox. :help lists the directives."),
         "debugger": false,
-        "supported_features": [],
+        "supported_features": ["kernel subshells"],
         "help_links": [
             { "text": "The Rust Programming Language", "url": "https://doc.rust-lang.org/book/" },
             { "text": "Rust standard library", "url": "https://doc.rust-lang.org/std/" },

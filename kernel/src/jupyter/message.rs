@@ -21,6 +21,8 @@ pub enum Channel {
     Shell,
     /// Requests answered at once, also while a cell runs.
     Control,
+    /// What the kernel asks a front end, and the answers.
+    Stdin,
 }
 
 /// Who wrote a message, when, and which one it is.
@@ -45,6 +47,13 @@ pub struct Header {
     /// Fields of other protocol versions, passed on in `parent_header`.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+impl Header {
+    /// The subshell that the request is for; `None` is the main shell.
+    pub fn subshell(&self) -> Option<&str> {
+        self.rest.get("subshell_id")?.as_str()
+    }
 }
 
 /// One message of any type.
@@ -91,12 +100,16 @@ impl Origin {
         }
     }
 
+    /// A name that nothing else of this kernel has.
+    pub fn unique(&self) -> String {
+        format!("{}_{}", self.session, self.sent.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// A new message of this kernel.
     pub fn message(&self, msg_type: &str, parent: Option<&Arc<Header>>, content: Value) -> Message {
-        let number = self.sent.fetch_add(1, Ordering::Relaxed);
         Message {
             header: Header {
-                msg_id: format!("{}_{number}", self.session),
+                msg_id: self.unique(),
                 msg_type: msg_type.to_owned(),
                 session: self.session.clone(),
                 username: "kernel".to_owned(),

@@ -1,7 +1,9 @@
 //! Jupyter messages to calls on an [`Interpreter`], and back. Knows no transport: requests are given to a [`Kernel`], and
 //! what it answers comes out of its [`Outlets`].
 
+mod assistance;
 mod cell_output;
+mod comms;
 mod completeness;
 mod history;
 mod interpreter;
@@ -9,11 +11,13 @@ mod kernel;
 mod kernel_info;
 mod message;
 mod publications;
+mod questions;
 mod request;
 mod shell;
 
 pub use completeness::{Completeness, of_rust};
-pub use interpreter::{Completion, Completions, Execute, Interpreter};
+pub use history::{History, HistoryError};
+pub use interpreter::{Assistant, Completion, Completions, Execute, Interpreter};
 pub use kernel::{Kernel, Outlets, Reply, Stopped};
 pub use lockstep_runtime::sandbox::Interrupt;
 pub use message::{Channel, Header, Message, Origin, PROTOCOL_VERSION};

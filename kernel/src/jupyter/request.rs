@@ -1,7 +1,11 @@
 //! The contents of requests. What a client may leave out has the default that the protocol gives it.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use super::kernel::error_content;
+use super::message::Message;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecuteRequest {
@@ -12,6 +16,8 @@ pub(super) struct ExecuteRequest {
     pub store_history: bool,
     #[serde(default)]
     pub user_expressions: Option<Map<String, Value>>,
+    #[serde(default = "yes")]
+    pub allow_stdin: bool,
     #[serde(default = "yes")]
     pub stop_on_error: bool,
 }
@@ -54,7 +60,7 @@ pub(super) enum HistoryAccess {
     Tail {
         n: usize,
     },
-    /// From `start` to before `stop`, of a session: 0 and 1 are this one, -1 the one before.
+    /// From `start` to before `stop`, of a session: 0 is this one, -1 the one before, a positive number that session.
     Range {
         #[serde(default)]
         session: i64,
@@ -82,8 +88,41 @@ pub(super) struct ShutdownRequest {
 #[derive(Debug, Deserialize)]
 pub(super) struct CommOpen {
     pub comm_id: String,
+    #[serde(default)]
+    pub target_name: String,
+}
+
+/// Of `comm_msg` and `comm_close`.
+#[derive(Debug, Deserialize)]
+pub(super) struct CommContent {
+    pub comm_id: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct CommInfoRequest {
+    #[serde(default)]
+    pub target_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DeleteSubshell {
+    pub subshell_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct InputReply {
+    #[serde(default)]
+    pub value: String,
 }
 
 fn yes() -> bool {
     true
+}
+
+/// The request's content, or the error to reply with.
+pub(super) fn content<T: DeserializeOwned>(message: &Message) -> Result<T, Value> {
+    T::deserialize(&message.content).map_err(|error| {
+        let what = format!("the content of this {} is not valid: {error}", message.header.msg_type);
+        error_content("InvalidRequest", &what)
+    })
 }

@@ -1,43 +1,37 @@
-//! Answers the shell channel, one request after the other, on the interpreter's thread.
+//! Executes cells, one after the other, on the interpreter's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use lockstep_runtime::sandbox::Interrupt;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::cell_output::CellOutput;
-use super::completeness::Completeness;
-use super::history::History;
 use super::interpreter::{Execute, Interpreter};
-use super::kernel::{Desk, Request, Running, error_content, unknown_request};
-use super::kernel_info;
-use super::message::{Channel, Header, Message};
-use super::request::{
-    CommOpen, CursorRequest, ExecuteMetadata, ExecuteRequest, HistoryRequest, IsCompleteRequest, ShutdownRequest,
-};
-use crate::output::{CellError, MimeBundle, Output, Stream};
+use super::kernel::{Ask, Desk, Request, Running};
+use super::message::{Channel, Header};
+use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
+use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 
 /// After a cell has failed, requests that were sent before its author could know get this long to arrive.
 const SETTLE: Duration = Duration::from_millis(10);
 
-pub(super) struct Shell<R, I> {
+pub(super) struct Shell<R, I: Interpreter> {
     desk: Arc<Desk<R>>,
     interpreter: I,
-    history: History,
+    assistant: mpsc::Sender<Ask<R>>,
     number: u32,
     /// Cells that arrived before this one are not run.
     abort_before: u64,
 }
 
-impl<R: Send + 'static, I: Interpreter> Shell<R, I> {
-    pub fn new(desk: Arc<Desk<R>>, interpreter: I) -> Self {
+impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
+    pub fn new(desk: Arc<Desk<R>>, interpreter: I, assistant: mpsc::Sender<Ask<R>>) -> Self {
         Self {
             desk,
             interpreter,
-            history: History::default(),
+            assistant,
             number: 0,
             abort_before: 0,
         }
@@ -45,118 +39,43 @@ impl<R: Send + 'static, I: Interpreter> Shell<R, I> {
 
     /// Whether the kernel was asked to shut down.
     pub fn is_stopped(&self) -> bool {
-        self.desk.is_stopped()
+        self.desk.stopped().is_some()
     }
 
     /// Says busy, answers, says idle.
     pub fn answer(&mut self, request: Request<R>) {
         let desk = self.desk.clone();
-        let Request {
-            route,
-            message,
-            parent,
-            arrival,
-        } = request;
-        let interrupt = (parent.msg_type == "execute_request").then(Interrupt::default);
+        let interrupt = Interrupt::default();
         *desk.running() = Some(Running {
-            parent: parent.clone(),
+            parent: request.parent.clone(),
             interrupt: interrupt.clone(),
         });
-        desk.status("busy", Some(&parent));
-        let reply = match interrupt {
-            _ if parent.msg_type == "shutdown_request" => {
-                let restart = content::<ShutdownRequest>(&message).unwrap_or_default().restart;
-                *desk.running() = None;
-                desk.reply_and_stop(route, Channel::Shell, &parent, restart);
-                return;
-            }
-            Some(_) if arrival < self.abort_before => Some(json!({ "status": "aborted" })),
-            Some(interrupt) => Some(self.execute(&message, &parent, &interrupt)),
-            None => self.answer_other(&message, &parent),
+        desk.status("busy", Some(&request.parent));
+        if request.parent.msg_type == "shutdown_request" {
+            let restart = content::<ShutdownRequest>(&request.message).unwrap_or_default().restart;
+            *desk.running() = None;
+            return desk.reply_and_stop(request.route, Channel::Shell, &request.parent, restart);
+        }
+        let reply = match request.arrival < self.abort_before {
+            true => json!({ "status": "aborted" }),
+            false => self.execute(&request, &interrupt),
         };
         desk.flush();
-        if let Some(content) = reply {
-            desk.reply(Channel::Shell, route, &parent, content);
-        }
-        // Under one lock, so that a control request that comes in now does not say busy after this idle.
+        desk.reply(Channel::Shell, request.route, &request.parent, reply);
+        // Under one lock, so that a request that is answered meanwhile does not say busy after this idle.
         let mut running = desk.running();
         *running = None;
-        desk.status("idle", Some(&parent));
+        desk.status("idle", Some(&request.parent));
+        // The thread ends only together with the kernel.
+        let _ = self.assistant.send(Ask::Tell);
     }
 
-    /// The answer to anything but a cell; `None` for what has no reply.
-    fn answer_other(&mut self, message: &Message, parent: &Arc<Header>) -> Option<Value> {
-        let guarded = catch_unwind(AssertUnwindSafe(|| match parent.msg_type.as_str() {
-            "kernel_info_request" => Ok(Some(kernel_info::reply())),
-            "complete_request" => self.complete(&content(message)?).map(Some),
-            "inspect_request" => self.inspect(&content(message)?).map(Some),
-            "is_complete_request" => {
-                let request: IsCompleteRequest = content(message)?;
-                Ok(Some(match self.interpreter.is_complete(&request.code) {
-                    Completeness::Complete => json!({ "status": "complete" }),
-                    Completeness::Incomplete { indent } => json!({ "status": "incomplete", "indent": indent }),
-                    Completeness::Invalid => json!({ "status": "invalid" }),
-                }))
-            }
-            "history_request" => {
-                let request: HistoryRequest = content(message)?;
-                let found = self.history.find(&request.access, request.output);
-                Ok(Some(json!({ "status": "ok", "history": found })))
-            }
-            "comm_info_request" => Ok(Some(json!({ "status": "ok", "comms": {} }))),
-            "comm_open" => {
-                // There are no comms here; the protocol's answer to an unknown target is to close it.
-                let request: CommOpen = content(message)?;
-                let close = json!({ "comm_id": request.comm_id, "data": {} });
-                self.desk
-                    .publications
-                    .publish(self.desk.origin.message("comm_close", Some(parent), close));
-                Ok(None)
-            }
-            unknown if unknown.ends_with("_request") => Ok(Some(unknown_request(unknown))),
-            _ => Ok(None),
-        }));
-        match guarded {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(invalid)) => parent.msg_type.ends_with("_request").then_some(invalid),
-            Err(_) => Some(error_content(
-                "KernelPanic",
-                "the kernel itself panicked; please report this as a bug",
-            )),
-        }
-    }
-
-    fn complete(&mut self, request: &CursorRequest) -> Result<Value, Value> {
-        let CursorRequest { code, cursor_pos } = request;
-        let found = self.interpreter.complete(code, byte_at(code, *cursor_pos));
-        let types: Vec<_> = found
-            .matches
-            .iter()
-            .map(|found| json!({ "text": found.text, "type": found.kind }))
-            .collect();
-        let matches: Vec<_> = found.matches.iter().map(|found| &found.text).collect();
-        Ok(json!({
-            "status": "ok",
-            "matches": matches,
-            "cursor_start": characters(code, found.replaced.start),
-            "cursor_end": characters(code, found.replaced.end),
-            "metadata": { "_jupyter_types_experimental": types },
-        }))
-    }
-
-    fn inspect(&mut self, request: &CursorRequest) -> Result<Value, Value> {
-        let CursorRequest { code, cursor_pos } = request;
-        let found = self.interpreter.inspect(code, byte_at(code, *cursor_pos));
-        let bundle = found.clone().unwrap_or_default();
-        Ok(json!({ "status": "ok", "found": found.is_some(), "data": bundle.data, "metadata": bundle.metadata }))
-    }
-
-    fn execute(&mut self, message: &Message, parent: &Arc<Header>, interrupt: &Interrupt) -> Value {
-        let request: ExecuteRequest = match content(message) {
+    fn execute(&mut self, asked: &Request<R>, interrupt: &Interrupt) -> Value {
+        let request: ExecuteRequest = match content(&asked.message) {
             Ok(request) => request,
             Err(invalid) => return invalid,
         };
-        let metadata: ExecuteMetadata = serde_json::from_value(message.metadata.clone()).unwrap_or_default();
+        let metadata: ExecuteMetadata = serde_json::from_value(asked.message.metadata.clone()).unwrap_or_default();
         let stored = request.store_history && !request.silent;
         self.number += u32::from(stored);
         let cell = Execute {
@@ -166,86 +85,82 @@ impl<R: Send + 'static, I: Interpreter> Shell<R, I> {
             number: self.number.max(1),
             silent: request.silent,
         };
-        let number = cell.number;
         if !cell.silent {
-            self.publish(
-                "execute_input",
-                parent,
-                json!({ "code": cell.code, "execution_count": number }),
-            );
+            let content = json!({ "code": cell.code, "execution_count": cell.number });
+            self.publish("execute_input", &asked.parent, content);
         }
-        let result = self.run(&cell, parent, interrupt);
-        let shown = result
-            .as_ref()
-            .ok()
-            .and_then(Option::as_ref)
-            .and_then(|value| value.data.get("text/plain"));
+        let result = self.run(&cell, asked, request.allow_stdin, interrupt);
         if stored {
-            let output = shown.and_then(Value::as_str).map(str::to_owned);
-            self.history.add(number, cell.code, output);
+            let shown = result.as_ref().ok().and_then(Option::as_ref);
+            let shown = shown.and_then(|value| value.data.get("text/plain")?.as_str());
+            self.desk.history().add(cell.number, &cell.code, shown);
         }
         match result {
             Ok(value) => {
                 if let Some(MimeBundle { data, metadata }) = value.filter(|_| !cell.silent) {
-                    let content = json!({ "execution_count": number, "data": data, "metadata": metadata });
-                    self.publish("execute_result", parent, content);
+                    let content = json!({ "execution_count": cell.number, "data": data, "metadata": metadata });
+                    self.publish("execute_result", &asked.parent, content);
                 }
-                let expressions: Map<_, _> = request.user_expressions.unwrap_or_default().into_iter().collect();
-                let expressions: Map<_, _> = expressions
-                    .into_iter()
-                    .map(|(name, _)| {
-                        (
-                            name,
-                            error_content("Unsupported", "this kernel evaluates no user expressions"),
-                        )
-                    })
-                    .collect();
                 json!({
                     "status": "ok",
-                    "execution_count": number,
+                    "execution_count": cell.number,
                     "payload": [],
-                    "user_expressions": expressions,
+                    "user_expressions": self.evaluate(request.user_expressions.unwrap_or_default(), interrupt),
                 })
             }
-            Err(error) => {
-                if request.stop_on_error && !cell.silent {
-                    std::thread::sleep(SETTLE);
-                    self.abort_before = self.desk.arrivals();
-                }
-                let CellError {
-                    ename,
-                    evalue,
-                    mut traceback,
-                } = error;
-                if traceback.is_empty() {
-                    traceback.push(format!("{ename}: {evalue}"));
-                }
-                let content = json!({ "ename": ename, "evalue": evalue, "traceback": traceback });
-                if !cell.silent {
-                    self.publish("error", parent, content.clone());
-                }
-                let mut reply = content;
-                reply["status"] = json!("error");
-                reply["execution_count"] = json!(number);
-                reply["payload"] = json!([]);
-                reply["user_expressions"] = json!({});
-                reply
-            }
+            Err(error) => self.fail(error, &cell, &asked.parent, request.stop_on_error),
         }
     }
 
-    fn run(&mut self, cell: &Execute, parent: &Arc<Header>, interrupt: &Interrupt) -> Result<Option<MimeBundle>, CellError> {
-        let desk = &self.desk;
-        let mut shown = CellOutput::new(&desk.origin, &desk.publications, parent);
+    /// The values of a request's `user_expressions`.
+    fn evaluate(&mut self, expressions: Map<String, Value>, interrupt: &Interrupt) -> Map<String, Value> {
+        let mut evaluate = |expression: &Value| {
+            let code = expression.as_str().unwrap_or_default();
+            let interpreter = &mut self.interpreter;
+            let value = catch_unwind(AssertUnwindSafe(|| interpreter.evaluate(code, interrupt)));
+            match value.unwrap_or_else(|_| Err(panicked())) {
+                Ok(MimeBundle { data, metadata }) => json!({ "status": "ok", "data": data, "metadata": metadata }),
+                Err(error) => error_fields(&error),
+            }
+        };
+        expressions
+            .into_iter()
+            .map(|(name, expression)| (name, evaluate(&expression)))
+            .collect()
+    }
+
+    /// Publishes an error, and lets the cells not run that wait already. Gives the reply.
+    fn fail(&mut self, error: CellError, cell: &Execute, parent: &Arc<Header>, stop_on_error: bool) -> Value {
+        if stop_on_error && !cell.silent {
+            std::thread::sleep(SETTLE);
+            self.abort_before = self.desk.arrivals();
+        }
+        let mut reply = error_fields(&error);
+        if !cell.silent {
+            let CellError { ename, evalue, .. } = &error;
+            let content = json!({ "ename": ename, "evalue": evalue, "traceback": reply["traceback"] });
+            self.publish("error", parent, content);
+        }
+        reply["execution_count"] = json!(cell.number);
+        reply["payload"] = json!([]);
+        reply["user_expressions"] = json!({});
+        reply
+    }
+
+    fn run(
+        &mut self,
+        cell: &Execute,
+        asked: &Request<R>,
+        allow_stdin: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Option<MimeBundle>, CellError> {
+        let mut shown = CellOutput::new(&self.desk, asked, allow_stdin, interrupt);
         let mut nowhere = Nowhere;
         let output: &mut dyn Output = if cell.silent { &mut nowhere } else { &mut shown };
         let interpreter = &mut self.interpreter;
         let result = catch_unwind(AssertUnwindSafe(|| interpreter.execute(cell, output, interrupt)));
         shown.finish();
-        result.unwrap_or_else(|_| {
-            let what = "the kernel itself panicked; please report this as a bug, and restart the kernel if cells misbehave";
-            Err(CellError::new("KernelPanic", what))
-        })
+        result.unwrap_or_else(|_| Err(panicked()))
     }
 
     fn publish(&self, msg_type: &str, parent: &Arc<Header>, content: Value) {
@@ -254,45 +169,42 @@ impl<R: Send + 'static, I: Interpreter> Shell<R, I> {
     }
 }
 
+impl<R, I: Interpreter> Drop for Shell<R, I> {
+    fn drop(&mut self) {
+        if self.desk.stopped().is_some_and(|stopped| stopped.restart) {
+            self.interpreter.restart();
+        }
+    }
+}
+
+fn panicked() -> CellError {
+    let what = "the kernel itself panicked; please report this as a bug, and restart the kernel if cells misbehave";
+    CellError::new("KernelPanic", what)
+}
+
+fn error_fields(error: &CellError) -> Value {
+    let CellError {
+        ename,
+        evalue,
+        traceback,
+    } = error;
+    let traceback = match &traceback[..] {
+        [] => vec![error.to_string()],
+        lines => lines.to_vec(),
+    };
+    json!({ "status": "error", "ename": ename, "evalue": evalue, "traceback": traceback })
+}
+
 /// Output of a silent cell.
 struct Nowhere;
 
 impl Output for Nowhere {
     fn stream(&mut self, _: Stream, _: &[u8]) {}
-    fn display(&mut self, _: MimeBundle) {}
+    fn display(&mut self, _: MimeBundle, _: Option<&str>) {}
+    fn update(&mut self, _: MimeBundle, _: &str) {}
+    fn clear(&mut self, _: bool) {}
     fn progress(&mut self, _: Option<u8>) {}
-}
-
-/// The request's content, or the error to reply with.
-fn content<T: DeserializeOwned>(message: &Message) -> Result<T, Value> {
-    T::deserialize(&message.content).map_err(|error| {
-        let what = format!("the content of this {} is not valid: {error}", message.header.msg_type);
-        error_content("InvalidRequest", &what)
-    })
-}
-
-/// The byte at which the character `position` begins; the end when there are fewer.
-fn byte_at(code: &str, position: Option<usize>) -> usize {
-    let starts = || code.char_indices().map(|(byte, _)| byte);
-    position.and_then(|position| starts().nth(position)).unwrap_or(code.len())
-}
-
-/// How many characters begin before `byte`.
-fn characters(code: &str, byte: usize) -> usize {
-    code.char_indices().take_while(|(at, _)| *at < byte).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_count_characters() {
-        let code = "é😀x";
-        assert_eq!(byte_at(code, Some(2)), 6);
-        assert_eq!(byte_at(code, Some(9)), code.len());
-        assert_eq!(byte_at(code, None), code.len());
-        assert_eq!(characters(code, 6), 2);
-        assert_eq!(characters(code, 99), 3);
+    fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
+        Err(Unanswered::NotAllowed)
     }
 }

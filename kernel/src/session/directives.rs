@@ -8,8 +8,8 @@ use lockstep_runtime::run::{Ran, bind, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
 
 use super::execute::{Emit, Execution};
-use super::{SessionError, failure};
-use crate::cell::{Bind, Directive, KNOWN, Rust};
+use super::{SessionError, failure, saved};
+use crate::cell::{Bind, Cell, Directive, KNOWN};
 use crate::compile::{self, Generated, Held, Scope, Variable, Via, is_sayable};
 use crate::output::{CellError, MimeBundle};
 
@@ -38,8 +38,8 @@ impl Execution<'_> {
                     return Err(self.refuse(range, problem));
                 }
                 let made = self.variable(name, artifact, "");
-                self.output.display(summary(&[("", &made)], None));
-                self.leave(Rust::default(), BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+                self.output.display(summary(&[("", &made)], None), None);
+                self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
             }
             Directive::Dependency { name } => {
                 let known = &self.setup.prelude.externs;
@@ -49,15 +49,65 @@ impl Execution<'_> {
                     return Err(self.refuse(range, &problem));
                 }
             }
-            Directive::Variables => self.output.display(listing(&self.scope)),
-            Directive::Clear => self.scope = Scope::default(),
+            Directive::Variables => self.output.display(listing(&self.scope), None),
+            Directive::Clear => {
+                self.scope = self.scope.cleared();
+                self.leave(None, BTreeMap::new(), BTreeMap::new());
+            }
+            Directive::Undo => match self.scope.undo() {
+                Some(scope) => self.scope = scope,
+                None => return Err(self.refuse(range, "there is no cell to undo")),
+            },
+            Directive::Restore => self.restore(range)?,
+            Directive::RunStale => self.run_stale()?,
             Directive::Help => {
                 let width = KNOWN.iter().map(|(form, _)| form.len()).max().unwrap_or_default();
                 let lines: Vec<_> = KNOWN.iter().map(|(form, what)| format!("{form:<width$}  {what}")).collect();
-                self.output.display(MimeBundle::text(lines.join("\n")));
+                self.output.display(MimeBundle::text(lines.join("\n")), None);
             }
         }
         Ok(true)
+    }
+
+    /// The session before the last restart, and then what was executed since.
+    fn restore(&mut self, range: Range<usize>) -> Result<(), CellError> {
+        let Some(place) = &self.setup.place else {
+            return Err(self.refuse(range, "no session is kept: this kernel does not know which notebook it runs"));
+        };
+        let Some(before) = saved::read(&place.previous()) else {
+            return Err(self.refuse(range, "no session of this notebook is kept from before a restart"));
+        };
+        let before = saved::with_what_is_left(before, &self.setup.runtime.store);
+        self.scope = before.followed_by(&self.scope);
+        self.output.display(listing(&self.scope), None);
+        Ok(())
+    }
+
+    /// Executes again what is stale, oldest first, until nothing is. A cell whose inputs turn out to be the same is left alone.
+    fn run_stale(&mut self) -> Result<(), CellError> {
+        let mut left = self.scope.versions().len();
+        while let Some(stale) = self.scope.first_stale() {
+            let version = self.scope.versions()[stale].clone();
+            let cell = Cell {
+                id: Some(version.id.clone()),
+                code: version.text.clone(),
+                number: version.number,
+            };
+            self.output
+                .display(MimeBundle::text(format!("[{}] again:", version.number)), None);
+            let scope = self.scope.before(Some(&version.id));
+            let mut again = Execution::new(self.setup, self.base, scope, &cell, self.output, self.interrupt);
+            let done = again.execute()?;
+            self.scope = again.scope;
+            if let Some(result) = done.result {
+                self.output.display(result, None);
+            }
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn run_step(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<bool, CellError> {
@@ -88,8 +138,8 @@ impl Execution<'_> {
         let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
         let (ran, said) = self.carry_out(&run)?;
         if !ran.record.outcome.succeeded() {
-            self.output
-                .display(MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json()));
+            let shown = MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json());
+            self.output.display(shown, None);
         }
         match (&ran.record.outcome, generated) {
             (Outcome::Succeeded, _) => {}
@@ -115,10 +165,10 @@ impl Execution<'_> {
         }
         let rows: Vec<_> = makes.values().map(|(output, variable)| (*output, variable)).collect();
         let time = (!ran.cached).then_some(ran.observed.wall_us);
-        self.output
-            .display(summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json()));
+        let shown = summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json());
+        self.output.display(shown, None);
         let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
-        self.leave(Rust::default(), reads, makes);
+        self.leave(None, reads, makes);
         Ok(ran.cached)
     }
 

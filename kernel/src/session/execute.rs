@@ -2,16 +2,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Ran, Reuse, Run};
-use lockstep_runtime::sandbox::{self, Interrupt};
-use lockstep_runtime::step::{Artifact, MediaType, Outcome};
+use lockstep_runtime::run::{Entry, Ran, Run};
+use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::step::{Artifact, Interruption, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
-use super::streams::Streams;
-use super::{Done, SessionError, Setup, failure};
+use super::streams::{Prompt, Streams};
+use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Cell, Rust};
-use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Variable, Version, Via};
-use crate::output::{CellError, MimeBundle, Output, Stream};
+use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
+use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{Base, CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
 /// What a source is compiled to.
@@ -22,6 +22,9 @@ pub(super) enum Emit {
     /// Nothing: it is only checked.
     Nothing,
 }
+
+/// The input that holds what was typed. No variable has such a name.
+const STDIN: &str = "stdin.txt";
 
 /// The output in which a cell says what it made.
 const SAID: &str = "cell.json";
@@ -36,6 +39,8 @@ pub(super) struct Execution<'a> {
     pub cell: &'a Cell,
     pub output: &'a mut dyn Output,
     pub interrupt: &'a Interrupt,
+    /// What it came to so far, in digests.
+    account: Account,
 }
 
 /// What came of compiling a source; kept in the store under the compile key.
@@ -53,7 +58,6 @@ pub(super) struct Built {
 #[derive(Deserialize)]
 struct Said {
     variables: BTreeMap<String, SaidVariable>,
-    shown: Vec<MimeBundle>,
     result: Option<MimeBundle>,
 }
 
@@ -65,9 +69,36 @@ struct SaidVariable {
     media_type: Option<MediaType>,
 }
 
-impl Execution<'_> {
+impl<'a> Execution<'a> {
+    pub fn new(
+        setup: &'a Setup,
+        base: &'a Base,
+        scope: Scope,
+        cell: &'a Cell,
+        output: &'a mut dyn Output,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        Self {
+            setup,
+            base,
+            scope,
+            cell,
+            output,
+            interrupt,
+            account: Account::default(),
+        }
+    }
+
     /// Does what the cell says: its directives, then its Rust.
     pub fn execute(&mut self) -> Result<Done, CellError> {
+        let done = self.obey_and_run()?;
+        Ok(Done {
+            account: std::mem::take(&mut self.account),
+            ..done
+        })
+    }
+
+    fn obey_and_run(&mut self) -> Result<Done, CellError> {
         let parsed = cell::parse(&self.cell.code).map_err(|(range, error)| self.refuse(range, &error.to_string()))?;
         let mut cached = true;
         for (range, directive) in &parsed.directives {
@@ -119,7 +150,7 @@ impl Execution<'_> {
         let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
         let built = self.built(&generated, Emit::Nothing)?;
         self.warn(&built, &generated);
-        self.leave(rust, BTreeMap::new(), BTreeMap::new());
+        self.leave(Some((rust, generated.uses)), BTreeMap::new(), BTreeMap::new());
         Ok(Done::default())
     }
 
@@ -137,14 +168,9 @@ impl Execution<'_> {
         let bytes = || MediaType::new(MediaType::BYTES);
         let mut outputs: BTreeMap<_, _> = generated.saves.iter().map(|saved| (saved.name.clone(), bytes())).collect();
         outputs.insert(SAID.to_owned(), MediaType::new(MediaType::JSON));
-        let run = Run {
+        let mut run = Run {
             module,
-            entry: Entry::Program {
-                args: Vec::new(),
-                env: BTreeMap::new(),
-                stdin: None,
-                stdout: None,
-            },
+            entry: program(None),
             inputs: generated
                 .inputs
                 .iter()
@@ -153,32 +179,69 @@ impl Execution<'_> {
             outputs,
             seed: self.setup.seed,
         };
-        let (ran, said) = self.carry_out(&run)?;
+        let (ran, said) = self.carry_out_asking(&mut run)?;
         if ran.record.outcome != Outcome::Succeeded {
             return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| {
                 self.titled(place)
             }));
         }
+        self.account.stdin = run.inputs.get(STDIN).map(|input| input.artifact.digest);
+        self.account.log = ran.record.log.as_ref().filter(|log| log.size > 0).map(|log| log.digest);
+        self.account.record = Some(ran.digest);
         self.take_in(rust, generated, &ran)
+    }
+
+    /// Carries out the run of a cell with its output shown. When it reads from stdin, the front end is asked, and the cell is run
+    /// again with the answers so far: it comes to the same place, since it is the same run until there, and goes on. So a run with
+    /// all answers is what is recorded, and nobody need type them again to repeat it.
+    fn carry_out_asking(&mut self, run: &mut Run) -> Result<(Ran, String), CellError> {
+        let mut streams = Streams::default();
+        let mut answers = String::new();
+        let asking = self.interrupt.asking();
+        let input = Outcome::Interrupted { by: Interruption::Input };
+        loop {
+            let ran = self.run_with(run, &mut streams, &asking)?;
+            if ran.record.outcome != input {
+                return Ok((ran, streams.finish(self.output)));
+            }
+            let Prompt { prompt, password } = streams.take_prompt();
+            match self.output.ask(&prompt, password) {
+                Ok(answer) => answers.extend([answer.trim_end_matches('\n'), "\n"]),
+                Err(Unanswered::Interrupted) => return Err(failure::interrupted()),
+                Err(error @ Unanswered::NotAllowed) => return Err(CellError::new("StdinNotAllowed", error.to_string())),
+            }
+            let text = MediaType::new(MediaType::TEXT);
+            let artifact = self.setup.runtime.store.put_artifact(answers.clone(), &text);
+            run.inputs
+                .insert(STDIN.to_owned(), artifact.map_err(SessionError::from)?.into());
+            run.entry = program(Some(STDIN.to_owned()));
+        }
+    }
+
+    /// Carries out a run with its output shown, but for what `streams` have seen already. The log of a run is the same each time,
+    /// and that of the same cell with more on stdin begins with it.
+    fn run_with(&mut self, run: &Run, streams: &mut Streams, interrupt: &Interrupt) -> Result<Ran, SessionError> {
+        let output = &mut *self.output;
+        let mut seen = streams.seen();
+        let mut log = |stream: Stream, bytes: &[u8]| {
+            let old = usize::try_from(seen).unwrap_or(usize::MAX).min(bytes.len());
+            seen -= old as u64;
+            if old < bytes.len() {
+                streams.push(stream, &bytes[old..], output);
+            }
+        };
+        let Setup {
+            runtime, limits, reuse, ..
+        } = self.setup;
+        Ok(runtime.run(run, *reuse, limits, interrupt, &mut log)?)
     }
 
     /// Carries out a run with its output shown. Gives what the guest said of its failure, too.
     pub fn carry_out(&mut self, run: &Run) -> Result<(Ran, String), SessionError> {
         let mut streams = Streams::default();
-        let output = &mut *self.output;
-        let mut log = |stream: sandbox::Stream, bytes: &[u8]| {
-            let stream = match stream {
-                sandbox::Stream::Stdout => Stream::Stdout,
-                sandbox::Stream::Stderr => Stream::Stderr,
-            };
-            streams.push(stream, bytes, output);
-        };
-        let ran = self
-            .setup
-            .runtime
-            .run(run, Reuse::Records, &self.setup.limits, self.interrupt, &mut log);
-        let said = streams.finish(self.output);
-        Ok((ran?, said))
+        let interrupt = self.interrupt;
+        let ran = self.run_with(run, &mut streams, interrupt)?;
+        Ok((ran, streams.finish(self.output)))
     }
 
     /// The module of the cell, compiled now or before; without the saves that rustc refuses because the cell gave the variable
@@ -314,27 +377,53 @@ impl Execution<'_> {
                 makes.insert(saved.name.clone(), made);
             }
         }
-        self.leave(rust, generated.reads, makes);
-        for bundle in said.shown {
-            self.output.display(bundle);
-        }
+        self.leave(Some((rust, generated.uses)), generated.reads, makes);
         Ok(Done {
             result: said.result,
             cached: ran.cached,
-            stale: Vec::new(),
+            ..Done::default()
         })
     }
 
-    /// Adds what was executed to the scope.
-    pub fn leave(&mut self, rust: Rust, reads: BTreeMap<String, Variable>, makes: BTreeMap<String, Variable>) {
+    /// Adds what was executed to the scope: the cell's Rust and the items that it uses, or what a directive did.
+    pub fn leave(
+        &mut self,
+        rust: Option<(Rust, BTreeSet<Used>)>,
+        reads: BTreeMap<String, Variable>,
+        makes: BTreeMap<String, Variable>,
+    ) {
+        for (name, variable) in &makes {
+            if let Held::Artifact { artifact, .. } = &variable.held {
+                self.account.variables.insert(name.clone(), artifact.digest);
+            }
+        }
+        let has_rust = rust.is_some();
+        let (rust, uses) = rust.unwrap_or_default();
         self.scope.push(Version {
-            id: self.cell.id.clone(),
+            id: self.id(),
             number: self.cell.number,
             text: self.cell.code.clone(),
             rust,
+            has_rust,
             reads,
             makes,
-            retired: false,
+            uses,
         });
+    }
+
+    /// The cell's id; where the front end gives none, every execution is a cell of its own.
+    fn id(&self) -> String {
+        let Cell { id, code, number } = self.cell;
+        id.clone()
+            .unwrap_or_else(|| format!("[{number}] {}", Digest::of(code).short()))
+    }
+}
+
+fn program(stdin: Option<String>) -> Entry {
+    Entry::Program {
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        stdin,
+        stdout: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use lockstep_runtime::step::{Failure, Outcome};
+use lockstep_runtime::step::{Failure, Interruption, Outcome};
 
 use crate::compile::{Generated, Place, Report, Titled, offset};
 use crate::output::CellError;
@@ -86,10 +86,11 @@ pub(super) fn of_outcome<'a>(
     match outcome {
         Outcome::Failed(failure) => ended(failure),
         Outcome::Interrupted {
-            by: lockstep_runtime::step::Interruption::Caller,
+            by: Interruption::Caller | Interruption::Input,
         }
         | Outcome::Succeeded => interrupted(),
-        Outcome::Interrupted { .. } => CellError::new("Interrupted", outcome.to_string()),
+        Outcome::Interrupted { by: Interruption::Time } => CellError::new("TimeOut", outcome.to_string()),
+        Outcome::Interrupted { by: Interruption::Host } => CellError::new("Interrupted", outcome.to_string()),
     }
 }
 

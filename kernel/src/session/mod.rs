@@ -8,22 +8,31 @@ mod directives;
 mod execute;
 mod failure;
 mod interpreter;
+mod known;
+mod saved;
 mod starting;
 mod streams;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_runtime::run::{RunError, Runtime};
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{Reuse, RunError, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::StoreError;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
-use crate::output::{CellError, MimeBundle, Output};
+use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{Base, CompileError, PreludeReady, Toolchain};
+
+use execute::Execution;
+use known::Known;
 
 pub use starting::{Preparing, Progress, Starting};
 
@@ -44,6 +53,19 @@ pub struct Setup {
     pub limits: Limits,
     /// Where the random numbers of every run start.
     pub seed: u64,
+    /// What a cell may be answered with.
+    pub reuse: Reuse,
+    /// Where the session is kept, so that it can be taken up again after the kernel has died.
+    pub place: Option<Place>,
+}
+
+/// The place of a session that outlives its process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// A directory for the sessions of all notebooks.
+    pub directory: PathBuf,
+    /// The notebook's file, as an absolute path.
+    pub notebook: PathBuf,
 }
 
 /// A notebook's session. Blocks while it works: give it a thread of its own.
@@ -51,7 +73,13 @@ pub struct Session {
     setup: Setup,
     /// What every cell is based on.
     base: Base,
-    scope: Scope,
+    scope: Arc<Scope>,
+    /// What the assistant sees of it.
+    known: Known,
+    /// What is to be said with the next cell.
+    notes: Vec<String>,
+    /// What was said of the order of cells; it is not said twice.
+    disorder: BTreeSet<String>,
 }
 
 /// What a cell came to.
@@ -61,8 +89,39 @@ pub struct Done {
     pub result: Option<MimeBundle>,
     /// Whether it was answered without running anything.
     pub cached: bool,
-    /// The execution numbers of cells that read a variable which has changed since.
+    /// The execution numbers of cells that read or use what has changed since.
     pub stale: Vec<u32>,
+    /// What people should know: lines without `note: `.
+    pub notes: Vec<String>,
+    /// What the cell came to, in digests.
+    pub account: Account,
+}
+
+/// What a cell came to, in digests: kept with its output in the notebook, so that anyone can check it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// The variables that it made or changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Digest>,
+    /// What it wrote to stdout and stderr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Digest>,
+    /// What was typed into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Digest>,
+    /// The record of its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
+}
+
+impl Account {
+    /// Its media type in a notebook's outputs.
+    pub const MEDIA_TYPE: &'static str = "application/vnd.lockstep.cell+json";
+
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why a session could not do its work; no fault of the cell.
@@ -108,9 +167,13 @@ impl From<SessionError> for CellError {
 }
 
 impl Session {
-    /// A session that knows nothing yet. The base of its cells is in the store and ready to run afterwards, which takes some ten
+    /// A session that knows what is kept of its notebook, if anything is. The base of its cells is in the store and ready to run afterwards, which takes some ten
     /// seconds the first time on a machine.
     pub fn new(setup: Setup) -> Result<Self, SessionError> {
+        Self::known_as(setup, Known::default())
+    }
+
+    fn known_as(setup: Setup, known: Known) -> Result<Self, SessionError> {
         let path = &setup.prelude.base;
         let read = |source| SessionError::Read {
             path: path.clone(),
@@ -120,34 +183,133 @@ impl Session {
         let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
         setup.runtime.store.put(wasm)?;
         setup.runtime.load(&base.digest())?;
-        Ok(Self {
+        let mut session = Self {
             setup,
             base,
-            scope: Scope::default(),
-        })
+            scope: Arc::default(),
+            known,
+            notes: Vec::new(),
+            disorder: BTreeSet::new(),
+        };
+        session.take_up();
+        Ok(session)
+    }
+
+    /// Takes up the session of this notebook where a process left it that ended without being asked to.
+    fn take_up(&mut self) {
+        let Some(saved) = self.setup.place.as_ref().and_then(|place| saved::read(&place.current())) else {
+            return;
+        };
+        let scope = saved::with_what_is_left(saved, &self.setup.runtime.store);
+        let count = scope.variables().len();
+        if !scope.versions().is_empty() {
+            self.notes.push(format!(
+                "the session of this notebook is taken up again, with {count} variables; `:clear` starts anew"
+            ));
+            self.set(scope);
+        }
+    }
+
+    /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
+    pub fn restart(&mut self) {
+        if let Some(place) = &self.setup.place {
+            // If it is not there, nothing was executed.
+            let _ = std::fs::rename(place.current(), place.previous());
+        }
+    }
+
+    fn set(&mut self, scope: Scope) {
+        self.scope = Arc::new(scope);
+        self.known.set(self.scope.clone());
     }
 
     /// Executes a cell. What it prints goes to `output` as it comes. After an error the session is as it was before.
     pub fn execute(&mut self, cell: &Cell, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Done, CellError> {
-        let scope = self.scope.before(cell.id.as_deref());
-        let mut execution = execute::Execution {
-            setup: &self.setup,
-            base: &self.base,
-            scope,
+        for note in std::mem::take(&mut self.notes) {
+            output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
+        }
+        let mut execution = Execution::new(
+            &self.setup,
+            &self.base,
+            self.scope.before(cell.id.as_deref()),
             cell,
             output,
             interrupt,
-        };
+        );
         let mut done = execution.execute()?;
-        self.scope = execution.scope;
-        done.stale = self.scope.stale();
+        let scope = execution.scope;
+        done.stale = scope
+            .stale()
+            .into_iter()
+            .map(|index| scope.versions()[index].number)
+            .collect();
+        self.set(scope);
+        done.notes.extend(self.save().err());
+        done.notes.extend(self.new_disorder());
         Ok(done)
+    }
+
+    /// The value of an expression; the session stays as it is.
+    pub fn evaluate(&self, expression: &str, interrupt: &Interrupt) -> Result<MimeBundle, CellError> {
+        let cell = Cell {
+            id: None,
+            code: expression.to_owned(),
+            number: 0,
+        };
+        let scope = (*self.scope).clone();
+        let done = Execution::new(&self.setup, &self.base, scope, &cell, &mut Unseen, interrupt).execute()?;
+        Ok(done.result.unwrap_or_default())
+    }
+
+    /// Keeps the session in its place.
+    fn save(&self) -> Result<(), String> {
+        let Some(place) = &self.setup.place else {
+            return Ok(());
+        };
+        let path = place.current();
+        saved::write(&path, &self.scope).map_err(|error| {
+            format!(
+                "the session can't be kept in {}: {error}; it would not survive the kernel",
+                path.display()
+            )
+        })
+    }
+
+    /// What a run from top to bottom would do in another way, as far as the notebook's file tells the order of the cells; what was not
+    /// said before.
+    fn new_disorder(&mut self) -> Vec<String> {
+        let Some(place) = &self.setup.place else {
+            return Vec::new();
+        };
+        let ids = saved::cell_ids(&place.notebook);
+        let places = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+        let number = |version: usize| self.scope.versions()[version].number;
+        let said = self
+            .scope
+            .out_of_order(&places)
+            .into_iter()
+            .map(|(reader, name, expected)| match expected {
+                Some(maker) => format!(
+                    "from top to bottom, [{}] would read `{name}` from [{}]: run it again, or move it",
+                    number(reader),
+                    number(maker)
+                ),
+                None => format!(
+                    "from top to bottom, [{}] would not find `{name}`: the cell that makes it stands below",
+                    number(reader)
+                ),
+            });
+        let now: BTreeSet<String> = said.collect();
+        let new = now.difference(&self.disorder).cloned().collect();
+        self.disorder = now;
+        new
     }
 
     /// Forgets what the cells of these ids defined: the user deleted them.
     pub fn forget(&mut self, ids: &[String]) {
-        for id in ids {
-            self.scope = self.scope.before(Some(id));
+        if !ids.is_empty() {
+            let scope = ids.iter().fold((*self.scope).clone(), |scope, id| scope.before(Some(id)));
+            self.set(scope);
         }
     }
 
@@ -159,5 +321,19 @@ impl Session {
     /// The execution number of the cell that made a variable.
     pub fn number_of(&self, variable: &Variable) -> Option<u32> {
         self.scope.versions().get(variable.made_by).map(|version| version.number)
+    }
+}
+
+/// Output that nobody sees.
+struct Unseen;
+
+impl Output for Unseen {
+    fn stream(&mut self, _: Stream, _: &[u8]) {}
+    fn display(&mut self, _: MimeBundle, _: Option<&str>) {}
+    fn update(&mut self, _: MimeBundle, _: &str) {}
+    fn clear(&mut self, _: bool) {}
+    fn progress(&mut self, _: Option<u8>) {}
+    fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
+        Err(Unanswered::NotAllowed)
     }
 }

@@ -3,13 +3,17 @@ use std::time::Duration;
 
 use lockstep_runtime::sandbox::Interrupt;
 
+use super::known::Known;
 use super::{Session, Setup, failure};
-use crate::jupyter::{Completions, Execute, Interpreter};
+use crate::jupyter::{Assistant, Execute, Interpreter};
 use crate::output::{CellError, MimeBundle, Output, Stream};
 
 /// A session that is set up in the background, so that the kernel answers at once. The first cell waits for it and shows how
 /// far it is: the first time on a machine the prelude is compiled, which takes a minute or two.
-pub struct Starting(State);
+pub struct Starting {
+    state: State,
+    known: Known,
+}
 
 enum State {
     Preparing(Receiver<News>),
@@ -44,29 +48,27 @@ impl Starting {
     /// Calls `prepare` on a thread of its own.
     pub fn new(prepare: impl FnOnce(&Progress) -> Result<Setup, CellError> + Send + 'static) -> Self {
         let (sender, news) = channel();
+        let known = Known::default();
+        let own = known.clone();
         std::thread::spawn(move || {
             let progress = Progress(sender);
-            let done = Box::new(prepare(&progress).and_then(|setup| Ok(Session::new(setup)?)));
+            let done = Box::new(prepare(&progress).and_then(|setup| Ok(Session::known_as(setup, own)?)));
             let _ = progress.0.send(News::Done(done));
         });
-        Self(State::Preparing(news))
+        Self {
+            state: State::Preparing(news),
+            known,
+        }
     }
 
     /// The session, once it is set up. A failed setup is final: its error says what to do, and the kernel is then restarted.
     fn session(&mut self, output: &mut dyn Output, interrupt: &Interrupt) -> Result<&mut Session, CellError> {
-        if let State::Preparing(news) = &self.0 {
-            self.0 = State::Ready(Box::new(wait(news, output, interrupt)?));
+        if let State::Preparing(news) = &self.state {
+            self.state = State::Ready(Box::new(wait(news, output, interrupt)?));
         }
-        match &mut self.0 {
+        match &mut self.state {
             State::Ready(session) => Ok(session),
             State::Preparing(_) => Err(failure::interrupted()),
-        }
-    }
-
-    fn ready(&mut self) -> Option<&mut Session> {
-        match &mut self.0 {
-            State::Ready(session) => Some(session),
-            State::Preparing(_) => None,
         }
     }
 }
@@ -108,17 +110,20 @@ impl Interpreter for Starting {
         Interpreter::execute(self.session(output, interrupt)?, cell, output, interrupt)
     }
 
-    fn complete(&mut self, code: &str, cursor: usize) -> Completions {
-        match self.ready() {
-            Some(session) => session.complete(code, cursor),
-            None => Completions {
-                replaced: cursor..cursor,
-                matches: Vec::new(),
-            },
+    fn evaluate(&mut self, expression: &str, interrupt: &Interrupt) -> Result<MimeBundle, CellError> {
+        match &self.state {
+            State::Ready(session) => session.evaluate(expression, interrupt),
+            State::Preparing(_) => Err(failure::interrupted()),
         }
     }
 
-    fn inspect(&mut self, code: &str, cursor: usize) -> Option<MimeBundle> {
-        self.ready()?.inspect(code, cursor)
+    fn restart(&mut self) {
+        if let State::Ready(session) = &mut self.state {
+            session.restart();
+        }
+    }
+
+    fn assistant(&self) -> Box<dyn Assistant> {
+        Box::new(self.known.clone())
     }
 }

@@ -1,97 +1,347 @@
-use crate::output::{Output, Stream};
+use serde::Deserialize;
 
-/// What `lockstep::cell` writes to stderr before it says why the cell fails.
-const FAILING: &[u8] = b"\x1b]9;lockstep;failing\x1b\\";
+use crate::output::{MimeBundle, Output, Stream};
 
-/// Passes on what a cell writes, as it comes, but holds back what it says of its own failure: that is shown as an error.
+/// How a sequence of ours begins that a guest writes among its text: `ESC ] 9 ; lockstep ; WORD ; JSON ESC \`. Terminals pass over
+/// it. JSON holds no escape character, so the first one ends it.
+const OURS: &[u8] = b"\x1b]9;lockstep;";
+const END: &[u8] = b"\x1b\\";
+
+/// How evcxr's convention begins and ends a value: the media type follows on the same line, the value on the next ones.
+/// <https://github.com/evcxr/evcxr/blob/main/evcxr_jupyter/README.md>, "Custom output".
+const EVCXR_BEGIN: &[u8] = b"EVCXR_BEGIN_CONTENT ";
+const EVCXR_END: &[u8] = b"\nEVCXR_END_CONTENT";
+
+/// A longer value is shown as the text that it is.
+const LONGEST: usize = 64 << 20;
+
+/// Passes on what a cell writes, as it comes. Takes out what it means to be shown in another way than as text, and holds back what
+/// it says of its own failure: that is shown as an error.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// The end of stderr so far, if the sequence may begin there.
-    held: Vec<u8>,
+    stdout: Held,
+    stderr: Held,
     failure: Option<Vec<u8>>,
+    prompt: Option<Prompt>,
+    /// How many bytes of the log were taken in.
+    seen: u64,
+}
+
+/// The end of a stream so far, if something may begin there that is no text.
+#[derive(Default)]
+struct Held {
+    bytes: Vec<u8>,
+    /// Whether what comes next is at the start of a line.
+    mid_line: bool,
+}
+
+/// What a cell says before it reads from stdin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Prompt {
+    pub prompt: String,
+    pub password: bool,
+}
+
+/// `show` and `update`: a value, in the place with this id.
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(default)]
+    id: Option<String>,
+    bundle: MimeBundle,
+}
+
+#[derive(Deserialize)]
+struct Clear {
+    wait: bool,
 }
 
 impl Streams {
     /// Takes in the next bytes of a stream.
     pub fn push(&mut self, stream: Stream, bytes: &[u8], output: &mut dyn Output) {
-        if stream == Stream::Stdout {
-            return output.stream(stream, bytes);
-        }
-        if let Some(failure) = &mut self.failure {
+        self.seen += bytes.len() as u64;
+        if let (Some(failure), Stream::Stderr) = (&mut self.failure, stream) {
             return failure.extend_from_slice(bytes);
         }
-        let mut bytes = [self.held.as_slice(), bytes].concat();
-        let found = bytes.windows(FAILING.len()).position(|window| window == FAILING);
-        let text = match found {
-            Some(at) => {
-                self.failure = Some(bytes.split_off(at + FAILING.len()));
-                at
+        let held = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let joined;
+        let mut rest = match held.bytes.is_empty() {
+            true => bytes,
+            false => {
+                held.bytes.extend_from_slice(bytes);
+                joined = std::mem::take(&mut held.bytes);
+                &joined
             }
-            None => bytes.len() - beginning(&bytes),
         };
-        self.held = match found {
-            Some(_) => Vec::new(),
-            None => bytes.split_off(text),
-        };
-        if text > 0 {
-            output.stream(stream, &bytes[..text]);
+        while !rest.is_empty() {
+            let held = match stream {
+                Stream::Stdout => &mut self.stdout,
+                Stream::Stderr => &mut self.stderr,
+            };
+            let (text, then) = next(rest, held.mid_line);
+            if !text.is_empty() {
+                held.mid_line = !text.ends_with(b"\n");
+                output.stream(stream, text);
+            }
+            match then {
+                Then::End => return,
+                Then::Hold(from) => {
+                    held.bytes = from.to_vec();
+                    return;
+                }
+                Then::Ours { body, after } => {
+                    rest = after;
+                    held.mid_line = false;
+                    if body == b"failing" {
+                        let failure = self.failure.insert(Vec::new());
+                        if stream == Stream::Stderr {
+                            return failure.extend_from_slice(rest);
+                        }
+                    } else {
+                        self.obey(body, output);
+                    }
+                }
+                Then::Evcxr {
+                    media_type,
+                    value,
+                    after,
+                } => {
+                    rest = after;
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    let media_type = String::from_utf8_lossy(media_type);
+                    output.display(MimeBundle::default().with(media_type.trim(), value), None);
+                }
+            }
         }
+    }
+
+    /// Does what a sequence of ours says. One that is not as it should be is passed over: no terminal would show it.
+    fn obey(&mut self, body: &[u8], output: &mut dyn Output) {
+        let split = body.iter().position(|byte| *byte == b';').unwrap_or(body.len());
+        let json = body.get(split + 1..).unwrap_or_default();
+        match &body[..split] {
+            b"show" => {
+                if let Ok(Shown { id, bundle }) = serde_json::from_slice(json) {
+                    output.display(bundle, id.as_deref());
+                }
+            }
+            b"update" => {
+                if let Ok(Shown { id: Some(id), bundle }) = serde_json::from_slice(json) {
+                    output.update(bundle, &id);
+                }
+            }
+            b"clear" => {
+                if let Ok(Clear { wait }) = serde_json::from_slice(json) {
+                    output.clear(wait);
+                }
+            }
+            b"prompt" => self.prompt = serde_json::from_slice(json).ok(),
+            _ => {}
+        }
+    }
+
+    /// How many bytes were taken in: where a run of the same cell with more on stdin has something new to say.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What the cell said before it read.
+    pub fn take_prompt(&mut self) -> Prompt {
+        self.prompt.take().unwrap_or_default()
     }
 
     /// Passes on what was held back. Gives what the cell said of its failure.
     pub fn finish(self, output: &mut dyn Output) -> String {
-        if !self.held.is_empty() {
-            output.stream(Stream::Stderr, &self.held);
+        for (stream, held) in [(Stream::Stdout, self.stdout), (Stream::Stderr, self.stderr)] {
+            if !held.bytes.is_empty() {
+                output.stream(stream, &held.bytes);
+            }
         }
         String::from_utf8_lossy(&self.failure.unwrap_or_default()).trim().to_owned()
     }
 }
 
-/// How many bytes at the end of `bytes` may be the beginning of the sequence.
-fn beginning(bytes: &[u8]) -> usize {
-    let longest = bytes.len().min(FAILING.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|length| bytes.ends_with(&FAILING[..*length]))
-        .unwrap_or(0)
+/// What comes after some text.
+enum Then<'a> {
+    End,
+    /// The beginning of something.
+    Hold(&'a [u8]),
+    Ours {
+        body: &'a [u8],
+        after: &'a [u8],
+    },
+    Evcxr {
+        media_type: &'a [u8],
+        value: &'a [u8],
+        after: &'a [u8],
+    },
+}
+
+/// The text at the start of `bytes`, and what comes then.
+fn next(bytes: &[u8], mid_line: bool) -> (&[u8], Then<'_>) {
+    let mut at = 0;
+    while let Some(found) = candidate(&bytes[at..], mid_line || at > 0) {
+        let begin = at + found;
+        let rest = &bytes[begin..];
+        match special(rest) {
+            Special::None => at = begin + 1,
+            Special::Some(then) => return (&bytes[..begin], then),
+        }
+    }
+    (bytes, Then::End)
+}
+
+/// Where something may begin: an escape character, or the letter that evcxr's word begins with at the start of a line.
+fn candidate(bytes: &[u8], mid_line: bool) -> Option<usize> {
+    let starts_line = |at: usize| match at {
+        0 => !mid_line,
+        at => bytes[at - 1] == b'\n',
+    };
+    let mut from = 0;
+    loop {
+        let at = from + bytes[from..].iter().position(|byte| matches!(byte, 0x1b | b'E'))?;
+        if bytes[at] == 0x1b || starts_line(at) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+enum Special<'a> {
+    None,
+    Some(Then<'a>),
+}
+
+fn special(bytes: &[u8]) -> Special<'_> {
+    let start = if bytes[0] == 0x1b { OURS } else { EVCXR_BEGIN };
+    let common = start.len().min(bytes.len());
+    if bytes[..common] != start[..common] {
+        return Special::None;
+    }
+    let body = &bytes[common..];
+    let found = match start == OURS {
+        true => find(body, END).map(|end| Then::Ours {
+            body: &body[..end],
+            after: &body[end + END.len()..],
+        }),
+        false => evcxr(body),
+    };
+    match found {
+        Some(then) => Special::Some(then),
+        None if bytes.len() <= LONGEST => Special::Some(Then::Hold(bytes)),
+        None => Special::None,
+    }
+}
+
+fn evcxr(body: &[u8]) -> Option<Then<'_>> {
+    let line = body.iter().position(|byte| *byte == b'\n')?;
+    let end = line + find(&body[line..], EVCXR_END)?;
+    let after = &body[end + EVCXR_END.len()..];
+    Some(Then::Evcxr {
+        media_type: &body[..line],
+        value: body.get(line + 1..end).unwrap_or_default(),
+        after: after.strip_prefix(b"\n").unwrap_or(after),
+    })
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::output::MimeBundle;
+    use proptest::prelude::*;
 
-    #[derive(Default)]
+    use super::*;
+    use crate::output::Unanswered;
+
+    #[derive(Default, Debug, PartialEq)]
     struct Seen(String);
 
     impl Output for Seen {
         fn stream(&mut self, _: Stream, bytes: &[u8]) {
             self.0.push_str(&String::from_utf8_lossy(bytes));
         }
-        fn display(&mut self, _: MimeBundle) {}
+        fn display(&mut self, bundle: MimeBundle, id: Option<&str>) {
+            self.0.push_str(&format!("<{id:?} {:?}>", bundle.data));
+        }
+        fn update(&mut self, bundle: MimeBundle, id: &str) {
+            self.0.push_str(&format!("<again {id} {:?}>", bundle.data));
+        }
+        fn clear(&mut self, wait: bool) {
+            self.0.push_str(&format!("<clear {wait}>"));
+        }
         fn progress(&mut self, _: Option<u8>) {}
+        fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
+            Err(Unanswered::NotAllowed)
+        }
+    }
+
+    /// What is seen of `said` in pieces of a size, and what the failure is.
+    fn read(stream: Stream, said: &[u8], size: usize) -> (String, String) {
+        let (mut seen, mut streams) = (Seen::default(), Streams::default());
+        said.chunks(size).for_each(|chunk| streams.push(stream, chunk, &mut seen));
+        let failure = streams.finish(&mut seen);
+        (seen.0, failure)
     }
 
     #[test]
     fn a_failure_is_held_back_however_it_is_cut() {
         let said = b"a\x1b[31mred\x1b]9;4;0\x1b\\c\x1b]9;lockstep;failing\x1b\\thread 'main' panicked";
         for size in 1..said.len() {
-            let mut seen = Seen::default();
-            let mut streams = Streams::default();
-            said.chunks(size)
-                .for_each(|chunk| streams.push(Stream::Stderr, chunk, &mut seen));
-            assert_eq!(streams.finish(&mut seen), "thread 'main' panicked");
-            assert_eq!(seen.0, "a\x1b[31mred\x1b]9;4;0\x1b\\c", "{size}");
+            let (seen, failure) = read(Stream::Stderr, said, size);
+            assert_eq!(failure, "thread 'main' panicked");
+            assert_eq!(seen, "a\x1b[31mred\x1b]9;4;0\x1b\\c", "{size}");
         }
     }
 
     #[test]
-    fn an_escape_at_the_end_is_text() {
-        let mut seen = Seen::default();
-        let mut streams = Streams::default();
-        streams.push(Stream::Stderr, b"a\x1b]9", &mut seen);
-        assert_eq!(seen.0, "a");
-        streams.finish(&mut seen);
-        assert_eq!(seen.0, "a\x1b]9");
+    fn values_are_shown_in_their_place_however_they_are_cut() {
+        let said = b"one\n\x1b]9;lockstep;show;{\"id\":\"1\",\"bundle\":{\"data\":{\"a/b\":\"v\"}}}\x1b\\two\
+            \x1b]9;lockstep;update;{\"id\":\"1\",\"bundle\":{\"data\":{}}}\x1b\\\
+            \x1b]9;lockstep;clear;{\"wait\":true}\x1b\\\x1b]9;lockstep;show;nonsense\x1b\\\n\
+            EVCXR_BEGIN_CONTENT text/html\n<b>\n</b>\nEVCXR_END_CONTENT\nthree EVCXR_BEGIN_CONTENT x\nEVC";
+        let expected = "one\n<Some(\"1\") {\"a/b\": String(\"v\")}>two<again 1 {}><clear true>\n\
+            <None {\"text/html\": String(\"<b>\\n</b>\")}>three EVCXR_BEGIN_CONTENT x\nEVC";
+        for size in 1..said.len() {
+            assert_eq!(read(Stream::Stdout, said, size).0, expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn the_prompt_is_the_last() {
+        let (mut seen, mut streams) = (Seen::default(), Streams::default());
+        let said = b"\x1b]9;lockstep;prompt;{\"prompt\":\"name? \",\"password\":true}\x1b\\";
+        streams.push(Stream::Stdout, said, &mut seen);
+        let expected = Prompt {
+            prompt: "name? ".into(),
+            password: true,
+        };
+        assert_eq!(streams.take_prompt(), expected);
+        assert_eq!(streams.take_prompt(), Prompt::default());
+        assert_eq!((streams.seen(), seen.0.as_str()), (said.len() as u64, ""));
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            parts in prop::collection::vec(prop_oneof![
+                ".{0,6}".prop_map(String::into_bytes),
+                Just(b"\n".to_vec()),
+                Just(b"\x1b]9;lockstep;".to_vec()),
+                Just(b"clear;{\"wait\":false}".to_vec()),
+                Just(b"\x1b\\".to_vec()),
+                Just(b"EVCXR_BEGIN_CONTENT text/plain\n".to_vec()),
+                Just(b"EVCXR_END_CONTENT".to_vec()),
+            ], 0..10),
+            size in 1usize..9,
+        ) {
+            let said = parts.concat();
+            let whole = read(Stream::Stdout, &said, said.len().max(1));
+            prop_assert_eq!(read(Stream::Stdout, &said, size), whole);
+        }
     }
 }

@@ -11,6 +11,13 @@ pub const FILE: &str = "base.wasm";
 
 pub const SOURCE: &str = include_str!("base_source.rs");
 
+/// The functions of C's `math.h` that Rust's floats call and that no instruction computes; each has a sibling for `f32`, with an `f`
+/// behind its name. A cell may be the first to call one.
+pub const MATH: [&str; 27] = [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "fdim", "fma",
+    "fmod", "hypot", "ldexp", "log", "log10", "log1p", "log2", "pow", "sin", "sinh", "tan", "tanh",
+];
+
 /// Why a base can't be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
@@ -67,6 +74,10 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Resul
         "--growable-table",
         "--unresolved-symbols=ignore-all",
     ]);
+    linker.args(
+        MATH.iter()
+            .flat_map(|name| [format!("--undefined={name}"), format!("--undefined={name}f")]),
+    );
     linker.args(["--stack-first", "-z", "stack-size=1048576", "--strip-all", "-o", FILE]);
     run(linker.current_dir(work.path())).map_err(|error| error.or(io))?;
     std::fs::rename(work.path().join(FILE), dir.join(FILE)).map_err(io)

@@ -161,7 +161,12 @@ impl Place {
         take(flags::PRELUDE_PROFILE);
         take(sources::WORKSPACE);
         let common = hasher.finish();
-        let digest = Digest::of(format!("{common}\n{}\n{}", prelude.manifest(), base::SOURCE));
+        let digest = Digest::of(format!(
+            "{common}\n{}\n{}\n{}",
+            prelude.manifest(),
+            base::SOURCE,
+            base::MATH.join(" ")
+        ));
         let base = cache.join("prelude").join(common.short());
         Self {
             set: base.join(digest.short()),

@@ -5,6 +5,7 @@ mod frames;
 mod publisher;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ pub use connection::{Connection, ConnectionError, Transport};
 use frames::{Route, Signer};
 use publisher::Publisher;
 
-use crate::jupyter::{Channel, Interpreter, Kernel, Origin, Publication, Publications, Reply, Stopped};
+use crate::jupyter::{Channel, History, Interpreter, Kernel, Origin, Publication, Publications, Reply, Stopped};
 
 /// How long the interpreter may take to end after shutdown, before the process ends without it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,12 +28,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_millis(50);
 
 /// What a kernel process is told by its surroundings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Surroundings {
     /// For the dates of messages, which are shown and never acted on.
     pub now: fn() -> SystemTime,
     /// The process that started the kernel; when it is gone, the kernel ends. Jupyter passes it as `JPY_PARENT_PID`.
     pub parent: Option<u32>,
+    /// The file that keeps what was typed, over all sessions. Without one, and when it can't be used, the history ends with the
+    /// process.
+    pub history: Option<PathBuf>,
 }
 
 /// Why a kernel process cannot serve.
@@ -70,7 +74,7 @@ async fn run(connection: &Connection, interpreter: impl Interpreter, surrounding
     connection.remove_stale_sockets();
     let (shell_out, shell_in) = router(connection, "shell", connection.shell_port).await?;
     let (control_out, control_in) = router(connection, "control", connection.control_port).await?;
-    let (_stdin_out, stdin_in) = router(connection, "stdin", connection.stdin_port).await?;
+    let (stdin_out, stdin_in) = router(connection, "stdin", connection.stdin_port).await?;
     let (heartbeat_out, heartbeat_in) = router(connection, "heartbeat", connection.hb_port).await?;
 
     let session = uuid::Uuid::new_v4().to_string();
@@ -90,14 +94,24 @@ async fn run(connection: &Connection, interpreter: impl Interpreter, surrounding
     let mut listening = JoinSet::new();
     listen_iopub(connection, &publisher, &mut listening).await?;
 
-    let (kernel, outlets) = Kernel::start(Origin::new(session, surroundings.now), interpreter).map_err(WireError::Threads)?;
+    let history = surroundings
+        .history
+        .and_then(|path| History::open(&path).ok())
+        .unwrap_or_default();
+    let origin = Origin::new(session, surroundings.now);
+    let (kernel, outlets) = Kernel::start(origin, interpreter, history).map_err(WireError::Threads)?;
     let kernel = Arc::new(kernel);
     let mut stopped = outlets.stopped;
     let publishing = tokio::spawn(publish(outlets.publications, publisher, signer.clone()));
-    tokio::spawn(reply(outlets.replies, shell_out, control_out, signer.clone()));
+    let sockets = Replying {
+        shell: shell_out,
+        control: control_out,
+        stdin: stdin_out,
+    };
+    tokio::spawn(reply(outlets.replies, sockets, signer.clone()));
     listening.spawn(submit(shell_in, Channel::Shell, kernel.clone(), signer.clone()));
-    listening.spawn(submit(control_in, Channel::Control, kernel.clone(), signer));
-    listening.spawn(ignore(stdin_in));
+    listening.spawn(submit(control_in, Channel::Control, kernel.clone(), signer.clone()));
+    listening.spawn(submit(stdin_in, Channel::Stdin, kernel.clone(), signer));
     listening.spawn(echo(heartbeat_in, heartbeat_out));
 
     let reason = tokio::select! {
@@ -171,12 +185,6 @@ async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Kernel
     }
 }
 
-async fn ignore(mut socket: RouterRecvHalf) {
-    loop {
-        receive(&mut socket).await;
-    }
-}
-
 async fn echo(mut socket: RouterRecvHalf, mut to: RouterSendHalf) {
     loop {
         let beat = receive(&mut socket).await;
@@ -185,17 +193,20 @@ async fn echo(mut socket: RouterRecvHalf, mut to: RouterSendHalf) {
     }
 }
 
-async fn reply(
-    mut replies: UnboundedReceiver<Reply<Route>>,
-    mut shell: RouterSendHalf,
-    mut control: RouterSendHalf,
-    signer: Arc<Signer>,
-) {
+/// The sockets to single clients. A client has one identity on all of them.
+struct Replying {
+    shell: RouterSendHalf,
+    control: RouterSendHalf,
+    stdin: RouterSendHalf,
+}
+
+async fn reply(mut replies: UnboundedReceiver<Reply<Route>>, mut sockets: Replying, signer: Arc<Signer>) {
     while let Some(reply) = replies.recv().await {
         let frames = signer.encode(reply.route, &reply.message);
         let socket = match reply.channel {
-            Channel::Shell => &mut shell,
-            Channel::Control => &mut control,
+            Channel::Shell => &mut sockets.shell,
+            Channel::Control => &mut sockets.control,
+            Channel::Stdin => &mut sockets.stdin,
         };
         if let Ok(message) = ZmqMessage::try_from(frames) {
             // The client may have gone since.

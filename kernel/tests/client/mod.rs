@@ -14,9 +14,12 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use zeromq::{DealerSocket, ReqSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
+use zeromq::util::PeerIdentity;
+use zeromq::{DealerSocket, ReqSocket, Socket, SocketOptions, SocketRecv, SocketSend, SubSocket, ZmqMessage};
 
 const KEY: &str = "the key of this test";
+
+const IDENTITY: Bytes = Bytes::from_static(b"the client of this test");
 
 /// No single answer takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +42,7 @@ pub struct Client {
     key: &'static str,
     shell: DealerSocket,
     control: DealerSocket,
+    stdin: DealerSocket,
     iopub: SubSocket,
     sent: u32,
     replies: HashMap<String, Value>,
@@ -46,7 +50,7 @@ pub struct Client {
     /// Of the requests that are sent.
     pub metadata: Value,
     /// In the header of the requests that are sent.
-    pub subshell: Option<&'static str>,
+    pub subshell: Option<String>,
 }
 
 impl Process {
@@ -69,6 +73,7 @@ impl Process {
         let surroundings = Surroundings {
             now: SystemTime::now,
             parent: None,
+            history: None,
         };
         let thread = {
             let connection = connection.clone();
@@ -86,8 +91,9 @@ impl Process {
         let at = |port: u16| format!("tcp://127.0.0.1:{port}");
         let mut client = Client {
             key,
-            shell: DealerSocket::new(),
+            shell: dealer(),
             control: DealerSocket::new(),
+            stdin: dealer(),
             iopub: SubSocket::new(),
             sent: 0,
             replies: HashMap::new(),
@@ -99,6 +105,7 @@ impl Process {
         client.iopub.subscribe("").await.unwrap();
         client.shell.connect(&at(self.connection.shell_port)).await.unwrap();
         client.control.connect(&at(self.connection.control_port)).await.unwrap();
+        client.stdin.connect(&at(self.connection.stdin_port)).await.unwrap();
         let first = read(client.iopub.recv().await.unwrap(), KEY);
         client.first = Some(first);
         client
@@ -172,6 +179,19 @@ impl Client {
         self.control.send(frames).await.unwrap();
         let reply = timeout(LIMIT, self.control.recv()).await.unwrap().unwrap();
         read(reply, self.key).content
+    }
+
+    /// What the kernel asks.
+    pub async fn asked(&mut self) -> Told {
+        let asked = read(timeout(LIMIT, self.stdin.recv()).await.unwrap().unwrap(), self.key);
+        assert_eq!(asked.msg_type(), "input_request");
+        asked
+    }
+
+    /// Answers it.
+    pub async fn answer(&mut self, value: &str) {
+        let (_, frames) = self.request("input_reply", json!({ "value": value }));
+        self.stdin.send(frames).await.unwrap();
     }
 
     /// Sends a request on shell; returns its id.
@@ -255,7 +275,7 @@ impl Client {
             "msg_id": id, "msg_type": msg_type, "session": "test", "username": "me",
             "date": "2026-01-01T00:00:00Z", "version": "5.5",
         });
-        if let Some(subshell) = self.subshell {
+        if let Some(subshell) = &self.subshell {
             header["subshell_id"] = json!(subshell);
         }
         let parts = [header, json!({}), self.metadata.clone(), content].map(|part| Bytes::from(part.to_string()));
@@ -263,6 +283,13 @@ impl Client {
         frames.extend(parts);
         (id, ZmqMessage::try_from(frames).unwrap())
     }
+}
+
+/// A socket with an identity; that of shell and stdin is the same, by which the kernel knows whom to ask.
+fn dealer() -> DealerSocket {
+    let mut options = SocketOptions::default();
+    options.peer_identity(PeerIdentity::try_from(IDENTITY).unwrap());
+    DealerSocket::with_options(options)
 }
 
 fn signature(parts: &[Bytes], key: &str) -> String {

@@ -3,8 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lockstep_kernel::jupyter::{Completion, Completions, Execute, Interpreter, Interrupt};
+use lockstep_kernel::jupyter::{Assistant, Completion, Completions, Execute, Interpreter, Interrupt};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
+use serde_json::{Value, json};
 
 /// Says what it is told to say:
 ///
@@ -15,14 +16,16 @@ use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
 /// | `lines COUNT TEXT` | many lines, written one by one |
 /// | `sleep MS` | waits; can be interrupted |
 /// | `progress` | a bar from 0 to 100 |
-/// | `display TEXT` | a rich value |
+/// | `display TEXT`, `again TEXT` | a rich value, and another one in its place |
+/// | `clear` | takes away what was shown |
+/// | `ask PROMPT` | what somebody types is the result |
 /// | `cell` | what the front end said of the cell |
 /// | `error TEXT` | fails |
 /// | `panic` | panics |
 pub struct Echo;
 
-const WORDS: [&str; 9] = [
-    "cell", "display", "eprint", "error", "lines", "panic", "print", "progress", "sleep",
+const WORDS: [&str; 12] = [
+    "again", "ask", "cell", "clear", "display", "eprint", "error", "lines", "panic", "print", "progress", "sleep",
 ];
 
 impl Interpreter for Echo {
@@ -52,7 +55,16 @@ impl Interpreter for Echo {
                     }
                     output.stream(Stream::Stderr, b"\x1b]9;4;0\x1b\\");
                 }
-                "display" => output.display(MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>"))),
+                "display" => output.display(
+                    MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>")),
+                    Some("one"),
+                ),
+                "again" => output.update(MimeBundle::text(rest), "one"),
+                "clear" => output.clear(true),
+                "ask" => {
+                    let answer = output.ask(rest, false);
+                    value = Some(answer.map_err(|error| CellError::new("StdinNotAllowed", error.to_string()))?);
+                }
                 "cell" => value = Some(format!("{:?} {:?} {}", cell.cell_id, cell.deleted_cells, cell.number)),
                 "error" => return Err(CellError::new("EchoError", rest)),
                 "panic" => panic!("as asked"),
@@ -62,6 +74,16 @@ impl Interpreter for Echo {
         Ok(value.map(MimeBundle::text))
     }
 
+    fn evaluate(&mut self, expression: &str, _: &Interrupt) -> Result<MimeBundle, CellError> {
+        Ok(MimeBundle::text(calculate(expression)?.to_string()))
+    }
+
+    fn assistant(&self) -> Box<dyn Assistant> {
+        Box::new(Echo)
+    }
+}
+
+impl Assistant for Echo {
     fn complete(&mut self, code: &str, cursor: usize) -> Completions {
         let start = code[..cursor].rfind(char::is_whitespace).map_or(0, |space| space + 1);
         let matches = WORDS.iter().filter(|word| word.starts_with(&code[start..cursor]));
@@ -78,6 +100,10 @@ impl Interpreter for Echo {
     fn inspect(&mut self, code: &str, _cursor: usize) -> Option<MimeBundle> {
         let known = WORDS.contains(&code.trim());
         known.then(|| MimeBundle::text(format!("{} is a word of the echo language", code.trim())))
+    }
+
+    fn variables(&mut self) -> Value {
+        json!([{ "name": "echo" }])
     }
 }
 

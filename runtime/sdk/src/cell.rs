@@ -1,4 +1,4 @@
-//! What the source of a notebook's cell calls. Steps and people have no need of it, but for [`display`] and [`Show`].
+//! What the source of a notebook's cell calls. Steps have no need of it; people use [`display`], [`input`] and [`Show`].
 //!
 //! A cell is a program. It loads the variables that it mentions from `/in`, runs its statements, saves the variables that it
 //! leaves to `/out/<name>`, and says what they are in `/out/cell.json`.
@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,14 @@ use serde::{Deserialize, Serialize};
 use crate::media_type::VALUE;
 use crate::{Artifact, Context, Error, Result};
 
+#[doc(hidden)]
+pub mod auto;
+mod live;
 mod quiet;
 mod show;
 mod value;
 
+pub use live::{Display, clear_output, display, input, password};
 pub use show::{Bundle, Show};
 #[doc(hidden)]
 pub use value::common;
@@ -65,17 +71,7 @@ struct Kept {
 #[derive(Serialize)]
 struct Said<'a> {
     variables: &'a BTreeMap<&'static str, Saved>,
-    shown: &'a [Bundle],
     result: &'a Option<Bundle>,
-}
-
-static SHOWN: Mutex<Vec<Bundle>> = Mutex::new(Vec::new());
-
-/// Shows a value below the cell, as its last expression would be.
-pub fn display(value: &impl Show) {
-    if let Ok(mut shown) = SHOWN.lock() {
-        shown.push(value.show());
-    }
 }
 
 /// Runs a cell and ends the program: with exit code 0, or with 1 and the error on stderr when the cell came to one by `?`.
@@ -198,10 +194,8 @@ impl Cell {
     }
 
     fn say(&self) -> Result<()> {
-        let shown = SHOWN.lock().map_err(|_| Error::msg("a display panicked"))?;
         let said = Said {
             variables: &self.variables,
-            shown: &shown,
             result: &self.result,
         };
         Ok(std::fs::write("/out/cell.json", serde_json::to_vec(&said)?)?)
@@ -248,6 +242,40 @@ impl<A, B: Pairs> Pairs for (A, B) {
 
     fn tags() -> Self::Tags {
         (Tag(PhantomData), B::tags())
+    }
+}
+
+/// Runs a future to its end. There is one thread and nothing to wait for but other futures.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut made = None;
+    poll_until_ready(&mut |context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => {
+            made = Some(value);
+            true
+        }
+        Poll::Pending => false,
+    });
+    match made {
+        Some(value) => value,
+        None => unreachable!("a future that is ready has a value"),
+    }
+}
+
+fn poll_until_ready(poll: &mut dyn FnMut(&mut std::task::Context<'_>) -> bool) {
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = woken.clone().into();
+    while !poll(&mut std::task::Context::from_waker(&waker)) {
+        assert!(
+            woken.0.swap(false, Ordering::Relaxed),
+            "the cell waits for something that never comes: there are no threads, timers and sockets in the sandbox"
+        );
     }
 }
 

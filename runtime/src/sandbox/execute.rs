@@ -35,6 +35,7 @@ impl Module {
         let vfs = Vfs::new(Setup {
             files: world.files,
             stdin: world.stdin,
+            asks: interrupt.asks(),
             stdout: world.stdout.clone(),
             storage: world.storage,
             output_limit: limits.output,

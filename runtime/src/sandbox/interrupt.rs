@@ -8,7 +8,10 @@ use crate::step::Interruption;
 
 /// Ends the runs that it was given to, from any thread. Once triggered it stays so.
 #[derive(Clone, Default, Debug)]
-pub struct Interrupt(Arc<Shared>);
+pub struct Interrupt {
+    shared: Arc<Shared>,
+    asks: bool,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -24,10 +27,24 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Interrupt {
+    /// The same interrupt, which also ends a run that reads past the end of its stdin: whoever asked for the run may know what
+    /// comes next, and run it again with that.
+    pub fn asking(&self) -> Self {
+        Self {
+            asks: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether reading past the end of stdin ends a run.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
     /// Ends every run that holds a clone of this, now and later.
     pub fn trigger(&self) {
-        self.0.triggered.store(true, Ordering::SeqCst);
-        let runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.triggered.store(true, Ordering::SeqCst);
+        let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, engine) in &*runs {
             if let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
@@ -37,13 +54,13 @@ impl Interrupt {
 
     /// Whether it was triggered.
     pub fn is_triggered(&self) -> bool {
-        self.0.triggered.load(Ordering::SeqCst)
+        self.shared.triggered.load(Ordering::SeqCst)
     }
 
     /// Makes [`trigger`](Self::trigger) wake the guests of this engine until the value that is returned is dropped.
     fn watch(&self, engine: &wasmtime::Engine) -> Watch {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let mut runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.push((id, engine.weak()));
         Watch(id, self.clone())
     }
@@ -53,7 +70,7 @@ struct Watch(usize, Interrupt);
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut runs = self.1.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.1.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.retain(|(id, _)| *id != self.0);
     }
 }

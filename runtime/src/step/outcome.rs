@@ -70,6 +70,8 @@ pub enum Interruption {
     Time,
     /// The machine: no memory or no disk left.
     Host,
+    /// The guest itself: it wants more on stdin than there is.
+    Input,
 }
 
 /// What a run used; the same each time it is run.
@@ -111,6 +113,7 @@ impl fmt::Display for Outcome {
             } => f.write_str("interrupted"),
             Self::Interrupted { by: Interruption::Time } => f.write_str("interrupted: the time limit was reached"),
             Self::Interrupted { by: Interruption::Host } => f.write_str("interrupted: the machine ran out of memory or disk"),
+            Self::Interrupted { by: Interruption::Input } => f.write_str("interrupted: it reads more from stdin than there is"),
         }
     }
 }

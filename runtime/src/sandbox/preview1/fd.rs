@@ -3,7 +3,8 @@ use wasmtime::{Caller, Linker};
 use super::ram::{Iovec, Pointer, Ram};
 use super::{MODULE, PIECE, call};
 use crate::sandbox::guest::Guest;
-use crate::sandbox::vfs::{Access, Errno, Fd, FileType, PREOPEN, Result, Stat, Whence};
+use crate::sandbox::vfs::{Access, Errno, Fd, FileType, PREOPEN, Result, Stat, Stop, Whence};
+use crate::step::Interruption;
 
 /// `fdflags::append`; the other flags (dsync, nonblock, rsync, sync) change nothing here.
 pub(super) const APPEND: u32 = 1;
@@ -221,9 +222,10 @@ fn read(
     ram.check_iovecs(list, count)?;
     // A read of nothing still checks the descriptor.
     read_piece(guest, 0, &mut [])?;
-    let mut total = 0u32;
+    let (mut total, mut wanted) = (0u32, 0u32);
     'all: for index in 0..count {
         let Iovec { mut pointer, len } = ram.iovec(list, index)?;
+        wanted |= len;
         let mut left = len.min(u32::MAX - total);
         while left > 0 {
             let piece = left.min(PIECE);
@@ -238,6 +240,9 @@ fn read(
                 guest.deadline.check()?;
             }
         }
+    }
+    if total == 0 && wanted > 0 && guest.vfs.asks(fd) {
+        return Err(Stop::Interrupted(Interruption::Input).into());
     }
     ram.put_u32(done, total)
 }

@@ -184,3 +184,33 @@ fn an_interrupt_ends_only_its_own_runs() {
     }
     assert_eq!(run_beside.join().unwrap(), Outcome::Succeeded);
 }
+
+/// Reads stdin into 64 bytes, until it ends.
+fn reads_stdin() -> String {
+    r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\40\00\00\00\40\00\00\00")
+        (func (export "_start")
+            (loop
+                (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+                (br_if 0 (i32.load (i32.const 8))))))"#
+        .to_owned()
+}
+
+#[test]
+fn a_run_that_asks_ends_where_its_stdin_does() {
+    let engine = engine(Target::Native, true);
+    let module = load(&engine, &reads_stdin());
+    let outcome = |interrupt: &Interrupt| {
+        let mut log = |_, _: &[u8]| ();
+        let world = World {
+            stdin: "a line\n".into(),
+            ..world(&MemoryStorage::default(), &mut log)
+        };
+        module.run(world, &Limits::default(), interrupt).unwrap().outcome
+    };
+    assert_eq!(outcome(&Interrupt::default()), Outcome::Succeeded);
+    let by = Interruption::Input;
+    assert_eq!(outcome(&Interrupt::default().asking()), Outcome::Interrupted { by });
+}

@@ -50,6 +50,8 @@ pub(crate) struct Vfs {
     space: Space,
     storage: Arc<dyn Storage>,
     log: Log,
+    /// Stdin, if reading past its end ends the run.
+    asks: Option<NodeId>,
 }
 
 struct Log {
@@ -128,6 +130,8 @@ pub(crate) enum Whence {
 pub(crate) struct Setup {
     pub(crate) files: BTreeMap<GuestPath, Node>,
     pub(crate) stdin: Bytes,
+    /// Whether reading past the end of stdin ends the run.
+    pub(crate) asks: bool,
     /// The name under `/out` that stdout is kept as.
     pub(crate) stdout: Option<String>,
     pub(crate) storage: Arc<dyn Storage>,
@@ -150,6 +154,7 @@ impl Vfs {
                 limit: setup.log_limit,
                 tail: Vec::new(),
             },
+            asks: None,
         };
         let read = Access {
             read: true,
@@ -162,6 +167,7 @@ impl Vfs {
         };
         let stdin = vfs.tree.orphan(Kind::Input(setup.stdin));
         vfs.tree.open(stdin);
+        vfs.asks = setup.asks.then_some(stdin);
         vfs.tree.open(ROOT);
         vfs.fds = [
             (What::Node(stdin), read),
@@ -193,6 +199,11 @@ impl Vfs {
             .get_mut(fd as usize)
             .and_then(Option::as_mut)
             .ok_or(Errno::BadFd.into())
+    }
+
+    /// Whether the descriptor is a stdin to which more may come.
+    pub(crate) fn asks(&self, fd: Fd) -> bool {
+        self.asks.is_some() && self.node(fd).ok() == self.asks
     }
 
     fn node(&self, fd: Fd) -> Result<NodeId> {

@@ -1,0 +1,360 @@
+//! What a type of a notebook has without its author asking for it: it can be shown, and its values cross cells.
+//!
+//! The implementations hold where all fields have the trait; a type with a closure in it simply has none. Rust refuses a bound
+//! that is plainly false, unless it is one for all lifetimes: hence `for<'__a>`. A field whose type leads back to its own type
+//! has no bound, which would never be decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::visit::Visit;
+use syn::{Fields, Generics};
+
+use crate::cell::{Item, ItemName, Mentions};
+
+/// The types of a notebook.
+pub(super) struct Types<'a> {
+    items: &'a [(usize, &'a Item)],
+    /// What each mentions.
+    mentions: BTreeMap<&'a str, &'a BTreeSet<String>>,
+}
+
+/// A struct, or a variant of an enum.
+struct Shape {
+    /// `Self`, or `Self::Variant`.
+    path: String,
+    name: String,
+    kind: Kind,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unit,
+    Newtype,
+    Tuple,
+    Struct,
+}
+
+struct Field {
+    /// As source says it: `x`, `r#type`, `0`.
+    name: String,
+    type_text: String,
+    /// Whether its type does not lead back to the type that it is in.
+    is_bound: bool,
+}
+
+impl<'a> Types<'a> {
+    /// The types among all items that are in force.
+    pub fn new(items: &'a [(usize, &'a Item)]) -> Self {
+        let named = |item: &'a Item| {
+            let names = item.names.iter().filter_map(move |name| match name {
+                ItemName::Type(name) => Some((name.as_str(), &item.mentions.all)),
+                _ => None,
+            });
+            names.collect::<Vec<_>>()
+        };
+        Self {
+            items,
+            mentions: items.iter().flat_map(|(_, item)| named(item)).collect(),
+        }
+    }
+
+    /// The implementations for an item with this text; empty for what is no struct or enum.
+    pub fn derive(&self, text: &str) -> String {
+        let Ok(item) = syn::parse_str::<syn::Item>(text) else {
+            return String::new();
+        };
+        let (attributes, ident, generics, shapes) = match &item {
+            syn::Item::Struct(item) => {
+                let shape = self.shape("Self".to_owned(), &item.ident, &item.fields, &item.ident);
+                (&item.attrs, &item.ident, &item.generics, vec![shape])
+            }
+            syn::Item::Enum(item) => {
+                let variant = |variant: &syn::Variant| {
+                    self.shape(
+                        format!("Self::{}", variant.ident),
+                        &variant.ident,
+                        &variant.fields,
+                        &item.ident,
+                    )
+                };
+                (
+                    &item.attrs,
+                    &item.ident,
+                    &item.generics,
+                    item.variants.iter().map(variant).collect(),
+                )
+            }
+            _ => return String::new(),
+        };
+        let has = |wanted: &str| derives(attributes, wanted) || self.implements(wanted, &ident.to_string());
+        let is_enum = matches!(item, syn::Item::Enum(_));
+        let made = Made {
+            ident: ident.to_string(),
+            generics,
+            shapes: &shapes,
+            is_enum,
+        };
+        let borrows = generics.lifetimes().next().is_some() || refers(&item);
+        let mut text = String::new();
+        if !has("Debug") {
+            text.push_str(&made.debug());
+        }
+        if !has("Serialize") && !borrows {
+            text.push_str(&made.serialize());
+        }
+        if !has("Deserialize") && !borrows {
+            text.push_str(&made.deserialize());
+        }
+        text
+    }
+
+    fn shape(&self, path: String, name: &syn::Ident, fields: &Fields, of: &syn::Ident) -> Shape {
+        let kind = match fields {
+            Fields::Unit => Kind::Unit,
+            Fields::Unnamed(unnamed) if unnamed.unnamed.len() == 1 => Kind::Newtype,
+            Fields::Unnamed(_) => Kind::Tuple,
+            Fields::Named(_) => Kind::Struct,
+        };
+        let field = |(index, field): (usize, &syn::Field)| Field {
+            name: field.ident.as_ref().map_or_else(|| index.to_string(), ToString::to_string),
+            type_text: field.ty.to_token_stream().to_string(),
+            is_bound: !self.leads_to(field.ty.to_token_stream(), &of.to_string()),
+        };
+        Shape {
+            path,
+            name: name.to_string(),
+            kind,
+            fields: fields.iter().enumerate().map(field).collect(),
+        }
+    }
+
+    /// Whether a type mentions another, or one that does.
+    fn leads_to(&self, from: TokenStream, wanted: &str) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut left: Vec<String> = Mentions::of(from).all.into_iter().collect();
+        while let Some(name) = left.pop() {
+            if name == wanted || name == "Self" {
+                return true;
+            }
+            if seen.insert(name.clone())
+                && let Some(mentions) = self.mentions.get(name.as_str())
+            {
+                left.extend(mentions.iter().cloned());
+            }
+        }
+        false
+    }
+
+    /// Whether a cell has an `impl` of the trait for the type.
+    fn implements(&self, wanted: &str, type_name: &str) -> bool {
+        let is_it = |header: &str| {
+            let Some((of, for_type)) = header.split_once(" for ") else {
+                return false;
+            };
+            let of = of.split('<').next().unwrap_or_default();
+            of.trim().rsplit(' ').next() == Some(wanted) && for_type.split(' ').next() == Some(type_name)
+        };
+        let names = self.items.iter().flat_map(|(_, item)| &item.names);
+        names
+            .into_iter()
+            .any(|name| matches!(name, ItemName::Impl(header) if is_it(header)))
+    }
+}
+
+fn derives(attributes: &[syn::Attribute], wanted: &str) -> bool {
+    let mut found = false;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("derive")) {
+        // What does not parse is for rustc to refuse.
+        let _ = attribute.parse_nested_meta(|meta| {
+            found |= meta.path.segments.last().is_some_and(|segment| segment.ident == wanted);
+            Ok(())
+        });
+    }
+    found
+}
+
+/// Whether there is a reference in it: its values can't be read again.
+fn refers(item: &syn::Item) -> bool {
+    struct References(bool);
+    impl Visit<'_> for References {
+        fn visit_type_reference(&mut self, _: &syn::TypeReference) {
+            self.0 = true;
+        }
+    }
+    let mut references = References(false);
+    references.visit_item(item);
+    references.0
+}
+
+/// A type that implementations are written for.
+struct Made<'a> {
+    ident: String,
+    generics: &'a Generics,
+    shapes: &'a [Shape],
+    is_enum: bool,
+}
+
+impl Made<'_> {
+    /// `impl<..> TRAIT for TYPE where ..`: every field satisfies `bound`, in which `{}` is its type.
+    fn header(&self, lifetime: &str, of: &str, bound: &str) -> String {
+        let (parameters, arguments, given) = self.generics.split_for_impl();
+        let parameters = parameters.to_token_stream().to_string();
+        let parameters = parameters.trim_start_matches('<').trim_end_matches('>').trim();
+        let parameters: Vec<_> = [lifetime, parameters].into_iter().filter(|part| !part.is_empty()).collect();
+        let mut text = format!(
+            "impl<{}> {of} for {} {} where ",
+            parameters.join(", "),
+            self.ident,
+            arguments.to_token_stream()
+        );
+        if let Some(given) = given {
+            let predicates = given.predicates.to_token_stream().to_string();
+            let _ = write!(text, "{}, ", predicates.trim_end_matches([',', ' ']));
+        }
+        let fields = self.shapes.iter().flat_map(|shape| &shape.fields);
+        let types: BTreeSet<_> = fields.filter(|f| f.is_bound).map(|f| f.type_text.as_str()).collect();
+        for type_text in types {
+            text.push_str(&bound.replace("{}", type_text));
+            text.push_str(", ");
+        }
+        text
+    }
+
+    fn debug(&self) -> String {
+        let mut text = self.header("", "::std::fmt::Debug", "for<'__a> &'__a {}: ::std::fmt::Debug");
+        text.push_str("{ fn fmt(&self, __f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result { match self { ");
+        for shape in self.shapes {
+            let name = shown(&shape.name);
+            let _ = write!(text, "{} => ", shape.pattern());
+            match shape.kind {
+                Kind::Unit => drop(write!(text, "__f.write_str({name:?}), ")),
+                Kind::Struct => {
+                    let _ = write!(text, "__f.debug_struct({name:?})");
+                    for (at, field) in shape.fields.iter().enumerate() {
+                        let _ = write!(text, ".field({:?}, &__{at})", shown(&field.name));
+                    }
+                    text.push_str(".finish(), ");
+                }
+                Kind::Newtype | Kind::Tuple => {
+                    let _ = write!(text, "__f.debug_tuple({name:?})");
+                    (0..shape.fields.len()).for_each(|at| text.push_str(&format!(".field(&__{at})")));
+                    text.push_str(".finish(), ");
+                }
+            }
+        }
+        if self.shapes.is_empty() {
+            text.push_str("_ => ::std::result::Result::Ok(()), ");
+        }
+        text.push_str("} } }\n");
+        text
+    }
+
+    fn serialize(&self) -> String {
+        let mut text = self.header("", "::serde::Serialize", "for<'__a> &'__a {}: ::serde::Serialize");
+        text.push_str(
+            "{ fn serialize<__S: ::serde::Serializer>(&self, __s: __S) -> ::std::result::Result<__S::Ok, __S::Error> { match self { ",
+        );
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let fields: String = (0..shape.fields.len()).map(|at| format!("&__{at}, ")).collect();
+            let variant = match self.is_enum {
+                true => format!("::std::option::Option::Some(({index}, {:?}))", shown(&shape.name)),
+                false => "::std::option::Option::None".to_owned(),
+            };
+            let _ = write!(
+                text,
+                "{} => ::lockstep::cell::auto::write(__s, {:?}, {variant}, {}, &[{fields}]), ",
+                shape.pattern(),
+                shown(&self.ident),
+                shape.described(),
+            );
+        }
+        if self.shapes.is_empty() {
+            text.push_str("_ => ::std::unreachable!(), ");
+        }
+        text.push_str("} } }\n");
+        text
+    }
+
+    fn deserialize(&self) -> String {
+        let mut text = self.header(
+            "'__de",
+            "::serde::Deserialize<'__de>",
+            "for<'__a> ::lockstep::cell::auto::Field<'__a, {}>: ::serde::Deserialize<'__de>",
+        );
+        text.push_str(
+            "{ fn deserialize<__D: ::serde::Deserializer<'__de>>(__d: __D) -> ::std::result::Result<Self, __D::Error> { ",
+        );
+        let (mut arms, mut makes) = (String::new(), String::new());
+        for (index, shape) in self.shapes.iter().enumerate() {
+            let mut fields = String::new();
+            for (at, field) in shape.fields.iter().enumerate() {
+                let _ = write!(
+                    text,
+                    "let mut __{index}_{at} = ::std::option::Option::None::<{}>; ",
+                    field.type_text
+                );
+                let _ = write!(
+                    arms,
+                    "({index}, {at}) => __{index}_{at} = ::std::option::Option::Some(::lockstep::cell::auto::read_field(__d)?), "
+                );
+                let _ = write!(
+                    fields,
+                    "{}: ::lockstep::cell::auto::given(__{index}_{at}, {:?})?, ",
+                    field.name,
+                    shown(&field.name)
+                );
+            }
+            let _ = write!(makes, "{index} => {} {{ {fields} }}, ", shape.path);
+        }
+        let shapes: String = self
+            .shapes
+            .iter()
+            .map(|shape| format!("({:?}, {}), ", shown(&shape.name), shape.described()))
+            .collect();
+        let _ = write!(
+            text,
+            "let __made = ::lockstep::cell::auto::read(__d, {:?}, {}, const {{ &[{shapes}] }}, \
+             &mut |__variant, __field, __d| {{ match (__variant, __field) {{ {arms}_ => {{}} }} ::std::result::Result::Ok(()) }})?; \
+             ::std::result::Result::Ok(match __made {{ {makes}_ => ::std::unreachable!() }}) }} }}\n",
+            shown(&self.ident),
+            self.is_enum,
+        );
+        text
+    }
+}
+
+impl Shape {
+    /// A pattern that binds the fields to `__0`, `__1`, ...
+    fn pattern(&self) -> String {
+        let fields = self.fields.iter().enumerate();
+        let fields: String = fields.map(|(at, field)| format!("{}: __{at}, ", field.name)).collect();
+        format!("{} {{ {fields}}}", self.path)
+    }
+
+    /// The shape as a `lockstep::cell::auto::Shape`.
+    fn described(&self) -> String {
+        let kind = match self.kind {
+            Kind::Unit => return "::lockstep::cell::auto::Shape::Unit".to_owned(),
+            Kind::Newtype => return "::lockstep::cell::auto::Shape::Newtype".to_owned(),
+            Kind::Tuple => format!("Tuple({})", self.fields.len()),
+            Kind::Struct => {
+                let names: String = self
+                    .fields
+                    .iter()
+                    .map(|field| format!("{:?}, ", shown(&field.name)))
+                    .collect();
+                format!("Struct(&[{names}])")
+            }
+        };
+        format!("::lockstep::cell::auto::Shape::{kind}")
+    }
+}
+
+/// A name as people know it.
+fn shown(name: &str) -> &str {
+    name.trim_start_matches("r#")
+}

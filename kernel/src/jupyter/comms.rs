@@ -1,0 +1,50 @@
+//! Comms: channels that a front end opens. There is one target, [`VARIABLES`], which tells the session's variables when it is opened
+//! and whenever a cell has been executed; a front end may list them beside the notebook.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::message::Header;
+
+/// The target's name.
+pub(super) const VARIABLES: &str = "lockstep.variables";
+
+/// The comms that are open: who opened each.
+#[derive(Debug, Default)]
+pub(super) struct Comms(Mutex<BTreeMap<String, Arc<Header>>>);
+
+impl Comms {
+    fn open_ones(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Header>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a comm to the target.
+    pub fn open(&self, id: String, by: Arc<Header>) {
+        self.open_ones().insert(id, by);
+    }
+
+    /// Forgets a comm.
+    pub fn close(&self, id: &str) {
+        self.open_ones().remove(id);
+    }
+
+    /// Whether the comm is open.
+    pub fn is_open(&self, id: &str) -> bool {
+        self.open_ones().contains_key(id)
+    }
+
+    /// The ids of all, each with the header of the request that opened it.
+    pub fn all(&self) -> Vec<(String, Arc<Header>)> {
+        self.open_ones().iter().map(|(id, by)| (id.clone(), by.clone())).collect()
+    }
+
+    /// What `comm_info_reply` tells.
+    pub fn info(&self, target: Option<&str>) -> Value {
+        let asked = target.is_none_or(|target| target == VARIABLES);
+        let comm = |id: &String| (id.clone(), json!({ "target_name": VARIABLES }));
+        let comms: serde_json::Map<_, _> = self.open_ones().keys().filter(|_| asked).map(comm).collect();
+        json!({ "status": "ok", "comms": comms })
+    }
+}

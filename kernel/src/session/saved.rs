@@ -1,0 +1,97 @@
+//! Sessions as files: what is needed to take one up again. They hold texts and digests; the values are in the store.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::store::Store;
+use serde::{Deserialize, Serialize};
+
+use super::Place;
+use crate::compile::{Held, Scope};
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u32,
+    cells: &'a Scope,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    format: u32,
+    cells: Scope,
+}
+
+impl Place {
+    /// The file of the session that is not ended.
+    pub(super) fn current(&self) -> PathBuf {
+        self.file("json")
+    }
+
+    /// The file of the session before the last restart.
+    pub(super) fn previous(&self) -> PathBuf {
+        self.file("previous.json")
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        let name = Digest::of(self.notebook.as_os_str().as_encoded_bytes());
+        self.directory.join(format!("{}.{extension}", name.hex()))
+    }
+}
+
+/// Writes a session; whoever reads the file meanwhile sees the old one or the new.
+pub(super) fn write(path: &Path, scope: &Scope) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let json = serde_json::to_vec(&Written {
+        format: FORMAT,
+        cells: scope,
+    })?;
+    file.write_all(&json)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The session in a file; `None` if there is none that this `lockstep` can read.
+pub(super) fn read(path: &Path) -> Option<Scope> {
+    let Read { format, mut cells } = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    if format != FORMAT || !cells.is_sound() {
+        return None;
+    }
+    cells.revive();
+    Some(cells)
+}
+
+/// The scope, where variables are made again whose artifacts the store has no more.
+pub(super) fn with_what_is_left(mut scope: Scope, store: &Store) -> Scope {
+    scope.for_each_variable(|variable| {
+        if let Held::Artifact { artifact, .. } = &variable.held
+            && !store.contains(&artifact.digest).unwrap_or(false)
+        {
+            variable.held = Held::Remade;
+        }
+    });
+    scope
+}
+
+/// The ids of the cells in a notebook's file, from top to bottom; none if it can't be read.
+pub(super) fn cell_ids(notebook: &Path) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Notebook {
+        cells: Vec<NotebookCell>,
+    }
+    #[derive(Deserialize)]
+    struct NotebookCell {
+        #[serde(default)]
+        id: Option<String>,
+    }
+    let read = std::fs::read(notebook)
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Notebook>(&json).ok());
+    let cells = read.map(|notebook| notebook.cells).unwrap_or_default();
+    cells.into_iter().filter_map(|cell| cell.id).collect()
+}
