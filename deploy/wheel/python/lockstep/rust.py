@@ -39,7 +39,7 @@ def let(name, value, declared=None):
 
 def identifier(name):
     """The name of a variable; a keyword becomes `r#type`."""
-    if name in NO_NAMES or not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier() or name in NO_NAMES:
         raise ValueError(f"`{name}` can't be the name of a variable in Rust")
     return f"r#{name}" if name in KEYWORDS else name
 
