@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use crate::notebook::install;
-use crate::setup::{Place, ROOT, build, python};
+use crate::setup::{Place, ROOT, binary, build, python};
 
 const EXAMPLE: &str = "examples/penguins";
 
@@ -216,6 +216,25 @@ fn nbconvert_writes_the_example_with_its_table_and_its_figure() {
     assert!(html.contains("<td>Torgersen</td>"));
     assert!(html.contains("src=\"data:image/svg+xml;base64,"));
     assert!(html.contains("<span class=\"kd\">let</span>"), "the cells are not coloured");
+}
+
+#[test]
+fn a_relocatable_kernel_runs_where_its_prefix_was_moved() {
+    let place = Place::new();
+    let prefix = place.path("built");
+    fs::create_dir_all(prefix.join("bin")).unwrap();
+    fs::copy(binary(), prefix.join("bin/lockstep")).unwrap();
+    let mut install = place.lockstep(&["kernel", "install", "--relocatable", "--prefix"]);
+    assert!(install.arg(&prefix).status().unwrap().success());
+    fs::rename(&prefix, place.path("moved")).unwrap();
+    notebook(&place, "in.ipynb", &["1 + 1"]);
+    let mut papermill = client(&place, &["-m", "papermill", "in.ipynb", "out.ipynb"]);
+    papermill.env("JUPYTER_PATH", place.path("moved/share/jupyter"));
+    succeeds(papermill);
+    assert_eq!(
+        joined(&executed(&place, "out.ipynb")[0]["outputs"][0]["data"]["text/plain"]),
+        "2"
+    );
 }
 
 #[test]
