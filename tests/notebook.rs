@@ -1,29 +1,34 @@
 //! The real kernel, driven by a real Jupyter client (nbclient).
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::setup::{Place, ROOT, binary, python};
+use crate::setup::{Place, ROOT, python};
 
 /// What `:run` shows for machines.
 const RUN_TYPE: &str = "application/vnd.lockstep.run+json";
 
-/// Executes `cells` in a fresh kernel whose store is that of `place`; returns the executed notebook's code cells. Errors of cells
-/// stay in their outputs when `allow_errors`, else they fail the test.
-pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value> {
+/// Installs the kernel in `place` as `name`; returns what goes into `JUPYTER_PATH`.
+pub fn install(place: &Place, name: &str) -> PathBuf {
     let prefix = place.path("prefix");
-    let installed = Command::new(binary())
-        .args(["kernel", "install", "--name", "lockstep-test", "--prefix"])
+    let installed = place
+        .lockstep(&["kernel", "install", "--name", name, "--prefix"])
         .arg(&prefix)
-        .env("LOCKSTEP_STORE", place.store())
         .output()
         .unwrap();
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    prefix.join("share/jupyter")
+}
+
+/// Executes `cells` in a fresh kernel whose store is that of `place`; returns the executed notebook's code cells. Errors of cells
+/// stay in their outputs when `allow_errors`, else they fail the test.
+pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value> {
     let mut child = Command::new(python())
         .arg(format!("{ROOT}/tests/execute.py"))
-        .env("JUPYTER_PATH", prefix.join("share/jupyter"))
+        .env("JUPYTER_PATH", install(place, "lockstep-test"))
         .env("LOCKSTEP_STORE", place.store())
         .current_dir(place.directory.path())
         .stdin(Stdio::piped())

@@ -43,7 +43,8 @@ pub fn python() -> PathBuf {
     python
 }
 
-fn build(crate_directory: &str, module: &str) -> PathBuf {
+/// The module of the crate in `crate_directory`, built by the command under test.
+pub fn build(crate_directory: &str, module: &str) -> PathBuf {
     let out = profile().join("tests");
     std::fs::create_dir_all(&out).unwrap();
     let out = out.join(module);

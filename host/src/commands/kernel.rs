@@ -57,10 +57,19 @@ struct InstallArgs {
     #[arg(long)]
     sys_prefix: bool,
 
+    /// Start DIR/bin/lockstep, wherever DIR is moved, rather than this very file: for packages
+    #[arg(long, requires = "prefix")]
+    relocatable: bool,
+
     /// What Jupyter calls it
     #[arg(long, default_value = "lockstep")]
     name: String,
 }
+
+/// What starts `bin/lockstep` of the prefix in whose `share/jupyter/kernels/NAME` the kernelspec lies: Jupyter puts that directory's
+/// path in the place of `{resource_dir}`. `PATH` would not do, for that of a virtual environment is set only in its own shells.
+/// `env` is there for clients that list only kernels whose program they find, and look before they put in the path.
+const RELOCATABLE: [&str; 2] = ["env", "{resource_dir}/../../../../bin/lockstep"];
 
 pub fn run(args: KernelArgs, invocation: &Invocation) -> Result<()> {
     match args.command {
@@ -75,8 +84,15 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
         (None, true) => python_prefix(invocation)?.join("share/jupyter"),
         (None, false) => invocation.locations.jupyter_data.clone(),
     };
-    let executable = std::env::current_exe().map_err(|e| Error::host(format_args!("can't tell where lockstep is: {e}")))?;
-    let mut arguments = ["kernel", "run", "{connection_file}"].map(str::to_owned).to_vec();
+    let (executable, mut arguments) = if args.relocatable {
+        let [env, lockstep] = RELOCATABLE;
+        (PathBuf::from(env), vec![lockstep.to_owned()])
+    } else {
+        let this = std::env::current_exe();
+        let this = this.map_err(|e| Error::host(format_args!("can't tell where lockstep is: {e}")))?;
+        (this, Vec::new())
+    };
+    arguments.extend(["kernel", "run", "{connection_file}"].map(str::to_owned));
     if invocation.locations.store_by_flag {
         let store = std::path::absolute(&invocation.locations.store);
         let store = store.map_err(|e| Error::file("find", &invocation.locations.store, &e))?;

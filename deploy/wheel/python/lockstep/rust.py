@@ -1,0 +1,226 @@
+"""Values of Python as Rust, and what the `let` statements of a cell declare."""
+
+import itertools
+import json
+import math
+import re
+from typing import NamedTuple
+
+VALUE = "serde_json::Value"
+MAP = "std::collections::BTreeMap"
+FLOATS = ("f32", "f64")
+# no raw identifier can be made of these
+NO_NAMES = ("_", "self", "Self", "super", "crate")
+KEYWORDS = frozenset(
+    "abstract as async await become box break const continue do dyn else enum extern false final fn for gen if impl in let"
+    " loop macro match mod move mut override priv pub ref return static struct trait true try type typeof unsafe unsized use"
+    " virtual where while yield".split()
+)
+
+
+class Let(NamedTuple):
+    """A `let` statement. Without a type of its own, `kind` is what the literal tells, or None."""
+
+    name: str
+    mutable: bool
+    kind: "str | None"
+    value: str
+    comment: str
+
+
+def let(name, value, declared=None):
+    """The statement that makes `value` the variable `name`: as an earlier statement `declared` it, or of the type that the
+    value tells. Whether the value fits is for the compiler to say."""
+    value = plain(value)
+    kind = declared and declared.kind or kind_of(value)
+    mutable = "mut " if declared and declared.mutable else ""
+    return f"let {mutable}{identifier(name)}: {kind} = {literal(value, kind)};"
+
+
+def identifier(name):
+    """The name of a variable; a keyword becomes `r#type`."""
+    if not isinstance(name, str) or not name.isidentifier() or name in NO_NAMES:
+        raise ValueError(f"`{name}` can't be the name of a variable in Rust")
+    return f"r#{name}" if name in KEYWORDS else name
+
+
+def plain(value):
+    """The value in the types of JSON: tuples become lists, keys and all that JSON does not know (a date) become texts."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    # the types that other packages derive from numbers are made numbers
+    for number in (int, float):
+        if isinstance(value, number):
+            return number(value)
+    return str(value)
+
+
+def kind_of(*values):
+    """The type of Rust that all the values have. No value at all, as in an empty list, is taken for a text."""
+    present = [value for value in values if value is not None]
+    if len(present) < len(values):
+        kind = kind_of(*present)
+        return kind if kind == VALUE else f"Option<{kind}>"
+    types = {type(value) for value in present}
+    if types <= {str}:
+        return "String"
+    if types == {bool}:
+        return "bool"
+    if types == {int}:
+        return integer(present)
+    if types <= {int, float}:
+        return "f64"
+    if types == {list}:
+        return around("Vec<{}>", itertools.chain.from_iterable(present))
+    if types == {dict}:
+        return around(MAP + "<String, {}>", itertools.chain.from_iterable(value.values() for value in present))
+    return VALUE
+
+
+def around(outer, values):
+    """The type `outer` of items of one type, or any JSON if they have none."""
+    inner = kind_of(*values)
+    return VALUE if inner == VALUE else outer.format(inner)
+
+
+def integer(values):
+    if all(-(2**63) <= value < 2**63 for value in values):
+        return "i64"
+    if all(0 <= value < 2**64 for value in values):
+        return "u64"
+    raise ValueError(f"{max(values, key=abs)} is too large for an integer of 64 bits: give it as a text")
+
+
+def literal(value, kind):
+    """The expression for `value` where Rust expects the type `kind`."""
+    head, inner = parts(kind)
+    if head == "Value":
+        return f"serde_json::from_str({document(value)})?"
+    if head == "Option":
+        return "None" if value is None else f"Some({literal(value, inner[-1])})"
+    if isinstance(value, dict):
+        entries = (f"({literal(key, 'String')}, {literal(item, inner[-1])})" for key, item in value.items())
+        return f"std::collections::{head}::from([{', '.join(entries)}])"
+    if isinstance(value, list):
+        items = ", ".join(literal(item, inner[-1]) for item in value)
+        return f"vec![{items}]" if head == "Vec" else f"{head}[{items}]"
+    if isinstance(value, str):
+        return text(value) if head == "&str" else f"String::from({text(value)})"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return floating(value, head) if isinstance(value, float) or head in FLOATS else str(value)
+
+
+def parts(kind):
+    """A type's last word and the types in its brackets: `Vec` and f64 of `std::vec::Vec<f64>`, `&` and f64 of `&[f64]`. A type
+    without brackets is one of unknown items."""
+    kind = re.sub(r"&\s*'\w+\s*", "&", kind.strip())
+    generic = re.fullmatch(r"(?:\w+\s*::\s*)*(\w+)\s*<(.*)>", kind, re.DOTALL)
+    if generic:
+        return generic[1], split(generic[2])
+    sequence = re.fullmatch(r"(&?)\[(.*?)(?:;[^;\]]*)?\]", kind, re.DOTALL)
+    if sequence:
+        return sequence[1], [sequence[2]]
+    return kind.rpartition("::")[2], [""]
+
+
+def split(kinds):
+    """The types between commas that are in no further brackets."""
+    found, depth = [""], 0
+    for letter in kinds:
+        depth += (letter in "<([") - (letter in ">)]")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return [kind.strip() for kind in found if kind.strip()]
+
+
+def floating(value, kind):
+    kind = kind if kind in FLOATS else "f64"
+    value = float(value)
+    if math.isnan(value):
+        return f"{kind}::NAN"
+    if math.isinf(value):
+        return f"{kind}::INFINITY" if value > 0 else f"{kind}::NEG_INFINITY"
+    return repr(value)
+
+
+def text(value):
+    """A text literal: as it is, but for what would end it or can't be seen."""
+    escapes = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
+    shown = (escapes.get(letter) or (letter if letter.isprintable() else f"\\u{{{ord(letter):x}}}") for letter in value)
+    return f'"{"".join(shown)}"'
+
+
+def document(value):
+    """The value as JSON in a raw text literal."""
+    try:
+        json_text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise ValueError("JSON has neither infinity nor NaN, and a collection of several types is given as JSON") from None
+    json_text = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in json_text)
+    fence = "#"
+    while f'"{fence}' in json_text:
+        fence += "#"
+    return f'r{fence}"{json_text}"{fence}'
+
+
+TOKEN = re.compile(
+    r"""(?P<comment>//[^\n]*|/\*.*?\*/)
+    | \b[bc]?r(?P<fence>\#*)".*?"(?P=fence)
+    | "(?:\\.|[^"\\])*"
+    | '(?:\\[^']+|\\'|[^'\\])'
+    | .""",
+    re.DOTALL | re.VERBOSE,
+)
+LET = re.compile(r"let\s+(?P<mut>mut\s+)?(?:r\#)?(?P<name>\w+)\s*(?::(?P<kind>.*?))?=(?P<value>.*)", re.DOTALL)
+
+
+def lets(cell):
+    """The `let` statements of a cell that name one variable, each with the comment after it on its line. Never fails: what it can't
+    read, it leaves out."""
+    found = []
+    for statement, comment in statements(re.sub(r"(?m)^:.*$", "", cell)):
+        read = LET.fullmatch(statement)
+        if read:
+            value = read["value"].strip()
+            kind = read["kind"].strip() if read["kind"] else kind_of_literal(value)
+            found.append(Let(read["name"], bool(read["mut"]), kind, value, comment))
+    return found
+
+
+def statements(code):
+    """The statements without comments, and the comment that follows each on its line."""
+    found, statement, depth = [], "", 0
+    for token in TOKEN.finditer(code):
+        word = token[0]
+        if token["comment"]:
+            if found and not statement.strip() and "\n" not in statement:
+                found[-1] = (found[-1][0], re.sub(r"^//[/!]?|^/\*|\*/$", "", word).strip())
+            continue
+        depth += (word in "([{") - (word in ")]}")
+        statement += word
+        item_ends = word == "}" and not statement.lstrip().startswith("let")
+        if depth == 0 and (word == ";" or item_ends):
+            found.append((statement.strip().rstrip(";"), ""))
+            statement = ""
+    return found
+
+
+def kind_of_literal(value):
+    """The type that a literal has by itself, or None if the expression is not a literal."""
+    if value in ("true", "false"):
+        return "bool"
+    if re.fullmatch(r'"(?:\\.|[^"\\])*"|r(#*)".*"\1', value, re.DOTALL):
+        return "&str"
+    if re.fullmatch(r'String::from\(.*\)|".*"\.(to_string|to_owned|into)\(\)', value, re.DOTALL):
+        return "String"
+    number = re.fullmatch(r"-?\d[\d_]*(?P<fraction>\.[\d_]*)?(?P<exponent>[eE][+-]?[\d_]+)?(?P<suffix>[iuf]\w+)?", value)
+    if not number:
+        return None
+    return number["suffix"] or ("f64" if number["fraction"] or number["exponent"] else "i32")
