@@ -2,17 +2,18 @@
 # make test   all tests
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
+# make screenshot  examples/penguins/notebook.png
 
 VENV := target/venv
 LOCKSTEP := target/release/lockstep
 
-.PHONY: demo test bench lint toolchain
+.PHONY: demo test bench lint screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready
 	cargo test --release --workspace --exclude lockstep-benches --exclude work
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
@@ -21,6 +22,11 @@ bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
 lint:
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+
+screenshot: $(LOCKSTEP) target/browser/.ready
+	rm -f target/screenshots/penguins.png
+	cargo test --release -p lockstep-host -p lockstep-tests --test all browser::penguins
+	cp target/screenshots/penguins.png examples/penguins/notebook.png
 
 toolchain:
 	deploy/toolchain.sh
@@ -37,6 +43,10 @@ target/evcxr/bin/evcxr_jupyter:
 $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --no-deps -r tests/compilers.txt
 	touch $@
+
+# JupyterLab in Chromium; where that can't be had, the tests that need it say that they are skipped
+target/browser/.ready: $(wildcard tests/browser/*.sh tests/browser/*.json tests/browser/*.txt) $(VENV)/.ready
+	-tests/browser/install.sh
 
 $(VENV)/.ready: tests/requirements.txt
 	python3 -m venv $(VENV)

@@ -43,7 +43,7 @@ pub fn python() -> PathBuf {
     python
 }
 
-fn build(crate_directory: &str, module: &str) -> PathBuf {
+pub fn build(crate_directory: &str, module: &str) -> PathBuf {
     let out = profile().join("tests");
     std::fs::create_dir_all(&out).unwrap();
     let out = out.join(module);
