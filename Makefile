@@ -3,19 +3,22 @@
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
+# make screenshot  examples/penguins/notebook.png
 
 VENV := target/venv
 LOCKSTEP := target/release/lockstep
 WHEEL := target/wheel
+# always the same packages, so that what they need is compiled once
+TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint wheel toolchain
+.PHONY: demo test bench lint wheel screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers
-	cargo test --release --workspace --exclude lockstep-benches --exclude work
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready
+	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
 	cargo run --release -p lockstep-benches
@@ -32,6 +35,11 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 	$(WHEEL)/venv/bin/pip install --quiet -r tests/requirements.txt $(WHEEL)/*.whl
 	$(WHEEL)/venv/bin/jupyter kernelspec list
 	$(WHEEL)/venv/bin/python deploy/wheel/try.py
+
+screenshot: $(LOCKSTEP) target/browser/.ready
+	rm -f target/screenshots/penguins.png
+	$(TEST) --test all browser::penguins
+	cp target/screenshots/penguins.png examples/penguins/notebook.png
 
 toolchain:
 	deploy/toolchain.sh
@@ -52,6 +60,10 @@ $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
 $(VENV)/.maturin: deploy/wheel/requirements.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
+
+# JupyterLab in Chromium; where that can't be had, the tests that need it say that they are skipped
+target/browser/.ready: $(wildcard tests/browser/*.sh tests/browser/*.json tests/browser/*.txt) $(VENV)/.ready
+	-tests/browser/install.sh
 
 $(VENV)/.ready: tests/requirements.txt
 	python3 -m venv $(VENV)

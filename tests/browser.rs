@@ -1,0 +1,232 @@
+//! JupyterLab in Chromium, with the real kernel: `browser/notebook.mjs` is the user. All traffic stays on the loopback interface.
+//!
+//! What this takes comes from `make test`; where it can't be had, the tests say so on stderr and are skipped.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::setup::{Place, ROOT, build, python};
+
+/// JupyterLab asks nothing of the network, and all cells are in the page.
+const SETTINGS: &str = r#"{
+  "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false },
+  "@jupyterlab/notebook-extension:tracker": { "windowingMode": "none" }
+}"#;
+
+/// A free port of this machine alone; and no question when Ctrl-C ends the tests.
+const FLAGS: [&str; 10] = [
+    "-y",
+    "--no-browser",
+    "--allow-root",
+    "--expose-app-in-browser",
+    "--ServerApp.ip=127.0.0.1",
+    "--ServerApp.port=0",
+    "--ServerApp.terminals_enabled=False",
+    "--LabApp.news_url=None",
+    "--LabApp.extension_manager=readonly",
+    "--IdentityProvider.token=browser-test",
+];
+
+/// How long JupyterLab may take to start, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn cells_of_every_kind_show_in_jupyterlab() {
+    play("cells", Vec::new);
+}
+
+#[test]
+fn interrupt_and_restart_work_in_jupyterlab() {
+    play("control", || vec![("control.ipynb", notebook())]);
+}
+
+#[test]
+fn a_killed_kernel_comes_back_with_its_variables_in_jupyterlab() {
+    play("restore", || vec![("restore.ipynb", notebook())]);
+}
+
+#[test]
+fn penguins_run_in_jupyterlab() {
+    play("penguins", || {
+        let example = |name: &str| fs::read(Path::new(ROOT).join("examples/penguins").join(name)).unwrap();
+        let module = build("examples/penguins", "penguins.wasm");
+        vec![
+            ("penguins.wasm", fs::read(module).unwrap()),
+            ("penguins.csv", example("penguins.csv")),
+            ("penguins.ipynb", example("penguins.ipynb")),
+        ]
+    });
+}
+
+/// A notebook with one empty cell.
+fn notebook() -> Vec<u8> {
+    let cell =
+        json!({"cell_type": "code", "id": "first", "metadata": {}, "source": "", "outputs": [], "execution_count": null});
+    let kernel = json!({"name": "lockstep", "display_name": "Lockstep (Rust)", "language": "rust"});
+    let notebook = json!({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5});
+    notebook.to_string().into_bytes()
+}
+
+/// Plays `scenario` of notebook.mjs in a JupyterLab of its own, among `files`; or says why not.
+fn play(scenario: &str, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
+    let parts = match Parts::find() {
+        Ok(parts) => parts,
+        Err(missing) => return skip(scenario, missing),
+    };
+    let lab = Lab::start(&parts.jupyter_lab, &files());
+    let setting = json!({
+        "url": lab.info["url"],
+        "token": lab.info["token"],
+        "server": lab.server.id(),
+        "browser": parts.browser,
+        "screenshots": Path::new(ROOT).join("target/screenshots"),
+    });
+    let played = Command::new(parts.node)
+        .arg(format!("{ROOT}/tests/browser/notebook.mjs"))
+        .args([scenario, &setting.to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&played.stderr);
+    assert!(played.status.success(), "{said}\n--- the server\n{}", lab.log());
+}
+
+/// Says so on stderr itself: what is printed by a test that passes, the harness keeps.
+fn skip(scenario: &str, missing: &str) {
+    let line =
+        format!("skipped: browser test `{scenario}`: {missing} is missing; tests/browser/install.sh gets it or says why not\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The programs that it takes.
+struct Parts {
+    node: PathBuf,
+    browser: PathBuf,
+    jupyter_lab: PathBuf,
+}
+
+impl Parts {
+    /// The parts, or the name of one that is missing.
+    fn find() -> Result<Self, &'static str> {
+        let there = |path: PathBuf| path.exists().then_some(path);
+        there(Path::new(ROOT).join("target/browser/node_modules/playwright-core")).ok_or("playwright-core")?;
+        Ok(Self {
+            node: on_path(&["node"]).ok_or("Node.js")?,
+            browser: on_path(&["chromium", "google-chrome"]).ok_or("Chromium")?,
+            jupyter_lab: there(python().with_file_name("jupyter-lab")).ok_or("JupyterLab")?,
+        })
+    }
+}
+
+/// The first program that has one of `names`.
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let directories: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    let mut candidates = names.iter().flat_map(|name| directories.iter().map(move |d| d.join(name)));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// A running JupyterLab whose every file is in a place of its own.
+struct Lab {
+    place: Place,
+    server: Child,
+    /// What the server says of itself: `url`, `token` and more.
+    info: Value,
+}
+
+impl Lab {
+    fn start(jupyter_lab: &Path, files: &[(&str, Vec<u8>)]) -> Self {
+        let place = Place::new();
+        write(
+            &place.path("config/labconfig/default_setting_overrides.json"),
+            SETTINGS.as_bytes(),
+        );
+        for (name, bytes) in files {
+            write(&place.path("notebooks").join(name), bytes);
+        }
+        fs::create_dir_all(place.path("notebooks")).unwrap();
+        // the first kernel of a machine compiles for minutes
+        succeed(&mut place.lockstep(&["toolchain", "install"]));
+        succeed(place.lockstep(&["kernel", "install", "--prefix"]).arg(place.path("prefix")));
+        let server = spawn(jupyter_lab, &place);
+        let mut lab = Self {
+            place,
+            server,
+            info: Value::Null,
+        };
+        lab.info = lab.wait_for_info();
+        lab
+    }
+
+    /// The server writes a file about itself once it listens.
+    fn wait_for_info(&mut self) -> Value {
+        let path = self.place.path(&format!("runtime/jpserver-{}.json", self.server.id()));
+        let begun = Instant::now();
+        loop {
+            let info = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            if let Some(info) = info {
+                return info;
+            }
+            assert!(
+                self.runs() && begun.elapsed() < PATIENCE,
+                "JupyterLab did not start:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn runs(&mut self) -> bool {
+        matches!(self.server.try_wait(), Ok(None))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Lab {
+    /// The server ends its kernels when it is asked to end; if it is killed, they see that it is gone.
+    fn drop(&mut self) {
+        if self.runs() {
+            let _ = Command::new("kill").arg(self.server.id().to_string()).status();
+        }
+        let begun = Instant::now();
+        while self.runs() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn spawn(jupyter_lab: &Path, place: &Place) -> Child {
+    let log = File::create(place.path("log")).unwrap();
+    Command::new(jupyter_lab)
+        .args(FLAGS)
+        .arg(format!("--ServerApp.root_dir={}", place.path("notebooks").display()))
+        .env("JUPYTER_CONFIG_DIR", place.path("config"))
+        .env("JUPYTER_DATA_DIR", place.path("data"))
+        .env("JUPYTER_RUNTIME_DIR", place.path("runtime"))
+        .env("JUPYTER_PATH", place.path("prefix/share/jupyter"))
+        .env("LOCKSTEP_STORE", place.store())
+        .current_dir(place.directory.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

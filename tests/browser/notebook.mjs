@@ -1,0 +1,277 @@
+// Plays a scenario in JupyterLab, as a user would: node notebook.mjs SCENARIO SETTING
+//
+// SETTING is JSON: `url` and `token` of the server, its process `server`, the `browser` to start, and the directory `screenshots`.
+// Says nothing and ends with 0 when all was as it should be; else says what was not, with the page's text, and leaves a screenshot.
+
+import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { chromium } from '../../target/browser/node_modules/playwright-core/index.mjs';
+
+// ms that a cell or the kernel's start may take; a loaded machine may need many times what an idle one does
+const PATIENCE = 60_000;
+// ms for what the page shows at once
+const SOON = 20_000;
+
+const [scenario, setting] = process.argv.slice(2);
+const { url, token, server, browser: executablePath, screenshots } = JSON.parse(setting);
+
+const scenarios = { cells, control, restore, penguins };
+
+/** A notebook is begun from the launcher; every kind of output is seen. */
+async function cells(page) {
+  await page.goto(`${url}lab?token=${token}`);
+  await page.locator('.jp-LauncherCard[data-category="Notebook"]', { hasText: 'Lockstep (Rust)' }).click({ timeout: PATIENCE });
+  const notebook = await Notebook.opened(page);
+
+  await (await notebook.run('6 * 7')).shows(/^\s*42\s*$/);
+  await (await notebook.run('let counted = 2; let counting = 3;\nprintln!("printed {}", counted + counting);')).shows('printed 5');
+
+  const table = await notebook.run('Table::new([("x", vec![1.0, 2.5])])?');
+  await table.shows('x', 'table th');
+  await table.shows('2.5', 'table td');
+
+  const figure = await notebook.run(FIGURE);
+  await figure.picture();
+  await page.screenshot({ path: `${screenshots}/cells.png` });
+
+  await highlighted(figure);
+  await completed(notebook);
+
+  const wrong = await notebook.run('let fine = 1;\nlet count: i32 = "text";');
+  await wrong.shows('[6]:2:18');
+  await wrong.shows('mismatched types', '.ansi-bold, [class*="-fg"]');
+  await wrong.root.scrollIntoViewIfNeeded();
+  await page.screenshot({ path: `${screenshots}/error.png` });
+}
+
+const FIGURE = `// squares, as bars
+let bar = |x: i32| format!("<rect x='{}' y='{}' width='24' height='{}'/>", 30 * x, 150 - x * x, x * x);
+let bars: String = (1..=12).map(bar).collect();
+let svg = "<svg xmlns='http://www.w3.org/2000/svg' width='400' height='160' fill='#1f6feb'>";
+Figure::svg(format!("{svg}{bars}</svg>"))`;
+
+/** Keywords and comments have colours of their own. */
+async function highlighted(cell) {
+  const colour = (text) => cell.root.locator('.cm-line span', { hasText: text }).first().evaluate((span) => getComputedStyle(span).color);
+  const colours = new Set([await colour(/^let$/), await colour(/^\/\/ squares/), await colour(/^30$/)]);
+  check(colours.size === 3, `the code is not highlighted: ${[...colours]}`);
+}
+
+/** Tab offers the session's variables, and Enter takes the first. */
+async function completed(notebook) {
+  const cell = await notebook.type('coun');
+  await notebook.page.keyboard.press('Tab');
+  // the kernel says what kind of thing it offers, the page's own word list does not
+  const offered = notebook.page.locator('.jp-Completer-item[title="instance"]');
+  await offered.filter({ hasText: 'counting' }).waitFor();
+  await offered.filter({ hasText: 'counted' }).waitFor();
+  await notebook.page.keyboard.press('Enter');
+  await offered.first().waitFor({ state: 'hidden' });
+  await notebook.page.keyboard.press('Shift+Enter');
+  await (await cell.done()).shows(/^\s*2\s*$/);
+}
+
+/** An interrupt keeps what earlier cells made; a restart does not. */
+async function control(page) {
+  const notebook = await Notebook.open(page, 'control.ipynb');
+  await notebook.run('let kept = vec![3, 4];');
+
+  const endless = await notebook.start('println!("running");\nloop {}');
+  await endless.shows('running');
+  await page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click();
+  await (await endless.done()).shows('Interrupted');
+  await (await notebook.run('kept.len()')).shows(/^\s*2\s*$/);
+
+  await notebook.restart();
+  await (await notebook.run('kept.len()')).shows('cannot find value `kept`');
+  await (await notebook.run('let anew = 20;\nanew + 1')).shows(/^\s*21\s*$/);
+}
+
+/** A kernel that dies comes back with its variables; one that is restarted gets them by asking. */
+async function restore(page) {
+  const notebook = await Notebook.open(page, 'restore.ipynb');
+  await notebook.run('let kept = vec![3, 4];\nlet table = Table::new([("x", vec![1.0, 2.5])])?;');
+  await (await notebook.run('table.rows() + kept.len()')).shows(/^\s*4\s*$/);
+
+  process.kill(kernel(), 'SIGKILL');
+  await page.locator('.jp-Dialog', { hasText: 'restart automatically' }).locator('button.jp-mod-accept').click({ timeout: PATIENCE });
+  await notebook.ready();
+  await (await notebook.run('kept.iter().sum::<i32>()')).shows(/^\s*7\s*$/);
+  await (await notebook.run('table')).shows('2.5', 'table td');
+  await page.screenshot({ path: `${screenshots}/restored.png` });
+
+  await notebook.restart();
+  await (await notebook.run('kept.len()')).shows('cannot find value `kept`');
+  await notebook.run(':restore');
+  await (await notebook.run('kept.len()')).shows(/^\s*2\s*$/);
+}
+
+/** The example runs from top to bottom, and looks good. */
+async function penguins(page) {
+  const notebook = await Notebook.open(page, 'penguins.ipynb');
+  await notebook.menu('Run', 'Run All Cells');
+  const last = notebook.cell(await notebook.cells.count() - 1);
+  await last.done();
+  await last.picture();
+  for (const cell of await notebook.cells.all()) {
+    check(await cell.locator('[data-mime-type="application/vnd.jupyter.error"]').count() === 0, await cell.innerText());
+  }
+  // for the picture: no cell in view is selected or under the mouse, and the height holds the last three
+  await notebook.cells.first().locator('.jp-InputPrompt').click();
+  await page.mouse.move(640, 14);
+  await page.setViewportSize({ width: 1280, height: 1010 });
+  await last.root.evaluate((cell) => cell.scrollIntoView({ block: 'end' }));
+  await page.screenshot({ path: `${screenshots}/penguins.png` });
+}
+
+/** The notebook that is in front. */
+class Notebook {
+  constructor(page) {
+    this.page = page;
+    this.cells = page.locator('.jp-NotebookPanel .jp-CodeCell');
+  }
+
+  static async open(page, path) {
+    await page.goto(`${url}lab/tree/${path}?token=${token}`);
+    return Notebook.opened(page);
+  }
+
+  static async opened(page) {
+    const notebook = new Notebook(page);
+    await notebook.cells.first().locator('.cm-content').waitFor({ timeout: PATIENCE });
+    await notebook.ready();
+    return notebook;
+  }
+
+  cell(index) {
+    return new Cell(this.cells.nth(index));
+  }
+
+  /** Waits until the kernel can be asked: the page shows `idle` before there is any. */
+  async ready() {
+    await this.page.waitForFunction(async () => {
+      const { sessionContext } = window.jupyterapp.shell.currentWidget;
+      await sessionContext.ready;
+      const { kernel } = sessionContext.session;
+      await kernel.info;
+      return kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+    }, undefined, { timeout: PATIENCE });
+  }
+
+  /** Types `code` into the last cell. */
+  async type(code) {
+    const cell = this.cell(await this.cells.count() - 1);
+    await cell.root.locator('.cm-content').click();
+    await this.page.keyboard.insertText(code);
+    return cell;
+  }
+
+  /** Runs `code` in the last cell, below which a new one appears. */
+  async start(code) {
+    const cell = await this.type(code);
+    const before = await this.cells.count();
+    await this.page.keyboard.press('Shift+Enter');
+    await this.cells.nth(before).waitFor();
+    return cell;
+  }
+
+  /** Starts `code` and waits for its end. */
+  async run(code) {
+    return (await this.start(code)).done();
+  }
+
+  async menu(name, item) {
+    await this.page.locator('.lm-MenuBar-item', { hasText: name }).click();
+    await this.page.locator('.lm-Menu-itemLabel', { hasText: item }).first().click();
+  }
+
+  async restart() {
+    const before = kernel();
+    await this.menu('Kernel', /^Restart Kernel…$/);
+    const restarted = this.page.waitForResponse((response) => response.url().includes('/restart'), { timeout: PATIENCE });
+    await this.page.locator('.jp-Dialog button.jp-mod-accept', { hasText: 'Restart' }).click();
+    await restarted;
+    await this.ready();
+    check(kernel() !== before, 'the kernel was not restarted: its process is the same');
+  }
+}
+
+class Cell {
+  constructor(root) {
+    this.root = root;
+  }
+
+  /** Waits until it has been executed. */
+  async done() {
+    await this.root.locator('.jp-InputPrompt', { hasText: /\[\d+\]/ }).waitFor({ timeout: PATIENCE });
+    return this;
+  }
+
+  /** Waits until an element of its output has `text`. */
+  async shows(text, element = '') {
+    const output = this.root.locator(`.jp-OutputArea-output ${element}`);
+    await output.filter({ hasText: text }).first().waitFor();
+  }
+
+  /** Waits until it shows a picture that the browser could draw. */
+  async picture() {
+    const picture = this.root.locator('.jp-OutputArea-output[data-mime-type="image/svg+xml"] img');
+    await picture.waitFor();
+    const width = await picture.evaluate(async (img) => { await img.decode(); return img.naturalWidth; });
+    check(width > 0, 'the picture is empty');
+  }
+}
+
+/** The process of the kernel, among those below the server's. */
+function kernel() {
+  const parents = new Map();
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    // pid (name) state parent; the name may hold spaces and parentheses
+    const fields = read(`/proc/${entry}/stat`).split(') ').at(-1).split(' ');
+    parents.set(Number(entry), Number(fields[1]));
+  }
+  const below = (process) => process === server || (parents.has(process) && below(parents.get(process)));
+  const isKernel = (process) => read(`/proc/${process}/cmdline`).includes('\0kernel\0run\0');
+  const found = [...parents.keys()].filter((process) => below(process) && isKernel(process));
+  check(found.length === 1, `the server should have one kernel; it has ${found.length}`);
+  return found[0];
+}
+
+/** The text of a file of /proc; of one that is gone, none. */
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function check(holds, message) {
+  if (!holds) throw new Error(message);
+}
+
+async function main() {
+  mkdirSync(screenshots, { recursive: true });
+  const { hostname } = new URL(url);
+  const browser = await chromium.launch({
+    executablePath,
+    args: ['--disable-gpu', '--disable-quic', `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE ${hostname}`],
+  });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, deviceScaleFactor: 1 });
+  page.setDefaultTimeout(SOON);
+  const said = [];
+  page.on('console', (message) => message.type() === 'error' && said.push(message.text()));
+  page.on('pageerror', (error) => said.push(error.stack));
+    try {
+    await scenarios[scenario](page);
+  } catch (error) {
+    const path = `${screenshots}/failed-${scenario}.png`;
+    await page.screenshot({ path });
+    const text = await page.locator('body').innerText();
+    console.error([error.stack, `--- the page (${path})`, text, '--- its console', ...said].join('\n'));
+    process.exitCode = 1;
+  } finally {
+    await browser.close();
+  }
+}
+
+await main();
