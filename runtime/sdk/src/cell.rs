@@ -18,13 +18,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::media_type::VALUE;
+pub use crate::show::{Bundle, Show};
 use crate::{Artifact, Context, Error, Result};
 
+mod last;
 mod quiet;
-mod show;
 mod value;
 
-pub use show::{Bundle, Show};
+pub use last::{Last, Shown};
 #[doc(hidden)]
 pub use value::common;
 
@@ -189,14 +190,6 @@ impl Cell {
         self.result = Some(bundle).filter(|bundle| !bundle.data.is_empty());
     }
 
-    fn show_debug(&mut self, value: &dyn Debug) {
-        self.show(Bundle::text(show::debug(value)));
-    }
-
-    fn show_type(&mut self, type_name: &str) {
-        self.show(Bundle::text(format!("a value of type {type_name}")));
-    }
-
     fn say(&self) -> Result<()> {
         let shown = SHOWN.lock().map_err(|_| Error::msg("a display panicked"))?;
         let said = Said {
@@ -260,15 +253,12 @@ pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
 #[derive(Debug)]
 pub struct Of<'a, T>(pub &'a T);
 
-/// The last expression of a cell.
-#[derive(Debug)]
-pub struct Shown<'a, T: ?Sized>(pub &'a T);
-
 /// The choices by type.
 pub mod by_type {
     use super::*;
 
-    pub use super::{Of, Shown};
+    pub use super::Of;
+    pub use super::last::{DisplayElse, DisplayRich, ShowDebug, ShowNothing, ShowType};
 
     // `Deserialize<'static>` and not `DeserializeOwned`: method lookup does not see lifetimes, so it would choose the latter
     // for a `Vec<&str>`, too, and then fail.
@@ -321,42 +311,6 @@ pub mod by_type {
     impl<T> SaveNothing for Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
             cell.leave(name, type_name::<T>())
-        }
-    }
-
-    /// Shows a value in its own way.
-    pub trait ShowRich {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: Show + ?Sized> ShowRich for &&Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show(self.0.show());
-        }
-    }
-
-    /// Shows a value as [`Debug`] does.
-    pub trait ShowDebug {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: Debug + ?Sized> ShowDebug for &Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show_debug(&self.0);
-        }
-    }
-
-    /// Shows a value's type.
-    pub trait ShowType {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: ?Sized> ShowType for Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show_type(type_name::<T>());
         }
     }
 }
