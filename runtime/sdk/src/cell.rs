@@ -1,4 +1,5 @@
-//! What the source of a notebook's cell calls. Steps and people have no need of it, but for [`display`] and [`Show`].
+//! What the source of a notebook's cell calls. Steps and people have no need of it: what people call is
+//! in [`show`](crate::show).
 //!
 //! A cell is a program. It loads the variables that it mentions from `/in`, runs its statements, saves the variables that it
 //! leaves to `/out/<name>`, and says what they are in `/out/cell.json`.

@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(shown!("text"), result("\"text\""));
         assert_eq!(shown!(*"text"), result("\"text\""));
         assert_eq!(shown!([1, 2][..1]), result("[1]"));
-        assert_eq!(shown!(vec![1].iter().map(|n| n * 2).collect::<Vec<_>>()), result("[2]"));
+        assert_eq!(shown!([1].iter().map(|n| n * 2).collect::<Vec<_>>()), result("[2]"));
         assert_eq!(shown!(None::<i32>), result("None"));
         assert_eq!(shown!(Box::new(1) as Box<dyn Debug>), result("1"));
         assert_eq!(shown!(Some(Matrix)), result("Some(Matrix)"));

@@ -1,7 +1,8 @@
 //! HTML that stays as it is when a notebook is opened again. JupyterLab then takes away what its sanitizer
 //! (@jupyterlab/apputils, `Sanitizer`) does not list: scripts, `<style>`, `<svg>`, and of inline styles `currentColor`, `var()` and
-//! many properties. `<details>`, opacity, overflow, margins, widths and named colours stay. No colour is set for text, so
-//! that light and dark themes do.
+//! many properties. `<details>`, opacity, overflow, margins, widths and named colours stay. Text has the colour of its
+//! surroundings, so that it is legible in light and dark themes. `font-variant-numeric` does not stay: most fonts of front ends have digits
+//! of one width anyhow.
 
 use std::fmt::{self, Write};
 

@@ -17,7 +17,7 @@ const PAGED: usize = 200;
 /// Columns of HTML.
 const COLUMNS: usize = 40;
 /// The most of HTML in bytes, but for the row that reaches it.
-const MOST: usize = 256 * 1024;
+const MOST: usize = 128 * 1024;
 /// The most characters of a cell in HTML.
 const CELL: usize = 200;
 /// The most characters of a line of text.
