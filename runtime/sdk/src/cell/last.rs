@@ -22,8 +22,8 @@ use std::ops::Deref;
 use super::Cell;
 use crate::show::{self, Bundle, Show};
 
-/// The last expression of a cell.
-#[derive(Debug)]
+/// The last expression of a cell. It derives nothing: a trait that somebody implements for all that is `Debug`, say, is meant for the
+/// value, and must not apply here.
 pub struct Last<'a, T: ?Sized>(pub &'a T);
 
 impl<'a, T: ?Sized> Deref for Last<'a, T> {
@@ -199,6 +199,22 @@ mod tests {
         assert_eq!(shown!(chart), printed("a chart of [\"x\"]"));
         assert_eq!(shown!(Matrix), printed("a matrix"));
         assert_eq!(shown!(chart), printed("a chart of [\"x\"]"), "it was not moved");
+    }
+
+    #[test]
+    fn a_trait_for_all_that_is_debug_is_for_the_value() {
+        trait Report {
+            fn evcxr_display(&self);
+        }
+
+        impl<T: Debug> Report for T {
+            fn evcxr_display(&self) {
+                print(format!("a report of {self:?}"));
+            }
+        }
+
+        assert_eq!(shown!(1), printed("a report of 1"));
+        assert_eq!(shown!(Bundle::text("bundle")), result("bundle"));
     }
 
     #[test]

@@ -30,31 +30,21 @@ impl Write for Bounded {
 /// in an ellipsis.
 pub(crate) fn cut(most: usize, written: fmt::Arguments<'_>) -> String {
     // No character has more than 4 bytes.
-    let (text, mut whole) = match bounded(4 * most, written) {
+    let (text, whole) = match bounded(4 * most, written) {
         Ok(text) => (text, true),
         Err(text) => (text, false),
     };
     let mut line = String::new();
-    let mut length = 0;
     for letter in text.chars() {
-        let escaped = letter.is_control().then(|| letter.escape_default());
-        length += escaped.as_ref().map_or(1, ExactSizeIterator::len);
-        if length > most {
-            whole = false;
-            break;
-        }
-        match escaped {
-            Some(escaped) => line.extend(escaped),
-            None => line.push(letter),
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
         }
     }
-    if !whole {
-        if line.chars().count() >= most {
-            line.pop();
-        }
-        line.push('…');
+    if whole && line.chars().count() <= most {
+        return line;
     }
-    line
+    line.chars().take(most - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -74,7 +64,7 @@ mod tests {
         assert_eq!(cut(5, format_args!("{}", "123456")), "1234…");
         assert_eq!(cut(5, format_args!("{}", "äöüß€")), "äöüß€");
         assert_eq!(cut(5, format_args!("{}", "äöüß€x")), "äöüß…");
-        assert_eq!(cut(9, format_args!("{}", "a\nb\x1b[1m")), "a\\nb…");
+        assert_eq!(cut(9, format_args!("{}", "a\nb\x1b")), "a\\nb\\u{1…");
         assert_eq!(cut(5, format_args!("{}", "x".repeat(1000))), "xxxx…");
     }
 }
