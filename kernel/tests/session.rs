@@ -308,7 +308,7 @@ fn tables_are_shown_and_progress_is_drawn() {
     notebook.text("let table = Table::new([(\"x\", vec![1.0, 2.0])])?;");
     let answer = notebook.execute(
         None,
-        "progress(1, 2);\nlockstep::cell::display(&table);\nMetrics::from([(\"a\", 1.0)])",
+        "progress(1, 2);\nlockstep::show::display(&table);\nMetrics::from([(\"a\", 1.0)])",
     );
     assert!(answer.seen.shown[0].data["text/html"].as_str().unwrap().contains("<table"));
     assert!(answer.done.unwrap().result.unwrap().data.contains_key("text/html"));
@@ -354,7 +354,7 @@ fn directives_give_files_and_run_steps() {
 #[test]
 fn a_cell_asks_and_its_answers_are_inputs() {
     let mut notebook = Notebook::new();
-    let code = "let name = lockstep::cell::input(\"name? \")?;\nprintln!(\"hello {name}\");\n\
+    let code = "let name = lockstep::show::input(\"name? \")?;\nprintln!(\"hello {name}\");\n\
         let mut line = String::new();\nstd::io::stdin().read_line(&mut line)?;\n(&name, &line)";
     let (text, seen) = notebook.typed("a", code, &["Ada", "x\n"]);
     assert_eq!(text, "(\"Ada\", \"x\\n\")");
@@ -363,7 +363,7 @@ fn a_cell_asks_and_its_answers_are_inputs() {
     let done = answer.done.unwrap();
     assert!(done.cached && done.account.stdin.is_some());
     let error = notebook
-        .execute(Some("b"), "lockstep::cell::password(\"key\")?")
+        .execute(Some("b"), "lockstep::show::password(\"key\")?")
         .done
         .unwrap_err();
     assert_eq!(error.ename, "StdinNotAllowed");
@@ -373,8 +373,8 @@ fn a_cell_asks_and_its_answers_are_inputs() {
 #[test]
 fn values_are_shown_while_the_cell_runs() {
     let mut notebook = Notebook::new();
-    let code = "println!(\"a\");\nlet d = lockstep::cell::display(&Text::from(\"x\".to_owned()));\nprint!(\"b\");\n\
-        d.update(&Text::from(\"y\".to_owned()));\nlockstep::cell::clear_output(true);\n\
+    let code = "println!(\"a\");\nlet d = lockstep::show::display(&Text::from(\"x\".to_owned()));\nprint!(\"b\");\n\
+        d.update(&Text::from(\"y\".to_owned()));\nlockstep::show::clear_output(true);\n\
         println!(\"EVCXR_BEGIN_CONTENT text/html\\n<b>c</b>\\nEVCXR_END_CONTENT\");";
     let (_, seen) = notebook.typed("a", code, &[]);
     assert_eq!(seen.stdout, "a\n<display>b<update><clear later><display>");
@@ -466,4 +466,51 @@ fn an_order_that_the_notebook_does_not_have_is_said_once() {
     let said = ["from top to bottom, [2] would read `x` from [4]: run it again, or move it"];
     assert_eq!(notes(&mut notebook, "a", "let x = 2;"), said);
     assert!(notes(&mut notebook, "b", "let y = x;").is_empty());
+}
+
+#[test]
+fn types_and_futures_need_no_ceremony() {
+    let mut notebook = Notebook::new();
+    let types = "struct Meters(f64);\nenum Shape { Dot, Circle { radius: Meters }, Line(f64, f64) }\n\
+        struct Pair<T> { left: T, right: Option<Box<Pair<T>>> }\n\
+        struct Task { name: String, work: Box<dyn Fn(i64) -> i64> }\n\
+        #[derive(Clone)]\nstruct Own(i64);\nimpl std::fmt::Debug for Own {\n    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, \"own\") }\n}";
+    notebook.text(types);
+    notebook.text("let shapes = vec![Shape::Dot, Shape::Circle { radius: Meters(1.5) }, Shape::Line(0.0, 1.0)];");
+    assert_eq!(
+        notebook.text("shapes"),
+        "[Dot, Circle { radius: Meters(1.5) }, Line(0.0, 1.0)]"
+    );
+    notebook.text("let pair = Pair { left: 1u8, right: Some(Box::new(Pair { left: 2, right: None })) };\nlet own = Own(3);");
+    assert_eq!(
+        notebook.text("&pair"),
+        "Pair { left: 1, right: Some(Pair { left: 2, right: None }) }"
+    );
+    assert_eq!(notebook.text("(own.0, &own)"), "(3, own)");
+    // A closure can't be kept; what holds one is made again.
+    notebook.text("let task = Task { name: \"twice\".into(), work: Box::new(|x| 2 * x) };");
+    assert_eq!(notebook.text("(&task.name, (task.work)(21))"), "(\"twice\", 42)");
+    notebook.text("async fn later(x: i64) -> Result<i64> { Ok(x + 1) }");
+    notebook.text("let x = later(1).await?;\nlet f = move |y: i64| x + y;");
+    assert_eq!(notebook.text("f(later(2).await?)"), "5");
+    assert!(
+        notebook
+            .error("std::future::pending::<()>().await;")
+            .contains("something that never comes")
+    );
+}
+
+#[test]
+fn all_of_a_floats_functions_are_there() {
+    let mut notebook = Notebook::new();
+    let functions = "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 exp_m1 ln ln_1p log2 log10 sqrt cbrt";
+    for float in ["f64", "f32"] {
+        let calls: Vec<_> = functions.split(' ').map(|name| format!("x.{name}()")).collect();
+        let code = format!(
+            "let x: {float} = std::hint::black_box(0.5);\n\
+             let all = [{}, x.atan2(x), x.powf(x), x.powi(3), x.hypot(x), x.mul_add(x, x), x % 0.3, x.sin_cos().0];\nall.len()",
+            calls.join(", ")
+        );
+        assert_eq!(notebook.text(&code), "28");
+    }
 }

@@ -37,18 +37,18 @@ class Suite(jupyter_kernel_test.KernelTests):
         {"code": 'Figure::svg("<svg xmlns=\'http://www.w3.org/2000/svg\'/>")', "mime": "image/svg+xml"},
     ]
     code_display_data = [
-        {"code": 'lockstep::cell::display(&Table::new([("x", vec![1.5])])?);', "mime": "text/html"},
-        {"code": 'lockstep::cell::display(&Table::new([("x", vec![1.5])])?);', "mime": "text/plain"},
-        {"code": 'lockstep::cell::display(&Figure::svg("<svg/>"));', "mime": "image/svg+xml"},
+        {"code": 'lockstep::show::display(&Table::new([("x", vec![1.5])])?);', "mime": "text/html"},
+        {"code": 'lockstep::show::display(&Table::new([("x", vec![1.5])])?);', "mime": "text/plain"},
+        {"code": 'lockstep::show::display(&Figure::svg("<svg/>"));', "mime": "image/svg+xml"},
         {
-            "code": "struct Dot;\nimpl lockstep::cell::Show for Dot {\n    fn show(&self) -> lockstep::cell::Bundle {\n"
-            '        lockstep::cell::Bundle::text("a dot").with("image/png", "aWNvbg==")\n    }\n}\n'
-            "lockstep::cell::display(&Dot);",
+            "code": "struct Dot;\nimpl lockstep::show::Show for Dot {\n    fn show(&self) -> lockstep::show::Bundle {\n"
+            '        lockstep::show::Bundle::text("a dot").with("image/png", "aWNvbg==")\n    }\n}\n'
+            "lockstep::show::display(&Dot);",
             "mime": "image/png",
         },
         {"code": ":vars", "mime": "text/plain"},
     ]
-    code_clear_output = 'println!("1"); lockstep::cell::clear_output(true); println!("2");'
+    code_clear_output = 'println!("1"); lockstep::show::clear_output(true); println!("2");'
     code_inspect_sample = "measured"
     completion_samples = [
         {"text": "let twice = measu", "matches": ["measure", "measured"]},

@@ -229,7 +229,10 @@ impl<'a> Writer<'a> {
             let (open, close) = if diverges {
                 ("", ";\n")
             } else {
-                ("(&&&Shown(&(", "))).show(__cell);\n")
+                (
+                    "(&&&::lockstep::cell::Shown(::lockstep::cell::Last(&(",
+                    ")).evcxr_display())).show(__cell);\n",
+                )
             };
             pieces.push(Piece::Raw(open.into()));
             pieces.push(Piece::Typed(Place::Current, last.range.clone()));

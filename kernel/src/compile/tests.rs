@@ -114,7 +114,7 @@ let name: &'static str = __cell.load_reference(\"name\", \"name\")?;
 let mut rows: ::std::vec::Vec<crate::Row> = __cell.load_value(\"rows\", \"rows\")?;
 rows.push(Row { x: 1.0 });
 println!(\"{name}\");
-(&&&Shown(&(rows.len()))).show(__cell);
+(&&&::lockstep::cell::Shown(::lockstep::cell::Last(&(rows.len())).evcxr_display())).show(__cell);
 (&&&&Of(&rows)).save(__cell, \"rows\")?;
 "
     );
@@ -141,7 +141,7 @@ _ = &(f(1));
 };
 let __tags = ::lockstep::cell::tags(&__witness);
 let f = __cell.remake(|| ::lockstep::Result::Ok(__witness()?.0))?;
-(&&&Shown(&(f(n)))).show(__cell);
+(&&&::lockstep::cell::Shown(::lockstep::cell::Last(&(f(n))).evcxr_display())).show(__cell);
 "
     );
     assert_eq!(generated.inputs.len(), 2);

@@ -1,4 +1,5 @@
-//! What the source of a notebook's cell calls. Steps have no need of it; people use [`display`], [`input`] and [`Show`].
+//! What the source of a notebook's cell calls. Steps and people have no need of it: what people call is
+//! in [`show`](crate::show).
 //!
 //! A cell is a program. It loads the variables that it mentions from `/in`, runs its statements, saves the variables that it
 //! leaves to `/out/<name>`, and says what they are in `/out/cell.json`.
@@ -20,17 +21,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::media_type::VALUE;
+pub use crate::show::{Bundle, Show};
 use crate::{Artifact, Context, Error, Result};
 
 #[doc(hidden)]
 pub mod auto;
+mod last;
 mod live;
 mod quiet;
-mod show;
 mod value;
 
+pub use last::{Last, Shown};
 pub use live::{Display, clear_output, display, input, password};
-pub use show::{Bundle, Show};
 #[doc(hidden)]
 pub use value::common;
 
@@ -185,14 +187,6 @@ impl Cell {
         self.result = Some(bundle).filter(|bundle| !bundle.data.is_empty());
     }
 
-    fn show_debug(&mut self, value: &dyn Debug) {
-        self.show(Bundle::text(show::debug(value)));
-    }
-
-    fn show_type(&mut self, type_name: &str) {
-        self.show(Bundle::text(format!("a value of type {type_name}")));
-    }
-
     fn say(&self) -> Result<()> {
         let said = Said {
             variables: &self.variables,
@@ -288,15 +282,12 @@ pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
 #[derive(Debug)]
 pub struct Of<'a, T>(pub &'a T);
 
-/// The last expression of a cell.
-#[derive(Debug)]
-pub struct Shown<'a, T: ?Sized>(pub &'a T);
-
 /// The choices by type.
 pub mod by_type {
     use super::*;
 
-    pub use super::{Of, Shown};
+    pub use super::Of;
+    pub use super::last::{DisplayElse, DisplayRich, ShowDebug, ShowNothing, ShowType};
 
     // `Deserialize<'static>` and not `DeserializeOwned`: method lookup does not see lifetimes, so it would choose the latter
     // for a `Vec<&str>`, too, and then fail.
@@ -349,42 +340,6 @@ pub mod by_type {
     impl<T> SaveNothing for Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
             cell.leave(name, type_name::<T>())
-        }
-    }
-
-    /// Shows a value in its own way.
-    pub trait ShowRich {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: Show + ?Sized> ShowRich for &&Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show(self.0.show());
-        }
-    }
-
-    /// Shows a value as [`Debug`] does.
-    pub trait ShowDebug {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: Debug + ?Sized> ShowDebug for &Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show_debug(&self.0);
-        }
-    }
-
-    /// Shows a value's type.
-    pub trait ShowType {
-        /// Makes it the cell's result.
-        fn show(&self, cell: &mut Cell);
-    }
-
-    impl<T: ?Sized> ShowType for Shown<'_, T> {
-        fn show(&self, cell: &mut Cell) {
-            cell.show_type(type_name::<T>());
         }
     }
 }

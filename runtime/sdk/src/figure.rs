@@ -4,7 +4,8 @@ use std::path::Path;
 use crate::artifact::{create, media_type, read};
 use crate::{Artifact, Context, Result};
 
-/// A picture, as SVG.
+/// A picture, as SVG. With the feature `plotters`, `Figure::draw` draws it with the crate of that name; without, whatever draws
+/// SVG does: `Figure::svg(text)`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Figure(String);
 

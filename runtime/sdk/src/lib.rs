@@ -42,6 +42,7 @@ mod parameter;
 mod plain;
 mod progress;
 mod reader;
+pub mod show;
 mod start;
 pub mod step;
 mod table;

@@ -11,7 +11,8 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::by_type::{Of, SaveValue, ShowDebug, Shown};
+use super::by_type::{DisplayElse, Of, SaveValue, ShowDebug};
+use super::last::{Plain, Shown};
 use crate::{Error, Result};
 
 /// Takes a value of one type.
@@ -66,17 +67,18 @@ macro_rules! common {
         /// What reads, writes and shows common types, compiled with the SDK: rustc takes a generic function from a crate that has it, as
         /// long as neither is optimised for speed, and so a cell need not compile it again.
         #[inline(never)]
-        pub fn common() -> Vec<[*const (); 3]> {
+        pub fn common() -> Vec<[*const (); 4]> {
             vec![$(of::<$of>()),*]
         }
     };
 }
 
-fn of<T: Serialize + DeserializeOwned + Debug + 'static>() -> [*const (); 3] {
+fn of<T: Serialize + DeserializeOwned + Debug + 'static>() -> [*const (); 4] {
     let load = super::Cell::load_value::<T> as fn(_, _, _) -> _;
     let save = <&&Of<'_, T> as SaveValue>::save as fn(_, _, _) -> _;
-    let show = <&Shown<'_, T> as ShowDebug>::show as fn(_, _);
-    [load as *const (), save as *const (), show as *const ()]
+    let display = <&T as DisplayElse>::evcxr_display as fn(_) -> _;
+    let show = <&&Shown<Plain<'_, T>> as ShowDebug>::show as fn(_, _);
+    [load as *const (), save as *const (), display as *const (), show as *const ()]
 }
 
 common! {

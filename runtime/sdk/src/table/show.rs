@@ -1,86 +1,291 @@
 use std::fmt::{self, Write};
+use std::ops::Range;
 
+use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::Field;
 
 use super::Table;
+use crate::show::{DIM, Escaped, cut};
 
-/// Rows shown.
-const SHOWN: usize = 20;
+/// Rows shown at once: all that text shows, and the first page of HTML.
+const FIRST: usize = 20;
+/// Rows of a further page of HTML.
+const PAGE: usize = 60;
+/// Rows of all pages that follow each other; the last rows are a page more.
+const PAGED: usize = 200;
+/// Columns of HTML.
+const COLUMNS: usize = 40;
+/// The most of HTML in bytes, but for the row that reaches it.
+const MOST: usize = 128 * 1024;
+/// The most characters of a cell in HTML.
+const CELL: usize = 200;
+/// The most characters of a line of text.
+const LINE: usize = 100;
+/// The most characters of a cell in text.
+const TEXT: usize = 30;
+/// What parts the columns of text.
+const GAP: usize = 2;
 
 impl Table {
-    /// The first rows as an HTML table, for notebooks.
+    /// The table as HTML, for notebooks: the first rows, and more of them on pages that unfold, at most some hundreds.
     pub fn html(&self) -> String {
-        let cells = |tag: &str, row: &[String]| {
-            let cells = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)));
-            format!("<tr>{}</tr>\n", cells.collect::<String>())
-        };
-        let names: Vec<String> = self.columns().into_iter().map(String::from).collect();
-        let rows: String = self.cells().iter().map(|row| cells("td", row)).collect();
-        let (head, size) = (cells("th", &names), self.size());
-        format!("<table>\n<thead>\n{head}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n<p>{size}</p>\n")
+        let picked = ends(self.0.num_columns(), COLUMNS);
+        let columns: Vec<Option<Column<'_>>> = picked
+            .into_iter()
+            .map(|index| index.map(|index| self.nth(index, CELL)))
+            .collect();
+        let mut html = String::new();
+        let mut shown = 0;
+        for rows in pages(self.rows()) {
+            let (page, count) = page(&columns, rows.clone(), MOST.saturating_sub(html.len()));
+            if rows.start == 0 {
+                html.push_str(&page);
+            } else if count > 0 {
+                let (first, last) = (grouped(rows.start + 1), grouped(rows.start + count));
+                let _ = write!(html, "<details><summary>rows {first}–{last}</summary>\n{page}</details>\n");
+            }
+            shown += count;
+        }
+        let _ = writeln!(html, "<p>{}</p>", self.size(shown));
+        html
     }
 
-    fn size(&self) -> String {
-        let count = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
-        let size = format!("{} × {}", count(self.rows(), "row"), count(self.columns().len(), "column"));
-        match self.rows() > SHOWN {
-            true => format!("{size}, the first {SHOWN} shown"),
-            false => size,
+    /// How large it is, of which `shown` rows are shown.
+    fn size(&self, shown: usize) -> String {
+        let count = |n: usize, thing: &str| format!("{} {thing}{}", grouped(n), if n == 1 { "" } else { "s" });
+        let size = format!("{} × {}", count(self.rows(), "row"), count(self.0.num_columns(), "column"));
+        match self.rows() - shown {
+            0 => size,
+            more => format!("{size}, {} not shown", count(more, "row")),
         }
     }
 
-    /// The texts of the rows shown.
-    fn cells(&self) -> Vec<Vec<String>> {
-        let options = FormatOptions::default().with_display_error(true);
-        let columns: Vec<_> = self
-            .0
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
-            .collect();
-        let cell = |row: usize, column: &Result<ArrayFormatter<'_>, _>| match column {
-            Ok(column) => column.value(row).to_string(),
-            Err(_) => "?".to_string(),
-        };
-        (0..self.rows().min(SHOWN))
-            .map(|row| columns.iter().map(|column| cell(row, column)).collect())
-            .collect()
+    /// The column at `index`, with texts of at most `most` characters.
+    fn nth(&self, index: usize, most: usize) -> Column<'_> {
+        let field: &Field = self.0.schema_ref().field(index);
+        Column {
+            name: cut(most, format_args!("{}", field.name())),
+            of: cut(most, format_args!("{}", field.data_type())),
+            array: self.0.column(index),
+            most,
+        }
     }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// A column as it is shown.
+struct Column<'a> {
+    name: String,
+    /// Its type.
+    of: String,
+    array: &'a ArrayRef,
+    /// The most characters of a cell.
+    most: usize,
+}
+
+/// The text of a value, or that there is none.
+struct Cell {
+    text: String,
+    is_null: bool,
+}
+
+impl Column<'_> {
+    fn is_numeric(&self) -> bool {
+        self.array.data_type().is_numeric()
+    }
+
+    fn cells(&self, rows: Range<usize>) -> Vec<Cell> {
+        let array = self.array.slice(rows.start, rows.len());
+        let nulls = array.logical_nulls();
+        let options = FormatOptions::default().with_display_error(true).with_null("null");
+        let formatter = ArrayFormatter::try_new(&array, &options);
+        let text = |row: usize| match &formatter {
+            Ok(formatter) => cut(self.most, format_args!("{}", formatter.value(row))),
+            Err(_) => "?".to_owned(),
+        };
+        let cell = |row: usize| Cell {
+            text: text(row),
+            is_null: nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)),
+        };
+        (0..array.len()).map(cell).collect()
+    }
+}
+
+/// The indices of all of `count` columns, or of `most` at both ends; `None` stands for those between.
+fn ends(count: usize, most: usize) -> Vec<Option<usize>> {
+    if count <= most {
+        return (0..count).map(Some).collect();
+    }
+    let left = (0..most / 2).map(Some);
+    left.chain([None]).chain((count - most / 2..count).map(Some)).collect()
+}
+
+/// The rows of each page: the first, some more, and the last.
+fn pages(rows: usize) -> Vec<Range<usize>> {
+    let first = 0..rows.min(FIRST);
+    let next = (FIRST..rows.min(PAGED)).step_by(PAGE);
+    let next = next.map(|start| start..rows.min(PAGED).min(start + PAGE));
+    let last = rows.saturating_sub(FIRST).max(PAGED)..rows;
+    [first]
+        .into_iter()
+        .chain(next)
+        .chain(Some(last).filter(|last| !last.is_empty()))
+        .collect()
+}
+
+/// A page of HTML, and how many of `rows` are on it: fewer once it has `most` bytes.
+fn page(columns: &[Option<Column<'_>>], rows: Range<usize>, most: usize) -> (String, usize) {
+    let mut html = String::from(
+        "<div style=\"overflow-x:auto\">\n<table style=\"font-variant-numeric:tabular-nums;margin-left:0\">\n<thead>\n<tr>",
+    );
+    columns.iter().for_each(|column| head(column.as_ref(), &mut html));
+    html.push_str("</tr>\n</thead>\n<tbody>\n");
+    let cells: Vec<Option<Vec<Cell>>> = columns
+        .iter()
+        .map(|column| column.as_ref().map(|column| column.cells(rows.clone())))
+        .collect();
+    let mut count = 0;
+    while count < rows.len() && html.len() < most {
+        html.push_str("<tr>");
+        for (column, cells) in columns.iter().zip(&cells) {
+            body(column.as_ref().zip(cells.as_ref().map(|cells| &cells[count])), &mut html);
+        }
+        html.push_str("</tr>\n");
+        count += 1;
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+    (html, count)
+}
+
+fn head(column: Option<&Column<'_>>, html: &mut String) {
+    let _ = match column {
+        Some(column) => write!(
+            html,
+            "<th style=\"text-align:{}\">{}<br><small style=\"font-weight:normal;{DIM}\">{}</small></th>",
+            side(column),
+            Escaped(&column.name),
+            Escaped(&column.of)
+        ),
+        None => write!(html, "<th>…</th>"),
+    };
+}
+
+fn body(cell: Option<(&Column<'_>, &Cell)>, html: &mut String) {
+    let _ = match cell {
+        Some((column, cell)) => {
+            let dim = if cell.is_null { format!(";{DIM}") } else { String::new() };
+            write!(
+                html,
+                "<td style=\"text-align:{}{dim}\">{}</td>",
+                side(column),
+                Escaped(&cell.text)
+            )
+        }
+        None => write!(html, "<td>…</td>"),
+    };
+}
+
+fn side(column: &Column<'_>) -> &'static str {
+    if column.is_numeric() { "right" } else { "left" }
+}
+
+/// Digits in groups of three.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 impl fmt::Display for Table {
-    /// The first rows in columns of equal width, numbers to the right, and how many there are.
+    /// The first rows in columns of equal width, numbers to the right, and how many there are. Where the lines would be too
+    /// long, the columns in the middle are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = vec![self.columns().into_iter().map(String::from).collect::<Vec<_>>()];
-        lines.extend(self.cells());
-        let numeric: Vec<bool> = self
-            .0
-            .columns()
-            .iter()
-            .map(|column| column.data_type().is_numeric())
+        let rows = self.rows().min(FIRST);
+        // More than fit into a line, so that where `ends` leaves some out, `fitting` does, too.
+        let picked = ends(self.0.num_columns(), LINE / GAP);
+        let all: Vec<Texts> = picked
+            .into_iter()
+            .flatten()
+            .map(|index| Texts::new(&self.nth(index, TEXT), rows))
             .collect();
-        let width = |column: usize| {
-            lines
-                .iter()
-                .map(|line| line[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..numeric.len()).map(width).collect();
-        for line in &lines {
-            let mut text = String::new();
-            for ((cell, width), numeric) in line.iter().zip(&widths).zip(&numeric) {
-                match numeric {
-                    true => write!(text, "{cell:>width$}  ")?,
-                    false => write!(text, "{cell:<width$}  ")?,
-                }
-            }
-            writeln!(f, "{}", text.trim_end())?;
+        let mut columns: Vec<&Texts> = all.iter().collect();
+        let (left, right) = fitting(&all.iter().map(|texts| texts.width).collect::<Vec<_>>());
+        let between = Texts::ellipsis(rows);
+        if left + right < self.0.num_columns() {
+            columns.splice(left..columns.len() - right, [&between]);
         }
-        writeln!(f, "{}", self.size())
+        for line in 0..rows + 2 {
+            let texts: Vec<String> = columns.iter().map(|texts| texts.line(line)).collect();
+            writeln!(f, "{}", texts.join(&" ".repeat(GAP)).trim_end())?;
+        }
+        writeln!(f, "{}", self.size(rows))
     }
 }
+
+/// A column of text: name, type and values.
+struct Texts {
+    lines: Vec<String>,
+    width: usize,
+    to_right: bool,
+}
+
+impl Texts {
+    fn new(column: &Column<'_>, rows: usize) -> Self {
+        let values = column.cells(0..rows).into_iter().map(|cell| cell.text);
+        let lines: Vec<String> = [column.name.clone(), column.of.clone()].into_iter().chain(values).collect();
+        let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+        Self {
+            lines,
+            width,
+            to_right: column.is_numeric(),
+        }
+    }
+
+    /// What stands for columns that are left out.
+    fn ellipsis(rows: usize) -> Self {
+        Self {
+            lines: vec!["…".to_owned(); rows + 2],
+            width: 1,
+            to_right: false,
+        }
+    }
+
+    fn line(&self, line: usize) -> String {
+        let (text, width) = (&self.lines[line], self.width);
+        match self.to_right {
+            true => format!("{text:>width$}"),
+            false => format!("{text:<width$}"),
+        }
+    }
+}
+
+/// How many columns of these widths fit into a line from the left and from the right: all, or all but some in the middle.
+fn fitting(widths: &[usize]) -> (usize, usize) {
+    let line = |widths: &[usize]| widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP);
+    if line(widths) <= LINE {
+        return (widths.len(), 0);
+    }
+    let (mut left, mut right, mut room) = (0, 0, LINE - 1);
+    while left + right < widths.len() {
+        let next = if left <= right {
+            widths[left]
+        } else {
+            widths[widths.len() - 1 - right]
+        };
+        if room < next + GAP {
+            break;
+        }
+        room -= next + GAP;
+        if left <= right { left += 1 } else { right += 1 }
+    }
+    (left, right)
+}
+
+#[cfg(test)]
+mod tests;
