@@ -3,6 +3,7 @@
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
+# make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
 # make screenshot  examples/penguins/notebook.png
 
 VENV := target/venv
@@ -11,7 +12,7 @@ WHEEL := target/wheel
 # always the same packages, so that what they need is compiled once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint wheel screenshot toolchain
+.PHONY: demo test bench lint wheel fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -35,6 +36,17 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 	$(WHEEL)/venv/bin/pip install --quiet -r tests/requirements.txt $(WHEEL)/*.whl
 	$(WHEEL)/venv/bin/jupyter kernelspec list
 	$(WHEEL)/venv/bin/python deploy/wheel/try.py
+
+# the flags are those of cargo-fuzz without a sanitizer, for which the stable compiler suffices
+FUZZ_SECONDS := 60
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path kernel/fuzz/Cargo.toml --target-dir target/fuzz --target $(shell rustc --print host-tuple)
+	for target in message cell; do \
+	  mkdir -p target/fuzz/corpus/$$target && \
+	  target/fuzz/*/release/$$target -max_total_time=$(FUZZ_SECONDS) target/fuzz/corpus/$$target || exit 1; \
+	done
 
 screenshot: $(LOCKSTEP) target/browser/.ready
 	rm -f target/screenshots/penguins.png

@@ -18,23 +18,32 @@ RUST = {
     "function": lambda i: f"fn add_{i}(x: i64) -> i64 {{ x + {i} }}",
     "before": ["let numbers: Vec<f64> = (0..1000).map(|i| i as f64).collect();"],
     "variable": lambda i: f"numbers.iter().sum::<f64>() + {i}.0",
+    "println": lambda i: f'println!("line {i}")',
+    "error": lambda i: f'let wrong: i64 = "text {i}";',
+    "lines": lambda i: f'for n in 0..20_000 {{ println!("{i} {{n}}"); }}',
+    "more": lambda i: f"fn more_{i}(x: i64) -> i64 {{ x + {i} }}\nlet v{i}: i64 = more_{i}({i});",
 }
 PYTHON = {
     "new": lambda i: f"1 + {i}",
     "function": lambda i: f"def add_{i}(x): return x + {i}",
     "before": ["numbers = [float(i) for i in range(1000)]"],
     "variable": lambda i: f"sum(numbers) + {i}.0",
+    "println": lambda i: f'print("line {i}")',
+    "error": lambda i: f"wrong_{i}",
+    "lines": lambda i: f'for n in range(20_000): print("{i}", n)',
+    "more": lambda i: f"def more_{i}(x): return x + {i}\nv{i} = more_{i}({i})",
 }
 KERNELS = {"lockstep": ("lockstep", RUST), "evcxr": ("rust", RUST), "ipykernel": ("python3", PYTHON)}
 STARTS, CELLS = 5, 11
 
 
-def execute(client, code):
+def execute(client, code, status="ok"):
     """Runs a cell; the time until the kernel is idle again."""
     start = time.perf_counter()
     reply = client.execute_interactive(code, timeout=300, output_hook=lambda message: None)
-    assert reply["content"]["status"] == "ok", reply["content"]
-    return time.perf_counter() - start
+    took = time.perf_counter() - start
+    assert reply["content"]["status"] == status, reply["content"]
+    return took
 
 
 def start(name):
@@ -63,12 +72,16 @@ def measure(name, cells):
             manager.shutdown_kernel(now=True)
     times = {"start": statistics.median(starts)}
     execute(client, cells["new"](9999))
-    for what in ["new", "function", "variable"]:
-        if what == "variable":
-            for code in cells["before"]:
-                execute(client, code)
-        times[what] = statistics.median(execute(client, cells[what](i)) for i in range(CELLS))
+    for code in cells["before"]:
+        execute(client, code)
+    for what in ["new", "function", "variable", "println", "error"]:
+        status = "error" if what == "error" else "ok"
+        times[what] = statistics.median(execute(client, cells[what](i), status) for i in range(CELLS))
+    times["lines"] = statistics.median(execute(client, cells["lines"](i)) for i in range(3))
     times["repeated"] = statistics.median(execute(client, cells["new"](0)) for _ in range(CELLS))
+    if name == "lockstep":
+        more = [execute(client, cells["more"](i)) for i in range(110)]
+        times["tenth"], times["hundredth"] = statistics.median(more[5:16]), statistics.median(more[95:106])
     client.stop_channels()
     manager.shutdown_kernel(now=True)
     return times

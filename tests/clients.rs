@@ -118,6 +118,17 @@ fn cells_read_what_is_typed() {
 }
 
 #[test]
+fn a_kernel_killed_at_any_moment_loses_no_finished_cell() {
+    let place = Place::new();
+    println!(
+        "{}",
+        succeeds(client(&place, &[&format!("{ROOT}/tests/clients/chaos.py"), "100", "7"]))
+    );
+    let check = place.json(&["fsck"]);
+    assert_eq!(check["findings"], json!([]), "{check}");
+}
+
+#[test]
 fn history_outlives_the_session() {
     conforms(&["History"]);
 }

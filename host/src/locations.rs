@@ -79,8 +79,6 @@ pub struct Locations {
     pub jupyter_parent: Option<u32>,
     /// The notebook that the kernel serves, if Jupyter says so.
     pub jupyter_session: Option<PathBuf>,
-    /// What was typed in notebooks, over all sessions.
-    pub history: PathBuf,
     /// The whole environment, for the programs that are started.
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
@@ -121,10 +119,6 @@ impl Locations {
                     .hint("set it to `debian`, or unset it"));
             }
         };
-        let history = match &data_home {
-            Some(data_home) => data_home.join("lockstep/history.jsonl"),
-            None => store.join("history.jsonl"),
-        };
         let jupyter_data = match (variable(JUPYTER_DATA), data_home) {
             (Some(data), _) => data.into(),
             (None, Some(data_home)) => data_home.join("jupyter"),
@@ -138,7 +132,6 @@ impl Locations {
             jupyter_data,
             jupyter_parent,
             jupyter_session: variable(JUPYTER_SESSION).map(PathBuf::from),
-            history,
             environment,
             debian,
         })

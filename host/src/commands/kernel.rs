@@ -127,7 +127,7 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     let surroundings = Surroundings {
         now: SystemTime::now,
         parent: invocation.locations.jupyter_parent,
-        history: Some(invocation.locations.history.clone()),
+        history: Some(invocation.locations.store.join("history.jsonl")),
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let prepare = invocation.clone();

@@ -67,6 +67,17 @@ mod tests {
         assert_eq!(&code[parsed.directives[1].0.clone()], ":input raw = a.csv");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_typed_is_taken_apart_or_refused(code in "(:[a-z]{0,5}|[a-z{}()\\[\\];:'\"/*\\\\ \n=é]|let |fn |use ){0,60}") {
+            let _ = crate::jupyter::of_rust(&code);
+            if let Ok(parsed) = parse(&code) {
+                proptest::prop_assert_eq!(parsed.rust.len(), code.len());
+                let _ = Rust::parse(&parsed.rust);
+            }
+        }
+    }
+
     #[test]
     fn after_the_first_rust_line_a_colon_is_rust() {
         let code = "let x\n: i32 = 1;";

@@ -299,7 +299,8 @@ impl Made<'_> {
                 );
                 let _ = write!(
                     arms,
-                    "({index}, {at}) => __{index}_{at} = ::std::option::Option::Some(::lockstep::cell::auto::read_field(__d)?), "
+                    "({index}, {at}) => __{index}_{at} = ::std::option::Option::Some(::lockstep::cell::auto::read_field::<{}>(__d)?), ",
+                    field.type_text
                 );
                 let _ = write!(
                     fields,

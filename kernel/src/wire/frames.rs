@@ -129,6 +129,25 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_decoded_or_rejected(
+            frames in proptest::collection::vec(proptest::prop_oneof![
+                proptest::prelude::Just(DELIMITER.to_vec()),
+                proptest::prelude::Just(b"{}".to_vec()),
+                proptest::prelude::Just(b"{\"msg_id\":\"a\",\"msg_type\":\"b\"}".to_vec()),
+                proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            ], 0..9),
+        ) {
+            let frames: Vec<_> = frames.into_iter().map(Bytes::from).collect();
+            if let Ok((route, message)) = Signer::new("").decode(frames.clone()) {
+                let again = Signer::new("").encode(route, &message);
+                proptest::prop_assert!(Signer::new("").decode(again).is_ok());
+            }
+            let _ = Signer::new("key").decode(frames);
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_with_unknown_fields_and_buffers() {
         let signer = Signer::new("secret");

@@ -37,8 +37,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<'_, T> {
 }
 
 /// Reads a field.
-pub fn read_field<'de, T: Deserialize<'de>>(from: &mut dyn Erased<'de>) -> Result<T, erased_serde::Error> {
-    erased_serde::deserialize(from)
+pub fn read_field<'de, T>(from: &mut dyn Erased<'de>) -> Result<T, erased_serde::Error>
+where
+    for<'a> Field<'a, T>: Deserialize<'de>,
+{
+    Ok(erased_serde::deserialize::<Field<'_, T>>(from)?.0)
 }
 
 /// The field, if it was read.
