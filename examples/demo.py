@@ -47,8 +47,9 @@ def lockstep(store, *arguments, capture=True):
 
 def by_notebook():
     """Runs penguins.ipynb in the installed kernel, by nbclient; digests are those of its `:run` cells."""
-    lockstep("notebook", "kernel", "install", "--prefix", sys.prefix, "--name", "lockstep-demo", capture=False)
-    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share/jupyter")
+    prefix = WORK / "prefix"
+    lockstep("notebook", "kernel", "install", "--quiet", "--prefix", prefix, "--name", "lockstep-demo", capture=False)
+    os.environ["JUPYTER_PATH"] = str(prefix / "share/jupyter")
     os.environ["LOCKSTEP_STORE"] = str(WORK / "notebook")
     assert "lockstep-demo" in KernelSpecManager().find_kernel_specs()
     notebook = nbformat.read(EXAMPLE / "penguins.ipynb", as_version=4)

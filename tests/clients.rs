@@ -224,7 +224,7 @@ fn nbconvert_writes_the_example_with_its_table_and_its_figure() {
     ));
     let html = fs::read_to_string(place.path("penguins.html")).unwrap();
     assert!(html.contains("344 penguins"));
-    assert!(html.contains("<td>Torgersen</td>"));
+    assert!(html.contains(">Torgersen</td>"));
     assert!(html.contains("src=\"data:image/svg+xml;base64,"));
     assert!(html.contains("<span class=\"kd\">let</span>"), "the cells are not coloured");
 }

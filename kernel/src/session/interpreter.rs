@@ -30,11 +30,10 @@ impl Interpreter for Session {
         for note in &done.notes {
             output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
         }
+        // Beside the value, or in its place: front ends show nothing for what they don't know, and notebooks keep it.
         if let (false, Ok(account)) = (done.account.is_empty(), serde_json::to_value(&done.account)) {
-            match &mut done.result {
-                Some(result) => drop(result.data.insert(Account::MEDIA_TYPE.to_owned(), account)),
-                None => output.display(MimeBundle::default().with(Account::MEDIA_TYPE, account), None),
-            }
+            let result = done.result.get_or_insert_default();
+            result.data.insert(Account::MEDIA_TYPE.to_owned(), account);
         }
         Ok(done.result)
     }
