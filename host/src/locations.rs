@@ -18,9 +18,10 @@ const CACHE_HOME: &str = "XDG_CACHE_HOME";
 const HOME: &str = "HOME";
 const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
 const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
+const NOTEBOOK: &str = "JPY_SESSION_NAME";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 9] = [
+pub const VARIABLES: [Variable; 10] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -40,6 +41,10 @@ pub const VARIABLES: [Variable; 9] = [
     Variable {
         name: JUPYTER_PARENT,
         about: "the process with which `kernel run` ends; Jupyter sets it",
+    },
+    Variable {
+        name: NOTEBOOK,
+        about: "the notebook's file, where its locked versions are; Jupyter sets it",
     },
     Variable {
         name: DATA_HOME,
@@ -72,6 +77,8 @@ pub struct Locations {
     pub jupyter_data: PathBuf,
     /// The process that started this one, if it is Jupyter.
     pub jupyter_parent: Option<u32>,
+    /// The notebook that is served.
+    pub notebook: Option<PathBuf>,
     /// The whole environment, for the programs that are started.
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
@@ -118,12 +125,14 @@ impl Locations {
             (None, None) => store.join("jupyter"),
         };
         let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
+        let notebook = variable(NOTEBOOK).map(PathBuf::from);
         Ok(Self {
             store,
             store_by_flag,
             cache,
             jupyter_data,
             jupyter_parent,
+            notebook,
             environment,
             debian,
         })

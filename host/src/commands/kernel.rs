@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::session::{Preparing, Progress, Setup, Starting};
-use lockstep_kernel::toolchain::{BuildProgress, Prelude, Toolchain};
+use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
@@ -140,6 +140,7 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
         prelude,
+        locks: invocation.locations.notebook.as_deref().map(Lock::of_notebook).unwrap_or_default(),
         directory,
         scratch,
         limits: Limits::default(),

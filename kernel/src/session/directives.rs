@@ -41,14 +41,8 @@ impl Execution<'_> {
                 self.output.display(summary(&[("", &made)], None));
                 self.leave(Rust::default(), BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
             }
-            Directive::Dependency { name } => {
-                let known = &self.setup.prelude.externs;
-                if !known.contains_key(&name.replace('-', "_")) {
-                    let list: Vec<_> = known.keys().map(String::as_str).collect();
-                    let problem = format!("the prelude has no crate `{name}`\nhint: it has {}", list.join(", "));
-                    return Err(self.refuse(range, &problem));
-                }
-            }
+            // All of the cell at once, before everything else: see `depend`.
+            Directive::Dependency(_) => {}
             Directive::Variables => self.output.display(listing(&self.scope)),
             Directive::Clear => self.scope = Scope::default(),
             Directive::Help => {

@@ -7,12 +7,13 @@ use lockstep_runtime::sandbox::{self, Interrupt};
 use lockstep_runtime::step::{Artifact, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
+use super::dependencies::Crates;
 use super::streams::Streams;
 use super::{Done, SessionError, Setup, failure};
 use crate::cell::{self, Cell, Rust};
 use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream};
-use crate::toolchain::{Base, CompileError, Compiled, Diagnostic, compile_cell, compile_key};
+use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
 /// What a source is compiled to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,8 +30,8 @@ const SAID: &str = "cell.json";
 /// One cell on its way.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
-    /// What its module is based on.
-    pub base: &'a Base,
+    /// What it can name, and what its module is based on.
+    pub crates: Crates,
     /// What the cell sees, and in the end what it leaves.
     pub scope: Scope,
     pub cell: &'a Cell,
@@ -69,7 +70,7 @@ impl Execution<'_> {
     /// Does what the cell says: its directives, then its Rust.
     pub fn execute(&mut self) -> Result<Done, CellError> {
         let parsed = cell::parse(&self.cell.code).map_err(|(range, error)| self.refuse(range, &error.to_string()))?;
-        let mut cached = true;
+        let mut cached = self.depend(&parsed.directives)?;
         for (range, directive) in &parsed.directives {
             cached &= self.obey(range.clone(), directive)?;
         }
@@ -198,7 +199,7 @@ impl Execution<'_> {
     /// What came of compiling a source, now or before.
     pub fn built(&self, generated: &Generated, emit: Emit) -> Result<Built, CellError> {
         let store = &self.setup.runtime.store;
-        let key = compile_key(&self.setup.toolchain, &self.setup.prelude, &generated.source);
+        let key = compile_key(&self.setup.toolchain, &self.crates.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
             // What can't be read any more is made again.
             let known = store
@@ -246,13 +247,9 @@ impl Execution<'_> {
 
     /// Compiles a source; nothing is remembered.
     pub fn compile(&self, source: &str, emit: Emit) -> Result<Compiled, CompileError> {
-        let Setup {
-            toolchain,
-            prelude,
-            scratch,
-            ..
-        } = self.setup;
-        let base = (emit == Emit::Module).then_some(self.base);
+        let Setup { toolchain, scratch, .. } = self.setup;
+        let Crates { prelude, base, .. } = &self.crates;
+        let base = (emit == Emit::Module).then_some(&**base);
         compile_cell(toolchain, prelude, base, source, scratch, &|| self.interrupt.is_triggered())
     }
 

@@ -4,6 +4,7 @@
 //! variables that it mentions as inputs; the variables that it leaves are its outputs. The session holds digests and text,
 //! nothing else: a cell that fails or is interrupted leaves it as it was.
 
+mod dependencies;
 mod directives;
 mod execute;
 mod failure;
@@ -14,7 +15,6 @@ mod streams;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lockstep_runtime::run::{RunError, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Limits;
@@ -23,7 +23,8 @@ use lockstep_runtime::store::StoreError;
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output};
-use crate::toolchain::{Base, CompileError, PreludeReady, Toolchain};
+use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
+use dependencies::Crates;
 
 pub use starting::{Preparing, Progress, Starting};
 
@@ -34,8 +35,10 @@ pub struct Setup {
     pub runtime: Arc<Runtime>,
     /// Compiles cells.
     pub toolchain: Toolchain,
-    /// The crates that cells can name.
+    /// The crates that cells can name from the start.
     pub prelude: PreludeReady,
+    /// What the dependencies of the notebook were locked to, oldest first.
+    pub locks: Vec<Lock>,
     /// The notebook's directory: paths in directives are relative to it.
     pub directory: PathBuf,
     /// A directory for what the compiler writes; nothing is left in it.
@@ -49,8 +52,8 @@ pub struct Setup {
 /// A notebook's session. Blocks while it works: give it a thread of its own.
 pub struct Session {
     setup: Setup,
-    /// What every cell is based on.
-    base: Base,
+    /// What cells can name, and are based on.
+    crates: Crates,
     scope: Scope,
 }
 
@@ -111,18 +114,10 @@ impl Session {
     /// A session that knows nothing yet. The base of its cells is in the store and ready to run afterwards, which takes some ten
     /// seconds the first time on a machine.
     pub fn new(setup: Setup) -> Result<Self, SessionError> {
-        let path = &setup.prelude.base;
-        let read = |source| SessionError::Read {
-            path: path.clone(),
-            source,
-        };
-        let wasm = Bytes::from(std::fs::read(path).map_err(read)?);
-        let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
-        setup.runtime.store.put(wasm)?;
-        setup.runtime.load(&base.digest())?;
+        let crates = Crates::load(&setup.runtime, setup.prelude.clone())?;
         Ok(Self {
             setup,
-            base,
+            crates,
             scope: Scope::default(),
         })
     }
@@ -132,7 +127,7 @@ impl Session {
         let scope = self.scope.before(cell.id.as_deref());
         let mut execution = execute::Execution {
             setup: &self.setup,
-            base: &self.base,
+            crates: self.crates.clone(),
             scope,
             cell,
             output,
@@ -140,6 +135,7 @@ impl Session {
         };
         let mut done = execution.execute()?;
         self.scope = execution.scope;
+        self.crates = execution.crates;
         done.stale = self.scope.stale();
         Ok(done)
     }
