@@ -140,7 +140,12 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
         prelude,
-        locks: invocation.locations.notebook.as_deref().map(Lock::of_notebook).unwrap_or_default(),
+        locks: invocation
+            .locations
+            .notebook
+            .as_deref()
+            .map(Lock::of_notebook)
+            .unwrap_or_default(),
         directory,
         scratch,
         limits: Limits::default(),

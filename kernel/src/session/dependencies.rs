@@ -36,7 +36,7 @@ impl Crates {
         let wasm = Bytes::from(std::fs::read(&prelude.base).map_err(read)?);
         let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
         runtime.store.put(wasm)?;
-        runtime.load(&base.digest())?;
+        runtime.load_base(&base.digest())?;
         Ok(Self {
             prelude: Arc::new(prelude),
             base: Arc::new(base),
@@ -74,7 +74,10 @@ impl Execution<'_> {
         self.output
             .display(MimeBundle::text(said).with(Lock::MEDIA_TYPE, serde_json::json!(lock)));
         if let Some(note) = note.filter(|locked| *locked != self.crates.base.digest()) {
-            let note = format!("note: the notebook was locked with the base {}: another compiler or lockstep made that\n", note.short());
+            let note = format!(
+                "note: the notebook was locked with the base {}: another compiler or lockstep made that\n",
+                note.short()
+            );
             self.output.stream(Stream::Stderr, note.as_bytes());
         }
         Ok(was_ready)
@@ -82,7 +85,11 @@ impl Execution<'_> {
 
     /// The base that the notebook was locked with, if the lock is still kept to.
     fn different(&self, ready: &PreludeReady) -> Option<lockstep_runtime::digest::Digest> {
-        let lock = self.setup.locks.iter().rfind(|lock| lock.dependencies == ready.lock.dependencies)?;
+        let lock = self
+            .setup
+            .locks
+            .iter()
+            .rfind(|lock| lock.dependencies == ready.lock.dependencies)?;
         (lock.packages == ready.lock.packages).then_some(lock.base)?
     }
 

@@ -44,10 +44,15 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrup
     let work = tempfile::tempdir_in(dir).map_err(io)?;
     // All crates, not only those that cells can name: rustc else leaves out what no other crate uses.
     let libraries = prelude.libraries.iter().filter(|library| library.is_linked()).enumerate();
-    let externs = libraries.map(|(i, library)| format!("--extern=crate{i}={}", library.path.display())).collect::<Vec<_>>();
+    let externs = libraries
+        .map(|(i, library)| format!("--extern=crate{i}={}", library.path.display()))
+        .collect::<Vec<_>>();
     let crates: String = (0..externs.len()).map(|i| format!("extern crate crate{i};\n")).collect();
     std::fs::write(work.path().join("base.rs"), format!("{SOURCE}{crates}")).map_err(io)?;
-    let sdk = prelude.externs.get("lockstep").map(|path| format!("--extern=lockstep={}", path.display()));
+    let sdk = prelude
+        .externs
+        .get("lockstep")
+        .map(|path| format!("--extern=lockstep={}", path.display()));
 
     let confinement = toolchain.confinement().reading(dir).writing(work.path());
     let mut rustc = toolchain.bare_command(toolchain.rustc(), work.path());

@@ -111,7 +111,9 @@ pub struct Target {
 impl Target {
     /// Whether other crates can use it.
     pub fn is_library(&self) -> bool {
-        self.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib" | "proc-macro"))
+        self.kind
+            .iter()
+            .any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib" | "proc-macro"))
     }
 }
 
@@ -234,14 +236,26 @@ fn failed(said: &[String]) -> CargoError {
     let of_script = said[start..].iter().find_map(|line| line.strip_prefix(SCRIPT));
     if let Some(package) = of_script {
         let package = package.split(['`', '(']).next().unwrap_or_default();
-        let heard = said.iter().position(|line| line.trim() == "--- stderr").map_or(start, |at| at + 1);
+        let heard = said
+            .iter()
+            .position(|line| line.trim() == "--- stderr")
+            .map_or(start, |at| at + 1);
         return CargoError::BuildScript {
             package: package.trim().to_owned(),
-            said: said[heard..].iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"),
+            said: said[heard..]
+                .iter()
+                .map(|line| line.trim())
+                .filter(|line| !line.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n"),
         };
     }
     let of_ours = |line: &&String| line.contains("required by package `prelude ") || line.trim().is_empty();
-    let lines: Vec<_> = said[start..].iter().filter(|line| !of_ours(line)).map(String::as_str).collect();
+    let lines: Vec<_> = said[start..]
+        .iter()
+        .filter(|line| !of_ours(line))
+        .map(String::as_str)
+        .collect();
     let text = lines.join("\n");
     CargoError::Failed {
         said: text.strip_prefix("error: ").unwrap_or(&text).to_owned(),
@@ -252,7 +266,11 @@ fn failed(said: &[String]) -> CargoError {
 /// are added to those of the user's own configuration.
 pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path) -> String {
     let mut remaps = BTreeSet::new();
-    remaps.extend(toolchain.cargo_home().map(|home| flags::remap(&home.join("git/checkouts"), "/cargo")));
+    remaps.extend(
+        toolchain
+            .cargo_home()
+            .map(|home| flags::remap(&home.join("git/checkouts"), "/cargo")),
+    );
     for package in &metadata.packages {
         let Some(dir) = package.manifest_path.parent() else { continue };
         match dir.parent() {
@@ -295,7 +313,11 @@ pub fn build(
             Ok(Message::Diagnostic { package_id, message }) => {
                 let error = message.is_error();
                 let text = message.rendered.unwrap_or(message.message);
-                if error { errors.push((package_id, text)) } else { made.warnings.push(text) }
+                if error {
+                    errors.push((package_id, text))
+                } else {
+                    made.warnings.push(text)
+                }
             }
             Ok(Message::Other) | Err(_) => {}
         },
@@ -334,7 +356,10 @@ mod tests {
     #[test]
     fn errors_are_without_what_is_not_the_users() {
         let said = "    Updating crates.io index\nerror: no matching package named `regx` found\nlocation searched: crates.io index\nrequired by package `prelude v0.0.0 (/home/a/work)`";
-        assert_eq!(shortened(said), "no matching package named `regx` found\nlocation searched: crates.io index");
+        assert_eq!(
+            shortened(said),
+            "no matching package named `regx` found\nlocation searched: crates.io index"
+        );
         let said = "   Compiling a v0.1.0\nerror: failed to run custom build command for `a v0.1.0 (/home/a)`\n\nCaused by:\n  process didn't exit successfully: `/x` (exit status: 101)\n  --- stdout\n  cargo:x\n\n  --- stderr\n\n  it is broken";
         assert_eq!(shortened(said), "the build script of a v0.1.0 failed\nit is broken");
     }

@@ -96,7 +96,9 @@ struct OutOfReach {
 
 fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("confine".to_owned()).spawn_scoped(scope, work)?;
+        let thread = std::thread::Builder::new()
+            .name("confine".to_owned())
+            .spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
     })
 }
@@ -185,7 +187,9 @@ mod tests {
     fn sh(confinement: &Confinement, script: &str) -> String {
         let mut command = Command::new("bash");
         command.args(["-c", script]).env_clear().stdin(Stdio::null());
-        let child = confinement.spawn(command.stdout(Stdio::piped()).stderr(Stdio::null())).unwrap();
+        let child = confinement
+            .spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))
+            .unwrap();
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     }
 
@@ -202,7 +206,9 @@ mod tests {
             let at = dir.path().display();
             sh(
                 &confinement,
-                &format!("read -r x <{at}/file || [[ $x ]] && echo -n r; echo y >{at}/new && echo -n w; true >{at}/file && echo -n t"),
+                &format!(
+                    "read -r x <{at}/file || [[ $x ]] && echo -n r; echo y >{at}/new && echo -n w; true >{at}/file && echo -n t"
+                ),
             )
         };
         assert_eq!([reach(&inside), reach(&readable), reach(&outside)], ["rwt", "r", ""]);

@@ -207,7 +207,10 @@ impl<'de> Deserialize<'de> for Requirement {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Requirement, A::Error> {
                 let table = Table::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Requirement {
-                    version: table.version.map(|version| version.0).filter(|version| *version != VersionReq::STAR),
+                    version: table
+                        .version
+                        .map(|version| version.0)
+                        .filter(|version| *version != VersionReq::STAR),
                     features: table.features,
                     default_features: table.default_features.filter(|on| !on),
                     package: table.package,
@@ -232,7 +235,10 @@ mod tests {
         let Dependency { name, requirement } = Dependency::parse(text).unwrap();
         let path = requirement.path.as_ref().map(|_| "sources/x");
         let value = requirement.in_manifest(path).unwrap();
-        toml::to_string(&toml::Table::from_iter([(name, value)])).unwrap().trim_end().to_owned()
+        toml::to_string(&toml::Table::from_iter([(name, value)]))
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     #[test]
@@ -284,6 +290,9 @@ mod tests {
         assert_eq!(parse("a = { version = \"1\", default-features = true }"), parse("a = \"1\""));
         let json = serde_json::to_string(&parse("a = { version = \"1\", features = [\"x\"] }")).unwrap();
         assert_eq!(json, "{\"version\":\"^1\",\"features\":[\"x\"]}");
-        assert_eq!(serde_json::from_str::<Requirement>(&json).unwrap(), parse("a = { version = \"1\", features = [\"x\"] }"));
+        assert_eq!(
+            serde_json::from_str::<Requirement>(&json).unwrap(),
+            parse("a = { version = \"1\", features = [\"x\"] }")
+        );
     }
 }

@@ -141,7 +141,11 @@ pub fn merge(packages: &[Package], more: &[Package]) -> Vec<Package> {
 /// The packages that are not among `known`: none with the same name, version and source.
 pub fn beyond(packages: &[Package], known: &[Package]) -> Vec<Package> {
     let known: BTreeSet<String> = known.iter().map(id).collect();
-    packages.iter().filter(|package| !known.contains(&id(package))).cloned().collect()
+    packages
+        .iter()
+        .filter(|package| !known.contains(&id(package)))
+        .cloned()
+        .collect()
 }
 
 /// The packages of these names, with all that they need.
@@ -227,7 +231,12 @@ version = "0.1.0"
             let data = serde_json::json!({ "text/plain": "b", Lock::MEDIA_TYPE: value });
             serde_json::json!({ "cell_type": "code", "outputs": [{ "output_type": "stream", "text": "x" }, { "output_type": "display_data", "data": data }] })
         };
-        let cells = [cell(lock("1")), serde_json::json!({ "cell_type": "markdown" }), cell("?".into()), cell(lock("2"))];
+        let cells = [
+            cell(lock("1")),
+            serde_json::json!({ "cell_type": "markdown" }),
+            cell("?".into()),
+            cell(lock("2")),
+        ];
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), serde_json::json!({ "cells": cells, "nbformat": 4 }).to_string()).unwrap();
         let locks = Lock::of_notebook(file.path());

@@ -292,7 +292,9 @@ impl Toolchain {
         let mut command = self.bare_command(&self.cargo, scratch);
         command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
         // Empty: no wrapper, whatever the user's settings say.
-        command.env("RUSTC_WRAPPER", "").envs(self.cargo_home().map(|home| ("CARGO_HOME", home)));
+        command
+            .env("RUSTC_WRAPPER", "")
+            .envs(self.cargo_home().map(|home| ("CARGO_HOME", home)));
         command
     }
 

@@ -392,7 +392,11 @@ impl Prelude {
         for (path, text) in sdk::FILES {
             work.write(path, text)?;
         }
-        for (path, text) in [("Cargo.toml", &manifest), ("Cargo.lock", &cargo_lock), ("lib.rs", &String::new())] {
+        for (path, text) in [
+            ("Cargo.toml", &manifest),
+            ("Cargo.lock", &cargo_lock),
+            ("lib.rs", &String::new()),
+        ] {
             work.write(path, text)?;
         }
         work.remove(sources::DIRECTORY)?;
@@ -403,17 +407,28 @@ impl Prelude {
     fn manifest(&self, sources: &Sources) -> Result<String, PreludeError> {
         let mut dependencies = toml::Table::new();
         for name in CRATES {
-            dependencies.insert(name.to_owned(), toml::Table::from_iter([("workspace".to_owned(), true.into())]).into());
+            dependencies.insert(
+                name.to_owned(),
+                toml::Table::from_iter([("workspace".to_owned(), true.into())]).into(),
+            );
         }
         for (name, requirement) in &self.dependencies {
-            let place = requirement.path.as_ref().map(|path| sources.place(&self.notebook.join(path))).transpose()?;
+            let place = requirement
+                .path
+                .as_ref()
+                .map(|path| sources.place(&self.notebook.join(path)))
+                .transpose()?;
             let value = requirement.in_manifest(place.as_deref());
             dependencies.insert(name.clone(), value.map_err(|error| unwritable("a manifest", &error))?);
         }
         let dependencies = toml::Table::from_iter([("dependencies".to_owned(), dependencies.into())]);
         let dependencies = toml::to_string(&dependencies).map_err(|error| unwritable("a manifest", &error))?;
         let package = "[package]\nname = \"prelude\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n";
-        let workspace = sdk::WORKSPACE.replacen("[workspace]\n", &format!("[workspace]\nexclude = [\"{}\"]\n", sources::DIRECTORY), 1);
+        let workspace = sdk::WORKSPACE.replacen(
+            "[workspace]\n",
+            &format!("[workspace]\nexclude = [\"{}\"]\n", sources::DIRECTORY),
+            1,
+        );
         Ok(format!("{package}{dependencies}{}{workspace}", flags::PRELUDE_PROFILE))
     }
 
@@ -423,7 +438,7 @@ impl Prelude {
         let mut packages = lock::beyond(&all, &SDK_PACKAGES);
         packages.retain(|package| package.name != "prelude" || package.source.is_some());
         for package in packages.iter_mut().filter(|package| package.source.is_none()) {
-            package.digest = self.digest_of(&package.name, sources);
+            package.digest = sources.digest_of(&package.name);
         }
         Ok(Lock {
             dependencies: self.dependencies.clone(),
@@ -431,12 +446,6 @@ impl Prelude {
             packages,
             base: None,
         })
-    }
-
-    /// The digest of the directory that a dependency names.
-    fn digest_of(&self, package: &str, sources: &Sources) -> Option<Digest> {
-        let mut named = self.dependencies.iter().filter(|(name, requirement)| requirement.package(name) == package);
-        named.find_map(|(_, requirement)| sources.digest_of(&self.notebook.join(requirement.path.as_ref()?)))
     }
 }
 
@@ -503,7 +512,9 @@ fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &mut 
 fn confinement(toolchain: &Toolchain, work: &Work, metadata: &Metadata) -> Confinement {
     let mut confinement = toolchain.confinement().reading(work.dir());
     let fetched = metadata.packages.iter().filter(|package| package.source.is_some());
-    let places: BTreeSet<&Path> = fetched.filter_map(|package| package.manifest_path.parent()?.parent()).collect();
+    let places: BTreeSet<&Path> = fetched
+        .filter_map(|package| package.manifest_path.parent()?.parent())
+        .collect();
     for place in places {
         confinement = confinement.reading(place);
     }
@@ -537,7 +548,10 @@ impl PreludeReady {
 
     /// The arguments of rustc that let a cell name the crates.
     pub(super) fn arguments(&self) -> Vec<String> {
-        let externs = self.externs.iter().map(|(name, path)| format!("--extern={name}={}", path.display()));
+        let externs = self
+            .externs
+            .iter()
+            .map(|(name, path)| format!("--extern={name}={}", path.display()));
         externs.chain(self.search()).collect()
     }
 
@@ -559,14 +573,20 @@ impl PreludeReady {
         let mut named = self.clone();
         named.externs.retain(|name, _| CRATES.contains(&name.as_str()));
         for (name, requirement) in &prelude.dependencies {
-            let library = self.library(name, requirement).filter(|library| library.answers(requirement))?;
+            let library = self
+                .library(name, requirement)
+                .filter(|library| library.answers(requirement))?;
             let called = match &requirement.package {
                 Some(_) => name.replace('-', "_"),
                 None => library.name.clone(),
             };
             named.externs.insert(called, library.path.clone());
         }
-        let names: BTreeSet<&str> = prelude.dependencies.iter().map(|(name, requirement)| requirement.package(name)).collect();
+        let names: BTreeSet<&str> = prelude
+            .dependencies
+            .iter()
+            .map(|(name, requirement)| requirement.package(name))
+            .collect();
         named.lock = Lock {
             dependencies: prelude.dependencies.clone(),
             set,
@@ -642,7 +662,11 @@ fn externs(metadata: &Metadata, made: &Made) -> Result<BTreeMap<String, PathBuf>
 /// All crates that are compiled, in an order that is the same everywhere.
 fn libraries(metadata: &Metadata, made: &Made) -> Vec<Library> {
     let mut libraries = Vec::new();
-    for package in metadata.packages.iter().filter(|package| Some(&package.id) != metadata.resolve.root.as_ref()) {
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| Some(&package.id) != metadata.resolve.root.as_ref())
+    {
         let node = metadata.resolve.nodes.iter().find(|node| node.id == package.id);
         let library = package.targets.iter().find(|target| target.is_library());
         let (Some(node), Some(target), Some(path)) = (node, library, compiled(made, &package.id)) else {
@@ -655,7 +679,10 @@ fn libraries(metadata: &Metadata, made: &Made) -> Vec<Library> {
         libraries.push(Library {
             package: package.name.clone(),
             version: package.version.clone(),
-            registry: package.source.as_ref().is_some_and(|source| source.starts_with("registry+") || source.starts_with("sparse+")),
+            registry: package
+                .source
+                .as_ref()
+                .is_some_and(|source| source.starts_with("registry+") || source.starts_with("sparse+")),
             features,
             name: target.name.replace('-', "_"),
             path: path.clone(),
@@ -693,6 +720,11 @@ mod tests {
         assert!(SDK_PACKAGES.iter().any(|package| package.name == "serde_json"));
         let common: Lock = serde_json::from_str(COMMON).unwrap();
         assert_eq!(common.set, Set::Common);
-        assert!(common.dependencies.keys().all(|name| common.package(name).is_some() || SDK_PACKAGES.iter().any(|p| p.name == *name)));
+        assert!(
+            common
+                .dependencies
+                .keys()
+                .all(|name| common.package(name).is_some() || SDK_PACKAGES.iter().any(|p| p.name == *name))
+        );
     }
 }

@@ -119,7 +119,9 @@ impl Shelf {
             path: path.clone(),
             source,
         };
-        let file = fs::create_dir_all(&self.dir).and_then(|()| File::create(&path)).map_err(failed)?;
+        let file = fs::create_dir_all(&self.dir)
+            .and_then(|()| File::create(&path))
+            .map_err(failed)?;
         let mut told = false;
         loop {
             match file.try_lock() {
@@ -212,7 +214,11 @@ impl Work {
     /// Removes a file, or a directory with all that is in it.
     pub fn remove(&self, name: &str) -> Result<(), PreludeError> {
         let path = self.0.join(name);
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cache(&path)(error)),
             _ => Ok(()),
@@ -245,9 +251,15 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PreludeError> {
 
 /// The same with every path below `from` below `to`.
 fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
-    let path = |path: &Path| path.strip_prefix(from).map_or_else(|_| path.to_owned(), |below| to.join(below));
+    let path = |path: &Path| {
+        path.strip_prefix(from)
+            .map_or_else(|_| path.to_owned(), |below| to.join(below))
+    };
     ready.externs.values_mut().for_each(|file| *file = path(file));
-    ready.libraries.iter_mut().for_each(|library| library.path = path(&library.path));
+    ready
+        .libraries
+        .iter_mut()
+        .for_each(|library| library.path = path(&library.path));
     ready.base = path(&ready.base);
     let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
     ready.search = ready.search.iter().map(|dir| dir.replacen(&*from, &to, 1)).collect();
@@ -264,7 +276,10 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
             copy(&entry.path(), &to)?;
         } else if entry.file_type()?.is_file() {
             fs::copy(entry.path(), &to)?;
-            File::options().write(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
+            File::options()
+                .write(true)
+                .open(&to)?
+                .set_modified(entry.metadata()?.modified()?)?;
         }
     }
     Ok(())
@@ -315,7 +330,10 @@ mod tests {
         prelude::write(&from.join("two"), b"2").unwrap();
         copy(&from, &to).unwrap();
         let file = |dir: &Path, name: &str| dir.join(name).metadata().unwrap();
-        assert_eq!(file(&to, "x/one").modified().unwrap(), file(&from, "x/one").modified().unwrap());
+        assert_eq!(
+            file(&to, "x/one").modified().unwrap(),
+            file(&from, "x/one").modified().unwrap()
+        );
         fs::write(to.join("two"), "3").unwrap();
         share(&to, &from).unwrap();
         assert_eq!(file(&to, "x/one").ino(), file(&from, "x/one").ino());

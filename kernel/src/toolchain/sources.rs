@@ -48,8 +48,10 @@ pub enum SourcesError {
 /// The directories that dependencies name, with those that they need in turn.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Packages by directory; their files and what these hold together.
+    /// Packages by directory, with the digest of their files.
     packages: BTreeMap<PathBuf, Digest>,
+    /// The same by name.
+    named: BTreeMap<String, Digest>,
     /// Manifests of workspaces that packages take settings from.
     roots: BTreeSet<PathBuf>,
     /// What all of them are below.
@@ -70,12 +72,14 @@ impl Sources {
             if !manifest.is_file() {
                 return Err(SourcesError::NoCrate { dir });
             }
-            sources.packages.insert(dir.clone(), digest(&dir)?);
+            let digest = digest(&dir)?;
+            sources.packages.insert(dir.clone(), digest);
             let known = cargo::manifests(toolchain, &dir)?;
             if known.workspace_root != dir {
                 sources.roots.insert(known.workspace_root.join("Cargo.toml"));
             }
             let own = known.packages.iter().find(|package| package.manifest_path == manifest);
+            sources.named.extend(own.map(|package| (package.name.clone(), digest)));
             let needed = own.into_iter().flat_map(|package| &package.dependencies);
             let needed = needed.filter(|dependency| dependency.kind.as_deref() != Some("dev"));
             next.extend(needed.filter_map(|dependency| dependency.path.as_deref().map(plain)));
@@ -95,16 +99,20 @@ impl Sources {
         Ok(digests)
     }
 
-    /// The digest of the package in a directory.
-    pub fn digest_of(&self, dir: &Path) -> Option<Digest> {
-        self.packages.get(&plain(dir)).copied()
+    /// The digest of the package of this name.
+    pub fn digest_of(&self, package: &str) -> Option<Digest> {
+        self.named.get(package).copied()
     }
 
     /// Where the copy of a directory is, below that of the workspace.
     pub fn place(&self, dir: &Path) -> Result<String, SourcesError> {
         let below = plain(dir);
         let below = below.strip_prefix(&self.above).unwrap_or(&below);
-        Ok(Path::new(&self.home()?).join(below).to_string_lossy().trim_end_matches('/').to_owned())
+        Ok(Path::new(&self.home()?)
+            .join(below)
+            .to_string_lossy()
+            .trim_end_matches('/')
+            .to_owned())
     }
 
     fn home(&self) -> Result<String, SourcesError> {
@@ -142,7 +150,11 @@ pub const DIRECTORY: &str = "sources";
 /// The digest of a file, or of all files of a crate with their names.
 pub fn digest(path: &Path) -> Result<Digest, SourcesError> {
     let mut hasher = Hasher::default();
-    let files = if path.is_dir() { files(path)? } else { BTreeSet::from([path.to_owned()]) };
+    let files = if path.is_dir() {
+        files(path)?
+    } else {
+        BTreeSet::from([path.to_owned()])
+    };
     for file in files {
         let failed = |source| SourcesError::Copy {
             path: file.clone(),
@@ -237,7 +249,13 @@ mod tests {
             write(name);
         }
         let before = digest(dir.path()).unwrap();
-        for name in [".git/config", "target/x", "Cargo.lock", "other/Cargo.toml", "other/src/lib.rs"] {
+        for name in [
+            ".git/config",
+            "target/x",
+            "Cargo.lock",
+            "other/Cargo.toml",
+            "other/src/lib.rs",
+        ] {
             write(name);
         }
         assert_eq!(digest(dir.path()).unwrap(), before);
