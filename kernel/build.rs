@@ -50,7 +50,7 @@ fn main() -> Result<()> {
 
     let mut code = format!("pub const WORKSPACE: &str = {:?};\n", toml::to_string(&workspace)?);
     code.push_str("pub const FILES: &[(&str, &str)] = &[\n");
-    let lock = lock(read(&root.join("Cargo.lock"))?)?;
+    let lock = lock(read(&root.join("Cargo.lock"))?, &members)?;
     writeln!(code, "(\"Cargo.lock\", {:?}),", toml::to_string(&lock)?)?;
     for (path, member) in members {
         writeln!(code, "({:?}, {:?}),", format!("{path}/Cargo.toml"), toml::to_string(&member)?)?;
@@ -83,12 +83,17 @@ fn sources(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// The lock with only what the SDK can need, so that other changes of the workspace don't compile the prelude anew.
-fn lock(mut lock: Table) -> Result<Table> {
-    let packages = lock
+/// The lock with only what the SDK needs, so that other changes of the workspace don't compile the prelude anew.
+fn lock(mut lock: Table, members: &BTreeMap<String, Table>) -> Result<Table> {
+    let mut packages = lock
         .get("package")
         .and_then(Value::as_array)
-        .ok_or("no packages in Cargo.lock")?;
+        .ok_or("no packages in Cargo.lock")?
+        .clone();
+    packages
+        .iter_mut()
+        .filter_map(Value::as_table_mut)
+        .for_each(|package| without_tests(package, members));
     let name = |package: &Value| package.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut needed = BTreeSet::new();
     let mut next = vec!["lockstep".to_owned()];
@@ -103,11 +108,30 @@ fn lock(mut lock: Table) -> Result<Table> {
             next.extend(names.map(str::to_owned));
         }
     }
-    let kept: Vec<Value> = packages
-        .iter()
-        .filter(|package| needed.contains(&name(package)))
-        .cloned()
-        .collect();
-    lock.insert("package".to_owned(), kept.into());
+    packages.retain(|package| needed.contains(&name(package)));
+    lock.insert("package".to_owned(), packages.into());
     Ok(lock)
+}
+
+/// A member of the workspace needs what its manifest says; the lock also has what its tests need.
+fn without_tests(package: &mut Table, members: &BTreeMap<String, Table>) {
+    let is_this = |member: &&Table| member.get("package").and_then(|own| own.get("name")) == package.get("name");
+    let Some(member) = members.values().find(is_this) else {
+        return;
+    };
+    let needed = member
+        .get("dependencies")
+        .and_then(Value::as_table)
+        .cloned()
+        .unwrap_or_default();
+    let edges = package.get_mut("dependencies").and_then(Value::as_array_mut);
+    let name = |edge: &Value| {
+        edge.as_str()
+            .and_then(|edge| edge.split(' ').next())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    edges
+        .into_iter()
+        .for_each(|edges| edges.retain(|edge| needed.contains_key(&name(edge))));
 }

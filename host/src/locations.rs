@@ -18,7 +18,7 @@ const CACHE_HOME: &str = "XDG_CACHE_HOME";
 const HOME: &str = "HOME";
 const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
 const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
-const JUPYTER_SESSION: &str = "JPY_SESSION_NAME";
+const NOTEBOOK: &str = "JPY_SESSION_NAME";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
 pub const VARIABLES: [Variable; 10] = [
@@ -43,8 +43,8 @@ pub const VARIABLES: [Variable; 10] = [
         about: "the process with which `kernel run` ends; Jupyter sets it",
     },
     Variable {
-        name: JUPYTER_SESSION,
-        about: "the notebook that `kernel run` serves, so that its session survives the kernel; Jupyter sets it",
+        name: NOTEBOOK,
+        about: "the notebook that `kernel run` serves: where its locked versions are; its session survives the kernel. Jupyter sets it",
     },
     Variable {
         name: DATA_HOME,
@@ -77,8 +77,8 @@ pub struct Locations {
     pub jupyter_data: PathBuf,
     /// The process that started this one, if it is Jupyter.
     pub jupyter_parent: Option<u32>,
-    /// The notebook that the kernel serves, if Jupyter says so.
-    pub jupyter_session: Option<PathBuf>,
+    /// The notebook that is served.
+    pub notebook: Option<PathBuf>,
     /// The whole environment, for the programs that are started.
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
@@ -125,13 +125,14 @@ impl Locations {
             (None, None) => store.join("jupyter"),
         };
         let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
+        let notebook = variable(NOTEBOOK).map(PathBuf::from);
         Ok(Self {
             store,
             store_by_flag,
             cache,
             jupyter_data,
             jupyter_parent,
-            jupyter_session: variable(JUPYTER_SESSION).map(PathBuf::from),
+            notebook,
             environment,
             debian,
         })

@@ -90,6 +90,7 @@ impl Notebook {
             runtime: Arc::new(Runtime::new(engine, Store::memory().unwrap(), machine)),
             toolchain,
             prelude,
+            locks: Vec::new(),
             directory: directory.path().to_owned(),
             scratch: std::env::temp_dir(),
             limits: Limits::default(),
@@ -342,11 +343,6 @@ fn directives_give_files_and_run_steps() {
             .contains("`tabel` is neither a variable nor a file")
     );
     assert!(notebook.error(":nonsense").contains("no directive is called `:nonsense`"));
-    assert!(
-        notebook
-            .error("\n:dep polars = \"1\"")
-            .contains("the prelude has no crate `polars`\n --> [8]:2:1")
-    );
     notebook.text(":clear");
     assert_eq!(notebook.session.variables().count(), 0);
 }

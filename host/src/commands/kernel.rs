@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::session::{Place, Preparing, Progress, Setup, Starting};
-use lockstep_kernel::toolchain::{BuildProgress, Prelude, Toolchain};
+use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::EngineOptions;
@@ -162,6 +162,12 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
         prelude,
+        locks: invocation
+            .locations
+            .notebook
+            .as_deref()
+            .map(Lock::of_notebook)
+            .unwrap_or_default(),
         directory,
         scratch,
         limits: Limits::default(),
@@ -173,5 +179,5 @@ fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Re
 
 /// The notebook's file. Jupyter gives its path, or only a name where the notebook is nowhere yet.
 fn notebook(invocation: &Invocation, directory: &Path) -> Option<PathBuf> {
-    Some(directory.join(invocation.locations.jupyter_session.as_ref()?))
+    Some(directory.join(invocation.locations.notebook.as_ref()?))
 }

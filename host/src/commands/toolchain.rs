@@ -1,5 +1,6 @@
 use clap::{Args, Subcommand};
 use lockstep_kernel::toolchain::{Prelude, Toolchain};
+use lockstep_runtime::sandbox::EngineOptions;
 use serde_json::json;
 
 use super::build::follow;
@@ -10,7 +11,8 @@ use crate::progress;
 /// Find or install the Rust toolchain that steps and cells are compiled with
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep toolchain install    # rustup's target where rustup is, Debian's packages elsewhere
+  lockstep toolchain install             # rustup's target where rustup is, Debian's packages elsewhere
+  lockstep toolchain install --crates    # and the crates that most notebooks ask for
   lockstep toolchain path")]
 pub struct ToolchainArgs {
     #[command(subcommand)]
@@ -20,7 +22,12 @@ pub struct ToolchainArgs {
 #[derive(Subcommand)]
 enum Command {
     /// Install what is missing, and compile what notebooks start with
-    Install,
+    Install {
+        /// Compile the common crates too, which takes some minutes, so that `:dep` finds them: arrow, chrono, csv, itertools, linfa, ndarray,
+        /// plotters, rand, regex, smartcore
+        #[arg(long)]
+        crates: bool,
+    },
     /// Write the path of the compiler
     Path,
 }
@@ -29,7 +36,7 @@ pub fn run(args: ToolchainArgs, invocation: &Invocation) -> Result<()> {
     let locations = invocation.locations.toolchain();
     let toolchain = match args.command {
         Command::Path => Toolchain::find(&locations).map_err(Error::config)?,
-        Command::Install => install(invocation)?,
+        Command::Install { crates } => install(crates, invocation)?,
     };
     invocation.answer(format_args!("{}\n", toolchain.rustc().display()), || {
         json!({
@@ -41,15 +48,30 @@ pub fn run(args: ToolchainArgs, invocation: &Invocation) -> Result<()> {
     })
 }
 
-fn install(invocation: &Invocation) -> Result<Toolchain> {
+fn install(crates: bool, invocation: &Invocation) -> Result<Toolchain> {
     let locations = invocation.locations.toolchain();
     let spinner = progress::spinner("toolchain");
     let installed = Toolchain::install(&locations, &mut |line| spinner.set_message(line.to_owned()));
     spinner.finish_and_clear();
     let toolchain = installed.map_err(Error::config)?;
-    let bar = progress::steps("what notebooks start with");
-    let ready = Prelude::new().ensure(&toolchain, &invocation.locations.cache, &mut |at| follow(&bar, &at));
-    bar.finish_and_clear();
-    ready.map_err(Error::config)?;
+    compile(&Prelude::new(), "what notebooks start with", &toolchain, invocation)?;
+    if crates {
+        compile(&Prelude::common(), "the common crates", &toolchain, invocation)?;
+    }
     Ok(toolchain)
+}
+
+/// Compiles a prelude, and the module that is made of it for this machine.
+fn compile(prelude: &Prelude, what: &'static str, toolchain: &Toolchain, invocation: &Invocation) -> Result<()> {
+    let bar = progress::steps(what);
+    let ready = prelude.ensure(toolchain, &invocation.locations.cache, &mut |at| follow(&bar, &at));
+    bar.finish_and_clear();
+    let ready = ready.map_err(Error::config)?;
+    let wasm = std::fs::read(&ready.base).map_err(|e| Error::file("read", &ready.base, &e))?;
+    let spinner = progress::spinner("for this machine");
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    let base = runtime.store.put(wasm)?;
+    runtime.load_base(&base)?;
+    spinner.finish_and_clear();
+    Ok(())
 }

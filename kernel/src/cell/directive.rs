@@ -1,4 +1,7 @@
+use std::ops::Range;
 use std::str::FromStr;
+
+use crate::toolchain::{Dependency, DependencyError};
 
 /// What a line that starts with `:` tells the session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,11 +24,8 @@ pub enum Directive {
         /// The file, relative to the notebook.
         path: String,
     },
-    /// `:dep arrow = "60"`
-    Dependency {
-        /// The crate.
-        name: String,
-    },
+    /// `:dep regex = "1"`
+    Dependency(Dependency),
     /// `:run stale`
     RunStale,
     /// `:vars`
@@ -64,7 +64,10 @@ pub const KNOWN: [(&str, &str); 9] = [
     (":undo", "go back to before the last cell"),
     (":restore", "take up the session from before the last restart"),
     (":clear", "forget all variables and items"),
-    (":dep name", "use a crate (those of the prelude)"),
+    (
+        ":dep name = \"1.2\"",
+        "use a crate (or `{ version, features, default-features, path, git, rev }`)",
+    ),
     (":help", "this list"),
 ];
 
@@ -85,6 +88,24 @@ pub enum DirectiveError {
         /// an example
         form: &'static str,
     },
+    /// A dependency is not written as it should be.
+    #[error("{error}")]
+    Dependency {
+        /// what is wrong
+        error: DependencyError,
+        /// where that is, in bytes of the directive
+        range: Range<usize>,
+    },
+}
+
+impl DirectiveError {
+    /// The place of the error in a directive that is at `range`.
+    pub fn place(&self, range: &Range<usize>) -> Range<usize> {
+        match self {
+            Self::Dependency { range: part, .. } if !part.is_empty() => range.start + part.start..range.start + part.end,
+            _ => range.clone(),
+        }
+    }
 }
 
 /// The words that directives begin with, each with its colon.
@@ -106,7 +127,6 @@ fn meant(word: &str) -> String {
 
 const RUN: &str = ":run module.wasm#step name=value -> variable";
 const INPUT: &str = ":input name = path";
-const DEP: &str = ":dep name";
 
 impl FromStr for Directive {
     type Err = DirectiveError;
@@ -129,10 +149,12 @@ impl FromStr for Directive {
                     _ => Err(form("there is no path, or more than one")),
                 }
             }
-            "dep" => match rest.split(['=', ' ']).next().map(str::trim) {
-                Some(name) if !name.is_empty() => Ok(Self::Dependency { name: name.to_owned() }),
-                _ => Err(bad("there is no crate", DEP)),
-            },
+            "dep" => Dependency::parse(rest).map(Self::Dependency).map_err(|error| {
+                // The colon, and what is before the dependency.
+                let before = 1 + line.trim_end().len() - rest.len();
+                let range = before + error.range.start..before + error.range.end;
+                DirectiveError::Dependency { error, range }
+            }),
             "vars" => Ok(Self::Variables),
             "undo" => Ok(Self::Undo),
             "restore" => Ok(Self::Restore),
@@ -268,5 +290,8 @@ mod tests {
             message("input fn = a.csv"),
             "`fn` can't be the name of a variable: write it as `:input name = path`"
         );
+        let error = "dep  a = { versio = \"1\" }".parse::<Directive>().unwrap_err();
+        assert!(error.to_string().starts_with("unknown field `versio`"), "{error}");
+        assert_eq!(error.place(&(100..125)), 111..117);
     }
 }

@@ -41,7 +41,9 @@ pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
         if at_top && text.starts_with(':') && !text.starts_with("::") {
             let start = offset + line.find(':').unwrap_or(0);
             let range = start..start + text.len();
-            let directive = text[1..].parse().map_err(|error| (range.clone(), error))?;
+            let directive = text[1..]
+                .parse()
+                .map_err(|error: DirectiveError| (error.place(&range), error))?;
             directives.push((range, directive));
             rust.extend(line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
         } else {

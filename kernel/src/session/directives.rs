@@ -7,6 +7,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Ran, bind, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
 
+use super::dependencies::Crates;
 use super::execute::{Emit, Execution};
 use super::{SessionError, failure, saved};
 use crate::cell::{Bind, Cell, Directive, KNOWN};
@@ -41,14 +42,8 @@ impl Execution<'_> {
                 self.output.display(summary(&[("", &made)], None), None);
                 self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
             }
-            Directive::Dependency { name } => {
-                let known = &self.setup.prelude.externs;
-                if !known.contains_key(&name.replace('-', "_")) {
-                    let list: Vec<_> = known.keys().map(String::as_str).collect();
-                    let problem = format!("the prelude has no crate `{name}`\nhint: it has {}", list.join(", "));
-                    return Err(self.refuse(range, &problem));
-                }
-            }
+            // All of the cell at once, before everything else: see `depend`.
+            Directive::Dependency(_) => {}
             Directive::Variables => self.output.display(listing(&self.scope), None),
             Directive::Clear => {
                 self.scope = self.scope.cleared();
@@ -77,8 +72,11 @@ impl Execution<'_> {
         let Some(before) = saved::read(&place.previous()) else {
             return Err(self.refuse(range, "no session of this notebook is kept from before a restart"));
         };
-        let before = saved::with_what_is_left(before, &self.setup.runtime.store);
-        self.scope = before.followed_by(&self.scope);
+        let cells = saved::with_what_is_left(before.cells, &self.setup.runtime.store);
+        self.scope = cells.followed_by(&self.scope);
+        if let Some(crates) = Crates::again(self.setup, before.lock)? {
+            self.crates = crates;
+        }
         self.output.display(listing(&self.scope), None);
         Ok(())
     }
@@ -96,9 +94,9 @@ impl Execution<'_> {
             self.output
                 .display(MimeBundle::text(format!("[{}] again:", version.number)), None);
             let scope = self.scope.before(Some(&version.id));
-            let mut again = Execution::new(self.setup, self.base, scope, &cell, self.output, self.interrupt);
+            let mut again = Execution::new(self.setup, self.crates.clone(), scope, &cell, self.output, self.interrupt);
             let done = again.execute()?;
-            self.scope = again.scope;
+            (self.scope, self.crates) = (again.scope, again.crates);
             if let Some(result) = done.result {
                 self.output.display(result, None);
             }

@@ -7,12 +7,13 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::{Artifact, Interruption, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
+use super::dependencies::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Cell, Rust};
 use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use crate::toolchain::{Base, CompileError, Compiled, Diagnostic, compile_cell, compile_key};
+use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
 /// What a source is compiled to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,8 @@ const SAID: &str = "cell.json";
 /// One cell on its way.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
-    /// What its module is based on.
-    pub base: &'a Base,
+    /// What it can name, and what its module is based on.
+    pub crates: Crates,
     /// What the cell sees, and in the end what it leaves.
     pub scope: Scope,
     pub cell: &'a Cell,
@@ -72,7 +73,7 @@ struct SaidVariable {
 impl<'a> Execution<'a> {
     pub fn new(
         setup: &'a Setup,
-        base: &'a Base,
+        crates: Crates,
         scope: Scope,
         cell: &'a Cell,
         output: &'a mut dyn Output,
@@ -80,7 +81,7 @@ impl<'a> Execution<'a> {
     ) -> Self {
         Self {
             setup,
-            base,
+            crates,
             scope,
             cell,
             output,
@@ -100,7 +101,7 @@ impl<'a> Execution<'a> {
 
     fn obey_and_run(&mut self) -> Result<Done, CellError> {
         let parsed = cell::parse(&self.cell.code).map_err(|(range, error)| self.refuse(range, &error.to_string()))?;
-        let mut cached = true;
+        let mut cached = self.depend(&parsed.directives)?;
         for (range, directive) in &parsed.directives {
             cached &= self.obey(range.clone(), directive)?;
         }
@@ -261,7 +262,7 @@ impl<'a> Execution<'a> {
     /// What came of compiling a source, now or before.
     pub fn built(&self, generated: &Generated, emit: Emit) -> Result<Built, CellError> {
         let store = &self.setup.runtime.store;
-        let key = compile_key(&self.setup.toolchain, &self.setup.prelude, &generated.source);
+        let key = compile_key(&self.setup.toolchain, &self.crates.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
             // What can't be read any more is made again.
             let known = store
@@ -309,13 +310,9 @@ impl<'a> Execution<'a> {
 
     /// Compiles a source; nothing is remembered.
     pub fn compile(&self, source: &str, emit: Emit) -> Result<Compiled, CompileError> {
-        let Setup {
-            toolchain,
-            prelude,
-            scratch,
-            ..
-        } = self.setup;
-        let base = (emit == Emit::Module).then_some(self.base);
+        let Setup { toolchain, scratch, .. } = self.setup;
+        let Crates { prelude, base, .. } = &self.crates;
+        let base = (emit == Emit::Module).then_some(&**base);
         compile_cell(toolchain, prelude, base, source, scratch, &|| self.interrupt.is_triggered())
     }
 

@@ -4,6 +4,7 @@
 //! variables that it mentions as inputs; the variables that it leaves are its outputs. The session holds digests and text,
 //! nothing else: a cell that fails or is interrupted leaves it as it was.
 
+mod dependencies;
 mod directives;
 mod execute;
 mod failure;
@@ -17,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Reuse, RunError, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
@@ -29,8 +29,9 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use crate::toolchain::{Base, CompileError, PreludeReady, Toolchain};
+use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
 
+use dependencies::Crates;
 use execute::Execution;
 use known::Known;
 
@@ -43,8 +44,10 @@ pub struct Setup {
     pub runtime: Arc<Runtime>,
     /// Compiles cells.
     pub toolchain: Toolchain,
-    /// The crates that cells can name.
+    /// The crates that cells can name from the start.
     pub prelude: PreludeReady,
+    /// What the dependencies of the notebook were locked to, oldest first.
+    pub locks: Vec<Lock>,
     /// The notebook's directory: paths in directives are relative to it.
     pub directory: PathBuf,
     /// A directory for what the compiler writes; nothing is left in it.
@@ -71,8 +74,8 @@ pub struct Place {
 /// A notebook's session. Blocks while it works: give it a thread of its own.
 pub struct Session {
     setup: Setup,
-    /// What every cell is based on.
-    base: Base,
+    /// What cells can name, and are based on.
+    crates: Crates,
     scope: Arc<Scope>,
     /// What the assistant sees of it.
     known: Known,
@@ -152,6 +155,9 @@ pub enum SessionError {
         /// why it is not
         source: serde_json::Error,
     },
+    /// What a session depended on is not compiled any more.
+    #[error("the crates that this session depended on are not compiled on this machine\nhint: run the cells with `:dep` again")]
+    NotCompiled,
     /// A cell ended well without saying what its variables are.
     #[error("the cell did not say what it made\nhint: the prelude is not of this lockstep; run `lockstep doctor`")]
     Silent,
@@ -167,25 +173,17 @@ impl From<SessionError> for CellError {
 }
 
 impl Session {
-    /// A session that knows what is kept of its notebook, if anything is. The base of its cells is in the store and ready to run afterwards, which takes some ten
-    /// seconds the first time on a machine.
+    /// A session that knows what is kept of its notebook, if anything is. The base of its cells is in the store and ready to run
+    /// afterwards, which takes some ten seconds the first time on a machine.
     pub fn new(setup: Setup) -> Result<Self, SessionError> {
         Self::known_as(setup, Known::default())
     }
 
     fn known_as(setup: Setup, known: Known) -> Result<Self, SessionError> {
-        let path = &setup.prelude.base;
-        let read = |source| SessionError::Read {
-            path: path.clone(),
-            source,
-        };
-        let wasm = Bytes::from(std::fs::read(path).map_err(read)?);
-        let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
-        setup.runtime.store.put(wasm)?;
-        setup.runtime.load(&base.digest())?;
+        let crates = Crates::load(&setup.runtime, setup.prelude.clone())?;
         let mut session = Self {
             setup,
-            base,
+            crates,
             scope: Arc::default(),
             known,
             notes: Vec::new(),
@@ -200,13 +198,17 @@ impl Session {
         let Some(saved) = self.setup.place.as_ref().and_then(|place| saved::read(&place.current())) else {
             return;
         };
-        let scope = saved::with_what_is_left(saved, &self.setup.runtime.store);
+        let scope = saved::with_what_is_left(saved.cells, &self.setup.runtime.store);
+        if scope.versions().is_empty() {
+            return;
+        }
         let count = scope.variables().len();
-        if !scope.versions().is_empty() {
-            self.notes.push(format!(
-                "the session of this notebook is taken up again, with {count} variables; `:clear` starts anew"
-            ));
-            self.set(scope);
+        self.notes.push(format!(
+            "the session of this notebook is taken up again, with {count} variables; `:clear` starts anew"
+        ));
+        self.set(scope);
+        if let Err(lost) = self.depend_again(saved.lock) {
+            self.notes.push(lost.to_string().replace("\nhint: ", ": "));
         }
     }
 
@@ -216,6 +218,13 @@ impl Session {
             // If it is not there, nothing was executed.
             let _ = std::fs::rename(place.current(), place.previous());
         }
+    }
+
+    fn depend_again(&mut self, lock: Lock) -> Result<(), SessionError> {
+        if let Some(crates) = Crates::again(&self.setup, lock)? {
+            self.crates = crates;
+        }
+        Ok(())
     }
 
     fn set(&mut self, scope: Scope) {
@@ -228,16 +237,11 @@ impl Session {
         for note in std::mem::take(&mut self.notes) {
             output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
         }
-        let mut execution = Execution::new(
-            &self.setup,
-            &self.base,
-            self.scope.before(cell.id.as_deref()),
-            cell,
-            output,
-            interrupt,
-        );
+        let scope = self.scope.before(cell.id.as_deref());
+        let mut execution = Execution::new(&self.setup, self.crates.clone(), scope, cell, output, interrupt);
         let mut done = execution.execute()?;
         let scope = execution.scope;
+        self.crates = execution.crates;
         done.stale = scope
             .stale()
             .into_iter()
@@ -257,7 +261,7 @@ impl Session {
             number: 0,
         };
         let scope = (*self.scope).clone();
-        let done = Execution::new(&self.setup, &self.base, scope, &cell, &mut Unseen, interrupt).execute()?;
+        let done = Execution::new(&self.setup, self.crates.clone(), scope, &cell, &mut Unseen, interrupt).execute()?;
         Ok(done.result.unwrap_or_default())
     }
 
@@ -267,7 +271,7 @@ impl Session {
             return Ok(());
         };
         let path = place.current();
-        saved::write(&path, &self.scope).map_err(|error| {
+        saved::write(&path, &self.scope, &self.crates.prelude.lock).map_err(|error| {
             format!(
                 "the session can't be kept in {}: {error}; it would not survive the kernel",
                 path.display()

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 use crate::compile::{Held, Scope};
+use crate::toolchain::Lock;
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -17,12 +18,16 @@ const FORMAT: u32 = 1;
 struct Written<'a> {
     format: u32,
     cells: &'a Scope,
+    lock: &'a Lock,
 }
 
+/// A session as it was kept.
 #[derive(Deserialize)]
-struct Read {
+pub(super) struct Saved {
     format: u32,
-    cells: Scope,
+    pub cells: Scope,
+    /// What its dependencies were locked to.
+    pub lock: Lock,
 }
 
 impl Place {
@@ -43,13 +48,14 @@ impl Place {
 }
 
 /// Writes a session; whoever reads the file meanwhile sees the old one or the new.
-pub(super) fn write(path: &Path, scope: &Scope) -> io::Result<()> {
+pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     let json = serde_json::to_vec(&Written {
         format: FORMAT,
         cells: scope,
+        lock,
     })?;
     file.write_all(&json)?;
     file.persist(path)?;
@@ -57,13 +63,13 @@ pub(super) fn write(path: &Path, scope: &Scope) -> io::Result<()> {
 }
 
 /// The session in a file; `None` if there is none that this `lockstep` can read.
-pub(super) fn read(path: &Path) -> Option<Scope> {
-    let Read { format, mut cells } = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    if format != FORMAT || !cells.is_sound() {
+pub(super) fn read(path: &Path) -> Option<Saved> {
+    let mut saved: Saved = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    if saved.format != FORMAT || !saved.cells.is_sound() {
         return None;
     }
-    cells.revive();
-    Some(cells)
+    saved.cells.revive();
+    Some(saved)
 }
 
 /// The scope, where variables are made again whose artifacts the store has no more.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::command::{self, Said};
+use super::confine::Confinement;
 use super::{PreludeReady, TARGET, Toolchain, flags};
 
 /// The file below a prelude's directory.
@@ -35,19 +37,32 @@ pub enum BaseError {
         /// what it said
         said: String,
     },
+    /// It was interrupted.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Builds the base of a prelude whose crates are compiled; it appears as `dir`/[`FILE`] when it is whole. Takes about a second.
-pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Result<(), BaseError> {
+pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrupt: &dyn Fn() -> bool) -> Result<(), BaseError> {
     let io = |source| BaseError::Io {
         dir: dir.to_owned(),
         source,
     };
     let work = tempfile::tempdir_in(dir).map_err(io)?;
-    let crates: String = prelude.externs.keys().map(|name| format!("extern crate {name};\n")).collect();
+    // All crates, not only those that cells can name: rustc else leaves out what no other crate uses.
+    let libraries = prelude.libraries.iter().filter(|library| library.is_linked()).enumerate();
+    let externs = libraries
+        .map(|(i, library)| format!("--extern=crate{i}={}", library.path.display()))
+        .collect::<Vec<_>>();
+    let crates: String = (0..externs.len()).map(|i| format!("extern crate crate{i};\n")).collect();
     std::fs::write(work.path().join("base.rs"), format!("{SOURCE}{crates}")).map_err(io)?;
+    let sdk = prelude
+        .externs
+        .get("lockstep")
+        .map(|path| format!("--extern=lockstep={}", path.display()));
 
-    let mut rustc = toolchain.rustc_command();
+    let confinement = toolchain.confinement().reading(dir).writing(work.path());
+    let mut rustc = toolchain.bare_command(toolchain.rustc(), work.path());
     rustc
         .args([
             "--target",
@@ -59,11 +74,13 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Resul
         ])
         .args(["-Copt-level=2", "-Cpanic=abort", "-o", "libbase.a", "base.rs"])
         .args(flags::crate_flags())
-        .args(prelude.arguments())
+        .args(externs)
+        .args(sdk)
+        .args(prelude.search())
         .arg(flags::remap(work.path(), "."));
-    run(rustc.current_dir(work.path())).map_err(|error| error.or(io))?;
+    run(rustc.current_dir(work.path()), &confinement, interrupt).map_err(|error| error.or(io))?;
 
-    let mut linker = toolchain.locations.command(toolchain.linker());
+    let mut linker = toolchain.bare_command(&toolchain.linker(), work.path());
     linker.args(["-flavor", "wasm", "--whole-archive", "libbase.a", "--no-whole-archive"]);
     linker.arg(toolchain.self_contained("libc.a"));
     // Everything is there for whatever cell may come. The crate libc declares what WASI lacks; nobody can have used that.
@@ -79,13 +96,14 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path) -> Resul
             .flat_map(|name| [format!("--undefined={name}"), format!("--undefined={name}f")]),
     );
     linker.args(["--stack-first", "-z", "stack-size=1048576", "--strip-all", "-o", FILE]);
-    run(linker.current_dir(work.path())).map_err(|error| error.or(io))?;
+    run(linker.current_dir(work.path()), &confinement, interrupt).map_err(|error| error.or(io))?;
     std::fs::rename(work.path().join(FILE), dir.join(FILE)).map_err(io)
 }
 
 enum Ended {
     Io(io::Error),
     Badly(String),
+    Interrupted,
 }
 
 impl Ended {
@@ -93,14 +111,19 @@ impl Ended {
         match self {
             Self::Io(source) => io(source),
             Self::Badly(said) => BaseError::Failed { said },
+            Self::Interrupted => BaseError::Interrupted,
         }
     }
 }
 
-fn run(command: &mut Command) -> Result<(), Ended> {
-    let output = command.output().map_err(Ended::Io)?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(Ended::Badly(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())),
+fn run(command: &mut Command, confinement: &Confinement, interrupt: &dyn Fn() -> bool) -> Result<(), Ended> {
+    let mut said = Vec::new();
+    let status = command::run(command, Some(confinement), interrupt, &mut |line| match line {
+        Said::Out(line) | Said::Err(line) => said.push(line),
+    });
+    match status.map_err(Ended::Io)? {
+        Some(status) if status.success() => Ok(()),
+        Some(_) => Err(Ended::Badly(said.join("\n"))),
+        None => Err(Ended::Interrupted),
     }
 }

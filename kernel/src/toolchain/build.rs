@@ -115,7 +115,7 @@ pub fn build_module(
     let mut resolution = Vec::new();
     resolution.extend(options.offline.then(|| "--offline".to_owned()));
     resolution.extend(options.locked.then(|| "--locked".to_owned()));
-    let metadata = cargo::metadata(toolchain, dir, &resolution)?;
+    let metadata = cargo::metadata(toolchain, dir, &resolution, &|| false)?;
     let package = choose(&metadata, dir, options)?;
 
     let has = |kind: &str| package.targets.iter().any(|target| target.kind.iter().any(|k| k == kind));
@@ -144,14 +144,14 @@ pub fn build_module(
     }
     command
         .arg("--config")
-        .arg(cargo::rustflags(toolchain, &metadata))
+        .arg(cargo::rustflags(toolchain, &metadata, &metadata.target_directory))
         .args(resolution);
     if !options.features.is_empty() {
         command.arg("--features").arg(options.features.join(","));
     }
     command.current_dir(dir);
 
-    let made = cargo::build(toolchain, &mut command, progress)?;
+    let made = cargo::build(toolchain, &mut command, None, &|| false, progress)?;
     let mut built = Vec::new();
     for artifact in made.artifacts.iter().filter(|artifact| artifact.package_id == package.id) {
         let is_module = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "wasm");

@@ -1,6 +1,6 @@
 //! What cargo says in JSON: `cargo metadata` and `--message-format=json` ("External tools" in the Cargo book).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::command::{self, Said};
+use super::confine::Confinement;
 use super::{BuildProgress, Diagnostic, Toolchain, flags};
 
 /// A command of cargo that failed before any source was compiled, or that could not be run.
@@ -33,7 +34,24 @@ pub enum CargoError {
     Compile {
         /// the errors as rustc renders them
         rendered: String,
+        /// the first of them
+        first: String,
+        /// how many there are
+        count: usize,
+        /// the package that is wrong, as cargo calls it
+        package: String,
     },
+    /// A build script failed.
+    #[error("the build script of {package} failed\n{said}")]
+    BuildScript {
+        /// the package, with its version
+        package: String,
+        /// what the script said
+        said: String,
+    },
+    /// It was interrupted.
+    #[error("interrupted")]
+    Interrupted,
     /// It said something else than expected.
     #[error("cargo's answer can't be read: {source}\nhint: is {} a cargo?", cargo.display())]
     Answer {
@@ -54,26 +72,49 @@ pub struct Metadata {
     pub resolve: Resolve,
 }
 
+/// The packages of a workspace, as their manifests have them.
+#[derive(Deserialize)]
+pub struct Manifests {
+    pub packages: Vec<Package>,
+    pub workspace_root: PathBuf,
+}
+
 #[derive(Deserialize)]
 pub struct Package {
     pub id: String,
     pub name: String,
+    pub version: String,
     pub manifest_path: PathBuf,
     /// None for a package that is a directory of this machine.
     pub source: Option<String>,
     pub targets: Vec<Target>,
     pub dependencies: Vec<Dependency>,
+    /// Its features, with what each switches on.
+    pub features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
 pub struct Dependency {
     pub name: String,
+    /// `dev`, `build`; absent for an ordinary one.
+    pub kind: Option<String>,
+    /// The directory, where it is one.
+    pub path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 pub struct Target {
     pub name: String,
     pub kind: Vec<String>,
+}
+
+impl Target {
+    /// Whether other crates can use it.
+    pub fn is_library(&self) -> bool {
+        self.kind
+            .iter()
+            .any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib" | "proc-macro"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,6 +127,8 @@ pub struct Resolve {
 pub struct Node {
     pub id: String,
     pub deps: Vec<Edge>,
+    /// Those that are on.
+    pub features: BTreeSet<String>,
 }
 
 /// That a package uses another under a name.
@@ -109,6 +152,7 @@ enum Message {
     CompilerArtifact(Artifact),
     #[serde(rename = "compiler-message")]
     Diagnostic {
+        package_id: String,
         message: Diagnostic,
     },
     BuildScriptExecuted {
@@ -128,44 +172,109 @@ pub struct Made {
     pub warnings: Vec<String>,
 }
 
-/// `cargo metadata` of the package in `dir`, with what it needs on the target. Fetches what is missing.
-pub fn metadata(toolchain: &Toolchain, dir: &Path, arguments: &[String]) -> Result<Metadata, CargoError> {
+/// `cargo metadata` of the package in `dir`, with what it needs on the target. Fetches what is missing, and executes nothing of it.
+pub fn metadata(
+    toolchain: &Toolchain,
+    dir: &Path,
+    arguments: &[String],
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Metadata, CargoError> {
     let mut command = toolchain.cargo_command();
-    command.args([
-        "metadata",
-        "--format-version=1",
-        "--filter-platform",
-        super::TARGET,
-        "--manifest-path",
-    ]);
-    command.arg(dir.join("Cargo.toml")).args(arguments);
+    command.args(["metadata", "--format-version=1", "--filter-platform", super::TARGET]);
+    command.arg("--manifest-path").arg(dir.join("Cargo.toml")).args(arguments);
+    read(toolchain, &asked(toolchain, &mut command, interrupt)?)
+}
+
+/// The manifests of the workspace that the package in `dir` is of. Resolves and fetches nothing.
+pub fn manifests(toolchain: &Toolchain, dir: &Path) -> Result<Manifests, CargoError> {
+    let mut command = toolchain.cargo_command();
+    command.args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
+    command.arg("--manifest-path").arg(dir.join("Cargo.toml"));
+    read(toolchain, &asked(toolchain, &mut command, &|| false)?)
+}
+
+/// Fetches all that building the package in `dir` takes, for the target and for this machine. Executes nothing of it.
+pub fn fetch(toolchain: &Toolchain, dir: &Path, offline: bool, interrupt: &dyn Fn() -> bool) -> Result<(), CargoError> {
+    let mut command = toolchain.cargo_command();
+    let host = toolchain.host();
+    command.args(["fetch", "--locked", "--target", super::TARGET, "--target", host]);
+    command.args(offline.then_some("--offline"));
+    command.arg("--manifest-path").arg(dir.join("Cargo.toml")).current_dir(dir);
+    asked(toolchain, &mut command, interrupt).map(drop)
+}
+
+/// What a command of cargo writes to stdout.
+fn asked(toolchain: &Toolchain, command: &mut Command, interrupt: &dyn Fn() -> bool) -> Result<String, CargoError> {
+    let (mut answer, mut said) = (String::new(), Vec::new());
+    let status = command::run(command, None, interrupt, &mut |line| match line {
+        Said::Out(line) => answer.push_str(&line),
+        Said::Err(line) => said.push(line),
+    });
     let start = |source| CargoError::Start {
         cargo: toolchain.cargo().to_owned(),
         source,
     };
-    let output = command.output().map_err(start)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-        return Err(CargoError::Failed { said });
+    match status.map_err(start)? {
+        Some(status) if status.success() => Ok(answer),
+        Some(_) => Err(failed(&said)),
+        None => Err(CargoError::Interrupted),
     }
-    read(toolchain, &output.stdout)
 }
 
-fn read<T: DeserializeOwned>(toolchain: &Toolchain, json: &[u8]) -> Result<T, CargoError> {
+fn read<T: DeserializeOwned>(toolchain: &Toolchain, json: &str) -> Result<T, CargoError> {
     let answer = |source| CargoError::Answer {
         cargo: toolchain.cargo().to_owned(),
         source,
     };
-    serde_json::from_slice(json).map_err(answer)
+    serde_json::from_str(json).map_err(answer)
+}
+
+/// The error in what cargo says, without what it did before and without the directories that it did it in.
+fn failed(said: &[String]) -> CargoError {
+    const SCRIPT: &str = "error: failed to run custom build command for `";
+    let start = said.iter().position(|line| line.starts_with("error")).unwrap_or(0);
+    let of_script = said[start..].iter().find_map(|line| line.strip_prefix(SCRIPT));
+    if let Some(package) = of_script {
+        let package = package.split(['`', '(']).next().unwrap_or_default();
+        let heard = said
+            .iter()
+            .position(|line| line.trim() == "--- stderr")
+            .map_or(start, |at| at + 1);
+        return CargoError::BuildScript {
+            package: package.trim().to_owned(),
+            said: said[heard..]
+                .iter()
+                .map(|line| line.trim())
+                .filter(|line| !line.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n"),
+        };
+    }
+    let of_ours = |line: &&String| line.contains("required by package `prelude ") || line.trim().is_empty();
+    let lines: Vec<_> = said[start..]
+        .iter()
+        .filter(|line| !of_ours(line))
+        .map(String::as_str)
+        .collect();
+    let text = lines.join("\n");
+    CargoError::Failed {
+        said: text.strip_prefix("error: ").unwrap_or(&text).to_owned(),
+    }
 }
 
 /// The flags of crates, among them those that keep this machine's directories out of the modules, as a `--config` argument. In this form they
 /// are added to those of the user's own configuration.
-pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata) -> String {
+pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path) -> String {
     let mut remaps = BTreeSet::new();
+    remaps.extend(
+        toolchain
+            .cargo_home()
+            .map(|home| flags::remap(&home.join("git/checkouts"), "/cargo")),
+    );
     for package in &metadata.packages {
         let Some(dir) = package.manifest_path.parent() else { continue };
         match dir.parent() {
+            _ if package.source.as_ref().is_some_and(|source| source.starts_with("git+")) => false,
             // The directory of the registry, not of the crate: the flags should change seldom, for a change recompiles all.
             Some(registry) if package.source.is_some() => remaps.insert(flags::remap(registry, "/cargo")),
             _ if !dir.starts_with(&metadata.workspace_root) => remaps.insert(flags::remap(dir, &format!("/{}", package.name))),
@@ -177,7 +286,7 @@ pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata) -> String {
     all.push(flags::remap(&sources, &name));
     all.extend(remaps);
     // rustc takes the last that fits, so the target directory comes after the workspace that it may be in.
-    all.push(flags::remap(&metadata.target_directory, "target"));
+    all.push(flags::remap(target_directory, "target"));
     format!("target.{}.rustflags={}", super::TARGET, serde_json::Value::from(all))
 }
 
@@ -185,6 +294,8 @@ pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata) -> String {
 pub fn build(
     toolchain: &Toolchain,
     command: &mut Command,
+    confinement: Option<&Confinement>,
+    interrupt: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(BuildProgress),
 ) -> Result<Made, CargoError> {
     command.args(["--message-format=json"]);
@@ -195,14 +306,18 @@ pub fn build(
     ]);
     let mut made = Made::default();
     let (mut errors, mut said) = (Vec::new(), Vec::new());
-    let status = command::run(command, &|| false, &mut |line| match line {
+    let status = command::run(command, confinement, interrupt, &mut |line| match line {
         Said::Out(line) => match serde_json::from_str(&line) {
             Ok(Message::CompilerArtifact(artifact)) => made.artifacts.push(artifact),
             Ok(Message::BuildScriptExecuted { linked_paths }) => made.native.extend(linked_paths),
-            Ok(Message::Diagnostic { message }) => {
+            Ok(Message::Diagnostic { package_id, message }) => {
                 let error = message.is_error();
                 let text = message.rendered.unwrap_or(message.message);
-                if error { errors.push(text) } else { made.warnings.push(text) }
+                if error {
+                    errors.push((package_id, text))
+                } else {
+                    made.warnings.push(text)
+                }
             }
             Ok(Message::Other) | Err(_) => {}
         },
@@ -212,15 +327,40 @@ pub fn build(
             None => said.push(line),
         },
     });
-    match status {
-        Ok(Some(status)) if status.success() => Ok(made),
-        Ok(_) if !errors.is_empty() => Err(CargoError::Compile {
-            rendered: errors.concat(),
+    let start = |source| CargoError::Start {
+        cargo: toolchain.cargo().to_owned(),
+        source,
+    };
+    match (status.map_err(start)?, errors.first().cloned()) {
+        (None, _) => Err(CargoError::Interrupted),
+        (Some(status), _) if status.success() => Ok(made),
+        (Some(_), Some((package, first))) => Err(CargoError::Compile {
+            rendered: errors.iter().map(|(_, text)| text.as_str()).collect(),
+            first,
+            count: errors.len(),
+            package,
         }),
-        Ok(_) => Err(CargoError::Failed { said: said.join("\n") }),
-        Err(source) => Err(CargoError::Start {
-            cargo: toolchain.cargo().to_owned(),
-            source,
-        }),
+        (Some(_), None) => Err(failed(&said)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shortened(said: &str) -> String {
+        let lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        failed(&lines).to_string()
+    }
+
+    #[test]
+    fn errors_are_without_what_is_not_the_users() {
+        let said = "    Updating crates.io index\nerror: no matching package named `regx` found\nlocation searched: crates.io index\nrequired by package `prelude v0.0.0 (/home/a/work)`";
+        assert_eq!(
+            shortened(said),
+            "no matching package named `regx` found\nlocation searched: crates.io index"
+        );
+        let said = "   Compiling a v0.1.0\nerror: failed to run custom build command for `a v0.1.0 (/home/a)`\n\nCaused by:\n  process didn't exit successfully: `/x` (exit status: 101)\n  --- stdout\n  cargo:x\n\n  --- stderr\n\n  it is broken";
+        assert_eq!(shortened(said), "the build script of a v0.1.0 failed\nit is broken");
     }
 }

@@ -56,7 +56,7 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
 /// Compiles `source` against the prelude: a function `__cell`, or steps. It becomes a module on `base`; without one it is only checked,
 /// which takes half the time. `dir` is for what the compiler writes; nothing is left in it.
 ///
-/// Once `interrupt` is true the compiler is killed, within 50 ms.
+/// The compiler is confined, for it loads the proc macros of other people. Once `interrupt` is true it is killed, within 50 ms.
 pub fn compile_cell(
     toolchain: &Toolchain,
     prelude: &PreludeReady,
@@ -72,7 +72,7 @@ pub fn compile_cell(
     let scratch = tempfile::tempdir_in(dir).map_err(io)?;
     std::fs::write(scratch.path().join(CELL_FILE), source).map_err(io)?;
 
-    let mut command = toolchain.rustc_command();
+    let mut command = toolchain.bare_command(toolchain.rustc(), scratch.path());
     command
         .current_dir(scratch.path())
         .args(["--target", TARGET, "--error-format=json"]);
@@ -87,7 +87,8 @@ pub fn compile_cell(
         .arg(flags::remap(scratch.path(), "."));
 
     let mut said = String::new();
-    let status = command::run(&mut command, interrupt, &mut |line| {
+    let confinement = toolchain.confinement().reading(prelude.directory()).writing(scratch.path());
+    let status = command::run(&mut command, Some(&confinement), interrupt, &mut |line| {
         let (Said::Out(line) | Said::Err(line)) = line;
         said.push_str(&line);
         said.push('\n');

@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use super::confine::Confinement;
+
 /// How long an interrupt may go unnoticed.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -17,13 +19,18 @@ pub enum Said {
 }
 
 /// Runs `command` to its end, or, once `interrupt` is true, kills it with all that it started: then there is no exit status.
-pub fn run(command: &mut Command, interrupt: &dyn Fn() -> bool, heard: &mut dyn FnMut(Said)) -> io::Result<Option<ExitStatus>> {
+pub fn run(
+    command: &mut Command,
+    confinement: Option<&Confinement>,
+    interrupt: &dyn Fn() -> bool,
+    heard: &mut dyn FnMut(Said),
+) -> io::Result<Option<ExitStatus>> {
     // A group of its own, so that the linker that rustc starts can be killed with it.
-    let mut child = command
-        .process_group(0)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match confinement {
+        Some(confinement) => confinement.spawn(command)?,
+        None => command.spawn()?,
+    };
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         let sender = sender.clone();
@@ -86,6 +93,7 @@ mod tests {
         let mut heard = Vec::new();
         let status = run(
             Command::new("sh").args(["-c", "printf 'a\\rb\\nc'; echo d >&2; exit 3"]),
+            None,
             &|| false,
             &mut |said| {
                 heard.push(match said {
@@ -105,6 +113,7 @@ mod tests {
         let late = || start.elapsed() > Duration::from_millis(100);
         let status = run(
             Command::new("sh").args(["-c", "sleep 30 & sleep 30; true"]),
+            None,
             &late,
             &mut |_| {},
         );

@@ -8,11 +8,16 @@ mod build;
 mod cargo;
 mod cell;
 mod command;
+mod confine;
+mod dependency;
 mod diagnostic;
 mod doctor;
 mod flags;
 mod link;
+mod lock;
 mod prelude;
+mod shelf;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -26,10 +31,14 @@ pub use base::BaseError;
 pub use build::{BuildError, BuildOptions, BuildProgress, Built, build_module};
 pub use cargo::CargoError;
 pub use cell::{CELL_FILE, CompileError, Compiled, compile_cell, compile_key};
+pub use confine::Confinement;
+pub use dependency::{Dependencies, Dependency, DependencyError, Requirement};
 pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Span};
 pub use doctor::{Check, State, doctor};
 pub use link::{Base, LinkError};
-pub use prelude::{Prelude, PreludeError, PreludeReady};
+pub use lock::{Lock, Package, Set};
+pub use prelude::{Doing, Library, Prelude, PreludeError, PreludeReady, Watch};
+pub use sources::SourcesError;
 
 /// The target that modules are compiled for.
 pub const TARGET: &str = "wasm32-wasip1";
@@ -236,10 +245,20 @@ impl Toolchain {
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// The platform that it runs on.
+    fn host(&self) -> &str {
+        self.field("host").unwrap_or("unknown")
+    }
+
     /// The linker that rustc ships.
     fn linker(&self) -> PathBuf {
-        let host = self.field("host").unwrap_or("unknown");
-        self.sysroot.join("lib/rustlib").join(host).join("bin/rust-lld")
+        self.sysroot.join("lib/rustlib").join(self.host()).join("bin/rust-lld")
+    }
+
+    /// Where cargo keeps what it fetched.
+    fn cargo_home(&self) -> Option<PathBuf> {
+        let variable = |name: &str| self.locations.environment.get(OsStr::new(name)).map(PathBuf::from);
+        variable("CARGO_HOME").or_else(|| Some(variable("HOME")?.join(".cargo")))
     }
 
     /// A file that rustc links programs for the target with.
@@ -268,8 +287,29 @@ impl Toolchain {
         command
     }
 
-    fn rustc_command(&self) -> Command {
-        self.locations.command(&self.rustc)
+    /// Such a command that builds, of other people's sources: see [`Self::bare_command`].
+    fn bare_cargo_command(&self, scratch: &Path) -> Command {
+        let mut command = self.bare_command(&self.cargo, scratch);
+        command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
+        // Empty: no wrapper, whatever the user's settings say.
+        command
+            .env("RUSTC_WRAPPER", "")
+            .envs(self.cargo_home().map(|home| ("CARGO_HOME", home)));
+        command
+    }
+
+    /// A command that finds nothing of this machine in its environment but where programs are, and keeps its own files in `scratch`.
+    fn bare_command(&self, program: &Path, scratch: &Path) -> Command {
+        let mut command = self.locations.command(program);
+        let path = self.locations.environment.get_key_value(OsStr::new("PATH"));
+        command.env_clear().envs(path).env("HOME", scratch).env("TMPDIR", scratch);
+        command
+    }
+
+    /// What the compiler itself may reach.
+    fn confinement(&self) -> Confinement {
+        let beside = self.cargo.parent().unwrap_or(&self.cargo);
+        Confinement::new().reading(&self.sysroot).reading(beside)
     }
 }
 

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, RunKey, canonical_json};
-use crate::sandbox::{Engine, Finished, Interrupt, Made, Module, Node, SandboxError, Sink, Storage, Stream, World};
+use crate::sandbox::{
+    CompileBudget, Engine, Finished, Interrupt, Made, Module, Node, SandboxError, Sink, Storage, Stream, World,
+};
 use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
 use crate::store::{Check, Row, Runs, Store, StoreError};
 
@@ -283,6 +285,16 @@ impl Runtime {
             }
         }
         Ok(None)
+    }
+
+    /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
+    pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
+        match self.engine.loaded(digest) {
+            Some(module) => Ok(module),
+            None => Ok(self
+                .engine
+                .load_within(&self.store.get(digest)?, digest, &CompileBudget::large())?),
+        }
     }
 
     /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.

@@ -1,0 +1,258 @@
+//! `:dep`: the crates of a session.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lockstep_runtime::run::Runtime;
+
+use super::execute::Execution;
+use super::{SessionError, Setup, failure};
+use crate::cell::Directive;
+use crate::output::{CellError, MimeBundle, Output, Stream};
+use crate::toolchain::{
+    Base, CargoError, Confinement, Dependencies, Dependency, Doing, Lock, Prelude, PreludeError, PreludeReady, Set, Watch,
+};
+
+/// How long an interrupt may go unnoticed.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The crates that cells can name, and the base that is made of them. A clone is the same.
+#[derive(Clone)]
+pub(super) struct Crates {
+    pub prelude: Arc<PreludeReady>,
+    pub base: Arc<Base>,
+}
+
+impl Crates {
+    /// The base is in the store and ready to run afterwards, which takes some ten seconds the first time on a machine.
+    pub fn load(runtime: &Runtime, prelude: PreludeReady) -> Result<Self, SessionError> {
+        let read = |source| SessionError::Read {
+            path: prelude.base.clone(),
+            source,
+        };
+        let wasm = Bytes::from(std::fs::read(&prelude.base).map_err(read)?);
+        let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
+        runtime.store.put(wasm)?;
+        runtime.load_base(&base.digest())?;
+        Ok(Self {
+            prelude: Arc::new(prelude),
+            base: Arc::new(base),
+        })
+    }
+}
+
+impl Crates {
+    /// What a session depended on that is taken up again, if it depended on anything. It is not compiled now: whoever waits for that
+    /// should have asked for it.
+    pub fn again(setup: &Setup, lock: Lock) -> Result<Option<Self>, SessionError> {
+        if lock.dependencies.is_empty() {
+            return Ok(None);
+        }
+        let prelude = Prelude::with(lock.dependencies.clone(), &setup.directory, &[lock]);
+        let ready = prelude.ready(&setup.toolchain, &setup.toolchain.locations().cache);
+        let ready = ready.ok_or(SessionError::NotCompiled)?;
+        Ok(Some(Self::load(&setup.runtime, ready)?))
+    }
+}
+
+/// A dependency of a cell, and where the cell says so.
+type Asked<'a> = (&'a Range<usize>, &'a Dependency);
+
+impl Execution<'_> {
+    /// Adds what the cell depends on to the crates that it and later cells can name. Tells whether that was compiled before.
+    pub(super) fn depend(&mut self, directives: &[(Range<usize>, Directive)]) -> Result<bool, CellError> {
+        let asked: Vec<Asked<'_>> = directives
+            .iter()
+            .filter_map(|(range, directive)| match directive {
+                Directive::Dependency(dependency) => Some((range, dependency)),
+                _ => None,
+            })
+            .collect();
+        if asked.is_empty() {
+            return Ok(true);
+        }
+        if let Some((range, _)) = asked.iter().find(|(_, dependency)| dependency.name == "lockstep") {
+            return Err(self.refuse((*range).clone(), "`lockstep` is what every cell has"));
+        }
+        let mut dependencies = self.crates.prelude.lock.dependencies.clone();
+        dependencies.extend(asked.iter().map(|(_, asked)| (asked.name.clone(), asked.requirement.clone())));
+        let (ready, was_ready) = self.made(dependencies, &asked)?;
+        let note = self.different(&ready);
+        self.crates = self.loaded(ready)?;
+        let mut lock = self.crates.prelude.lock.clone();
+        lock.base = Some(self.crates.base.digest());
+        let said = summary(&self.crates.prelude, &asked);
+        self.output
+            .display(MimeBundle::text(said).with(Lock::MEDIA_TYPE, serde_json::json!(lock)), None);
+        if let Some(note) = note.filter(|locked| *locked != self.crates.base.digest()) {
+            let note = format!(
+                "note: the notebook was locked with the base {}: another compiler or lockstep made that\n",
+                note.short()
+            );
+            self.output.stream(Stream::Stderr, note.as_bytes());
+        }
+        Ok(was_ready)
+    }
+
+    /// The base that the notebook was locked with, if the lock is still kept to.
+    fn different(&self, ready: &PreludeReady) -> Option<lockstep_runtime::digest::Digest> {
+        let lock = self
+            .setup
+            .locks
+            .iter()
+            .rfind(|lock| lock.dependencies == ready.lock.dependencies)?;
+        (lock.packages == ready.lock.packages).then_some(lock.base)?
+    }
+
+    /// The compiled crates; and whether they were compiled before.
+    fn made(&mut self, dependencies: Dependencies, asked: &[Asked<'_>]) -> Result<(PreludeReady, bool), CellError> {
+        let mut locks = self.setup.locks.clone();
+        let current = &self.crates.prelude.lock;
+        locks.extend((!current.dependencies.is_empty()).then(|| current.clone()));
+        let prelude = Prelude::with(dependencies, &self.setup.directory, &locks);
+        let toolchain = &self.setup.toolchain;
+        let cache = &toolchain.locations().cache;
+        if let Some(ready) = prelude.ready(toolchain, cache) {
+            return Ok((ready, true));
+        }
+        let names: Vec<_> = asked.iter().map(|(_, dependency)| dependency.to_string()).collect();
+        let mut shown = Shown::new(&mut *self.output, &names.join(", "));
+        let made = prelude.make(
+            toolchain,
+            cache,
+            &mut Watch {
+                interrupt: &|| self.interrupt.is_triggered(),
+                tell: &mut |doing| shown.show(&doing),
+            },
+        );
+        shown.finish();
+        let ready = made.map_err(|error| self.failed(&error, asked))?;
+        if let Some(gap) = Confinement::gap() {
+            let note = format!("note: the build scripts and proc macros of these crates were kept from all but {gap}\n");
+            self.output.stream(Stream::Stderr, note.as_bytes());
+        }
+        Ok((ready, false))
+    }
+
+    /// The crates with their base ready to run. An interrupt does not wait for it: the work goes on, and is done the next time.
+    fn loaded(&mut self, ready: PreludeReady) -> Result<Crates, CellError> {
+        if ready.base == self.crates.prelude.base {
+            return Ok(Crates {
+                prelude: Arc::new(ready),
+                base: self.crates.base.clone(),
+            });
+        }
+        let (sender, receiver) = channel();
+        let runtime = self.setup.runtime.clone();
+        std::thread::spawn(move || sender.send(Crates::load(&runtime, ready)));
+        loop {
+            match receiver.recv_timeout(POLL) {
+                Ok(loaded) => return Ok(loaded?),
+                Err(RecvTimeoutError::Timeout) if !self.interrupt.is_triggered() => {}
+                Err(_) => return Err(failure::interrupted()),
+            }
+        }
+    }
+
+    /// Why there are no such crates, at the one that is to blame.
+    fn failed(&self, error: &PreludeError, asked: &[Asked<'_>]) -> CellError {
+        if let PreludeError::Interrupted = error {
+            return failure::interrupted();
+        }
+        let message = error.to_string();
+        let named = |(_, dependency): &&Asked<'_>| message.contains(&format!("`{}", dependency.name));
+        let Some((range, _)) = asked.iter().find(named).or(asked.first()) else {
+            return CellError::new("Error", message);
+        };
+        let (text, hint) = match message.split_once("\nhint: ") {
+            Some((text, hint)) => (text, Some(hint.to_owned())),
+            None => (message.as_str(), hint(error, &message)),
+        };
+        let (title, details) = text.split_once('\n').unwrap_or((text, ""));
+        let hint = hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
+        let mut refused = self.refuse((*range).clone(), &format!("{title}{hint}"));
+        refused.traceback.extend(details.lines().map(str::to_owned));
+        refused
+    }
+}
+
+/// What may help.
+fn hint(error: &PreludeError, message: &str) -> Option<String> {
+    if let PreludeError::Cargo(CargoError::BuildScript { .. }) = error {
+        return Some("build scripts run without a network, and reach no files but their own".to_owned());
+    }
+    let missing = message.strip_prefix("no matching package named `")?.split('`').next()?;
+    let known = Prelude::known_crates();
+    let near = known.iter().map(|known| (strsim::damerau_levenshtein(missing, known), known));
+    let (_, nearest) = near.filter(|(distance, _)| *distance <= 2).min()?;
+    Some(format!("is `{nearest}` meant?"))
+}
+
+/// One line: `regex 1.11.1, 4 crates locked`.
+fn summary(prelude: &PreludeReady, asked: &[Asked<'_>]) -> String {
+    let names = asked.iter().map(|(_, dependency)| match prelude.version(&dependency.name) {
+        Some(version) => format!("{} {version}", dependency.name),
+        None => dependency.name.clone(),
+    });
+    let mut said = names.collect::<Vec<_>>().join(", ");
+    said.push_str(&match (prelude.lock.set, prelude.lock.packages.len()) {
+        (Set::Plain, _) => ", which every notebook has".to_owned(),
+        (Set::Common, count) => format!(", of the common crates, {count} locked"),
+        (Set::Own, 1) => ", 1 crate locked".to_owned(),
+        (Set::Own, count) => format!(", {count} crates locked"),
+    });
+    said
+}
+
+/// What is shown while crates are compiled: a bar, and a line that is written over.
+struct Shown<'a> {
+    output: &'a mut dyn Output,
+    drawn: bool,
+    line: String,
+    last: Option<Instant>,
+}
+
+/// How wide the line is, in characters, and how often it changes at most.
+const WIDTH: usize = 72;
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl<'a> Shown<'a> {
+    fn new(output: &'a mut dyn Output, names: &str) -> Self {
+        let said = format!("compiling {names}, once for this machine\n");
+        output.stream(Stream::Stderr, said.as_bytes());
+        Self {
+            output,
+            drawn: false,
+            line: String::new(),
+            last: None,
+        }
+    }
+
+    fn show(&mut self, doing: &Doing) {
+        let line: String = doing.to_string().chars().take(WIDTH).collect();
+        let is_soon = self.last.is_some_and(|last| last.elapsed() < PAUSE);
+        if line == self.line || (is_soon && matches!(doing, Doing::Compiling(_))) {
+            return;
+        }
+        self.output.stream(Stream::Stderr, format!("\r{line:<WIDTH$}").as_bytes());
+        self.line = line;
+        self.last = Some(Instant::now());
+        if let Doing::Compiling(at) = doing {
+            let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
+            self.output.progress(Some(percent.min(100) as u8));
+            self.drawn = true;
+        }
+    }
+
+    fn finish(self) {
+        if !self.line.is_empty() {
+            self.output.stream(Stream::Stderr, format!("\r{:<WIDTH$}\r", "").as_bytes());
+        }
+        if self.drawn {
+            self.output.progress(None);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The exact versions that dependencies were resolved to: what a notebook keeps, and what cargo starts from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use lockstep_runtime::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::dependency::Dependencies;
+
+/// What a set of dependencies was resolved to. Equal locks give equal bases: the same lockstep and the same compiler make the same bytes of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// What was asked for.
+    pub dependencies: Dependencies,
+    /// What the crates were compiled as part of.
+    pub set: Set,
+    /// All packages but those that every set has, sorted.
+    pub packages: Vec<Package>,
+    /// The base that was made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
+}
+
+/// Crates that are compiled together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Set {
+    /// What every notebook starts with.
+    Plain,
+    /// The crates that `lockstep toolchain install --crates` compiles.
+    Common,
+    /// What the notebook asked for.
+    Own,
+}
+
+/// A package of a lock.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where it comes from, as Cargo.lock has it, such as a repository with its commit; absent for a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The SHA-256 of what a registry has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+    /// The digest of a directory's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What it needs: `name version (source)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+}
+
+impl Lock {
+    /// The media type of a lock.
+    pub const MEDIA_TYPE: &str = "application/vnd.lockstep.dependencies+json";
+
+    /// The locks that a notebook's file holds, oldest first; none if there is no such file. What can't be read is passed over.
+    pub fn of_notebook(path: &Path) -> Vec<Self> {
+        let json = std::fs::read(path).unwrap_or_default();
+        let notebook: Notebook = serde_json::from_slice(&json).unwrap_or_default();
+        let outputs = notebook.cells.into_iter().flat_map(|cell| cell.outputs);
+        let locks = outputs.filter_map(|mut output| output.data.remove(Self::MEDIA_TYPE));
+        locks.filter_map(|value| serde_json::from_value(value).ok()).collect()
+    }
+
+    /// The package that satisfies a dependency.
+    pub fn package(&self, name: &str) -> Option<&Package> {
+        let requirement = self.dependencies.get(name)?;
+        let wanted = requirement.package(name);
+        let fits = |package: &&Package| package.name == wanted && requirement.allows(&package.version);
+        self.packages.iter().rfind(fits)
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Notebook {
+    #[serde(default)]
+    cells: Vec<NotebookCell>,
+}
+
+#[derive(Deserialize)]
+struct NotebookCell {
+    #[serde(default)]
+    outputs: Vec<NotebookOutput>,
+}
+
+#[derive(Deserialize)]
+struct NotebookOutput {
+    #[serde(default)]
+    data: BTreeMap<String, serde_json::Value>,
+}
+
+/// Reads the packages of a `Cargo.lock`, sorted. What each needs is named in full, so that a package can be put into another lock.
+pub fn read(cargo_lock: &str) -> Result<Vec<Package>, toml::de::Error> {
+    let file: CargoLock = toml::from_str(cargo_lock)?;
+    let full: BTreeMap<String, String> = {
+        let mut full = BTreeMap::new();
+        for package in &file.package {
+            let id = id(package);
+            full.insert(format!("{} {}", package.name, package.version), id.clone());
+            // The bare name stands only where it is the only one.
+            full.insert(package.name.clone(), id);
+        }
+        full
+    };
+    let named = |edge: &String| full.get(edge).unwrap_or(edge).clone();
+    let mut packages = file.package;
+    for package in &mut packages {
+        package.dependencies = package.dependencies.iter().map(named).collect();
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+/// A `Cargo.lock` of these packages. Cargo writes it anew, in its own words.
+pub fn write(packages: &[Package]) -> Result<String, toml::ser::Error> {
+    let package = packages
+        .iter()
+        .map(|package| Package {
+            digest: None,
+            ..package.clone()
+        })
+        .collect();
+    toml::to_string(&CargoLock { version: 4, package })
+}
+
+/// These packages, and of `more` those that are not among them.
+pub fn merge(packages: &[Package], more: &[Package]) -> Vec<Package> {
+    let mut merged = packages.to_vec();
+    merged.extend(beyond(more, packages));
+    merged
+}
+
+/// The packages that are not among `known`: none with the same name, version and source.
+pub fn beyond(packages: &[Package], known: &[Package]) -> Vec<Package> {
+    let known: BTreeSet<String> = known.iter().map(id).collect();
+    packages
+        .iter()
+        .filter(|package| !known.contains(&id(package)))
+        .cloned()
+        .collect()
+}
+
+/// The packages of these names, with all that they need.
+pub fn closure(packages: &[Package], names: &BTreeSet<&str>) -> Vec<Package> {
+    let by_id: BTreeMap<String, &Package> = packages.iter().map(|package| (id(package), package)).collect();
+    let mut next: Vec<String> = packages.iter().filter(|p| names.contains(p.name.as_str())).map(id).collect();
+    let mut found = BTreeMap::new();
+    while let Some((id, package)) = next.pop().and_then(|id| by_id.get_key_value(&id)) {
+        if found.insert(id.clone(), (*package).clone()).is_none() {
+            next.extend(package.dependencies.iter().cloned());
+        }
+    }
+    found.into_values().collect()
+}
+
+fn id(package: &Package) -> String {
+    match &package.source {
+        Some(source) => format!("{} {} ({source})", package.name, package.version),
+        None => format!("{} {}", package.name, package.version),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct CargoLock {
+    version: u32,
+    #[serde(default)]
+    package: Vec<Package>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARGO_LOCK: &str = r#"# by cargo
+version = 4
+
+[[package]]
+name = "a"
+version = "1.0.0"
+source = "registry+https://example.org/index"
+checksum = "00ff"
+dependencies = [
+ "b 2.0.0",
+ "c",
+]
+
+[[package]]
+name = "b"
+version = "1.0.0"
+source = "registry+https://example.org/index"
+checksum = "01ff"
+
+[[package]]
+name = "b"
+version = "2.0.0"
+source = "git+https://example.org/b?rev=abc#abcdef"
+
+[[package]]
+name = "c"
+version = "0.1.0"
+"#;
+
+    #[test]
+    fn packages_can_go_from_one_lock_to_another() {
+        let packages = read(CARGO_LOCK).unwrap();
+        let needs = ["b 2.0.0 (git+https://example.org/b?rev=abc#abcdef)", "c 0.1.0"];
+        assert_eq!(packages[0].dependencies, needs);
+        assert_eq!(read(&write(&packages).unwrap()).unwrap(), packages);
+        let (known, new) = packages.split_at(2);
+        assert_eq!(beyond(&packages, known), new);
+        assert_eq!(merge(known, new), packages);
+        let of_a: Vec<_> = closure(&packages, &BTreeSet::from(["a"])).iter().map(id).collect();
+        assert_eq!(of_a, ["a 1.0.0 (registry+https://example.org/index)", needs[0], needs[1]]);
+    }
+
+    #[test]
+    fn a_notebook_is_asked_for_its_locks() {
+        let lock = |version: &str| {
+            let dependencies = serde_json::json!({ "b": version });
+            serde_json::json!({ "dependencies": dependencies, "set": "own", "packages": [{ "name": "b", "version": "2.0.0" }] })
+        };
+        let cell = |value: serde_json::Value| {
+            let data = serde_json::json!({ "text/plain": "b", Lock::MEDIA_TYPE: value });
+            serde_json::json!({ "cell_type": "code", "outputs": [{ "output_type": "stream", "text": "x" }, { "output_type": "display_data", "data": data }] })
+        };
+        let cells = [
+            cell(lock("1")),
+            serde_json::json!({ "cell_type": "markdown" }),
+            cell("?".into()),
+            cell(lock("2")),
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), serde_json::json!({ "cells": cells, "nbformat": 4 }).to_string()).unwrap();
+        let locks = Lock::of_notebook(file.path());
+        assert_eq!(locks.len(), 2);
+        assert_eq!(locks[1].package("b").unwrap().version, "2.0.0");
+        assert_eq!(locks[0].package("b"), None);
+        assert!(Lock::of_notebook(Path::new("/nowhere")).is_empty());
+    }
+}
