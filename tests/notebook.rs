@@ -116,3 +116,32 @@ fn failures_are_failures_with_the_cells_own_lines_and_lose_nothing() {
     );
     assert_eq!(text(&ran[3]), "8");
 }
+
+#[test]
+fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
+    let place = Place::new();
+    let codes = ["let x: i64 = 6;", "println!(\"{x}\");\nlet y = x * 7;", "y"];
+    let mut ran = execute(&place, &cells(&codes), false);
+    let save = |cells: &[Value]| {
+        let notebook = json!({ "nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells });
+        std::fs::write(place.path("a.ipynb"), notebook.to_string()).unwrap();
+    };
+    save(&ran);
+    let checked = place.json(&["verify", "a.ipynb"]);
+    let what: Vec<_> = checked["compared"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["what"])
+        .collect();
+    assert_eq!(what, ["x", "what it printed", "y"]);
+    assert_eq!(checked["equal"], true, "{checked}");
+
+    // The state that the notebook keeps is not that of its cells any more.
+    ran[0]["source"] = json!("let x: i64 = 7;");
+    save(&ran);
+    let output = place.lockstep(&["verify", "a.ipynb"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("3 of 3 digests differ"), "{text}");
+}

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, run, show, toolchain};
+use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, run, show, toolchain, verify};
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{Locations, VARIABLES};
@@ -36,6 +36,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Verify(verify::VerifyArgs),
     Fsck(fsck::FsckArgs),
     Kernel(kernel::KernelArgs),
     Doctor(doctor::DoctorArgs),
@@ -72,6 +73,7 @@ impl Cli {
             Command::Run(args) => run::run(*args, &invocation),
             Command::Show(args) => show::run(args, &invocation),
             Command::Log(args) => log::run(args, &invocation),
+            Command::Verify(args) => verify::run(args, &invocation),
             Command::Fsck(args) => fsck::run(args, &invocation),
             Command::Kernel(args) => kernel::run(args, &invocation),
             Command::Doctor(args) => doctor::run(args, &invocation),

@@ -12,12 +12,13 @@
 //! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
-//! - [`kernelspec`]: what lets Jupyter find the kernel
+//! - [`kernelspec`]: what lets Jupyter find the kernel, and [`notebook`]: the files that notebooks are
 
 pub mod cell;
 pub mod compile;
 pub mod jupyter;
 pub mod kernelspec;
+pub mod notebook;
 pub mod output;
 pub mod session;
 pub mod terminal;

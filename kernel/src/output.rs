@@ -77,15 +77,19 @@ pub trait Output: Send {
     /// A rich value, shown in order with the text; with an id if it may be updated. Ids need be unique in the cell only.
     fn display(&mut self, bundle: MimeBundle, id: Option<&str>);
 
-    /// Shows another value in the place of the display `id` of this cell.
-    fn update(&mut self, bundle: MimeBundle, id: &str);
+    /// Shows another value in the place of the display `id` of this cell; where nothing can be replaced, below it.
+    fn update(&mut self, bundle: MimeBundle, id: &str) {
+        self.display(bundle, Some(id));
+    }
 
-    /// Takes away what the cell has shown so far: now, or when the next thing is shown.
-    fn clear(&mut self, wait: bool);
+    /// Takes away what the cell has shown so far: now, or when the next thing is shown; where that is possible.
+    fn clear(&mut self, _wait: bool) {}
 
     /// How far the cell is, 0 to 100; `None` when the work that reported progress has ended.
     fn progress(&mut self, percent: Option<u8>);
 
     /// Asks whoever looks at the cell for a line of text. What was shown before is seen before.
-    fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Unanswered>;
+    fn ask(&mut self, _prompt: &str, _password: bool) -> Result<String, Unanswered> {
+        Err(Unanswered::NotAllowed)
+    }
 }

@@ -12,7 +12,7 @@ use lockstep_kernel::cell::Cell;
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
 use lockstep_kernel::session::{Done, Session, Setup};
 use lockstep_kernel::toolchain::{Confinement, Locations, Lock, Prelude, Set, Toolchain};
-use lockstep_runtime::run::{Machine, Runtime};
+use lockstep_runtime::run::{Machine, Reuse, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Store;
@@ -28,7 +28,7 @@ impl Output for Seen {
     fn stream(&mut self, _: Stream, bytes: &[u8]) {
         self.stderr.push_str(std::str::from_utf8(bytes).unwrap());
     }
-    fn display(&mut self, bundle: MimeBundle) {
+    fn display(&mut self, bundle: MimeBundle, _: Option<&str>) {
         self.shown.push(bundle);
     }
     fn progress(&mut self, percent: Option<u8>) {
@@ -66,6 +66,8 @@ fn setup(cache: &Path, notebook: &Path, locks: Vec<Lock>) -> Setup {
         ..EngineOptions::default()
     });
     Setup {
+        reuse: Reuse::Records,
+        place: None,
         runtime: Arc::new(Runtime::new(engine.unwrap(), Store::memory().unwrap(), machine)),
         toolchain,
         prelude,

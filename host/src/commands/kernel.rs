@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::output::CellError;
-use lockstep_kernel::session::{Place, Preparing, Progress, Setup, Starting};
+use lockstep_kernel::session::{Place, Preparing, Setup, Starting};
 use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use lockstep_runtime::run::Reuse;
@@ -131,53 +131,54 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let prepare = invocation.clone();
+    let notebook = invocation
+        .locations
+        .notebook
+        .as_ref()
+        .map(|notebook| directory.join(notebook));
     let session = Starting::new(move |progress| {
-        setup(&prepare, directory, progress).map_err(|error| CellError::new("Error", error.to_string()))
+        let setup = setup(&prepare, directory, notebook.as_deref(), &mut |step| progress.tell(step));
+        setup.map_err(|error| CellError::new("Error", error.to_string()))
     });
     serve(&connection, session, surroundings).map_err(Error::host)?;
     Ok(())
 }
 
-fn setup(invocation: &Invocation, directory: PathBuf, progress: &Progress) -> Result<Setup> {
+/// What a session of the notebook at `path` works with. `tell` is told how far the compiling is that comes before, the first time
+/// on a machine.
+pub fn setup(
+    invocation: &Invocation,
+    directory: PathBuf,
+    path: Option<&Path>,
+    tell: &mut dyn FnMut(Preparing),
+) -> Result<Setup> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
     if prelude.ready(&toolchain, cache).is_none() {
-        progress.tell(Preparing::Says(
-            "compiling what notebooks start with, once for this machine".to_owned(),
-        ));
+        let what = "compiling what notebooks start with, once for this machine";
+        tell(Preparing::Says(what.to_owned()));
     }
     let mut tell = |at: BuildProgress| {
         let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
-        progress.tell(Preparing::Percent(percent.min(100) as u8));
+        tell(Preparing::Percent(percent.min(100) as u8));
     };
     let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
     let scratch = cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
-    let place = notebook(invocation, &directory).map(|notebook| Place {
-        directory: invocation.locations.store.join("sessions"),
-        notebook,
-    });
     Ok(Setup {
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
         prelude,
-        locks: invocation
-            .locations
-            .notebook
-            .as_deref()
-            .map(Lock::of_notebook)
-            .unwrap_or_default(),
+        locks: path.map(Lock::of_notebook).unwrap_or_default(),
         directory,
         scratch,
         limits: Limits::default(),
         seed: 0,
         reuse: Reuse::Records,
-        place,
+        place: path.map(|path| Place {
+            directory: invocation.locations.store.join("sessions"),
+            notebook: path.to_owned(),
+        }),
     })
-}
-
-/// The notebook's file. Jupyter gives its path, or only a name where the notebook is nowhere yet.
-fn notebook(invocation: &Invocation, directory: &Path) -> Option<PathBuf> {
-    Some(directory.join(invocation.locations.notebook.as_ref()?))
 }

@@ -10,3 +10,4 @@ pub mod log;
 pub mod run;
 pub mod show;
 pub mod toolchain;
+pub mod verify;

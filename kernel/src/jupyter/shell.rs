@@ -12,7 +12,7 @@ use super::interpreter::{Execute, Interpreter};
 use super::kernel::{Ask, Desk, Request, Running};
 use super::message::{Channel, Header};
 use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
-use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
+use crate::output::{CellError, MimeBundle, Output, Stream};
 
 /// After a cell has failed, requests that were sent before its author could know get this long to arrive.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -201,10 +201,5 @@ struct Nowhere;
 impl Output for Nowhere {
     fn stream(&mut self, _: Stream, _: &[u8]) {}
     fn display(&mut self, _: MimeBundle, _: Option<&str>) {}
-    fn update(&mut self, _: MimeBundle, _: &str) {}
-    fn clear(&mut self, _: bool) {}
     fn progress(&mut self, _: Option<u8>) {}
-    fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
-        Err(Unanswered::NotAllowed)
-    }
 }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
-use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
+use crate::output::{CellError, MimeBundle, Output, Stream};
 use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
 
 use dependencies::Crates;
@@ -334,10 +334,5 @@ struct Unseen;
 impl Output for Unseen {
     fn stream(&mut self, _: Stream, _: &[u8]) {}
     fn display(&mut self, _: MimeBundle, _: Option<&str>) {}
-    fn update(&mut self, _: MimeBundle, _: &str) {}
-    fn clear(&mut self, _: bool) {}
     fn progress(&mut self, _: Option<u8>) {}
-    fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
-        Err(Unanswered::NotAllowed)
-    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 use crate::compile::{Held, Scope};
+use crate::notebook::Notebook;
 use crate::toolchain::Lock;
 
 /// The version of the format.
@@ -86,18 +87,6 @@ pub(super) fn with_what_is_left(mut scope: Scope, store: &Store) -> Scope {
 
 /// The ids of the cells in a notebook's file, from top to bottom; none if it can't be read.
 pub(super) fn cell_ids(notebook: &Path) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Notebook {
-        cells: Vec<NotebookCell>,
-    }
-    #[derive(Deserialize)]
-    struct NotebookCell {
-        #[serde(default)]
-        id: Option<String>,
-    }
-    let read = std::fs::read(notebook)
-        .ok()
-        .and_then(|json| serde_json::from_slice::<Notebook>(&json).ok());
-    let cells = read.map(|notebook| notebook.cells).unwrap_or_default();
-    cells.into_iter().filter_map(|cell| cell.id).collect()
+    let notebook = Notebook::read(notebook).unwrap_or_default();
+    notebook.cells.into_iter().filter_map(|cell| cell.id).collect()
 }

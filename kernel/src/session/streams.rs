@@ -256,7 +256,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::output::Unanswered;
 
     #[derive(Default, Debug, PartialEq)]
     struct Seen(String);

@@ -7,6 +7,7 @@ use lockstep_runtime::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::dependency::Dependencies;
+use crate::notebook::Notebook;
 
 /// What a set of dependencies was resolved to. Equal locks give equal bases: the same lockstep and the same compiler make the same bytes of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -63,11 +64,9 @@ impl Lock {
 
     /// The locks that a notebook's file holds, oldest first; none if there is no such file. What can't be read is passed over.
     pub fn of_notebook(path: &Path) -> Vec<Self> {
-        let json = std::fs::read(path).unwrap_or_default();
-        let notebook: Notebook = serde_json::from_slice(&json).unwrap_or_default();
-        let outputs = notebook.cells.into_iter().flat_map(|cell| cell.outputs);
-        let locks = outputs.filter_map(|mut output| output.data.remove(Self::MEDIA_TYPE));
-        locks.filter_map(|value| serde_json::from_value(value).ok()).collect()
+        let notebook = Notebook::read(path).unwrap_or_default();
+        let locks = notebook.data(Self::MEDIA_TYPE);
+        locks.filter_map(|value| Self::deserialize(value).ok()).collect()
     }
 
     /// The package that satisfies a dependency.
@@ -77,24 +76,6 @@ impl Lock {
         let fits = |package: &&Package| package.name == wanted && requirement.allows(&package.version);
         self.packages.iter().rfind(fits)
     }
-}
-
-#[derive(Deserialize, Default)]
-struct Notebook {
-    #[serde(default)]
-    cells: Vec<NotebookCell>,
-}
-
-#[derive(Deserialize)]
-struct NotebookCell {
-    #[serde(default)]
-    outputs: Vec<NotebookOutput>,
-}
-
-#[derive(Deserialize)]
-struct NotebookOutput {
-    #[serde(default)]
-    data: BTreeMap<String, serde_json::Value>,
 }
 
 /// Reads the packages of a `Cargo.lock`, sorted. What each needs is named in full, so that a package can be put into another lock.
