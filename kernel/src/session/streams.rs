@@ -274,9 +274,6 @@ mod tests {
             self.0.push_str(&format!("<clear {wait}>"));
         }
         fn progress(&mut self, _: Option<u8>) {}
-        fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
-            Err(Unanswered::NotAllowed)
-        }
     }
 
     /// What is seen of `said` in pieces of a size, and what the failure is.
