@@ -31,8 +31,10 @@ pub(super) struct Streams {
 #[derive(Default)]
 struct Held {
     bytes: Vec<u8>,
-    /// Whether what comes next is at the start of a line.
+    /// Whether what comes next is within a line.
     mid_line: bool,
+    /// Whether a line feed that comes next belongs to what was taken out.
+    ends_line: bool,
 }
 
 /// What a cell says before it reads from stdin.
@@ -81,6 +83,9 @@ impl Streams {
                 Stream::Stdout => &mut self.stdout,
                 Stream::Stderr => &mut self.stderr,
             };
+            if std::mem::take(&mut held.ends_line) {
+                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            }
             let (text, then) = next(rest, held.mid_line);
             if !text.is_empty() {
                 held.mid_line = !text.ends_with(b"\n");
@@ -110,6 +115,7 @@ impl Streams {
                     after,
                 } => {
                     rest = after;
+                    held.ends_line = true;
                     let value = String::from_utf8_lossy(value).into_owned();
                     let media_type = String::from_utf8_lossy(media_type);
                     output.display(MimeBundle::default().with(media_type.trim(), value), None);
@@ -239,11 +245,10 @@ fn special(bytes: &[u8]) -> Special<'_> {
 fn evcxr(body: &[u8]) -> Option<Then<'_>> {
     let line = body.iter().position(|byte| *byte == b'\n')?;
     let end = line + find(&body[line..], EVCXR_END)?;
-    let after = &body[end + EVCXR_END.len()..];
     Some(Then::Evcxr {
         media_type: &body[..line],
         value: body.get(line + 1..end).unwrap_or_default(),
-        after: after.strip_prefix(b"\n").unwrap_or(after),
+        after: &body[end + EVCXR_END.len()..],
     })
 }
 
@@ -258,20 +263,20 @@ mod tests {
     use super::*;
 
     #[derive(Default, Debug, PartialEq)]
-    struct Seen(String);
+    struct Seen(Vec<u8>);
 
     impl Output for Seen {
         fn stream(&mut self, _: Stream, bytes: &[u8]) {
-            self.0.push_str(&String::from_utf8_lossy(bytes));
+            self.0.extend_from_slice(bytes);
         }
         fn display(&mut self, bundle: MimeBundle, id: Option<&str>) {
-            self.0.push_str(&format!("<{id:?} {:?}>", bundle.data));
+            self.0.extend(format!("<{id:?} {:?}>", bundle.data).into_bytes());
         }
         fn update(&mut self, bundle: MimeBundle, id: &str) {
-            self.0.push_str(&format!("<again {id} {:?}>", bundle.data));
+            self.0.extend(format!("<again {id} {:?}>", bundle.data).into_bytes());
         }
         fn clear(&mut self, wait: bool) {
-            self.0.push_str(&format!("<clear {wait}>"));
+            self.0.extend(format!("<clear {wait}>").into_bytes());
         }
         fn progress(&mut self, _: Option<u8>) {}
     }
@@ -281,7 +286,7 @@ mod tests {
         let (mut seen, mut streams) = (Seen::default(), Streams::default());
         said.chunks(size).for_each(|chunk| streams.push(stream, chunk, &mut seen));
         let failure = streams.finish(&mut seen);
-        (seen.0, failure)
+        (String::from_utf8_lossy(&seen.0).into_owned(), failure)
     }
 
     #[test]
@@ -318,7 +323,7 @@ mod tests {
         };
         assert_eq!(streams.take_prompt(), expected);
         assert_eq!(streams.take_prompt(), Prompt::default());
-        assert_eq!((streams.seen(), seen.0.as_str()), (said.len() as u64, ""));
+        assert_eq!((streams.seen(), seen.0.len()), (said.len() as u64, 0));
     }
 
     proptest! {
