@@ -292,6 +292,6 @@ mod tests {
         );
         let error = "dep  a = { versio = \"1\" }".parse::<Directive>().unwrap_err();
         assert!(error.to_string().starts_with("unknown field `versio`"), "{error}");
-        assert_eq!(error.place(&(100..125)), 111..117);
+        assert_eq!(error.place(&(100..125)), 112..118);
     }
 }

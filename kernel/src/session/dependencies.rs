@@ -131,7 +131,7 @@ impl Execution<'_> {
         shown.finish();
         let ready = made.map_err(|error| self.failed(&error, asked))?;
         if let Some(gap) = Confinement::gap() {
-            let note = format!("note: the build scripts and proc macros of these crates were kept from all but {gap}\n");
+            let note = format!("note: build scripts and proc macros of these crates could not be kept from {gap}\n");
             self.output.stream(Stream::Stderr, note.as_bytes());
         }
         Ok((ready, false))

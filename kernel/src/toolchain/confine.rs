@@ -77,13 +77,13 @@ impl Confinement {
     pub fn gap() -> Option<String> {
         let reached = match in_a_thread(|| platform::confine(&Self::new())) {
             Ok(reached) => reached,
-            Err(error) => return Some(format!("neither files nor the network ({error})")),
+            Err(error) => return Some(format!("files and the network ({error})")),
         };
         match (reached.files, reached.network) {
             (true, true) => None,
             (false, true) => Some("files (this kernel has no Landlock)".to_owned()),
             (true, false) => Some("the network (this kernel has no seccomp)".to_owned()),
-            (false, false) => Some("neither files nor the network (that takes Linux with Landlock)".to_owned()),
+            (false, false) => Some("files and the network (that takes Linux with Landlock)".to_owned()),
         }
     }
 }
@@ -121,10 +121,10 @@ mod platform {
 
     /// System calls that can make a socket. The second half are those of x32, a way to call the same kernel of x86-64.
     const SOCKETS: [i64; 4] = [
-        libc::SYS_socket as i64,
-        libc::SYS_io_uring_setup as i64,
-        libc::SYS_socket as i64 | 0x4000_0000,
-        libc::SYS_io_uring_setup as i64 | 0x4000_0000,
+        libc::SYS_socket,
+        libc::SYS_io_uring_setup,
+        libc::SYS_socket | 0x4000_0000,
+        libc::SYS_io_uring_setup | 0x4000_0000,
     ];
 
     pub fn confine(to: &Confinement) -> io::Result<OutOfReach> {
@@ -178,7 +178,8 @@ mod platform {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;

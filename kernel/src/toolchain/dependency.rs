@@ -175,7 +175,6 @@ struct Table {
     version: Option<Version>,
     #[serde(default)]
     features: BTreeSet<String>,
-    #[serde(alias = "default_features")]
     default_features: Option<bool>,
     package: Option<String>,
     path: Option<String>,
@@ -247,12 +246,12 @@ mod tests {
         assert_eq!(manifest("regex=\"1.2\""), "[regex]\nversion = \"^1.2\"");
         assert_eq!(
             manifest("a = { version = \"=1.0.3\", features = [\"y\", \"x\"], default-features = false } # why"),
-            "[a]\nversion = \"=1.0.3\"\nfeatures = [\"x\", \"y\"]\ndefault-features = false"
+            "[a]\ndefault-features = false\nfeatures = [\"x\", \"y\"]\nversion = \"=1.0.3\""
         );
         assert_eq!(manifest("a = { path = \"../a\" }"), "[a]\npath = \"sources/x\"");
         assert_eq!(
             manifest("b = { git = \"https://example.org/b\", rev = \"abc\", package = \"bee\" }"),
-            "[b]\npackage = \"bee\"\ngit = \"https://example.org/b\"\nrev = \"abc\""
+            "[b]\ngit = \"https://example.org/b\"\npackage = \"bee\"\nrev = \"abc\""
         );
     }
 
@@ -279,7 +278,7 @@ mod tests {
         says("a = \"one\"", "`one` is no version", "\"one\"");
         says("a = { version = \"1\"", "", "");
         says("a = \"1\"\nb = \"1\"", "more than one crate", "a = \"1\"\nb = \"1\"");
-        says("a b = \"1\"", "", "b");
+        says("a b = \"1\"", "expected `=`", "");
         says("a = { rev = \"1\" }", "`rev` and no `git`", "a = { rev = \"1\" }");
         says("1a", "can't be the name", "1a");
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Locations, Prelude, TARGET, Toolchain, ToolchainError};
+use super::{Confinement, Locations, Prelude, TARGET, Toolchain, ToolchainError};
 
 /// One thing that lockstep needs, and whether it is there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -70,15 +70,26 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                     "lockstep toolchain install",
                 ),
             });
-            checks.push(match Prelude::new().ready(&toolchain, &locations.cache) {
-                Some(_) => Check::ok("prelude", "built"),
-                None => Check::bad(
+            let ready = |prelude: Prelude| prelude.ready(&toolchain, &locations.cache).is_some();
+            checks.push(match ready(Prelude::new()) {
+                true => Check::ok("prelude", "built"),
+                false => Check::bad(
                     "prelude",
                     State::Warning,
                     "not built yet: the first notebook takes a minute to start",
                     "lockstep toolchain install",
                 ),
             });
+            checks.push(match ready(Prelude::common()) {
+                true => Check::ok("crates", "the common crates are compiled"),
+                false => Check::bad(
+                    "crates",
+                    State::Warning,
+                    "the common crates are not compiled: `:dep` compiles what it needs",
+                    "lockstep toolchain install --crates",
+                ),
+            });
+            checks.push(confined());
         }
         Err(error) => checks.extend(without_toolchain(locations, &error)),
     }
@@ -93,6 +104,22 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
     });
     checks.push(cache_dir(&locations.cache));
     checks
+}
+
+fn confined() -> Check {
+    let name = "confined";
+    match Confinement::gap() {
+        None => Check::ok(name, "build scripts and proc macros: no network, no files but their own"),
+        Some(gap) => {
+            let detail = format!("build scripts and proc macros can't be kept from {gap}");
+            Check::bad(
+                name,
+                State::Warning,
+                detail,
+                "Linux 6.2 or later, with Landlock among its security modules",
+            )
+        }
+    }
 }
 
 fn without_toolchain(locations: &Locations, error: &ToolchainError) -> Vec<Check> {

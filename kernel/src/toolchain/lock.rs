@@ -17,7 +17,7 @@ pub struct Lock {
     pub dependencies: Dependencies,
     /// What the crates were compiled as part of.
     pub set: Set,
-    /// All packages but those that every set has, sorted.
+    /// The packages of these, and all that they need, sorted.
     pub packages: Vec<Package>,
     /// The base that was made of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,21 +112,25 @@ pub fn write(packages: &[Package]) -> Result<String, toml::ser::Error> {
     toml::to_string(&CargoLock { version: 4, package })
 }
 
-/// These packages, and of `more` those that are not among them.
-pub fn merge(packages: &[Package], more: &[Package]) -> Vec<Package> {
-    let mut merged = packages.to_vec();
-    merged.extend(beyond(more, packages));
+/// The packages of a program, but where `pinned` has another version that can take the place of one, that.
+pub fn merge(known: &[Package], pinned: &[Package]) -> Vec<Package> {
+    let place = |package: &Package| (package.name.clone(), compatible(&package.version));
+    let taken: BTreeSet<_> = pinned.iter().map(place).collect();
+    let kept = known.iter().filter(|package| !taken.contains(&place(package)));
+    let mut merged: Vec<Package> = kept.chain(pinned).cloned().collect();
+    merged.sort();
     merged
 }
 
-/// The packages that are not among `known`: none with the same name, version and source.
-pub fn beyond(packages: &[Package], known: &[Package]) -> Vec<Package> {
-    let known: BTreeSet<String> = known.iter().map(id).collect();
-    packages
-        .iter()
-        .filter(|package| !known.contains(&id(package)))
-        .cloned()
-        .collect()
+/// What versions share that can take each other's place: there is only one of them in a program.
+fn compatible(version: &str) -> String {
+    let mut parts = version.split('.');
+    let parts = [parts.next(), parts.next(), parts.next()].map(Option::unwrap_or_default);
+    match parts {
+        ["0", "0", patch] => format!("0.0.{patch}"),
+        ["0", minor, _] => format!("0.{minor}"),
+        [major, ..] => major.to_owned(),
+    }
 }
 
 /// The packages of these names, with all that they need.
@@ -195,9 +199,10 @@ version = "0.1.0"
         let needs = ["b 2.0.0 (git+https://example.org/b?rev=abc#abcdef)", "c 0.1.0"];
         assert_eq!(packages[0].dependencies, needs);
         assert_eq!(read(&write(&packages).unwrap()).unwrap(), packages);
-        let (known, new) = packages.split_at(2);
-        assert_eq!(beyond(&packages, known), new);
-        assert_eq!(merge(known, new), packages);
+        let mut pinned = packages[1].clone();
+        pinned.version = "1.4.0".to_owned();
+        let versions = |packages: &[Package]| packages.iter().map(|package| package.version.clone()).collect::<Vec<_>>();
+        assert_eq!(versions(&merge(&packages, &[pinned])), ["1.0.0", "1.4.0", "2.0.0", "0.1.0"]);
         let of_a: Vec<_> = closure(&packages, &BTreeSet::from(["a"])).iter().map(id).collect();
         assert_eq!(of_a, ["a 1.0.0 (registry+https://example.org/index)", needs[0], needs[1]]);
     }

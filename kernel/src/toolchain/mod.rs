@@ -15,7 +15,9 @@ mod doctor;
 mod flags;
 mod link;
 mod lock;
+mod making;
 mod prelude;
+mod ready;
 mod shelf;
 mod sources;
 
@@ -37,7 +39,9 @@ pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Sp
 pub use doctor::{Check, State, doctor};
 pub use link::{Base, LinkError};
 pub use lock::{Lock, Package, Set};
-pub use prelude::{Doing, Library, Prelude, PreludeError, PreludeReady, Watch};
+pub use making::{Doing, Watch};
+pub use prelude::{Prelude, PreludeError};
+pub use ready::{Library, PreludeReady};
 pub use sources::SourcesError;
 
 /// The target that modules are compiled for.

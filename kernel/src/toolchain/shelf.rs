@@ -15,13 +15,15 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lockstep_runtime::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Package;
-use super::prelude::{self, Doing, PreludeError, PreludeReady, Watch, sdk};
+use super::making::{Doing, Watch};
+use super::prelude::{PreludeError, sdk};
+use super::ready::PreludeReady;
 use super::{Toolchain, base, flags};
 
 /// How long an interrupt may go unnoticed.
@@ -32,6 +34,10 @@ const READY: &str = "ready.json";
 
 /// The file in `work` that says what is being compiled.
 const DOING: &str = "doing.json";
+
+/// The time that sources are given (2006-07-24, as cargo gives those of packages): cargo goes by it, and equal sources must be equally old for a
+/// set to be seeded with what is compiled of another.
+const WRITTEN: u64 = 1_153_704_088;
 
 /// The preludes that this program makes with one toolchain.
 pub struct Shelf {
@@ -209,7 +215,7 @@ impl Work {
 
     pub fn write(&self, name: &str, text: &str) -> Result<(), PreludeError> {
         let path = self.0.join(name);
-        prelude::write(&path, text.as_bytes()).map_err(cache(&path))
+        write(&path, text.as_bytes()).map_err(cache(&path))
     }
 
     /// Removes a file, or a directory with all that is in it.
@@ -225,6 +231,18 @@ impl Work {
             _ => Ok(()),
         }
     }
+}
+
+/// Writes a file that is as old as all sources.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(path, bytes)?;
+    File::options()
+        .write(true)
+        .open(path)?
+        .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN))
 }
 
 fn cache(path: &Path) -> impl Fn(io::Error) -> PreludeError {
@@ -327,8 +345,8 @@ mod tests {
     fn a_copy_keeps_times_and_is_shared_where_it_did_not_change() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        prelude::write(&from.join("x/one"), b"1").unwrap();
-        prelude::write(&from.join("two"), b"2").unwrap();
+        write(&from.join("x/one"), b"1").unwrap();
+        write(&from.join("two"), b"2").unwrap();
         copy(&from, &to).unwrap();
         let file = |dir: &Path, name: &str| dir.join(name).metadata().unwrap();
         assert_eq!(

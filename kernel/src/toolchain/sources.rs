@@ -12,7 +12,7 @@ use lockstep_runtime::digest::{Digest, Hasher};
 
 use super::cargo::{self, CargoError};
 use super::dependency::Dependencies;
-use super::{Toolchain, prelude};
+use super::{Toolchain, shelf};
 
 /// What is copied at most, in bytes.
 const MOST: u64 = 256 << 20;
@@ -138,7 +138,7 @@ impl Sources {
             };
             let to = home.join(path.strip_prefix(&self.above).unwrap_or(&path));
             let bytes = fs::read(&path).map_err(failed)?;
-            prelude::write(&to, &bytes).map_err(failed)?;
+            shelf::write(&to, &bytes).map_err(failed)?;
         }
         Ok(())
     }
