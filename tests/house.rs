@@ -18,11 +18,13 @@ const EDGES: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that only one crate of the house may name.
-const OWNED: [(&str, &str); 7] = [
+const OWNED: [(&str, &str); 9] = [
     ("wasmtime", "lockstep-runtime"),
     ("rusqlite", "lockstep-runtime"),
     ("object_store", "lockstep-runtime"),
     ("zeromq", "lockstep-kernel"),
+    ("landlock", "lockstep-kernel"),
+    ("seccompiler", "lockstep-kernel"),
     ("clap", "lockstep-host"),
     ("axum", "lockstep-host"),
     ("kube", "lockstep-host"),

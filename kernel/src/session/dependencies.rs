@@ -13,7 +13,7 @@ use super::{SessionError, Setup, failure};
 use crate::cell::Directive;
 use crate::output::{CellError, MimeBundle, Output, Stream};
 use crate::toolchain::{
-    Base, CargoError, Confinement, Dependencies, Dependency, Doing, Lock, Prelude, PreludeError, PreludeReady, Set, Watch,
+    Base, CargoError, Confinement, Dependencies, Dependency, Doing, Lock, Prelude, PreludeError, PreludeReady, Watch,
 };
 
 /// How long an interrupt may go unnoticed.
@@ -119,7 +119,9 @@ impl Execution<'_> {
             return Ok((ready, true));
         }
         let names: Vec<_> = asked.iter().map(|(_, dependency)| dependency.to_string()).collect();
-        let mut shown = Shown::new(&mut *self.output, &names.join(", "));
+        let said = format!("compiling {}, once for this machine\n", names.join(", "));
+        self.output.stream(Stream::Stderr, said.as_bytes());
+        let mut shown = Shown::new(&mut *self.output);
         let made = prelude.make(
             toolchain,
             cache,
@@ -148,13 +150,20 @@ impl Execution<'_> {
         let (sender, receiver) = channel();
         let runtime = self.setup.runtime.clone();
         std::thread::spawn(move || sender.send(Crates::load(&runtime, ready)));
-        loop {
+        let mut shown = Shown::new(&mut *self.output);
+        let start = Instant::now();
+        let loaded = loop {
             match receiver.recv_timeout(POLL) {
-                Ok(loaded) => return Ok(loaded?),
+                Ok(loaded) => break loaded.map_err(CellError::from),
                 Err(RecvTimeoutError::Timeout) if !self.interrupt.is_triggered() => {}
-                Err(_) => return Err(failure::interrupted()),
+                Err(_) => break Err(failure::interrupted()),
             }
-        }
+            if start.elapsed() > PATIENCE {
+                shown.say("compiling the base for this machine");
+            }
+        };
+        shown.finish();
+        loaded
     }
 
     /// Why there are no such crates, at the one that is to blame.
@@ -198,11 +207,9 @@ fn summary(prelude: &PreludeReady, asked: &[Asked<'_>]) -> String {
         None => dependency.name.clone(),
     });
     let mut said = names.collect::<Vec<_>>().join(", ");
-    said.push_str(&match (prelude.lock.set, prelude.lock.packages.len()) {
-        (Set::Plain, _) => ", which every notebook has".to_owned(),
-        (Set::Common, count) => format!(", of the common crates, {count} locked"),
-        (Set::Own, 1) => ", 1 crate locked".to_owned(),
-        (Set::Own, count) => format!(", {count} crates locked"),
+    said.push_str(&match prelude.lock.packages.len() {
+        1 => ", 1 crate locked".to_owned(),
+        count => format!(", {count} crates locked"),
     });
     said
 }
@@ -219,10 +226,11 @@ struct Shown<'a> {
 const WIDTH: usize = 72;
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// After how much time it is worth saying what takes so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl<'a> Shown<'a> {
-    fn new(output: &'a mut dyn Output, names: &str) -> Self {
-        let said = format!("compiling {names}, once for this machine\n");
-        output.stream(Stream::Stderr, said.as_bytes());
+    fn new(output: &'a mut dyn Output) -> Self {
         Self {
             output,
             drawn: false,
@@ -232,18 +240,24 @@ impl<'a> Shown<'a> {
     }
 
     fn show(&mut self, doing: &Doing) {
-        let line: String = doing.to_string().chars().take(WIDTH).collect();
-        let is_soon = self.last.is_some_and(|last| last.elapsed() < PAUSE);
-        if line == self.line || (is_soon && matches!(doing, Doing::Compiling(_))) {
+        let Doing::Compiling(at) = doing else {
+            return self.say(&doing.to_string());
+        };
+        if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
             return;
         }
-        self.output.stream(Stream::Stderr, format!("\r{line:<WIDTH$}").as_bytes());
-        self.line = line;
-        self.last = Some(Instant::now());
-        if let Doing::Compiling(at) = doing {
-            let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
-            self.output.progress(Some(percent.min(100) as u8));
-            self.drawn = true;
+        self.say(&doing.to_string());
+        let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
+        self.output.progress(Some(percent.min(100) as u8));
+        self.drawn = true;
+    }
+
+    fn say(&mut self, text: &str) {
+        let line: String = text.chars().take(WIDTH).collect();
+        if line != self.line {
+            self.output.stream(Stream::Stderr, format!("\r{line:<WIDTH$}").as_bytes());
+            self.line = line;
+            self.last = Some(Instant::now());
         }
     }
 

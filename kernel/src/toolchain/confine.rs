@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 
 /// Where compilers, linkers and their libraries are on all machines; never anything of a user's.
-const SYSTEM: [&str; 15] = [
+const SYSTEM: [&str; 16] = [
     "/bin",
     "/sbin",
     "/lib",
@@ -29,6 +29,7 @@ const SYSTEM: [&str; 15] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
+    "/etc/gitconfig",
     "/dev/zero",
     "/dev/random",
     "/dev/urandom",

@@ -285,10 +285,10 @@ impl Prelude {
         let digest = Digest::of(format!("{}\n{manifest}\n{cargo_lock}", shelf.digest()));
         let questions = [self.start(), &lock.packages].map(|start| self.question(shelf, start));
         if let Some(ready) = shelf.ready(&digest) {
-            shelf.remember(&questions, &digest)?;
+            shelf.remember(&questions, &digest, sources.digests()?)?;
             return Ok(ready);
         }
-        let seed = shelf.seed(&work, &digest, &packages)?;
+        let seed = shelf.seed(&work, &digest, &packages, watch.interrupt)?;
         making::fetch(toolchain, work.dir(), watch)?;
         let made = making::compile(toolchain, &work, &metadata, watch)?;
         let ready = PreludeReady {
@@ -299,12 +299,11 @@ impl Prelude {
             libraries: making::libraries(&metadata, &made),
             packages,
             lock,
-            sources: sources.digests()?,
         };
         (watch.tell)(Doing::Joining);
         base::build(toolchain, &ready, work.dir(), watch.interrupt)?;
         let ready = shelf.keep(work, ready, seed.as_ref())?;
-        shelf.remember(&questions, &digest)?;
+        shelf.remember(&questions, &digest, sources.digests()?)?;
         Ok(ready)
     }
 

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::dependency::Requirement;
 use super::lock::{Lock, Package};
 use super::prelude::CRATES;
-use super::sources;
 
 /// A prelude that is compiled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,8 +26,6 @@ pub struct PreludeReady {
     pub packages: Vec<Package>,
     /// The versions of what was asked for.
     pub lock: Lock,
-    /// Files and directories that it was made from, beside this program and what was fetched.
-    pub sources: BTreeMap<PathBuf, Digest>,
 }
 
 /// A compiled crate.
@@ -75,11 +72,9 @@ impl PreludeReady {
         externs.chain(self.search()).collect()
     }
 
-    /// Whether all is there, and as it was.
+    /// Whether all is there.
     pub(super) fn is_whole(&self) -> bool {
-        let there = self.externs.values().chain([&self.base]).all(|path| path.is_file());
-        let same = |(path, digest): (&PathBuf, &Digest)| sources::digest(path).is_ok_and(|now| now == *digest);
-        there && self.sources.iter().all(same)
+        self.externs.values().chain([&self.base]).all(|path| path.is_file())
     }
 
     fn library(&self, name: &str, requirement: &Requirement) -> Option<&Library> {

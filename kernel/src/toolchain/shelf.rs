@@ -11,7 +11,7 @@
 //! largest one that holds nothing else than it needs itself: so crates are compiled once, and no build script has ever had access to
 //! what belongs to a set without its crate. Files that did not change are afterwards shared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use super::lock::Package;
 use super::making::{Doing, Watch};
 use super::prelude::{PreludeError, sdk};
 use super::ready::PreludeReady;
+use super::sources;
 use super::{Toolchain, base, flags};
 
 /// How long an interrupt may go unnoticed.
@@ -57,6 +58,8 @@ struct Begun {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     set: Digest,
+    /// Files and directories that it holds for, beside this program and what was fetched.
+    sources: BTreeMap<PathBuf, Digest>,
 }
 
 impl Shelf {
@@ -107,16 +110,17 @@ impl Shelf {
 
     /// The set that answers a question.
     pub fn answer(&self, question: &Digest) -> Option<PreludeReady> {
-        let Answer { set } = read_json(&self.asked(question))?;
-        self.ready(&set)
+        let Answer { set, sources } = read_json(&self.asked(question))?;
+        let is_same = |(path, digest): (&PathBuf, &Digest)| sources::digest(path).is_ok_and(|now| now == *digest);
+        sources.iter().all(is_same).then(|| self.ready(&set)).flatten()
     }
 
-    /// From now on, the set answers the questions.
-    pub fn remember(&self, questions: &[Digest], set: &Digest) -> Result<(), PreludeError> {
-        for question in questions {
-            write_json(&self.asked(question), &Answer { set: *set })?;
-        }
-        Ok(())
+    /// From now on, the set answers the questions, as long as the sources are the same.
+    pub fn remember(&self, questions: &[Digest], set: &Digest, sources: BTreeMap<PathBuf, Digest>) -> Result<(), PreludeError> {
+        let answer = Answer { set: *set, sources };
+        questions
+            .iter()
+            .try_for_each(|question| write_json(&self.asked(question), &answer))
     }
 
     /// Holds other processes off until the file is dropped.
@@ -153,7 +157,13 @@ impl Shelf {
     }
 
     /// Puts into `work` what is compiled already of a set with these packages. Gives the set that it was taken from.
-    pub fn seed(&self, work: &Work, set: &Digest, packages: &[Package]) -> Result<Option<Digest>, PreludeError> {
+    pub fn seed(
+        &self,
+        work: &Work,
+        set: &Digest,
+        packages: &[Package],
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<Option<Digest>, PreludeError> {
         let marker = work.0.join(DOING);
         let begun: Option<Begun> = read_json(&marker);
         if let Some(begun) = begun.filter(|begun| begun.set == *set) {
@@ -164,14 +174,14 @@ impl Shelf {
         let seed = self.largest_within(packages);
         if let Some((_, dir)) = &seed {
             let target = work.0.join("target");
-            copy(&dir.join("target"), &target).map_err(cache(&target))?;
+            copy(&dir.join("target"), &target, interrupt).map_err(cache(&target))?;
         }
         let seed = seed.map(|(digest, _)| digest);
         write_json(&marker, &Begun { set: *set, seed })?;
         Ok(seed)
     }
 
-    /// The set with the most packages, all of them among these. Directories are not compared: they are the user's own.
+    /// The set that asked for the most packages, all of them among these. All that it has beside them is of the SDK; directories are the user's own.
     fn largest_within(&self, packages: &[Package]) -> Option<(Digest, PathBuf)> {
         let id = |package: &Package| (package.name.clone(), package.version.clone(), package.source.clone());
         let wanted: BTreeSet<_> = packages.iter().map(id).collect();
@@ -246,9 +256,12 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn cache(path: &Path) -> impl Fn(io::Error) -> PreludeError {
-    move |source| PreludeError::Cache {
-        path: path.to_owned(),
-        source,
+    move |source| match source.kind() {
+        io::ErrorKind::Interrupted => PreludeError::Interrupted,
+        _ => PreludeError::Cache {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
@@ -286,13 +299,15 @@ fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
 }
 
 /// Copies a directory, with the times of its files: cargo goes by them.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, interrupt: &dyn Fn() -> bool) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
+            copy(&entry.path(), &to, interrupt)?;
+        } else if interrupt() {
+            return Err(io::ErrorKind::Interrupted.into());
         } else if entry.file_type()?.is_file() {
             fs::copy(entry.path(), &to)?;
             File::options()
@@ -347,7 +362,7 @@ mod tests {
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
         write(&from.join("x/one"), b"1").unwrap();
         write(&from.join("two"), b"2").unwrap();
-        copy(&from, &to).unwrap();
+        copy(&from, &to, &|| false).unwrap();
         let file = |dir: &Path, name: &str| dir.join(name).metadata().unwrap();
         assert_eq!(
             file(&to, "x/one").modified().unwrap(),
