@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,8 @@ use zeromq::{DealerSocket, ReqSocket, Socket, SocketOptions, SocketRecv, SocketS
 
 const KEY: &str = "the key of this test";
 
-const IDENTITY: Bytes = Bytes::from_static(b"the client of this test");
+/// How many clients there are in this process.
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
 /// No single answer takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -88,12 +90,13 @@ impl Process {
 
     /// A client that is subscribed, as its welcome shows.
     pub async fn client_with_key(&self, key: &'static str) -> Client {
+        let identity = format!("client {}", CLIENTS.fetch_add(1, Ordering::Relaxed));
         let at = |port: u16| format!("tcp://127.0.0.1:{port}");
         let mut client = Client {
             key,
-            shell: dealer(),
+            shell: dealer(&identity),
             control: DealerSocket::new(),
-            stdin: dealer(),
+            stdin: dealer(&identity),
             iopub: SubSocket::new(),
             sent: 0,
             replies: HashMap::new(),
@@ -286,9 +289,9 @@ impl Client {
 }
 
 /// A socket with an identity; that of shell and stdin is the same, by which the kernel knows whom to ask.
-fn dealer() -> DealerSocket {
+fn dealer(identity: &str) -> DealerSocket {
     let mut options = SocketOptions::default();
-    options.peer_identity(PeerIdentity::try_from(IDENTITY).unwrap());
+    options.peer_identity(PeerIdentity::try_from(Bytes::copy_from_slice(identity.as_bytes())).unwrap());
     DealerSocket::with_options(options)
 }
 
