@@ -191,7 +191,7 @@ fn a_notebook_depends_on_crates() {
     assert!(!serde_json::to_string(&lock).unwrap().contains(notebook.to_str().unwrap()));
     let said = seen.shown[0].data["text/plain"].as_str().unwrap().to_owned();
     assert!(
-        said.starts_with("fastrand 2.") && said.ends_with("probe 0.1.0, 3 crates locked"),
+        said.starts_with("fastrand 2.") && said.ends_with("probe 0.1.0, 4 crates locked"),
         "{said}"
     );
     // Earlier cells and their variables are there, the new one's too.
@@ -241,12 +241,35 @@ fn what_cannot_be_built_changes_nothing(session: &mut Session, notebook: &Path) 
         found.contains("the build script of broken v0.1.0 failed") && found.contains("it is Monday"),
         "{found}"
     );
+    write(
+        notebook,
+        "broken/build.rs",
+        "fn main() { std::thread::sleep(std::time::Duration::from_secs(60)) }",
+    );
+    let seen = interrupted(session, ":dep broken = { path = \"broken\" }");
+    assert!(seen.stderr.contains("compiling broken"), "{}", seen.stderr);
     assert_eq!(
         text(session, "(probe::VERSION, fastrand::Rng::with_seed(1).u8(..) > 0)")
             .0
             .len(),
         15
     );
+}
+
+/// Executes a cell that takes long, and stops it.
+fn interrupted(session: &mut Session, code: &str) -> Seen {
+    let interrupt = Interrupt::default();
+    let trigger = interrupt.clone();
+    let timer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        trigger.trigger();
+        Instant::now()
+    });
+    let (done, seen) = execute(session, code, &interrupt);
+    let late = timer.join().unwrap().elapsed();
+    assert_eq!(done.unwrap_err().ename, "Interrupted");
+    assert!(late < Duration::from_millis(200), "{late:?}");
+    seen
 }
 
 /// Another kernel, with what the notebook's file says, while somebody else compiles.
@@ -270,16 +293,7 @@ fn a_restart_finds_it(notebook: &Path, lock: &Lock) {
     assert_eq!(seen.lock(), *lock);
     println!("a restart: {:.0?}", start.elapsed());
 
-    let interrupt = Interrupt::default();
-    let trigger = interrupt.clone();
-    let timer = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(700));
-        trigger.trigger();
-        Instant::now()
-    });
-    let (done, seen) = execute(&mut session, ":dep fastrand = \"=2.0.0\"", &interrupt);
-    assert!(timer.join().unwrap().elapsed() < Duration::from_millis(150));
-    assert_eq!(done.unwrap_err().ename, "Interrupted");
+    let seen = interrupted(&mut session, ":dep fastrand = \"=2.0.0\"");
     assert!(seen.stderr.contains("waiting for another notebook"), "{}", seen.stderr);
 }
 
