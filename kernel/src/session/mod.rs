@@ -4,6 +4,7 @@
 //! variables that it mentions as inputs; the variables that it leaves are its outputs. The session holds digests and text,
 //! nothing else: a cell that fails or is interrupted leaves it as it was.
 
+mod assistant;
 mod directives;
 mod execute;
 mod failure;
@@ -12,6 +13,7 @@ mod known;
 mod saved;
 mod starting;
 mod streams;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -183,6 +185,7 @@ impl Session {
         let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
         setup.runtime.store.put(wasm)?;
         setup.runtime.load(&base.digest())?;
+        known.set_crates(&setup);
         let mut session = Self {
             setup,
             base,
