@@ -136,8 +136,10 @@ impl Analyzer {
         let (around, whole) = (around.clone(), self.whole.clone());
         let (draft, at) = (question.draft.clone(), question.at);
         std::thread::spawn(move || {
-            // Nobody waiting is fine: other crates are wanted by now, or the kernel was shut down.
-            start(&around, whole, &Question { draft: &draft, at }).map(|ready| sender.send(ready))
+            if let Some(ready) = start(&around, whole, &Question { draft: &draft, at }) {
+                // Nobody waiting is fine: other crates are wanted by now, or the kernel was shut down.
+                let _ = sender.send(ready);
+            }
         });
         self.state = State::Starting(ready);
     }
@@ -151,7 +153,7 @@ fn start(around: &Surroundings, mut whole: BTreeSet<String>, first: &Question) -
     let crates = packages.optional();
     whole.extend(mentioned(&first.draft.source, &crates));
     let project = packages.project(&whole, around.toolchain.sysroot(), program.library.as_deref());
-    let mut server = Server::start(around, &program.path, project, deadline)?;
+    let mut server = Server::start(around, &program.path, project, first.draft, deadline)?;
     server.ask("textDocument/completion", first, deadline).ok()?;
     Some(Ready { server, crates, whole })
 }

@@ -1,7 +1,7 @@
 //! The crates of a draft, as a `rust-project.json` ("Non-Cargo Based Projects" in rust-analyzer's manual).
 //!
 //! Reading all that the crates of cells depend on takes twice the time and the memory of reading those crates alone, and little of it is
-//! ever seen in a cell. So only crates that a session mentions come with all that they depend on.
+//! ever seen in a cell. So only crates that a session mentions come with all that they depend on, and std comes without what it is built on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -78,6 +78,24 @@ pub(super) fn file(package: &Path) -> PathBuf {
     package.join("draft").join("cell.rs")
 }
 
+/// The crates of std that have names for others.
+fn standard(library: &Path) -> [Value; 3] {
+    let names = ["core", "alloc", "std"];
+    let place = |place: usize| {
+        let below = names[..place].iter().enumerate();
+        json!({
+            "display_name": names[place],
+            "root_module": library.join(names[place]).join("src/lib.rs"),
+            "edition": "2024",
+            "deps": below.map(|(place, name)| json!({ "name": name, "crate": place })).collect::<Vec<_>>(),
+            "cfg": [],
+            "target": TARGET,
+            "is_workspace_member": false,
+        })
+    };
+    [place(0), place(1), place(2)]
+}
+
 impl Packages {
     /// Asks cargo, which fetches nothing. `None` if it does not know.
     pub fn read(around: &Surroundings) -> Option<Self> {
@@ -86,10 +104,14 @@ impl Packages {
             .args(["metadata", "--format-version=1", "--offline", "--filter-platform", TARGET])
             .current_dir(&around.package);
         let output = command.output().ok().filter(|output| output.status.success())?;
-        let metadata: Metadata = serde_json::from_slice(&output.stdout).ok()?;
+        Self::parse(file(&around.package), &output.stdout)
+    }
+
+    fn parse(file: PathBuf, json: &[u8]) -> Option<Self> {
+        let metadata: Metadata = serde_json::from_slice(json).ok()?;
         let by_id = |package: Package| (package.id.clone(), package);
         Some(Self {
-            file: file(&around.package),
+            file,
             packages: metadata.packages.into_iter().map(by_id).collect(),
             nodes: metadata
                 .resolve
@@ -122,7 +144,8 @@ impl Packages {
             .iter()
             .map(|(id, (package, target))| self.describe(id, package, target, &places))
             .collect();
-        json!({ "sysroot": sysroot, "sysroot_src": library, "crates": crates })
+        let std = library.map(|library| json!({ "crates": standard(library) }));
+        json!({ "sysroot": sysroot, "sysroot_src": library, "sysroot_project": std, "crates": crates })
     }
 
     fn edges(&self, id: &str) -> impl Iterator<Item = &Edge> {
@@ -178,5 +201,97 @@ impl Packages {
             "is_workspace_member": is_root,
             "is_proc_macro": target.kind.iter().any(|kind| kind == "proc-macro"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A package of the registry, or with `source` null one of this machine.
+    fn package(name: &str, source: Option<&str>, needs: &[(&str, Option<&str>)]) -> (Value, Value) {
+        let target = json!({ "name": name, "kind": ["lib"], "src_path": format!("/{name}/lib.rs"), "edition": "2021" });
+        let package = json!({ "id": name, "name": name, "version": "1.0.0", "source": source, "targets": [target] });
+        let edge = |(name, kind): &(&str, Option<&str>)| json!({ "name": name.replace('-', "_"), "pkg": name, "dep_kinds": [{ "kind": kind }] });
+        let edges: Vec<_> = needs.iter().map(edge).collect();
+        (package, json!({ "id": name, "features": ["std"], "deps": edges }))
+    }
+
+    fn packages() -> Packages {
+        let registry = Some("registry");
+        let all = [
+            package("prelude", None, &[("arrow", None), ("lockstep", None), ("serde", None)]),
+            package(
+                "lockstep",
+                None,
+                &[("arrow-array", None), ("lockstep-macros", None), ("anyhow", None)],
+            ),
+            package("lockstep-macros", None, &[("syn", None)]),
+            package("arrow", registry, &[("arrow-array", None), ("cc", Some("build"))]),
+            package("arrow-array", registry, &[("half", None)]),
+            package("serde", registry, &[("serde-core", None)]),
+            package("anyhow", registry, &[]),
+            package("cc", registry, &[]),
+            package("half", registry, &[]),
+            package("serde-core", registry, &[]),
+            package("syn", registry, &[]),
+        ];
+        let (packages, nodes): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let json = json!({ "packages": packages, "resolve": { "root": "prelude", "nodes": nodes } });
+        Packages::parse(PathBuf::from("/draft/cell.rs"), json.to_string().as_bytes()).unwrap()
+    }
+
+    fn names(project: &Value) -> Vec<&str> {
+        let crates = project["crates"].as_array().unwrap();
+        crates
+            .iter()
+            .map(|described| described["display_name"].as_str().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn only_what_is_mentioned_comes_with_all_that_it_depends_on() {
+        let packages = packages();
+        assert_eq!(packages.optional(), BTreeSet::from(["arrow".to_owned()]));
+        let project = |whole: &BTreeSet<String>| packages.project(whole, Path::new("/sysroot"), None);
+        let least = [
+            "anyhow",
+            "arrow",
+            "lockstep",
+            "lockstep_macros",
+            "cell",
+            "serde",
+            "serde_core",
+        ];
+        assert_eq!(names(&project(&BTreeSet::new())), least);
+        let all = [
+            "anyhow",
+            "arrow",
+            "arrow_array",
+            "half",
+            "lockstep",
+            "lockstep_macros",
+            "cell",
+            "serde",
+            "serde_core",
+        ];
+        assert_eq!(names(&project(&packages.optional())), all);
+    }
+
+    #[test]
+    fn a_crate_names_what_is_there_of_its_dependencies() {
+        let project = packages().project(&BTreeSet::new(), Path::new("/sysroot"), Some(Path::new("/std")));
+        let cell = &project["crates"][4];
+        let deps =
+            json!([{ "name": "arrow", "crate": 1 }, { "name": "lockstep", "crate": 2 }, { "name": "serde", "crate": 5 }]);
+        assert_eq!((&cell["root_module"], &cell["deps"]), (&json!("/draft/cell.rs"), &deps));
+        assert_eq!(project["crates"][1]["deps"], json!([]));
+        assert_eq!(project["crates"][1]["cfg"], json!(["feature=\"std\""]));
+        let std = &project["sysroot_project"]["crates"][2];
+        assert_eq!(std["root_module"], "/std/std/src/lib.rs");
+        assert_eq!(
+            std["deps"],
+            json!([{ "name": "core", "crate": 0 }, { "name": "alloc", "crate": 1 }])
+        );
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Question, Surroundings, project, rpc};
+use crate::compile::Draft;
 
 /// How much it yields to cells, which people wait for.
 const NICENESS: i32 = 5;
@@ -47,14 +48,17 @@ enum News {
 }
 
 impl Server {
-    /// Starts `program` on `project` (a `rust-project.json`); gives it back when it has read all sources. `None` if that does not work out.
-    pub fn start(around: &Surroundings, program: &Path, project: Value, deadline: Instant) -> Option<Self> {
+    /// Starts `program` on `project` (a `rust-project.json`), with a draft; gives it back when it has read all sources. `None` if that does not
+    /// work out.
+    pub fn start(around: &Surroundings, program: &Path, project: Value, first: &Draft, deadline: Instant) -> Option<Self> {
         let mut command = around.toolchain.locations().command(program);
         command
             .current_dir(&around.package)
             // Ctrl-C in a terminal is for the kernel.
             .process_group(0)
             .env("CARGO_NET_OFFLINE", "true")
+            // One pool for all threads of glibc's allocator: it needs a seventh less memory.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
@@ -75,16 +79,18 @@ impl Server {
             version: 0,
             file: uri(&project::file(&around.package)),
         };
-        server.introduce(around, project, deadline).ok()?;
+        server.introduce(around, project, first, deadline).ok()?;
         Some(server)
     }
 
-    fn introduce(&mut self, around: &Surroundings, project: Value, deadline: Instant) -> Result<(), Unanswered> {
+    fn introduce(&mut self, around: &Surroundings, project: Value, first: &Draft, deadline: Instant) -> Result<(), Unanswered> {
         let answer = self.request("initialize", introduction(&around.package, project), deadline)?;
         if answer["capabilities"]["positionEncoding"] != "utf-8" {
             return Err(Unanswered::Refused);
         }
         self.notify("initialized", json!({}));
+        // Before it looks for the files of its project, for this one is nowhere else.
+        self.show(&first.source);
         while !matches!(self.next(deadline)?, News::Settled) {}
         Ok(())
     }

@@ -91,6 +91,7 @@ mod tests {
         #[test]
         fn whatever_is_typed_is_taken_apart_or_refused(code in "(:[a-z]{0,5}|[a-z{}()\\[\\];:'\"/*\\\\ \n=é]|let |fn |use ){0,60}") {
             let _ = crate::jupyter::of_rust(&code);
+            proptest::prop_assert_eq!(without_directives(&code).len(), code.len());
             if let Ok(parsed) = parse(&code) {
                 proptest::prop_assert_eq!(parsed.rust.len(), code.len());
                 let _ = Rust::parse(&parsed.rust);

@@ -175,3 +175,63 @@ fn documented(text: &str) -> (String, String) {
     });
     (docs.collect(), code.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cell::Rust;
+    use crate::compile::{Scope, Version};
+
+    /// After a cell `[3]` that only defines items.
+    fn facts(text: &str) -> Facts {
+        let mut scope = Scope::default();
+        scope.push(Version {
+            id: "a".into(),
+            number: 3,
+            text: text.into(),
+            rust: Rust::parse(text).unwrap(),
+            reads: Default::default(),
+            makes: Default::default(),
+            has_rust: true,
+            uses: Default::default(),
+        });
+        Facts {
+            scope: Arc::new(scope),
+            crates: ["lockstep".to_owned()].into(),
+            around: None,
+        }
+    }
+
+    fn texts(facts: &Facts, code: &str) -> Vec<String> {
+        let found = complete_word(facts, code, code.len());
+        found.matches.into_iter().map(|found| found.text).collect()
+    }
+
+    #[test]
+    fn the_session_comes_before_the_language() {
+        let facts = facts("fn lo() {} macro_rules! log { () => {} }");
+        assert_eq!(texts(&facts, "é lo"), ["log!", "lockstep", "loop"]);
+        assert_eq!(texts(&facts, "0..lo"), ["log!", "lockstep", "loop"]);
+        assert_eq!(texts(&facts, "x.lo"), [""; 0]);
+        assert_eq!(texts(&facts, "std::lo"), [""; 0]);
+        assert_eq!(complete_word(&facts, "é lo", 5).replaced, 3..5);
+    }
+
+    #[test]
+    fn an_item_is_shown_with_what_is_said_of_it() {
+        let facts = facts("/// Halves *x*.\n///\n///     half(4)\nfn half(x: u32) -> u32 { x / 2 }");
+        let shown = inspect_word(&facts, "half(", 5).unwrap();
+        assert_eq!(
+            shown.data["text/markdown"],
+            "```rust\nfn half(x: u32) -> u32 { x / 2 }\n```\n\nHalves *x*.\n\n    half(4)\n\nfrom [3]"
+        );
+        let shown = inspect_word(&facts, "Metrics", 0).unwrap();
+        assert_eq!(
+            shown.data["text/plain"],
+            "Metrics: numbers that say how good something is, by name"
+        );
+        assert_eq!(inspect_word(&facts, "dunno", 0), None);
+    }
+}
