@@ -9,11 +9,13 @@
 //! - [`compile`]: from a cell to the source of a module, and from rustc's words back to the cell
 //! - [`session`]: what is known after the cells that were executed, and how the next one is
 //! - [`toolchain`]: finds the compiler, builds modules, compiles cells
+//! - [`assist`]: rust-analyzer, asked about a cell that is being typed
 //! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
 //! - [`kernelspec`]: what lets Jupyter find the kernel, and [`notebook`]: the files that notebooks are
 
+pub mod assist;
 pub mod cell;
 pub mod compile;
 pub mod jupyter;

@@ -4,9 +4,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_kernel::cell::Cell;
+use lockstep_kernel::jupyter::{Assistant, Interpreter};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use lockstep_kernel::session::{Done, Place, Session, Setup};
 use lockstep_kernel::toolchain::{Locations, Prelude, Toolchain};
@@ -509,4 +510,144 @@ fn all_of_a_floats_functions_are_there() {
         );
         assert_eq!(notebook.text(&code), "28");
     }
+}
+
+/// What is offered at the end of `code`.
+fn offered(assistant: &mut dyn Assistant, code: &str) -> Vec<(String, String)> {
+    let start = Instant::now();
+    let found = assistant.complete(code, code.len());
+    assert!(start.elapsed() < Duration::from_secs(2), "{code} took {:?}", start.elapsed());
+    found.matches.into_iter().map(|found| (found.text, found.kind)).collect()
+}
+
+/// Asks until rust-analyzer is ready, which the first question starts.
+fn wait_for_types(assistant: &mut dyn Assistant, code: &str, wanted: &str) {
+    let start = Instant::now();
+    while offered(assistant, code).iter().all(|(text, _)| text != wanted) {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "`{code}` does not offer `{wanted}`"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("`{code}` offers `{wanted}` after {:.1?}", start.elapsed());
+}
+
+#[test]
+fn what_is_typed_is_completed_by_its_type() {
+    let mut notebook = Notebook::new();
+    notebook.text("/// A file.\nstruct Row { name: String, size: u64 }");
+    notebook.text("let rows = vec![Row { name: \"a\".into(), size: 1 }];");
+    notebook.text("let n = 2u64; let times = move |x: u64| x * n;");
+    let mut assistant = Interpreter::assistant(&notebook.session);
+    let assistant = assistant.as_mut();
+    let kind = |kind: &str, names: &[&str]| {
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), kind.to_owned()))
+            .collect::<Vec<_>>()
+    };
+
+    // At once, from the session and the prelude alone.
+    assert_eq!(offered(assistant, "ro"), kind("instance", &["rows"]));
+    assert_eq!(offered(assistant, "progr"), kind("function", &["progress"]));
+    assert_eq!(offered(assistant, ":unknown\n:re"), kind("keyword", &["restore"]));
+    assert_eq!(offered(assistant, ":input r"), kind("instance", &["rows"]));
+
+    let Some(program) = notebook.setup.toolchain.rust_analyzer() else {
+        eprintln!("skipped: there is no rust-analyzer, so nothing is known of types");
+        return;
+    };
+    wait_for_types(assistant, "Table::n", "new");
+    let fields = offered(assistant, "let row: Row = todo!();\nif row.");
+    assert_eq!(fields[..2], kind("property", &["name", "size"]));
+    assert_eq!(
+        offered(assistant, "struct New { row: R")
+            .iter()
+            .find(|(text, _)| text == "Row"),
+        kind("class", &["Row"]).first()
+    );
+    let hover = assistant.inspect("Row", 1).unwrap();
+    assert!(
+        hover.data["text/markdown"].as_str().unwrap().ends_with("A file."),
+        "{hover:?}"
+    );
+    let hover = assistant.inspect("Table::new(", 11).unwrap();
+    assert!(hover.data["text/plain"].as_str().unwrap().contains("fn new"), "{hover:?}");
+
+    if program.library.is_none() {
+        eprintln!("skipped in part: the sources of std are not there, so nothing is known of its types");
+        return;
+    }
+    assert_eq!(
+        offered(assistant, ":vars\nlet é = rows.it"),
+        kind("function", &["iter", "iter_mut"])
+    );
+    assert_eq!(offered(assistant, "rows[0].")[..2], kind("property", &["name", "size"]));
+    let hover = assistant.inspect("rows.len()", 2).unwrap();
+    assert_eq!(hover.data["text/plain"], "let rows: Vec<Row>");
+    let hover = assistant.inspect("times(1)", 2).unwrap();
+    assert_eq!(hover.data["text/plain"], "let times: impl Fn(u64) -> u64");
+
+    notebook.text("let sizes: std::collections::HashMap<String, u64> = Default::default();");
+    assert_eq!(offered(assistant, "for (key, size) in &sizes { size.co")[0].0, "count_ones");
+
+    let mut took: Vec<_> = (0..40)
+        .map(|number| {
+            let start = Instant::now();
+            let found = offered(assistant, &format!("let n{number} = rows.len();\nrows.iter().ma"));
+            assert!(found.contains(&("map".to_owned(), "function".to_owned())), "{found:?}");
+            start.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    println!(
+        "a completion takes {:.1?}, the slowest {:.1?}",
+        took[took.len() / 2],
+        took[took.len() - 1]
+    );
+
+    kill_analyzers();
+    assert_eq!(offered(assistant, "ro"), kind("instance", &["rows"]));
+    wait_for_types(assistant, "rows.le", "len");
+}
+
+/// Ends every rust-analyzer that this process has started, as the machine does when it is out of memory.
+fn kill_analyzers() {
+    let ours = format!("PPid:\t{}\n", std::process::id());
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        if status.starts_with("Name:\trust-analyzer\n") && status.contains(&ours) {
+            let id = process.file_name().into_string().unwrap().parse().unwrap();
+            let id = rustix::process::Pid::from_raw(id).unwrap();
+            rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+}
+
+#[test]
+fn questions_are_answered_while_a_cell_runs() {
+    let mut notebook = Notebook::new();
+    notebook.text("/// Halves.\nfn half(x: u32) -> u32 { x / 2 }\nlet kept = half(8);");
+    let mut assistant = Interpreter::assistant(&notebook.session);
+    let interrupt = Interrupt::default();
+    std::thread::scope(|threads| {
+        let running = threads.spawn(|| {
+            let cell = Cell {
+                id: None,
+                code: "loop {}".into(),
+                number: 9,
+            };
+            notebook.session.execute(&cell, &mut Seen::default(), &interrupt)
+        });
+        let found = offered(assistant.as_mut(), "ke");
+        assert_eq!(found, [("kept".to_owned(), "instance".to_owned())]);
+        let hover = assistant.inspect("half", 2).unwrap();
+        assert!(
+            hover.data["text/plain"].as_str().unwrap().contains("fn half(x: u32) -> u32"),
+            "{hover:?}"
+        );
+        interrupt.trigger();
+        assert_eq!(running.join().unwrap().unwrap_err().ename, "Interrupted");
+    });
 }

@@ -33,26 +33,45 @@ pub struct Parsed {
 /// Takes the directive lines out of `code`: lines that start with `:` before any Rust. (No Rust statement starts so.)
 pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
     let mut directives = Vec::new();
-    let mut rust = String::with_capacity(code.len());
+    let mut rust = code.to_owned();
+    for range in self::directives(code) {
+        let directive = code[range.start + 1..range.end].parse();
+        let directive = directive.map_err(|error: DirectiveError| (error.place(&range), error))?;
+        directives.push((range.clone(), directive));
+        blank(&mut rust, range);
+    }
+    Ok(Parsed { directives, rust })
+}
+
+/// The Rust of a cell that is still being typed: every directive line is blanked out, also those that can't be read.
+pub fn without_directives(code: &str) -> String {
+    let mut rust = code.to_owned();
+    for range in directives(code) {
+        blank(&mut rust, range);
+    }
+    rust
+}
+
+fn blank(text: &mut String, range: Range<usize>) {
+    let blanks = " ".repeat(range.len());
+    text.replace_range(range, &blanks);
+}
+
+/// The places of the directives, without the white space around them.
+pub fn directives(code: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
     let mut offset = 0;
-    let mut at_top = true;
     for line in code.split_inclusive('\n') {
         let text = line.trim();
-        if at_top && text.starts_with(':') && !text.starts_with("::") {
+        if text.starts_with(':') && !text.starts_with("::") {
             let start = offset + line.find(':').unwrap_or(0);
-            let range = start..start + text.len();
-            let directive = text[1..]
-                .parse()
-                .map_err(|error: DirectiveError| (error.place(&range), error))?;
-            directives.push((range, directive));
-            rust.extend(line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
-        } else {
-            at_top &= text.is_empty() || text.starts_with("//");
-            rust.push_str(line);
+            found.push(start..start + text.len());
+        } else if !(text.is_empty() || text.starts_with("//")) {
+            break;
         }
         offset += line.len();
     }
-    Ok(Parsed { directives, rust })
+    found
 }
 
 #[cfg(test)]
@@ -73,6 +92,7 @@ mod tests {
         #[test]
         fn whatever_is_typed_is_taken_apart_or_refused(code in "(:[a-z]{0,5}|[a-z{}()\\[\\];:'\"/*\\\\ \n=é]|let |fn |use ){0,60}") {
             let _ = crate::jupyter::of_rust(&code);
+            proptest::prop_assert_eq!(without_directives(&code).len(), code.len());
             if let Ok(parsed) = parse(&code) {
                 proptest::prop_assert_eq!(parsed.rust.len(), code.len());
                 let _ = Rust::parse(&parsed.rust);

@@ -93,11 +93,18 @@ impl ItemName {
         }
     }
 
+    /// The identifier as it stands in source, macros with their `!`; `None` for an impl.
+    pub fn as_written(&self) -> Option<String> {
+        let mark = if matches!(self, Self::Macro(_)) { "!" } else { "" };
+        Some(format!("{}{mark}", self.ident()?))
+    }
+
     /// The word that Jupyter's front ends have for what bears the name.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Type(_) => "class",
-            Self::Value(_) | Self::Macro(_) => "function",
+            Self::Value(_) => "function",
+            Self::Macro(_) => "macro",
             Self::Use(_) => "module",
             Self::Impl(_) => "",
         }

@@ -6,6 +6,7 @@
 
 mod derive;
 mod diagnostic;
+mod draft;
 mod map;
 mod reach;
 mod scope;
@@ -16,6 +17,7 @@ mod tests;
 mod types;
 
 pub use diagnostic::{Report, Titled, moved, reports};
+pub use draft::{Draft, draft};
 pub(crate) use map::offset;
 pub use map::{Origin, Place, SourceMap};
 pub use scope::{Held, Scope, Used, Variable, Version, Via};

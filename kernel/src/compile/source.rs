@@ -113,11 +113,7 @@ impl<'a> Writer<'a> {
         };
         let mut items = scope.items();
         items.retain(|(_, item)| !replaced(item));
-        let all = items.iter().map(|(_, item)| *item).chain(&rust.items);
-        let names = all
-            .filter(|item| matches!(item.kind, Kind::Other))
-            .flat_map(|item| &item.names);
-        let types = names.filter_map(|name| name.ident()).collect();
+        let types = types::named(items.iter().map(|(_, item)| *item).chain(&rust.items));
         Self {
             scope,
             text,
@@ -309,14 +305,7 @@ impl<'a> Writer<'a> {
     /// called to make those that can't.
     fn witness(&mut self, variables: &[&Variable], mentions: &mut Mentions, pieces: &mut Vec<Piece>) {
         pieces.push(Piece::Raw("let __witness = || -> ::lockstep::Result<_> {\n".into()));
-        let mut needed = BTreeSet::new();
-        let mut wanted: Vec<usize> = variables.iter().map(|v| v.made_by).collect();
-        while let Some(version) = wanted.pop() {
-            if needed.insert(version) {
-                let reads = self.scope.versions()[version].reads.values();
-                wanted.extend(reads.filter(|v| !self.is_loadable(v)).map(|v| v.made_by));
-            }
-        }
+        let needed = makers(self.scope, variables, |variable| self.is_loadable(variable));
         let awaits = needed.iter().any(|index| self.scope.versions()[*index].rust.awaits());
         let (open, close) = within_async(awaits);
         pieces.push(Piece::Raw(open.into()));
@@ -372,8 +361,21 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The versions whose statements make `variables`: those that made them and, in turn, what these read, unless `is_had` otherwise.
+pub(super) fn makers(scope: &Scope, variables: &[&Variable], is_had: impl Fn(&Variable) -> bool) -> BTreeSet<usize> {
+    let mut needed = BTreeSet::new();
+    let mut wanted: Vec<usize> = variables.iter().map(|v| v.made_by).collect();
+    while let Some(version) = wanted.pop() {
+        if needed.insert(version) {
+            let reads = scope.versions()[version].reads.values();
+            wanted.extend(reads.filter(|v| !is_had(v)).map(|v| v.made_by));
+        }
+    }
+    needed
+}
+
 /// A name as source says it: keywords need `r#`.
-fn spelled(name: &str) -> String {
+pub(super) fn spelled(name: &str) -> String {
     match syn::parse_str::<syn::Ident>(name) {
         Ok(_) => name.to_owned(),
         Err(_) => format!("r#{name}"),

@@ -169,6 +169,43 @@ fn a_later_item_replaces_an_earlier_one() {
     assert!(items.starts_with("fn f() -> i32 { 2 }\nfn swap() {}\n---"), "{items}");
 }
 
+#[test]
+fn a_draft_holds_all_that_a_cell_can_name_and_the_cell_as_it_is() {
+    let mut notebook = notebook();
+    notebook.execute(
+        None,
+        "use std::fmt::{self, Write};\n/// A row.\nstruct Row { x: f64 }\nmacro_rules! m { () => {} }\nlet mut rows: Vec<Row> = vec![];",
+    );
+    notebook.execute(None, "let n = 5i64;");
+    notebook.execute(None, "let f = move |x: i64| x + n;\nf(1)");
+    let draft = draft(&notebook.scope, ":run stale\nif rows[0. {\n  \"é");
+    assert_eq!(
+        draft.source,
+        "\
+use ::lockstep::prelude::*;
+macro_rules! m { () => {} }
+use std::fmt;
+use std::fmt::Write;
+/// A row.
+struct Row { x: f64 }
+fn __held<T>() -> T { loop {} }
+async fn __cell() -> ::lockstep::Result<()> {
+let n: i64 = __held();
+let mut rows: ::std::vec::Vec<crate::Row> = __held();
+let (f, ) = {
+let n: i64 = __held();
+let f = move |x: i64| x + n;
+f(1);
+(f, )
+};
+          \nif rows[0. {\n  \"é
+;::lockstep::Result::Ok(())
+}
+"
+    );
+    assert_eq!(&draft.source[draft.cell.clone()], "          \nif rows[0. {\n  \"é");
+}
+
 fn diagnostic(message: &str, code: Option<&str>, spans: Vec<Span>) -> Diagnostic {
     Diagnostic {
         message: message.into(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::cell::{Item, Kind};
+
 /// The crate that a cell is compiled as: its own types are `cell::Row`.
 pub(super) const CRATE: &str = "cell";
 
@@ -33,6 +35,12 @@ const STANDARD: [(&str, &str); 18] = [
 const PRIMITIVES: [&str; 17] = [
     "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "str", "u128", "u16", "u32", "u64", "u8", "usize",
 ];
+
+/// The names of items that may be types.
+pub(super) fn named<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeSet<&'a str> {
+    let names = items.filter(|item| item.kind == Kind::Other).flat_map(|item| &item.names);
+    names.filter_map(|name| name.ident()).collect()
+}
 
 /// How source says the type, and which of the session's types it names. `None` when it can't be said: closures, types
 /// behind private modules, trait objects.

@@ -1,5 +1,6 @@
 use lockstep_runtime::sandbox::Interrupt;
 
+use super::assistant::SessionAssistant;
 use super::{Account, Session};
 use crate::cell::Cell;
 use crate::jupyter::{Assistant, Execute, Interpreter};
@@ -47,6 +48,6 @@ impl Interpreter for Session {
     }
 
     fn assistant(&self) -> Box<dyn Assistant> {
-        Box::new(self.known.clone())
+        Box::new(SessionAssistant::new(self.known.clone()))
     }
 }

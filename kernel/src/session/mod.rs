@@ -4,6 +4,7 @@
 //! variables that it mentions as inputs; the variables that it leaves are its outputs. The session holds digests and text,
 //! nothing else: a cell that fails or is interrupted leaves it as it was.
 
+mod assistant;
 mod dependencies;
 mod directives;
 mod execute;
@@ -13,6 +14,7 @@ mod known;
 mod saved;
 mod starting;
 mod streams;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -181,6 +183,7 @@ impl Session {
 
     fn known_as(setup: Setup, known: Known) -> Result<Self, SessionError> {
         let crates = Crates::load(&setup.runtime, setup.prelude.clone())?;
+        known.set_crates(&setup, &crates.prelude);
         let mut session = Self {
             setup,
             crates,
@@ -222,6 +225,7 @@ impl Session {
 
     fn depend_again(&mut self, lock: Lock) -> Result<(), SessionError> {
         if let Some(crates) = Crates::again(&self.setup, lock)? {
+            self.known.set_crates(&self.setup, &crates.prelude);
             self.crates = crates;
         }
         Ok(())
@@ -241,7 +245,10 @@ impl Session {
         let mut execution = Execution::new(&self.setup, self.crates.clone(), scope, cell, output, interrupt);
         let mut done = execution.execute()?;
         let scope = execution.scope;
-        self.crates = execution.crates;
+        if !Arc::ptr_eq(&self.crates.prelude, &execution.crates.prelude) {
+            self.crates = execution.crates;
+            self.known.set_crates(&self.setup, &self.crates.prelude);
+        }
         done.stale = scope
             .stale()
             .into_iter()

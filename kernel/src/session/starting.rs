@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use lockstep_runtime::sandbox::Interrupt;
 
+use super::assistant::SessionAssistant;
 use super::known::Known;
 use super::{Session, Setup, failure};
 use crate::jupyter::{Assistant, Execute, Interpreter};
@@ -124,6 +125,6 @@ impl Interpreter for Starting {
     }
 
     fn assistant(&self) -> Box<dyn Assistant> {
-        Box::new(self.known.clone())
+        Box::new(SessionAssistant::new(self.known.clone()))
     }
 }

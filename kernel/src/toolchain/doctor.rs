@@ -90,6 +90,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 ),
             });
             checks.push(confined());
+            checks.push(analyzer(&toolchain));
         }
         Err(error) => checks.extend(without_toolchain(locations, &error)),
     }
@@ -119,6 +120,25 @@ fn confined() -> Check {
                 "Linux 6.2 or later, with Landlock among its security modules",
             )
         }
+    }
+}
+
+fn analyzer(toolchain: &Toolchain) -> Check {
+    let name = "rust-analyzer";
+    match toolchain.rust_analyzer() {
+        None => Check::bad(
+            name,
+            State::Warning,
+            "not found: completion knows only the session's own names",
+            "rustup component add rust-analyzer rust-src",
+        ),
+        Some(found) if found.library.is_none() => Check::bad(
+            name,
+            State::Warning,
+            format!("{} lacks the sources of std: completion knows no names of it", found.version),
+            "rustup component add rust-src",
+        ),
+        Some(found) => Check::ok(name, format!("{} at {}", found.version, found.path.display())),
     }
 }
 

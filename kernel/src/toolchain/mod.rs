@@ -3,6 +3,7 @@
 //! Every compiler flag that reaches a module's bytes stands in one place (the private module `flags`), so that the same source gives
 //! the same bytes in a notebook, from the command line and in any directory.
 
+mod analyzer;
 mod base;
 mod build;
 mod cargo;
@@ -29,6 +30,7 @@ use std::process::{Command, Stdio};
 
 use lockstep_runtime::digest::{Digest, Hasher};
 
+pub use analyzer::RustAnalyzer;
 pub use base::BaseError;
 pub use build::{BuildError, BuildOptions, BuildProgress, Built, build_module};
 pub use cargo::CargoError;
@@ -66,7 +68,7 @@ pub struct Locations {
 
 impl Locations {
     /// A command with exactly this environment.
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).stdin(Stdio::null());
         command
@@ -213,6 +215,11 @@ impl Toolchain {
         Self::find(locations)
     }
 
+    /// The directory of the compiler and its libraries.
+    pub fn sysroot(&self) -> &Path {
+        &self.sysroot
+    }
+
     /// The compiler; not a proxy.
     pub fn rustc(&self) -> &Path {
         &self.rustc
@@ -277,7 +284,7 @@ impl Toolchain {
     }
 
     /// A cargo command that uses this rustc, and no flags from the environment: those are meant for the host's programs.
-    fn cargo_command(&self) -> Command {
+    pub(crate) fn cargo_command(&self) -> Command {
         let mut command = self.locations.command(&self.cargo);
         command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
         for name in [

@@ -1,0 +1,237 @@
+use serde_json::{Value, json};
+
+use super::known::{Facts, Known};
+use super::words;
+use crate::assist::{Analyzer, Surroundings, name_at};
+use crate::cell::{KNOWN, directives};
+use crate::compile::{Draft, Held, Variable, draft};
+use crate::jupyter::{Assistant, Completion, Completions};
+use crate::output::MimeBundle;
+
+/// Answers from rust-analyzer, where it is there and ready, else from what the session itself knows.
+pub(super) struct SessionAssistant {
+    known: Known,
+    analyzer: Analyzer,
+}
+
+impl SessionAssistant {
+    pub fn new(known: Known) -> Self {
+        Self {
+            known,
+            analyzer: Analyzer::default(),
+        }
+    }
+
+    fn analyze<T>(
+        &mut self,
+        facts: &Facts,
+        code: &str,
+        ask: impl FnOnce(&mut Analyzer, &Surroundings, &Draft) -> Option<T>,
+    ) -> Option<T> {
+        let around = facts.around.as_ref()?;
+        ask(&mut self.analyzer, around, &draft(&facts.scope, code))
+    }
+}
+
+impl Assistant for SessionAssistant {
+    fn complete(&mut self, code: &str, cursor: usize) -> Completions {
+        let facts = self.known.facts();
+        if let Some(found) = complete_directive(&facts, code, cursor) {
+            return found;
+        }
+        let answer = self.analyze(&facts, code, |analyzer, around, draft| {
+            analyzer.complete(around, draft, code, cursor)
+        });
+        answer
+            .filter(|found| !found.matches.is_empty())
+            .unwrap_or_else(|| complete_word(&facts, code, cursor))
+    }
+
+    fn inspect(&mut self, code: &str, cursor: usize) -> Option<MimeBundle> {
+        let facts = self.known.facts();
+        let answer = self.analyze(&facts, code, |analyzer, around, draft| {
+            analyzer.inspect(around, draft, code, cursor)
+        });
+        answer.or_else(|| inspect_word(&facts, code, cursor))
+    }
+
+    fn variables(&mut self) -> Value {
+        let scope = self.known.facts().scope;
+        let row = |variable: &Variable| {
+            let (digest, size) = match &variable.held {
+                Held::Artifact { artifact, .. } => (Some(artifact.digest), Some(artifact.size)),
+                Held::Remade => (None, None),
+            };
+            json!({
+                "name": variable.name,
+                "type": variable.type_name,
+                "mutable": variable.mutable,
+                "digest": digest,
+                "size": size,
+                "cell": scope.versions().get(variable.made_by).map(|version| version.number),
+            })
+        };
+        scope.variables().values().map(row).collect()
+    }
+}
+
+/// Where the word begins that ends at the end of `before`.
+fn word_start(before: &str) -> usize {
+    before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len()
+}
+
+/// Those of the candidates that begin with what is typed, in their order.
+fn begun(before: &str, candidates: impl IntoIterator<Item = (String, &'static str)>) -> Completions {
+    let start = word_start(before);
+    let word = &before[start..];
+    let mut matches: Vec<Completion> = Vec::new();
+    for (text, kind) in candidates {
+        if text.starts_with(word) && text != word && matches.iter().all(|other| other.text != text) {
+            matches.push(Completion {
+                text,
+                kind: kind.to_owned(),
+            });
+        }
+    }
+    Completions {
+        replaced: start..before.len(),
+        matches,
+    }
+}
+
+/// The name of a directive, or the variables that it may be given. `None` outside of directives.
+fn complete_directive(facts: &Facts, code: &str, cursor: usize) -> Option<Completions> {
+    let at = directives(code)
+        .into_iter()
+        .find(|range| range.start < cursor && cursor <= range.end)?;
+    let before = code.get(..cursor)?;
+    if before[at.start..].contains(char::is_whitespace) {
+        let variables = facts.scope.variables().keys();
+        return Some(begun(before, variables.map(|name| (name.clone(), "instance"))));
+    }
+    let names = KNOWN.iter().filter_map(|(form, _)| form.split(' ').next()?.strip_prefix(':'));
+    Some(begun(before, names.map(|name| (name.to_owned(), "keyword"))))
+}
+
+/// Names of the session, of the prelude and of the language. None after `.` and `::`, where it takes types to know.
+fn complete_word(facts: &Facts, code: &str, cursor: usize) -> Completions {
+    let before = code.get(..cursor).unwrap_or(code);
+    let up_to_word = &before[..word_start(before)];
+    if (up_to_word.ends_with('.') && !up_to_word.ends_with("..")) || up_to_word.ends_with("::") {
+        return begun(before, []);
+    }
+    let variables = facts.scope.variables().keys().map(|name| (name.clone(), "instance"));
+    let items = facts.scope.items();
+    let names = items.iter().flat_map(|(_, item)| &item.names);
+    let mut own: Vec<_> = variables
+        .chain(names.filter_map(|name| Some((name.as_written()?, name.kind()))))
+        .collect();
+    own.sort_unstable();
+    let prelude = words::PRELUDE.iter().map(|word| (word.name.to_owned(), word.kind));
+    let crates = facts.crates.iter().map(|name| (name.clone(), "module"));
+    let macros = words::MACROS.iter().map(|name| ((*name).to_owned(), "macro"));
+    let keywords = words::KEYWORDS.iter().map(|name| ((*name).to_owned(), "keyword"));
+    begun(
+        before,
+        own.into_iter().chain(prelude).chain(crates).chain(macros).chain(keywords),
+    )
+}
+
+/// A variable's type and cell, an item's text, or a line about a name of the prelude.
+fn inspect_word(facts: &Facts, code: &str, cursor: usize) -> Option<MimeBundle> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let (before, after) = code.split_at_checked(name_at(code, cursor))?;
+    let length = after.find(|c| !is_part(c)).unwrap_or(after.len());
+    let name = &code[word_start(before)..before.len() + length];
+    let scope = &facts.scope;
+    let number = |version: usize| scope.versions().get(version).map_or(0, |version| version.number);
+    if let Some(variable) = scope.variables().get(name) {
+        let from = format!("from [{}]", number(variable.made_by));
+        let text = format!("{name}: {}", variable.type_name);
+        let bundle = MimeBundle::text(format!("{text} ({from})"));
+        return Some(bundle.with("text/markdown", format!("```rust\n{text}\n```\n\n{from}")));
+    }
+    let items = scope.items();
+    if let Some((version, item)) = items
+        .iter()
+        .rfind(|(_, item)| item.names.iter().any(|n| n.ident() == Some(name)))
+    {
+        let text = &scope.versions()[*version].text[item.range.clone()];
+        let (doc, code) = documented(text);
+        let from = format!("from [{}]", number(*version));
+        let bundle = MimeBundle::text(format!("{text}\n// {from}"));
+        return Some(bundle.with("text/markdown", format!("```rust\n{code}\n```\n\n{doc}\n{from}")));
+    }
+    let word = words::PRELUDE.iter().find(|word| word.name == name)?;
+    Some(MimeBundle::text(format!("{name}: {}", word.doc)).with("text/markdown", format!("`{name}`: {}", word.doc)))
+}
+
+/// An item's doc comment, as the Markdown that it is, and the rest of its text.
+fn documented(text: &str) -> (String, String) {
+    let (docs, code): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("///"));
+    let docs = docs.iter().map(|line| {
+        let line = line.trim_start_matches('/');
+        format!("{}\n", line.strip_prefix(' ').unwrap_or(line))
+    });
+    (docs.collect(), code.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cell::Rust;
+    use crate::compile::{Scope, Version};
+
+    /// After a cell `[3]` that only defines items.
+    fn facts(text: &str) -> Facts {
+        let mut scope = Scope::default();
+        scope.push(Version {
+            id: "a".into(),
+            number: 3,
+            text: text.into(),
+            rust: Rust::parse(text).unwrap(),
+            reads: Default::default(),
+            makes: Default::default(),
+            has_rust: true,
+            uses: Default::default(),
+        });
+        Facts {
+            scope: Arc::new(scope),
+            crates: ["lockstep".to_owned()].into(),
+            around: None,
+        }
+    }
+
+    fn texts(facts: &Facts, code: &str) -> Vec<String> {
+        let found = complete_word(facts, code, code.len());
+        found.matches.into_iter().map(|found| found.text).collect()
+    }
+
+    #[test]
+    fn the_session_comes_before_the_language() {
+        let facts = facts("fn lo() {} macro_rules! log { () => {} }");
+        assert_eq!(texts(&facts, "é lo"), ["log!", "lockstep", "loop"]);
+        assert_eq!(texts(&facts, "0..lo"), ["log!", "lockstep", "loop"]);
+        assert_eq!(texts(&facts, "x.lo"), [""; 0]);
+        assert_eq!(texts(&facts, "std::lo"), [""; 0]);
+        assert_eq!(complete_word(&facts, "é lo", 5).replaced, 3..5);
+    }
+
+    #[test]
+    fn an_item_is_shown_with_what_is_said_of_it() {
+        let facts = facts("/// Halves *x*.\n///\n///     half(4)\nfn half(x: u32) -> u32 { x / 2 }");
+        let shown = inspect_word(&facts, "half(", 5).unwrap();
+        assert_eq!(
+            shown.data["text/markdown"],
+            "```rust\nfn half(x: u32) -> u32 { x / 2 }\n```\n\nHalves *x*.\n\n    half(4)\n\nfrom [3]"
+        );
+        let shown = inspect_word(&facts, "Metrics", 0).unwrap();
+        assert_eq!(
+            shown.data["text/plain"],
+            "Metrics: numbers that say how good something is, by name"
+        );
+        assert_eq!(inspect_word(&facts, "dunno", 0), None);
+    }
+}
