@@ -40,6 +40,8 @@ pub enum CargoError {
         count: usize,
         /// the package that is wrong, as cargo calls it
         package: String,
+        /// whether that is a library, rather than a build script or a proc macro
+        library: bool,
     },
     /// A build script failed.
     #[error("the build script of {package} failed\n{said}")]
@@ -153,6 +155,7 @@ enum Message {
     #[serde(rename = "compiler-message")]
     Diagnostic {
         package_id: String,
+        target: Target,
         message: Diagnostic,
     },
     BuildScriptExecuted {
@@ -310,11 +313,15 @@ pub fn build(
         Said::Out(line) => match serde_json::from_str(&line) {
             Ok(Message::CompilerArtifact(artifact)) => made.artifacts.push(artifact),
             Ok(Message::BuildScriptExecuted { linked_paths }) => made.native.extend(linked_paths),
-            Ok(Message::Diagnostic { package_id, message }) => {
+            Ok(Message::Diagnostic {
+                package_id,
+                target,
+                message,
+            }) => {
                 let error = message.is_error();
                 let text = message.rendered.unwrap_or(message.message);
                 if error {
-                    errors.push((package_id, text))
+                    errors.push(((package_id, target.kind), text))
                 } else {
                     made.warnings.push(text)
                 }
@@ -334,7 +341,8 @@ pub fn build(
     match (status.map_err(start)?, errors.first().cloned()) {
         (None, _) => Err(CargoError::Interrupted),
         (Some(status), _) if status.success() => Ok(made),
-        (Some(_), Some((package, first))) => Err(CargoError::Compile {
+        (Some(_), Some(((package, kind), first))) => Err(CargoError::Compile {
+            library: kind.iter().all(|kind| kind != "custom-build" && kind != "proc-macro"),
             rendered: errors.iter().map(|(_, text)| text.as_str()).collect(),
             first,
             count: errors.len(),

@@ -101,10 +101,14 @@ impl From<CargoError> for PreludeError {
         match error {
             CargoError::Interrupted => Self::Interrupted,
             CargoError::Compile {
-                first, count, package, ..
+                first,
+                count,
+                package,
+                library,
+                ..
             } => Self::Crate {
                 name: package_name(&package),
-                for_target: true,
+                for_target: library,
                 first: first.trim_end().to_owned(),
                 count,
             },
