@@ -316,11 +316,11 @@ impl Made<'_> {
             .iter()
             .map(|shape| format!("({:?}, {}), ", shown(&shape.name), shape.described()))
             .collect();
-        let _ = write!(
+        let _ = writeln!(
             text,
             "let __made = ::lockstep::cell::auto::read(__d, {:?}, {}, const {{ &[{shapes}] }}, \
              &mut |__variant, __field, __d| {{ match (__variant, __field) {{ {arms}_ => {{}} }} ::std::result::Result::Ok(()) }})?; \
-             ::std::result::Result::Ok(match __made {{ {makes}_ => ::std::unreachable!() }}) }} }}\n",
+             ::std::result::Result::Ok(match __made {{ {makes}_ => ::std::unreachable!() }}) }} }}",
             shown(&self.ident),
             self.is_enum,
         );

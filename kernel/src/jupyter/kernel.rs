@@ -77,7 +77,7 @@ pub(super) struct Request<R> {
 #[derive(Debug)]
 pub(super) enum Ask<R> {
     /// Answer a request.
-    Answer(Request<R>),
+    Answer(Box<Request<R>>),
     /// Tell the open comms what the cell has changed that was executed.
     Tell,
 }
@@ -131,7 +131,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         std::thread::Builder::new().name("assistant".into()).spawn(move || {
             while let Ok(ask) = asked.recv() {
                 match ask {
-                    Ask::Answer(request) => assistance.answer(request),
+                    Ask::Answer(request) => assistance.answer(*request),
                     Ask::Tell => assistance.tell_all(),
                 }
             }
@@ -190,7 +190,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         // The threads end only together with the kernel.
         match is_for_interpreter {
             true => drop(self.cells.send(request)),
-            false => drop(self.questions.send(Ask::Answer(request))),
+            false => drop(self.questions.send(Ask::Answer(Box::new(request)))),
         }
     }
 

@@ -79,6 +79,7 @@ pub fn make(
 }
 
 /// Takes one of each kind and gives the sum of it all.
+#[expect(clippy::too_many_arguments, reason = "a step has an argument for each input")]
 #[step(output = "sum")]
 pub fn take(
     table: Table,
