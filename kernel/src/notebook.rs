@@ -12,6 +12,20 @@ pub struct Notebook {
     /// From top to bottom.
     #[serde(default)]
     pub cells: Vec<NotebookCell>,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    kernelspec: Kernelspec,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+struct Kernelspec {
+    #[serde(default)]
+    language: Option<String>,
 }
 
 /// A cell of any kind.
@@ -73,6 +87,11 @@ impl Notebook {
         })
     }
 
+    /// The language of its kernel, if it says so.
+    pub fn language(&self) -> Option<&str> {
+        self.metadata.kernelspec.language.as_deref()
+    }
+
     /// The code cells, from top to bottom.
     pub fn code(&self) -> impl Iterator<Item = &NotebookCell> {
         self.cells.iter().filter(|cell| cell.cell_type == "code")
@@ -103,4 +122,29 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
         Text::Whole(text) => text,
         Text::Lines(lines) => lines.concat(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_whole_or_in_lines_and_what_is_unknown_is_passed_over() {
+        let json = r#"{
+            "nbformat": 4, "metadata": { "kernelspec": { "name": "lockstep", "language": "rust" } },
+            "cells": [
+                { "cell_type": "markdown", "id": "a", "metadata": {}, "source": "text" },
+                { "cell_type": "code", "source": ["let x = 1;\n", "x"], "outputs": [
+                    { "output_type": "stream", "name": "stdout", "text": "" },
+                    { "output_type": "execute_result", "data": { "a/b": 1 }, "metadata": {} }
+                ] }
+            ]
+        }"#;
+        let notebook: Notebook = serde_json::from_str(json).unwrap();
+        assert_eq!(notebook.language(), Some("rust"));
+        let sources: Vec<_> = notebook.code().map(|cell| cell.source.as_str()).collect();
+        assert_eq!(sources, ["let x = 1;\nx"]);
+        assert_eq!(notebook.data("a/b").collect::<Vec<_>>(), [&Value::from(1)]);
+        assert_eq!(serde_json::from_str::<Notebook>("{}").unwrap(), Notebook::default());
+    }
 }

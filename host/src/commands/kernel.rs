@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
+use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::session::{Place, Preparing, Setup, Starting};
 use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
@@ -131,17 +132,21 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let prepare = invocation.clone();
-    let notebook = invocation
-        .locations
-        .notebook
-        .as_ref()
-        .map(|notebook| directory.join(notebook));
+    let notebook = invocation.locations.notebook.as_ref();
+    let notebook = notebook.map(|path| directory.join(path)).filter(|path| is_for_rust(path));
     let session = Starting::new(move |progress| {
         let setup = setup(&prepare, directory, notebook.as_deref(), &mut |step| progress.tell(step));
         setup.map_err(|error| CellError::new("Error", error.to_string()))
     });
     serve(&connection, session, surroundings).map_err(Error::host)?;
     Ok(())
+}
+
+/// Whether the notebook may be the one that this kernel serves. Programs that a notebook of another language starts inherit its name, and
+/// the notebooks that those execute have no session to take up.
+fn is_for_rust(path: &Path) -> bool {
+    let notebook = Notebook::read(path).unwrap_or_default();
+    notebook.language().is_none_or(|language| language == "rust")
 }
 
 /// What a session of the notebook at `path` works with. `tell` is told how far the compiling is that comes before, the first time
