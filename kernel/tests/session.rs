@@ -498,6 +498,15 @@ fn types_and_futures_need_no_ceremony() {
 }
 
 #[test]
+fn what_the_last_expression_takes_with_it_is_said() {
+    let mut notebook = Notebook::new();
+    let mut notes = |code: &str| notebook.execute(None, code).done.unwrap().notes;
+    let said = ["the last expression takes `a` with it, so later cells don't have it: write `&a` there"];
+    assert_eq!(notes("let a = String::new();\nlet b = 1;\n(a, b)"), said);
+    assert!(notes("let a = String::new();\nlet c = a;\n(&c, 1)").is_empty());
+}
+
+#[test]
 fn all_of_a_floats_functions_are_there() {
     let mut notebook = Notebook::new();
     let functions = "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 exp_m1 ln ln_1p log2 log10 sqrt cbrt";

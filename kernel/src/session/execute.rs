@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::dependencies::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
-use crate::cell::{self, Cell, Rust};
+use crate::cell::{self, Binding, Cell, Rust};
 use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
@@ -374,10 +374,12 @@ impl<'a> Execution<'a> {
                 makes.insert(saved.name.clone(), made);
             }
         }
+        let notes = given_away(&rust, &generated);
         self.leave(Some((rust, generated.uses)), generated.reads, makes);
         Ok(Done {
             result: said.result,
             cached: ran.cached,
+            notes,
             ..Done::default()
         })
     }
@@ -414,6 +416,22 @@ impl<'a> Execution<'a> {
         id.clone()
             .unwrap_or_else(|| format!("[{number}] {}", Digest::of(code).short()))
     }
+}
+
+/// What to say of variables that the last expression takes with it: nobody expects that looking at a value loses it.
+fn given_away(rust: &Rust, generated: &Generated) -> Vec<String> {
+    let Some(last) = rust.statements.last().filter(|_| rust.has_tail) else {
+        return Vec::new();
+    };
+    let is_saved = |binding: &&Binding| generated.saves.iter().any(|saved| saved.name == binding.name);
+    let variables = rust.variables();
+    let lost = variables
+        .iter()
+        .filter(|binding| !is_saved(binding) && last.mentions.values.contains(&binding.name));
+    lost.map(|Binding { name, .. }| {
+        format!("the last expression takes `{name}` with it, so later cells don't have it: write `&{name}` there")
+    })
+    .collect()
 }
 
 fn program(stdin: Option<String>) -> Entry {

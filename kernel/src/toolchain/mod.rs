@@ -320,7 +320,15 @@ impl Toolchain {
     /// What the compiler itself may reach.
     fn confinement(&self) -> Confinement {
         let beside = self.cargo.parent().unwrap_or(&self.cargo);
-        Confinement::new().reading(&self.sysroot).reading(beside)
+        let confinement = Confinement::new().reading(&self.sysroot).reading(beside);
+        // The linker may be a link to that of another toolchain, which has its libraries above `rustlib`.
+        match std::fs::canonicalize(self.linker()) {
+            Ok(linker) => {
+                let libraries = linker.ancestors().find(|dir| dir.ends_with("rustlib")).and_then(Path::parent);
+                confinement.reading(libraries.unwrap_or(&linker))
+            }
+            Err(_) => confinement,
+        }
     }
 }
 
