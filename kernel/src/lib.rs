@@ -18,6 +18,7 @@
 pub mod assist;
 pub mod cell;
 pub mod compile;
+mod file;
 pub mod jupyter;
 pub mod kernelspec;
 pub mod notebook;

@@ -2,20 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod setup;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use lockstep_kernel::cell::Cell;
+use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
 use lockstep_kernel::session::{Done, Session, Setup};
-use lockstep_kernel::toolchain::{Confinement, Locations, Lock, Prelude, Set, Toolchain};
-use lockstep_runtime::run::{Machine, Reuse, Runtime};
-use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
-use lockstep_runtime::step::Limits;
-use lockstep_runtime::store::Store;
+use lockstep_kernel::toolchain::{Confinement, Lock, Set};
+use lockstep_runtime::sandbox::Interrupt;
 
 #[derive(Default)]
 struct Seen {
@@ -43,39 +42,10 @@ impl Seen {
     }
 }
 
-/// The cache of this user: compiling the prelude takes minutes.
-fn cache() -> PathBuf {
-    std::env::home_dir().unwrap().join(".cache/lockstep")
-}
-
 fn setup(cache: &Path, notebook: &Path, locks: Vec<Lock>) -> Setup {
-    let locations = Locations {
-        cache: cache.to_owned(),
-        environment: std::env::vars_os().collect(),
-        debian: false,
-    };
-    let toolchain = Toolchain::find(&locations).unwrap();
-    let prelude = Prelude::new().ensure(&toolchain, cache, &mut |_| ()).unwrap();
-    let machine = Machine {
-        name: "test".into(),
-        version: "test".into(),
-        clock: SystemTime::now,
-    };
-    let engine = Engine::new(&EngineOptions {
-        native_cache: Some(cache.join("native")),
-        ..EngineOptions::default()
-    });
     Setup {
-        reuse: Reuse::Records,
-        place: None,
-        runtime: Arc::new(Runtime::new(engine.unwrap(), Store::memory().unwrap(), machine)),
-        toolchain,
-        prelude,
         locks,
-        directory: notebook.to_owned(),
-        scratch: std::env::temp_dir(),
-        limits: Limits::default(),
-        seed: 0,
+        ..setup::setup(cache, notebook)
     }
 }
 
@@ -169,7 +139,7 @@ fn a_notebook_depends_on_crates() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     write(notebook, "secret", "42");
     write_probe(notebook, listener.local_addr().unwrap().port(), "0.1.0");
-    let mut session = Session::new(setup(&cache(), notebook, Vec::new())).unwrap();
+    let mut session = Session::new(setup(&setup::cache(), notebook, Vec::new())).unwrap();
     text(&mut session, "let kept = 7u64;");
 
     // What every notebook has needs no building.
@@ -276,9 +246,9 @@ fn interrupted(session: &mut Session, code: &str) -> Seen {
 fn a_restart_finds_it(notebook: &Path, lock: &Lock) {
     let cell = serde_json::json!({ "outputs": [{ "data": { Lock::MEDIA_TYPE: lock } }] });
     write(notebook, "a.ipynb", &serde_json::json!({ "cells": [cell] }).to_string());
-    let locks = Lock::of_notebook(&notebook.join("a.ipynb"));
+    let locks = Lock::of_notebook(&Notebook::read(&notebook.join("a.ipynb")).unwrap());
     assert_eq!(locks, std::slice::from_ref(lock));
-    let mut session = Session::new(setup(&cache(), notebook, locks)).unwrap();
+    let mut session = Session::new(setup(&setup::cache(), notebook, locks)).unwrap();
     let locked: Vec<_> = preludes().iter().map(|dir| File::open(dir.join("lock")).unwrap()).collect();
     locked.iter().for_each(|file| file.lock().unwrap());
     let start = Instant::now();
@@ -299,7 +269,7 @@ fn a_restart_finds_it(notebook: &Path, lock: &Lock) {
 
 /// The directories of preludes, of all toolchains.
 fn preludes() -> Vec<PathBuf> {
-    let dirs = fs::read_dir(cache().join("prelude")).unwrap();
+    let dirs = fs::read_dir(setup::cache().join("prelude")).unwrap();
     let dirs = dirs.map(|entry| entry.unwrap().path());
     dirs.filter(|dir| dir.join("lock").exists()).collect()
 }
@@ -312,7 +282,7 @@ fn a_lock_makes_the_same_base_everywhere() {
     let deep = notebooks[1].path().join("a/deeper/directory");
     let code = ":dep fastrand = \"2\"\n:dep probe = { path = \"probe\" }";
     let mut locks: Vec<Lock> = Vec::new();
-    for (cache, notebook) in [(cache(), notebooks[0].path()), (elsewhere.path().join("cache"), &deep)] {
+    for (cache, notebook) in [(setup::cache(), notebooks[0].path()), (elsewhere.path().join("cache"), &deep)] {
         write_probe(notebook, 1, "0.1.0");
         // Where the crate is stands in its sources here.
         write(

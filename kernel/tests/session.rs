@@ -2,19 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod setup;
+
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use lockstep_kernel::cell::Cell;
 use lockstep_kernel::jupyter::{Assistant, Interpreter};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use lockstep_kernel::session::{Done, Place, Session, Setup};
-use lockstep_kernel::toolchain::{Locations, Prelude, Toolchain};
-use lockstep_runtime::run::{Machine, Reuse, Runtime};
-use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
-use lockstep_runtime::step::Limits;
-use lockstep_runtime::store::Store;
+use lockstep_runtime::sandbox::Interrupt;
 
 #[derive(Default)]
 struct Seen {
@@ -68,39 +65,12 @@ struct Answer {
 impl Notebook {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // That of this user: compiling the prelude takes minutes.
-        let cache = std::env::home_dir().unwrap().join(".cache/lockstep");
-        let locations = Locations {
-            cache: cache.clone(),
-            environment: std::env::vars_os().collect(),
-            debian: false,
-        };
-        let toolchain = Toolchain::find(&locations).unwrap();
-        let prelude = Prelude::new().ensure(&toolchain, &cache, &mut |_| ()).unwrap();
-        let machine = Machine {
-            name: "test".into(),
-            version: "test".into(),
-            clock: SystemTime::now,
-        };
-        let engine = Engine::new(&EngineOptions {
-            native_cache: Some(cache.join("native")),
-            ..EngineOptions::default()
-        })
-        .unwrap();
         let setup = Setup {
-            runtime: Arc::new(Runtime::new(engine, Store::memory().unwrap(), machine)),
-            toolchain,
-            prelude,
-            locks: Vec::new(),
-            directory: directory.path().to_owned(),
-            scratch: std::env::temp_dir(),
-            limits: Limits::default(),
-            seed: 0,
-            reuse: Reuse::Records,
             place: Some(Place {
                 directory: directory.path().join("sessions"),
                 notebook: directory.path().join("notebook.ipynb"),
             }),
+            ..setup::setup(&setup::cache(), directory.path())
         };
         Self {
             session: Session::new(setup.clone()).unwrap(),

@@ -19,6 +19,7 @@ use signal_hook::consts::SIGINT;
 
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
+use crate::locations::Locations;
 
 /// The Jupyter kernel
 #[derive(Args)]
@@ -132,31 +133,37 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let prepare = invocation.clone();
-    let notebook = invocation.locations.notebook.as_ref();
-    let notebook = notebook.map(|path| directory.join(path)).filter(|path| is_for_rust(path));
+    let path = invocation.locations.notebook.as_ref().map(|path| directory.join(path));
     let session = Starting::new(move |progress| {
-        let setup = setup(&prepare, directory, notebook.as_deref(), &mut |step| progress.tell(step));
-        setup.map_err(|error| CellError::new("Error", error.to_string()))
+        let setup = setup(&prepare, directory, &mut |step| progress.tell(step));
+        let setup = setup.map_err(|error| CellError::new("Error", error.to_string()))?;
+        Ok(for_notebook(setup, path, &prepare.locations))
     });
     serve(&connection, session, surroundings).map_err(Error::host)?;
     Ok(())
 }
 
-/// Whether the notebook may be the one that this kernel serves. Programs that a notebook of another language starts inherit its name, and
-/// the notebooks that those execute have no session to take up.
-fn is_for_rust(path: &Path) -> bool {
-    let notebook = Notebook::read(path).unwrap_or_default();
-    notebook.language().is_none_or(|language| language == "rust")
+/// The same for the notebook at `path`: with the versions that it was locked to, and a place for its session. Programs that a notebook of
+/// another language starts inherit its name, and the notebooks that those execute have no session to take up.
+fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> Setup {
+    let notebook = path.map(|path| (Notebook::read(&path).unwrap_or_default(), path));
+    let ours = notebook.filter(|(notebook, _)| notebook.language().is_none_or(|language| language == "rust"));
+    match ours {
+        None => setup,
+        Some((notebook, path)) => Setup {
+            locks: Lock::of_notebook(&notebook),
+            place: Some(Place {
+                directory: locations.store.join("sessions"),
+                notebook: path,
+            }),
+            ..setup
+        },
+    }
 }
 
-/// What a session of the notebook at `path` works with. `tell` is told how far the compiling is that comes before, the first time
+/// What a session in `directory` works with. `tell` is told how far the compiling is that comes before, the first time
 /// on a machine.
-pub fn setup(
-    invocation: &Invocation,
-    directory: PathBuf,
-    path: Option<&Path>,
-    tell: &mut dyn FnMut(Preparing),
-) -> Result<Setup> {
+pub fn setup(invocation: &Invocation, directory: PathBuf, tell: &mut dyn FnMut(Preparing)) -> Result<Setup> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
@@ -165,8 +172,7 @@ pub fn setup(
         tell(Preparing::Says(what.to_owned()));
     }
     let mut tell = |at: BuildProgress| {
-        let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
-        tell(Preparing::Percent(percent.min(100) as u8));
+        tell(Preparing::Percent(at.percent()));
     };
     let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
     let scratch = cache.join("scratch");
@@ -175,15 +181,12 @@ pub fn setup(
         runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
         toolchain,
         prelude,
-        locks: path.map(Lock::of_notebook).unwrap_or_default(),
+        locks: Vec::new(),
         directory,
         scratch,
         limits: Limits::default(),
         seed: 0,
         reuse: Reuse::Records,
-        place: path.map(|path| Place {
-            directory: invocation.locations.store.join("sessions"),
-            notebook: path.to_owned(),
-        }),
+        place: None,
     })
 }

@@ -7,6 +7,7 @@ use lockstep_kernel::cell::Cell;
 use lockstep_kernel::notebook::{Notebook, NotebookCell};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use lockstep_kernel::session::{Account, Session, Setup};
+use lockstep_kernel::toolchain::Lock;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
@@ -51,8 +52,8 @@ pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     bar.set_length(notebook.code().count() as u64);
     let setup = Setup {
         reuse: Reuse::Nothing,
-        place: None,
-        ..setup(invocation, parent(&path), Some(&path), &mut |_| ())?
+        locks: Lock::of_notebook(&notebook),
+        ..setup(invocation, parent(&path), &mut |_| ())?
     };
     let runtime = setup.runtime.clone();
     let mut session = Session::new(setup).map_err(Error::host)?;

@@ -16,7 +16,7 @@ use crate::cell::{Item, ItemName, Mentions};
 
 /// The types of a notebook.
 pub(super) struct Types<'a> {
-    items: &'a [(usize, &'a Item)],
+    items: &'a [&'a Item],
     /// What each mentions.
     mentions: BTreeMap<&'a str, &'a BTreeSet<String>>,
 }
@@ -48,7 +48,7 @@ struct Field {
 
 impl<'a> Types<'a> {
     /// The types among all items that are in force.
-    pub fn new(items: &'a [(usize, &'a Item)]) -> Self {
+    pub fn new(items: &'a [&'a Item]) -> Self {
         let named = |item: &'a Item| {
             let names = item.names.iter().filter_map(move |name| match name {
                 ItemName::Type(name) => Some((name.as_str(), &item.mentions.all)),
@@ -58,7 +58,7 @@ impl<'a> Types<'a> {
         };
         Self {
             items,
-            mentions: items.iter().flat_map(|(_, item)| named(item)).collect(),
+            mentions: items.iter().flat_map(|item| named(item)).collect(),
         }
     }
 
@@ -158,7 +158,7 @@ impl<'a> Types<'a> {
             let of = of.split('<').next().unwrap_or_default();
             of.trim().rsplit(' ').next() == Some(wanted) && for_type.split(' ').next() == Some(type_name)
         };
-        let names = self.items.iter().flat_map(|(_, item)| &item.names);
+        let names = self.items.iter().flat_map(|item| &item.names);
         names
             .into_iter()
             .any(|name| matches!(name, ItemName::Impl(header) if is_it(header)))

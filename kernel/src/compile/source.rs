@@ -177,7 +177,7 @@ impl<'a> Writer<'a> {
         }));
         let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
         items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
-        let known: Vec<(usize, &Item)> = items.iter().map(|(_, item)| (0, *item)).collect();
+        let known: Vec<&Item> = items.iter().map(|(_, item)| *item).collect();
         let types = Types::new(&known);
         let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
         self.raw(PRELUDE);

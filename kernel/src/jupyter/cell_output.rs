@@ -73,18 +73,12 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
             Some(id) => json!({ "display_id": self.display_id(id) }),
             None => json!({}),
         };
-        self.publish(
-            "display_data",
-            json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient }),
-        );
+        self.publish("display_data", content(bundle, transient));
     }
 
     fn update(&mut self, bundle: MimeBundle, id: &str) {
         let transient = json!({ "display_id": self.display_id(id) });
-        self.publish(
-            "update_display_data",
-            json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient }),
-        );
+        self.publish("update_display_data", content(bundle, transient));
     }
 
     fn clear(&mut self, wait: bool) {
@@ -112,11 +106,7 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
         let msg_type = if self.moving { "update_display_data" } else { "display_data" };
         self.bars += u32::from(!self.moving);
         let id = self.display_id(&format!("progress-{}", self.bars));
-        let content = json!({
-            "data": bar(percent).data,
-            "metadata": {},
-            "transient": { "display_id": id },
-        });
+        let content = content(bar(percent), json!({ "display_id": id }));
         let message = self.desk.origin.message(msg_type, Some(&self.asked.parent), content);
         if self.moving {
             self.desk.publications.publish_latest(id, message);
@@ -125,6 +115,10 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
         }
         self.moving = true;
     }
+}
+
+fn content(bundle: MimeBundle, transient: Value) -> Value {
+    json!({ "data": bundle.data, "metadata": bundle.metadata, "transient": transient })
 }
 
 fn bar(percent: u8) -> MimeBundle {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::request::HistoryAccess;
+use crate::file::write_whole;
 
 /// Older entries are forgotten.
 const KEPT: usize = 10_000;
@@ -170,13 +171,12 @@ impl History {
 
 /// The last entries, in a file of the same name.
 fn rewrite(path: &Path, entries: &VecDeque<Entry>) -> std::io::Result<File> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    let mut lines = Vec::new();
     for entry in entries {
-        serde_json::to_writer(&mut file, entry)?;
-        file.write_all(b"\n")?;
+        serde_json::to_writer(&mut lines, entry)?;
+        lines.push(b'\n');
     }
-    file.persist(path)?;
+    write_whole(path, &lines)?;
     OpenOptions::new().append(true).open(path)
 }
 

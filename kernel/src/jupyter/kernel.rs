@@ -21,6 +21,7 @@ use super::publications::Publications;
 use super::questions::Questions;
 use super::request::{DeleteSubshell, InputReply, ShutdownRequest, content};
 use super::shell::Shell;
+use crate::output::CellError;
 
 /// How long a reply waits for the publications before it, when subscribers are slow.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -345,5 +346,19 @@ pub(super) fn unknown_request(msg_type: &str) -> Value {
 }
 
 pub(super) fn error_content(ename: &str, evalue: &str) -> Value {
-    json!({ "status": "error", "ename": ename, "evalue": evalue, "traceback": [format!("{ename}: {evalue}")] })
+    failed(&CellError::new(ename, evalue))
+}
+
+/// The content of a reply that says what went wrong.
+pub(super) fn failed(error: &CellError) -> Value {
+    let CellError {
+        ename,
+        evalue,
+        traceback,
+    } = error;
+    let traceback = match &traceback[..] {
+        [] => vec![error.to_string()],
+        lines => lines.to_vec(),
+    };
+    json!({ "status": "error", "ename": ename, "evalue": evalue, "traceback": traceback })
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::cell_output::CellOutput;
 use super::interpreter::{Execute, Interpreter};
-use super::kernel::{Ask, Desk, Request, Running};
+use super::kernel::{Ask, Desk, Request, Running, failed};
 use super::message::{Channel, Header};
 use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
 use crate::output::{CellError, MimeBundle, Output, Stream};
@@ -120,7 +120,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
             let value = catch_unwind(AssertUnwindSafe(|| interpreter.evaluate(code, interrupt)));
             match value.unwrap_or_else(|_| Err(panicked())) {
                 Ok(MimeBundle { data, metadata }) => json!({ "status": "ok", "data": data, "metadata": metadata }),
-                Err(error) => error_fields(&error),
+                Err(error) => failed(&error),
             }
         };
         expressions
@@ -135,7 +135,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
             std::thread::sleep(SETTLE);
             self.abort_before = self.desk.arrivals();
         }
-        let mut reply = error_fields(&error);
+        let mut reply = failed(&error);
         if !cell.silent {
             let CellError { ename, evalue, .. } = &error;
             let content = json!({ "ename": ename, "evalue": evalue, "traceback": reply["traceback"] });
@@ -180,19 +180,6 @@ impl<R, I: Interpreter> Drop for Shell<R, I> {
 fn panicked() -> CellError {
     let what = "the kernel itself panicked; please report this as a bug, and restart the kernel if cells misbehave";
     CellError::new("KernelPanic", what)
-}
-
-fn error_fields(error: &CellError) -> Value {
-    let CellError {
-        ename,
-        evalue,
-        traceback,
-    } = error;
-    let traceback = match &traceback[..] {
-        [] => vec![error.to_string()],
-        lines => lines.to_vec(),
-    };
-    json!({ "status": "error", "ename": ename, "evalue": evalue, "traceback": traceback })
 }
 
 /// Output of a silent cell.

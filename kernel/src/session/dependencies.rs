@@ -42,9 +42,7 @@ impl Crates {
             base: Arc::new(base),
         })
     }
-}
 
-impl Crates {
     /// What a session depended on that is taken up again, if it depended on anything. It is not compiled now: whoever waits for that
     /// should have asked for it.
     pub fn again(setup: &Setup, lock: Lock) -> Result<Option<Self>, SessionError> {
@@ -247,8 +245,7 @@ impl<'a> Shown<'a> {
             return;
         }
         self.say(&doing.to_string());
-        let percent = u64::from(at.done) * 100 / u64::from(at.total.max(1));
-        self.output.progress(Some(percent.min(100) as u8));
+        self.output.progress(Some(at.percent()));
         self.drawn = true;
     }
 

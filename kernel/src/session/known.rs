@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Setup;
@@ -28,14 +27,14 @@ impl Known {
     /// To be called again when the prelude is another.
     pub fn set_crates(&self, setup: &Setup, prelude: &PreludeReady) {
         let crates = prelude.externs.keys().cloned().collect();
-        // The base lies in the package that cargo compiled the prelude as.
-        let around = prelude.base.parent().map(|package: &Path| Surroundings {
+        // That is the package that cargo compiled the prelude as.
+        let around = Surroundings {
             toolchain: setup.toolchain.clone(),
-            package: package.to_owned(),
-        });
+            package: prelude.directory().to_owned(),
+        };
         self.change(|facts| {
             facts.crates = crates;
-            facts.around = around.map(Arc::new);
+            facts.around = Some(Arc::new(around));
         });
     }
 

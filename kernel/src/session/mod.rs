@@ -36,6 +36,7 @@ use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
 use dependencies::Crates;
 use execute::Execution;
 use known::Known;
+use saved::Order;
 
 pub use starting::{Preparing, Progress, Starting};
 
@@ -85,6 +86,7 @@ pub struct Session {
     notes: Vec<String>,
     /// What was said of the order of cells; it is not said twice.
     disorder: BTreeSet<String>,
+    order: Order,
 }
 
 /// What a cell came to.
@@ -191,6 +193,7 @@ impl Session {
             known,
             notes: Vec::new(),
             disorder: BTreeSet::new(),
+            order: Order::default(),
         };
         session.take_up();
         Ok(session)
@@ -292,7 +295,7 @@ impl Session {
         let Some(place) = &self.setup.place else {
             return Vec::new();
         };
-        let ids = saved::cell_ids(&place.notebook);
+        let ids = self.order.of(&place.notebook);
         let places = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
         let number = |version: usize| self.scope.versions()[version].number;
         let said = self
@@ -327,11 +330,6 @@ impl Session {
     /// The variables, by name.
     pub fn variables(&self) -> impl Iterator<Item = &Variable> {
         self.scope.variables().values()
-    }
-
-    /// The execution number of the cell that made a variable.
-    pub fn number_of(&self, variable: &Variable) -> Option<u32> {
-        self.scope.versions().get(variable.made_by).map(|version| version.number)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sessions as files: what is needed to take one up again. They hold texts and digests; the values are in the store.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::store::Store;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 use crate::compile::{Held, Scope};
+use crate::file::write_whole;
 use crate::notebook::Notebook;
 use crate::toolchain::Lock;
 
@@ -48,19 +50,14 @@ impl Place {
     }
 }
 
-/// Writes a session; whoever reads the file meanwhile sees the old one or the new.
+/// Writes a session.
 pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
     let json = serde_json::to_vec(&Written {
         format: FORMAT,
         cells: scope,
         lock,
     })?;
-    file.write_all(&json)?;
-    file.persist(path)?;
-    Ok(())
+    write_whole(path, &json)
 }
 
 /// The session in a file; `None` if there is none that this `lockstep` can read.
@@ -85,8 +82,28 @@ pub(super) fn with_what_is_left(mut scope: Scope, store: &Store) -> Scope {
     scope
 }
 
-/// The ids of the cells in a notebook's file, from top to bottom; none if it can't be read.
-pub(super) fn cell_ids(notebook: &Path) -> Vec<String> {
+/// The order of a notebook's cells, as its file tells it. A notebook with figures is large, so the file is read when it has changed only.
+#[derive(Default)]
+pub(super) struct Order {
+    /// When the file was written, and how long it is.
+    read: Option<(SystemTime, u64)>,
+    ids: Vec<String>,
+}
+
+impl Order {
+    /// The ids of the cells, from top to bottom; none if the file can't be read.
+    pub fn of(&mut self, notebook: &Path) -> &[String] {
+        let now = std::fs::metadata(notebook).and_then(|file| Ok((file.modified()?, file.len())));
+        let now = now.ok();
+        if now.is_none() || now != self.read {
+            self.ids = cell_ids(notebook);
+            self.read = now;
+        }
+        &self.ids
+    }
+}
+
+fn cell_ids(notebook: &Path) -> Vec<String> {
     let notebook = Notebook::read(notebook).unwrap_or_default();
     notebook.cells.into_iter().filter_map(|cell| cell.id).collect()
 }

@@ -193,8 +193,8 @@ fn next(bytes: &[u8], mid_line: bool) -> (&[u8], Then<'_>) {
         let begin = at + found;
         let rest = &bytes[begin..];
         match special(rest) {
-            Special::None => at = begin + 1,
-            Special::Some(then) => return (&bytes[..begin], then),
+            None => at = begin + 1,
+            Some(then) => return (&bytes[..begin], then),
         }
     }
     (bytes, Then::End)
@@ -216,16 +216,12 @@ fn candidate(bytes: &[u8], mid_line: bool) -> Option<usize> {
     }
 }
 
-enum Special<'a> {
-    None,
-    Some(Then<'a>),
-}
-
-fn special(bytes: &[u8]) -> Special<'_> {
+/// What begins at the start of `bytes`, if it is no text.
+fn special(bytes: &[u8]) -> Option<Then<'_>> {
     let start = if bytes[0] == 0x1b { OURS } else { EVCXR_BEGIN };
     let common = start.len().min(bytes.len());
     if bytes[..common] != start[..common] {
-        return Special::None;
+        return None;
     }
     let body = &bytes[common..];
     let found = match start == OURS {
@@ -235,11 +231,7 @@ fn special(bytes: &[u8]) -> Special<'_> {
         }),
         false => evcxr(body),
     };
-    match found {
-        Some(then) => Special::Some(then),
-        None if bytes.len() <= LONGEST => Special::Some(Then::Hold(bytes)),
-        None => Special::None,
-    }
+    found.or_else(|| (bytes.len() <= LONGEST).then_some(Then::Hold(bytes)))
 }
 
 fn evcxr(body: &[u8]) -> Option<Then<'_>> {

@@ -29,6 +29,12 @@ pub struct BuildProgress {
 }
 
 impl BuildProgress {
+    /// How much is compiled, 0 to 100.
+    pub fn percent(&self) -> u8 {
+        let percent = u64::from(self.done) * 100 / u64::from(self.total.max(1));
+        percent.min(100) as u8
+    }
+
     /// Reads `    Building [=====>    ] 12/34: serde_json, arrow_schema`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (counts, doing) = match line

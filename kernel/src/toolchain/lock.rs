@@ -1,7 +1,6 @@
 //! The exact versions that dependencies were resolved to: what a notebook keeps, and what cargo starts from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use lockstep_runtime::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -62,9 +61,8 @@ impl Lock {
     /// The media type of a lock.
     pub const MEDIA_TYPE: &str = "application/vnd.lockstep.dependencies+json";
 
-    /// The locks that a notebook's file holds, oldest first; none if there is no such file. What can't be read is passed over.
-    pub fn of_notebook(path: &Path) -> Vec<Self> {
-        let notebook = Notebook::read(path).unwrap_or_default();
+    /// The locks that a notebook holds, oldest first. What can't be read is passed over.
+    pub fn of_notebook(notebook: &Notebook) -> Vec<Self> {
         let locks = notebook.data(Self::MEDIA_TYPE);
         locks.filter_map(|value| Self::deserialize(value).ok()).collect()
     }
@@ -162,6 +160,8 @@ struct CargoLock {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const CARGO_LOCK: &str = r#"# by cargo
@@ -225,10 +225,10 @@ version = "0.1.0"
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), serde_json::json!({ "cells": cells, "nbformat": 4 }).to_string()).unwrap();
-        let locks = Lock::of_notebook(file.path());
+        let locks = Lock::of_notebook(&Notebook::read(file.path()).unwrap());
         assert_eq!(locks.len(), 2);
         assert_eq!(locks[1].package("b").unwrap().version, "2.0.0");
         assert_eq!(locks[0].package("b"), None);
-        assert!(Lock::of_notebook(Path::new("/nowhere")).is_empty());
+        assert!(Lock::of_notebook(&Notebook::read(Path::new("/nowhere")).unwrap_or_default()).is_empty());
     }
 }

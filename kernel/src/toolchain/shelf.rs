@@ -26,6 +26,7 @@ use super::prelude::{PreludeError, sdk};
 use super::ready::PreludeReady;
 use super::sources;
 use super::{Toolchain, base, flags};
+use crate::file::write_whole;
 
 /// How long an interrupt may go unnoticed.
 const POLL: Duration = Duration::from_millis(20);
@@ -270,15 +271,8 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PreludeError> {
-    let write = || -> io::Result<()> {
-        let dir = path.parent().unwrap_or(path);
-        fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        io::Write::write_all(&mut file, &serde_json::to_vec_pretty(value)?)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(cache(path))
+    let json = serde_json::to_vec_pretty(value).map_err(io::Error::from);
+    json.and_then(|json| write_whole(path, &json)).map_err(cache(path))
 }
 
 /// The same with every path below `from` below `to`.
