@@ -60,6 +60,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
             },
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            modules: BTreeMap::new(),
             seed,
         })
     };

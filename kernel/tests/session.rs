@@ -630,3 +630,69 @@ fn questions_are_answered_while_a_cell_runs() {
         assert_eq!(running.join().unwrap().unwrap_err().ename, "Interrupted");
     });
 }
+
+/// A crate with one step and no dependencies, which says `text`.
+fn write_steps(notebook: &Notebook, text: &str) {
+    let interface = r#"{"lockstep":1,"step":"say","doc":"Says it.","outputs":[{"name":"said","media_type":"text/plain"}]}"#;
+    let source = format!(
+        "#[used]\n#[unsafe(link_section = \"lockstep:interface\")]\nstatic INTERFACE: [u8; {}] = *b{interface:?};\n\
+         #[unsafe(no_mangle)]\nextern \"C\" fn _start() {{\n\
+         println!(\"saying\");\nstd::fs::write(\"/out/said\", {text:?}).unwrap();\n}}\n",
+        interface.len()
+    );
+    std::fs::create_dir_all(notebook.directory.path().join("steps/src")).unwrap();
+    let manifest = "[package]\nname = \"steps\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[workspace]\n";
+    notebook.write("steps/Cargo.toml", manifest);
+    notebook.write("steps/src/lib.rs", &source);
+}
+
+#[test]
+fn a_crate_of_steps_is_built_again_when_its_sources_change() {
+    let mut notebook = Notebook::new();
+    write_steps(&notebook, "one");
+    let listed = notebook.execute(Some("a"), ":use steps");
+    listed.done.unwrap();
+    assert_eq!(listed.seen.shown[0].data["text/plain"], "steps::say()?  Says it.");
+    let first = notebook.execute(Some("b"), "let said = steps::say()?;");
+    assert_eq!((first.done.unwrap().cached, first.seen.stdout.as_str()), (false, "saying\n"));
+    assert_eq!(notebook.text("said.0"), "\"one\"");
+    // An error of a step is one that the cell can handle; that of a wrong call is rustc's.
+    assert!(notebook.error("steps::say(1)").contains("this function takes 0 arguments"));
+
+    write_steps(&notebook, "two");
+    let (value, seen) = notebook.typed("c", "steps::say()?.0", &[]);
+    assert_eq!(value, "\"two\"");
+    assert!(seen.stderr.contains("steps has changed since [1]"), "{}", seen.stderr);
+    let again = notebook.execute(Some("d"), "1").done.unwrap();
+    assert_eq!(again.stale, [2, 3]);
+    notebook.execute(None, ":run stale").done.unwrap();
+    assert_eq!(notebook.text("said.0"), "\"two\"");
+
+    // Another process knows them, too.
+    notebook.reopen();
+    assert_eq!(notebook.text("steps::say()?.0.len()"), "3");
+    // A session's own function may call a step, and be a step.
+    notebook.text("#[step]\nfn twice() -> Result<String> { Ok(steps::say()?.0.repeat(2)) }");
+    notebook.text(":run #twice -> both");
+    assert_eq!(notebook.text("both"), "\"twotwo\"");
+}
+
+#[test]
+fn directories_are_variables_and_changes_outside_are_noticed() {
+    let mut notebook = Notebook::new();
+    std::fs::create_dir(notebook.directory.path().join("data")).unwrap();
+    notebook.write("data/a.csv", "x\n1\n");
+    notebook.write("data/b.csv", "x\n2\n");
+    notebook.text(":input data = \"data\"");
+    assert_eq!(notebook.text("data.files()?"), "[\"a.csv\", \"b.csv\"]");
+    assert_eq!(notebook.text("let b: Csv = data.read(\"b.csv\")?;\nb.table()?.rows()"), "1");
+    let notes = |notebook: &mut Notebook| notebook.execute(None, "1").done.unwrap().notes;
+    assert_eq!(notes(&mut notebook), [""; 0]);
+    notebook.write("data/b.csv", "x\n2\n3\n");
+    let said = notes(&mut notebook);
+    assert_eq!(
+        said,
+        ["`data` is not what it was when [1] took it in: execute [1] again to have it as it is now"]
+    );
+    assert_eq!(notes(&mut notebook), [""; 0]);
+}

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +35,7 @@ mod versions {
 }
 
 /// A cell as it was executed once. Never changes; a later execution of the same cell is another version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Version {
     /// The front end's id of the cell, or one of ours.
     pub id: String,
@@ -42,7 +43,7 @@ pub struct Version {
     pub number: u32,
     /// Its text.
     pub text: String,
-    /// Its Rust; none if this is what a directive did.
+    /// Its Rust; none if this is what a directive did, but for `:use`, whose text is what it stands for.
     #[serde(skip)]
     pub rust: Rust,
     /// Whether it has Rust.
@@ -53,6 +54,25 @@ pub struct Version {
     pub makes: BTreeMap<String, Variable>,
     /// The items of earlier versions that its source holds.
     pub uses: BTreeSet<Used>,
+    /// The modules whose steps its items call, by the names that they go by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Digest>,
+    /// What it took in from outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+}
+
+/// A file or directory of the machine that was taken in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// As it was typed.
+    pub path: String,
+    /// What was taken in; of a crate, the module that it was built to.
+    pub digest: Digest,
+    /// Another one tells that something may have changed.
+    pub stamp: Digest,
+    /// Whether it is a crate that is built to a module, and not taken in as it is.
+    pub is_crate: bool,
 }
 
 /// An item: the version that it is of, and its place in the version's text.
@@ -198,6 +218,13 @@ impl Scope {
         self.variables
             .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
         self.versions.push(Arc::new(version));
+    }
+
+    /// Puts a version in the place of another of the same cell.
+    pub fn replace(&mut self, old: usize, new: Version) {
+        self.retired.insert(old, self.versions.len());
+        self.push(new);
+        self.variables = self.visible();
     }
 
     /// The scope before the cell that was executed last; `None` if there is none.

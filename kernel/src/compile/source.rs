@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 
 use super::derive::Types;
@@ -30,6 +31,8 @@ pub struct Generated {
     pub saves: Vec<Binding>,
     /// The items of earlier cells that it holds.
     pub uses: BTreeSet<Used>,
+    /// The modules whose steps these call, by the names that they go by.
+    pub modules: BTreeMap<String, Digest>,
 }
 
 /// The source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved: the cell gives them away.
@@ -175,6 +178,9 @@ impl<'a> Writer<'a> {
             start: item.range.start,
             end: item.range.end,
         }));
+        for (version, _) in &reached {
+            self.generated.modules.extend(self.scope.versions()[*version].modules.clone());
+        }
         let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
         items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
         let known: Vec<&Item> = items.iter().map(|(_, item)| *item).collect();

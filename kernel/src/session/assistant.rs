@@ -192,10 +192,8 @@ mod tests {
             number: 3,
             text: text.into(),
             rust: Rust::parse(text).unwrap(),
-            reads: Default::default(),
-            makes: Default::default(),
             has_rust: true,
-            uses: Default::default(),
+            ..Version::default()
         });
         Facts {
             scope: Arc::new(scope),

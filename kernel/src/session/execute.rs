@@ -11,7 +11,7 @@ use super::dependencies::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Rust};
-use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
+use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
@@ -41,7 +41,9 @@ pub(super) struct Execution<'a> {
     pub output: &'a mut dyn Output,
     pub interrupt: &'a Interrupt,
     /// What it came to so far, in digests.
-    account: Account,
+    pub account: Account,
+    /// What it took in from outside since the last version that it left.
+    pub grants: Vec<Grant>,
 }
 
 /// What came of compiling a source; kept in the store under the compile key.
@@ -87,6 +89,7 @@ impl<'a> Execution<'a> {
             output,
             interrupt,
             account: Account::default(),
+            grants: Vec::new(),
         }
     }
 
@@ -163,6 +166,7 @@ impl<'a> Execution<'a> {
     }
 
     fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
+        self.build_again(&rust)?;
         let (generated, built) = self.build(&rust)?;
         let module = built.module.ok_or(SessionError::Silent)?;
         self.warn(&built, &generated);
@@ -178,6 +182,7 @@ impl<'a> Execution<'a> {
                 .map(|(name, artifact)| (name.clone(), artifact.clone().into()))
                 .collect(),
             outputs,
+            modules: generated.modules.clone(),
             seed: self.setup.seed,
         };
         let (ran, said) = self.carry_out_asking(&mut run)?;
@@ -407,11 +412,13 @@ impl<'a> Execution<'a> {
             reads,
             makes,
             uses,
+            grants: std::mem::take(&mut self.grants),
+            ..Version::default()
         });
     }
 
     /// The cell's id; where the front end gives none, every execution is a cell of its own.
-    fn id(&self) -> String {
+    pub fn id(&self) -> String {
         let Cell { id, code, number } = self.cell;
         id.clone()
             .unwrap_or_else(|| format!("[{number}] {}", Digest::of(code).short()))

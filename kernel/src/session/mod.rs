@@ -9,11 +9,13 @@ mod dependencies;
 mod directives;
 mod execute;
 mod failure;
+mod grants;
 mod interpreter;
 mod known;
 mod saved;
 mod starting;
 mod streams;
+mod uses;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,7 @@ use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
 
 use dependencies::Crates;
 use execute::Execution;
+use grants::Checked;
 use known::Known;
 use saved::Order;
 
@@ -87,6 +90,8 @@ pub struct Session {
     /// What was said of the order of cells; it is not said twice.
     disorder: BTreeSet<String>,
     order: Order,
+    /// What was found to be as it was taken in.
+    checked: Checked,
 }
 
 /// What a cell came to.
@@ -110,6 +115,9 @@ pub struct Account {
     /// The variables that it made or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, Digest>,
+    /// The modules whose steps it made functions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Digest>,
     /// What it wrote to stdout and stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Digest>,
@@ -194,6 +202,7 @@ impl Session {
             notes: Vec::new(),
             disorder: BTreeSet::new(),
             order: Order::default(),
+            checked: Checked::default(),
         };
         session.take_up();
         Ok(session)
@@ -259,6 +268,7 @@ impl Session {
             .collect();
         self.set(scope);
         done.notes.extend(self.save().err());
+        done.notes.extend(self.changed_files());
         done.notes.extend(self.new_disorder());
         Ok(done)
     }

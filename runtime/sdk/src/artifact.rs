@@ -15,6 +15,8 @@ pub mod media_type {
     pub const CSV: &str = "text/csv";
     /// An Arrow IPC stream.
     pub const TABLE: &str = "application/vnd.apache.arrow.stream";
+    /// A directory: canonical JSON that maps each relative path to the artifact there.
+    pub const DIRECTORY: &str = "application/vnd.lockstep.directory+json";
     /// A Parquet file.
     pub const PARQUET: &str = "application/vnd.apache.parquet";
     /// UTF-8 text.

@@ -266,6 +266,7 @@ impl Resolver<'_> {
                 })
                 .collect(),
             outputs: file.outputs.clone(),
+            modules: BTreeMap::new(),
             seed: self.seed()?,
         })
     }

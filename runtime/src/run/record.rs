@@ -24,6 +24,9 @@ pub struct Record {
     pub outcome: Outcome,
     /// What it made.
     pub outputs: BTreeMap<String, Artifact>,
+    /// The records of the runs that it called for, in the order of the calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<Digest>,
     /// What the guest wrote to stdout and stderr. Absent where that may depend on the machine.
     pub log: Option<Artifact>,
     /// What it used. Absent where that may depend on the machine.

@@ -135,6 +135,7 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(
             entry,
             inputs,
             outputs: types,
+            modules: BTreeMap::new(),
             seed: args.seed,
         },
         outputs,
