@@ -79,6 +79,41 @@ fn sandbox_command_line_and_kernel_agree() {
     assert_eq!(in_kernel, expected);
 }
 
+/// A step that a cell calls as a function is the run that it is on the command line: found there, with its record.
+#[test]
+fn a_step_called_as_a_function_is_the_same_run() {
+    let place = Place::new();
+    let guests = GUESTS.display().to_string();
+    let csv = place.path("lines.csv");
+    std::fs::write(&csv, "word,length\nhello,5\n").unwrap();
+    let codes = [
+        format!(":use {guests} as guests"),
+        format!(":input lines = {}", csv.display()),
+        "let made = guests::make(7, \"Grüße\", None, true, None)?;".to_owned(),
+        "let counts = guests::count(&lines)?;\n\
+         let sum = guests::take(&made.table, &made.parquet, &made.text, &made.bytes, &lines, &made.json, &made.model, &made.metrics)?;\n\
+         println!(\"{counts:?}\");\nsum"
+            .to_owned(),
+        "let failed = guests::exit(3);\nprintln!(\"{}\", failed.unwrap_err());".to_owned(),
+    ];
+    let ran = notebook::execute(&place, &codes, false);
+    assert_eq!(
+        notebook::text(&ran[3]),
+        "GRÜSSE: [(\"hello\", 5)]\n{\"bytes\": 20, \"lines\": 2}\n29.1"
+    );
+    assert_eq!(notebook::text(&ran[4]), "step `exit` failed with exit code 3\n");
+    let step = |name: &str| format!("{guests}#{name}");
+    let input = format!("lines={}", csv.display());
+    let (make, count, exit) = (step("make"), step("count"), step("exit"));
+    let calls = [
+        vec!["run", &make, "-p", "rows=7", "-p", "word=Grüße", "-p", "loud=true"],
+        vec!["run", &count, "--input", &input],
+        vec!["run", &exit, "-p", "code=3"],
+    ];
+    let cached = calls.map(|call| place.json(&call)["cached"].clone());
+    assert_eq!(cached, [json!(true), json!(true), json!(true)]);
+}
+
 /// The `:run` line that does what [`Guest::arguments`] do.
 fn cell(guest: &Guest, place: &Place) -> String {
     let mut line = format!(":run {}#{}", GUESTS.display(), guest.step);

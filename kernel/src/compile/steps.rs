@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use lockstep_runtime::step::{Interface, MediaType, Parameter, ParameterKind, Port};
 
 use super::source::spelled;
-use super::types::is_sayable;
+use super::types::{self, is_sayable};
 
 /// The Rust by which cells call the steps of a module, which the run of a cell knows as `name`: a `mod` with a function for
 /// each step, inputs first, then parameters, each in the order of the interface.
@@ -35,12 +36,7 @@ fn outputs(source: &mut String, interface: &Interface) {
     );
     for port in &interface.outputs {
         doc(source, &port.doc);
-        let _ = writeln!(
-            source,
-            "pub {}: {},",
-            ident(&port.name),
-            type_of(&port.media_type, &port.type_name)
-        );
+        let _ = writeln!(source, "pub {}: {},", ident(&port.name), made_as(port));
     }
     source.push_str("}\n");
 }
@@ -58,7 +54,7 @@ fn function(source: &mut String, module: &str, interface: &Interface) {
     let arguments = ports.chain(parameters).collect::<Vec<_>>().join(", ");
     let returned = match &interface.outputs[..] {
         [] => "()".to_owned(),
-        [port] => type_of(&port.media_type, &port.type_name).to_owned(),
+        [port] => made_as(port),
         _ => struct_name(&interface.step),
     };
     let lifetime = if arguments.contains("&'a ") { "<'a>" } else { "" };
@@ -122,17 +118,26 @@ fn doc(source: &mut String, text: &str) {
     }
 }
 
+/// The type of an input or output, with its whole path.
+fn made_as(port: &Port) -> String {
+    let known = type_of(&port.media_type, &port.type_name);
+    match types::say(known, &BTreeSet::new()) {
+        Some((said, _)) if !known.starts_with("lockstep::") => said,
+        _ => known.to_owned(),
+    }
+}
+
 /// The type that an input is given as: `_` if cells can't name it.
-fn read_as(port: &Port) -> &str {
-    match type_of(&port.media_type, &port.type_name) {
-        ENCODED => "_",
+fn read_as(port: &Port) -> String {
+    match made_as(port) {
+        unknown if unknown == ENCODED => "_".to_owned(),
         said => said,
     }
 }
 
 /// How an input is taken.
 fn taken(port: &Port) -> String {
-    match read_as(port) {
+    match read_as(port).as_str() {
         "_" => "&impl ::lockstep::Artifact".to_owned(),
         said => format!("impl ::lockstep::call::Given<{said}>"),
     }
