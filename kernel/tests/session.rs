@@ -4,7 +4,11 @@
 
 mod setup;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::cell::Cell;
@@ -695,4 +699,63 @@ fn directories_are_variables_and_changes_outside_are_noticed() {
         ["`data` is not what it was when [1] took it in: execute [1] again to have it as it is now"]
     );
     assert_eq!(notes(&mut notebook), [""; 0]);
+}
+
+/// Answers each request for `/rows.csv` with what `rows` holds then; gives the address, and how often it was asked.
+fn server(rows: Arc<Mutex<&'static str>>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/rows.csv", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let is_known = request[..read].starts_with(b"GET /rows.csv ");
+            let (status, body) = if is_known {
+                ("200 OK", *rows.lock().unwrap())
+            } else {
+                ("404 Not Found", "")
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn a_download_is_pinned_by_its_digest() {
+    let mut notebook = Notebook::new();
+    let rows = Arc::new(Mutex::new("x\n1\n"));
+    let (url, asked) = server(rows.clone());
+    let fetch = format!(":fetch rows = \"{url}\"");
+    let account = notebook.execute(Some("a"), &fetch).done.unwrap().account;
+    assert_eq!(notebook.text("rows.table()?.rows()"), "1");
+    // The same again asks nobody.
+    assert!(notebook.execute(Some("a"), &fetch).done.unwrap().cached);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // On another machine it has to be what the notebook keeps.
+    notebook.setup.fetched = account.fetched;
+    notebook.setup.runtime = setup::setup(&setup::cache(), notebook.directory.path()).runtime;
+    notebook.setup.place = None;
+    notebook.reopen();
+    *rows.lock().unwrap() = "x\n1\n2\n";
+    let error = notebook.error(&fetch);
+    assert!(error.contains("is not what it was: sha256:"), "{error}");
+    let (_, now) = error.split_once("`:fetch name = ").unwrap();
+    let (accepted, _) = now.split_once('`').unwrap();
+    notebook.text(&format!(":fetch rows = {accepted}"));
+    assert_eq!(notebook.text("rows.table()?.rows()"), "2");
+    // What was refused is in the store already.
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+
+    let error = notebook.error(&fetch.replace("rows.csv", "none.csv"));
+    assert!(error.contains("404 Not Found"), "{error}");
+    let error = notebook.error(":fetch rows = \"http://127.0.0.1:1/rows.csv\"");
+    assert!(error.contains("Connection refused"), "{error}");
+    assert!(notebook.error(":fetch rows = rows.csv").contains("`rows.csv` is no address"));
 }

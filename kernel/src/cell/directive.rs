@@ -1,6 +1,8 @@
 use std::ops::Range;
 use std::str::FromStr;
 
+use lockstep_runtime::digest::Digest;
+
 use crate::toolchain::{Dependency, DependencyError};
 
 /// What a line that starts with `:` tells the session.
@@ -23,6 +25,15 @@ pub enum Directive {
         name: String,
         /// The file, relative to the notebook.
         path: String,
+    },
+    /// `:fetch rows = "https://example.org/rows.csv" sha256:...`
+    Fetch {
+        /// The variable.
+        name: String,
+        /// Where it is.
+        url: String,
+        /// What it has to be.
+        digest: Option<Digest>,
     },
     /// `:use penguins.wasm as birds`
     Use {
@@ -60,7 +71,7 @@ pub struct Bind {
 }
 
 /// The directives, each with what `:help` says of it.
-pub const KNOWN: [(&str, &str); 10] = [
+pub const KNOWN: [(&str, &str); 11] = [
     (
         ":run module.wasm#step name=value ... -> variable",
         "run a step of a module (`#step` alone: of this notebook)",
@@ -71,6 +82,10 @@ pub const KNOWN: [(&str, &str); 10] = [
         "make its steps functions: `module::step(input, parameter)?` (or `:use DIR`, a crate of steps)",
     ),
     (":input name = path", "make a file or directory a variable"),
+    (
+        ":fetch name = \"https://...\"",
+        "make a download a variable; its digest is kept in the notebook",
+    ),
     (":vars", "list the variables: type, size, digest and the cell that made each"),
     (":undo", "go back to before the last cell"),
     (":restore", "take up the session from before the last restart"),
@@ -138,6 +153,7 @@ fn meant(word: &str) -> String {
 
 const RUN: &str = ":run module.wasm#step name=value -> variable";
 const USE: &str = ":use module.wasm as name";
+const FETCH: &str = ":fetch name = \"https://example.org/rows.csv\"";
 const INPUT: &str = ":input name = path";
 
 impl FromStr for Directive {
@@ -161,6 +177,7 @@ impl FromStr for Directive {
                     _ => Err(form("there is no path, or more than one")),
                 }
             }
+            "fetch" => fetch(rest),
             "use" => use_module(rest),
             "dep" => Dependency::parse(rest).map(Self::Dependency).map_err(|error| {
                 // The colon, and what is before the dependency.
@@ -216,6 +233,24 @@ fn run(text: &str) -> Result<Directive, DirectiveError> {
         step,
         given,
         outputs,
+    })
+}
+
+fn fetch(text: &str) -> Result<Directive, DirectiveError> {
+    let (name, rest) = text.split_once('=').ok_or_else(|| bad("there is no `=`", FETCH))?;
+    let words = words(rest, FETCH)?;
+    let (url, digest) = match &words[..] {
+        [url] => (url, None),
+        [url, digest] => {
+            let no_digest = |_| bad(&format!("`{digest}` is no digest"), FETCH);
+            (url, Some(digest.parse().map_err(no_digest)?))
+        }
+        _ => return Err(bad("there is no address, or more than one", FETCH)),
+    };
+    Ok(Directive::Fetch {
+        name: variable(name, FETCH)?,
+        url: url.clone(),
+        digest,
     })
 }
 
@@ -316,7 +351,7 @@ mod tests {
         assert_eq!(message("rnu x"), "no directive is called `:rnu`; did you mean `:run`?");
         assert_eq!(
             message("nonsense"),
-            "no directive is called `:nonsense`; there are :run, :use, :input, :vars, :undo, :restore, :clear, :dep, :help"
+            "no directive is called `:nonsense`; there are :run, :use, :input, :fetch, :vars, :undo, :restore, :clear, :dep, :help"
         );
         assert_eq!(message("input raw"), "there is no `=`: write it as `:input name = path`");
         assert_eq!(

@@ -10,7 +10,7 @@ use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, inte
 use super::dependencies::Crates;
 use super::execute::{Emit, Execution};
 use super::grants::stamp;
-use super::{SessionError, failure, saved, uses};
+use super::{SessionError, failure, fetch, saved, uses};
 use crate::cell::{Bind, Cell, Directive, KNOWN};
 use crate::compile::{self, Generated, Grant, Held, Scope, Variable, Via, type_of};
 use crate::output::{CellError, MimeBundle};
@@ -38,6 +38,13 @@ impl Execution<'_> {
                 let made = self.variable(name, artifact, "");
                 self.output.display(summary(&[("", &made)], None), None);
                 self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+            }
+            Directive::Fetch { name, url, digest } => {
+                let (artifact, known) = self.fetch(&range, &fetch::Wanted { url, digest: *digest })?;
+                let made = self.variable(name, artifact, "");
+                self.output.display(summary(&[("", &made)], None), None);
+                self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+                return Ok(known);
             }
             Directive::Use { path, name } => self.use_module(
                 &range,

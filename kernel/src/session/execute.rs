@@ -44,6 +44,8 @@ pub(super) struct Execution<'a> {
     pub account: Account,
     /// What it took in from outside since the last version that it left.
     pub grants: Vec<Grant>,
+    /// What was downloaded so far, by address.
+    pub fetched: BTreeMap<String, Digest>,
 }
 
 /// What came of compiling a source; kept in the store under the compile key.
@@ -90,6 +92,7 @@ impl<'a> Execution<'a> {
             interrupt,
             account: Account::default(),
             grants: Vec::new(),
+            fetched: setup.fetched.clone(),
         }
     }
 

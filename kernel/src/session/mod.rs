@@ -9,6 +9,7 @@ mod dependencies;
 mod directives;
 mod execute;
 mod failure;
+mod fetch;
 mod grants;
 mod interpreter;
 mod known;
@@ -41,6 +42,7 @@ use grants::Checked;
 use known::Known;
 use saved::Order;
 
+pub use fetch::fetched_by;
 pub use starting::{Preparing, Progress, Starting};
 
 /// What a session works with.
@@ -54,6 +56,8 @@ pub struct Setup {
     pub prelude: PreludeReady,
     /// What the dependencies of the notebook were locked to, oldest first.
     pub locks: Vec<Lock>,
+    /// What the notebook has downloaded before, by address.
+    pub fetched: BTreeMap<String, Digest>,
     /// The notebook's directory: paths in directives are relative to it.
     pub directory: PathBuf,
     /// A directory for what the compiler writes; nothing is left in it.
@@ -118,6 +122,9 @@ pub struct Account {
     /// The modules whose steps it made functions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Digest>,
+    /// What it downloaded, by address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetched: BTreeMap<String, Digest>,
     /// What it wrote to stdout and stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Digest>,
@@ -256,11 +263,12 @@ impl Session {
         let scope = self.scope.before(cell.id.as_deref());
         let mut execution = Execution::new(&self.setup, self.crates.clone(), scope, cell, output, interrupt);
         let mut done = execution.execute()?;
-        let scope = execution.scope;
+        let (scope, fetched) = (execution.scope, execution.fetched);
         if !Arc::ptr_eq(&self.crates.prelude, &execution.crates.prelude) {
             self.crates = execution.crates;
             self.known.set_crates(&self.setup, &self.crates.prelude);
         }
+        self.setup.fetched = fetched;
         done.stale = scope
             .stale()
             .into_iter()

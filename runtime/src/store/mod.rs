@@ -91,6 +91,11 @@ impl Store {
         Ok(artifact)
     }
 
+    /// Remembers what kind of bytes the store has.
+    pub fn note_artifact(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        self.index().add_artifact(artifact)
+    }
+
     /// The bytes called `digest`: mapped from the file in a directory store. They are what their name says: a file of more
     /// than 64 kB is hashed when it is first read and again only when its size, time or inode changed; smaller ones always.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
