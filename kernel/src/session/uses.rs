@@ -177,7 +177,8 @@ fn listing(used: &Used) -> MimeBundle {
     let line = |interface: &Interface| {
         let inputs = interface.inputs.iter().map(|port| port.name.clone());
         let parameters = interface.parameters.iter().map(|parameter| match &parameter.default {
-            Some(default) => format!("{} (None: {default})", parameter.name),
+            Some(serde_json::Value::Null) => format!("{} = None", parameter.name),
+            Some(default) => format!("{} = {default}", parameter.name),
             None => parameter.name.clone(),
         });
         let arguments: Vec<_> = inputs.chain(parameters).collect();
