@@ -54,12 +54,30 @@ pub struct Version {
     pub makes: BTreeMap<String, Variable>,
     /// The items of earlier versions that its source holds.
     pub uses: BTreeSet<Used>,
+    /// The record of its run; none if nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
+    /// The inputs of that run that are variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Maker>,
+    /// The outputs of that run that are not called as the variables that they became.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
     /// The modules whose steps its items call, by the names that they go by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Digest>,
     /// What it took in from outside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,
+}
+
+/// The variable that an input is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Maker {
+    /// its name
+    pub variable: String,
+    /// the version that made it, as an index into the scope
+    pub version: usize,
 }
 
 /// A file or directory of the machine that was taken in.
@@ -263,7 +281,13 @@ impl Scope {
                 version: used.version + offset,
                 ..used.clone()
             });
+            let inputs = version.inputs.iter().map(|(input, maker)| {
+                let version = maker.version + offset;
+                let variable = maker.variable.clone();
+                (input.clone(), Maker { variable, version })
+            });
             scope.push(Version {
+                inputs: inputs.collect(),
                 reads: moved(&version.reads),
                 makes: moved(&version.makes),
                 uses: uses.collect(),
@@ -297,6 +321,7 @@ impl Scope {
         let sound = |(index, version): (usize, &Arc<Version>)| {
             let variables = version.reads.values().chain(version.makes.values());
             variables.into_iter().all(|variable| variable.made_by <= index)
+                && version.inputs.values().all(|maker| maker.version <= index)
                 && version.uses.iter().all(|used| {
                     let of = self.versions.get(used.version);
                     used.version <= index && of.is_some_and(|of| of.text.get(used.range()).is_some())

@@ -7,7 +7,7 @@ use lockstep_runtime::step::Artifact;
 use super::derive::Types;
 use super::map::{Origin, Place, SourceMap};
 use super::reach::reach;
-use super::scope::{Scope, Used, Variable, Via};
+use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
 use crate::cell::{Binding, Item, Kind, Mentions, Rust};
 
@@ -25,6 +25,8 @@ pub struct Generated {
     pub map: SourceMap,
     /// The inputs of the run, by name.
     pub inputs: BTreeMap<String, Artifact>,
+    /// Which variable each input is.
+    pub makers: BTreeMap<String, Maker>,
     /// The variables of earlier cells that it reads.
     pub reads: BTreeMap<String, Variable>,
     /// The variables that it saves: the outputs of the run.
@@ -278,7 +280,7 @@ impl<'a> Writer<'a> {
         let (artifact, via) = variable.readable()?;
         let (said, named) = types::say(&variable.type_name, &self.types)?;
         mentions.all.extend(named);
-        let input = self.input(&variable.name, artifact);
+        let input = self.input(variable, artifact);
         let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
         let how = match via {
             Via::Artifact => "load_artifact",
@@ -293,18 +295,23 @@ impl<'a> Writer<'a> {
     }
 
     /// The name of the input that holds `artifact`: the variable's own, unless an older value of it has that.
-    fn input(&mut self, variable: &str, artifact: &Artifact) -> String {
-        let numbered = (1..).map(|n| format!("{variable}.{n}"));
-        for name in std::iter::once(variable.to_owned()).chain(numbered) {
+    fn input(&mut self, variable: &Variable, artifact: &Artifact) -> String {
+        let numbered = (1..).map(|n| format!("{}.{n}", variable.name));
+        for name in std::iter::once(variable.name.clone()).chain(numbered) {
             match self.generated.inputs.get(&name) {
                 Some(other) if other.digest != artifact.digest => {}
                 _ => {
+                    let maker = Maker {
+                        variable: variable.name.clone(),
+                        version: variable.made_by,
+                    };
                     self.generated.inputs.insert(name.clone(), artifact.clone());
+                    self.generated.makers.insert(name.clone(), maker);
                     return name;
                 }
             }
         }
-        variable.to_owned()
+        variable.name.clone()
     }
 
     /// A closure that holds the earlier cells which made `variables`. It names the types of those that can be loaded, and is
@@ -352,7 +359,7 @@ impl<'a> Writer<'a> {
                     };
                     format!(
                         "{how}(&__tags{nth}, {:?}, {:?})",
-                        self.input(&variable.name, artifact),
+                        self.input(variable, artifact),
                         variable.name
                     )
                 }

@@ -12,7 +12,7 @@ use super::execute::{Emit, Execution};
 use super::grants::stamp;
 use super::{SessionError, failure, fetch, saved, uses};
 use crate::cell::{Bind, Cell, Directive, KNOWN};
-use crate::compile::{self, Generated, Grant, Held, Scope, Variable, Via, type_of};
+use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, type_of};
 use crate::output::{CellError, MimeBundle};
 
 impl Execution<'_> {
@@ -37,13 +37,19 @@ impl Execution<'_> {
                 let artifact = self.import(&range, path)?;
                 let made = self.variable(name, artifact, "");
                 self.output.display(summary(&[("", &made)], None), None);
-                self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+                self.leave(Version {
+                    makes: BTreeMap::from([(name.clone(), made)]),
+                    ..Version::default()
+                });
             }
             Directive::Fetch { name, url, digest } => {
                 let (artifact, known) = self.fetch(&range, &fetch::Wanted { url, digest: *digest })?;
                 let made = self.variable(name, artifact, "");
                 self.output.display(summary(&[("", &made)], None), None);
-                self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+                self.leave(Version {
+                    makes: BTreeMap::from([(name.clone(), made)]),
+                    ..Version::default()
+                });
                 return Ok(known);
             }
             Directive::Use { path, name } => self.use_module(
@@ -58,7 +64,7 @@ impl Execution<'_> {
             Directive::Variables => self.output.display(listing(&self.scope), None),
             Directive::Clear => {
                 self.scope = self.scope.cleared();
-                self.leave(None, BTreeMap::new(), BTreeMap::new());
+                self.leave(Version::default());
             }
             Directive::Undo => match self.scope.undo() {
                 Some(scope) => self.scope = scope,
@@ -134,12 +140,20 @@ impl Execution<'_> {
             }
         };
         let bound = bound(interface, wanted.outputs).map_err(|problem| refuse(self, &problem))?;
-        let (mut inputs, mut typed, mut reads) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut inputs, mut typed, mut reads, mut makers) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, value) in wanted.given {
             if interface.parameters.iter().any(|parameter| parameter.name == *name) {
                 typed.insert(name.clone(), value.clone());
             } else {
                 let artifact = self.artifact(range, value, &mut reads)?;
+                if let Some(variable) = reads.get(value) {
+                    let maker = Maker {
+                        variable: value.clone(),
+                        version: variable.made_by,
+                    };
+                    makers.insert(name.clone(), maker);
+                }
                 inputs.insert(name.clone(), artifact);
             }
         }
@@ -161,8 +175,9 @@ impl Execution<'_> {
             }
             (Outcome::Interrupted { .. }, None) => return Err(failure::interrupted()),
         }
-        let mut makes = BTreeMap::new();
+        let (mut makes, mut outputs) = (BTreeMap::new(), BTreeMap::new());
         for (port, variable) in bound {
+            outputs.insert(variable.to_owned(), port.name.clone());
             if let Some(artifact) = ran.record.outputs.get(&port.name) {
                 // What the step declares says more than a record that an older caller made.
                 let artifact = Artifact {
@@ -180,7 +195,14 @@ impl Execution<'_> {
         let shown = summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json());
         self.output.display(shown, None);
         let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
-        self.leave(None, reads, makes);
+        self.leave(Version {
+            reads,
+            makes,
+            record: Some(ran.digest),
+            inputs: makers,
+            outputs,
+            ..Version::default()
+        });
         Ok(ran.cached)
     }
 

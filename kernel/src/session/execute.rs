@@ -11,7 +11,7 @@ use super::dependencies::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Rust};
-use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
+use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
@@ -157,7 +157,12 @@ impl<'a> Execution<'a> {
         let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
         let built = self.built(&generated, Emit::Nothing)?;
         self.warn(&built, &generated);
-        self.leave(Some((rust, generated.uses)), BTreeMap::new(), BTreeMap::new());
+        self.leave(Version {
+            rust,
+            has_rust: true,
+            uses: generated.uses,
+            ..Version::default()
+        });
         Ok(Done::default())
     }
 
@@ -383,7 +388,16 @@ impl<'a> Execution<'a> {
             }
         }
         let notes = given_away(&rust, &generated);
-        self.leave(Some((rust, generated.uses)), generated.reads, makes);
+        self.leave(Version {
+            rust,
+            has_rust: true,
+            reads: generated.reads,
+            makes,
+            uses: generated.uses,
+            record: Some(ran.digest),
+            inputs: generated.makers,
+            ..Version::default()
+        });
         Ok(Done {
             result: said.result,
             cached: ran.cached,
@@ -393,30 +407,18 @@ impl<'a> Execution<'a> {
     }
 
     /// Adds what was executed to the scope: the cell's Rust and the items that it uses, or what a directive did.
-    pub fn leave(
-        &mut self,
-        rust: Option<(Rust, BTreeSet<Used>)>,
-        reads: BTreeMap<String, Variable>,
-        makes: BTreeMap<String, Variable>,
-    ) {
-        for (name, variable) in &makes {
+    pub fn leave(&mut self, left: Version) {
+        for (name, variable) in &left.makes {
             if let Held::Artifact { artifact, .. } = &variable.held {
                 self.account.variables.insert(name.clone(), artifact.digest);
             }
         }
-        let has_rust = rust.is_some();
-        let (rust, uses) = rust.unwrap_or_default();
         self.scope.push(Version {
             id: self.id(),
             number: self.cell.number,
             text: self.cell.code.clone(),
-            rust,
-            has_rust,
-            reads,
-            makes,
-            uses,
             grants: std::mem::take(&mut self.grants),
-            ..Version::default()
+            ..left
         });
     }
 

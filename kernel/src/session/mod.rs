@@ -16,6 +16,7 @@ mod known;
 mod saved;
 mod starting;
 mod streams;
+mod tasks;
 mod uses;
 mod words;
 
@@ -44,6 +45,7 @@ use saved::Order;
 
 pub use fetch::fetched_by;
 pub use starting::{Preparing, Progress, Starting};
+pub use tasks::{CellTask, InputFrom, Tasks};
 
 /// What a session works with.
 #[derive(Clone)]
@@ -177,6 +179,9 @@ pub enum SessionError {
     /// What a session depended on is not compiled any more.
     #[error("the crates that this session depended on are not compiled on this machine\nhint: run the cells with `:dep` again")]
     NotCompiled,
+    /// A run of this session is gone.
+    #[error("the record {0} of a cell is not in the store any more\nhint: execute the cell again")]
+    NoRecord(Digest),
     /// A cell ended well without saying what its variables are.
     #[error("the cell did not say what it made\nhint: the prelude is not of this lockstep; run `lockstep doctor`")]
     Silent,

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::digest::{Digest, RunKey, canonical_json};
-use crate::step::{Artifact, Limit, Limits, Outcome, Usage};
+use crate::step::{Artifact, Limit, Limits, MediaType, Outcome, Usage};
 use crate::store::Row;
 
 pub(super) const VERSION: u32 = 1;
 
-/// What a run came to. All of it is hashed: the same run gives the same record on any machine.
+/// What a run came to. All of it is hashed but for media types of inputs: the same run gives the same record on any machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -89,9 +89,14 @@ struct Stored<R, O> {
 }
 
 impl Record {
-    /// The record's digest.
+    /// The record's digest. As in the run's key, media types of inputs are left out: they are what a caller says of bytes, and
+    /// the same run can have several callers.
     pub fn digest(&self) -> Result<Digest, RecordError> {
-        Ok(Digest::of(canonical_json(self).map_err(RecordError::Encode)?))
+        let mut hashed = self.clone();
+        for input in hashed.run.inputs.values_mut().filter(|input| !input.artifact.is_directory()) {
+            input.artifact.media_type = MediaType::default();
+        }
+        Ok(Digest::of(canonical_json(&hashed).map_err(RecordError::Encode)?))
     }
 
     /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to

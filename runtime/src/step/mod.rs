@@ -5,6 +5,7 @@ mod base;
 mod interface;
 mod limits;
 mod outcome;
+pub mod value;
 
 pub use artifact::{Artifact, GuestPath, InvalidGuestPath, MediaType};
 pub use base::{BASE_MODULE, BASE_SECTION, BASE_START, BaseError, base};
