@@ -81,7 +81,11 @@ fn totals(tasks: &[Done], took: Duration) -> String {
         1 => "1 task".to_owned(),
         count => format!("{} tasks", quantity::count(count as u64)),
     };
-    format!("{what}: {} in {}", counted.join(", "), quantity::micros(took.as_micros() as u64))
+    format!(
+        "{what}: {} in {}",
+        counted.join(", "),
+        quantity::micros(took.as_micros() as u64)
+    )
 }
 
 fn made(name: &str, artifact: &Artifact) -> String {

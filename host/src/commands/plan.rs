@@ -51,9 +51,10 @@ pub fn run(args: PlanArgs, invocation: &Invocation) -> Result<()> {
         return print(graph(&plan, &explained).to_format(format));
     }
     let digest = plan.digest()?;
-    invocation.answer(table(&explained), || {
-        json!({ "pipeline": plan.name, "plan": digest, "tasks": explained })
-    })
+    invocation.answer(
+        table(&explained),
+        || json!({ "pipeline": plan.name, "plan": digest, "tasks": explained }),
+    )
 }
 
 fn table(explained: &[Explained]) -> String {
@@ -121,9 +122,15 @@ fn difference(difference: &Difference) -> String {
             let short = |digest: &lockstep_runtime::digest::Digest| digest.short();
             format!("input {name}{from} {} (was {})", maybe(is, short), maybe(was, short))
         }
-        Difference::Program { was, is } => format!("called with {} (was {})", fit(&is.to_string(), 60), fit(&was.to_string(), 60)),
+        Difference::Program { was, is } => {
+            format!("called with {} (was {})", fit(&is.to_string(), 60), fit(&was.to_string(), 60))
+        }
         Difference::Output { name, was, is } => {
-            format!("output {name} {} (was {})", maybe(is, ToString::to_string), maybe(was, ToString::to_string))
+            format!(
+                "output {name} {} (was {})",
+                maybe(is, ToString::to_string),
+                maybe(was, ToString::to_string)
+            )
         }
         Difference::Seed { was, is } => format!("seed {is} (was {was})"),
     }
@@ -136,7 +143,9 @@ fn graph(plan: &Plan, explained: &[Explained]) -> Graph {
         // a task that is known to be several has the fates of its instances
         let instances = format!("{}[", task.name);
         let mut own = Vec::new();
-        while let Some(next) = fates.next_if(|next| next.task == task.name || task.for_each.is_some() && next.task.starts_with(&instances)) {
+        while let Some(next) =
+            fates.next_if(|next| next.task == task.name || task.for_each.is_some() && next.task.starts_with(&instances))
+        {
             own.push(told(&next.fate).0);
         }
         own.sort_unstable();
@@ -145,10 +154,17 @@ fn graph(plan: &Plan, explained: &[Explained]) -> Graph {
     }
     for task in plan.tasks() {
         for (input, wire) in &task.wires {
-            wire.from.tasks().for_each(|from| graph.edge(from, &task.name, edge(input, &wire.from)));
+            wire.from
+                .tasks()
+                .for_each(|from| graph.edge(from, &task.name, edge(input, &wire.from)));
         }
-        task.for_each.iter().for_each(|each| graph.edge(&each.over.task, &task.name, format!("for each of {}", each.over.output)));
-        task.when.iter().filter_map(|when| when.task()).for_each(|from| graph.edge(from, &task.name, "when"));
+        task.for_each
+            .iter()
+            .for_each(|each| graph.edge(&each.over.task, &task.name, format!("for each of {}", each.over.output)));
+        task.when
+            .iter()
+            .filter_map(|when| when.task())
+            .for_each(|from| graph.edge(from, &task.name, "when"));
     }
     graph
 }

@@ -194,8 +194,10 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
     let file = args.given.parameters_file.as_ref().map(|_| "--parameters");
     match args.pipeline.given().or(file) {
         None => Ok(()),
-        Some(option) => Err(Error::user(format_args!("{option} is for pipelines, and {} is none", args.what))
-            .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json")),
+        Some(option) => Err(
+            Error::user(format_args!("{option} is for pipelines, and {} is none", args.what))
+                .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
+        ),
     }
 }
 

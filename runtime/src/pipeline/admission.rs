@@ -32,7 +32,7 @@ impl Admission {
     pub fn next(&mut self) -> Option<(usize, u64)> {
         let free = match self.running {
             0 => u64::MAX,
-            _ => self.budget.saturating_sub(self.used),
+            _ => self.budget.checked_sub(self.used)?,
         };
         let fitting = self.ready.range(..=free);
         let first = fitting.filter_map(|(need, tasks)| Some((*tasks.first()?, *need))).min()?;
@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn the_first_that_fits_starts() {
         let mut admission = Admission::new(10);
-        [(0, 6), (1, 6), (2, 3), (3, 99)].into_iter().for_each(|(task, need)| admission.add(task, need));
+        [(0, 6), (1, 6), (2, 3), (3, 99)]
+            .into_iter()
+            .for_each(|(task, need)| admission.add(task, need));
         let order: Vec<_> = [admission.next(), admission.next(), admission.next()].into();
         assert_eq!(order, [Some((0, 6)), Some((2, 3)), None]);
         admission.release(6);

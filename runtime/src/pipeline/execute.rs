@@ -1,13 +1,12 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::made::{Given, Made, Names, failing, gather, gathered};
+use super::made::{Given, Names, failing, gather, gathered};
 use super::parts::parts;
-use super::plan::instance;
-use super::{Admission, Ending, Misuse, PartsError, Plan, Schedule, State, Task, When, WhenError};
-use crate::digest::Digest;
+use super::progress::{Became, Job, Part, Progress};
+use super::{Ending, Misuse, PartsError, Plan, When, WhenError};
 use crate::run::{Ran, Reuse, RunError, Runtime};
 use crate::sandbox::{Interrupt, SandboxError, Stream};
 use crate::step::{Artifact, Interruption, Limits, Outcome};
@@ -214,51 +213,6 @@ struct Workers<'a, 'o> {
     on: Mutex<&'o mut (dyn FnMut(Event) + Send)>,
 }
 
-/// How far the plan is carried out.
-struct Progress<'a> {
-    schedule: Schedule,
-    admission: Admission,
-    needs: Needs<'a>,
-    made: Made,
-    /// The tasks of the plan, then the instances of those that were expanded.
-    nodes: Vec<Node<'a>>,
-    /// Nothing more is started.
-    stopped: bool,
-}
-
-struct Node<'a> {
-    task: &'a Task,
-    name: String,
-    part: Option<(String, Artifact)>,
-    instances: Vec<usize>,
-    end: Option<End>,
-}
-
-/// A task that is to be carried out, with all that it needs.
-struct Job<'a> {
-    node: usize,
-    need: u64,
-    task: &'a Task,
-    name: String,
-    conditions: Vec<(&'a When, Option<Artifact>)>,
-    part: Part,
-    given: Option<BTreeMap<String, Given>>,
-}
-
-/// What a job does for the parts of something.
-enum Part {
-    /// Nothing: it is an ordinary task.
-    None,
-    /// It is to find out what they are.
-    Over(Option<Artifact>),
-}
-
-/// What became of a job.
-enum Became {
-    Ended(End),
-    Expanded(Vec<(String, Artifact)>),
-}
-
 impl<'a> Workers<'a, '_> {
     /// Carries out one task after another, until there are no more.
     fn work(&self) {
@@ -314,7 +268,9 @@ impl<'a> Workers<'a, '_> {
                     bytes,
                 })
             };
-            let ran = self.runtime.run(&run, self.execution.reuse, &limits, self.interrupt, &mut log);
+            let ran = self
+                .runtime
+                .run(&run, self.execution.reuse, &limits, self.interrupt, &mut log);
             let because = match &ran {
                 Ok(ran) if may_differ(&ran.record.outcome) => ran.record.outcome.to_string(),
                 Err(error) if is_passing(error) => error.to_string(),
@@ -423,132 +379,6 @@ impl<'a> Workers<'a, '_> {
     }
 }
 
-impl<'a> Progress<'a> {
-    fn new(runtime: &'a Runtime, plan: &'a Plan, names: &Names, execution: &Execution) -> Self {
-        let node = |task: &'a Task| Node {
-            task,
-            name: task.name.clone(),
-            part: None,
-            instances: Vec::new(),
-            end: None,
-        };
-        let mut progress = Self {
-            schedule: Schedule::new(names.waits_for(plan)),
-            admission: Admission::new(execution.memory),
-            needs: Needs::new(runtime, execution),
-            made: Made::default(),
-            nodes: plan.tasks().iter().map(node).collect(),
-            stopped: false,
-        };
-        let ready: Vec<usize> = progress.schedule.ready().collect();
-        progress.admit(&ready);
-        progress
-    }
-
-    fn admit(&mut self, ready: &[usize]) {
-        for node in ready {
-            let need = self.needs.of(self.nodes[*node].task);
-            self.admission.add(*node, need);
-        }
-    }
-
-    /// The next task to be carried out.
-    fn take(&mut self, names: &Names) -> Option<Job<'a>> {
-        if self.stopped {
-            return None;
-        }
-        let (index, need) = self.admission.next()?;
-        let node = &self.nodes[index];
-        let (task, name) = (node.task, node.name.clone());
-        let part = node.part.as_ref().map(|(_, artifact)| artifact);
-        let job = Job {
-            node: index,
-            need,
-            task,
-            name,
-            conditions: match part {
-                None => self.made.looked_at(names, task),
-                Some(_) => Vec::new(),
-            },
-            part: match (&task.for_each, part) {
-                (Some(each), None) => Part::Over(self.made.output(names, &each.over).cloned()),
-                _ => Part::None,
-            },
-            given: self.made.inputs(names, task, part),
-        };
-        // it is ready, for so said the schedule
-        let _ = self.schedule.start(index);
-        Some(job)
-    }
-
-    fn is_over(&self) -> bool {
-        self.admission.running() == 0 && (self.stopped || self.admission.is_empty())
-    }
-
-    /// A task turned out to have these parts. The task itself, if it has none and so has ended.
-    fn expand(&mut self, group: usize, parts: Vec<(String, Artifact)>) -> Option<usize> {
-        if parts.is_empty() {
-            return Some(group);
-        }
-        let instances = self.schedule.expand(group, parts.len()).unwrap_or_default();
-        let task = self.nodes[group].task;
-        for part in parts {
-            self.nodes.push(Node {
-                task,
-                name: instance(&task.name, &part.0),
-                part: Some(part),
-                instances: Vec::new(),
-                end: None,
-            });
-        }
-        self.nodes[group].instances = instances.clone().collect();
-        self.admit(&instances.collect::<Vec<_>>());
-        None
-    }
-
-    /// What the instances of a task made, if all ended well.
-    fn together(&self, group: usize) -> Option<Vec<(String, BTreeMap<String, Artifact>)>> {
-        let made = |index: &usize| {
-            let node = &self.nodes[*index];
-            match (&node.end, &node.part) {
-                (Some(End::Ran(ran)), Some((part, _))) if ran.record.outcome.succeeded() => {
-                    Some((part.clone(), ran.record.outputs.clone()))
-                }
-                _ => None,
-            }
-        };
-        self.nodes[group].instances.iter().map(made).collect()
-    }
-
-    /// A group made these directories.
-    fn whole(&mut self, group: usize, outputs: BTreeMap<String, Artifact>) {
-        self.made.insert(group, outputs);
-        let change = self.schedule.finish(group, Ending::Succeeded).unwrap_or_default();
-        self.admit(&change.ready);
-    }
-
-    /// The tasks in the order of the plan, instances in the place of their task.
-    fn report(mut self, plan: &Plan) -> Vec<Done> {
-        let mut report = Vec::with_capacity(self.nodes.len());
-        for index in 0..plan.tasks().len() {
-            let instances = std::mem::take(&mut self.nodes[index].instances);
-            if instances.is_empty() && self.schedule.state(index) != Some(State::Succeeded) || self.nodes[index].end.is_some() {
-                report.push(self.done(index));
-            }
-            report.extend(instances.into_iter().map(|index| self.done(index)));
-        }
-        report
-    }
-
-    fn done(&mut self, index: usize) -> Done {
-        let node = &mut self.nodes[index];
-        Done {
-            task: std::mem::take(&mut node.name),
-            end: node.end.take().unwrap_or(End::NotStarted),
-        }
-    }
-}
-
 /// Whether the same run might come to something else another time on this machine.
 fn may_differ(outcome: &Outcome) -> bool {
     matches!(
@@ -566,44 +396,4 @@ fn is_passing(error: &RunError) -> bool {
         error,
         RunError::Store(File { .. } | Backend { .. } | Index(_)) | RunError::Sandbox(SandboxError::Thread(_))
     )
-}
-
-/// What a task is taken to need that nobody knows: 256 MiB.
-const GUESS: u64 = 256 << 20;
-
-/// How much memory tasks need: as they say, or a quarter more than the newest run of the same step did, or a guess.
-struct Needs<'a> {
-    runtime: &'a Runtime,
-    /// Whether it matters.
-    one_by_one: bool,
-    learned: HashMap<(Digest, String), u64>,
-}
-
-impl<'a> Needs<'a> {
-    fn new(runtime: &'a Runtime, execution: &Execution) -> Self {
-        Self {
-            runtime,
-            one_by_one: execution.jobs.get() == 1,
-            learned: HashMap::new(),
-        }
-    }
-
-    fn of(&mut self, task: &Task) -> u64 {
-        match task.limits.memory {
-            _ if self.one_by_one => 0,
-            Some(declared) => declared,
-            None => {
-                let key = (task.run.module, task.run.entry.title());
-                let runtime = self.runtime;
-                *self.learned.entry(key).or_insert_with_key(|(module, step)| learn(runtime, module, step))
-            }
-        }
-    }
-}
-
-fn learn(runtime: &Runtime, module: &Digest, step: &str) -> u64 {
-    let newest = runtime.newest_of(step, 4).unwrap_or_default().into_iter();
-    let mut same = newest.filter(|(_, record)| record.run.module == *module);
-    let used = same.find_map(|(_, record)| Some(record.usage?.memory));
-    used.map_or(GUESS, |used| used + used / 4)
 }

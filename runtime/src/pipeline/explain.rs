@@ -2,15 +2,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use super::difference::differences;
 use super::made::{Made, Names, failing, gather, gathered};
 use super::parts::parts;
 use super::plan::instance;
-use super::{Plan, Source, Task, TaskError};
+use super::{Difference, Plan, Task, TaskError};
 use crate::digest::Digest;
-use crate::run::{Entry, Ran, Record, Run, Runtime};
-use crate::step::{Artifact, Limit, Limits, MediaType};
+use crate::run::{Ran, Record, Run, Runtime};
+use crate::step::{Artifact, Limit, Limits};
 
 /// How many of the newest runs of a step are looked at for the nearest.
 const LOOKED_AT: usize = 32;
@@ -98,62 +98,6 @@ pub enum Miss {
     },
 }
 
-/// In what a run differs from an earlier one.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "field", rename_all = "lowercase")]
-pub enum Difference {
-    /// The module.
-    Module {
-        /// then
-        was: Digest,
-        /// now
-        is: Digest,
-    },
-    /// A parameter.
-    Parameter {
-        /// its name
-        name: String,
-        /// then
-        was: Option<Value>,
-        /// now
-        is: Option<Value>,
-    },
-    /// The bytes, kind or place of an input.
-    Input {
-        /// its name
-        name: String,
-        /// then
-        was: Option<Digest>,
-        /// now
-        is: Option<Digest>,
-        /// the task or the file that it comes from
-        from: Option<String>,
-    },
-    /// What a program is called with: arguments, environment, stdin or stdout.
-    Program {
-        /// then
-        was: Value,
-        /// now
-        is: Value,
-    },
-    /// An output that it declares.
-    Output {
-        /// its name
-        name: String,
-        /// then
-        was: Option<MediaType>,
-        /// now
-        is: Option<MediaType>,
-    },
-    /// The seed.
-    Seed {
-        /// then
-        was: u64,
-        /// now
-        is: u64,
-    },
-}
-
 /// Says of each task of `plan` whether it would be run, and why. Runs nothing; takes parts of tables and directories that are
 /// known into the store. `limits` are those of tasks that set none themselves.
 pub fn explain(runtime: &Runtime, plan: &Plan, limits: &Limits) -> Result<Vec<Explained>, TaskError> {
@@ -229,7 +173,9 @@ impl Explaining<'_> {
     /// The fate of a task that waits for others of which nothing is known.
     fn held_up(&self, task: &Task) -> Option<Fate> {
         let index = |on: &str| self.names.index(on);
-        let never = task.waits_for().find(|on| index(on).is_some_and(|on| self.open[on] == Some(Open::Never)));
+        let never = task
+            .waits_for()
+            .find(|on| index(on).is_some_and(|on| self.open[on] == Some(Open::Never)));
         if let Some(on) = never {
             let because = format!("`{on}` makes nothing");
             return Some(Fate::Skipped { because });
@@ -243,7 +189,11 @@ impl Explaining<'_> {
     fn one(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
         let fate = self.fate(task, None)?;
         let open = match &fate {
-            Fate::Hit { succeeded: true, outputs, .. } => {
+            Fate::Hit {
+                succeeded: true,
+                outputs,
+                ..
+            } => {
                 self.made.insert(index, outputs.clone());
                 self.explained.push(Explained {
                     task: task.name.clone(),
@@ -263,7 +213,11 @@ impl Explaining<'_> {
         for (part, artifact) in parts {
             let fate = self.fate(task, Some(&artifact))?;
             match &fate {
-                Fate::Hit { succeeded: true, outputs, .. } => made.push((part.clone(), outputs.clone())),
+                Fate::Hit {
+                    succeeded: true,
+                    outputs,
+                    ..
+                } => made.push((part.clone(), outputs.clone())),
                 Fate::Hit { .. } => open = Some(Open::Never),
                 _ => open = open.or(Some(Open::Unknown)),
             }
@@ -274,7 +228,8 @@ impl Explaining<'_> {
         }
         self.open[index] = open;
         if open.is_none() {
-            self.made.insert(index, gathered(&self.runtime.store, &task.run.outputs, &made)?);
+            self.made
+                .insert(index, gathered(&self.runtime.store, &task.run.outputs, &made)?);
         }
         Ok(())
     }
@@ -308,17 +263,21 @@ impl Explaining<'_> {
         Ok(Fate::Miss { why })
     }
 
-    /// The earlier run of the same step that differs in the fewest things; the newest of several.
+    /// The earlier run of the same step that differs in the least; the newest of several.
     fn nearest(&mut self, task: &Task, run: &Run) -> Result<Miss, TaskError> {
         let earlier = self.earlier(&run.entry.title())?;
-        let compared = earlier.iter().map(|(digest, record)| (digest, self.differences(task, &record.run, run)));
-        Ok(match compared.min_by_key(|(_, differences)| differences.len()) {
-            None => Miss::NoEarlierRun,
-            Some((record, differences)) => Miss::Differs {
-                record: *record,
-                differences,
+        let compared = earlier
+            .iter()
+            .map(|(digest, record)| (digest, differences(task, &record.run, run)));
+        Ok(
+            match compared.min_by_key(|(_, differences)| differences.iter().map(Difference::weight).sum::<u32>()) {
+                None => Miss::NoEarlierRun,
+                Some((record, differences)) => Miss::Differs {
+                    record: *record,
+                    differences,
+                },
             },
-        })
+        )
     }
 
     fn earlier(&mut self, step: &str) -> Result<Earlier, TaskError> {
@@ -328,53 +287,6 @@ impl Explaining<'_> {
         let found = Rc::new(self.runtime.newest_of(step, LOOKED_AT)?);
         self.earlier.insert(step.to_owned(), found.clone());
         Ok(found)
-    }
-
-    fn differences(&self, task: &Task, was: &Run, is: &Run) -> Vec<Difference> {
-        let mut found = Vec::new();
-        if was.module != is.module {
-            found.push(Difference::Module {
-                was: was.module,
-                is: is.module,
-            });
-        }
-        entries(&was.entry, &is.entry, &mut found);
-        for (name, was, is) in changed(&was.inputs, &is.inputs) {
-            found.push(Difference::Input {
-                name: name.clone(),
-                was: was.map(|input| input.artifact.digest),
-                is: is.map(|input| input.artifact.digest),
-                from: self.origin(task, name),
-            });
-        }
-        for (name, was, is) in changed(&was.outputs, &is.outputs) {
-            found.push(Difference::Output {
-                name: name.clone(),
-                was: was.cloned(),
-                is: is.cloned(),
-            });
-        }
-        if was.seed != is.seed {
-            found.push(Difference::Seed {
-                was: was.seed,
-                is: is.seed,
-            });
-        }
-        found
-    }
-
-    /// The task or file that an input comes from.
-    fn origin(&self, task: &Task, input: &str) -> Option<String> {
-        let made = match &task.wires.get(input)?.from {
-            Source::Part => task.for_each.as_ref().map(|each| each.over.to_string()),
-            Source::Output(output) => Some(output.to_string()),
-            Source::Gathered(outputs) => outputs.values().next().map(|output| {
-                let first = output.to_string();
-                format!("{first} and {} others", outputs.len() - 1)
-            }),
-            Source::Pinned(_) => None,
-        };
-        made.or_else(|| task.files.get(input).cloned())
     }
 }
 
@@ -409,31 +321,4 @@ fn same_run(digest: Digest, record: &Record, limits: &Limits) -> Miss {
             is,
         },
     }
-}
-
-fn entries(was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
-    match (was, is) {
-        (Entry::Step { parameters: was, .. }, Entry::Step { parameters: is, .. }) => {
-            found.extend(changed(was, is).map(|(name, was, is)| Difference::Parameter {
-                name: name.clone(),
-                was: was.cloned(),
-                is: is.cloned(),
-            }));
-        }
-        (was, is) if was != is => found.push(Difference::Program {
-            was: serde_json::json!(was),
-            is: serde_json::json!(is),
-        }),
-        _ => (),
-    }
-}
-
-/// The names whose values are not the same in both.
-fn changed<'m, V: PartialEq>(
-    was: &'m BTreeMap<String, V>,
-    is: &'m BTreeMap<String, V>,
-) -> impl Iterator<Item = (&'m String, Option<&'m V>, Option<&'m V>)> {
-    let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-    let both = names.into_iter().map(|name| (name, was.get(name), is.get(name)));
-    both.filter(|(_, was, is)| was != is)
 }

@@ -129,8 +129,8 @@ impl Pipeline {
 
     /// Reads parameters from a file: a map of YAML, or of JSON, which is YAML too.
     pub fn read_parameters(file: &Path) -> Result<BTreeMap<String, Value>, PipelineError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| PipelineError::whole(file, format!("can't read the parameters: {e}")))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|e| PipelineError::whole(file, format!("can't read the parameters: {e}")))?;
         read_yaml(file, &text)
     }
 

@@ -88,7 +88,9 @@ impl Given {
 /// One artifact for each input.
 pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<BTreeMap<String, Artifact>, StoreError> {
     let inputs = given.iter();
-    inputs.map(|(name, given)| Ok((name.clone(), given.artifact(store)?))).collect()
+    inputs
+        .map(|(name, given)| Ok((name.clone(), given.artifact(store)?)))
+        .collect()
 }
 
 /// A directory with these entries, of which some may be directories themselves.

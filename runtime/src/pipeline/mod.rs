@@ -18,21 +18,25 @@
 //! - [`execute`] carries a plan out. A [`Schedule`] says what can be run; it has no threads, so that others can drive it too.
 
 mod admission;
+mod difference;
 mod error;
 mod execute;
 mod explain;
 mod file;
 mod made;
+mod needs;
 mod parts;
 mod plan;
+mod progress;
 mod resolve;
 mod schedule;
 mod when;
 
 pub use admission::Admission;
+pub use difference::Difference;
 pub use error::{PipelineError, Place};
 pub use execute::{Done, End, Event, Executed, Execution, Skipped, TaskError, execute};
-pub use explain::{Difference, Explained, Fate, Miss, explain};
+pub use explain::{Explained, Fate, Miss, explain};
 pub use file::Pipeline;
 pub use parts::PartsError;
 pub use plan::{ForEach, Plan, PlanError, Source, Task, TaskOutput, Wire};

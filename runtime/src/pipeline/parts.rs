@@ -82,7 +82,11 @@ fn pieces(store: &Store, table: &Artifact, rows: Option<u64>) -> Result<Vec<(Str
         None => batches(&bytes, |batch| keep(&[batch]), failed)?,
         Some(rows) => {
             let mut cut = Cut::new(rows);
-            batches(&bytes, |batch| cut.take(batch).iter().try_for_each(|piece| keep(piece)), failed)?;
+            batches(
+                &bytes,
+                |batch| cut.take(batch).iter().try_for_each(|piece| keep(piece)),
+                failed,
+            )?;
             cut.rest().iter().try_for_each(|piece| keep(piece))?;
         }
     }
@@ -227,7 +231,10 @@ mod tests {
     fn without_rows_record_batches_are_the_parts() {
         let store = Store::memory().unwrap();
         let pieces = parts(&store, &table(&store, &[2, 3]), None).unwrap();
-        let named: Vec<_> = pieces.iter().map(|(name, piece)| (name.as_str(), values(&store, piece))).collect();
+        let named: Vec<_> = pieces
+            .iter()
+            .map(|(name, piece)| (name.as_str(), values(&store, piece)))
+            .collect();
         assert_eq!(named, [("0", vec![0, 1]), ("1", vec![2, 3, 4])]);
         assert_eq!(parts(&store, &table(&store, &[]), None).unwrap().len(), 1);
     }
@@ -237,9 +244,14 @@ mod tests {
         let store = Store::memory().unwrap();
         let text = |text: &str| store.put_artifact(text.to_owned(), &MediaType::new(MediaType::TEXT)).unwrap();
         let files = [("b.txt", text("b")), ("a/x.txt", text("x")), ("a/y/z.txt", text("z"))];
-        let directory = store.put_directory(&files.map(|(path, file)| (path.to_owned(), file)).into()).unwrap();
+        let directory = store
+            .put_directory(&files.map(|(path, file)| (path.to_owned(), file)).into())
+            .unwrap();
         let entries = parts(&store, &directory, None).unwrap();
-        assert_eq!(entries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b.txt"]);
+        assert_eq!(
+            entries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["a", "b.txt"]
+        );
         let below = store.list_directory(&entries[0].1).unwrap();
         assert_eq!(below.keys().collect::<Vec<_>>(), ["x.txt", "y/z.txt"]);
         assert!(matches!(parts(&store, &directory, Some(1)), Err(PartsError::Rows)));
@@ -248,6 +260,9 @@ mod tests {
 
     #[test]
     fn numbers_sort_as_they_count() {
-        assert_eq!([numbered(0, 1), numbered(3, 10), numbered(3, 11), numbered(99, 100)], ["0", "3", "03", "99"]);
+        assert_eq!(
+            [numbered(0, 1), numbered(3, 10), numbered(3, 11), numbered(99, 100)],
+            ["0", "3", "03", "99"]
+        );
     }
 }

@@ -245,7 +245,9 @@ mod tests {
                 at => of.iter().map(|index| index.index(at)).collect(),
             };
             let tasks = tasks.into_iter().enumerate();
-            tasks.map(|(at, (of, ending, parts))| (waits(at, &of), ending, parts)).collect()
+            tasks
+                .map(|(at, (of, ending, parts))| (waits(at, &of), ending, parts))
+                .collect()
         })
     }
 
@@ -274,7 +276,13 @@ mod tests {
                 None => schedule.finish(task, Ending::Succeeded).unwrap(),
                 Some((waits, ending, parts)) => {
                     for other in waits {
-                        prop_assert_eq!(schedule.state(*other), Some(State::Succeeded), "{} came before {}", task, other);
+                        prop_assert_eq!(
+                            schedule.state(*other),
+                            Some(State::Succeeded),
+                            "{} came before {}",
+                            task,
+                            other
+                        );
                     }
                     match parts {
                         Some(parts) if *parts > 0 && *ending == Ending::Succeeded => {
@@ -324,7 +332,10 @@ mod tests {
     #[test]
     fn what_can_not_be_is_refused() {
         let mut schedule = Schedule::new([vec![], vec![0]]);
-        assert_eq!(schedule.finish(0, Ending::Succeeded).unwrap_err().to_string(), "task 0 can't be finished from Ready");
+        assert_eq!(
+            schedule.finish(0, Ending::Succeeded).unwrap_err().to_string(),
+            "task 0 can't be finished from Ready"
+        );
         assert!(schedule.start(1).is_err() && schedule.start(2).is_err() && schedule.expand(0, 1).is_err());
         schedule.start(0).unwrap();
         assert!(schedule.start(0).is_err());

@@ -61,7 +61,9 @@ pub enum Comparison {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WhenError {
     /// It is not of the form.
-    #[error("write `when: \"task.output.field < 0.9\"` or `when: \"{{{{ parameter }}}} == true\"`, with ==, !=, <, <=, > or >=")]
+    #[error(
+        "write `when: \"task.output.field < 0.9\"` or `when: \"{{{{ parameter }}}} == true\"`, with ==, !=, <, <=, > or >="
+    )]
     Form,
     /// The two are not of one kind, or have no order.
     #[error("{left} and {right} can't be compared by `{by}`")]
@@ -150,7 +152,11 @@ pub(super) fn split(text: &str) -> Result<(&str, Comparison, &str), WhenError> {
                 if let Some((sign, comparison)) = found {
                     let (left, right) = (text[..at].trim(), text[at + sign.len()..].trim());
                     let whole = !left.is_empty() && !right.is_empty();
-                    return if whole { Ok((left, *comparison, right)) } else { Err(WhenError::Form) };
+                    return if whole {
+                        Ok((left, *comparison, right))
+                    } else {
+                        Err(WhenError::Form)
+                    };
                 }
             }
             _ => (),
@@ -171,7 +177,8 @@ pub(super) fn literal(text: &str) -> Value {
 /// Whether conditions can look into what has this media type.
 pub(super) fn is_readable(media_type: &MediaType) -> bool {
     let text = media_type.as_str();
-    [MediaType::JSON, MediaType::TEXT, MediaType::VALUE].contains(&text) || text.ends_with("+json") && text != MediaType::DIRECTORY
+    [MediaType::JSON, MediaType::TEXT, MediaType::VALUE].contains(&text)
+        || text.ends_with("+json") && text != MediaType::DIRECTORY
 }
 
 /// What `bytes` say, for a condition: JSON, a serde value, or a text that is a number, a truth or itself.
@@ -295,7 +302,10 @@ mod tests {
             error("score.metrics.acuracy < 1", json!({"accuracy": 1})),
             "score.metrics has no `acuracy`; it has `accuracy`"
         );
-        assert_eq!(error("score.metrics < 1", json!("high")), "\"high\" and 1 can't be compared by `<`");
+        assert_eq!(
+            error("score.metrics < 1", json!("high")),
+            "\"high\" and 1 can't be compared by `<`"
+        );
         assert_eq!(error("true < false", json!(0)), "true and false can't be compared by `<`");
         for text in ["score", "== 1", "a ==", "{{ a == 1 }}"] {
             assert!(error(text, json!(0)).starts_with("write `when: "), "{text}");
@@ -313,7 +323,11 @@ mod tests {
         assert_eq!(read(MediaType::TEXT, b"good"), Ok(json!("good")));
         assert_eq!(read(MediaType::METRICS, b"{\"a\":1}"), Ok(json!({"a": 1})));
         assert_eq!(read(MediaType::VALUE, &[0xf5]), Ok(json!(true)));
-        assert!(read(MediaType::JSON, b"{").unwrap_err().starts_with("a.b can't be read as application/json: "));
+        assert!(
+            read(MediaType::JSON, b"{")
+                .unwrap_err()
+                .starts_with("a.b can't be read as application/json: ")
+        );
         assert!(!is_readable(&MediaType::new(MediaType::TABLE)) && !is_readable(&MediaType::new(MediaType::DIRECTORY)));
     }
 }

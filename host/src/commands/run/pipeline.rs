@@ -76,7 +76,13 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
 }
 
 /// Carries out the plan and shows how far it is.
-fn shown(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt, invocation: &Invocation) -> Result<Executed> {
+fn shown(
+    runtime: &Runtime,
+    plan: &Plan,
+    execution: &Execution,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+) -> Result<Executed> {
     let mut logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
     let mut on = |event: Event| match event {
         Event::Started { task } => logs.start(task),
@@ -117,8 +123,10 @@ fn check_outputs(plan: &Plan, outputs: &[Output]) -> Result<()> {
     for Output { name, path, .. } in outputs {
         if !plan.outputs.contains_key(name) {
             let known = Names::of(plan.outputs.keys().map(String::as_str));
-            return Err(Error::user(format_args!("the pipeline declares no output `{name}`; it declares {known}"))
-                .hint("write `outputs: { name: task.output }` in its file, or `lockstep show RECORD` for a task's"));
+            return Err(
+                Error::user(format_args!("the pipeline declares no output `{name}`; it declares {known}"))
+                    .hint("write `outputs: { name: task.output }` in its file, or `lockstep show RECORD` for a task's"),
+            );
         }
         path.as_deref().map_or(Ok(()), check_parent)?;
     }

@@ -33,7 +33,12 @@ impl Resolver<'_> {
             value => match place.fill(at, value)? {
                 Value::Array(items) => return self.list(place, at, &each, items),
                 Value::String(text) => self.input(place, &spanned(at, &text))?,
-                other => return Err(place.error(at, format!("`for_each` goes over a list, an output of a task or a file, not over {other}"))),
+                other => {
+                    return Err(place.error(
+                        at,
+                        format!("`for_each` goes over a list, an output of a task or a file, not over {other}"),
+                    ));
+                }
             },
         };
         match &over.source {
@@ -44,7 +49,10 @@ impl Resolver<'_> {
             }
             Source::Gathered(outputs) if each.rows.is_none() => {
                 let part = |(name, output): (&String, &TaskOutput)| {
-                    (name.clone(), Item::Part(Bound::made(Source::Output(output.clone()), MediaType::default())))
+                    (
+                        name.clone(),
+                        Item::Part(Bound::made(Source::Output(output.clone()), MediaType::default())),
+                    )
                 };
                 self.instances(place, at, each.item, outputs.iter().map(part).collect())
             }
@@ -53,13 +61,21 @@ impl Resolver<'_> {
         }
     }
 
-    fn list(&mut self, place: &Place, at: &Spanned<BTreeMap<String, Value>>, each: &Each, items: Vec<Value>) -> Result<Ports, PipelineError> {
+    fn list(
+        &mut self,
+        place: &Place,
+        at: &Spanned<BTreeMap<String, Value>>,
+        each: &Each,
+        items: Vec<Value>,
+    ) -> Result<Ports, PipelineError> {
         if each.rows.is_some() {
             return Err(place.error(at, "`rows` is for a table; a list has its items"));
         }
         let count = items.len();
         let items = items.into_iter().enumerate();
-        let items = items.map(|(index, value)| (numbered(index, count), Item::Value(value))).collect();
+        let items = items
+            .map(|(index, value)| (numbered(index, count), Item::Value(value)))
+            .collect();
         self.instances(place, at, each.item, items)
     }
 
@@ -72,7 +88,13 @@ impl Resolver<'_> {
     ) -> Result<Ports, PipelineError> {
         let mut gathered: BTreeMap<String, BTreeMap<String, TaskOutput>> = BTreeMap::new();
         if items.is_empty() {
-            return Err(place.error(at, format!("`for_each` goes over nothing, so that task `{}` would make nothing", place.name)));
+            return Err(place.error(
+                at,
+                format!(
+                    "`for_each` goes over nothing, so that task `{}` would make nothing",
+                    place.name
+                ),
+            ));
         }
         for (part, of) in items {
             let mut one = Place {
@@ -86,14 +108,19 @@ impl Resolver<'_> {
             }
             for (name, port) in self.task(&one)? {
                 let Source::Output(output) = port.source else {
-                    let message = format!("output `{name}` is a directory of instances already, or no task makes it: it can't be gathered again");
+                    let message = format!(
+                        "output `{name}` is a directory of instances already, or no task makes it: it can't be gathered again"
+                    );
                     return Err(place.error(at, message));
                 };
                 gathered.entry(name).or_default().insert(part.clone(), output);
             }
         }
         let directory = |outputs| Bound::made(Source::Gathered(outputs), MediaType::new(MediaType::DIRECTORY));
-        Ok(gathered.into_iter().map(|(name, outputs)| (name, directory(outputs))).collect())
+        Ok(gathered
+            .into_iter()
+            .map(|(name, outputs)| (name, directory(outputs)))
+            .collect())
     }
 
     /// The parts are known when another task has run.
@@ -107,7 +134,9 @@ impl Resolver<'_> {
     ) -> Result<Ports, PipelineError> {
         let is_table = media_type.as_str() == MediaType::TABLE;
         if !is_table && ![MediaType::DIRECTORY, MediaType::BYTES].contains(&media_type.as_str()) {
-            let message = format!("`for_each` goes over a list, the entries of a directory or the rows of a table, but {over} is {media_type}");
+            let message = format!(
+                "`for_each` goes over a list, the entries of a directory or the rows of a table, but {over} is {media_type}"
+            );
             return Err(place.error(at, message));
         }
         if place.task.value.pipeline.is_some() {
@@ -133,7 +162,12 @@ impl Resolver<'_> {
 }
 
 fn read<'a>(place: &Place, at: &'a Spanned<BTreeMap<String, Value>>) -> Result<Each<'a>, PipelineError> {
-    let form = || place.error(at, "write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`");
+    let form = || {
+        place.error(
+            at,
+            "write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
+        )
+    };
     let (rows, mut items): (Vec<_>, Vec<_>) = match at.value.len() {
         1 => (Vec::new(), at.value.iter().collect()),
         _ => at.value.iter().partition(|(name, _)| *name == "rows"),

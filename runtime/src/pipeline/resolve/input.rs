@@ -77,7 +77,10 @@ impl Resolver<'_> {
 /// The tasks that a task's texts may name as those that it reads from.
 pub(super) fn references(task: &TaskFile) -> impl Iterator<Item = &str> {
     let inputs = task.inputs.values().map(|text| text.value.as_str());
-    let each = task.for_each.iter().flat_map(|each| each.value.values().filter_map(|value| value.as_str()));
+    let each = task
+        .for_each
+        .iter()
+        .flat_map(|each| each.value.values().filter_map(|value| value.as_str()));
     let when = task.when.iter().map(|text| text.value.trim_start());
     let texts = inputs.chain(each).chain(when);
     texts.filter_map(|text| text.split_once('.').map(|(task, _)| task))

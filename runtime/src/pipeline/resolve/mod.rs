@@ -89,7 +89,9 @@ impl Pipeline {
         };
         let pinned = |artifact: &Artifact| Bound::pinned(artifact.clone(), None);
         let inputs = given.inputs.iter().map(|(name, artifact)| (name.clone(), pinned(artifact)));
-        let inputs = self.inputs_from(inputs.collect()).map_err(|e| PipelineError::whole(&self.file, e))?;
+        let inputs = self
+            .inputs_from(inputs.collect())
+            .map_err(|e| PipelineError::whole(&self.file, e))?;
         let mut scope = Scope {
             pipeline: self,
             prefix: String::new(),
@@ -101,7 +103,11 @@ impl Pipeline {
             made: BTreeMap::new(),
         };
         resolver.scope(&mut scope)?;
-        let outputs = scope.outputs()?.into_iter().map(|(name, bound)| (name, bound.source)).collect();
+        let outputs = scope
+            .outputs()?
+            .into_iter()
+            .map(|(name, bound)| (name, bound.source))
+            .collect();
         Ok(Plan::new(self.content.name.clone(), resolver.tasks, outputs))
     }
 
@@ -143,7 +149,10 @@ impl Pipeline {
                 return Err(format!("the pipeline needs its input `{name}` ({media_type}): give it"));
             };
             if bound.is_made() && !fit::fits(&bound.media_type, media_type) {
-                return Err(format!("the pipeline's input `{name}` is {media_type}, not {}", bound.media_type));
+                return Err(format!(
+                    "the pipeline's input `{name}` is {media_type}, not {}",
+                    bound.media_type
+                ));
             }
         }
         Ok(given)
@@ -159,7 +168,11 @@ impl<'a> Scope<'a> {
     fn outputs(&self) -> Result<Ports, PipelineError> {
         let output = |(name, text): (&String, &Spanned<String>)| {
             let bound = self.port(text, &text.value)?.ok_or_else(|| {
-                let message = format!("`{}` is not an output of a task (`task.output`); the tasks are {}", text.value, self.task_names());
+                let message = format!(
+                    "`{}` is not an output of a task (`task.output`); the tasks are {}",
+                    text.value,
+                    self.task_names()
+                );
                 self.pipeline.error(text, message)
             })?;
             Ok((name.clone(), bound))
@@ -179,7 +192,8 @@ impl<'a> Scope<'a> {
         let port = ports.and_then(|ports| ports.get(output));
         port.cloned().map(Some).ok_or_else(|| {
             let known = Names::of(ports.into_iter().flat_map(|ports| ports.keys().map(String::as_str)));
-            self.pipeline.error(at, format!("task `{task}` has no output `{output}`; it has {known}"))
+            self.pipeline
+                .error(at, format!("task `{task}` has no output `{output}`; it has {known}"))
         })
     }
 }
@@ -192,7 +206,10 @@ impl Resolver<'_> {
             if !is_name(name) || name.contains('.') {
                 let message = format!("`{name}` can't be a name here: use letters, digits, `_` and `-`");
                 let at = pipeline.content.tasks.get(name);
-                return Err(at.map_or_else(|| PipelineError::whole(&pipeline.file, message.clone()), |at| pipeline.error(at, &message)));
+                return Err(at.map_or_else(
+                    || PipelineError::whole(&pipeline.file, message.clone()),
+                    |at| pipeline.error(at, &message),
+                ));
             }
         }
         for name in pipeline.in_order()? {
@@ -242,7 +259,13 @@ impl Resolver<'_> {
     }
 
     fn read(&mut self, place: &Place, at: &Spanned<String>, path: &std::path::Path) -> Result<Rc<Pipeline>, PipelineError> {
-        let same = |other: &PathBuf| other == path || other.canonicalize().ok().is_some_and(|other| path.canonicalize().ok() == Some(other));
+        let same = |other: &PathBuf| {
+            other == path
+                || other
+                    .canonicalize()
+                    .ok()
+                    .is_some_and(|other| path.canonicalize().ok() == Some(other))
+        };
         if self.chain.iter().any(same) {
             let chain = self.chain.iter().map(PathBuf::as_path).chain([path]);
             let chain: Vec<_> = chain.map(|file| file.display().to_string()).collect();
@@ -282,7 +305,10 @@ impl Place<'_> {
             ("timeout", file.timeout.is_some()),
             ("limits", file.limits.is_some()),
         ];
-        self.refuse(&given, "is for a `step` or a `program`; the tasks of the pipeline's file have their own")?;
+        self.refuse(
+            &given,
+            "is for a `step` or a `program`; the tasks of the pipeline's file have their own",
+        )?;
         self.refuse(&self.program_only(), "is for a `program`")
     }
 

@@ -12,9 +12,14 @@ impl Pipeline {
         for (name, task) in tasks {
             let from: BTreeSet<&str> = references(&task.value).filter(|from| tasks.contains_key(*from)).collect();
             waits.insert(name, from.len());
-            from.into_iter().for_each(|from| dependents.entry(from).or_default().push(name));
+            from.into_iter()
+                .for_each(|from| dependents.entry(from).or_default().push(name));
         }
-        let mut ready: BTreeSet<&str> = waits.iter().filter(|(_, waits)| **waits == 0).map(|(name, _)| *name).collect();
+        let mut ready: BTreeSet<&str> = waits
+            .iter()
+            .filter(|(_, waits)| **waits == 0)
+            .map(|(name, _)| *name)
+            .collect();
         let mut ordered = Vec::with_capacity(tasks.len());
         while let Some(name) = ready.pop_first() {
             ordered.push(name);
@@ -48,7 +53,9 @@ impl Pipeline {
                 let names: Vec<_> = path[start..].iter().chain([&next]).map(|name| format!("`{name}`")).collect();
                 let message = format!("the tasks form a cycle: {}", names.join(" reads from "));
                 let inputs = &tasks[last].value.inputs;
-                let at = inputs.values().find(|text| text.value.split_once('.').is_some_and(|(task, _)| task == next));
+                let at = inputs
+                    .values()
+                    .find(|text| text.value.split_once('.').is_some_and(|(task, _)| task == next));
                 return at.map_or_else(|| self.error(&tasks[last], &message), |at| self.error(at, &message));
             }
             path.push(next);

@@ -33,7 +33,9 @@ impl Resolver<'_> {
 
     fn inputs(&mut self, place: &Place) -> Result<BTreeMap<String, Bound>, PipelineError> {
         let inputs = place.task.value.inputs.iter();
-        inputs.map(|(name, text)| Ok((name.clone(), self.input(place, text)?))).collect()
+        inputs
+            .map(|(name, text)| Ok((name.clone(), self.input(place, text)?)))
+            .collect()
     }
 
     fn step(&mut self, place: &Place, step: &Spanned<String>) -> Result<Ports, PipelineError> {
@@ -73,7 +75,13 @@ impl Resolver<'_> {
         };
         let stand_in = |(name, bound): (&String, &Bound)| {
             let at = file.at.get(name).map(|at| at.value.clone());
-            (name.clone(), Input { artifact: bound.stand_in(), at })
+            (
+                name.clone(),
+                Input {
+                    artifact: bound.stand_in(),
+                    at,
+                },
+            )
         };
         let run = Run {
             module: module.digest,
@@ -269,7 +277,10 @@ impl Place<'_> {
             return Err(self.error(text, format!("{left} can't be looked at: it is made by several instances")));
         };
         if !when::is_readable(&port.media_type) {
-            let message = format!("{of} is {}: `when` looks into JSON, metrics, texts and serde values", port.media_type);
+            let message = format!(
+                "{of} is {}: `when` looks into JSON, metrics, texts and serde values",
+                port.media_type
+            );
             return Err(self.error(text, message));
         }
         let path = parts.map(str::to_owned).collect();
