@@ -34,14 +34,17 @@ pub fn ending() -> Vec<Guest> {
             .parameter("list", "[4, 5]"),
     );
     guests.push(Guest::new("count").input("lines", "one\ntwo\nthree"));
+    guests.push(Guest::new("busy").input("text", "word").parameter("rounds", "100"));
     guests.push(Guest::new("panic").parameter("at", "9"));
     guests.push(Guest::new("exit").parameter("code", "200"));
     guests.push(Guest::new("recursion"));
     guests
 }
 
-/// Guests that `limits.rs` and the tests of values run.
-const ELSEWHERE: [&str; 7] = ["hunger", "endless", "sleeps", "reads", "talks", "writes", "take"];
+/// Guests that `limits.rs`, `pipelines.rs` and the tests of values run.
+const ELSEWHERE: [&str; 9] = [
+    "hunger", "endless", "sleeps", "reads", "talks", "writes", "take", "scatter", "gather",
+];
 
 #[test]
 fn every_guest_has_a_test() {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, run, show, toolchain, verify};
+use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, plan, run, show, toolchain, verify};
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{Locations, VARIABLES};
@@ -34,6 +34,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
+    Plan(plan::PlanArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Verify(verify::VerifyArgs),
@@ -71,6 +72,7 @@ impl Cli {
             Command::Build(args) => build::run(args, &invocation),
             Command::Inspect(args) => inspect::run(args, &invocation),
             Command::Run(args) => run::run(*args, &invocation),
+            Command::Plan(args) => plan::run(args, &invocation),
             Command::Show(args) => show::run(args, &invocation),
             Command::Log(args) => log::run(args, &invocation),
             Command::Verify(args) => verify::run(args, &invocation),

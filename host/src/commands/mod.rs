@@ -7,6 +7,7 @@ pub mod fsck;
 pub mod inspect;
 pub mod kernel;
 pub mod log;
+pub mod plan;
 pub mod run;
 pub mod show;
 pub mod toolchain;

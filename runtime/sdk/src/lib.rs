@@ -28,7 +28,7 @@
 //!
 //! - **Inputs** are arguments whose type is an [`Artifact`] (or an [`Input`]): [`Table`], [`Csv`], [`Text`], [`Bytes`],
 //!   [`Json`], [`Metrics`], [`Figure`], [`Directory`], any type that is `Serialize + DeserializeOwned`, and for inputs larger than memory
-//!   [`TableReader`] and [`Reader`].
+//!   [`TableReader`] and [`Reader`]; for the entries of a directory [`Parts<T>`](Parts).
 //! - **Parameters** are arguments of type [`Param<T>`], with `#[default = ...]` if they need not be given.
 //! - **Outputs** are what the function returns: one artifact, a struct with `#[derive(Outputs)]` for several, or `()`.
 //! - An error that is returned ends the step with exit code 1 and `error: ...` with its causes on stderr.
@@ -41,6 +41,7 @@ mod figure;
 mod metrics;
 mod outputs;
 mod parameter;
+mod parts;
 mod plain;
 mod progress;
 mod reader;
@@ -69,6 +70,7 @@ pub use figure::Figure;
 pub use metrics::Metrics;
 pub use outputs::Outputs;
 pub use parameter::{Kind, Param, Parameter};
+pub use parts::Parts;
 pub use plain::{Bytes, Csv, Json, Text};
 pub use progress::progress;
 pub use reader::Reader;
@@ -90,8 +92,8 @@ pub mod prelude {
     #[cfg(feature = "parquet")]
     pub use crate::Parquet;
     pub use crate::{
-        Artifact, Bytes, Column, Context, Csv, Directory, Error, Figure, Json, Metrics, Outputs, Param, Reader, Result, Table,
-        TableReader, Text, bail, ensure, progress, step,
+        Artifact, Bytes, Column, Context, Csv, Directory, Error, Figure, Json, Metrics, Outputs, Param, Parts, Reader, Result,
+        Table, TableReader, Text, bail, ensure, progress, step,
     };
     // The derives that need no dependency on serde, and the traits alone.
     pub use lockstep_macros::{Deserialize, Serialize};

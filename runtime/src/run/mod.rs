@@ -296,6 +296,21 @@ impl Runtime {
         Ok(None)
     }
 
+    /// The newest record of the run called `key`, whatever it came to.
+    pub fn newest_with(&self, key: RunKey) -> Result<Option<(Digest, Record)>, RunError> {
+        self.records(self.store.find(&key)?).next().transpose()
+    }
+
+    /// The newest records of a step, or of a program with these arguments ([`Entry::title`]), of whatever module.
+    pub fn newest_of(&self, step: &str, most: usize) -> Result<Vec<(Digest, Record)>, RunError> {
+        self.records(self.store.newest_of(step, most)?).collect()
+    }
+
+    fn records(&self, digests: Vec<Digest>) -> impl Iterator<Item = Result<(Digest, Record), RunError>> {
+        let record = |digest| Ok(self.record(&digest)?.map(|(record, _)| (digest, record)));
+        digests.into_iter().filter_map(move |digest| record(digest).transpose())
+    }
+
     /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
     pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
         match self.engine.loaded(digest) {

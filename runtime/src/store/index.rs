@@ -70,17 +70,21 @@ impl Stamp {
     }
 }
 
+/// The version of the schema; whatever is there of an earlier one is added to.
+const VERSION: i64 = 2;
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS records (record TEXT PRIMARY KEY, key TEXT NOT NULL, module TEXT NOT NULL, step TEXT NOT NULL,
         outcome TEXT NOT NULL, started INTEGER NOT NULL, wall INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS records_key ON records (key);
     CREATE INDEX IF NOT EXISTS records_started ON records (started);
+    CREATE INDEX IF NOT EXISTS records_step ON records (step, started);
     CREATE TABLE IF NOT EXISTS artifacts (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS verified (digest TEXT PRIMARY KEY, device, inode, size, modified, changed) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS grants (device, inode, size, modified, changed, digest TEXT NOT NULL, PRIMARY KEY (device, inode))
         WITHOUT ROWID;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 impl Index {
@@ -115,7 +119,7 @@ impl Index {
 
     fn with(connection: Connection) -> Result<Self, StoreError> {
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version != 1 {
+        if version != VERSION {
             connection.execute_batch(SCHEMA)?;
         }
         connection.set_prepared_statement_cache_capacity(32);
@@ -176,6 +180,14 @@ impl Index {
             .0
             .prepare_cached("SELECT record FROM records WHERE key = ?1 ORDER BY started DESC")?;
         let rows = statement.query_map([key.0.hex()], |row| digest(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub(super) fn newest_of(&self, step: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT record FROM records WHERE step = ?1 ORDER BY started DESC LIMIT ?2")?;
+        let rows = statement.query_map(params![step, i64::try_from(most).unwrap_or(i64::MAX)], |row| digest(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -169,6 +169,11 @@ impl Store {
         self.index().find(key)
     }
 
+    /// The newest records of a step, or of a program with these arguments.
+    pub(crate) fn newest_of(&self, step: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
+        self.index().newest_of(step, most)
+    }
+
     /// The newest records that `runs` asks for.
     pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>, StoreError> {
         self.index().rows(runs)
