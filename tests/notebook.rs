@@ -1,12 +1,13 @@
 //! The real kernel, driven by a real Jupyter client (nbclient).
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::setup::{Place, ROOT, python};
+use crate::setup::{GUESTS, Place, ROOT, python};
 
 /// What `:run` shows for machines.
 const RUN_TYPE: &str = "application/vnd.lockstep.run+json";
@@ -144,4 +145,94 @@ fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{text}");
     assert!(text.contains("3 of 3 digests differ"), "{text}");
+}
+
+/// Cells that read a table, in a notebook with parameters; `:run` and `:use` a module; keep a closure.
+fn analysis(place: &Place) -> Vec<Value> {
+    std::fs::write(place.path("rows.csv"), "x\n1\n2\n3\n").unwrap();
+    let guests = GUESTS.display();
+    let codes = [
+        "let times: i64 = 2;\nlet words = vec![\"a\".to_owned()];".to_owned(),
+        ":input rows = rows.csv".to_owned(),
+        "//! name: double\nlet add = |x: i64| x + 1;\nlet doubled: Vec<i64> = rows.table()?.f64(\"x\")?.iter().flatten().map(|x| *x as i64 * times).collect();"
+            .to_owned(),
+        "println!(\"only shown: {}\", doubled.len());".to_owned(),
+        "let mut sum = add(doubled.iter().sum());\nsum += words.len() as i64;".to_owned(),
+        format!(":use {guests} as guests\nlet counted = guests::count(&rows)?;"),
+        format!(":run {guests}#make rows=3 -> made"),
+        format!(":run {guests}#count lines=rows -> lines"),
+    ];
+    let mut ran = execute(place, &cells(&codes.each_ref().map(String::as_str)), false);
+    ran[0]["metadata"]["tags"] = json!(["parameters"]);
+    let notebook = json!({ "nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": &ran });
+    std::fs::write(place.path("analysis.ipynb"), notebook.to_string()).unwrap();
+    ran
+}
+
+/// The digests of what the tasks of a run made, by task and output.
+fn digests(ran: &Value) -> BTreeMap<String, Value> {
+    let tasks = ran["tasks"].as_array().unwrap().iter();
+    let outputs = tasks.flat_map(|task| {
+        let outputs = task["outputs"].as_object().unwrap().iter();
+        outputs.map(|(name, artifact)| {
+            (
+                format!("{}.{name}", task["task"].as_str().unwrap()),
+                artifact["digest"].clone(),
+            )
+        })
+    });
+    outputs.collect()
+}
+
+#[test]
+fn a_notebook_is_a_pipeline() {
+    let place = Place::new();
+    let cells = analysis(&place);
+    // Every task was run by the notebook, as the very same run.
+    let ran = place.json(&["run", "analysis.ipynb"]);
+    let names: Vec<_> = ran["tasks"].as_array().unwrap().iter().map(|task| &task["task"]).collect();
+    assert_eq!(names, ["double", "sum", "counted", "made", "lines"]);
+    for task in ran["tasks"].as_array().unwrap() {
+        assert_eq!(task["cached"], true, "{task:#}");
+    }
+    let account = |cell: &Value| {
+        let outputs = cell["outputs"].as_array().unwrap().iter();
+        let mut accounts = outputs.filter_map(|output| output["data"].get("application/vnd.lockstep.cell+json"));
+        accounts.next().unwrap().clone()
+    };
+    let made = digests(&ran);
+    assert_eq!(made["double.doubled"], account(&cells[2])["variables"]["doubled"]);
+    assert_eq!(made["sum.sum"], account(&cells[4])["variables"]["sum"]);
+
+    // The plan says so, and what another parameter changes.
+    let fates = |arguments: &[&str]| {
+        let planned = place.json(arguments);
+        let tasks = planned["tasks"].as_array().unwrap().clone();
+        tasks.iter().map(|task| task["fate"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(fates(&["plan", "analysis.ipynb"]), ["hit", "hit", "hit", "hit", "hit"]);
+    let other = fates(&["plan", "analysis.ipynb", "-p", "times=5"]);
+    assert_eq!(other, ["miss", "waits", "hit", "hit", "hit"]);
+
+    // As files it is the same elsewhere, with the notebook's own modules: nothing is compiled.
+    place.json(&["export", "analysis.ipynb", "-o", "exported"]);
+    let elsewhere = Place::new();
+    let exported = place.path("exported/pipeline.yaml").display().to_string();
+    let again = elsewhere.json(&["run", &exported]);
+    let records = |ran: &Value| {
+        let tasks = ran["tasks"].as_array().unwrap().iter();
+        tasks.map(|task| task["record"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(records(&again), records(&ran));
+    assert_eq!(again["tasks"][0]["cached"], false);
+    let with = ["-p", "times=5", "-p", "words=[\"a\", \"b\"]"];
+    let here = place.json(&[&["run", "analysis.ipynb"], &with[..]].concat());
+    let there = elsewhere.json(&[&["run", exported.as_str()], &with[..]].concat());
+    assert_eq!(records(&here), records(&there));
+    // 1 + (1 + 2 + 3) * 5 + 2, in CBOR: 33 is 0x18 0x21.
+    let sum = there["tasks"][1]["outputs"]["sum"]["digest"].as_str().unwrap();
+    let shown = elsewhere.lockstep(&["show", sum, "--raw"]).output().unwrap();
+    assert_eq!(shown.stdout, [0x18, 0x21]);
+    let cell = std::fs::read_to_string(place.path("exported/cells/sum.rs")).unwrap();
+    assert!(cell.starts_with("let mut sum"), "{cell}");
 }

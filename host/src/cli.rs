@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{build, completions, doctor, fsck, inspect, kernel, log, plan, run, show, toolchain, verify};
+use crate::commands::{build, completions, doctor, export, fsck, inspect, kernel, log, plan, run, show, toolchain, verify};
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{Locations, VARIABLES};
@@ -35,6 +35,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
     Plan(plan::PlanArgs),
+    Export(export::ExportArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Verify(verify::VerifyArgs),
@@ -73,6 +74,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(args, &invocation),
             Command::Run(args) => run::run(*args, &invocation),
             Command::Plan(args) => plan::run(args, &invocation),
+            Command::Export(args) => export::run(args, &invocation),
             Command::Show(args) => show::run(args, &invocation),
             Command::Log(args) => log::run(args, &invocation),
             Command::Verify(args) => verify::run(args, &invocation),

@@ -10,6 +10,7 @@ mod graph;
 mod invocation;
 mod locations;
 mod logs;
+mod notebooks;
 mod pipelines;
 mod progress;
 mod quantity;

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockstep_runtime::pipeline::{Given, Pipeline, PipelineError, Plan, PlanError, TaskError};
 use lockstep_runtime::run::Runtime;
+use lockstep_runtime::sandbox::Interrupt;
 
 use crate::artifacts::artifact;
 use crate::error::{Error, Kind, Result};
+use crate::invocation::Invocation;
+use crate::notebooks;
 
 /// What a pipeline is given.
 #[derive(Args)]
@@ -46,18 +49,19 @@ pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<Strin
     Ok(map)
 }
 
-/// Whether `what` names a pipeline's file, or a plan.
+/// Whether `what` names a pipeline's file, a plan or a notebook.
 pub fn is_pipeline(what: &str) -> bool {
     let extension = Path::new(what).extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("yaml" | "yml" | "json"))
+    matches!(extension, Some("yaml" | "yml" | "json" | "ipynb"))
 }
 
 /// The plan that `what` and what it is given lead to.
-pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs) -> Result<Plan> {
+pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<Plan> {
     let path = Path::new(what);
-    match path.extension().is_some_and(|extension| extension == "json") {
-        true => written(path, &given),
-        false => resolved(runtime, path, given),
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => written(path, &given),
+        Some("ipynb") => resolved(runtime, notebooks::pipeline(path, interrupt, invocation)?, given),
+        _ => resolved(runtime, Pipeline::read(path)?, given),
     }
 }
 
@@ -70,8 +74,7 @@ fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
     Plan::read(&json).map_err(|e| Error::config(format_args!("{}: {e}", path.display())))
 }
 
-fn resolved(runtime: &Runtime, path: &Path, given: GivenArgs) -> Result<Plan> {
-    let pipeline = Pipeline::read(path)?;
+fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<Plan> {
     let mut parameters = match &given.parameters_file {
         Some(file) => Pipeline::read_parameters(file)?,
         None => BTreeMap::new(),

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod completions;
 pub mod doctor;
+pub mod export;
 pub mod fsck;
 pub mod inspect;
 pub mod kernel;

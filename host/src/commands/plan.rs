@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::columns::{Columns, fit};
 use crate::error::Result;
 use crate::graph::{Class, Format, Graph};
-use crate::invocation::{Invocation, print};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::pipelines::{GivenArgs, plan};
 use crate::{export, quantity};
 
@@ -42,7 +42,8 @@ pub struct PlanArgs {
 
 pub fn run(args: PlanArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
-    let plan = plan(&runtime, &args.what, args.given)?;
+    let interrupt = interrupt_on_ctrl_c()?;
+    let plan = plan(&runtime, &args.what, args.given, &interrupt, invocation)?;
     if let Some(path) = &args.output {
         export::write(path, &plan.write()?)?;
     }

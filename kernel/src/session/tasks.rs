@@ -17,6 +17,8 @@ pub struct Tasks {
     pub parameters: BTreeMap<String, Value>,
     /// A task for each cell, or part of one, that makes variables.
     pub tasks: Vec<CellTask>,
+    /// The paths, as they were typed, of what the cells took in from outside.
+    pub files: BTreeMap<Digest, String>,
 }
 
 /// What one cell does, or one `:run` of it.
@@ -56,6 +58,8 @@ impl Session {
         let mut all = Tasks::default();
         let mut known = Known::default();
         for (index, version) in self.scope.living() {
+            let files = version.grants.iter().filter(|grant| !grant.is_crate);
+            all.files.extend(files.map(|grant| (grant.digest, grant.path.clone())));
             if let Some(values) = self.values(version, parameters)? {
                 all.parameters.extend(values);
                 known.parameters.insert(index);

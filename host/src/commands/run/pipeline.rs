@@ -61,7 +61,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         keep_going: args.pipeline.keep_going,
         ..Execution::default()
     };
-    let plan = pipelines::plan(runtime, &args.what, args.given)?;
+    let plan = pipelines::plan(runtime, &args.what, args.given, interrupt, invocation)?;
     check_outputs(&plan, &args.outputs)?;
     let start = Instant::now();
     let executed = shown(runtime, &plan, &execution, interrupt, invocation)?;

@@ -1,0 +1,137 @@
+//! Notebooks without Jupyter: executed from top to bottom, and as pipelines.
+
+mod file;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use lockstep_kernel::cell::Cell;
+use lockstep_kernel::notebook::{Notebook, NotebookCell};
+use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
+use lockstep_kernel::session::{Account, Done, Session, Setup, Tasks, fetched_by};
+use lockstep_kernel::toolchain::Lock;
+use lockstep_runtime::pipeline::Pipeline;
+use lockstep_runtime::run::{Reuse, Runtime};
+use lockstep_runtime::sandbox::Interrupt;
+
+use crate::commands::kernel::setup;
+use crate::error::{Error, Kind, Result};
+use crate::invocation::Invocation;
+use crate::progress;
+
+pub use file::{Names, yaml};
+
+/// A notebook that is executed in a session of its own, which nobody takes up again.
+pub struct Executed {
+    /// What its file holds.
+    pub notebook: Notebook,
+    /// The session after the last cell.
+    pub session: Session,
+}
+
+/// Executes the code cells of a notebook from top to bottom; `each` is told what each came to. What was typed into them when the notebook was
+/// saved is typed again.
+pub fn execute(
+    path: &Path,
+    reuse: Reuse,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+    each: &mut dyn FnMut(u32, &Account, &Done),
+) -> Result<Executed> {
+    let notebook = Notebook::read(path).map_err(Error::user)?;
+    let path = std::path::absolute(path).map_err(|e| Error::file("find", path, &e))?;
+    let bar = progress::steps("executing the notebook");
+    bar.set_length(notebook.code().count() as u64);
+    let setup = Setup {
+        reuse,
+        locks: Lock::of_notebook(&notebook),
+        fetched: fetched_by(&notebook),
+        ..setup(invocation, parent(&path), &mut |_| ())?
+    };
+    let runtime = setup.runtime.clone();
+    let mut session = Session::new(setup).map_err(Error::host)?;
+    for (number, cell) in (1..).zip(notebook.code()) {
+        let kept = account(cell);
+        let mut output = Typed(typed(&runtime, &kept)?.into_iter());
+        let executed = Cell {
+            id: Some(id(number, cell)),
+            code: cell.source.clone(),
+            number,
+        };
+        let done = session.execute(&executed, &mut output, interrupt);
+        let done = done.map_err(|error| failed(number, &error, interrupt))?;
+        each(number, &kept, &done);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(Executed { notebook, session })
+}
+
+impl Executed {
+    /// What its cells came to, as tasks. The variables of cells tagged `parameters` are the parameters.
+    pub fn tasks(&self) -> Result<Tasks> {
+        let cells = (1..).zip(self.notebook.code());
+        let parameters = cells.filter(|(_, cell)| cell.metadata.tags.iter().any(|tag| tag == "parameters"));
+        let parameters: BTreeSet<String> = parameters.map(|(number, cell)| id(number, cell)).collect();
+        self.session.tasks(&parameters).map_err(Error::host)
+    }
+}
+
+/// The notebook as a pipeline, whose modules and inputs are named by digests. Cells that have not been run before are run for it, for that tells
+/// the types of their variables.
+pub fn pipeline(path: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Pipeline> {
+    let executed = execute(path, Reuse::Records, interrupt, invocation, &mut |_, _, _| ())?;
+    let text = yaml(&name(path), &executed.tasks()?, &Names::default())?;
+    Ok(Pipeline::parse(path, text)?)
+}
+
+/// What the pipeline of a notebook is called.
+pub fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a notebook keeps of a cell.
+fn account(cell: &NotebookCell) -> Account {
+    let read = |value: &serde_json::Value| serde_json::from_value(value.clone()).ok();
+    cell.data(Account::MEDIA_TYPE).rev().find_map(read).unwrap_or_default()
+}
+
+fn typed(runtime: &Runtime, kept: &Account) -> Result<Vec<String>> {
+    let Some(digest) = &kept.stdin else {
+        return Ok(Vec::new());
+    };
+    let text = runtime.store.get(digest)?;
+    Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+}
+
+/// A cell's id; cells of old notebooks have none.
+fn id(number: u32, cell: &NotebookCell) -> String {
+    cell.id.clone().unwrap_or_else(|| format!("cell {number}"))
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+fn failed(number: u32, error: &CellError, interrupt: &Interrupt) -> Error {
+    if interrupt.is_triggered() {
+        return Error::new(Kind::Interrupted, "interrupted");
+    }
+    let message = format!("cell {number} failed: {}: {}", error.ename, error.evalue);
+    error
+        .traceback
+        .iter()
+        .fold(Error::new(Kind::Guest, message), |told, line| told.detail(line))
+}
+
+/// What was typed when the notebook was executed; nothing is shown.
+struct Typed(std::vec::IntoIter<String>);
+
+impl Output for Typed {
+    fn stream(&mut self, _: Stream, _: &[u8]) {}
+    fn display(&mut self, _: MimeBundle, _: Option<&str>) {}
+    fn progress(&mut self, _: Option<u8>) {}
+    fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
+        self.0.next().ok_or(Unanswered::NotAllowed)
+    }
+}
