@@ -6,6 +6,8 @@ mod columns;
 mod commands;
 mod error;
 mod export;
+#[cfg_attr(not(test), expect(dead_code, reason = "`lineage` and `plan` draw with it"))]
+mod graph;
 mod invocation;
 mod locations;
 mod logs;
