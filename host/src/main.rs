@@ -4,9 +4,9 @@ mod artifacts;
 mod cli;
 mod columns;
 mod commands;
+mod difference;
 mod error;
 mod export;
-#[cfg_attr(not(test), expect(dead_code, reason = "`lineage` and `plan` draw with it"))]
 mod graph;
 mod invocation;
 mod locations;

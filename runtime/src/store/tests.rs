@@ -62,7 +62,7 @@ fn a_damaged_index_is_made_anew() {
     let _ = std::fs::remove_file(directory.path().join("index.sqlite-wal"));
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.get(&digest).unwrap(), "kept");
-    assert_eq!(store.rows(&Runs { most: 5 }).unwrap(), []);
+    assert_eq!(store.rows(&Runs::newest(5)).unwrap(), []);
 }
 
 #[derive(Debug, Clone)]
