@@ -117,6 +117,11 @@ impl Error {
         self
     }
 
+    /// The lines that say what to do next.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// With a line that belongs to the message, such as a place.
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.details.extend(detail.to_string().lines().map(str::to_owned));

@@ -99,6 +99,27 @@ fn lineage_is_a_graph() {
 }
 
 #[test]
+fn a_file_of_a_directory_that_was_read_leads_on() {
+    let place = place();
+    std::fs::create_dir(place.path("d")).unwrap();
+    place.write("d/x.txt", "x");
+    place.json(&[
+        "run",
+        "quote.wasm",
+        "-i",
+        "d=d",
+        "-i",
+        "text=a.txt",
+        "--stdin",
+        "text",
+        "--stdout",
+        "quoted=b",
+    ]);
+    let down = place.json(&["lineage", "d/x.txt", "--down"]);
+    assert_eq!(down["runs"][0]["outputs"]["quoted"], json!(Digest::of("> hello\n")));
+}
+
+#[test]
 fn a_run_that_hands_on_what_it_was_given_did_not_make_it() {
     let place = place();
     place.json(&["run", "steps.wasm#copy", "-i", "raw=a.txt", "-o", "rows=rows.csv"]);

@@ -21,6 +21,8 @@ struct S3 {
     parts: Arc<AtomicUsize>,
     /// The part of an upload at which the server is killed.
     fatal: Arc<AtomicUsize>,
+    /// So many connections are broken before any is served.
+    broken: Arc<AtomicUsize>,
 }
 
 impl S3 {
@@ -36,10 +38,18 @@ impl S3 {
             front: front.local_addr().unwrap().port(),
             parts: Arc::default(),
             fatal: Arc::new(AtomicUsize::new(usize::MAX)),
+            broken: Arc::default(),
         };
+        let broken = s3.broken.clone();
         let (server, parts, fatal) = (s3.server.clone(), s3.parts.clone(), s3.fatal.clone());
         std::thread::spawn(move || {
             for client in front.incoming().flatten() {
+                if broken
+                    .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                    .is_ok()
+                {
+                    continue;
+                }
                 let (server, parts, fatal) = (server.clone(), parts.clone(), fatal.clone());
                 let seen = move |bytes: &[u8]| {
                     let found = bytes.windows(11).filter(|window| window == b"partNumber=").count();
@@ -225,6 +235,7 @@ fn a_server_that_dies_loses_nothing() {
     assert_eq!((s3.objects("records").len(), s3.objects("keys").len()), (0, 0));
     // what is here is found without the server, and another machine just runs it
     assert_eq!(here.run(&BIG).code, 0);
+    assert_eq!(s3.run(&here, &["show", "big.wasm"]).code, 0);
     assert_eq!(s3.run(&there, &RUN).code, 6);
     assert_eq!(there.read("rows.csv"), "name,mass\nAdelie,3750\n");
     s3.restart();
@@ -234,6 +245,14 @@ fn a_server_that_dies_loses_nothing() {
     let found = s3.run(&there, &[&BIG[..], &["--json"]].concat());
     assert!(found.stdout.contains("\"cached\":true"), "{found:?}");
     assert!(std::fs::read(here.path("big.bin")).unwrap() == std::fs::read(there.path("big.bin")).unwrap());
+}
+
+#[test]
+fn a_connection_that_breaks_is_tried_again() {
+    let (s3, here) = (S3::start(), place());
+    s3.broken.store(3, Ordering::SeqCst);
+    assert_eq!(s3.run(&here, &RUN).code, 0);
+    assert_eq!((s3.broken.load(Ordering::SeqCst), s3.objects("keys").len()), (0, 1));
 }
 
 #[test]
@@ -249,6 +268,20 @@ fn who_may_not_is_told_what_to_check() {
         "{refused:?}"
     );
     assert_eq!(rest, hint);
+    let doctor = |secret| {
+        let said = s3.run_as(&here, secret, &["doctor", "--json"]).stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        said["checks"][1].clone()
+    };
+    assert_eq!(
+        doctor("secret"),
+        json!({"name": "shared store", "state": "ok", "detail": "s3://team/results", "mend": null})
+    );
+    let refused = doctor("guessed");
+    assert_eq!(
+        (&refused["state"], refused["mend"].as_str()),
+        (&json!("missing"), hint.trim_end().strip_prefix("hint: "))
+    );
     here.fails(
         2,
         &["log", "--shared", "http://team"],

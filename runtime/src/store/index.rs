@@ -51,6 +51,8 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS links (record TEXT NOT NULL, role INTEGER NOT NULL, name TEXT NOT NULL, artifact TEXT NOT NULL,
         PRIMARY KEY (record, role, name)) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS links_artifact ON links (artifact);
+    CREATE TABLE IF NOT EXISTS entries (artifact TEXT NOT NULL, directory TEXT NOT NULL, PRIMARY KEY (artifact, directory))
+        WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS complete (yes INTEGER PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS artifacts (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -210,11 +212,26 @@ impl Index {
         Ok(links.map(|link| link.map(|(_, link)| link)).collect::<Result<_, _>>()?)
     }
 
-    /// The runs that have `artifact` for something, oldest first.
+    /// Notes what a directory lists.
+    pub(super) fn add_entries<'a>(
+        &mut self,
+        directory: &Digest,
+        entries: impl IntoIterator<Item = &'a Artifact>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.0.transaction()?;
+        for entry in entries {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO entries VALUES (?1, ?2)")?
+                .execute([entry.digest.hex(), directory.hex()])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The runs that have `artifact`, or a directory that lists it, for something, oldest first.
     pub(super) fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT links.record, role, name, artifact FROM links JOIN records ON records.record = links.record
-             WHERE artifact = ?1 ORDER BY started, links.record, role, name",
+             WHERE artifact = ?1 OR artifact IN (SELECT directory FROM entries WHERE artifact = ?1) ORDER BY started, links.record, role, name",
         )?;
         let links = statement.query_map([artifact.hex()], read_link)?;
         Ok(links.collect::<Result<_, _>>()?)

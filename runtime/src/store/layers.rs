@@ -44,8 +44,11 @@ impl Store {
         }
     }
 
-    /// The JSON of the record called `digest` in the shared store.
+    /// The JSON of the record called `digest` in the shared store. It is not asked for what is known to be an artifact.
     pub(crate) fn get_shared_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        if self.blobs.contains(digest)? {
+            return Ok(None);
+        }
         Ok(self.shared().map_or(Ok(None), |shared| shared.record(digest))?)
     }
 

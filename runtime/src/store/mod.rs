@@ -194,10 +194,20 @@ impl Store {
 
     /// Takes `rows` into the index, with which it holds every record.
     pub(crate) fn reindex(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let directories = rows
+            .iter()
+            .flat_map(|row| &row.artifacts)
+            .filter(|artifact| artifact.is_directory());
+        for directory in directories {
+            // of one that is lost or damaged nothing is known
+            let entries = self.blobs.peek(&directory.digest).map(|bytes| serde_json::from_slice(&bytes));
+            let entries: BTreeMap<String, Artifact> = entries.and_then(Result::ok).unwrap_or_default();
+            self.index().add_entries(&directory.digest, entries.values())?;
+        }
         self.index().complete(rows)
     }
 
-    /// The runs that have the artifact for something, oldest first: their records, and what for.
+    /// The runs that have the artifact, or a directory that lists it, for something, oldest first: their records, and what for.
     pub fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
         self.index().links_of(artifact)
     }

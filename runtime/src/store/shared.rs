@@ -9,6 +9,7 @@ mod error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Shared {
     /// What has been seen to be there.
     seen: Mutex<BTreeSet<Name>>,
     away: Mutex<Option<Away>>,
+    /// Whether a record could not be put.
+    lacks: AtomicBool,
 }
 
 /// When it could not be reached, and why.
@@ -100,6 +103,7 @@ impl Shared {
             runtime: Some(runtime),
             seen: Mutex::default(),
             away: Mutex::default(),
+            lacks: AtomicBool::new(false),
         })
     }
 
@@ -108,9 +112,18 @@ impl Shared {
         &self.url
     }
 
-    /// Why it could not be reached, if that is so.
+    /// Asks it for a name or two: an error says why it can't be used.
+    pub fn ask(&self) -> Result<(), SharedError> {
+        let name = Name::from("keys");
+        let asked = self.wait(self.objects.list_with_delimiter(Some(&name)));
+        asked.map(drop).map_err(|source| self.failed("list", &name, &source))
+    }
+
+    /// Why it could not be reached, if it lacks a record for that.
     pub fn trouble(&self) -> Option<String> {
-        Some(self.away().as_ref()?.why.clone())
+        let away = self.away();
+        let away = away.as_ref().filter(|_| self.lacks.load(Ordering::Relaxed))?;
+        Some(away.why.clone())
     }
 
     /// Whether it has the blob. If it can't be reached, it does not.
@@ -159,7 +172,9 @@ impl Shared {
             self.put(&name("records", record), json).await?;
             self.put(&mark, Bytes::new()).await
         };
-        Ok(self.if_reached(|| self.wait(all))?.is_some())
+        let is_reached = self.if_reached(|| self.wait(all))?.is_some();
+        self.lacks.fetch_or(!is_reached, Ordering::Relaxed);
+        Ok(is_reached)
     }
 
     /// Looks whether each key leads to a record. Nothing but names is read.
