@@ -282,6 +282,9 @@ fn who_may_not_is_told_what_to_check() {
         (&refused["state"], refused["mend"].as_str()),
         (&json!("missing"), hint.trim_end().strip_prefix("hint: "))
     );
+    let lost = s3.run(&here, &[&RUN[..], &["--shared", "s3://nobody"]].concat());
+    assert_eq!(lost.code, 5);
+    assert!(lost.stderr.contains(": 404 Not Found: NoSuchBucket"), "{lost:?}");
     here.fails(
         2,
         &["log", "--shared", "http://team"],
@@ -305,4 +308,29 @@ fn a_shared_store_alone_has_its_local_part_in_the_cache() {
     assert_eq!(with(&here)["cached"], false);
     assert_eq!(with(&there)["cached"], true);
     assert!(!there.path(".local").exists() && there.path(".cache/lockstep/shared").exists());
+}
+
+#[test]
+fn a_kernel_is_told_what_it_shares() {
+    let here = place();
+    let install = ["kernel", "install", "--prefix", "p", "-q", "--shared", "s3://team/results"];
+    here.says(&install, "", "");
+    let spec: serde_json::Value = serde_json::from_str(&here.read("p/share/jupyter/kernels/lockstep/kernel.json")).unwrap();
+    let arguments = spec["argv"].as_array().unwrap();
+    assert_eq!(
+        arguments[1..],
+        [
+            json!("kernel"),
+            json!("run"),
+            json!("{connection_file}"),
+            json!("--shared"),
+            json!("s3://team/results")
+        ]
+    );
+    here.fails(
+        2,
+        &["log", "--store", "s3://team/a", "--shared", "s3://team/b"],
+        "error: the store is s3://team/a, and s3://team/b is to be behind it\n\
+         hint: give one of them; --store DIR --shared URL puts a directory in front of a shared store\n",
+    );
 }
