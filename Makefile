@@ -21,7 +21,7 @@ demo: $(LOCKSTEP) $(VENV)/.ready
 test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs
 	$(TEST)
 
-bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter
+bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready
 	cargo run --release -p lockstep-benches
 
 lint:
@@ -63,6 +63,12 @@ $(LOCKSTEP): toolchain
 target/evcxr/bin/evcxr_jupyter:
 	-cargo install --quiet --locked evcxr_jupyter --version 0.22.0 --root target/evcxr --target-dir target/evcxr/build
 	rm -rf target/evcxr/build
+
+# the orchestrators that pipelines are measured against; those that can't be had are said to be missing
+target/peers/.ready: benches/peers.txt
+	python3 -m venv target/peers
+	-while read peer; do target/peers/bin/pip install --quiet $$peer; done < $<
+	touch $@
 
 # a server of S3 that checks signatures, for the tests of shared stores
 target/s3/bin/s3s-fs:

@@ -10,5 +10,6 @@ mod kill;
 mod limits;
 mod notebook;
 mod parity;
+mod pipelines;
 mod programs;
 mod setup;

@@ -52,7 +52,7 @@ pub fn record_of(cells: &[Value], step: &str) -> Option<Value> {
 }
 
 /// All text of a cell: streams, results and errors.
-fn text(cell: &Value) -> String {
+pub fn text(cell: &Value) -> String {
     let outputs = cell["outputs"].as_array().into_iter().flatten();
     let piece = |output: &Value| {
         let fields = [

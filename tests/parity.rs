@@ -34,14 +34,17 @@ pub fn ending() -> Vec<Guest> {
             .parameter("list", "[4, 5]"),
     );
     guests.push(Guest::new("count").input("lines", "one\ntwo\nthree"));
+    guests.push(Guest::new("busy").input("text", "word").parameter("rounds", "100"));
     guests.push(Guest::new("panic").parameter("at", "9"));
     guests.push(Guest::new("exit").parameter("code", "200"));
     guests.push(Guest::new("recursion"));
     guests
 }
 
-/// Guests that `limits.rs` and the tests of values run.
-const ELSEWHERE: [&str; 7] = ["hunger", "endless", "sleeps", "reads", "talks", "writes", "take"];
+/// Guests that `limits.rs`, `pipelines.rs` and the tests of values run.
+const ELSEWHERE: [&str; 9] = [
+    "hunger", "endless", "sleeps", "reads", "talks", "writes", "take", "scatter", "gather",
+];
 
 #[test]
 fn every_guest_has_a_test() {
@@ -77,6 +80,41 @@ fn sandbox_command_line_and_kernel_agree() {
         .map(|step| (step, notebook::record_of(&ran, step).unwrap_or(Value::Null)))
         .collect();
     assert_eq!(in_kernel, expected);
+}
+
+/// A step that a cell calls as a function is the run that it is on the command line: found there, with its record.
+#[test]
+fn a_step_called_as_a_function_is_the_same_run() {
+    let place = Place::new();
+    let guests = GUESTS.display().to_string();
+    let csv = place.path("lines.csv");
+    std::fs::write(&csv, "word,length\nhello,5\n").unwrap();
+    let codes = [
+        format!(":use {guests} as guests"),
+        format!(":input lines = {}", csv.display()),
+        "let made = guests::make(7, \"Grüße\", None, true, None)?;".to_owned(),
+        "let counts = guests::count(&lines)?;\n\
+         let sum = guests::take(&made.table, &made.parquet, &made.text, &made.bytes, &lines, &made.json, &made.model, &made.metrics)?;\n\
+         println!(\"{counts:?}\");\nsum"
+            .to_owned(),
+        "let failed = guests::exit(3);\nprintln!(\"{}\", failed.unwrap_err());".to_owned(),
+    ];
+    let ran = notebook::execute(&place, &codes, false);
+    assert_eq!(
+        notebook::text(&ran[3]),
+        "GRÜSSE: [(\"hello\", 5)]\n{\"bytes\": 20, \"lines\": 2}\n29.1"
+    );
+    assert_eq!(notebook::text(&ran[4]), "step `exit` failed with exit code 3\n");
+    let step = |name: &str| format!("{guests}#{name}");
+    let input = format!("lines={}", csv.display());
+    let (make, count, exit) = (step("make"), step("count"), step("exit"));
+    let calls = [
+        vec!["run", &make, "-p", "rows=7", "-p", "word=Grüße", "-p", "loud=true"],
+        vec!["run", &count, "--input", &input],
+        vec!["run", &exit, "-p", "code=3"],
+    ];
+    let cached = calls.map(|call| place.json(&call)["cached"].clone());
+    assert_eq!(cached, [json!(true), json!(true), json!(true)]);
 }
 
 /// The `:run` line that does what [`Guest::arguments`] do.

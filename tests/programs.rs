@@ -58,6 +58,7 @@ impl Program {
             },
             inputs: inputs.collect(),
             outputs: BTreeMap::from([("made".to_owned(), text.clone()), ("printed".to_owned(), text)]),
+            modules: BTreeMap::new(),
             seed: 7,
         }
     }

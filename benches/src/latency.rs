@@ -10,10 +10,7 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt, World};
 use lockstep_runtime::step::Limits;
 use std::sync::Arc;
 
-use crate::measure::{Surroundings, Table, engine_error, execute, median};
-
-/// A module that does nothing, without any import.
-const TRIVIAL: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+use crate::measure::{Surroundings, TRIVIAL, Table, engine_error, execute, median};
 
 pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let trivial = wat::parse_str(TRIVIAL)?;
@@ -60,6 +57,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
             },
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            modules: BTreeMap::new(),
             seed,
         })
     };

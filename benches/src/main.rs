@@ -5,6 +5,7 @@ mod compute;
 mod kernels;
 mod latency;
 mod measure;
+mod pipelines;
 mod reading;
 
 use anyhow::{Result, ensure};
@@ -17,10 +18,11 @@ fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut table = Table::default();
     let mut failed = Vec::new();
-    let groups: [(&str, Measure); 4] = [
+    let groups: [(&str, Measure); 5] = [
         ("latency", latency::measure),
         ("compute", compute::measure),
         ("reading", reading::measure),
+        ("pipelines", pipelines::measure),
         ("kernels", kernels::measure),
     ];
     for (name, measure) in groups {

@@ -15,6 +15,9 @@ use serde_json::Value;
 /// The root of the repository.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+/// A module that does nothing, without any import.
+pub const TRIVIAL: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
 /// What all measurements share.
 pub struct Surroundings {
     /// A scratch directory on the disk of the build.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, diff, doctor, fsck, gc, inspect, kernel, lineage, log, pin, run, show, toolchain, verify,
+    build, completions, diff, doctor, fsck, gc, inspect, kernel, lineage, log, pin, plan, run, show, toolchain, verify,
 };
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
@@ -40,6 +40,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
+    Plan(plan::PlanArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Lineage(lineage::LineageArgs),
@@ -86,6 +87,7 @@ impl Command {
             Command::Build(args) => build::run(args, invocation),
             Command::Inspect(args) => inspect::run(args, invocation),
             Command::Run(args) => run::run(*args, invocation),
+            Command::Plan(args) => plan::run(args, invocation),
             Command::Show(args) => show::run(args, invocation),
             Command::Log(args) => log::run(args, invocation),
             Command::Lineage(args) => lineage::run(args, invocation),

@@ -111,6 +111,12 @@ impl Error {
         Self::new(kind, format_args!("can't {doing} {}: {source}", path.display()))
     }
 
+    /// The same error, said of `subject`.
+    pub fn of(mut self, subject: impl fmt::Display) -> Self {
+        self.message = format!("{subject}: {}", self.message);
+        self
+    }
+
     /// With a line that says what to do next.
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hints.push(hint.to_string());

@@ -130,6 +130,14 @@ pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
     Ok(interrupt)
 }
 
+/// The memory that programs can take without others being pushed out, in bytes.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
     read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())

@@ -13,6 +13,8 @@ use crate::progress;
 /// out of stderr and drawn as a bar where stderr is a terminal.
 pub struct Logs {
     bars: MultiProgress,
+    /// How many tasks there are and have ended.
+    whole: Option<ProgressBar>,
     /// Whether stdout is for something else, so that all goes to stderr.
     only_stderr: bool,
     /// Whether lines start with the name of their task.
@@ -35,17 +37,42 @@ impl Logs {
     pub fn of_run(only_stderr: bool) -> Self {
         Self {
             bars: MultiProgress::new(),
+            whole: None,
             only_stderr,
             labelled: false,
             tasks: BTreeMap::new(),
         }
     }
 
-    /// The logs of tasks whose lines are told apart by the task's name.
-    pub fn of_tasks(only_stderr: bool) -> Self {
+    /// The logs of `count` tasks of `pipeline`, whose lines are told apart by the task's name.
+    pub fn of_tasks(pipeline: &str, count: usize, only_stderr: bool) -> Self {
+        let logs = Self::of_run(only_stderr);
+        let shown = !logs.bars.is_hidden();
+        let whole = shown.then(|| logs.bars.add(progress::steps(pipeline)));
+        whole.iter().for_each(|whole| whole.set_length(count as u64));
         Self {
+            whole,
             labelled: true,
-            ..Self::of_run(only_stderr)
+            ..logs
+        }
+    }
+
+    /// A task turns out to be `count` of them.
+    pub fn expand(&mut self, task: &str, count: usize) {
+        self.finish(task);
+        self.whole.iter().for_each(|whole| whole.inc_length(count as u64));
+        self.whole.iter().for_each(|whole| whole.inc(1));
+    }
+
+    /// A task has ended.
+    pub fn advance(&self) {
+        self.whole.iter().for_each(|whole| whole.inc(1));
+    }
+
+    /// All tasks have ended.
+    pub fn end(&mut self) {
+        if let Some(whole) = self.whole.take() {
+            whole.finish_and_clear();
         }
     }
 

@@ -11,6 +11,7 @@ mod graph;
 mod invocation;
 mod locations;
 mod logs;
+mod pipelines;
 mod progress;
 mod quantity;
 mod report;

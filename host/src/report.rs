@@ -1,6 +1,9 @@
 //! What a run came to, for people and for programs.
 
+use std::time::Duration;
+
 use anstyle::{AnsiColor, Style};
+use lockstep_runtime::pipeline::{Done, End, Skipped};
 use lockstep_runtime::run::{Ran, Record};
 use lockstep_runtime::step::{Artifact, Failure, Interruption, Outcome};
 
@@ -19,24 +22,70 @@ pub fn summary(ran: &Ran) -> String {
     )
 }
 
-/// A task of a pipeline that ended, in a line.
-pub fn task_line(task: &str, ran: &Ran) -> String {
-    let style = if ran.record.outcome.succeeded() {
-        AnsiColor::Green
-    } else {
-        AnsiColor::Red
+/// At most so many tasks are listed one by one when all went well.
+const LISTED: usize = 50;
+
+/// What the tasks of a pipeline came to: a line for each, and one for all. Of many tasks only those are listed that did not succeed.
+pub fn tasks(tasks: &[Done], took: Duration) -> String {
+    let mut table = Columns::headed(&["task", "outcome", "took", "memory", "outputs"]).aligned([
+        Align::Left,
+        Align::Left,
+        Align::Right,
+        Align::Right,
+    ]);
+    let well = |done: &&Done| matches!(&done.end, End::Ran(ran) if ran.record.outcome.succeeded());
+    let listed = tasks.iter().filter(|done| tasks.len() <= LISTED || !well(done));
+    listed.take(LISTED).for_each(|done| table.row(task_row(done)));
+    let table = match table.is_empty() {
+        true => String::new(),
+        false => table.to_string(),
+    };
+    format!("{table}{}\n", totals(tasks, took))
+}
+
+fn task_row(done: &Done) -> [String; 5] {
+    let name = fit(&done.task, 60);
+    let only = |outcome: String| [name.clone(), outcome, String::new(), String::new(), String::new()];
+    match &done.end {
+        End::Ran(ran) => {
+            let outputs = ran.record.outputs.iter();
+            let outputs: Vec<_> = outputs.map(|(name, artifact)| made(name, artifact)).collect();
+            let memory = ran.record.usage.as_ref().map(|usage| quantity::bytes(usage.memory));
+            let outcome = fit(&ran.record.outcome.to_string(), 40);
+            [name, outcome, took(ran), memory.unwrap_or_default(), outputs.join("  ")]
+        }
+        End::Skipped(Skipped::When(when)) => only(format!("skipped: not {}", fit(&when.to_string(), 60))),
+        End::Skipped(Skipped::After(task)) => only(format!("skipped after {}", fit(task, 60))),
+        End::Error(error) => only(fit(&error.to_string(), 60)),
+        End::NotStarted => only("not started".to_owned()),
     }
-    .on_default()
-    .bold();
-    let made: Vec<String> = ran
-        .record
-        .outputs
-        .iter()
-        .map(|(name, artifact)| made(name, artifact))
-        .collect();
-    format!("{style}{task}{style:#} {}  {}", took(ran), made.join("  "))
-        .trim_end()
-        .to_owned()
+}
+
+/// `5 tasks: 3 run, 2 cached in 1.2 s`
+fn totals(tasks: &[Done], took: Duration) -> String {
+    let word = |done: &Done| match &done.end {
+        End::Ran(ran) if !ran.record.outcome.succeeded() => "failed",
+        End::Ran(ran) if ran.cached => "cached",
+        End::Ran(_) => "run",
+        End::Skipped(_) => "skipped",
+        End::Error(_) => "failed",
+        End::NotStarted => "not started",
+    };
+    let counted = ["run", "cached", "failed", "skipped", "not started"].map(|wanted| {
+        let count = tasks.iter().filter(|done| word(done) == wanted).count();
+        (count > 0).then(|| format!("{} {wanted}", quantity::count(count as u64)))
+    });
+    let counted: Vec<String> = counted.into_iter().flatten().collect();
+    let what = match tasks.len() {
+        0 => return "no tasks".to_owned(),
+        1 => "1 task".to_owned(),
+        count => format!("{} tasks", quantity::count(count as u64)),
+    };
+    format!(
+        "{what}: {} in {}",
+        counted.join(", "),
+        quantity::micros(took.as_micros() as u64)
+    )
 }
 
 fn made(name: &str, artifact: &Artifact) -> String {

@@ -40,9 +40,20 @@ pub struct NotebookCell {
     /// Its text.
     #[serde(default, deserialize_with = "text")]
     pub source: String,
+    /// What front ends keep with it.
+    #[serde(default)]
+    pub metadata: CellMetadata,
     /// What was shown below it.
     #[serde(default)]
     pub outputs: Vec<NotebookOutput>,
+}
+
+/// What front ends keep with a cell.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+pub struct CellMetadata {
+    /// `parameters` marks the cell whose variables whoever runs the notebook may set.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// An output; text and errors have no data.

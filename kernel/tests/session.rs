@@ -4,7 +4,11 @@
 
 mod setup;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::cell::Cell;
@@ -629,4 +633,129 @@ fn questions_are_answered_while_a_cell_runs() {
         interrupt.trigger();
         assert_eq!(running.join().unwrap().unwrap_err().ename, "Interrupted");
     });
+}
+
+/// A crate with one step and no dependencies, which says `text`.
+fn write_steps(notebook: &Notebook, text: &str) {
+    let interface = r#"{"lockstep":1,"step":"say","doc":"Says it.","outputs":[{"name":"said","media_type":"text/plain"}]}"#;
+    let source = format!(
+        "#[used]\n#[unsafe(link_section = \"lockstep:interface\")]\nstatic INTERFACE: [u8; {}] = *b{interface:?};\n\
+         #[unsafe(no_mangle)]\nextern \"C\" fn _start() {{\n\
+         println!(\"saying\");\nstd::fs::write(\"/out/said\", {text:?}).unwrap();\n}}\n",
+        interface.len()
+    );
+    std::fs::create_dir_all(notebook.directory.path().join("steps/src")).unwrap();
+    let manifest = "[package]\nname = \"steps\"\nversion = \"1.0.0\"\nedition = \"2024\"\n[workspace]\n";
+    notebook.write("steps/Cargo.toml", manifest);
+    notebook.write("steps/src/lib.rs", &source);
+}
+
+#[test]
+fn a_crate_of_steps_is_built_again_when_its_sources_change() {
+    let mut notebook = Notebook::new();
+    write_steps(&notebook, "one");
+    let listed = notebook.execute(Some("a"), ":use steps");
+    listed.done.unwrap();
+    assert_eq!(listed.seen.shown[0].data["text/plain"], "steps::say()?  Says it.");
+    let first = notebook.execute(Some("b"), "let said = steps::say()?;");
+    assert_eq!((first.done.unwrap().cached, first.seen.stdout.as_str()), (false, "saying\n"));
+    assert_eq!(notebook.text("said.0"), "\"one\"");
+    // An error of a step is one that the cell can handle; that of a wrong call is rustc's.
+    assert!(notebook.error("steps::say(1)").contains("this function takes 0 arguments"));
+
+    write_steps(&notebook, "two");
+    let (value, seen) = notebook.typed("c", "steps::say()?.0", &[]);
+    assert_eq!(value, "\"two\"");
+    assert!(seen.stderr.contains("steps has changed since [1]"), "{}", seen.stderr);
+    let again = notebook.execute(Some("d"), "1").done.unwrap();
+    assert_eq!(again.stale, [2, 3]);
+    notebook.execute(None, ":run stale").done.unwrap();
+    assert_eq!(notebook.text("said.0"), "\"two\"");
+
+    // Another process knows them, too.
+    notebook.reopen();
+    assert_eq!(notebook.text("steps::say()?.0.len()"), "3");
+    // A session's own function may call a step, and be a step.
+    notebook.text("#[step]\nfn twice() -> Result<String> { Ok(steps::say()?.0.repeat(2)) }");
+    notebook.text(":run #twice -> both");
+    assert_eq!(notebook.text("both"), "\"twotwo\"");
+}
+
+#[test]
+fn directories_are_variables_and_changes_outside_are_noticed() {
+    let mut notebook = Notebook::new();
+    std::fs::create_dir(notebook.directory.path().join("data")).unwrap();
+    notebook.write("data/a.csv", "x\n1\n");
+    notebook.write("data/b.csv", "x\n2\n");
+    notebook.text(":input data = \"data\"");
+    assert_eq!(notebook.text("data.files()?"), "[\"a.csv\", \"b.csv\"]");
+    assert_eq!(notebook.text("let b: Csv = data.read(\"b.csv\")?;\nb.table()?.rows()"), "1");
+    let notes = |notebook: &mut Notebook| notebook.execute(None, "1").done.unwrap().notes;
+    assert_eq!(notes(&mut notebook), [""; 0]);
+    notebook.write("data/b.csv", "x\n2\n3\n");
+    let said = notes(&mut notebook);
+    assert_eq!(
+        said,
+        ["`data` is not what it was when [1] took it in: execute [1] again to have it as it is now"]
+    );
+    assert_eq!(notes(&mut notebook), [""; 0]);
+}
+
+/// Answers each request for `/rows.csv` with what `rows` holds then; gives the address, and how often it was asked.
+fn server(rows: Arc<Mutex<&'static str>>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/rows.csv", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let is_known = request[..read].starts_with(b"GET /rows.csv ");
+            let (status, body) = if is_known {
+                ("200 OK", *rows.lock().unwrap())
+            } else {
+                ("404 Not Found", "")
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn a_download_is_pinned_by_its_digest() {
+    let mut notebook = Notebook::new();
+    let rows = Arc::new(Mutex::new("x\n1\n"));
+    let (url, asked) = server(rows.clone());
+    let fetch = format!(":fetch rows = \"{url}\"");
+    let account = notebook.execute(Some("a"), &fetch).done.unwrap().account;
+    assert_eq!(notebook.text("rows.table()?.rows()"), "1");
+    // The same again asks nobody.
+    assert!(notebook.execute(Some("a"), &fetch).done.unwrap().cached);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // On another machine it has to be what the notebook keeps.
+    notebook.setup.fetched = account.fetched;
+    notebook.setup.runtime = setup::setup(&setup::cache(), notebook.directory.path()).runtime;
+    notebook.setup.place = None;
+    notebook.reopen();
+    *rows.lock().unwrap() = "x\n1\n2\n";
+    let error = notebook.error(&fetch);
+    assert!(error.contains("is not what it was: sha256:"), "{error}");
+    let (_, now) = error.split_once("`:fetch name = ").unwrap();
+    let (accepted, _) = now.split_once('`').unwrap();
+    notebook.text(&format!(":fetch rows = {accepted}"));
+    assert_eq!(notebook.text("rows.table()?.rows()"), "2");
+    // What was refused is in the store already.
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+
+    let error = notebook.error(&fetch.replace("rows.csv", "none.csv"));
+    assert!(error.contains("404 Not Found"), "{error}");
+    let error = notebook.error(":fetch rows = \"http://127.0.0.1:1/rows.csv\"");
+    assert!(error.contains("Connection refused"), "{error}");
+    assert!(notebook.error(":fetch rows = rows.csv").contains("`rows.csv` is no address"));
 }

@@ -11,7 +11,7 @@
 //! - [`sandbox`]: the deterministic world that a guest runs in; the only place that names wasmtime
 //! - [`store`]: content-addressed artifacts and records
 //! - [`run`]: run key, cache lookup, execute, record
-//! - [`pipeline`]: named tasks in a file, resolved and run
+//! - [`pipeline`]: named tasks in a file, resolved to a plan, explained and run on all cores
 
 pub mod digest;
 pub mod pipeline;

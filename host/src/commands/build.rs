@@ -58,9 +58,10 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
         features,
         offline,
         locked,
+        confined_to: None,
     };
     let bar = progress::steps(&format!("building {}", directory.display()));
-    let built = build_module(&toolchain, &directory, &options, &mut |at| follow(&bar, &at));
+    let built = build_module(&toolchain, &directory, &options, &|| false, &mut |at| follow(&bar, &at));
     bar.finish_and_clear();
     let built = built.map_err(refused)?;
     if output.is_some() && built.len() > 1 {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
-use lockstep_kernel::session::{Place, Preparing, Setup, Starting};
+use lockstep_kernel::session::{Place, Preparing, Setup, Starting, fetched_by};
 use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use lockstep_runtime::run::Reuse;
@@ -161,6 +162,7 @@ fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> S
         None => setup,
         Some((notebook, path)) => Setup {
             locks: Lock::of_notebook(&notebook),
+            fetched: fetched_by(&notebook),
             place: Some(Place {
                 directory: locations.store.join("sessions"),
                 notebook: path,
@@ -191,6 +193,7 @@ pub fn setup(invocation: &Invocation, directory: PathBuf, tell: &mut dyn FnMut(P
         toolchain,
         prelude,
         locks: Vec::new(),
+        fetched: BTreeMap::new(),
         directory,
         scratch,
         limits: Limits::default(),

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod lineage;
 pub mod log;
 pub mod pin;
+pub mod plan;
 pub mod run;
 pub mod show;
 pub mod toolchain;

@@ -6,12 +6,13 @@ use clap::{ArgAction, Args};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Stream};
 use lockstep_runtime::step::Limits;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::export::{check_parent, export};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::logs::Logs;
+use crate::pipelines::{GivenArgs, is_pipeline, pair};
 use crate::quantity::{parse_bytes, parse_count, parse_duration};
 use crate::report;
 
@@ -27,20 +28,17 @@ mod target;
   lockstep run steps.wasm#train --input rows=3fa9c1        # an artifact of the store, by its digest
   lockstep run steps.wasm#train --input rows=8b01d2/rows   # an output of a record
   lockstep run wc.wasm --input text=README.md@/data/text --stdout counts:text/plain -- -l /data/text
-  lockstep run wine.yaml -p depth=8
+  lockstep run wine.yaml -p depth=8 --keep-going
+  lockstep run wine.yaml --parameters deep.yaml --jobs 2 --output model=model.cbor
+  lockstep run plan.json                                   # what `lockstep plan -o plan.json` wrote
   lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
 pub struct RunArgs {
-    /// MODULE#STEP, PROGRAM.wasm or PIPELINE.yaml; a module is a file or a digest
+    /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml or PLAN.json; a module is a file or a digest
     #[arg(value_name = "WHAT")]
     what: String,
 
-    /// An input: a file, a directory, a digest, the start of one, or RECORD/OUTPUT. A plain program can have it at any path
-    #[arg(short, long = "input", value_name = "NAME=SOURCE[@/GUEST/PATH]", value_parser = pair)]
-    inputs: Vec<(String, String)>,
-
-    /// A parameter of the step or the pipeline: JSON, or a text without quotes
-    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = pair)]
-    parameters: Vec<(String, String)>,
+    #[command(flatten)]
+    given: GivenArgs,
 
     /// Write an output to a file. For a plain program, also: an output that it writes to /out/NAME
     #[arg(short, long = "output", value_name = "NAME[:TYPE][=PATH]", value_parser = output)]
@@ -69,6 +67,9 @@ pub struct RunArgs {
     /// Run it although it was run before
     #[arg(long, action = ArgAction::SetTrue)]
     no_cache: bool,
+
+    #[command(flatten)]
+    pipeline: pipeline::PipelineArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -142,13 +143,6 @@ struct Output {
     path: Option<PathBuf>,
 }
 
-fn pair(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE"),
-    }
-}
-
 fn output(text: &str) -> Result<Output, &'static str> {
     let (name, path) = match text.split_once('=') {
         Some((_, "")) => return Err("write NAME=PATH"),
@@ -169,24 +163,13 @@ fn output(text: &str) -> Result<Output, &'static str> {
     }
 }
 
-/// Pairs as a map; a name that stands twice is an error.
-fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
-    let mut map = BTreeMap::new();
-    for (name, value) in pairs {
-        if map.contains_key(&name) {
-            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
-        }
-        map.insert(name, value);
-    }
-    Ok(map)
-}
-
 pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
-    if pipeline::is_pipeline(&args.what) {
+    if is_pipeline(&args.what) {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
+    refuse_for_pipelines(&args)?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
     let (run, outputs) = target::bind(args, &runtime)?;
     outputs
@@ -205,6 +188,17 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
         anstream::eprint!("{}", report::summary(&ran));
     }
     report::verdict(&ran, None).map_err(|error| if invocation.json { error.reported() } else { error })
+}
+
+fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
+    let file = args.given.parameters_file.as_ref().map(|_| "--parameters");
+    match args.pipeline.given().or(file) {
+        None => Ok(()),
+        Some(option) => Err(
+            Error::user(format_args!("{option} is for pipelines, and {} is none", args.what))
+                .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
+        ),
+    }
 }
 
 fn carry_out(
@@ -237,16 +231,6 @@ fn write_outputs<'a>(runtime: &Runtime, ran: &Ran, outputs: &'a [Output]) -> Res
         }
     }
     Ok(written)
-}
-
-/// What a pipeline came to, as JSON: its tasks in the order they were run.
-fn tasks_to_json(name: &str, tasks: &[(String, Ran)]) -> Value {
-    let task = |(name, ran): &(String, Ran)| {
-        let mut object = ran.to_json();
-        object["task"] = json!(name);
-        object
-    };
-    json!({ "pipeline": name, "tasks": tasks.iter().map(task).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

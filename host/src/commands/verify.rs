@@ -6,7 +6,7 @@ use clap::Args;
 use lockstep_kernel::cell::Cell;
 use lockstep_kernel::notebook::{Notebook, NotebookCell};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use lockstep_kernel::session::{Account, Session, Setup};
+use lockstep_kernel::session::{Account, Session, Setup, fetched_by};
 use lockstep_kernel::toolchain::Lock;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Reuse, Runtime};
@@ -53,6 +53,7 @@ pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     let setup = Setup {
         reuse: Reuse::Nothing,
         locks: Lock::of_notebook(&notebook),
+        fetched: fetched_by(&notebook),
         ..setup(invocation, parent(&path), &mut |_| ())?
     };
     let runtime = setup.runtime.clone();

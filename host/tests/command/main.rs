@@ -4,6 +4,7 @@
 mod care;
 mod errors;
 mod origins;
+mod pipelines;
 mod place;
 mod programs;
 mod shared;

@@ -1,6 +1,8 @@
 use std::ops::Range;
 use std::str::FromStr;
 
+use lockstep_runtime::digest::Digest;
+
 use crate::toolchain::{Dependency, DependencyError};
 
 /// What a line that starts with `:` tells the session.
@@ -23,6 +25,22 @@ pub enum Directive {
         name: String,
         /// The file, relative to the notebook.
         path: String,
+    },
+    /// `:fetch rows = "https://example.org/rows.csv" sha256:...`
+    Fetch {
+        /// The variable.
+        name: String,
+        /// Where it is.
+        url: String,
+        /// What it has to be.
+        digest: Option<Digest>,
+    },
+    /// `:use penguins.wasm as birds`
+    Use {
+        /// The module's file, or the directory of a crate of steps, relative to the notebook.
+        path: String,
+        /// What cells call it; by default as the file or the crate.
+        name: Option<String>,
     },
     /// `:dep regex = "1"`
     Dependency(Dependency),
@@ -53,13 +71,21 @@ pub struct Bind {
 }
 
 /// The directives, each with what `:help` says of it.
-pub const KNOWN: [(&str, &str); 9] = [
+pub const KNOWN: [(&str, &str); 11] = [
     (
         ":run module.wasm#step name=value ... -> variable",
         "run a step of a module (`#step` alone: of this notebook)",
     ),
     (":run stale", "execute again the cells whose inputs have changed"),
+    (
+        ":use module.wasm",
+        "make its steps functions: `module::step(input, parameter)?` (or `:use DIR`, a crate of steps)",
+    ),
     (":input name = path", "make a file or directory a variable"),
+    (
+        ":fetch name = \"https://...\"",
+        "make a download a variable; its digest is kept in the notebook",
+    ),
     (":vars", "list the variables: type, size, digest and the cell that made each"),
     (":undo", "go back to before the last cell"),
     (":restore", "take up the session from before the last restart"),
@@ -126,6 +152,8 @@ fn meant(word: &str) -> String {
 }
 
 const RUN: &str = ":run module.wasm#step name=value -> variable";
+const USE: &str = ":use module.wasm as name";
+const FETCH: &str = ":fetch name = \"https://example.org/rows.csv\"";
 const INPUT: &str = ":input name = path";
 
 impl FromStr for Directive {
@@ -149,6 +177,8 @@ impl FromStr for Directive {
                     _ => Err(form("there is no path, or more than one")),
                 }
             }
+            "fetch" => fetch(rest),
+            "use" => use_module(rest),
             "dep" => Dependency::parse(rest).map(Self::Dependency).map_err(|error| {
                 // The colon, and what is before the dependency.
                 let before = 1 + line.trim_end().len() - rest.len();
@@ -204,6 +234,44 @@ fn run(text: &str) -> Result<Directive, DirectiveError> {
         given,
         outputs,
     })
+}
+
+fn fetch(text: &str) -> Result<Directive, DirectiveError> {
+    let (name, rest) = text.split_once('=').ok_or_else(|| bad("there is no `=`", FETCH))?;
+    let words = words(rest, FETCH)?;
+    let (url, digest) = match &words[..] {
+        [url] => (url, None),
+        [url, digest] => {
+            let no_digest = |_| bad(&format!("`{digest}` is no digest"), FETCH);
+            (url, Some(digest.parse().map_err(no_digest)?))
+        }
+        _ => return Err(bad("there is no address, or more than one", FETCH)),
+    };
+    Ok(Directive::Fetch {
+        name: variable(name, FETCH)?,
+        url: url.clone(),
+        digest,
+    })
+}
+
+fn use_module(text: &str) -> Result<Directive, DirectiveError> {
+    let words = words(text, USE)?;
+    let (path, name) = match &words[..] {
+        [path] => (path, None),
+        [path, as_, name] if as_ == "as" => (path, Some(module_name(name).map_err(|problem| bad(&problem, USE))?)),
+        _ => return Err(bad("there is no module, or more than one", USE)),
+    };
+    let path = path.clone();
+    Ok(Directive::Use { path, name })
+}
+
+/// Checks that cells can call a module so.
+pub fn module_name(name: &str) -> Result<String, String> {
+    const TAKEN: [&str; 5] = ["lockstep", "std", "core", "alloc", "serde_json"];
+    match syn::parse_str::<syn::Ident>(name) {
+        Ok(_) if !TAKEN.contains(&name) => Ok(name.to_owned()),
+        _ => Err(format!("`{name}` can't be the name of a module")),
+    }
 }
 
 fn bad(problem: &str, form: &'static str) -> DirectiveError {
@@ -283,7 +351,7 @@ mod tests {
         assert_eq!(message("rnu x"), "no directive is called `:rnu`; did you mean `:run`?");
         assert_eq!(
             message("nonsense"),
-            "no directive is called `:nonsense`; there are :run, :input, :vars, :undo, :restore, :clear, :dep, :help"
+            "no directive is called `:nonsense`; there are :run, :use, :input, :fetch, :vars, :undo, :restore, :clear, :dep, :help"
         );
         assert_eq!(message("input raw"), "there is no `=`: write it as `:input name = path`");
         assert_eq!(

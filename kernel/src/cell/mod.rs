@@ -4,7 +4,7 @@ mod directive;
 mod names;
 mod split;
 
-pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN};
+pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN, module_name};
 pub use names::Mentions;
 pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
 

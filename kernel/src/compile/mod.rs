@@ -12,6 +12,7 @@ mod reach;
 mod scope;
 mod source;
 mod stale;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -20,6 +21,6 @@ pub use diagnostic::{Report, Titled, moved, reports};
 pub use draft::{Draft, draft};
 pub(crate) use map::offset;
 pub use map::{Origin, Place, SourceMap};
-pub use scope::{Held, Scope, Used, Variable, Version, Via};
+pub use scope::{Grant, Held, Maker, Scope, Used, Variable, Version, Via};
 pub use source::{Generated, generate, generate_broken, generate_steps};
-pub use types::is_sayable;
+pub use steps::{steps_source, type_of};

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +35,7 @@ mod versions {
 }
 
 /// A cell as it was executed once. Never changes; a later execution of the same cell is another version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Version {
     /// The front end's id of the cell, or one of ours.
     pub id: String,
@@ -42,7 +43,7 @@ pub struct Version {
     pub number: u32,
     /// Its text.
     pub text: String,
-    /// Its Rust; none if this is what a directive did.
+    /// Its Rust; none if this is what a directive did, but for `:use`, whose text is what it stands for.
     #[serde(skip)]
     pub rust: Rust,
     /// Whether it has Rust.
@@ -53,6 +54,43 @@ pub struct Version {
     pub makes: BTreeMap<String, Variable>,
     /// The items of earlier versions that its source holds.
     pub uses: BTreeSet<Used>,
+    /// The record of its run; none if nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
+    /// The inputs of that run that are variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Maker>,
+    /// The outputs of that run that are not called as the variables that they became.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// The modules whose steps its items call, by the names that they go by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Digest>,
+    /// What it took in from outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+}
+
+/// The variable that an input is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Maker {
+    /// its name
+    pub variable: String,
+    /// the version that made it, as an index into the scope
+    pub version: usize,
+}
+
+/// A file or directory of the machine that was taken in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// As it was typed.
+    pub path: String,
+    /// What was taken in; of a crate, the module that it was built to.
+    pub digest: Digest,
+    /// Another one tells that something may have changed.
+    pub stamp: Digest,
+    /// Whether it is a crate that is built to a module, and not taken in as it is.
+    pub is_crate: bool,
 }
 
 /// An item: the version that it is of, and its place in the version's text.
@@ -200,6 +238,13 @@ impl Scope {
         self.versions.push(Arc::new(version));
     }
 
+    /// Puts a version in the place of another of the same cell.
+    pub fn replace(&mut self, old: usize, new: Version) {
+        self.retired.insert(old, self.versions.len());
+        self.push(new);
+        self.variables = self.visible();
+    }
+
     /// The scope before the cell that was executed last; `None` if there is none.
     pub fn undo(&self) -> Option<Self> {
         let last = self.versions.last()?;
@@ -236,7 +281,13 @@ impl Scope {
                 version: used.version + offset,
                 ..used.clone()
             });
+            let inputs = version.inputs.iter().map(|(input, maker)| {
+                let version = maker.version + offset;
+                let variable = maker.variable.clone();
+                (input.clone(), Maker { variable, version })
+            });
             scope.push(Version {
+                inputs: inputs.collect(),
                 reads: moved(&version.reads),
                 makes: moved(&version.makes),
                 uses: uses.collect(),
@@ -270,6 +321,7 @@ impl Scope {
         let sound = |(index, version): (usize, &Arc<Version>)| {
             let variables = version.reads.values().chain(version.makes.values());
             variables.into_iter().all(|variable| variable.made_by <= index)
+                && version.inputs.values().all(|maker| maker.version <= index)
                 && version.uses.iter().all(|used| {
                     let of = self.versions.get(used.version);
                     used.version <= index && of.is_some_and(|of| of.text.get(used.range()).is_some())

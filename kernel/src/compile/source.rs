@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 
 use super::derive::Types;
 use super::map::{Origin, Place, SourceMap};
 use super::reach::reach;
-use super::scope::{Scope, Used, Variable, Via};
+use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
 use crate::cell::{Binding, Item, Kind, Mentions, Rust};
 
@@ -24,12 +25,16 @@ pub struct Generated {
     pub map: SourceMap,
     /// The inputs of the run, by name.
     pub inputs: BTreeMap<String, Artifact>,
+    /// Which variable each input is.
+    pub makers: BTreeMap<String, Maker>,
     /// The variables of earlier cells that it reads.
     pub reads: BTreeMap<String, Variable>,
     /// The variables that it saves: the outputs of the run.
     pub saves: Vec<Binding>,
     /// The items of earlier cells that it holds.
     pub uses: BTreeSet<Used>,
+    /// The modules whose steps these call, by the names that they go by.
+    pub modules: BTreeMap<String, Digest>,
 }
 
 /// The source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved: the cell gives them away.
@@ -175,6 +180,9 @@ impl<'a> Writer<'a> {
             start: item.range.start,
             end: item.range.end,
         }));
+        for (version, _) in &reached {
+            self.generated.modules.extend(self.scope.versions()[*version].modules.clone());
+        }
         let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
         items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
         let known: Vec<&Item> = items.iter().map(|(_, item)| *item).collect();
@@ -272,7 +280,7 @@ impl<'a> Writer<'a> {
         let (artifact, via) = variable.readable()?;
         let (said, named) = types::say(&variable.type_name, &self.types)?;
         mentions.all.extend(named);
-        let input = self.input(&variable.name, artifact);
+        let input = self.input(variable, artifact);
         let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
         let how = match via {
             Via::Artifact => "load_artifact",
@@ -287,18 +295,23 @@ impl<'a> Writer<'a> {
     }
 
     /// The name of the input that holds `artifact`: the variable's own, unless an older value of it has that.
-    fn input(&mut self, variable: &str, artifact: &Artifact) -> String {
-        let numbered = (1..).map(|n| format!("{variable}.{n}"));
-        for name in std::iter::once(variable.to_owned()).chain(numbered) {
+    fn input(&mut self, variable: &Variable, artifact: &Artifact) -> String {
+        let numbered = (1..).map(|n| format!("{}.{n}", variable.name));
+        for name in std::iter::once(variable.name.clone()).chain(numbered) {
             match self.generated.inputs.get(&name) {
                 Some(other) if other.digest != artifact.digest => {}
                 _ => {
+                    let maker = Maker {
+                        variable: variable.name.clone(),
+                        version: variable.made_by,
+                    };
                     self.generated.inputs.insert(name.clone(), artifact.clone());
+                    self.generated.makers.insert(name.clone(), maker);
                     return name;
                 }
             }
         }
-        variable.to_owned()
+        variable.name.clone()
     }
 
     /// A closure that holds the earlier cells which made `variables`. It names the types of those that can be loaded, and is
@@ -346,7 +359,7 @@ impl<'a> Writer<'a> {
                     };
                     format!(
                         "{how}(&__tags{nth}, {:?}, {:?})",
-                        self.input(&variable.name, artifact),
+                        self.input(variable, artifact),
                         variable.name
                     )
                 }

@@ -48,7 +48,10 @@ impl Scope {
         let mut same = items
             .iter()
             .filter(|(_, now)| now.names == item.names && now.kind == item.kind);
-        !same.any(|(index, now)| &self.versions()[*index].text[now.range.clone()] == text)
+        !same.any(|(index, now)| {
+            let version = &self.versions()[*index];
+            &version.text[now.range.clone()] == text && version.modules == of.modules
+        })
     }
 
     /// What would be different in a run of the notebook from top to bottom: a cell, a variable that it reads, and the cell that the

@@ -51,6 +51,7 @@ impl Notebook {
             makes,
             has_rust: true,
             uses: generated.uses.clone(),
+            ..Version::default()
         });
         generated
     }

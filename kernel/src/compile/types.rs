@@ -8,7 +8,17 @@ use crate::cell::{Item, Kind};
 pub(super) const CRATE: &str = "cell";
 
 /// The types of the SDK that a variable may have.
-const OURS: [&str; 8] = ["Bytes", "Csv", "Encoded", "Figure", "Json", "Metrics", "Table", "Text"];
+const OURS: [&str; 9] = [
+    "Bytes",
+    "Csv",
+    "Directory",
+    "Encoded",
+    "Figure",
+    "Json",
+    "Metrics",
+    "Table",
+    "Text",
+];
 
 /// Where standard types are, by the end of the path that `type_name` gives (whose modules are often private).
 const STANDARD: [(&str, &str); 18] = [

@@ -4,7 +4,7 @@ use super::known::{Facts, Known};
 use super::words;
 use crate::assist::{Analyzer, Surroundings, name_at};
 use crate::cell::{KNOWN, directives};
-use crate::compile::{Draft, Held, Variable, draft};
+use crate::compile::{Draft, Held, Scope, Variable, draft};
 use crate::jupyter::{Assistant, Completion, Completions};
 use crate::output::MimeBundle;
 
@@ -117,7 +117,11 @@ fn complete_directive(facts: &Facts, code: &str, cursor: usize) -> Option<Comple
 fn complete_word(facts: &Facts, code: &str, cursor: usize) -> Completions {
     let before = code.get(..cursor).unwrap_or(code);
     let up_to_word = &before[..word_start(before)];
-    if (up_to_word.ends_with('.') && !up_to_word.ends_with("..")) || up_to_word.ends_with("::") {
+    if let Some(path) = up_to_word.strip_suffix("::") {
+        let steps = steps(&facts.scope, &path[word_start(path)..]);
+        return begun(before, steps.into_iter().map(|(name, _)| (name, "function")));
+    }
+    if up_to_word.ends_with('.') && !up_to_word.ends_with("..") {
         return begun(before, []);
     }
     let variables = facts.scope.variables().keys().map(|name| (name.clone(), "instance"));
@@ -135,6 +139,35 @@ fn complete_word(facts: &Facts, code: &str, cursor: usize) -> Completions {
         before,
         own.into_iter().chain(prelude).chain(crates).chain(macros).chain(keywords),
     )
+}
+
+/// The functions that stand for the steps of a module: their names and texts.
+fn steps(scope: &Scope, module: &str) -> Vec<(String, String)> {
+    let Some((_, version)) = scope.living().rfind(|(_, version)| version.modules.contains_key(module)) else {
+        return Vec::new();
+    };
+    let parsed = syn::parse_file(&version.text).map(|file| file.items).unwrap_or_default();
+    let items = parsed.into_iter().filter_map(|item| match item {
+        syn::Item::Mod(module) => module.content,
+        _ => None,
+    });
+    let function = |item| match item {
+        syn::Item::Fn(function) => {
+            let signature = version.text[syn::spanned::Spanned::span(&function.sig).byte_range()].to_owned();
+            let whole = &version.text[syn::spanned::Spanned::span(&function).byte_range()];
+            let docs: String = whole
+                .lines()
+                .take_while(|line| line.starts_with("///"))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            Some((
+                function.sig.ident.to_string(),
+                docs + "fn " + signature.trim_start_matches("fn "),
+            ))
+        }
+        _ => None,
+    };
+    items.flat_map(|(_, items)| items).filter_map(function).collect()
 }
 
 /// A variable's type and cell, an item's text, or a line about a name of the prelude.
@@ -162,6 +195,14 @@ fn inspect_word(facts: &Facts, code: &str, cursor: usize) -> Option<MimeBundle> 
         let bundle = MimeBundle::text(format!("{text}\n// {from}"));
         return Some(bundle.with("text/markdown", format!("```rust\n{code}\n```\n\n{doc}\n{from}")));
     }
+    let path = before[..word_start(before)].strip_suffix("::").unwrap_or_default();
+    if let Some((_, text)) = steps(scope, &path[word_start(path)..])
+        .into_iter()
+        .find(|(step, _)| step == name)
+    {
+        let (doc, code) = documented(&text);
+        return Some(MimeBundle::text(text).with("text/markdown", format!("```rust\n{code}\n```\n\n{doc}")));
+    }
     let word = words::PRELUDE.iter().find(|word| word.name == name)?;
     Some(MimeBundle::text(format!("{name}: {}", word.doc)).with("text/markdown", format!("`{name}`: {}", word.doc)))
 }
@@ -182,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::cell::Rust;
-    use crate::compile::{Scope, Version};
+    use crate::compile::Version;
 
     /// After a cell `[3]` that only defines items.
     fn facts(text: &str) -> Facts {
@@ -192,10 +233,8 @@ mod tests {
             number: 3,
             text: text.into(),
             rust: Rust::parse(text).unwrap(),
-            reads: Default::default(),
-            makes: Default::default(),
             has_rust: true,
-            uses: Default::default(),
+            ..Version::default()
         });
         Facts {
             scope: Arc::new(scope),
@@ -217,6 +256,28 @@ mod tests {
         assert_eq!(texts(&facts, "x.lo"), [""; 0]);
         assert_eq!(texts(&facts, "std::lo"), [""; 0]);
         assert_eq!(complete_word(&facts, "é lo", 5).replaced, 3..5);
+    }
+
+    #[test]
+    fn the_steps_of_a_module_are_known_by_its_name() {
+        let text = "pub mod birds {\n/// Counts.\npub fn count(rows: Table) -> Result<u64> { todo!() }\n}\n";
+        let mut scope = Scope::default();
+        scope.push(Version {
+            text: text.into(),
+            rust: Rust::parse(text).unwrap(),
+            modules: [("birds".to_owned(), lockstep_runtime::digest::Digest::of("m"))].into(),
+            ..Version::default()
+        });
+        let facts = Facts {
+            scope: Arc::new(scope),
+            ..Facts::default()
+        };
+        assert_eq!(texts(&facts, "birds::"), ["count"]);
+        let shown = inspect_word(&facts, "birds::count(", 9).unwrap();
+        assert_eq!(
+            shown.data["text/markdown"],
+            "```rust\nfn count(rows: Table) -> Result<u64>\n```\n\nCounts.\n"
+        );
     }
 
     #[test]

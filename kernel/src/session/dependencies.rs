@@ -213,7 +213,7 @@ fn summary(prelude: &PreludeReady, asked: &[Asked<'_>]) -> String {
 }
 
 /// What is shown while crates are compiled: a bar, and a line that is written over.
-struct Shown<'a> {
+pub(super) struct Shown<'a> {
     output: &'a mut dyn Output,
     drawn: bool,
     line: String,
@@ -228,7 +228,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<'a> Shown<'a> {
-    fn new(output: &'a mut dyn Output) -> Self {
+    pub(super) fn new(output: &'a mut dyn Output) -> Self {
         Self {
             output,
             drawn: false,
@@ -237,7 +237,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn show(&mut self, doing: &Doing) {
+    pub(super) fn show(&mut self, doing: &Doing) {
         let Doing::Compiling(at) = doing else {
             return self.say(&doing.to_string());
         };
@@ -258,7 +258,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn finish(self) {
+    pub(super) fn finish(self) {
         if !self.line.is_empty() {
             self.output.stream(Stream::Stderr, format!("\r{:<WIDTH$}\r", "").as_bytes());
         }

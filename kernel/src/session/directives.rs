@@ -9,9 +9,10 @@ use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, inte
 
 use super::dependencies::Crates;
 use super::execute::{Emit, Execution};
-use super::{SessionError, failure, saved};
+use super::grants::stamp;
+use super::{SessionError, failure, fetch, saved, uses};
 use crate::cell::{Bind, Cell, Directive, KNOWN};
-use crate::compile::{self, Generated, Held, Scope, Variable, Via, is_sayable};
+use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, type_of};
 use crate::output::{CellError, MimeBundle};
 
 impl Execution<'_> {
@@ -34,20 +35,36 @@ impl Execution<'_> {
             }
             Directive::Input { name, path } => {
                 let artifact = self.import(&range, path)?;
-                if artifact.is_directory() {
-                    let problem = "a directory can't be a variable\nhint: give it to a step: `:run module.wasm#step name=path`";
-                    return Err(self.refuse(range, problem));
-                }
                 let made = self.variable(name, artifact, "");
                 self.output.display(summary(&[("", &made)], None), None);
-                self.leave(None, BTreeMap::new(), BTreeMap::from([(name.clone(), made)]));
+                self.leave(Version {
+                    makes: BTreeMap::from([(name.clone(), made)]),
+                    ..Version::default()
+                });
             }
+            Directive::Fetch { name, url, digest } => {
+                let (artifact, known) = self.fetch(&range, &fetch::Wanted { url, digest: *digest })?;
+                let made = self.variable(name, artifact, "");
+                self.output.display(summary(&[("", &made)], None), None);
+                self.leave(Version {
+                    makes: BTreeMap::from([(name.clone(), made)]),
+                    ..Version::default()
+                });
+                return Ok(known);
+            }
+            Directive::Use { path, name } => self.use_module(
+                &range,
+                &uses::Wanted {
+                    path,
+                    name: name.as_deref(),
+                },
+            )?,
             // All of the cell at once, before everything else: see `depend`.
             Directive::Dependency(_) => {}
             Directive::Variables => self.output.display(listing(&self.scope), None),
             Directive::Clear => {
                 self.scope = self.scope.cleared();
-                self.leave(None, BTreeMap::new(), BTreeMap::new());
+                self.leave(Version::default());
             }
             Directive::Undo => match self.scope.undo() {
                 Some(scope) => self.scope = scope,
@@ -123,17 +140,28 @@ impl Execution<'_> {
             }
         };
         let bound = bound(interface, wanted.outputs).map_err(|problem| refuse(self, &problem))?;
-        let (mut inputs, mut typed, mut reads) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut inputs, mut typed, mut reads, mut makers) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, value) in wanted.given {
             if interface.parameters.iter().any(|parameter| parameter.name == *name) {
                 typed.insert(name.clone(), value.clone());
             } else {
                 let artifact = self.artifact(range, value, &mut reads)?;
+                if let Some(variable) = reads.get(value) {
+                    let maker = Maker {
+                        variable: value.clone(),
+                        version: variable.made_by,
+                    };
+                    makers.insert(name.clone(), maker);
+                }
                 inputs.insert(name.clone(), artifact);
             }
         }
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
-        let run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
+        let mut run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
+        if let Some(own) = &generated {
+            run.modules = own.modules.clone();
+        }
         let (ran, said) = self.carry_out(&run)?;
         if !ran.record.outcome.succeeded() {
             let shown = MimeBundle::text(ran.record.outcome.to_string()).with(Ran::MEDIA_TYPE, ran.to_json());
@@ -147,8 +175,9 @@ impl Execution<'_> {
             }
             (Outcome::Interrupted { .. }, None) => return Err(failure::interrupted()),
         }
-        let mut makes = BTreeMap::new();
+        let (mut makes, mut outputs) = (BTreeMap::new(), BTreeMap::new());
         for (port, variable) in bound {
+            outputs.insert(variable.to_owned(), port.name.clone());
             if let Some(artifact) = ran.record.outputs.get(&port.name) {
                 // What the step declares says more than a record that an older caller made.
                 let artifact = Artifact {
@@ -166,7 +195,14 @@ impl Execution<'_> {
         let shown = summary(&rows, Some((&interface.step, time))).with(Ran::MEDIA_TYPE, ran.to_json());
         self.output.display(shown, None);
         let makes = makes.into_iter().map(|(name, (_, variable))| (name, variable)).collect();
-        self.leave(None, reads, makes);
+        self.leave(Version {
+            reads,
+            makes,
+            record: Some(ran.digest),
+            inputs: makers,
+            outputs,
+            ..Version::default()
+        });
         Ok(ran.cached)
     }
 
@@ -188,12 +224,12 @@ impl Execution<'_> {
 
     /// The artifact that a person means: a variable, or a file relative to the notebook.
     fn artifact(
-        &self,
+        &mut self,
         range: &Range<usize>,
         value: &str,
         reads: &mut BTreeMap<String, Variable>,
     ) -> Result<Artifact, CellError> {
-        let Some(variable) = self.scope.variables().get(value) else {
+        let Some(variable) = self.scope.variables().get(value).cloned() else {
             return self.import(range, value);
         };
         match &variable.held {
@@ -208,7 +244,8 @@ impl Execution<'_> {
         }
     }
 
-    fn import(&self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
+    /// Takes in a file or directory beside the notebook.
+    pub(super) fn import(&mut self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
         let whole = self.setup.directory.join(path);
         if !whole.exists() {
             let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
@@ -219,8 +256,16 @@ impl Execution<'_> {
             let problem = format!("`{path}` is neither a variable nor a file beside the notebook{hint}");
             return Err(self.refuse(range.clone(), &problem));
         }
+        let stamp = stamp(&whole);
         let imported = self.setup.runtime.store.import(Path::new(&whole));
-        imported.map_err(|error| self.refuse(range.clone(), &error.to_string()))
+        let artifact = imported.map_err(|error| self.refuse(range.clone(), &error.to_string()))?;
+        self.grants.push(Grant {
+            path: path.to_owned(),
+            digest: artifact.digest,
+            stamp,
+            is_crate: false,
+        });
+        Ok(artifact)
     }
 
     /// A variable that holds an artifact, of the type that fits its media type.
@@ -276,21 +321,6 @@ fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Por
         Ok((found.ok_or_else(problem)?, bind.variable.as_str()))
     };
     binds.iter().enumerate().map(port).collect()
-}
-
-/// The Rust type for an artifact. A value's is what the step says it is, if that is a type that everybody knows.
-fn type_of<'a>(media_type: &MediaType, type_name: &'a str) -> &'a str {
-    match media_type.as_str() {
-        MediaType::TABLE => "lockstep::Table",
-        MediaType::CSV => "lockstep::Csv",
-        MediaType::TEXT => "lockstep::Text",
-        MediaType::METRICS => "lockstep::Metrics",
-        MediaType::FIGURE => "lockstep::Figure",
-        MediaType::JSON => "lockstep::Json<serde_json::Value>",
-        MediaType::VALUE if is_sayable(type_name) => type_name,
-        MediaType::VALUE => "lockstep::cell::Encoded",
-        _ => "lockstep::Bytes",
-    }
 }
 
 /// What was made: output, variable, digest, size; and of which step, in how much time.

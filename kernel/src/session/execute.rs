@@ -11,7 +11,7 @@ use super::dependencies::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Rust};
-use crate::compile::{self, Generated, Held, Place, Report, Scope, Titled, Used, Variable, Version, Via};
+use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
@@ -41,7 +41,11 @@ pub(super) struct Execution<'a> {
     pub output: &'a mut dyn Output,
     pub interrupt: &'a Interrupt,
     /// What it came to so far, in digests.
-    account: Account,
+    pub account: Account,
+    /// What it took in from outside since the last version that it left.
+    pub grants: Vec<Grant>,
+    /// What was downloaded so far, by address.
+    pub fetched: BTreeMap<String, Digest>,
 }
 
 /// What came of compiling a source; kept in the store under the compile key.
@@ -87,6 +91,8 @@ impl<'a> Execution<'a> {
             output,
             interrupt,
             account: Account::default(),
+            grants: Vec::new(),
+            fetched: setup.fetched.clone(),
         }
     }
 
@@ -151,7 +157,12 @@ impl<'a> Execution<'a> {
         let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
         let built = self.built(&generated, Emit::Nothing)?;
         self.warn(&built, &generated);
-        self.leave(Some((rust, generated.uses)), BTreeMap::new(), BTreeMap::new());
+        self.leave(Version {
+            rust,
+            has_rust: true,
+            uses: generated.uses,
+            ..Version::default()
+        });
         Ok(Done::default())
     }
 
@@ -163,6 +174,7 @@ impl<'a> Execution<'a> {
     }
 
     fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
+        self.build_again(&rust)?;
         let (generated, built) = self.build(&rust)?;
         let module = built.module.ok_or(SessionError::Silent)?;
         self.warn(&built, &generated);
@@ -178,6 +190,7 @@ impl<'a> Execution<'a> {
                 .map(|(name, artifact)| (name.clone(), artifact.clone().into()))
                 .collect(),
             outputs,
+            modules: generated.modules.clone(),
             seed: self.setup.seed,
         };
         let (ran, said) = self.carry_out_asking(&mut run)?;
@@ -375,7 +388,16 @@ impl<'a> Execution<'a> {
             }
         }
         let notes = given_away(&rust, &generated);
-        self.leave(Some((rust, generated.uses)), generated.reads, makes);
+        self.leave(Version {
+            rust,
+            has_rust: true,
+            reads: generated.reads,
+            makes,
+            uses: generated.uses,
+            record: Some(ran.digest),
+            inputs: generated.makers,
+            ..Version::default()
+        });
         Ok(Done {
             result: said.result,
             cached: ran.cached,
@@ -385,33 +407,23 @@ impl<'a> Execution<'a> {
     }
 
     /// Adds what was executed to the scope: the cell's Rust and the items that it uses, or what a directive did.
-    pub fn leave(
-        &mut self,
-        rust: Option<(Rust, BTreeSet<Used>)>,
-        reads: BTreeMap<String, Variable>,
-        makes: BTreeMap<String, Variable>,
-    ) {
-        for (name, variable) in &makes {
+    pub fn leave(&mut self, left: Version) {
+        for (name, variable) in &left.makes {
             if let Held::Artifact { artifact, .. } = &variable.held {
                 self.account.variables.insert(name.clone(), artifact.digest);
             }
         }
-        let has_rust = rust.is_some();
-        let (rust, uses) = rust.unwrap_or_default();
         self.scope.push(Version {
             id: self.id(),
             number: self.cell.number,
             text: self.cell.code.clone(),
-            rust,
-            has_rust,
-            reads,
-            makes,
-            uses,
+            grants: std::mem::take(&mut self.grants),
+            ..left
         });
     }
 
     /// The cell's id; where the front end gives none, every execution is a cell of its own.
-    fn id(&self) -> String {
+    pub fn id(&self) -> String {
         let Cell { id, code, number } = self.cell;
         id.clone()
             .unwrap_or_else(|| format!("[{number}] {}", Digest::of(code).short()))

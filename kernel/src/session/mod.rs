@@ -9,11 +9,15 @@ mod dependencies;
 mod directives;
 mod execute;
 mod failure;
+mod fetch;
+mod grants;
 mod interpreter;
 mod known;
 mod saved;
 mod starting;
 mod streams;
+mod tasks;
+mod uses;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,10 +39,13 @@ use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
 
 use dependencies::Crates;
 use execute::Execution;
+use grants::Checked;
 use known::Known;
 use saved::Order;
 
+pub use fetch::fetched_by;
 pub use starting::{Preparing, Progress, Starting};
+pub use tasks::{CellTask, InputFrom, Tasks};
 
 /// What a session works with.
 #[derive(Clone)]
@@ -51,6 +58,8 @@ pub struct Setup {
     pub prelude: PreludeReady,
     /// What the dependencies of the notebook were locked to, oldest first.
     pub locks: Vec<Lock>,
+    /// What the notebook has downloaded before, by address.
+    pub fetched: BTreeMap<String, Digest>,
     /// The notebook's directory: paths in directives are relative to it.
     pub directory: PathBuf,
     /// A directory for what the compiler writes; nothing is left in it.
@@ -87,6 +96,8 @@ pub struct Session {
     /// What was said of the order of cells; it is not said twice.
     disorder: BTreeSet<String>,
     order: Order,
+    /// What was found to be as it was taken in.
+    checked: Checked,
 }
 
 /// What a cell came to.
@@ -110,6 +121,12 @@ pub struct Account {
     /// The variables that it made or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, Digest>,
+    /// The modules whose steps it made functions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Digest>,
+    /// What it downloaded, by address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetched: BTreeMap<String, Digest>,
     /// What it wrote to stdout and stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Digest>,
@@ -162,6 +179,9 @@ pub enum SessionError {
     /// What a session depended on is not compiled any more.
     #[error("the crates that this session depended on are not compiled on this machine\nhint: run the cells with `:dep` again")]
     NotCompiled,
+    /// A run of this session is gone.
+    #[error("the record {0} of a cell is not in the store any more\nhint: execute the cell again")]
+    NoRecord(Digest),
     /// A cell ended well without saying what its variables are.
     #[error("the cell did not say what it made\nhint: the prelude is not of this lockstep; run `lockstep doctor`")]
     Silent,
@@ -194,6 +214,7 @@ impl Session {
             notes: Vec::new(),
             disorder: BTreeSet::new(),
             order: Order::default(),
+            checked: Checked::default(),
         };
         session.take_up();
         Ok(session)
@@ -247,11 +268,12 @@ impl Session {
         let scope = self.scope.before(cell.id.as_deref());
         let mut execution = Execution::new(&self.setup, self.crates.clone(), scope, cell, output, interrupt);
         let mut done = execution.execute()?;
-        let scope = execution.scope;
+        let (scope, fetched) = (execution.scope, execution.fetched);
         if !Arc::ptr_eq(&self.crates.prelude, &execution.crates.prelude) {
             self.crates = execution.crates;
             self.known.set_crates(&self.setup, &self.crates.prelude);
         }
+        self.setup.fetched = fetched;
         done.stale = scope
             .stale()
             .into_iter()
@@ -259,6 +281,7 @@ impl Session {
             .collect();
         self.set(scope);
         done.notes.extend(self.save().err());
+        done.notes.extend(self.changed_files());
         done.notes.extend(self.new_disorder());
         Ok(done)
     }

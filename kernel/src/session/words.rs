@@ -14,7 +14,7 @@ const fn word(name: &'static str, kind: &'static str, doc: &'static str) -> Word
 }
 
 /// The names that every cell can use without their path.
-pub(super) const PRELUDE: [Word; 22] = [
+pub(super) const PRELUDE: [Word; 24] = [
     word("Artifact", "class", "a value that can be kept as an artifact"),
     word("Bytes", "class", "bytes as they are"),
     word("Column", "class", "the values of a column of a `Table`"),
@@ -25,6 +25,7 @@ pub(super) const PRELUDE: [Word; 22] = [
     ),
     word("Csv", "class", "text in CSV; a `Table` comes of it as you say"),
     word("Deserialize", "class", "derives that a type can be read"),
+    word("Directory", "class", "a directory of files, each read when it is asked for"),
     word("Error", "class", "any error; `?` makes one of each"),
     word("Figure", "class", "a picture, as SVG"),
     word("Json", "class", "any serde value, kept and shown as JSON"),
@@ -35,6 +36,7 @@ pub(super) const PRELUDE: [Word; 22] = [
         "derives that the fields of a struct are the outputs of a step",
     ),
     word("Param", "class", "a parameter of a step; it derefs to its value"),
+    word("Parts", "class", "the entries of a directory, each read when its turn comes"),
     word("Reader", "class", "an input that is larger than memory, read piece by piece"),
     word("Result", "class", "what can fail with any `Error`"),
     word("Serialize", "class", "derives that a type can be kept"),

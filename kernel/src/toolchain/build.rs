@@ -2,7 +2,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cargo::{self, CargoError, Metadata, Package};
-use super::{TARGET, Toolchain, flags};
+use super::confine::Confinement;
+use super::{TARGET, Toolchain, flags, making};
 
 /// How to build a crate.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct BuildOptions {
     pub offline: bool,
     /// Take the versions that stand in Cargo.lock, and no others.
     pub locked: bool,
+    /// Build in this directory, and confine what is executed to it. By default it is cargo's own, and nothing is confined.
+    pub confined_to: Option<PathBuf>,
 }
 
 /// How far cargo is: crate `done` of `total`.
@@ -113,6 +116,7 @@ pub fn build_module(
     toolchain: &Toolchain,
     dir: &Path,
     options: &BuildOptions,
+    interrupt: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(BuildProgress),
 ) -> Result<Vec<Built>, BuildError> {
     if !dir.join("Cargo.toml").is_file() {
@@ -121,7 +125,7 @@ pub fn build_module(
     let mut resolution = Vec::new();
     resolution.extend(options.offline.then(|| "--offline".to_owned()));
     resolution.extend(options.locked.then(|| "--locked".to_owned()));
-    let metadata = cargo::metadata(toolchain, dir, &resolution, &|| false)?;
+    let metadata = cargo::metadata(toolchain, dir, &resolution, interrupt)?;
     let package = choose(&metadata, dir, options)?;
 
     let has = |kind: &str| package.targets.iter().any(|target| target.kind.iter().any(|k| k == kind));
@@ -134,7 +138,15 @@ pub fn build_module(
         });
     }
 
-    let mut command = toolchain.cargo_command();
+    let confined = match &options.confined_to {
+        Some(target) => Some(confined(toolchain, dir, target, &metadata, interrupt)?),
+        None => None,
+    };
+    let mut command = match &options.confined_to {
+        Some(target) => toolchain.bare_cargo_command(target),
+        None => toolchain.cargo_command(),
+    };
+    let target_directory = options.confined_to.as_ref().unwrap_or(&metadata.target_directory);
     if library {
         command.args(["rustc", "--lib", "--crate-type=cdylib"]);
     } else {
@@ -150,14 +162,17 @@ pub fn build_module(
     }
     command
         .arg("--config")
-        .arg(cargo::rustflags(toolchain, &metadata, &metadata.target_directory))
+        .arg(cargo::rustflags(toolchain, &metadata, target_directory))
+        .arg("--target-dir")
+        .arg(target_directory)
         .args(resolution);
+    command.args(confined.is_some().then_some("--frozen"));
     if !options.features.is_empty() {
         command.arg("--features").arg(options.features.join(","));
     }
     command.current_dir(dir);
 
-    let made = cargo::build(toolchain, &mut command, None, &|| false, progress)?;
+    let made = cargo::build(toolchain, &mut command, confined.as_ref(), interrupt, progress)?;
     let mut built = Vec::new();
     for artifact in made.artifacts.iter().filter(|artifact| artifact.package_id == package.id) {
         let is_module = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
@@ -174,6 +189,28 @@ pub fn build_module(
         }
     }
     Ok(built)
+}
+
+/// What may be reached when the crate is built in `target`. All that it depends on is fetched before.
+fn confined(
+    toolchain: &Toolchain,
+    dir: &Path,
+    target: &Path,
+    metadata: &Metadata,
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Confinement, BuildError> {
+    std::fs::create_dir_all(target).map_err(|source| BuildError::Read {
+        path: target.to_owned(),
+        source,
+    })?;
+    cargo::fetch(toolchain, dir, true, interrupt).or_else(|error| match error {
+        CargoError::Failed { .. } => cargo::fetch(toolchain, dir, false, interrupt),
+        error => Err(error),
+    })?;
+    let confinement = making::confinement(toolchain, &metadata.workspace_root, metadata).writing(target);
+    let own = metadata.packages.iter().filter(|package| package.source.is_none());
+    let places = own.filter_map(|package| package.manifest_path.parent());
+    Ok(places.fold(confinement, |confinement, place| confinement.reading(place)))
 }
 
 fn choose<'a>(metadata: &'a Metadata, dir: &Path, options: &BuildOptions) -> Result<&'a Package, BuildError> {

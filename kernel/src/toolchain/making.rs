@@ -87,16 +87,18 @@ pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &
         .arg(&target)
         .args(["--config", &cargo::rustflags(toolchain, metadata, &target)])
         .current_dir(work.dir());
-    let confinement = confinement(toolchain, work, metadata).writing(&target).writing(&scratch);
+    let confinement = confinement(toolchain, work.dir(), metadata)
+        .writing(&target)
+        .writing(&scratch);
     let mut progress = |at| (watch.tell)(Doing::Compiling(at));
     let made = cargo::build(toolchain, &mut command, Some(&confinement), watch.interrupt, &mut progress);
     work.remove("scratch")?;
     Ok(made?)
 }
 
-/// What cargo reads: sources, and settings, but no credentials.
-fn confinement(toolchain: &Toolchain, work: &Work, metadata: &Metadata) -> Confinement {
-    let mut confinement = toolchain.confinement().reading(work.dir());
+/// What cargo reads that builds in `dir`: sources, and settings, but no credentials.
+pub fn confinement(toolchain: &Toolchain, dir: &Path, metadata: &Metadata) -> Confinement {
+    let mut confinement = toolchain.confinement().reading(dir);
     let fetched = metadata.packages.iter().filter(|package| package.source.is_some());
     let places: BTreeSet<&Path> = fetched
         .filter_map(|package| package.manifest_path.parent()?.parent())
@@ -105,7 +107,7 @@ fn confinement(toolchain: &Toolchain, work: &Work, metadata: &Metadata) -> Confi
         confinement = confinement.reading(place);
     }
     let home = toolchain.cargo_home();
-    let settings = work.dir().ancestors().map(|dir| dir.join(".cargo"));
+    let settings = dir.ancestors().map(|dir| dir.join(".cargo"));
     for dir in settings.chain(home.clone()) {
         confinement = confinement.reading(dir.join("config.toml")).reading(dir.join("config"));
     }

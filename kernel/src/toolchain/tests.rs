@@ -86,7 +86,7 @@ fn a_crate_gives_the_same_module_in_every_directory() {
     let modules = [a.path(), &deeper].map(|dir| {
         write_crate(dir, "lib.rs", LIBRARY);
         let mut steps = Vec::new();
-        let built = build_module(&toolchain, dir, &offline(), &mut |step| steps.push(step)).unwrap();
+        let built = build_module(&toolchain, dir, &offline(), &|| false, &mut |step| steps.push(step)).unwrap();
         assert_eq!(built.len(), 1);
         assert_eq!(built[0].name, "sample");
         built.into_iter().next().unwrap().wasm
@@ -103,12 +103,12 @@ fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
     let dir = tempfile::tempdir().unwrap();
     let toolchain = Toolchain::find(&locations(dir.path())).unwrap();
     write_crate(dir.path(), "main.rs", "fn main() { println!(\"hello\"); }");
-    let built = build_module(&toolchain, dir.path(), &offline(), &mut ignore).unwrap();
+    let built = build_module(&toolchain, dir.path(), &offline(), &|| false, &mut ignore).unwrap();
     assert!(built[0].path.ends_with("target/wasm32-wasip1/lockstep/sample.wasm"));
     assert!(built[0].wasm.starts_with(b"\0asm"));
 
     write_crate(dir.path(), "main.rs", "fn main() { missing(); }");
-    let error = build_module(&toolchain, dir.path(), &offline(), &mut ignore).unwrap_err();
+    let error = build_module(&toolchain, dir.path(), &offline(), &|| false, &mut ignore).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("error[E0425]: cannot find function `missing`"), "{text}");
     assert!(text.contains("src/main.rs:1:13"), "{text}");

@@ -39,6 +39,7 @@ pub fn setup(cache: &Path, directory: &Path) -> Setup {
         toolchain,
         prelude,
         locks: Vec::new(),
+        fetched: Default::default(),
         directory: directory.to_owned(),
         scratch: std::env::temp_dir(),
         limits: Limits::default(),

@@ -27,6 +27,8 @@ pub mod media_type {
     pub const METRICS: &str = "application/vnd.lockstep.metrics+json";
     /// An SVG picture.
     pub const FIGURE: &str = "image/svg+xml";
+    /// A directory.
+    pub const DIRECTORY: &str = "application/vnd.lockstep.directory+json";
 }
 
 /// A value that can be kept as an artifact: written by one step and read by another.
@@ -56,7 +58,7 @@ pub trait Artifact: Sized {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input of a step",
     label = "not an input",
-    note = "inputs are Table, Csv, Text, Bytes, Json<T>, TableReader, Reader or a type with #[derive(Serialize, Deserialize)]",
+    note = "inputs are Table, Csv, Text, Bytes, Json<T>, TableReader, Reader, Parts<T> or a type with #[derive(Serialize, Deserialize)]",
     note = "small values that steer a step are parameters: write Param<{Self}>"
 )]
 pub trait Input: Sized {

@@ -44,7 +44,7 @@ pub mod types {
     pub use super::Encoded;
     #[cfg(feature = "parquet")]
     pub use crate::Parquet;
-    pub use crate::{Bytes, Csv, Figure, Json, Metrics, Table, Text};
+    pub use crate::{Bytes, Csv, Directory, Figure, Json, Metrics, Table, Text};
 }
 
 /// A running cell: what it has saved and shown.

@@ -27,18 +27,21 @@
 //! with what each declares in the custom section `lockstep:interface`.
 //!
 //! - **Inputs** are arguments whose type is an [`Artifact`] (or an [`Input`]): [`Table`], [`Csv`], [`Text`], [`Bytes`],
-//!   [`Json`], [`Metrics`], [`Figure`], any type that is `Serialize + DeserializeOwned`, and for inputs larger than memory
-//!   [`TableReader`] and [`Reader`].
+//!   [`Json`], [`Metrics`], [`Figure`], [`Directory`], any type that is `Serialize + DeserializeOwned`, and for inputs larger than memory
+//!   [`TableReader`] and [`Reader`]; for the entries of a directory [`Parts<T>`](Parts).
 //! - **Parameters** are arguments of type [`Param<T>`], with `#[default = ...]` if they need not be given.
 //! - **Outputs** are what the function returns: one artifact, a struct with `#[derive(Outputs)]` for several, or `()`.
 //! - An error that is returned ends the step with exit code 1 and `error: ...` with its causes on stderr.
 
 mod artifact;
+pub mod call;
 pub mod cell;
+mod directory;
 mod figure;
 mod metrics;
 mod outputs;
 mod parameter;
+mod parts;
 mod plain;
 mod progress;
 mod reader;
@@ -62,10 +65,12 @@ pub use serde_json;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub use artifact::{Artifact, Input, media_type};
+pub use directory::Directory;
 pub use figure::Figure;
 pub use metrics::Metrics;
 pub use outputs::Outputs;
 pub use parameter::{Kind, Param, Parameter};
+pub use parts::Parts;
 pub use plain::{Bytes, Csv, Json, Text};
 pub use progress::progress;
 pub use reader::Reader;
@@ -87,8 +92,8 @@ pub mod prelude {
     #[cfg(feature = "parquet")]
     pub use crate::Parquet;
     pub use crate::{
-        Artifact, Bytes, Column, Context, Csv, Error, Figure, Json, Metrics, Outputs, Param, Reader, Result, Table,
-        TableReader, Text, bail, ensure, progress, step,
+        Artifact, Bytes, Column, Context, Csv, Directory, Error, Figure, Json, Metrics, Outputs, Param, Parts, Reader, Result,
+        Table, TableReader, Text, bail, ensure, progress, step,
     };
     // The derives that need no dependency on serde, and the traits alone.
     pub use lockstep_macros::{Deserialize, Serialize};

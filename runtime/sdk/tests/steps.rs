@@ -27,7 +27,7 @@ enum Choice {
 }
 
 #[derive(Outputs)]
-struct Parts {
+struct Cut {
     /// those "kept"
     kept: Table,
     count: Metrics,
@@ -45,12 +45,12 @@ fn top(
     count: Param<usize>,
     word: Param<Option<String>>,
     #[default = [-0.5, 1.0]] list: Param<Vec<f64>>,
-) -> Result<Parts> {
+) -> Result<Cut> {
     ensure!(*count < 100, "too many");
     let kept = rows.head(*count);
     let word = f64::from(u8::from(word.is_some()));
     let count = Metrics::from([("rows", kept.rows() as f64), ("word", word), ("list", list.iter().sum())]);
-    Ok(Parts { kept, count })
+    Ok(Cut { kept, count })
 }
 
 #[step(output = "model")]
@@ -67,6 +67,20 @@ fn check(model: Model<f64>) {
 #[step(output = "rows")]
 fn stream(rows: TableReader) -> TableReader {
     TableReader::new(rows.map(|table| table?.select(["b"])))
+}
+
+#[step(output = "words")]
+fn scatter(text: Text) -> Parts<Text> {
+    text.split_whitespace()
+        .map(|word| (word, Text(word.to_uppercase())))
+        .collect()
+}
+
+#[step(output = "text")]
+fn gather(words: Parts<Text>) -> Result<Text> {
+    let count = words.len();
+    let words = words.map(|part| part.map(|(name, word)| format!("{name}={word}")));
+    Ok(Text(format!("{count}: {}", words.collect::<Result<Vec<_>>>()?.join(" "))))
 }
 
 fn declared(name: &str) -> Value {
@@ -134,6 +148,31 @@ fn steps_run_on_files() {
     io.run("learn").unwrap();
     std::fs::rename(io.outputs.join("model"), io.inputs.join("model")).unwrap();
     io.run("check").unwrap();
+}
+
+#[test]
+fn a_directory_is_parts() {
+    let (_dir, io) = io(json!({}));
+    let directory = "application/vnd.lockstep.directory+json";
+    assert_eq!(declared("scatter")["outputs"][0]["media_type"], directory);
+    assert_eq!(
+        declared("gather")["inputs"],
+        json!([{"name": "words", "doc": "", "media_type": directory, "type": "Parts<Text>"}])
+    );
+    std::fs::write(io.inputs.join("text"), "b a c").unwrap();
+    io.run("scatter").unwrap();
+    std::fs::rename(io.outputs.join("words"), io.inputs.join("words")).unwrap();
+    io.run("gather").unwrap();
+    assert_eq!(std::fs::read_to_string(io.outputs.join("text")).unwrap(), "3: a=A b=B c=C");
+
+    std::fs::write(io.inputs.join("words/b"), [0xff]).unwrap();
+    let error = format!("{:#}", io.run("gather").unwrap_err());
+    assert!(error.starts_with("part `b`: "), "{error}");
+    std::fs::write(io.inputs.join("text"), "a/b").unwrap();
+    let error = format!("{:#}", io.run("scatter").unwrap_err());
+    assert_eq!(error, "\"a/b\" can't be the name of a part: use a plain file name");
+    let last: Parts<Text> = [("a", Text("1".into())), ("a", Text("2".into()))].into();
+    assert_eq!(last.map(|part| part.unwrap().1.0).collect::<Vec<_>>(), ["2"]);
 }
 
 #[test]

@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
 use super::{PipelineError, Place};
-use crate::step::{GuestPath, MediaType};
+use crate::step::{GuestPath, MediaType, OwnLimits, Parameter, ParameterKind};
 
 /// A pipeline as its file says it. Unknown keys are refused.
 #[derive(Debug)]
@@ -25,6 +26,12 @@ pub(super) struct PipelineFile {
     description: String,
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, Value>,
+    /// What whoever runs the pipeline, or has it as a task, must give it.
+    #[serde(default)]
+    pub(super) inputs: BTreeMap<String, MediaType>,
+    /// What of its tasks' outputs are its own.
+    #[serde(default)]
+    pub(super) outputs: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     pub(super) seed: u64,
     pub(super) tasks: BTreeMap<String, Spanned<TaskFile>>,
@@ -35,8 +42,16 @@ pub(super) struct PipelineFile {
 pub(super) struct TaskFile {
     pub(super) step: Option<Spanned<String>>,
     pub(super) program: Option<Spanned<String>>,
+    /// Another pipeline file.
+    pub(super) pipeline: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) inputs: BTreeMap<String, Spanned<String>>,
+    /// Inputs that are serde values.
+    #[serde(default)]
+    pub(super) values: BTreeMap<String, Spanned<Value>>,
+    /// The modules whose steps it may call, by the names that it knows them by.
+    #[serde(default)]
+    pub(super) modules: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, Spanned<Value>>,
     pub(super) seed: Option<Spanned<Value>>,
@@ -51,6 +66,56 @@ pub(super) struct TaskFile {
     pub(super) at: BTreeMap<String, Spanned<GuestPath>>,
     #[serde(default)]
     pub(super) outputs: BTreeMap<String, MediaType>,
+    /// The name of an item and what it goes over, and perhaps `rows`.
+    pub(super) for_each: Option<Spanned<BTreeMap<String, Value>>>,
+    pub(super) when: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) retries: u32,
+    pub(super) timeout: Option<Spanned<String>>,
+    pub(super) limits: Option<Spanned<LimitsFile>>,
+}
+
+/// The limits of a task, as people write amounts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsFile {
+    memory: Option<Amount>,
+    fuel: Option<u64>,
+    output: Option<Amount>,
+    log: Option<Amount>,
+}
+
+/// A number of bytes: `2GiB`, `4096`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Amount {
+    fn bytes(&self) -> Result<u64, String> {
+        match self {
+            Self::Bytes(bytes) => Ok(*bytes),
+            Self::Text(text) => match text.parse::<bytesize::ByteSize>() {
+                Ok(size) => Ok(size.as_u64()),
+                Err(_) => Err(format!("`{text}` is not a number of bytes: write 512MiB, 2GB or 4096")),
+            },
+        }
+    }
+}
+
+impl LimitsFile {
+    pub(super) fn read(&self) -> Result<OwnLimits, String> {
+        let bytes = |amount: &Option<Amount>| amount.as_ref().map(Amount::bytes).transpose();
+        Ok(OwnLimits {
+            memory: bytes(&self.memory)?,
+            fuel: self.fuel,
+            output: bytes(&self.output)?,
+            log: bytes(&self.log)?,
+            time_ms: None,
+        })
+    }
 }
 
 impl Pipeline {
@@ -63,18 +128,16 @@ impl Pipeline {
 
     /// Reads a pipeline from `text`; `file` is its name in messages, and its directory is where relative paths start.
     pub fn parse(file: &Path, text: String) -> Result<Self, PipelineError> {
-        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        match serde_saphyr::from_str_with_options(&text, options) {
-            Ok(content) => Ok(Self {
-                file: file.to_owned(),
-                text,
-                content,
-            }),
-            Err(e) => {
-                let place = e.location().unwrap_or(Location::UNKNOWN);
-                Err(error_at(file, &text, place, plain_message(&e)))
-            }
-        }
+        let content = read_yaml(file, &text)?;
+        let file = file.to_owned();
+        Ok(Self { file, text, content })
+    }
+
+    /// Reads parameters from a file: a map of YAML, or of JSON, which is YAML too.
+    pub fn read_parameters(file: &Path) -> Result<BTreeMap<String, Value>, PipelineError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|e| PipelineError::whole(file, format!("can't read the parameters: {e}")))?;
+        read_yaml(file, &text)
     }
 
     /// The pipeline's name.
@@ -82,9 +145,14 @@ impl Pipeline {
         &self.content.name
     }
 
-    /// The parameters of the pipeline, with their defaults.
-    pub fn parameters(&self) -> &BTreeMap<String, Value> {
-        &self.content.parameters
+    /// The parameters of the pipeline; the kind of each is that of its default.
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
+        self.content.parameters.iter().map(|(name, default)| Parameter {
+            name: name.clone(),
+            doc: String::new(),
+            kind: ParameterKind::of(default),
+            default: Some(default.clone()),
+        })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -94,6 +162,18 @@ impl Pipeline {
     pub(super) fn error<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> PipelineError {
         error_at(&self.file, &self.text, at.referenced, message.into())
     }
+}
+
+fn read_yaml<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, PipelineError> {
+    // as many tasks as there is text for: what a file can hold is bounded by its length, as aliases have bounds of their own
+    let budget = serde_saphyr::budget! {
+        max_events: usize::MAX, max_nodes: usize::MAX, max_total_scalar_bytes: usize::MAX
+    };
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false, budget: budget };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let place = e.location().unwrap_or(Location::UNKNOWN);
+        error_at(file, text, place, plain_message(&e))
+    })
 }
 
 fn error_at(file: &Path, text: &str, at: Location, message: String) -> PipelineError {

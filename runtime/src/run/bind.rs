@@ -149,6 +149,7 @@ pub fn bind(
             .iter()
             .map(|port| (port.name.clone(), port.media_type.clone()))
             .collect(),
+        modules: BTreeMap::new(),
         seed,
     })
 }

@@ -37,6 +37,21 @@ impl Runtime {
         Ok(None)
     }
 
+    /// The newest record of the run called `key`, whatever it came to.
+    pub fn newest_with(&self, key: RunKey) -> Result<Option<(Digest, Record)>, RunError> {
+        self.records(self.store.find(&key)?).next().transpose()
+    }
+
+    /// The newest records of a step, or of a program with these arguments ([`Entry::title`]), of whatever module.
+    pub fn newest_of(&self, step: &str, most: usize) -> Result<Vec<(Digest, Record)>, RunError> {
+        self.records(self.store.newest_of(step, most)?).collect()
+    }
+
+    fn records(&self, digests: Vec<Digest>) -> impl Iterator<Item = Result<(Digest, Record), RunError>> {
+        let record = |digest| Ok(self.record(&digest)?.map(|(record, _)| (digest, record)));
+        digests.into_iter().filter_map(move |digest| record(digest).transpose())
+    }
+
     /// The record called `digest`.
     pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
         if let Some(json) = self.store.get_record(digest)? {

@@ -1,6 +1,7 @@
 //! The run: a pure function from digests to digests. Key, cache lookup, execute, record.
 
 mod bind;
+mod call;
 mod flight;
 mod lineage;
 mod log;
@@ -23,6 +24,8 @@ use crate::sandbox::{
 use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
 use crate::store::{Store, StoreError};
 
+use call::{Called, Steps};
+
 pub use bind::{BindError, Names, bind, choose, parse_parameters};
 pub use lineage::{Direction, Lineage};
 pub use log::{Log, LogChunk, chunks};
@@ -44,6 +47,9 @@ pub struct Run {
     pub inputs: BTreeMap<String, Input>,
     /// The outputs that it must make, by name.
     pub outputs: BTreeMap<String, MediaType>,
+    /// The modules whose steps it may call, each call a run of its own, by the names that it knows them by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, Digest>,
     /// Where its random numbers start.
     pub seed: u64,
 }
@@ -111,6 +117,8 @@ impl Run {
             entry: &'a Entry,
             inputs: BTreeMap<&'a str, KeyedInput<'a>>,
             outputs: &'a BTreeMap<String, MediaType>,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            modules: &'a BTreeMap<String, Digest>,
             seed: u64,
         }
         #[derive(Serialize)]
@@ -139,6 +147,7 @@ impl Run {
                 })
                 .collect(),
             outputs: &self.outputs,
+            modules: &self.modules,
             seed: self.seed,
         };
         Ok(RunKey(Digest::of(canonical_json(&keyed).map_err(RunError::Encode)?)))
@@ -260,7 +269,7 @@ impl Runtime {
     ) -> Result<Ran, RunError> {
         let key = run.key()?;
         if reuse == Reuse::Nothing {
-            return self.execute(key, run, limits, interrupt, log);
+            return self.execute(key, run, reuse, limits, interrupt, log);
         }
         let _flight = self.flights.board(key, interrupt);
         match self.find(key, limits)? {
@@ -268,7 +277,7 @@ impl Runtime {
                 self.replay_log(&ran.record, log)?;
                 Ok(ran)
             }
-            None => self.execute(key, run, limits, interrupt, log),
+            None => self.execute(key, run, reuse, limits, interrupt, log),
         }
     }
 
@@ -314,6 +323,7 @@ impl Runtime {
         &self,
         key: RunKey,
         run: &Run,
+        reuse: Reuse,
         limits: &Limits,
         interrupt: &Interrupt,
         log: &mut dyn FnMut(Stream, &[u8]),
@@ -328,7 +338,20 @@ impl Runtime {
             kept.push(stream, bytes);
             log(stream, bytes);
         };
-        let world = self.world(run, &mut write)?;
+        let called = Called::default();
+        let mut world = self.world(run, &mut write)?;
+        if !run.modules.is_empty() {
+            world.caller = Some(Box::new(Steps {
+                runtime: self.clone(),
+                modules: run.modules.clone(),
+                seed: run.seed,
+                reuse,
+                limits: limits.clone(),
+                interrupt: interrupt.not_asking(),
+                until: limits.time.and_then(|time| start.checked_add(time)),
+                called: called.clone(),
+            }));
+        }
         let finished = module.run(world, limits, interrupt)?;
         let log = self.store.put_artifact(kept.into_bytes(), &MediaType::new(MediaType::LOG))?;
         let observed = Observed {
@@ -340,7 +363,7 @@ impl Runtime {
             host_error: finished.host_error.clone(),
             log: None,
         };
-        self.write_record(key, run, finished, log, observed)
+        self.write_record(key, run, finished, called.take(), log, observed)
     }
 
     fn world<'a>(&self, run: &Run, log: &'a mut dyn FnMut(Stream, &[u8])) -> Result<World<'a>, RunError> {
@@ -383,6 +406,7 @@ impl Runtime {
             seed: run.seed,
             outputs,
             stdout,
+            caller: None,
             storage,
             log,
         })
@@ -405,6 +429,7 @@ impl Runtime {
         key: RunKey,
         run: &Run,
         finished: Finished,
+        called: Vec<Digest>,
         log: Artifact,
         mut observed: Observed,
     ) -> Result<Ran, RunError> {
@@ -423,6 +448,7 @@ impl Runtime {
             run: run.clone(),
             outcome: finished.outcome,
             outputs,
+            called,
             log: deterministic.then_some(log),
             usage: deterministic.then_some(finished.usage),
         };

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::digest::{Digest, RunKey, canonical_json};
-use crate::step::{Artifact, Limit, Limits, Outcome, Usage};
+use crate::step::{Artifact, Limit, Limits, MediaType, Outcome, Usage};
 use crate::store::{Link, Role, Row};
 
 pub(super) const VERSION: u32 = 1;
 
-/// What a run came to. All of it is hashed: the same run gives the same record on any machine.
+/// What a run came to. All of it is hashed but for media types of inputs: the same run gives the same record on any machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -24,6 +24,9 @@ pub struct Record {
     pub outcome: Outcome,
     /// What it made.
     pub outputs: BTreeMap<String, Artifact>,
+    /// The records of the runs that it called for, in the order of the calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<Digest>,
     /// What the guest wrote to stdout and stderr. Absent where that may depend on the machine.
     pub log: Option<Artifact>,
     /// What it used. Absent where that may depend on the machine.
@@ -86,9 +89,14 @@ struct Stored<R, O> {
 }
 
 impl Record {
-    /// The record's digest.
+    /// The record's digest. As in the run's key, media types of inputs are left out: they are what a caller says of bytes, and
+    /// the same run can have several callers.
     pub fn digest(&self) -> Result<Digest, RecordError> {
-        Ok(Digest::of(canonical_json(self).map_err(RecordError::Encode)?))
+        let mut hashed = self.clone();
+        for input in hashed.run.inputs.values_mut().filter(|input| !input.artifact.is_directory()) {
+            input.artifact.media_type = MediaType::default();
+        }
+        Ok(Digest::of(canonical_json(&hashed).map_err(RecordError::Encode)?))
     }
 
     /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to

@@ -45,6 +45,7 @@ fn program(runtime: &Runtime, body: &str, stdout: Option<&str>) -> Run {
             stdout,
         },
         inputs: BTreeMap::new(),
+        modules: BTreeMap::new(),
         seed: 0,
     }
 }
@@ -201,4 +202,88 @@ fn the_index_is_rebuilt_from_the_records() {
     assert_eq!((check.records, check.findings), (1, vec![]));
     assert_eq!(runtime.runs(&crate::store::Runs::newest(9)).unwrap(), before);
     assert_eq!(before[0].record, ran.digest);
+}
+
+/// A program that calls for the step `hello` of the module that it knows as `steps`, twice.
+fn caller(runtime: &Runtime, body: &str) -> Run {
+    let steps = wat::parse_str(format!(
+        r#"(module
+            (@custom "lockstep:interface" "{{\"lockstep\":1,\"step\":\"hello\"}}\n")
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\10\00\00\00\06\00\00\00")
+            (data (i32.const 16) "hello\n")
+            (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12))) {body}))"#
+    ));
+    let calls = wat::parse_str(
+        r#"(module
+            (import "lockstep" "call" (func $call (param i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "{\"module\":\"steps\",\"step\":\"hello\"}")
+            (func $again
+                (if (call $call (i32.const 16) (i32.const 33) (i32.const 0)) (then (call $exit (i32.const 3)))))
+            (func (export "_start") (call $again) (call $again) (call $exit (i32.load (i32.const 0)))))"#,
+    );
+    let steps = runtime.store.put(steps.unwrap()).unwrap();
+    Run {
+        module: runtime.store.put(calls.unwrap()).unwrap(),
+        modules: BTreeMap::from([("steps".to_owned(), steps)]),
+        ..program(runtime, "", None)
+    }
+}
+
+#[test]
+fn a_step_that_is_called_is_a_run_of_its_own() {
+    let runtime = runtime();
+    let calls = caller(&runtime, "");
+    let (ran, text) = run(&runtime, &calls, &Limits::default());
+    // The exit code is the number of the second answer.
+    assert_eq!(
+        ran.record.outcome,
+        Outcome::Failed(Failure::Exit {
+            code: 1,
+            message: String::new()
+        })
+    );
+    assert_eq!(text, "hello\nhello\n");
+    let [first, second] = ran.record.called[..] else {
+        panic!("{:?}", ran.record.called)
+    };
+    assert_eq!(first, second);
+    let (called, _) = runtime.record(&first).unwrap().unwrap();
+    assert_eq!(called.run.module, calls.modules["steps"]);
+    // What the calls used is held against the limits that a later run asks for.
+    let used = ran.record.usage.as_ref().unwrap();
+    assert!(used.fuel >= called.usage.unwrap().fuel);
+    let again = Run {
+        modules: BTreeMap::new(),
+        ..calls.clone()
+    };
+    assert_ne!(calls.key().unwrap(), again.key().unwrap());
+    // Nobody answers a run that was given no modules: ENOTSUP is 58, which the guest makes 3.
+    let (refused, _) = run(&runtime, &again, &Limits::default());
+    assert!(matches!(
+        refused.record.outcome,
+        Outcome::Failed(Failure::Exit { code: 3, .. })
+    ));
+}
+
+#[test]
+fn an_interrupt_ends_the_run_that_calls_and_the_one_that_is_called() {
+    let runtime = runtime();
+    let calls = caller(&runtime, "(loop $l (br $l))");
+    let limits = Limits {
+        time: Some(std::time::Duration::from_millis(50)),
+        ..Limits::default()
+    };
+    let (ran, text) = run(&runtime, &calls, &limits);
+    assert_eq!(text, "hello\n");
+    assert_eq!(
+        ran.record.outcome,
+        Outcome::Interrupted {
+            by: crate::step::Interruption::Time
+        }
+    );
 }

@@ -8,7 +8,7 @@ use super::based::Based;
 use super::guest::Guest;
 use super::native_cache::NativeCache;
 use super::workers::{GUEST_STACK, Workers};
-use super::{CompileBudget, SandboxError, preview1};
+use super::{CompileBudget, SandboxError, call, preview1};
 use crate::digest::Digest;
 
 /// How many modules an engine keeps ready to run.
@@ -169,6 +169,7 @@ impl Engine {
         };
         let mut linker = Linker::new(&engine);
         preview1::define(&mut linker).map_err(failed)?;
+        call::define(&mut linker).map_err(failed)?;
         Ok(Self(Arc::new(Shared {
             engine,
             quick,
@@ -281,7 +282,8 @@ impl Engine {
             None => return Err(no_command("it has no export `_start`")),
         }
         for import in compiled.imports() {
-            if !preview1::offers(import.module(), import.name()) {
+            let is_offered = preview1::offers(import.module(), import.name()) || call::offers(import.module(), import.name());
+            if !is_offered {
                 return Err(SandboxError::UnknownImport {
                     digest,
                     module: import.module().to_owned(),

@@ -52,6 +52,9 @@ impl Module {
             meter: Meter::new(limits.memory),
             deadline: deadline.clone(),
             memory: None,
+            caller: world.caller,
+            calls: 0,
+            called: Usage::default(),
             stop: None,
             exit: None,
         };
@@ -234,7 +237,7 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
     if guest.meter.reached {
         reached.insert(Limit::Memory);
     }
-    Usage {
+    let mut usage = Usage {
         fuel: if *outcome == Outcome::Failed(Failure::Stack) {
             0
         } else {
@@ -244,7 +247,9 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
         output: guest.vfs.peak(),
         log: guest.vfs.logged(),
         reached: reached.into_iter().map(|limit| (limit, limit.of(limits))).collect(),
-    }
+    };
+    usage.include(&guest.called);
+    usage
 }
 
 fn land(mut vfs: Vfs, kept: &BTreeSet<String>) -> std::io::Result<Result<BTreeMap<String, Made>, Failure>> {

@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use wasmtime::{Memory, ResourceLimiter};
 
+use super::call::Caller;
 use super::clock::Clock;
 use super::interrupt::Deadline;
 use super::random::Random;
 use super::vfs::{Stop, Vfs};
+use crate::step::Usage;
 
 /// The most elements that a table may have; a Rust program has as many as functions whose address it takes.
 const MAX_TABLE: usize = 1 << 20;
@@ -23,6 +25,12 @@ pub(super) struct Guest {
     pub(super) deadline: Arc<Deadline>,
     /// The guest's memory, once a host function had to do with it.
     pub(super) memory: Option<Memory>,
+    /// Answers the guest's requests.
+    pub(super) caller: Option<Box<dyn Caller>>,
+    /// How many requests were answered.
+    pub(super) calls: u32,
+    /// What answering used.
+    pub(super) called: Usage,
     /// Why the run had to end.
     pub(super) stop: Option<Stop>,
     /// The exit code.

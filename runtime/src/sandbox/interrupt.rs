@@ -36,6 +36,14 @@ impl Interrupt {
         }
     }
 
+    /// The same interrupt for a run whose stdin is whole.
+    pub fn not_asking(&self) -> Self {
+        Self {
+            asks: false,
+            ..self.clone()
+        }
+    }
+
     /// Whether reading past the end of stdin ends a run.
     pub(super) fn asks(&self) -> bool {
         self.asks

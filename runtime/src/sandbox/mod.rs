@@ -8,6 +8,7 @@
 //! Preview 1 of WASI is bound here in full, all 45 functions, over a filesystem that knows no WebAssembly.
 
 mod budget;
+mod call;
 mod clock;
 
 mod based;
@@ -35,6 +36,7 @@ use crate::digest::Digest;
 use crate::step::{GuestPath, Outcome, Usage};
 
 pub use budget::CompileBudget;
+pub use call::{Answer, Asking, Caller, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
 pub use interrupt::Interrupt;
@@ -94,6 +96,8 @@ pub struct World<'a> {
     pub outputs: BTreeSet<String>,
     /// Keep stdout as this output instead of sending it to the log.
     pub stdout: Option<String>,
+    /// Answers what the guest asks for beyond WASI; without it the guest is told that nobody does.
+    pub caller: Option<Box<dyn Caller>>,
     /// Where the outputs go.
     pub storage: Arc<dyn Storage>,
     /// Is called, on the thread that runs the module, with what the guest writes to stdout and stderr, as it does. While it

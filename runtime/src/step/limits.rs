@@ -34,6 +34,45 @@ impl Default for Limits {
     }
 }
 
+/// The limits that somebody sets, of those that there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnLimits {
+    /// [`Limits::memory`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// [`Limits::fuel`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// [`Limits::output`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<u64>,
+    /// [`Limits::log`]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<u64>,
+    /// [`Limits::time`], in milliseconds
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
+}
+
+impl OwnLimits {
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These limits, and those of `others` where none is set.
+    pub fn or(&self, others: &Limits) -> Limits {
+        Limits {
+            memory: self.memory.unwrap_or(others.memory),
+            fuel: self.fuel.unwrap_or(others.fuel),
+            output: self.output.unwrap_or(others.output),
+            log: self.log.unwrap_or(others.log),
+            time: self.time_ms.map(Duration::from_millis).or(others.time),
+        }
+    }
+}
+
 /// A limit with a deterministic end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

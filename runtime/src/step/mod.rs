@@ -5,11 +5,12 @@ mod base;
 mod interface;
 mod limits;
 mod outcome;
+pub mod value;
 
 pub use artifact::{Artifact, GuestPath, InvalidGuestPath, MediaType};
 pub use base::{BASE_MODULE, BASE_SECTION, BASE_START, BaseError, base};
 pub use interface::{INTERFACE_SECTION, Interface, InterfaceError, Parameter, ParameterError, ParameterKind, Port, interfaces};
-pub use limits::{Limit, Limits};
+pub use limits::{Limit, Limits, OwnLimits};
 pub use outcome::{Failure, Interruption, Outcome, Usage};
 
 pub(crate) use interface::is_name;

@@ -91,6 +91,17 @@ pub struct Usage {
     pub reached: BTreeMap<Limit, u64>,
 }
 
+impl Usage {
+    /// Takes in what a run used that was carried out for this one, under the same limits: the larger of both counts.
+    pub fn include(&mut self, other: &Self) {
+        self.fuel = self.fuel.max(other.fuel);
+        self.memory = self.memory.max(other.memory);
+        self.output = self.output.max(other.output);
+        self.log = self.log.max(other.log);
+        self.reached.extend(&other.reached);
+    }
+}
+
 impl Outcome {
     /// Whether the run succeeded.
     pub fn succeeded(&self) -> bool {

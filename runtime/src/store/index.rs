@@ -42,12 +42,16 @@ impl Stamp {
     }
 }
 
+/// The version of the schema. Of an earlier one all but the records is kept, which are then read again.
+const VERSION: i64 = 3;
+
 const SCHEMA: &str = "
     DROP TABLE IF EXISTS records;
     CREATE TABLE records (record TEXT PRIMARY KEY, key TEXT NOT NULL, module TEXT NOT NULL, step TEXT NOT NULL,
         word TEXT NOT NULL, outcome TEXT NOT NULL, started INTEGER NOT NULL, wall INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS records_key ON records (key);
     CREATE INDEX IF NOT EXISTS records_started ON records (started);
+    CREATE INDEX IF NOT EXISTS records_step ON records (step, started);
     CREATE TABLE IF NOT EXISTS links (record TEXT NOT NULL, role INTEGER NOT NULL, name TEXT NOT NULL, artifact TEXT NOT NULL,
         PRIMARY KEY (record, role, name)) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS links_artifact ON links (artifact);
@@ -59,7 +63,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS verified (digest TEXT PRIMARY KEY, device, inode, size, modified, changed) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS grants (device, inode, size, modified, changed, digest TEXT NOT NULL, PRIMARY KEY (device, inode))
         WITHOUT ROWID;
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 3;
 ";
 
 impl Index {
@@ -94,7 +98,7 @@ impl Index {
 
     fn with(mut connection: Connection) -> Result<Self, StoreError> {
         let is_current = |connection: &Connection| -> rusqlite::Result<bool> {
-            Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 2)
+            Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == VERSION)
         };
         if !is_current(&connection)? {
             // of several processes that come here, one makes the tables
@@ -168,6 +172,14 @@ impl Index {
             .0
             .prepare_cached("SELECT record FROM records WHERE key = ?1 ORDER BY started DESC")?;
         let rows = statement.query_map([key.0.hex()], |row| digest(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub(super) fn newest_of(&self, step: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT record FROM records WHERE step = ?1 ORDER BY started DESC LIMIT ?2")?;
+        let rows = statement.query_map(params![step, i64::try_from(most).unwrap_or(i64::MAX)], |row| digest(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

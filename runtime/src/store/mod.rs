@@ -106,6 +106,11 @@ impl Store {
         Ok(artifact)
     }
 
+    /// Remembers what kind of bytes the store has.
+    pub fn note_artifact(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        self.index().add_artifact(artifact)
+    }
+
     /// The bytes called `digest`: mapped from the file in a directory store. They are what their name says: a file of more
     /// than 64 kB is hashed when it is first read and again only when its size, time or inode changed; smaller ones always.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
@@ -180,6 +185,11 @@ impl Store {
     /// The records of `key` that are here, newest first.
     pub(crate) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
         self.index().find(key)
+    }
+
+    /// The newest records of a step, or of a program with these arguments.
+    pub(crate) fn newest_of(&self, step: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
+        self.index().newest_of(step, most)
     }
 
     /// The newest records that `runs` asks for.

@@ -115,6 +115,34 @@ pub fn count(mut lines: Reader) -> Result<BTreeMap<String, u64>> {
     }
 }
 
+/// Makes a part of each line.
+#[step(output = "parts")]
+pub fn scatter(lines: Text) -> Parts<Text> {
+    let lines = lines.lines().enumerate();
+    lines
+        .map(|(at, line)| (format!("{at:03}"), Text(format!("{line}\n"))))
+        .collect()
+}
+
+/// Puts parts together.
+#[step(output = "text")]
+pub fn gather(parts: Parts<Text>) -> Result<Text> {
+    let named = parts.map(|part| part.map(|(name, text)| format!("{name}: {}", text.0)));
+    Ok(Text(named.collect::<Result<String>>()?))
+}
+
+/// Writes a text, after it was busy for a while.
+#[step(output = "text")]
+pub fn busy(
+    text: Text,
+    /// how many times it goes round
+    #[default = 0]
+    rounds: Param<u64>,
+) -> Text {
+    let rounds = (0..*rounds).fold(0u64, |sum, round| std::hint::black_box(sum.wrapping_mul(31) ^ round));
+    Text(format!("{} {rounds}\n", text.trim_end()))
+}
+
 /// Does nothing: what a run costs at the least.
 #[step]
 pub fn nothing() {}

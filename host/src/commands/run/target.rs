@@ -4,10 +4,11 @@ use std::path::Path;
 use lockstep_runtime::run::{BindError, Entry, Input, Names, Run, Runtime, bind as bind_step, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, interfaces};
 
-use super::{Output, RunArgs, unique};
+use super::{Output, RunArgs};
 use crate::artifacts::{self, artifact};
 use crate::commands::inspect::not_a_module;
 use crate::error::{Error, Result};
+use crate::pipelines::unique;
 
 /// The run that the command line asks for, and the outputs that it names.
 pub(super) fn bind(args: RunArgs, runtime: &Runtime) -> Result<(Run, Vec<Output>)> {
@@ -67,9 +68,9 @@ fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface
         }
     }
     // names first: a wrong one should not wait for a large file to be taken in
-    let typed = unique("parameter", args.parameters)?;
+    let typed = unique("parameter", args.given.parameters)?;
     let parameters = parse_parameters(interface, &typed)?;
-    let sources = unique("input", args.inputs)?;
+    let sources = unique("input", args.given.inputs)?;
     if let Some(name) = sources
         .keys()
         .find(|name| interface.inputs.iter().all(|port| port.name != **name))
@@ -94,14 +95,14 @@ fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface
 }
 
 fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(Run, Vec<Output>)> {
-    if let Some((name, value)) = args.parameters.first() {
+    if let Some((name, value)) = args.given.parameters.first() {
         return Err(
             Error::user(format_args!("{} is a plain program: it has no parameter `{name}`", args.what))
                 .hint(format_args!("give it arguments after `--`, or --env {name}={value}")),
         );
     }
     let mut inputs = BTreeMap::new();
-    for (name, source) in unique("input", args.inputs)? {
+    for (name, source) in unique("input", args.given.inputs)? {
         inputs.insert(name, placed(runtime, &source)?);
     }
     if let Some(name) = args.stdin.as_ref().filter(|name| !inputs.contains_key(*name)) {
@@ -135,6 +136,7 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(
             entry,
             inputs,
             outputs: types,
+            modules: BTreeMap::new(),
             seed: args.seed,
         },
         outputs,

@@ -11,6 +11,7 @@ use wasmtime::{Caller, Extern, Linker};
 
 use super::guest::Guest;
 use super::vfs::{Fault, Result};
+pub(super) use ram::Pointer;
 use ram::Ram;
 
 /// The module name of all imports.
@@ -82,7 +83,10 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 /// Runs a call on the guest's world and memory. Gives the error number, 0 for success, or ends the run.
-fn call(mut caller: Caller<'_, Guest>, act: impl FnOnce(&mut Guest, &mut Ram<'_>) -> Result<()>) -> wasmtime::Result<u32> {
+pub(super) fn call(
+    mut caller: Caller<'_, Guest>,
+    act: impl FnOnce(&mut Guest, &mut Ram<'_>) -> Result<()>,
+) -> wasmtime::Result<u32> {
     if caller.data().memory.is_none() {
         caller.data_mut().memory = caller.get_export("memory").and_then(Extern::into_memory);
     }

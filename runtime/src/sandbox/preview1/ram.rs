@@ -4,10 +4,10 @@ use crate::sandbox::vfs::{Errno, Result};
 const MAX_IOVECS: u32 = 1024;
 
 /// The guest's linear memory. Every access is checked; what lies outside is `EFAULT`.
-pub(super) struct Ram<'m>(&'m mut [u8]);
+pub(in crate::sandbox) struct Ram<'m>(&'m mut [u8]);
 
 /// The address of a value or buffer, as the guest gave it.
-pub(super) type Pointer = u32;
+pub(in crate::sandbox) type Pointer = u32;
 
 /// A buffer as the guest described it.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ impl<'m> Ram<'m> {
         Self(bytes)
     }
 
-    pub(super) fn bytes(&self, pointer: Pointer, len: u32) -> Result<&[u8]> {
+    pub(in crate::sandbox) fn bytes(&self, pointer: Pointer, len: u32) -> Result<&[u8]> {
         let start = pointer as usize;
         self.0.get(start..start + len as usize).ok_or(Errno::Fault.into())
     }
@@ -71,7 +71,7 @@ impl<'m> Ram<'m> {
         Ok(())
     }
 
-    pub(super) fn put_u32(&mut self, pointer: Pointer, value: u32) -> Result<()> {
+    pub(in crate::sandbox) fn put_u32(&mut self, pointer: Pointer, value: u32) -> Result<()> {
         self.put(pointer, &value.to_le_bytes())
     }
 

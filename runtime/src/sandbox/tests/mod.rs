@@ -80,6 +80,7 @@ fn world<'a>(storage: &MemoryStorage, log: &'a mut dyn FnMut(Stream, &[u8])) -> 
         seed: 0,
         outputs: BTreeSet::new(),
         stdout: None,
+        caller: None,
         storage: Arc::new(storage.clone()),
         log,
     }

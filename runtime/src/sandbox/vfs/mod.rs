@@ -5,6 +5,7 @@
 //! are listed in the order of their bytes, and inode numbers follow the order in which the guest first meets a file.
 //! There are no symbolic links and no hard links.
 
+mod answers;
 mod bytes;
 mod errno;
 mod file;

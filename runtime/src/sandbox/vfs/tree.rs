@@ -84,16 +84,17 @@ impl Tree {
         tree.add(ROOT, "out", Kind::directory(ROOT, true));
         tree.add(ROOT, "tmp", Kind::directory(ROOT, true));
         for (path, node) in files {
+            if let Some(own @ ("call" | "dev" | "out" | "tmp")) = path.parts().next() {
+                let own = own.to_owned();
+                return Err(WorldError::Reserved { path: path.clone(), own });
+            }
             tree.mount(path, node)?;
         }
         Ok(tree)
     }
 
-    fn mount(&mut self, path: GuestPath, node: Node) -> std::result::Result<(), WorldError> {
-        if let Some(own @ ("dev" | "out" | "tmp")) = path.parts().next() {
-            let own = own.to_owned();
-            return Err(WorldError::Reserved { path: path.clone(), own });
-        }
+    /// Puts what the guest can't write to at a path where there is nothing.
+    pub(super) fn mount(&mut self, path: GuestPath, node: Node) -> std::result::Result<(), WorldError> {
         let overlap = || WorldError::Overlap { path: path.clone() };
         let mut at = ROOT;
         let mut parts = path.parts().peekable();
@@ -217,6 +218,11 @@ impl Tree {
                 Ok(next)
             }
         }
+    }
+
+    /// The names in a directory.
+    pub(super) fn names(&self, id: NodeId) -> Result<Vec<Box<str>>> {
+        Ok(self.directory(id)?.entries.keys().cloned().collect())
     }
 
     /// The node of that name in a directory.

@@ -1,0 +1,172 @@
+//! What a task of a pipeline costs, whole process and all, against make and the orchestrators that are installed.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::measure::{ROOT, Surroundings, TRIVIAL, Table, median};
+
+/// Tasks that do nothing.
+const MANY: u32 = 1000;
+
+pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let here = Here::new(surroundings)?;
+    let (executed, cached) = (here.executed(MANY, 3)?, here.cached(MANY)?);
+    match make(&here.directory) {
+        Ok((forked, checked)) => {
+            table.ratio(
+                "a task, executed and recorded, 2 workers",
+                executed,
+                "make -j2, a fork of sh",
+                forked,
+                "<= 1",
+            );
+            table.ratio(
+                "a task, cached, 2 workers",
+                cached,
+                "make -j2, its up-to-date check",
+                checked,
+                "<= 1",
+            );
+        }
+        Err(error) => table.missing("a task, executed and recorded, 2 workers", &format!("make: {error:#}")),
+    }
+    peers(&here.directory, executed, table)?;
+
+    here.write("empty", 0)?;
+    let empty = median(20, || here.lockstep("empty", &["run", "empty.yaml", "--quiet"]))?;
+    table.time("an empty pipeline, the whole process", empty, "< 20 ms");
+
+    here.write("planned", 10_000)?;
+    let plan = |name: &str| here.timed("planned", &["plan", &format!("{name}.yaml"), "--json"]);
+    let ten_thousand = plan("planned")?;
+    table.time("plan of 10,000 tasks", ten_thousand, "< 1 s");
+    here.write("large", 100_000)?;
+    let large = plan("large")?;
+    table.ratio(
+        "plan: a task of 100,000",
+        large / 100_000,
+        "one of 10,000",
+        ten_thousand / 10_000,
+        "<= 1.5",
+    );
+    let (few, many) = (here.executed(10_000, 1)?, here.executed(100_000, 1)?);
+    table.ratio("run: a task of 100,000", many, "one of 10,000", few, "<= 1.5");
+    Ok(())
+}
+
+/// A directory with pipelines, and the command.
+struct Here {
+    directory: PathBuf,
+    binary: PathBuf,
+}
+
+impl Here {
+    fn new(surroundings: &Surroundings) -> Result<Self> {
+        let directory = surroundings.directory.path().join("pipelines");
+        std::fs::create_dir(&directory)?;
+        std::fs::write(directory.join("trivial.wasm"), wat::parse_str(TRIVIAL)?)?;
+        let binary = surroundings.binary.clone();
+        Ok(Self { directory, binary })
+    }
+
+    /// A pipeline of so many tasks, of which no two are the same run.
+    fn write(&self, name: &str, tasks: u32) -> Result<()> {
+        let mut text = format!("name: {name}\ntasks:{}\n", if tasks == 0 { " {}" } else { "" });
+        for task in 0..tasks {
+            writeln!(text, "  t{task}: {{ program: trivial.wasm, seed: {task} }}")?;
+        }
+        Ok(std::fs::write(self.directory.join(format!("{name}.yaml")), text)?)
+    }
+
+    fn lockstep(&self, store: &str, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("LOCKSTEP_STORE", self.directory.join(store));
+        run(command.current_dir(&self.directory))
+    }
+
+    fn timed(&self, store: &str, arguments: &[&str]) -> Result<Duration> {
+        let start = Instant::now();
+        self.lockstep(store, arguments)?;
+        Ok(start.elapsed())
+    }
+
+    /// The time for each of so many tasks that are executed: the best of some new stores.
+    fn executed(&self, tasks: u32, times: usize) -> Result<Duration> {
+        let name = format!("executed{tasks}");
+        self.write(&name, tasks)?;
+        let mut best = Duration::MAX;
+        for time in 0..times {
+            let store = format!("{name}-{time}");
+            best = best.min(self.timed(&store, &["run", &format!("{name}.yaml"), "--jobs=2", "--quiet"])?);
+        }
+        Ok(best / tasks)
+    }
+
+    /// The time for each of so many tasks that [`executed`](Self::executed) has run.
+    fn cached(&self, tasks: u32) -> Result<Duration> {
+        let name = format!("executed{tasks}");
+        let again = [format!("{name}.yaml"), format!("{name}-0")];
+        let whole = median(5, || self.lockstep(&again[1], &["run", &again[0], "--jobs=2", "--quiet"]))?;
+        Ok(whole / tasks)
+    }
+}
+
+/// The time for each target that make has to make, each with a shell, and for each that is up to date.
+fn make(directory: &Path) -> Result<(Duration, Duration)> {
+    let directory = directory.join("make");
+    std::fs::create_dir(&directory)?;
+    let targets: String = (0..MANY).map(|target| format!(" t{target}")).collect();
+    let source = "source:\n\t@: > $@\n";
+    std::fs::write(
+        directory.join("Makefile"),
+        format!("all:{targets}\n{targets}: source\n\t@: > $@\n{source}"),
+    )?;
+    let once = || run(Command::new("make").arg("-j2").current_dir(&directory));
+    let start = Instant::now();
+    once().context("make is not installed")?;
+    let forked = start.elapsed();
+    Ok((forked / MANY, median(5, once)? / MANY))
+}
+
+/// The orchestrators that are installed in `target/peers`; what is not there is said to be missing.
+fn peers(directory: &Path, executed: Duration, table: &mut Table) -> Result<()> {
+    let python = Path::new(ROOT).join("target/peers/bin/python");
+    let output = match python.exists() {
+        true => {
+            Command::new(python)
+                .arg(format!("{ROOT}/benches/pipelines.py"))
+                .current_dir(directory)
+                .stderr(Stdio::inherit())
+                .output()?
+                .stdout
+        }
+        false => b"{}".to_vec(),
+    };
+    let times: Value = serde_json::from_slice(&output).context("benches/pipelines.py failed")?;
+    for (peer, target) in [
+        ("doit", ""),
+        ("luigi", ""),
+        ("dagster", "<= 0.1"),
+        ("snakemake", "<= 0.02"),
+        ("prefect", ""),
+        ("kfp", "<= 0.02"),
+    ] {
+        let title = "a task, executed and recorded, 2 workers";
+        match times[peer].as_f64() {
+            Some(seconds) => table.ratio(title, executed, peer, Duration::from_secs_f64(seconds), target),
+            None => table.missing(title, &format!("{peer} is not installed")),
+        }
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}

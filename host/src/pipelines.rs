@@ -1,0 +1,108 @@
+//! Pipelines as people name them: a file, with parameters and inputs, or a plan that was written before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lockstep_runtime::pipeline::{Given, Pipeline, PipelineError, Plan, PlanError, TaskError};
+use lockstep_runtime::run::Runtime;
+
+use crate::artifacts::artifact;
+use crate::error::{Error, Kind, Result};
+
+/// What a pipeline is given.
+#[derive(Args)]
+pub struct GivenArgs {
+    /// A parameter of the step or the pipeline: JSON, or a text without quotes
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = pair)]
+    pub parameters: Vec<(String, String)>,
+
+    /// An input: a file, a directory, a digest, the start of one, or RECORD/OUTPUT. A plain program can have it at any path
+    #[arg(short, long = "input", value_name = "NAME=SOURCE[@/GUEST/PATH]", value_parser = pair)]
+    pub inputs: Vec<(String, String)>,
+
+    /// Parameters of a pipeline from a file of YAML or JSON; --param goes before it
+    #[arg(long = "parameters", value_name = "FILE", help_heading = "Pipelines")]
+    pub parameters_file: Option<PathBuf>,
+}
+
+/// `NAME=VALUE`
+pub fn pair(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE"),
+    }
+}
+
+/// Pairs as a map; a name that stands twice is an error.
+pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
+    let mut map = BTreeMap::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
+        }
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+/// Whether `what` names a pipeline's file, or a plan.
+pub fn is_pipeline(what: &str) -> bool {
+    let extension = Path::new(what).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// The plan that `what` and what it is given lead to.
+pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs) -> Result<Plan> {
+    let path = Path::new(what);
+    match path.extension().is_some_and(|extension| extension == "json") {
+        true => written(path, &given),
+        false => resolved(runtime, path, given),
+    }
+}
+
+fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
+    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+        return Err(Error::user("a plan takes no parameters and inputs: it has them already")
+            .hint("`lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes another"));
+    }
+    let json = std::fs::read(path).map_err(|e| Error::file("read", path, &e))?;
+    Plan::read(&json).map_err(|e| Error::config(format_args!("{}: {e}", path.display())))
+}
+
+fn resolved(runtime: &Runtime, path: &Path, given: GivenArgs) -> Result<Plan> {
+    let pipeline = Pipeline::read(path)?;
+    let mut parameters = match &given.parameters_file {
+        Some(file) => Pipeline::read_parameters(file)?,
+        None => BTreeMap::new(),
+    };
+    let typed = unique("parameter", given.parameters)?;
+    parameters.extend(pipeline.parse_parameters(&typed)?);
+    let mut inputs = BTreeMap::new();
+    for (name, source) in unique("input", given.inputs)? {
+        inputs.insert(name, artifact(runtime, &source)?);
+    }
+    Ok(pipeline.resolve(runtime, &Given { parameters, inputs })?)
+}
+
+impl From<PipelineError> for Error {
+    fn from(error: PipelineError) -> Self {
+        Self::config(error)
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        Self::config(error)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Run(error) => error.into(),
+            TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
+            TaskError::NotMade | TaskError::Schedule(_) => Self::host(error),
+        }
+    }
+}

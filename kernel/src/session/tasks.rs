@@ -1,0 +1,183 @@
+//! A session as tasks: what a pipeline does that comes to what its cells came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::Run;
+use lockstep_runtime::step::value;
+use serde_json::Value;
+
+use super::{Session, SessionError};
+use crate::compile::{Held, Maker, Scope, Version, Via};
+
+/// The tasks of a notebook, in the order of its cells.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Tasks {
+    /// The variables of the cells for parameters, with their values.
+    pub parameters: BTreeMap<String, Value>,
+    /// A task for each cell, or part of one, that makes variables.
+    pub tasks: Vec<CellTask>,
+}
+
+/// What one cell does, or one `:run` of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CellTask {
+    /// As its line `//! name: ...` says, else by what it makes; no two have the same.
+    pub name: String,
+    /// The execution number of the cell.
+    pub cell: u32,
+    /// The text of the cell.
+    pub text: String,
+    /// The run that the cell came to.
+    pub run: Run,
+    /// Where its inputs come from that are not fixed.
+    pub from: BTreeMap<String, InputFrom>,
+}
+
+/// Where an input comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InputFrom {
+    /// An output of another task.
+    Output {
+        /// the task
+        task: String,
+        /// its output
+        output: String,
+    },
+    /// A parameter of the notebook.
+    Parameter(String),
+    /// Something from outside that a directive took in as this variable.
+    Outside(String),
+}
+
+impl Session {
+    /// What the cells came to, as tasks. `parameters` are the ids of the cells that hold parameters.
+    pub fn tasks(&self, parameters: &BTreeSet<String>) -> Result<Tasks, SessionError> {
+        let mut all = Tasks::default();
+        let mut known = Known::default();
+        for (index, version) in self.scope.living() {
+            if let Some(values) = self.values(version, parameters)? {
+                all.parameters.extend(values);
+                known.parameters.insert(index);
+            } else if let Some(record) = version.record.filter(|_| !version.makes.is_empty()) {
+                let name = known.free_name(version);
+                let from = version
+                    .inputs
+                    .iter()
+                    .map(|(input, maker)| (input.clone(), known.from(&self.scope, maker)));
+                all.tasks.push(CellTask {
+                    from: from.collect(),
+                    name: name.clone(),
+                    cell: version.number,
+                    text: version.text.clone(),
+                    run: self.run_of(&record)?,
+                });
+                known.tasks.insert(index, name);
+            }
+        }
+        Ok(all)
+    }
+
+    fn run_of(&self, record: &Digest) -> Result<Run, SessionError> {
+        let found = self.setup.runtime.record(record)?;
+        found.map(|(record, _)| record.run).ok_or(SessionError::NoRecord(*record))
+    }
+
+    /// The values of a cell for parameters, if JSON can say them all as they are.
+    fn values(
+        &self,
+        version: &Version,
+        parameters: &BTreeSet<String>,
+    ) -> Result<Option<BTreeMap<String, Value>>, SessionError> {
+        if !parameters.contains(&version.id) || !version.reads.is_empty() {
+            return Ok(None);
+        }
+        let mut values = BTreeMap::new();
+        for (name, variable) in &version.makes {
+            let Held::Artifact { artifact, via } = &variable.held else {
+                return Ok(None);
+            };
+            let bytes = self.setup.runtime.store.get(&artifact.digest)?;
+            match value::decode(&bytes).filter(|_| *via != Via::Artifact) {
+                Some(value) => values.insert(name.clone(), value),
+                None => return Ok(None),
+            };
+        }
+        Ok(Some(values))
+    }
+}
+
+/// The versions that were looked at.
+#[derive(Default)]
+struct Known {
+    parameters: BTreeSet<usize>,
+    tasks: BTreeMap<usize, String>,
+}
+
+impl Known {
+    fn from(&self, scope: &Scope, maker: &Maker) -> InputFrom {
+        let variable = &maker.variable;
+        match self.tasks.get(&maker.version) {
+            Some(task) => InputFrom::Output {
+                task: task.clone(),
+                output: scope.versions()[maker.version]
+                    .outputs
+                    .get(variable)
+                    .unwrap_or(variable)
+                    .clone(),
+            },
+            None if self.parameters.contains(&maker.version) => InputFrom::Parameter(variable.clone()),
+            None => InputFrom::Outside(variable.clone()),
+        }
+    }
+
+    fn free_name(&self, version: &Version) -> String {
+        let name = named(&version.text).unwrap_or_else(|| {
+            let makes: Vec<&str> = version.makes.keys().take(3).map(String::as_str).collect();
+            makes.join("-")
+        });
+        let is_free = |name: &String| self.tasks.values().all(|other| other != name);
+        let numbered = (2..).map(|n| format!("{name}-{n}"));
+        std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name)
+    }
+}
+
+/// What a line `//! name: clean` says, if that can name a task.
+fn named(text: &str) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix("//! name:"));
+    let name = lines.next()?.trim();
+    (!name.is_empty() && name.chars().all(is_part)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Variable;
+
+    #[test]
+    fn a_task_is_named_by_its_line_or_by_what_it_makes() {
+        let version = |text: &str, makes: &[&str]| Version {
+            text: text.to_owned(),
+            makes: makes
+                .iter()
+                .map(|name| {
+                    let variable = Variable {
+                        name: name.to_string(),
+                        type_name: "i64".into(),
+                        mutable: false,
+                        held: Held::Remade,
+                        made_by: 0,
+                    };
+                    (name.to_string(), variable)
+                })
+                .collect(),
+            ..Version::default()
+        };
+        let mut known = Known::default();
+        assert_eq!(known.free_name(&version("//! name: clean\nlet x = 1;", &["x"])), "clean");
+        assert_eq!(known.free_name(&version("//! name: a b\nlet x = 1;", &["x", "y"])), "x-y");
+        known.tasks.insert(0, "x".into());
+        assert_eq!(known.free_name(&version("", &["x"])), "x-2");
+    }
+}

@@ -1,0 +1,161 @@
+//! Running a step of another module, as a run of its own: in its own sandbox, cached and recorded, with the run key and
+//! digests that the same step has on the command line.
+//!
+//! Notebooks write what is needed for that after `:use steps.wasm`. It works where the run was given the module, which is in
+//! its run key then; elsewhere it is an error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Artifact, Bytes, Context, Csv, Result, Table, Text, bail};
+
+/// A call that is being put together.
+#[derive(Debug)]
+pub struct Call {
+    request: Request,
+    /// Where its inputs are written.
+    directory: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Request {
+    module: &'static str,
+    step: &'static str,
+    inputs: BTreeMap<&'static str, PathBuf>,
+    parameters: BTreeMap<&'static str, Value>,
+}
+
+/// A call that succeeded.
+#[derive(Debug)]
+pub struct Called {
+    outputs: PathBuf,
+}
+
+impl Call {
+    /// Of a step of the module that this run knows as `module`.
+    pub fn new(module: &'static str, step: &'static str) -> Self {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        Self {
+            request: Request {
+                module,
+                step,
+                inputs: BTreeMap::new(),
+                parameters: BTreeMap::new(),
+            },
+            directory: PathBuf::from(format!("/tmp/call.{number}")),
+        }
+    }
+
+    /// Gives an input that the step reads as a `T`.
+    pub fn input<T>(mut self, name: &'static str, value: impl Given<T>) -> Result<Self> {
+        std::fs::create_dir_all(&self.directory)?;
+        let path = self.directory.join(name);
+        value.give(&path)?;
+        self.request.inputs.insert(name, path);
+        Ok(self)
+    }
+
+    /// Gives a parameter.
+    pub fn parameter(mut self, name: &'static str, value: impl Serialize) -> Result<Self> {
+        self.request.parameters.insert(name, serde_json::to_value(value)?);
+        Ok(self)
+    }
+
+    /// Gives a parameter, or leaves it at its default.
+    pub fn optional(self, name: &'static str, value: Option<impl Serialize>) -> Result<Self> {
+        match value {
+            Some(value) => self.parameter(name, value),
+            None => Ok(self),
+        }
+    }
+
+    /// Runs the step. An error says how it failed.
+    pub fn run(self) -> Result<Called> {
+        let answer = carry_out(&serde_json::to_vec(&self.request)?);
+        if !self.request.inputs.is_empty() {
+            std::fs::remove_dir_all(&self.directory)?;
+        }
+        let answer = PathBuf::from(format!("/call/{}", answer?));
+        match std::fs::read_to_string(answer.join("error")) {
+            Ok(error) => bail!("{error}"),
+            Err(_) => Ok(Called {
+                outputs: answer.join("out"),
+            }),
+        }
+    }
+}
+
+impl Called {
+    /// An output of the step.
+    pub fn output<T: Artifact>(&self, name: &str) -> Result<T> {
+        T::read(&self.outputs.join(Path::new(name))).with_context(|| format!("output `{name}`"))
+    }
+}
+
+/// What can be given to an input that is read as a `T`: a `T`, or what `T` reads as well.
+#[diagnostic::on_unimplemented(message = "the step reads a `{T}` here, not a `{Self}`", label = "not a `{T}`")]
+pub trait Given<T> {
+    /// Writes it to a new file at `path`.
+    fn give(&self, path: &Path) -> Result<()>;
+}
+
+impl<T: Artifact> Given<T> for T {
+    fn give(&self, path: &Path) -> Result<()> {
+        self.write(path)
+    }
+}
+
+impl<T: Artifact> Given<T> for &T {
+    fn give(&self, path: &Path) -> Result<()> {
+        self.write(path)
+    }
+}
+
+macro_rules! given {
+    ($($type:ty as $($read:ty),+;)+) => {$($(
+        impl Given<$read> for $type {
+            fn give(&self, path: &Path) -> Result<()> {
+                self.write(path)
+            }
+        }
+
+        impl Given<$read> for &$type {
+            fn give(&self, path: &Path) -> Result<()> {
+                self.write(path)
+            }
+        }
+    )+)+};
+}
+
+given! {
+    Csv as Table, Text, Bytes;
+    Text as Csv, Bytes;
+    Table as Bytes;
+    Bytes as Table, Csv, Text;
+}
+
+#[cfg(target_os = "wasi")]
+fn carry_out(request: &[u8]) -> Result<u32> {
+    #[link(wasm_import_module = "lockstep")]
+    unsafe extern "C" {
+        fn call(request: *const u8, len: usize, number: *mut u32) -> u32;
+    }
+    use std::io::Write;
+    std::io::stdout().flush()?;
+    let mut number = 0;
+    // SAFETY: the sandbox reads `len` bytes at `request` and writes 4 bytes at `number`, as it defines the function.
+    match unsafe { call(request.as_ptr(), request.len(), &mut number) } {
+        0 => Ok(number),
+        _ => bail!("this run was given no modules whose steps it may call"),
+    }
+}
+
+#[cfg(not(target_os = "wasi"))]
+fn carry_out(_: &[u8]) -> Result<u32> {
+    bail!("steps of other modules can be called in the sandbox only")
+}

@@ -1,0 +1,108 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which of the ready tasks starts next, so that what runs at a time fits into a budget of memory. No I/O.
+///
+/// The first ready task that fits starts. One that needs more than the whole budget starts when nothing else runs.
+#[derive(Debug)]
+pub struct Admission {
+    budget: u64,
+    used: u64,
+    running: usize,
+    /// Ready tasks by what they need.
+    ready: BTreeMap<u64, BTreeSet<usize>>,
+}
+
+impl Admission {
+    /// With so many bytes for all that runs at a time.
+    pub fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            used: 0,
+            running: 0,
+            ready: BTreeMap::new(),
+        }
+    }
+
+    /// `task` is ready and needs so many bytes.
+    pub fn add(&mut self, task: usize, need: u64) {
+        self.ready.entry(need).or_default().insert(task);
+    }
+
+    /// The task that starts now, and what it needs.
+    pub fn next(&mut self) -> Option<(usize, u64)> {
+        let free = match self.running {
+            0 => u64::MAX,
+            _ => self.budget.checked_sub(self.used)?,
+        };
+        let fitting = self.ready.range(..=free);
+        let first = fitting.filter_map(|(need, tasks)| Some((*tasks.first()?, *need))).min()?;
+        let (task, need) = first;
+        if let Some(tasks) = self.ready.get_mut(&need) {
+            tasks.remove(&task);
+            if tasks.is_empty() {
+                self.ready.remove(&need);
+            }
+        }
+        self.running += 1;
+        self.used = self.used.saturating_add(need);
+        Some(first)
+    }
+
+    /// A task that needed so many bytes has ended.
+    pub fn release(&mut self, need: u64) {
+        self.running -= 1;
+        self.used = self.used.saturating_sub(need);
+    }
+
+    /// How many tasks run.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Whether no task is ready.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_runs_fits_unless_it_runs_alone(needs in proptest::collection::vec(0u64..30, 1..60), budget in 1u64..40, ends in any::<u64>()) {
+            let mut admission = Admission::new(budget);
+            needs.iter().enumerate().for_each(|(task, need)| admission.add(task, *need));
+            let (mut running, mut ran, mut ends) = (Vec::new(), 0, ends);
+            while ran < needs.len() {
+                while let Some((task, need)) = admission.next() {
+                    prop_assert_eq!(need, needs[task]);
+                    running.push(need);
+                    prop_assert!(running.len() == 1 || running.iter().sum::<u64>() <= budget);
+                }
+                prop_assert!(!running.is_empty(), "nothing runs though {} are left", needs.len() - ran);
+                ends = ends.wrapping_mul(6364136223846793005).wrapping_add(1);
+                admission.release(running.swap_remove(ends as usize % running.len()));
+                ran += 1;
+            }
+            prop_assert!(admission.is_empty() && admission.running() == 0);
+        }
+    }
+
+    #[test]
+    fn the_first_that_fits_starts() {
+        let mut admission = Admission::new(10);
+        [(0, 6), (1, 6), (2, 3), (3, 99)]
+            .into_iter()
+            .for_each(|(task, need)| admission.add(task, need));
+        let order: Vec<_> = [admission.next(), admission.next(), admission.next()].into();
+        assert_eq!(order, [Some((0, 6)), Some((2, 3)), None]);
+        admission.release(6);
+        assert_eq!(admission.next(), Some((1, 6)));
+        [6, 3].into_iter().for_each(|need| admission.release(need));
+        assert_eq!((admission.next(), admission.next()), (Some((3, 99)), None));
+    }
+}

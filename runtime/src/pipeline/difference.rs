@@ -1,0 +1,154 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Source, Task};
+use crate::digest::Digest;
+use crate::run::{Entry, Run};
+use crate::step::MediaType;
+
+/// In what a run differs from an earlier one.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "field", rename_all = "lowercase")]
+pub enum Difference {
+    /// The module.
+    Module {
+        /// then
+        was: Digest,
+        /// now
+        is: Digest,
+    },
+    /// A parameter.
+    Parameter {
+        /// its name
+        name: String,
+        /// then
+        was: Option<Value>,
+        /// now
+        is: Option<Value>,
+    },
+    /// The bytes, kind or place of an input.
+    Input {
+        /// its name
+        name: String,
+        /// then
+        was: Option<Digest>,
+        /// now
+        is: Option<Digest>,
+        /// the task or the file that it comes from
+        from: Option<String>,
+    },
+    /// What a program is called with: arguments, environment, stdin or stdout.
+    Program {
+        /// then
+        was: Value,
+        /// now
+        is: Value,
+    },
+    /// An output that it declares.
+    Output {
+        /// its name
+        name: String,
+        /// then
+        was: Option<MediaType>,
+        /// now
+        is: Option<MediaType>,
+    },
+    /// The seed.
+    Seed {
+        /// then
+        was: u64,
+        /// now
+        is: u64,
+    },
+}
+
+impl Difference {
+    /// How far apart it makes two runs. A task is told from others of the same step by its parameters and seed; its module and
+    /// inputs change under it.
+    pub(super) fn weight(&self) -> u32 {
+        match self {
+            Self::Module { .. } | Self::Input { .. } => 2,
+            Self::Parameter { .. } | Self::Program { .. } | Self::Output { .. } | Self::Seed { .. } => 3,
+        }
+    }
+}
+
+/// In what `is`, a run of `task`, differs from `was`.
+pub(super) fn differences(task: &Task, was: &Run, is: &Run) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if was.module != is.module {
+        found.push(Difference::Module {
+            was: was.module,
+            is: is.module,
+        });
+    }
+    entries(&was.entry, &is.entry, &mut found);
+    for (name, was, is) in changed(&was.inputs, &is.inputs) {
+        found.push(Difference::Input {
+            name: name.clone(),
+            was: was.map(|input| input.artifact.digest),
+            is: is.map(|input| input.artifact.digest),
+            from: origin(task, name),
+        });
+    }
+    for (name, was, is) in changed(&was.outputs, &is.outputs) {
+        found.push(Difference::Output {
+            name: name.clone(),
+            was: was.cloned(),
+            is: is.cloned(),
+        });
+    }
+    if was.seed != is.seed {
+        found.push(Difference::Seed {
+            was: was.seed,
+            is: is.seed,
+        });
+    }
+    found
+}
+
+/// The task or file that an input comes from.
+fn origin(task: &Task, input: &str) -> Option<String> {
+    let made = |from: &Source| match from {
+        Source::Part => task.for_each.as_ref().map(|each| each.over.to_string()),
+        Source::Output(output) => Some(output.to_string()),
+        Source::Gathered(outputs) => outputs
+            .values()
+            .next()
+            .map(|first| format!("{first} and {} others", outputs.len() - 1)),
+        Source::Pinned(_) => None,
+    };
+    match task.wires.get(input) {
+        Some(wire) => made(&wire.from),
+        None => task.files.get(input).cloned(),
+    }
+}
+
+fn entries(was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
+    match (was, is) {
+        (Entry::Step { parameters: was, .. }, Entry::Step { parameters: is, .. }) => {
+            found.extend(changed(was, is).map(|(name, was, is)| Difference::Parameter {
+                name: name.clone(),
+                was: was.cloned(),
+                is: is.cloned(),
+            }));
+        }
+        (was, is) if was != is => found.push(Difference::Program {
+            was: serde_json::json!(was),
+            is: serde_json::json!(is),
+        }),
+        _ => (),
+    }
+}
+
+/// The names whose values are not the same in both.
+fn changed<'m, V: PartialEq>(
+    was: &'m BTreeMap<String, V>,
+    is: &'m BTreeMap<String, V>,
+) -> impl Iterator<Item = (&'m String, Option<&'m V>, Option<&'m V>)> {
+    let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let both = names.into_iter().map(|name| (name, was.get(name), is.get(name)));
+    both.filter(|(_, was, is)| was != is)
+}

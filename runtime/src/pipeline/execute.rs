@@ -1,0 +1,399 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::made::{Given, Names, failing, gather, gathered};
+use super::parts::parts;
+use super::progress::{Became, Job, Part, Progress};
+use super::{Ending, Misuse, PartsError, Plan, When, WhenError};
+use crate::run::{Ran, Reuse, RunError, Runtime};
+use crate::sandbox::{Interrupt, SandboxError, Stream};
+use crate::step::{Artifact, Interruption, Limits, Outcome};
+use crate::store::StoreError;
+
+/// How a plan is carried out.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// So many tasks at a time.
+    pub jobs: NonZeroUsize,
+    /// The memory of all guests that run at a time, in bytes.
+    pub memory: u64,
+    /// What runs may be answered with.
+    pub reuse: Reuse,
+    /// The limits of tasks that set none themselves.
+    pub limits: Limits,
+    /// After a failure, run what does not depend on it.
+    pub keep_going: bool,
+    /// How long to wait before a task is tried a second time; twice as long before the third time, and so on up to 64 times.
+    pub backoff: Duration,
+}
+
+impl Default for Execution {
+    /// One task at a time, no bound on memory, records are used, the first failure ends it, retries after 200 ms.
+    fn default() -> Self {
+        Self {
+            jobs: NonZeroUsize::MIN,
+            memory: u64::MAX,
+            reuse: Reuse::Records,
+            limits: Limits::default(),
+            keep_going: false,
+            backoff: Duration::from_millis(200),
+        }
+    }
+}
+
+/// What happens while a plan is carried out.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A task starts.
+    Started {
+        /// the task
+        task: &'a str,
+    },
+    /// A task turns out to be several.
+    Expanded {
+        /// the task
+        task: &'a str,
+        /// how many
+        count: usize,
+    },
+    /// A task wrote to stdout or stderr.
+    Log {
+        /// the task
+        task: &'a str,
+        /// where it wrote
+        stream: Stream,
+        /// what
+        bytes: &'a [u8],
+    },
+    /// A task will be tried again.
+    Retrying {
+        /// the task
+        task: &'a str,
+        /// what it came to
+        because: &'a str,
+        /// how many times it may yet be tried
+        left: u32,
+    },
+    /// A task ended, or will not be run.
+    Finished {
+        /// the task, and what it came to
+        done: &'a Done,
+    },
+}
+
+/// What a plan came to.
+#[derive(Debug)]
+pub struct Executed {
+    /// The tasks in the order of the plan; the instances of one in its place.
+    pub tasks: Vec<Done>,
+    /// The pipeline's own outputs, those that were made.
+    pub outputs: BTreeMap<String, Artifact>,
+}
+
+/// A task and what it came to.
+#[derive(Debug)]
+pub struct Done {
+    /// The task.
+    pub task: String,
+    /// What it came to.
+    pub end: End,
+}
+
+/// What a task came to.
+#[derive(Debug)]
+pub enum End {
+    /// It was run, or found in the cache.
+    Ran(Ran),
+    /// It is not to be run.
+    Skipped(Skipped),
+    /// It could not be run.
+    Error(TaskError),
+    /// All ended before its turn came.
+    NotStarted,
+}
+
+/// Why a task is not run.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Skipped {
+    /// This condition does not hold.
+    When(When),
+    /// This task, for which it waits, failed or is skipped.
+    After(String),
+}
+
+/// Why a task could not be run. A guest's failure is none of these: it is an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The run could not be carried out.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A condition can't be told.
+    #[error("`when`: {0}")]
+    When(#[from] WhenError),
+    /// What it is run for each part of has none.
+    #[error("`for_each`: {0}")]
+    Parts(#[from] PartsError),
+    /// An input is not there.
+    #[error("an input was not made")]
+    NotMade,
+    /// The schedule was driven wrongly.
+    #[error(transparent)]
+    Schedule(#[from] Misuse),
+}
+
+impl From<StoreError> for TaskError {
+    fn from(error: StoreError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+/// Carries out `plan` on as many threads as there are jobs; what has been run before is found in the cache, unless `execution`
+/// forbids it.
+///
+/// A trigger of `interrupt` ends what runs; what ended before is recorded, so that the same call goes on from there.
+pub fn execute(
+    runtime: &Runtime,
+    plan: &Plan,
+    execution: &Execution,
+    interrupt: &Interrupt,
+    on: &mut (dyn FnMut(Event) + Send),
+) -> Result<Executed, TaskError> {
+    let names = Names::of(plan);
+    let workers = Workers {
+        runtime,
+        execution,
+        interrupt,
+        names: &names,
+        state: Mutex::new(Progress::new(runtime, plan, &names, execution)),
+        changed: Condvar::new(),
+        on: Mutex::new(on),
+    };
+    std::thread::scope(|scope| {
+        let more = execution.jobs.get().min(most_at_a_time(plan)).saturating_sub(1);
+        for _ in 0..more {
+            // with fewer threads it takes longer, and comes to the same
+            let spawned = std::thread::Builder::new()
+                .name("lockstep-task".to_owned())
+                .spawn_scoped(scope, || workers.work());
+            if spawned.is_err() {
+                break;
+            }
+        }
+        workers.work();
+    });
+    let progress = workers.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut outputs = BTreeMap::new();
+    for (name, source) in &plan.outputs {
+        if let Some(given) = progress.made.given(&names, source, None) {
+            outputs.insert(name.clone(), given.artifact(&runtime.store)?);
+        }
+    }
+    let tasks = progress.report(plan);
+    Ok(Executed { tasks, outputs })
+}
+
+/// More than so many threads would have nothing to do.
+fn most_at_a_time(plan: &Plan) -> usize {
+    match plan.tasks().iter().any(|task| task.for_each.is_some()) {
+        true => usize::MAX,
+        false => plan.tasks().len().max(1),
+    }
+}
+
+/// What the threads share.
+struct Workers<'a, 'o> {
+    runtime: &'a Runtime,
+    execution: &'a Execution,
+    interrupt: &'a Interrupt,
+    names: &'a Names<'a>,
+    state: Mutex<Progress<'a>>,
+    changed: Condvar,
+    on: Mutex<&'o mut (dyn FnMut(Event) + Send)>,
+}
+
+impl<'a> Workers<'a, '_> {
+    /// Carries out one task after another, until there are no more.
+    fn work(&self) {
+        let mut progress = self.lock();
+        loop {
+            if self.interrupt.is_triggered() {
+                progress.stopped = true;
+            }
+            if let Some(job) = progress.take(self.names) {
+                drop(progress);
+                let became = self.carry_out(&job);
+                progress = self.settle(job, became);
+                self.changed.notify_all();
+            } else if progress.is_over() {
+                return;
+            } else {
+                // an interrupt wakes nobody who waits here
+                let waited = self.changed.wait_timeout(progress, Duration::from_millis(50));
+                progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    fn carry_out(&self, job: &Job<'a>) -> Became {
+        self.tell(Event::Started { task: &job.name });
+        let became = self.attempt(job);
+        became.unwrap_or_else(|error| Became::Ended(End::Error(error)))
+    }
+
+    fn attempt(&self, job: &Job<'a>) -> Result<Became, TaskError> {
+        if let Some(when) = failing(self.runtime, &job.conditions)? {
+            return Ok(Became::Ended(End::Skipped(Skipped::When(when.clone()))));
+        }
+        if let (Part::Over(over), Some(each)) = (&job.part, &job.task.for_each) {
+            let over = over.as_ref().ok_or(TaskError::NotMade)?;
+            return Ok(Became::Expanded(parts(&self.runtime.store, over, each.rows)?));
+        }
+        let given = job.given.as_ref().ok_or(TaskError::NotMade)?;
+        self.run(job, given).map(|ran| Became::Ended(End::Ran(ran)))
+    }
+
+    /// Runs a task, and runs it again as often as it may after what another time may be different.
+    fn run(&self, job: &Job<'a>, given: &BTreeMap<String, Given>) -> Result<Ran, TaskError> {
+        let run = job.task.bind(gather(&self.runtime.store, given)?);
+        let limits = job.task.limits.or(&self.execution.limits);
+        let mut left = job.task.retries;
+        let mut wait = self.execution.backoff;
+        loop {
+            let mut log = |stream: Stream, bytes: &[u8]| {
+                self.tell(Event::Log {
+                    task: &job.name,
+                    stream,
+                    bytes,
+                })
+            };
+            let ran = self
+                .runtime
+                .run(&run, self.execution.reuse, &limits, self.interrupt, &mut log);
+            let because = match &ran {
+                Ok(ran) if may_differ(&ran.record.outcome) => ran.record.outcome.to_string(),
+                Err(error) if is_passing(error) => error.to_string(),
+                _ => return Ok(ran?),
+            };
+            if left == 0 || self.interrupt.is_triggered() {
+                return Ok(ran?);
+            }
+            self.tell(Event::Retrying {
+                task: &job.name,
+                because: &because,
+                left,
+            });
+            left -= 1;
+            self.pause(wait);
+            wait = (wait * 2).min(self.execution.backoff * 64);
+        }
+    }
+
+    /// Waits, unless it is interrupted.
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.interrupt.is_triggered() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    /// Notes what became of a job, and of what waited for it.
+    fn settle(&self, job: Job<'a>, became: Became) -> MutexGuard<'_, Progress<'a>> {
+        let mut progress = self.lock();
+        progress.admission.release(job.need);
+        let whole = match became {
+            Became::Ended(end) => self.end(&mut progress, job.node, end),
+            Became::Expanded(parts) => {
+                self.tell(Event::Expanded {
+                    task: &job.name,
+                    count: parts.len(),
+                });
+                progress.expand(job.node, parts)
+            }
+        };
+        let Some(group) = whole else {
+            return progress;
+        };
+        let together = progress.together(group);
+        let task = progress.nodes[group].task;
+        drop(progress);
+        let made = together.map(|instances| gathered(&self.runtime.store, &task.run.outputs, &instances));
+        progress = self.lock();
+        match made {
+            Some(Ok(outputs)) => progress.whole(group, outputs),
+            None => self.after(&mut progress, group),
+            Some(Err(error)) => drop(self.end(&mut progress, group, End::Error(error.into()))),
+        }
+        progress
+    }
+
+    /// A node has ended. The group whose last member it was, if it was.
+    fn end(&self, progress: &mut Progress<'a>, node: usize, end: End) -> Option<usize> {
+        let ending = match &end {
+            End::Ran(ran) if ran.record.outcome.succeeded() => Ending::Succeeded,
+            End::Skipped(_) => Ending::Skipped,
+            _ => Ending::Failed,
+        };
+        if let (End::Ran(ran), Ending::Succeeded) = (&end, ending) {
+            progress.made.insert(node, ran.record.outputs.clone());
+        }
+        if ending == Ending::Failed && !self.execution.keep_going {
+            progress.stopped = true;
+        }
+        let done = Done {
+            task: progress.nodes[node].name.clone(),
+            end,
+        };
+        self.tell(Event::Finished { done: &done });
+        progress.nodes[node].end = Some(done.end);
+        let change = progress.schedule.finish(node, ending).unwrap_or_default();
+        self.spread(progress, node, change)
+    }
+
+    /// A group has ended badly: what waits for it is skipped.
+    fn after(&self, progress: &mut Progress<'a>, group: usize) {
+        let change = progress.schedule.finish(group, Ending::Failed).unwrap_or_default();
+        self.spread(progress, group, change);
+    }
+
+    fn spread(&self, progress: &mut Progress<'a>, cause: usize, change: super::Change) -> Option<usize> {
+        progress.admit(&change.ready);
+        for node in change.skipped {
+            let done = Done {
+                task: progress.nodes[node].name.clone(),
+                end: End::Skipped(Skipped::After(progress.nodes[cause].name.clone())),
+            };
+            self.tell(Event::Finished { done: &done });
+            progress.nodes[node].end = Some(done.end);
+        }
+        change.whole
+    }
+
+    fn tell(&self, event: Event) {
+        (self.on.lock().unwrap_or_else(PoisonError::into_inner))(event);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the same run might come to something else another time on this machine.
+fn may_differ(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Interrupted {
+            by: Interruption::Host | Interruption::Time
+        }
+    )
+}
+
+/// Whether the machine may have overcome the error another time.
+fn is_passing(error: &RunError) -> bool {
+    use StoreError::{Backend, File, Index};
+    matches!(
+        error,
+        RunError::Store(File { .. } | Backend { .. } | Index(_)) | RunError::Sandbox(SandboxError::Thread(_))
+    )
+}

@@ -1,0 +1,324 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::difference::differences;
+use super::made::{Made, Names, failing, gather, gathered};
+use super::parts::parts;
+use super::plan::instance;
+use super::{Difference, Plan, Task, TaskError};
+use crate::digest::Digest;
+use crate::run::{Ran, Record, Run, Runtime};
+use crate::step::{Artifact, Limit, Limits};
+
+/// How many of the newest runs of a step are looked at for the nearest.
+const LOOKED_AT: usize = 32;
+
+/// What would become of a task of a plan.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Explained {
+    /// The task, or an instance of it.
+    pub task: String,
+    /// What would become of it.
+    #[serde(flatten)]
+    pub fate: Fate,
+}
+
+/// What would become of a task.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "fate", rename_all = "lowercase")]
+pub enum Fate {
+    /// It was run before.
+    Hit {
+        /// the record
+        record: Digest,
+        /// whether it succeeded
+        succeeded: bool,
+        /// what it made
+        outputs: BTreeMap<String, Artifact>,
+    },
+    /// It would be run.
+    Miss {
+        /// why
+        why: Miss,
+    },
+    /// Whether it was run before is known when these tasks have run.
+    Waits {
+        /// the tasks
+        on: Vec<String>,
+    },
+    /// It would not be run: a condition does not hold, or a task that it waits for fails or is not run.
+    Skipped {
+        /// why
+        because: String,
+    },
+    /// It can't be run.
+    Error {
+        /// why
+        message: String,
+    },
+}
+
+/// Why a task would be run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Miss {
+    /// The step was never run.
+    NoEarlierRun,
+    /// The same run came to something that another time may be different.
+    NotDeterministic {
+        /// its record
+        record: Digest,
+        /// what it came to
+        outcome: String,
+    },
+    /// The same run is known, but would have come to something else within these limits.
+    Limit {
+        /// its record
+        record: Digest,
+        /// the limit
+        limit: Limit,
+        /// what it had, if it ran into that, or else what it used
+        was: u64,
+        /// what it is now
+        is: u64,
+    },
+    /// The same run is known, but something that it made is gone.
+    Gone {
+        /// its record
+        record: Digest,
+    },
+    /// The nearest earlier run of the step had something else.
+    Differs {
+        /// its record
+        record: Digest,
+        /// what is different
+        differences: Vec<Difference>,
+    },
+}
+
+/// Says of each task of `plan` whether it would be run, and why. Runs nothing; takes parts of tables and directories that are
+/// known into the store. `limits` are those of tasks that set none themselves.
+pub fn explain(runtime: &Runtime, plan: &Plan, limits: &Limits) -> Result<Vec<Explained>, TaskError> {
+    let names = Names::of(plan);
+    let mut explaining = Explaining {
+        runtime,
+        limits,
+        names: &names,
+        made: Made::default(),
+        open: vec![None; plan.tasks().len()],
+        earlier: HashMap::new(),
+        explained: Vec::with_capacity(plan.tasks().len()),
+    };
+    for (index, task) in plan.tasks().iter().enumerate() {
+        explaining.task(index, task)?;
+    }
+    Ok(explaining.explained)
+}
+
+/// Records of one step, newest first.
+type Earlier = Rc<Vec<(Digest, Record)>>;
+
+struct Explaining<'a> {
+    runtime: &'a Runtime,
+    limits: &'a Limits,
+    names: &'a Names<'a>,
+    made: Made,
+    /// Why nothing is known of what a task makes.
+    open: Vec<Option<Open>>,
+    earlier: HashMap<String, Earlier>,
+    explained: Vec<Explained>,
+}
+
+/// Why nothing is known of what a task makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    /// It has not run.
+    Unknown,
+    /// It will make nothing.
+    Never,
+}
+
+impl Explaining<'_> {
+    fn task(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
+        if let Some(fate) = self.held_up(task) {
+            let open = match &fate {
+                Fate::Waits { .. } => Open::Unknown,
+                _ => Open::Never,
+            };
+            return Ok(self.say(index, task.name.clone(), fate, open));
+        }
+        let conditions = self.made.looked_at(self.names, task);
+        match failing(self.runtime, &conditions) {
+            Ok(None) => (),
+            Ok(Some(when)) => {
+                let because = format!("not {when}");
+                return Ok(self.say(index, task.name.clone(), Fate::Skipped { because }, Open::Never));
+            }
+            Err(error) => return Ok(self.wrong(index, task, &error)),
+        }
+        match &task.for_each {
+            None => self.one(index, task),
+            Some(each) => {
+                let over = self.made.output(self.names, &each.over).ok_or(TaskError::NotMade)?;
+                match parts(&self.runtime.store, over, each.rows) {
+                    Ok(parts) => self.each(index, task, parts),
+                    Err(error) => Ok(self.wrong(index, task, &error.into())),
+                }
+            }
+        }
+    }
+
+    /// The fate of a task that waits for others of which nothing is known.
+    fn held_up(&self, task: &Task) -> Option<Fate> {
+        let index = |on: &str| self.names.index(on);
+        let never = task
+            .waits_for()
+            .find(|on| index(on).is_some_and(|on| self.open[on] == Some(Open::Never)));
+        if let Some(on) = never {
+            let because = format!("`{on}` makes nothing");
+            return Some(Fate::Skipped { because });
+        }
+        let unknown = |on: &&str| index(on).is_some_and(|on| self.open[on] == Some(Open::Unknown));
+        let on: BTreeSet<&str> = task.waits_for().filter(unknown).collect();
+        let on: Vec<String> = on.into_iter().map(str::to_owned).collect();
+        (!on.is_empty()).then_some(Fate::Waits { on })
+    }
+
+    fn one(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
+        let fate = self.fate(task, None)?;
+        let open = match &fate {
+            Fate::Hit {
+                succeeded: true,
+                outputs,
+                ..
+            } => {
+                self.made.insert(index, outputs.clone());
+                self.explained.push(Explained {
+                    task: task.name.clone(),
+                    fate,
+                });
+                return Ok(());
+            }
+            Fate::Hit { .. } => Open::Never,
+            _ => Open::Unknown,
+        };
+        Ok(self.say(index, task.name.clone(), fate, open))
+    }
+
+    fn each(&mut self, index: usize, task: &Task, parts: Vec<(String, Artifact)>) -> Result<(), TaskError> {
+        let mut made = Vec::new();
+        let mut open = None;
+        for (part, artifact) in parts {
+            let fate = self.fate(task, Some(&artifact))?;
+            match &fate {
+                Fate::Hit {
+                    succeeded: true,
+                    outputs,
+                    ..
+                } => made.push((part.clone(), outputs.clone())),
+                Fate::Hit { .. } => open = Some(Open::Never),
+                _ => open = open.or(Some(Open::Unknown)),
+            }
+            self.explained.push(Explained {
+                task: instance(&task.name, &part),
+                fate,
+            });
+        }
+        self.open[index] = open;
+        if open.is_none() {
+            self.made
+                .insert(index, gathered(&self.runtime.store, &task.run.outputs, &made)?);
+        }
+        Ok(())
+    }
+
+    fn wrong(&mut self, index: usize, task: &Task, error: &TaskError) {
+        let message = error.to_string();
+        self.say(index, task.name.clone(), Fate::Error { message }, Open::Never);
+    }
+
+    fn say(&mut self, index: usize, task: String, fate: Fate, open: Open) {
+        self.open[index] = Some(open);
+        self.explained.push(Explained { task, fate });
+    }
+
+    fn fate(&mut self, task: &Task, part: Option<&Artifact>) -> Result<Fate, TaskError> {
+        let given = self.made.inputs(self.names, task, part).ok_or(TaskError::NotMade)?;
+        let run = task.bind(gather(&self.runtime.store, &given)?);
+        let limits = task.limits.or(self.limits);
+        let key = run.key()?;
+        if let Some(Ran { record, digest, .. }) = self.runtime.find(key, &limits)? {
+            return Ok(Fate::Hit {
+                record: digest,
+                succeeded: record.outcome.succeeded(),
+                outputs: record.outputs,
+            });
+        }
+        let why = match self.runtime.newest_with(key)? {
+            Some((digest, record)) => same_run(digest, &record, &limits),
+            None => self.nearest(task, &run)?,
+        };
+        Ok(Fate::Miss { why })
+    }
+
+    /// The earlier run of the same step that differs in the least; the newest of several.
+    fn nearest(&mut self, task: &Task, run: &Run) -> Result<Miss, TaskError> {
+        let earlier = self.earlier(&run.entry.title())?;
+        let compared = earlier
+            .iter()
+            .map(|(digest, record)| (digest, differences(task, &record.run, run)));
+        Ok(
+            match compared.min_by_key(|(_, differences)| differences.iter().map(Difference::weight).sum::<u32>()) {
+                None => Miss::NoEarlierRun,
+                Some((record, differences)) => Miss::Differs {
+                    record: *record,
+                    differences,
+                },
+            },
+        )
+    }
+
+    fn earlier(&mut self, step: &str) -> Result<Earlier, TaskError> {
+        if let Some(known) = self.earlier.get(step) {
+            return Ok(known.clone());
+        }
+        let found = Rc::new(self.runtime.newest_of(step, LOOKED_AT)?);
+        self.earlier.insert(step.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+/// Why a record of the very same run does not answer.
+fn same_run(digest: Digest, record: &Record, limits: &Limits) -> Miss {
+    let usage = record.usage.as_ref().filter(|_| record.outcome.is_deterministic());
+    let Some(usage) = usage else {
+        return Miss::NotDeterministic {
+            record: digest,
+            outcome: record.outcome.to_string(),
+        };
+    };
+    let used = [
+        (Limit::Memory, usage.memory),
+        (Limit::Fuel, usage.fuel),
+        (Limit::Output, usage.output),
+        (Limit::Log, usage.log),
+    ];
+    let refused = used.into_iter().find_map(|(limit, used)| {
+        let is = limit.of(limits);
+        match usage.reached.get(&limit) {
+            Some(was) => (*was != is).then_some((limit, *was, is)),
+            None => (used > is).then_some((limit, used, is)),
+        }
+    });
+    match refused {
+        None => Miss::Gone { record: digest },
+        Some((limit, was, is)) => Miss::Limit {
+            record: digest,
+            limit,
+            was,
+            is,
+        },
+    }
+}

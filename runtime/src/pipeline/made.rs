@@ -1,0 +1,143 @@
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Operand, Plan, Source, Task, TaskOutput, When};
+use crate::run::Runtime;
+use crate::step::{Artifact, MediaType};
+use crate::store::{Store, StoreError};
+
+/// The names of a plan's tasks as indices.
+pub(super) struct Names<'p>(HashMap<&'p str, usize>);
+
+/// What tasks made, by index and output.
+#[derive(Default)]
+pub(super) struct Made(HashMap<usize, BTreeMap<String, Artifact>>);
+
+/// What a task is given: artifacts, and directories of them that are to be put together.
+pub(super) enum Given {
+    Artifact(Artifact),
+    Gathered(BTreeMap<String, Artifact>),
+}
+
+impl<'p> Names<'p> {
+    pub(super) fn of(plan: &'p Plan) -> Self {
+        let tasks = plan.tasks().iter().enumerate();
+        Self(tasks.map(|(index, task)| (task.name.as_str(), index)).collect())
+    }
+
+    pub(super) fn index(&self, task: &str) -> Option<usize> {
+        self.0.get(task).copied()
+    }
+
+    /// The indices of those that each task waits for.
+    pub(super) fn waits_for(&self, plan: &Plan) -> impl Iterator<Item = Vec<usize>> {
+        plan.tasks()
+            .iter()
+            .map(|task| task.waits_for().filter_map(|on| self.index(on)).collect())
+    }
+}
+
+impl Made {
+    pub(super) fn insert(&mut self, task: usize, outputs: BTreeMap<String, Artifact>) {
+        self.0.insert(task, outputs);
+    }
+
+    pub(super) fn output(&self, names: &Names, output: &TaskOutput) -> Option<&Artifact> {
+        self.0.get(&names.index(&output.task)?)?.get(&output.output)
+    }
+
+    /// The wired inputs of `task`, which is run for `part`; `None` if one is not made.
+    pub(super) fn inputs(&self, names: &Names, task: &Task, part: Option<&Artifact>) -> Option<BTreeMap<String, Given>> {
+        let wires = task.wires.iter();
+        wires
+            .map(|(name, wire)| Some((name.clone(), self.given(names, &wire.from, part)?)))
+            .collect()
+    }
+
+    pub(super) fn given(&self, names: &Names, source: &Source, part: Option<&Artifact>) -> Option<Given> {
+        Some(match source {
+            Source::Output(output) => Given::Artifact(self.output(names, output)?.clone()),
+            Source::Part => Given::Artifact(part?.clone()),
+            Source::Pinned(artifact) => Given::Artifact(artifact.clone()),
+            Source::Gathered(outputs) => {
+                let entry = |(name, output): (&String, &TaskOutput)| Some((name.clone(), self.output(names, output)?.clone()));
+                Given::Gathered(outputs.iter().map(entry).collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    /// What the conditions of `task` look at.
+    pub(super) fn looked_at<'t>(&self, names: &Names, task: &'t Task) -> Vec<(&'t When, Option<Artifact>)> {
+        let output = |when: &When| match &when.left {
+            Operand::Output { of, .. } => self.output(names, of).cloned(),
+            Operand::Value(_) => None,
+        };
+        task.when.iter().map(|when| (when, output(when))).collect()
+    }
+}
+
+impl Given {
+    /// One artifact; a directory is put together.
+    pub(super) fn artifact(&self, store: &Store) -> Result<Artifact, StoreError> {
+        match self {
+            Self::Artifact(artifact) => Ok(artifact.clone()),
+            Self::Gathered(entries) => directory(store, entries),
+        }
+    }
+}
+
+/// One artifact for each input.
+pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<BTreeMap<String, Artifact>, StoreError> {
+    let inputs = given.iter();
+    inputs
+        .map(|(name, given)| Ok((name.clone(), given.artifact(store)?)))
+        .collect()
+}
+
+/// A directory with these entries, of which some may be directories themselves.
+fn directory(store: &Store, entries: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
+    let mut files = BTreeMap::new();
+    for (name, artifact) in entries {
+        match artifact.is_directory() {
+            false => drop(files.insert(name.clone(), artifact.clone())),
+            true => {
+                let below = store.list_directory(artifact)?.into_iter();
+                files.extend(below.map(|(path, file)| (format!("{name}/{path}"), file)));
+            }
+        }
+    }
+    store.put_directory(&files)
+}
+
+/// The first condition that does not hold.
+pub(super) fn failing<'t>(
+    runtime: &Runtime,
+    conditions: &[(&'t When, Option<Artifact>)],
+) -> Result<Option<&'t When>, super::TaskError> {
+    for (when, artifact) in conditions {
+        let content = match (&when.left, artifact) {
+            (Operand::Output { of, .. }, Some(artifact)) => {
+                let bytes = runtime.store.get(&artifact.digest)?;
+                Some(super::when::content(of, &artifact.media_type, &bytes)?)
+            }
+            _ => None,
+        };
+        if !when.holds(content.as_ref())? {
+            return Ok(Some(when));
+        }
+    }
+    Ok(None)
+}
+
+/// The directories that the instances of a task make together, by output.
+pub(super) fn gathered(
+    store: &Store,
+    outputs: &BTreeMap<String, MediaType>,
+    instances: &[(String, BTreeMap<String, Artifact>)],
+) -> Result<BTreeMap<String, Artifact>, StoreError> {
+    let of = |output: &String| {
+        let entries = instances.iter();
+        let entries = entries.filter_map(|(part, made)| Some((part.clone(), made.get(output)?.clone())));
+        directory(store, &entries.collect())
+    };
+    outputs.keys().map(|output| Ok((output.clone(), of(output)?))).collect()
+}

@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_ipc::writer::StreamWriter;
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::step::{Artifact, MediaType};
+use crate::store::{Store, StoreError};
+
+/// Why something has no parts.
+#[derive(Debug, thiserror::Error)]
+pub enum PartsError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is neither a directory nor a table.
+    #[error("`for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over {0}")]
+    Kind(MediaType),
+    /// It is not the table that it is said to be.
+    #[error("{digest} is not a readable Arrow table: {source}")]
+    Table {
+        /// the artifact
+        digest: Digest,
+        /// why
+        source: arrow_schema::ArrowError,
+    },
+    /// A directory was to be cut into rows.
+    #[error("`rows` is for a table; a directory has its entries as parts")]
+    Rows,
+}
+
+/// The parts of a directory or a table, each with its name, in order: a pure function of the bytes.
+///
+/// Those of a directory are its entries. Those of a table are `rows` rows each, or its record batches, numbered from 0; a table
+/// without rows is one part.
+pub(super) fn parts(store: &Store, artifact: &Artifact, rows: Option<u64>) -> Result<Vec<(String, Artifact)>, PartsError> {
+    match artifact.media_type.as_str() {
+        MediaType::DIRECTORY if rows.is_some() => Err(PartsError::Rows),
+        MediaType::DIRECTORY => Ok(entries(store, artifact)?),
+        MediaType::TABLE => pieces(store, artifact, rows),
+        _ => Err(PartsError::Kind(artifact.media_type.clone())),
+    }
+}
+
+/// The name of part `index` of `count`, with as many digits as the last has.
+pub(super) fn numbered(index: usize, count: usize) -> String {
+    let width = count.saturating_sub(1).max(1).ilog10() as usize + 1;
+    format!("{index:0width$}")
+}
+
+fn entries(store: &Store, directory: &Artifact) -> Result<Vec<(String, Artifact)>, StoreError> {
+    let mut below: BTreeMap<String, BTreeMap<String, Artifact>> = BTreeMap::new();
+    let mut entries = BTreeMap::new();
+    for (path, artifact) in store.list_directory(directory)? {
+        match path.split_once('/') {
+            None => drop(entries.insert(path, artifact)),
+            Some((name, rest)) => drop(below.entry(name.to_owned()).or_default().insert(rest.to_owned(), artifact)),
+        }
+    }
+    for (name, files) in below {
+        entries.insert(name, store.put_directory(&files)?);
+    }
+    Ok(entries.into_iter().collect())
+}
+
+fn pieces(store: &Store, table: &Artifact, rows: Option<u64>) -> Result<Vec<(String, Artifact)>, PartsError> {
+    let failed = |source| PartsError::Table {
+        digest: table.digest,
+        source,
+    };
+    let bytes = store.get(&table.digest)?;
+    let mut pieces = Vec::new();
+    let mut keep = |batches: &[RecordBatch]| -> Result<(), PartsError> {
+        let stream = stream(batches).map_err(failed)?;
+        pieces.push(store.put_artifact(stream, &table.media_type)?);
+        Ok(())
+    };
+    match rows {
+        None => batches(&bytes, |batch| keep(&[batch]), failed)?,
+        Some(rows) => {
+            let mut cut = Cut::new(rows);
+            batches(
+                &bytes,
+                |batch| cut.take(batch).iter().try_for_each(|piece| keep(piece)),
+                failed,
+            )?;
+            cut.rest().iter().try_for_each(|piece| keep(piece))?;
+        }
+    }
+    let count = pieces.len();
+    let named = pieces.into_iter().enumerate();
+    Ok(named.map(|(at, piece)| (numbered(at, count), piece)).collect())
+}
+
+/// Gives each record batch of a table to `take`; one of no rows if there is none.
+fn batches(
+    bytes: &Bytes,
+    mut take: impl FnMut(RecordBatch) -> Result<(), PartsError>,
+    failed: impl Fn(arrow_schema::ArrowError) -> PartsError,
+) -> Result<(), PartsError> {
+    let bytes = Cursor::new(bytes.clone());
+    let mut magic = [0; 6];
+    let is_file = bytes.clone().read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
+    let reader: Box<dyn arrow_array::RecordBatchReader> = match is_file {
+        true => Box::new(FileReader::try_new(bytes, None).map_err(&failed)?),
+        false => Box::new(StreamReader::try_new(bytes, None).map_err(&failed)?),
+    };
+    let schema = reader.schema();
+    let mut none = true;
+    for batch in reader {
+        none = false;
+        take(batch.map_err(&failed)?)?;
+    }
+    match none {
+        true => take(RecordBatch::new_empty(schema)),
+        false => Ok(()),
+    }
+}
+
+fn stream(batches: &[RecordBatch]) -> Result<Vec<u8>, arrow_schema::ArrowError> {
+    let mut bytes = Vec::new();
+    if let Some(first) = batches.first() {
+        let mut writer = StreamWriter::try_new(&mut bytes, first.schema_ref())?;
+        batches.iter().try_for_each(|batch| writer.write(batch))?;
+        writer.finish()?;
+    }
+    Ok(bytes)
+}
+
+/// Cuts record batches into pieces of so many rows.
+struct Cut {
+    rows: usize,
+    held: Vec<RecordBatch>,
+    count: usize,
+    any: bool,
+}
+
+impl Cut {
+    fn new(rows: u64) -> Self {
+        Self {
+            rows: usize::try_from(rows).unwrap_or(usize::MAX).max(1),
+            held: Vec::new(),
+            count: 0,
+            any: false,
+        }
+    }
+
+    /// The pieces that `batch` completes.
+    fn take(&mut self, mut batch: RecordBatch) -> Vec<Vec<RecordBatch>> {
+        let mut whole = Vec::new();
+        while self.count + batch.num_rows() >= self.rows {
+            let room = self.rows - self.count;
+            self.held.push(batch.slice(0, room));
+            batch = batch.slice(room, batch.num_rows() - room);
+            whole.push(std::mem::take(&mut self.held));
+            self.count = 0;
+            self.any = true;
+        }
+        if batch.num_rows() > 0 || !self.any && self.held.is_empty() {
+            self.count += batch.num_rows();
+            self.held.push(batch);
+        }
+        whole
+    }
+
+    /// What is left over: the last piece, if it has rows or is the only one.
+    fn rest(&mut self) -> Option<Vec<RecordBatch>> {
+        let wanted = self.count > 0 || !self.any;
+        wanted.then(|| std::mem::take(&mut self.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::Int64Array;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
+    use arrow_schema::{DataType, Field, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(store: &Store, batches: &[usize]) -> Artifact {
+        let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
+        let mut next = 0;
+        let batches: Vec<_> = batches
+            .iter()
+            .map(|rows| {
+                let values: Int64Array = (next..next + *rows as i64).collect::<Vec<_>>().into();
+                next += *rows as i64;
+                RecordBatch::try_new(schema.clone(), vec![Arc::new(values)]).unwrap()
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut bytes, &schema).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.finish().unwrap();
+        drop(writer);
+        store.put_artifact(bytes, &MediaType::new(MediaType::TABLE)).unwrap()
+    }
+
+    fn values(store: &Store, artifact: &Artifact) -> Vec<i64> {
+        let bytes = store.get(&artifact.digest).unwrap();
+        let reader = StreamReader::try_new(Cursor::new(bytes), None).unwrap();
+        reader
+            .flat_map(|batch| batch.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec())
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_of_a_table_are_the_table(batches in proptest::collection::vec(0usize..9, 0..6), rows in 1u64..12) {
+            let store = Store::memory().unwrap();
+            let whole = table(&store, &batches);
+            let pieces = parts(&store, &whole, Some(rows)).unwrap();
+            let all: Vec<Vec<i64>> = pieces.iter().map(|(_, piece)| values(&store, piece)).collect();
+            prop_assert_eq!(all.concat(), values(&store, &whole));
+            let (last, others) = all.split_last().unwrap();
+            prop_assert!(others.iter().all(|piece| piece.len() as u64 == rows));
+            prop_assert!(last.len() as u64 <= rows && (!last.is_empty() || others.is_empty()));
+            prop_assert!(pieces.is_sorted_by(|a, b| a.0 < b.0));
+        }
+    }
+
+    #[test]
+    fn without_rows_record_batches_are_the_parts() {
+        let store = Store::memory().unwrap();
+        let pieces = parts(&store, &table(&store, &[2, 3]), None).unwrap();
+        let named: Vec<_> = pieces
+            .iter()
+            .map(|(name, piece)| (name.as_str(), values(&store, piece)))
+            .collect();
+        assert_eq!(named, [("0", vec![0, 1]), ("1", vec![2, 3, 4])]);
+        assert_eq!(parts(&store, &table(&store, &[]), None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_parts_of_a_directory_are_its_entries() {
+        let store = Store::memory().unwrap();
+        let text = |text: &str| store.put_artifact(text.to_owned(), &MediaType::new(MediaType::TEXT)).unwrap();
+        let files = [("b.txt", text("b")), ("a/x.txt", text("x")), ("a/y/z.txt", text("z"))];
+        let directory = store
+            .put_directory(&files.map(|(path, file)| (path.to_owned(), file)).into())
+            .unwrap();
+        let entries = parts(&store, &directory, None).unwrap();
+        assert_eq!(
+            entries.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["a", "b.txt"]
+        );
+        let below = store.list_directory(&entries[0].1).unwrap();
+        assert_eq!(below.keys().collect::<Vec<_>>(), ["x.txt", "y/z.txt"]);
+        assert!(matches!(parts(&store, &directory, Some(1)), Err(PartsError::Rows)));
+        assert!(matches!(parts(&store, &text("t"), None), Err(PartsError::Kind(_))));
+    }
+
+    #[test]
+    fn numbers_sort_as_they_count() {
+        assert_eq!(
+            [numbered(0, 1), numbered(3, 10), numbered(3, 11), numbered(99, 100)],
+            ["0", "3", "03", "99"]
+        );
+    }
+}

@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+
+use super::made::{Given, Made, Names};
+use super::needs::Needs;
+use super::plan::instance;
+use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, State, Task, When};
+use crate::run::Runtime;
+use crate::step::Artifact;
+
+/// How far the plan is carried out.
+pub(super) struct Progress<'a> {
+    pub(super) schedule: Schedule,
+    pub(super) admission: Admission,
+    pub(super) needs: Needs<'a>,
+    pub(super) made: Made,
+    /// The tasks of the plan, then the instances of those that were expanded.
+    pub(super) nodes: Vec<Node<'a>>,
+    /// Nothing more is started.
+    pub(super) stopped: bool,
+}
+
+pub(super) struct Node<'a> {
+    pub(super) task: &'a Task,
+    pub(super) name: String,
+    pub(super) part: Option<(String, Artifact)>,
+    pub(super) instances: Vec<usize>,
+    pub(super) end: Option<End>,
+}
+
+/// A task that is to be carried out, with all that it needs.
+pub(super) struct Job<'a> {
+    pub(super) node: usize,
+    pub(super) need: u64,
+    pub(super) task: &'a Task,
+    pub(super) name: String,
+    pub(super) conditions: Vec<(&'a When, Option<Artifact>)>,
+    pub(super) part: Part,
+    pub(super) given: Option<BTreeMap<String, Given>>,
+}
+
+/// What a job does for the parts of something.
+pub(super) enum Part {
+    /// Nothing: it is an ordinary task.
+    None,
+    /// It is to find out what they are.
+    Over(Option<Artifact>),
+}
+
+/// What became of a job.
+pub(super) enum Became {
+    Ended(End),
+    Expanded(Vec<(String, Artifact)>),
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(runtime: &'a Runtime, plan: &'a Plan, names: &Names, execution: &Execution) -> Self {
+        let node = |task: &'a Task| Node {
+            task,
+            name: task.name.clone(),
+            part: None,
+            instances: Vec::new(),
+            end: None,
+        };
+        let mut progress = Self {
+            schedule: Schedule::new(names.waits_for(plan)),
+            admission: Admission::new(execution.memory),
+            needs: Needs::new(runtime, execution),
+            made: Made::default(),
+            nodes: plan.tasks().iter().map(node).collect(),
+            stopped: false,
+        };
+        let ready: Vec<usize> = progress.schedule.ready().collect();
+        progress.admit(&ready);
+        progress
+    }
+
+    pub(super) fn admit(&mut self, ready: &[usize]) {
+        for node in ready {
+            let need = self.needs.of(self.nodes[*node].task);
+            self.admission.add(*node, need);
+        }
+    }
+
+    /// The next task to be carried out.
+    pub(super) fn take(&mut self, names: &Names) -> Option<Job<'a>> {
+        if self.stopped {
+            return None;
+        }
+        let (index, need) = self.admission.next()?;
+        let node = &self.nodes[index];
+        let (task, name) = (node.task, node.name.clone());
+        let part = node.part.as_ref().map(|(_, artifact)| artifact);
+        let job = Job {
+            node: index,
+            need,
+            task,
+            name,
+            conditions: match part {
+                None => self.made.looked_at(names, task),
+                Some(_) => Vec::new(),
+            },
+            part: match (&task.for_each, part) {
+                (Some(each), None) => Part::Over(self.made.output(names, &each.over).cloned()),
+                _ => Part::None,
+            },
+            given: self.made.inputs(names, task, part),
+        };
+        // it is ready, for so said the schedule
+        let _ = self.schedule.start(index);
+        Some(job)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.admission.running() == 0 && (self.stopped || self.admission.is_empty())
+    }
+
+    /// A task turned out to have these parts. The task itself, if it has none and so has ended.
+    pub(super) fn expand(&mut self, group: usize, parts: Vec<(String, Artifact)>) -> Option<usize> {
+        if parts.is_empty() {
+            return Some(group);
+        }
+        let instances = self.schedule.expand(group, parts.len()).unwrap_or_default();
+        let task = self.nodes[group].task;
+        for part in parts {
+            self.nodes.push(Node {
+                task,
+                name: instance(&task.name, &part.0),
+                part: Some(part),
+                instances: Vec::new(),
+                end: None,
+            });
+        }
+        self.nodes[group].instances = instances.clone().collect();
+        self.admit(&instances.collect::<Vec<_>>());
+        None
+    }
+
+    /// What the instances of a task made, if all ended well.
+    pub(super) fn together(&self, group: usize) -> Option<Vec<(String, BTreeMap<String, Artifact>)>> {
+        let made = |index: &usize| {
+            let node = &self.nodes[*index];
+            match (&node.end, &node.part) {
+                (Some(End::Ran(ran)), Some((part, _))) if ran.record.outcome.succeeded() => {
+                    Some((part.clone(), ran.record.outputs.clone()))
+                }
+                _ => None,
+            }
+        };
+        self.nodes[group].instances.iter().map(made).collect()
+    }
+
+    /// A group made these directories.
+    pub(super) fn whole(&mut self, group: usize, outputs: BTreeMap<String, Artifact>) {
+        self.made.insert(group, outputs);
+        let change = self.schedule.finish(group, Ending::Succeeded).unwrap_or_default();
+        self.admit(&change.ready);
+    }
+
+    /// The tasks in the order of the plan, instances in the place of their task.
+    pub(super) fn report(mut self, plan: &Plan) -> Vec<Done> {
+        let mut report = Vec::with_capacity(self.nodes.len());
+        for index in 0..plan.tasks().len() {
+            let instances = std::mem::take(&mut self.nodes[index].instances);
+            if instances.is_empty() && self.schedule.state(index) != Some(State::Succeeded) || self.nodes[index].end.is_some() {
+                report.push(self.done(index));
+            }
+            report.extend(instances.into_iter().map(|index| self.done(index)));
+        }
+        report
+    }
+
+    pub(super) fn done(&mut self, index: usize) -> Done {
+        let node = &mut self.nodes[index];
+        Done {
+            task: std::mem::take(&mut node.name),
+            end: node.end.take().unwrap_or(End::NotStarted),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! From a file to a plan: modules, parameters and outside inputs are pinned, pipelines within the pipeline are put in its place,
+//! and all is checked to fit together.
+
+mod each;
+mod fill;
+mod fit;
+mod input;
+mod order;
+mod task;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::file::TaskFile;
+use super::{Pipeline, PipelineError, Plan, Source, Task, When};
+use crate::digest::Digest;
+use crate::run::{Names, Runtime};
+use crate::step::{Artifact, Interface, MediaType, Parameter, is_name};
+
+use fill::Items;
+use input::Bound;
+
+/// What a pipeline is given from outside.
+#[derive(Clone, Default, Debug)]
+pub struct Given {
+    /// Parameters, in place of the file's defaults.
+    pub parameters: BTreeMap<String, Value>,
+    /// The inputs that the pipeline declares.
+    pub inputs: BTreeMap<String, Artifact>,
+}
+
+/// A module of the pipeline: its digest and what it declares.
+struct Module {
+    digest: Digest,
+    interfaces: Vec<Interface>,
+}
+
+/// What others can read of a task: its outputs by name.
+type Ports = BTreeMap<String, Bound>;
+
+/// What is kept from task to task.
+struct Resolver<'a> {
+    runtime: &'a Runtime,
+    modules: BTreeMap<PathBuf, Rc<Module>>,
+    grants: BTreeMap<PathBuf, Artifact>,
+    pipelines: BTreeMap<PathBuf, Rc<Pipeline>>,
+    /// The files of the pipelines that are being resolved, outermost first.
+    chain: Vec<PathBuf>,
+    tasks: Vec<Task>,
+}
+
+/// One pipeline file that is being resolved.
+struct Scope<'a> {
+    pipeline: &'a Pipeline,
+    /// What stands before the names of its tasks: `prepare/`.
+    prefix: String,
+    parameters: BTreeMap<String, Value>,
+    inputs: BTreeMap<String, Bound>,
+    /// The conditions of the tasks that it is in.
+    when: Vec<When>,
+    /// What its tasks make, as far as they are resolved.
+    made: BTreeMap<&'a str, Ports>,
+}
+
+/// One task that is being resolved, perhaps for one item of a list.
+struct Place<'a> {
+    scope: &'a Scope<'a>,
+    name: &'a str,
+    task: &'a Spanned<TaskFile>,
+    /// The name in the plan.
+    full_name: String,
+    items: Items,
+}
+
+impl Pipeline {
+    /// Pins every module and outside input, fills in parameters and checks that all fits together.
+    pub fn resolve(&self, runtime: &Runtime, given: &Given) -> Result<Plan, PipelineError> {
+        let mut resolver = Resolver {
+            runtime,
+            modules: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            chain: vec![self.file.clone()],
+            tasks: Vec::new(),
+        };
+        let pinned = |artifact: &Artifact| Bound::pinned(artifact.clone(), None);
+        let inputs = given.inputs.iter().map(|(name, artifact)| (name.clone(), pinned(artifact)));
+        let inputs = self
+            .inputs_from(inputs.collect())
+            .map_err(|e| PipelineError::whole(&self.file, e))?;
+        let mut scope = Scope {
+            pipeline: self,
+            prefix: String::new(),
+            parameters: self
+                .parameters_with(&given.parameters)
+                .map_err(|e| PipelineError::whole(&self.file, e))?,
+            inputs,
+            when: Vec::new(),
+            made: BTreeMap::new(),
+        };
+        resolver.scope(&mut scope)?;
+        let outputs = scope
+            .outputs()?
+            .into_iter()
+            .map(|(name, bound)| (name, bound.source))
+            .collect();
+        Ok(Plan::new(self.content.name.clone(), resolver.tasks, outputs))
+    }
+
+    /// Reads parameters that a person typed, by the kinds of their defaults. A text needs no quotes.
+    pub fn parse_parameters(&self, typed: &BTreeMap<String, String>) -> Result<BTreeMap<String, Value>, PipelineError> {
+        let wrong = |message: String| PipelineError::whole(&self.file, message);
+        let parse = |(name, text): (&String, &String)| {
+            let value = self.parameter(name).map_err(wrong)?.parse(text);
+            Ok((name.clone(), value.map_err(|e| wrong(e.to_string()))?))
+        };
+        typed.iter().map(parse).collect()
+    }
+
+    fn parameters_with(&self, given: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, String> {
+        let mut parameters = self.content.parameters.clone();
+        for (name, value) in given {
+            let value = self.parameter(name)?.value(Some(value)).map_err(|e| e.to_string())?;
+            parameters.insert(name.clone(), value);
+        }
+        Ok(parameters)
+    }
+
+    fn parameter(&self, name: &str) -> Result<Parameter, String> {
+        self.parameters().find(|parameter| parameter.name == name).ok_or_else(|| {
+            let known = Names::of(self.content.parameters.keys().map(String::as_str));
+            format!("the pipeline has no parameter `{name}`; it has {known}")
+        })
+    }
+
+    /// Checks that `given` are the inputs that the file declares.
+    fn inputs_from(&self, given: BTreeMap<String, Bound>) -> Result<BTreeMap<String, Bound>, String> {
+        let declared = &self.content.inputs;
+        if let Some(name) = given.keys().find(|name| !declared.contains_key(*name)) {
+            let known = Names::of(declared.keys().map(String::as_str));
+            return Err(format!("the pipeline has no input `{name}`; it has {known}"));
+        }
+        for (name, media_type) in declared {
+            let Some(bound) = given.get(name) else {
+                return Err(format!("the pipeline needs its input `{name}` ({media_type}): give it"));
+            };
+            if bound.is_made() && !fit::fits(&bound.media_type, media_type) {
+                return Err(format!(
+                    "the pipeline's input `{name}` is {media_type}, not {}",
+                    bound.media_type
+                ));
+            }
+        }
+        Ok(given)
+    }
+}
+
+impl<'a> Scope<'a> {
+    fn task_names(&self) -> Names {
+        Names::of(self.pipeline.content.tasks.keys().map(String::as_str))
+    }
+
+    /// What the pipeline declares as its outputs.
+    fn outputs(&self) -> Result<Ports, PipelineError> {
+        let output = |(name, text): (&String, &Spanned<String>)| {
+            let bound = self.port(text, &text.value)?.ok_or_else(|| {
+                let message = format!(
+                    "`{}` is not an output of a task (`task.output`); the tasks are {}",
+                    text.value,
+                    self.task_names()
+                );
+                self.pipeline.error(text, message)
+            })?;
+            Ok((name.clone(), bound))
+        };
+        self.pipeline.content.outputs.iter().map(output).collect()
+    }
+
+    /// The output that `text` names, if it has the form `task.output` of a task of this file.
+    fn port(&self, at: &Spanned<String>, text: &str) -> Result<Option<Bound>, PipelineError> {
+        let Some((task, output)) = text.split_once('.') else {
+            return Ok(None);
+        };
+        if !self.pipeline.content.tasks.contains_key(task) {
+            return Ok(None);
+        }
+        let ports = self.made.get(task);
+        let port = ports.and_then(|ports| ports.get(output));
+        port.cloned().map(Some).ok_or_else(|| {
+            let known = Names::of(ports.into_iter().flat_map(|ports| ports.keys().map(String::as_str)));
+            self.pipeline
+                .error(at, format!("task `{task}` has no output `{output}`; it has {known}"))
+        })
+    }
+}
+
+impl Resolver<'_> {
+    /// Resolves every task of a file, those first that others wait for.
+    fn scope<'a>(&mut self, scope: &mut Scope<'a>) -> Result<(), PipelineError> {
+        let pipeline = scope.pipeline;
+        for name in pipeline.content.inputs.keys().chain(pipeline.content.tasks.keys()) {
+            if !is_name(name) || name.contains('.') {
+                let message = format!("`{name}` can't be a name here: use letters, digits, `_` and `-`");
+                let at = pipeline.content.tasks.get(name);
+                return Err(at.map_or_else(
+                    || PipelineError::whole(&pipeline.file, message.clone()),
+                    |at| pipeline.error(at, &message),
+                ));
+            }
+        }
+        for name in pipeline.in_order()? {
+            let (name, task) = match pipeline.content.tasks.get_key_value(name) {
+                Some((name, task)) => (name.as_str(), task),
+                None => continue,
+            };
+            let place = Place {
+                scope,
+                name,
+                task,
+                full_name: format!("{}{name}", scope.prefix),
+                items: Items::default(),
+            };
+            let ports = match &task.value.for_each {
+                None => self.task(&place)?,
+                Some(each) => self.each(&place, each)?,
+            };
+            scope.made.insert(name, ports);
+        }
+        Ok(())
+    }
+
+    /// The pipeline that is a task of another.
+    fn inner(&mut self, place: &Place, file: &Spanned<String>) -> Result<Ports, PipelineError> {
+        place.refuse_beside_pipeline()?;
+        let path = place.scope.pipeline.directory().join(&file.value);
+        let pipeline = self.read(place, file, &path)?;
+        let parameters = place.parameters()?;
+        let mut inputs = BTreeMap::new();
+        for (name, source) in &place.task.value.inputs {
+            inputs.insert(name.clone(), self.input(place, source)?);
+        }
+        let fault = |message: String| place.error(place.task, format!("{}: {message}", file.value));
+        let mut inner = Scope {
+            pipeline: &pipeline,
+            prefix: format!("{}/", place.full_name),
+            parameters: pipeline.parameters_with(&parameters).map_err(fault)?,
+            inputs: pipeline.inputs_from(inputs).map_err(fault)?,
+            when: place.when()?,
+            made: BTreeMap::new(),
+        };
+        self.chain.push(pipeline.file.clone());
+        self.scope(&mut inner)?;
+        self.chain.pop();
+        inner.outputs()
+    }
+
+    fn read(&mut self, place: &Place, at: &Spanned<String>, path: &std::path::Path) -> Result<Rc<Pipeline>, PipelineError> {
+        let same = |other: &PathBuf| {
+            other == path
+                || other
+                    .canonicalize()
+                    .ok()
+                    .is_some_and(|other| path.canonicalize().ok() == Some(other))
+        };
+        if self.chain.iter().any(same) {
+            let chain = self.chain.iter().map(PathBuf::as_path).chain([path]);
+            let chain: Vec<_> = chain.map(|file| file.display().to_string()).collect();
+            return Err(place.error(at, format!("a pipeline can't be part of itself: {}", chain.join(" has "))));
+        }
+        if let Some(known) = self.pipelines.get(path) {
+            return Ok(known.clone());
+        }
+        if !path.exists() {
+            return Err(place.error(at, format!("there is no pipeline file {}", path.display())));
+        }
+        let pipeline = Rc::new(Pipeline::read(path)?);
+        self.pipelines.insert(path.to_owned(), pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+impl Place<'_> {
+    fn error<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> PipelineError {
+        self.scope.pipeline.error(at, message)
+    }
+
+    /// The conditions of this task and of those that it is in.
+    fn when(&self) -> Result<Vec<When>, PipelineError> {
+        let mut all = self.scope.when.clone();
+        if let Some(text) = &self.task.value.when {
+            all.push(self.condition(text)?);
+        }
+        Ok(all)
+    }
+
+    fn refuse_beside_pipeline(&self) -> Result<(), PipelineError> {
+        let file = &self.task.value;
+        let given = [
+            ("seed", file.seed.is_some()),
+            ("retries", file.retries > 0),
+            ("timeout", file.timeout.is_some()),
+            ("limits", file.limits.is_some()),
+        ];
+        self.refuse(
+            &given,
+            "is for a `step` or a `program`; the tasks of the pipeline's file have their own",
+        )?;
+        self.refuse(&self.program_only(), "is for a `program`")
+    }
+
+    fn program_only(&self) -> [(&'static str, bool); 6] {
+        let file = &self.task.value;
+        [
+            ("args", !file.args.is_empty()),
+            ("env", !file.env.is_empty()),
+            ("stdin", file.stdin.is_some()),
+            ("stdout", file.stdout.is_some()),
+            ("at", !file.at.is_empty()),
+            ("outputs", !file.outputs.is_empty()),
+        ]
+    }
+
+    fn refuse(&self, given: &[(&str, bool)], why: &str) -> Result<(), PipelineError> {
+        match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(self.error(self.task, format!("`{key}` {why}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Bound {
+    fn made(source: Source, media_type: MediaType) -> Self {
+        Self {
+            source,
+            media_type,
+            file: None,
+        }
+    }
+}

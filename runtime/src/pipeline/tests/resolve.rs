@@ -1,0 +1,368 @@
+use super::*;
+
+#[test]
+fn tasks_come_after_what_they_read() {
+    let case = Case::new();
+    let yaml = "name: p\nparameters: { depth: 6 }\ntasks:\n  a: { step: m.wasm#copy, inputs: { rows: b.rows }, parameters: { depth: '{{ depth }}' } }\n  b: { step: m.wasm#copy, inputs: { rows: raw.csv } }\n";
+    let plan = case.resolve_with(yaml, &Given::default()).unwrap();
+    let names: Vec<_> = plan.tasks().iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
+    let a = &plan.tasks()[1];
+    assert_eq!(
+        json!(a.wires),
+        json!({"rows": {"from": {"output": {"task": "b", "output": "rows"}}}})
+    );
+    assert!(a.run.inputs.is_empty());
+    assert_eq!(
+        json!(a.run.entry),
+        json!({"kind": "step", "name": "copy", "parameters": {"depth": 6}})
+    );
+    assert_eq!(plan.tasks()[0].files, [("rows".to_owned(), "raw.csv".to_owned())].into());
+}
+
+#[test]
+fn a_plan_is_what_its_text_says() {
+    let case = Case::new();
+    let plan = case.plan(
+        "a: { step: m.wasm#json, inputs: { rows: raw.csv }, retries: 2, timeout: 1m, limits: { memory: 1MiB, fuel: 7 } }
+         b: { step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'a.rows.x < 1' }
+         c: { for_each: { x: [1, 2] }, step: m.wasm#copy, inputs: { rows: b.rows }, parameters: { depth: '{{ x }}' } }
+         d: { step: m.wasm#join, inputs: { rows: c.rows } }",
+    );
+    let text = plan.write().unwrap();
+    assert_eq!(Plan::read(&text).unwrap(), plan);
+    assert_eq!(plan.digest().unwrap(), crate::digest::Digest::of(&text));
+    let task = |name: &str| json!(plan.tasks().iter().find(|task| task.name == name).unwrap());
+    assert_eq!(task("a")["limits"], json!({"memory": 1 << 20, "fuel": 7, "time_ms": 60_000}));
+    assert_eq!((&task("a")["retries"], task("b").get("retries")), (&json!(2), None));
+    assert_eq!(
+        task("b")["when"],
+        json!([{"left": {"output": {"of": {"task": "a", "output": "rows"}, "path": ["x"]}}, "is": "<", "right": 1}])
+    );
+    assert_eq!(task("c[1]")["run"]["entry"]["parameters"], json!({"depth": 2}));
+    assert_eq!(
+        task("d")["wires"]["rows"]["from"],
+        json!({"gathered": {"0": {"task": "c[0]", "output": "rows"}, "1": {"task": "c[1]", "output": "rows"}}})
+    );
+
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut json = serde_json::from_slice(&text).unwrap();
+        change(&mut json);
+        Plan::read(json.to_string().as_bytes()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        changed(&|plan| plan["version"] = json!(2)),
+        "the plan has version 2; this lockstep reads version 1: use a newer lockstep"
+    );
+    assert!(changed(&|plan| plan["surprise"] = json!(1)).starts_with("not a plan: unknown field `surprise`"));
+    let reversed = changed(&|plan| plan["tasks"].as_array_mut().unwrap().reverse());
+    assert_eq!(
+        reversed,
+        "task `d` of the plan waits for `c[0]`, which does not come before it"
+    );
+    let twice = changed(&|plan| {
+        let first = plan["tasks"][0].clone();
+        plan["tasks"].as_array_mut().unwrap().push(first);
+    });
+    assert_eq!(twice, "two tasks of the plan are called `a`");
+}
+
+#[test]
+fn faults_are_named_with_their_place() {
+    let case = Case::new();
+    let head = |task: &str| case.head(task);
+    assert_eq!(
+        case.error("name: p\ntasks:\n  a: { step: m.wasm#cop, inputs: { rows: raw.csv } }\n"),
+        "p.yaml:3:14: the module has no step `cop`; it has `copy`, `draw`, `join`, `json`\n   |\n 3 |   a: { step: m.wasm#cop, inputs: { rows: raw.csv } }\n   |              ^"
+    );
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { row: raw.csv } }"),
+        "p.yaml:3:42: step `copy` has no input `row`; it has `rows`"
+    );
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { rows: raw.csv }, parameters: { depth: deep } }"),
+        "p.yaml:3:75: step `copy`: parameter `depth` takes a value of kind integer, not \"deep\""
+    );
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { rows: a.rows } }"),
+        "p.yaml:3:43: the tasks form a cycle: `a` reads from `a`"
+    );
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { rows: '{{ where }}' } }"),
+        "p.yaml:3:43: the pipeline has no parameter `where`; it has none"
+    );
+    assert!(head("{ step: m.wasm#copy, inputs: { rows: no.csv } }").contains("3:43: `no.csv` is neither an output"));
+    assert!(head("{ stp: m.wasm }").starts_with("p.yaml:3:8: unknown field `stp`"));
+    assert!(head("{ }").contains("needs either `step: MODULE#STEP` or `program: MODULE` or `pipeline: FILE`"));
+    assert!(case.error("name: p\ntasks: [").starts_with("p.yaml:2:"));
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { rows: raw.csv }, limits: { memory: much } }"),
+        "p.yaml:3:62: `much` is not a number of bytes: write 512MiB, 2GB or 4096"
+    );
+    assert_eq!(
+        head("{ step: m.wasm#copy, inputs: { rows: raw.csv }, timeout: soon }"),
+        "p.yaml:3:63: `soon` is not a time: write 500ms, 30s or 10m"
+    );
+}
+
+/// The first line of the error of these tasks; the second of them is on line 4.
+fn of_two(case: &Case, first: &str, second: &str) -> String {
+    let text = case.error(&format!("name: p\ntasks:\n  a: {first}\n  b: {second}\n"));
+    text.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn what_does_not_fit_together_is_an_error_of_the_plan() {
+    let case = Case::new();
+    let copy = "{ step: m.wasm#copy, inputs: { rows: raw.csv } }";
+    let each = "{ for_each: { x: [1, 2] }, step: m.wasm#copy, inputs: { rows: raw.csv } }";
+    let faults = [
+        (
+            copy,
+            "{ step: m.wasm#copy, inputs: { rows: a.row } }",
+            "4:43: task `a` has no output `row`; it has `rows`",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#draw, inputs: { rows: a.rows } }",
+            "4:43: input `rows` of step `draw` is image/svg+xml, but `a.rows` is text/csv",
+        ),
+        (
+            each,
+            "{ step: m.wasm#copy, inputs: { rows: a.rows } }",
+            "4:43: input `rows` of step `copy` is text/csv, but `a.rows` is application/vnd.lockstep.directory+json: an entry for each instance; take `Parts<T>`, or go over it with `for_each`",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#join, inputs: { rows: a.rows } }",
+            "4:43: input `rows` of step `join` is application/vnd.lockstep.directory+json, but `a.rows` is text/csv",
+        ),
+        (
+            "{ step: m.wasm#copy, inputs: { rows: b.rows } }",
+            "{ step: m.wasm#copy, inputs: { rows: a.rows } }",
+            "4:43: the tasks form a cycle: `a` reads from `b` reads from `a`",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'a.rows < 1' }",
+            "4:60: a.rows is text/csv: `when` looks into JSON, metrics, texts and serde values",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'c.rows < 1' }",
+            "4:60: there is no task `c`; the tasks are `a`, `b`",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: '1' }",
+            "4:60: write `when: \"task.output.field < 0.9\"` or `when: \"{{ parameter }} == true\"`, with ==, !=, <, <=, > or >=",
+        ),
+        (
+            copy,
+            "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'true < 1' }",
+            "4:60: true and 1 can't be compared by `<`",
+        ),
+        (
+            copy,
+            "{ for_each: { p: a.rows }, step: m.wasm#copy, inputs: { rows: p } }",
+            "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table, but a.rows is text/csv",
+        ),
+        (
+            copy,
+            "{ for_each: { p: raw.csv }, step: m.wasm#copy, inputs: { rows: p } }",
+            "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over text/csv",
+        ),
+        (
+            copy,
+            "{ for_each: { p: 7 }, step: m.wasm#copy, inputs: { rows: p } }",
+            "4:18: `for_each` goes over a list, an output of a task or a file, not over 7",
+        ),
+        (
+            copy,
+            "{ for_each: { p: [], q: [] }, step: m.wasm#copy }",
+            "4:18: write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
+        ),
+        (
+            copy,
+            "{ for_each: { p: [] }, step: m.wasm#copy, inputs: { rows: raw.csv } }",
+            "4:18: `for_each` goes over nothing, so that task `b` would make nothing",
+        ),
+        (copy, "{ pipeline: q.yaml }", "4:18: there is no pipeline file q.yaml"),
+        (
+            copy,
+            "{ pipeline: p.yaml, retries: 1 }",
+            "4:6: `retries` is for a `step` or a `program`; the tasks of the pipeline's file have their own",
+        ),
+    ];
+    let mut found = Vec::new();
+    for (first, second, expected) in faults {
+        found.push((of_two(&case, first, second), format!("p.yaml:{expected}")));
+    }
+    let (found, expected): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    assert_eq!(found, expected);
+    let twice = case.error("name: p\ntasks:\n  a: { step: m.wasm#copy }\n  a: { step: m.wasm#copy }\n");
+    assert!(twice.starts_with("p.yaml:4:3: duplicate mapping key"), "{twice}");
+}
+
+#[test]
+fn what_can_be_read_as_something_else_fits() {
+    let case = Case::new();
+    let plan = case.plan(
+        "a: { step: m.wasm#copy, inputs: { rows: raw.csv } }
+         b: { program: cat.wasm, stdin: i, stdout: o, inputs: { i: a.rows }, outputs: { o: application/octet-stream } }
+         c: { step: m.wasm#draw, inputs: { rows: b.o } }",
+    );
+    assert_eq!(plan.tasks().len(), 3);
+}
+
+#[test]
+fn parameters_have_the_kind_of_their_defaults() {
+    let case = Case::new();
+    let yaml = "name: p\nparameters: { depth: 6, share: 0.5, name: x, any: null }\ntasks: {}\n";
+    let pipeline = Pipeline::parse(&case.directory.path().join("p.yaml"), yaml.to_owned()).unwrap();
+    let parse = |name: &str, text: &str| {
+        let typed = BTreeMap::from([(name.to_owned(), text.to_owned())]);
+        let parsed = pipeline.parse_parameters(&typed).map_err(|e| e.message);
+        parsed.map(|mut parameters| parameters.remove(name).unwrap())
+    };
+    assert_eq!(parse("depth", "7"), Ok(json!(7)));
+    assert_eq!(parse("share", "1"), Ok(json!(1.0)));
+    assert_eq!(parse("name", "7"), Ok(json!("7")));
+    assert_eq!(parse("any", "[7]"), Ok(json!([7])));
+    assert_eq!(
+        parse("depth", "deep"),
+        Err("parameter `depth` takes a value of kind integer, not \"deep\"".to_owned())
+    );
+    assert_eq!(
+        parse("dept", "7"),
+        Err("the pipeline has no parameter `dept`; it has `any`, `depth`, `name`, `share`".to_owned())
+    );
+    case.write("deep.yaml", "depth: 9 # deep\nname: y\n");
+    case.write("deep.json", "{\"depth\": 9, \"name\": \"y\"}");
+    for file in ["deep.yaml", "deep.json"] {
+        let read = Pipeline::read_parameters(&case.directory.path().join(file)).unwrap();
+        assert_eq!(json!(read), json!({"depth": 9, "name": "y"}));
+    }
+    case.write("bad.yaml", "depth: [\n");
+    let error = Pipeline::read_parameters(&case.directory.path().join("bad.yaml")).unwrap_err();
+    assert!(error.place.file.ends_with("bad.yaml") && error.place.line > 0);
+}
+
+#[test]
+fn items_of_a_list_fill_texts_and_values() {
+    let case = Case::new();
+    case.write("a.csv", "a");
+    case.write("b.csv", "b");
+    let plan = case.plan(
+        "t: { for_each: { of: [{ file: a, depth: 1 }, { file: b, depth: 2 }] }, step: m.wasm#copy, inputs: { rows: '{{ of.file }}.csv' }, parameters: { depth: '{{ of.depth }}' } }",
+    );
+    let tasks: Vec<_> = plan
+        .tasks()
+        .iter()
+        .map(|task| {
+            (
+                &*task.name,
+                &*task.files["rows"],
+                json!(task.run.entry)["parameters"]["depth"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(tasks, [("t[0]", "a.csv", json!(1)), ("t[1]", "b.csv", json!(2))]);
+    let missing = case.head("{ for_each: { of: [{ x: 1 }] }, step: m.wasm#copy, inputs: { rows: '{{ of.y }}' } }");
+    assert_eq!(missing, "p.yaml:3:73: `of.y`: {\"x\":1} has no `y`");
+}
+
+#[test]
+fn a_pipeline_within_a_pipeline_is_put_in_its_place() {
+    let case = Case::new();
+    let sub = "name: sub\nparameters: { depth: 1 }\ninputs: { raw: text/csv }\noutputs: { rows: second.rows, raw: raw }\ntasks:
+  first: { step: m.wasm#copy, inputs: { rows: raw }, parameters: { depth: '{{ depth }}' } }
+  second: { step: m.wasm#copy, inputs: { rows: first.rows } }\n";
+    case.write("sub.yaml", sub.replace(", raw: raw }", " }"));
+    let plan = case.plan(
+        "p: { for_each: { d: [4, 5] }, pipeline: sub.yaml, inputs: { raw: raw.csv }, parameters: { depth: '{{ d }}' }, when: '{{ d }} > 4' }
+         q: { pipeline: sub.yaml, inputs: { raw: raw.csv } }
+         z: { step: m.wasm#copy, inputs: { rows: q.rows } }",
+    );
+    let names: Vec<_> = plan.tasks().iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "p[0]/first",
+            "p[0]/second",
+            "p[1]/first",
+            "p[1]/second",
+            "q/first",
+            "q/second",
+            "z"
+        ]
+    );
+    let task = |name: &str| json!(plan.tasks().iter().find(|task| task.name == name).unwrap());
+    assert_eq!(task("p[1]/first")["run"]["entry"]["parameters"]["depth"], 5);
+    assert_eq!(
+        task("p[1]/second")["when"],
+        json!([{"left": {"value": 5}, "is": ">", "right": 4}])
+    );
+    assert_eq!(
+        task("z")["wires"]["rows"]["from"],
+        json!({"output": {"task": "q/second", "output": "rows"}})
+    );
+
+    let head = |task: &str| case.head(task);
+    assert_eq!(
+        head("{ pipeline: sub.yaml }"),
+        "p.yaml:3:6: sub.yaml: the pipeline needs its input `raw` (text/csv): give it"
+    );
+    assert_eq!(
+        head("{ pipeline: sub.yaml, inputs: { raw: raw.csv, row: raw.csv } }"),
+        "p.yaml:3:6: sub.yaml: the pipeline has no input `row`; it has `raw`"
+    );
+    case.write("sub.yaml", sub);
+    let error = case.error("name: p\ntasks: { q: { pipeline: sub.yaml, inputs: { raw: raw.csv } } }\n");
+    assert!(
+        error.starts_with("sub.yaml:4:36: `raw` is not an output of a task (`task.output`); the tasks are `first`, `second`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pipeline_can_not_be_part_of_itself() {
+    let case = Case::new();
+    case.write("q.yaml", "name: q\ntasks: { r: { pipeline: r.yaml } }\n");
+    case.write("r.yaml", "name: r\ntasks: { q: { pipeline: q.yaml } }\n");
+    let error = case.error("name: p\ntasks: { q: { pipeline: q.yaml } }\n");
+    assert!(
+        error.starts_with("r.yaml:2:25: a pipeline can't be part of itself: p.yaml has q.yaml has r.yaml has q.yaml"),
+        "{error}"
+    );
+}
+
+#[test]
+fn inputs_of_the_pipeline_are_given_from_outside() {
+    let case = Case::new();
+    let yaml = "name: p\ninputs: { raw: text/csv }\noutputs: { rows: a.rows }\ntasks:\n  a: { step: m.wasm#copy, inputs: { rows: raw } }\n";
+    let raw = case.runtime.store.import(&case.directory.path().join("raw.csv")).unwrap();
+    let given = Given {
+        inputs: [("raw".to_owned(), raw.clone())].into(),
+        ..Given::default()
+    };
+    let plan = case.resolve_with(yaml, &given).unwrap();
+    assert_eq!(plan.tasks()[0].run.inputs["rows"].artifact, raw);
+    assert_eq!(case.execute(&plan, &jobs(1)).outputs["rows"].digest, raw.digest);
+    assert_eq!(
+        case.error(yaml),
+        "p.yaml: the pipeline needs its input `raw` (text/csv): give it"
+    );
+}
+
+#[test]
+fn many_tasks_in_a_row_are_planned() {
+    let case = Case::new();
+    let mut tasks = cat_of("t0", "raw.csv") + "\n";
+    for i in 1..3000 {
+        tasks += &(cat_of(&format!("t{i}"), &format!("t{}.o", i - 1)) + "\n");
+    }
+    let plan = case.plan(&tasks);
+    let names: Vec<_> = plan.tasks().iter().map(|task| task.name.clone()).collect();
+    assert_eq!(names, (0..3000).map(|i| format!("t{i}")).collect::<Vec<_>>());
+}

@@ -1,0 +1,167 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Ran, Reuse, Run, RunError, Runtime, bind, choose};
+use crate::digest::Digest;
+use crate::sandbox::{Answer, Asking, Caller, Interrupt, Node, Stream, Unanswered};
+use crate::step::{Artifact, GuestPath, Interface, Interruption, Limits, MediaType, Outcome, Usage, interfaces};
+
+/// What a guest writes to have a step run.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// The name of the module among those that the run was given.
+    module: String,
+    step: String,
+    /// Where the guest has the inputs, by name.
+    #[serde(default)]
+    inputs: BTreeMap<String, GuestPath>,
+    #[serde(default)]
+    parameters: BTreeMap<String, Value>,
+}
+
+/// Runs steps of modules for a guest: each a run of its own, with the caller's seed, limits and interrupt.
+///
+/// The answer is a directory: `out` with the outputs, or a file `error` that says why there are none.
+pub(super) struct Steps {
+    pub runtime: Runtime,
+    pub modules: BTreeMap<String, Digest>,
+    pub seed: u64,
+    pub reuse: Reuse,
+    pub limits: Limits,
+    pub interrupt: Interrupt,
+    /// When the time of the run that calls is up.
+    pub until: Option<Instant>,
+    pub called: Called,
+}
+
+/// The records of the runs that a guest called for, in the order of the calls.
+#[derive(Clone, Default)]
+pub(super) struct Called(Arc<Mutex<Vec<Digest>>>);
+
+impl Called {
+    fn push(&self, record: Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    pub fn take(&self) -> Vec<Digest> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a call has no outputs.
+enum Refused {
+    /// The guest is told.
+    Told(String),
+    /// The guest is ended.
+    Ended(Unanswered),
+}
+
+impl From<RunError> for Refused {
+    fn from(error: RunError) -> Self {
+        Self::Ended(Unanswered::Host(io::Error::other(error)))
+    }
+}
+
+impl Caller for Steps {
+    fn call(&mut self, request: &[u8], guest: &mut Asking<'_>) -> Result<Answer, Unanswered> {
+        let ran = self
+            .bound(request, guest)
+            .and_then(|run| self.run(&run, guest))
+            .and_then(|ran| Ok((self.outputs(&ran)?, ran.record.usage.unwrap_or_default())));
+        match ran {
+            Ok((outputs, usage)) => Ok(answer("out", Node::Directory(outputs), usage)),
+            Err(Refused::Told(why)) => Ok(answer("error", Node::File(why.into()), Usage::default())),
+            Err(Refused::Ended(why)) => Err(why),
+        }
+    }
+}
+
+impl Steps {
+    /// The run that is asked for. Its inputs are in the store.
+    fn bound(&self, request: &[u8], guest: &mut Asking<'_>) -> Result<Run, Refused> {
+        let told = |error: &dyn std::fmt::Display| Refused::Told(error.to_string());
+        let request: Request = serde_json::from_slice(request).map_err(|error| told(&error))?;
+        let module = self.modules.get(&request.module);
+        let module = module.ok_or_else(|| Refused::Told(format!("this run was given no module `{}`", request.module)))?;
+        let wasm = self.runtime.store.get(module).map_err(RunError::from)?;
+        let interfaces = interfaces(&wasm).map_err(|error| told(&error))?;
+        let interface = choose(&interfaces, &request.step).map_err(|error| told(&error))?;
+        let mut inputs = BTreeMap::new();
+        for (name, path) in &request.inputs {
+            let node = guest.node(path).ok_or_else(|| Refused::Told(format!("there is no {path}")))?;
+            inputs.insert(name.clone(), self.artifact(interface, name, node)?);
+        }
+        bind(*module, interface, inputs, &request.parameters, self.seed).map_err(|error| told(&error))
+    }
+
+    fn artifact(&self, interface: &Interface, input: &str, node: Node) -> Result<Artifact, RunError> {
+        let port = interface.inputs.iter().find(|port| port.name == input);
+        let media_type = port.map(|port| port.media_type.clone()).unwrap_or_default();
+        match node {
+            Node::File(bytes) => Ok(self.runtime.store.put_artifact(bytes, &media_type)?),
+            Node::Directory(entries) => {
+                let mut files = BTreeMap::new();
+                self.flatten("", entries, &mut files)?;
+                Ok(self.runtime.store.put_directory(&files)?)
+            }
+        }
+    }
+
+    fn flatten(
+        &self,
+        prefix: &str,
+        entries: BTreeMap<String, Node>,
+        files: &mut BTreeMap<String, Artifact>,
+    ) -> Result<(), RunError> {
+        for (name, node) in entries {
+            let path = format!("{prefix}{name}");
+            match node {
+                Node::Directory(entries) => self.flatten(&format!("{path}/"), entries, files)?,
+                Node::File(bytes) => {
+                    let media_type = MediaType::of_path(path.as_ref());
+                    let artifact = self.runtime.store.put_artifact(bytes, &media_type)?;
+                    files.insert(path, artifact);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, run: &Run, guest: &mut Asking<'_>) -> Result<Ran, Refused> {
+        let limits = Limits {
+            time: self.until.map(|until| until.saturating_duration_since(Instant::now())),
+            ..self.limits.clone()
+        };
+        let mut log = |stream: Stream, bytes: &[u8]| guest.write(stream, bytes);
+        let ran = self.runtime.run(run, self.reuse, &limits, &self.interrupt, &mut log)?;
+        match &ran.record.outcome {
+            Outcome::Interrupted { by } => return Err(Refused::Ended(Unanswered::Interrupted(*by))),
+            outcome if !outcome.is_deterministic() => return Err(Refused::Ended(Unanswered::Interrupted(Interruption::Host))),
+            _ => self.called.push(ran.digest),
+        }
+        match &ran.record.outcome {
+            Outcome::Failed(failure) => Err(Refused::Told(format!("step `{}` {failure}", run.entry.title()))),
+            _ => Ok(ran),
+        }
+    }
+
+    fn outputs(&self, ran: &Ran) -> Result<BTreeMap<String, Node>, RunError> {
+        let outputs = ran.record.outputs.iter();
+        outputs
+            .map(|(name, artifact)| Ok((name.clone(), self.runtime.node(artifact)?)))
+            .collect()
+    }
+}
+
+fn answer(name: &str, node: Node, usage: Usage) -> Answer {
+    Answer {
+        files: Node::Directory(BTreeMap::from([(name.to_owned(), node)])),
+        usage,
+    }
+}

@@ -1,0 +1,174 @@
+//! Pipelines of steps made with the SDK, by the real command: parts that are known only when others have run, and what an end at any
+//! moment leaves.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::setup::{GUESTS, Place};
+
+/// A place with a pipeline of these tasks; `MODULE` in them is the guests' module.
+fn place(tasks: &str) -> Place {
+    let place = Place::new();
+    let tasks: String = tasks.lines().map(|line| format!("  {}\n", line.trim_start())).collect();
+    let text = format!("name: p\ntasks:\n{tasks}").replace("MODULE", &GUESTS.display().to_string());
+    std::fs::write(place.path("p.yaml"), text).unwrap();
+    std::fs::write(place.path("words"), "one\ntwo\nthree\n").unwrap();
+    place
+}
+
+/// The digests of all outputs, by task and output.
+fn digests(run: &Value) -> BTreeMap<String, String> {
+    let tasks = run["tasks"].as_array().unwrap().iter();
+    let outputs = tasks.flat_map(|task| {
+        let outputs = task["outputs"].as_object().unwrap().iter();
+        outputs.map(move |(name, artifact)| {
+            (
+                format!("{}.{name}", task["task"].as_str().unwrap()),
+                artifact["digest"].as_str().unwrap().to_owned(),
+            )
+        })
+    });
+    outputs.collect()
+}
+
+fn names(run: &Value) -> Vec<&str> {
+    run["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["task"].as_str().unwrap())
+        .collect()
+}
+
+fn text(place: &Place, digest: &str) -> String {
+    let output = place.lockstep(&["show", digest, "--raw"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const SCATTERED: &str = "scatter: { step: MODULE#scatter, inputs: { lines: words } }
+    each: { for_each: { part: scatter.parts }, step: MODULE#busy, inputs: { text: part } }
+    twice: { for_each: { part: each.text }, step: MODULE#busy, inputs: { text: part }, parameters: { rounds: 3 } }
+    gather: { step: MODULE#gather, inputs: { parts: twice.text } }";
+
+#[test]
+fn parts_that_a_step_makes_are_gone_over_and_put_together() {
+    let place = place(SCATTERED);
+    let planned = place.json(&["plan", "p.yaml"]);
+    let fates: Vec<_> = planned["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["fate"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (names(&planned), fates),
+        (
+            vec!["scatter", "each", "twice", "gather"],
+            vec!["miss", "waits", "waits", "waits"]
+        )
+    );
+
+    let run = place.json(&["run", "p.yaml"]);
+    let all = [
+        "scatter",
+        "each[000]",
+        "each[001]",
+        "each[002]",
+        "twice[000]",
+        "twice[001]",
+        "twice[002]",
+        "gather",
+    ];
+    assert_eq!(names(&run), all);
+    assert_eq!(
+        text(&place, &digests(&run)["gather.text"]),
+        format!("000: one 0 {0}\n001: two 0 {0}\n002: three 0 {0}\n", rounds(3))
+    );
+
+    // one line more: only its own instances are run, and what puts all together
+    std::fs::write(place.path("words"), "one\ntwo\nthree\nfour\n").unwrap();
+    let run = place.json(&["run", "p.yaml"]);
+    let executed: Vec<_> = run["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|task| task["cached"] == false)
+        .map(|task| task["task"].as_str().unwrap())
+        .collect();
+    assert_eq!(executed, ["scatter", "each[003]", "twice[003]", "gather"]);
+    let planned = place.json(&["plan", "p.yaml"]);
+    assert_eq!(names(&planned).len(), 10);
+    assert!(
+        planned["tasks"].as_array().unwrap().iter().all(|task| task["fate"] == "hit"),
+        "{planned:#}"
+    );
+}
+
+/// What `busy` counts in so many rounds.
+fn rounds(count: u64) -> String {
+    (0..count).fold(0u64, |sum, round| sum.wrapping_mul(31) ^ round).to_string()
+}
+
+#[test]
+fn the_rows_of_a_table_are_cut_into_parts() {
+    let place = place(
+        "make: { step: MODULE#make, parameters: { rows: 25 } }
+         count: { for_each: { part: make.table, rows: 10 }, step: MODULE#count, inputs: { lines: part } }
+         whole: { for_each: { part: make.table }, step: MODULE#count, inputs: { lines: part } }",
+    );
+    let run = place.json(&["run", "p.yaml", "--jobs", "2"]);
+    assert_eq!(names(&run), ["make", "count[0]", "count[1]", "count[2]", "whole[0]"]);
+    let input = |task: &Value| {
+        task["run"]["inputs"]["lines"]["artifact"]["digest"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let rows = |at: usize| place.json(&["show", &input(&run["tasks"][at])])["rows"].clone();
+    assert_eq!([rows(1), rows(2), rows(3), rows(4)], [10, 10, 5, 25].map(Value::from));
+}
+
+const SMALL: &str = "a: { for_each: { n: [1, 2, 3, 4, 5, 6, 7, 80000] }, step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ n }}' } }
+    b: { for_each: { text: a.text }, step: MODULE#busy, inputs: { text: text }, parameters: { rounds: 20000 } }
+    c: { step: MODULE#gather, inputs: { parts: b.text } }";
+
+#[test]
+fn a_pipeline_that_is_killed_100_times_comes_to_the_same() {
+    let undisturbed = digests(&place(SMALL).json(&["run", "p.yaml"]));
+    assert_eq!(undisturbed.len(), 17);
+    let took = {
+        let place = place(SMALL);
+        let start = Instant::now();
+        place.json(&["run", "p.yaml"]);
+        start.elapsed()
+    };
+    let (mut killed, mut rounds) = (0, 0u32);
+    while rounds < 100 {
+        let place = place(SMALL);
+        // until it comes to its end, it is killed at another moment each time
+        loop {
+            let mut child = place
+                .lockstep(&["run", "p.yaml"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(took.min(Duration::from_secs(1)) * (rounds * 37 % 100) / 100);
+            child.kill().unwrap();
+            rounds += 1;
+            match child.wait().unwrap().code() {
+                None => killed += 1,
+                Some(code) => break assert_eq!(code, 0),
+            }
+            if rounds % 10 == 0 {
+                break;
+            }
+        }
+        assert_eq!(digests(&place.json(&["run", "p.yaml"])), undisturbed);
+        assert_eq!(place.json(&["fsck"])["findings"], serde_json::json!([]));
+    }
+    assert!(killed > 50, "only {killed} were killed while they ran");
+}
