@@ -18,7 +18,7 @@ TEST := cargo test --release --workspace --exclude lockstep-benches --exclude wo
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready
@@ -69,6 +69,11 @@ target/peers/.ready: benches/peers.txt
 	python3 -m venv target/peers
 	-while read peer; do target/peers/bin/pip install --quiet $$peer; done < $<
 	touch $@
+
+# a server of S3 that checks signatures, for the tests of shared stores
+target/s3/bin/s3s-fs:
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked s3s-fs --version 0.14.1 --features binary --root target/s3 --target-dir target/s3/build
+	rm -rf target/s3/build
 
 # C, Go and Python for WASI, for the tests of plain programs
 $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{build, completions, doctor, export, fsck, inspect, kernel, log, plan, run, show, toolchain, verify};
+use crate::commands::{
+    build, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, run, show, toolchain, verify,
+};
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{Locations, VARIABLES};
@@ -13,9 +15,13 @@ use crate::locations::{Locations, VARIABLES};
 #[derive(Parser)]
 #[command(name = "lockstep", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// The directory of the store
+    /// The directory of the store, or s3://BUCKET/PREFIX
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
+
+    /// The shared store behind it, as s3://BUCKET/PREFIX
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    shared: Option<String>,
 
     /// Answer with one JSON object on stdout; what guests write goes to stderr
     #[arg(long, global = true, help_heading = "Global options")]
@@ -38,7 +44,11 @@ enum Command {
     Export(export::ExportArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Lineage(lineage::LineageArgs),
+    Diff(diff::DiffArgs),
     Verify(verify::VerifyArgs),
+    Gc(gc::GcArgs),
+    Pin(pin::PinArgs),
     Fsck(fsck::FsckArgs),
     Kernel(kernel::KernelArgs),
     Doctor(doctor::DoctorArgs),
@@ -64,24 +74,33 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<()> {
-        let invocation = Invocation {
-            locations: Locations::new(std::env::vars_os().collect(), self.store.as_deref())?,
-            json: self.json,
-            quiet: self.quiet,
-        };
-        match self.command {
-            Command::Build(args) => build::run(args, &invocation),
-            Command::Inspect(args) => inspect::run(args, &invocation),
-            Command::Run(args) => run::run(*args, &invocation),
-            Command::Plan(args) => plan::run(args, &invocation),
-            Command::Export(args) => export::run(args, &invocation),
-            Command::Show(args) => show::run(args, &invocation),
-            Command::Log(args) => log::run(args, &invocation),
-            Command::Verify(args) => verify::run(args, &invocation),
-            Command::Fsck(args) => fsck::run(args, &invocation),
-            Command::Kernel(args) => kernel::run(args, &invocation),
-            Command::Doctor(args) => doctor::run(args, &invocation),
-            Command::Toolchain(args) => toolchain::run(args, &invocation),
+        let environment = std::env::vars_os().collect();
+        let locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
+        let invocation = Invocation::new(locations, self.json, self.quiet);
+        self.command.run(&invocation)?;
+        invocation.check_shared()
+    }
+}
+
+impl Command {
+    fn run(self, invocation: &Invocation) -> Result<()> {
+        match self {
+            Command::Build(args) => build::run(args, invocation),
+            Command::Inspect(args) => inspect::run(args, invocation),
+            Command::Run(args) => run::run(*args, invocation),
+            Command::Plan(args) => plan::run(args, invocation),
+            Command::Export(args) => export::run(args, invocation),
+            Command::Show(args) => show::run(args, invocation),
+            Command::Log(args) => log::run(args, invocation),
+            Command::Lineage(args) => lineage::run(args, invocation),
+            Command::Diff(args) => diff::run(args, invocation),
+            Command::Verify(args) => verify::run(args, invocation),
+            Command::Gc(args) => gc::run(args, invocation),
+            Command::Pin(args) => pin::run(args, invocation),
+            Command::Fsck(args) => fsck::run(args, invocation),
+            Command::Kernel(args) => kernel::run(args, invocation),
+            Command::Doctor(args) => doctor::run(args, invocation),
+            Command::Toolchain(args) => toolchain::run(args, invocation),
             Command::Completions(args) => completions::run(args),
         }
     }

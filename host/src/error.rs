@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use lockstep_runtime::run::{BindError, RecordError, RunError};
 use lockstep_runtime::sandbox::SandboxError;
 use lockstep_runtime::step::InterfaceError;
-use lockstep_runtime::store::StoreError;
+use lockstep_runtime::store::{SharedError, StoreError};
 use serde_json::{Value, json};
 
 /// Whose turn it is to do something about an error. Each kind has an exit code.
@@ -123,6 +123,11 @@ impl Error {
         self
     }
 
+    /// The lines that say what to do next.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// With a line that belongs to the message, such as a place.
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.details.extend(detail.to_string().lines().map(str::to_owned));
@@ -176,11 +181,35 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Missing(_) => Self::user(&error).hint("`lockstep log` lists the runs of this store"),
+            StoreError::Shared(error) => error.into(),
             StoreError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Kind::Denied, &error)
             }
             _ => Self::host(&error),
         }
+    }
+}
+
+/// What to look at when a shared store can't be reached.
+pub const REACH: &str =
+    "check the network, AWS_ENDPOINT_URL and AWS_REGION; without AWS_ACCESS_KEY_ID the machine itself is asked for credentials";
+
+impl From<&SharedError> for Error {
+    fn from(error: &SharedError) -> Self {
+        match error {
+            SharedError::Url { .. } => Self::user(error),
+            SharedError::Settings { .. } => Self::config(error).hint(REACH),
+            SharedError::Threads { .. } => Self::host(error),
+            SharedError::Refused { .. } => Self::new(Kind::Denied, error)
+                .hint("check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, that the bucket is there, and what they may do with it"),
+            SharedError::Away { .. } => Self::host(error).hint(REACH),
+        }
+    }
+}
+
+impl From<SharedError> for Error {
+    fn from(error: SharedError) -> Self {
+        Self::from(&error)
     }
 }
 

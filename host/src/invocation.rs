@@ -1,16 +1,17 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use lockstep_runtime::run::{Machine, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
-use lockstep_runtime::store::Store;
+use lockstep_runtime::store::{Shared, Store};
 use serde_json::Value;
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, REACH, Result};
 use crate::locations::Locations;
 
 /// What every command is given: where things are, and how to answer.
@@ -22,15 +23,48 @@ pub struct Invocation {
     pub json: bool,
     /// Say nothing of what went well.
     pub quiet: bool,
+    opened: Arc<OnceLock<Store>>,
 }
 
 impl Invocation {
-    /// Opens the store.
+    /// What a command is given.
+    pub fn new(locations: Locations, json: bool, quiet: bool) -> Self {
+        Self {
+            locations,
+            json,
+            quiet,
+            opened: Arc::default(),
+        }
+    }
+
+    /// The store, in front of the shared one if there is one.
     pub fn store(&self) -> Result<Store> {
+        if let Some(store) = self.opened.get() {
+            return Ok(store.clone());
+        }
         let directory = &self.locations.store;
-        Store::open(directory).map_err(|error| {
+        let store = Store::open(directory).map_err(|error| {
             Error::from(error).hint(format!("the store is {}; --store DIR takes another", directory.display()))
-        })
+        })?;
+        let store = match &self.locations.shared {
+            Some(url) => store.in_front_of(Shared::open(url, &self.locations.shared_settings())?),
+            None => store,
+        };
+        Ok(self.opened.get_or_init(|| store).clone())
+    }
+
+    /// An error if the shared store could not be reached: what was done is whole, but is here only.
+    pub fn check_shared(&self) -> Result<()> {
+        let shared = self.opened.get().and_then(Store::shared);
+        let Some(trouble) = shared.and_then(Shared::trouble) else {
+            return Ok(());
+        };
+        let here = self.locations.store.display();
+        Err(Error::host(trouble)
+            .detail(format_args!("what was done is kept in {here}, but not shared"))
+            .hint("run it again when the shared store can be reached, and what that lacks is put there")
+            .hint(REACH)
+            .reported())
     }
 
     /// The store with an engine. Compiled modules are kept in the cache of this user.
@@ -42,7 +76,9 @@ impl Invocation {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock: SystemTime::now,
         };
-        Ok(Runtime::new(Engine::new(&options)?, store, machine))
+        let runtime = Runtime::new(Engine::new(&options)?, store, machine);
+        runtime.ensure_index()?;
+        Ok(runtime)
     }
 
     /// Answers: `value` with `--json`, else `text`.

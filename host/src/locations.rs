@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use lockstep_runtime::digest::Digest;
+
 use crate::error::{Error, Result};
 
 /// An environment variable that lockstep reads.
@@ -11,6 +13,7 @@ pub struct Variable {
 }
 
 const STORE: &str = "LOCKSTEP_STORE";
+const SHARED: &str = "LOCKSTEP_SHARED";
 const CACHE: &str = "LOCKSTEP_CACHE";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
@@ -21,10 +24,18 @@ const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
 const NOTEBOOK: &str = "JPY_SESSION_NAME";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 10] = [
+pub const VARIABLES: [Variable; 12] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
+    },
+    Variable {
+        name: SHARED,
+        about: "the shared store behind it: s3://BUCKET/PREFIX",
+    },
+    Variable {
+        name: "AWS_*",
+        about: "how it is reached: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ALLOW_HTTP and others",
     },
     Variable {
         name: CACHE,
@@ -71,6 +82,10 @@ pub struct Locations {
     pub store: PathBuf,
     /// Whether the store was named on the command line, rather than by the environment or by default.
     pub store_by_flag: bool,
+    /// The shared store behind it.
+    pub shared: Option<String>,
+    /// Whether that was named on the command line.
+    pub shared_by_flag: bool,
     /// What can be made again.
     pub cache: PathBuf,
     /// Jupyter's data of this user: where `kernel install` puts its files.
@@ -86,8 +101,8 @@ pub struct Locations {
 }
 
 impl Locations {
-    /// The locations that `environment` tells, with the store in `store` when that is given.
-    pub fn new(environment: BTreeMap<OsString, OsString>, store: Option<&Path>) -> Result<Self> {
+    /// The locations that `environment` tells, with the store in `store` and the shared store at `shared` when those are given.
+    pub fn new(environment: BTreeMap<OsString, OsString>, store: Option<&Path>, shared: Option<&str>) -> Result<Self> {
         let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
         // the XDG base directory specification: a relative path is to be ignored
         let home = |name: &str, below: &str| {
@@ -111,6 +126,14 @@ impl Locations {
             (None, Some(cache_home)) => cache_home.join("lockstep"),
             (None, None) => store.join("cache"),
         };
+        let shared_by_flag = shared.is_some();
+        let shared = match shared {
+            Some(shared) => Some(shared.to_owned()),
+            None => variable(SHARED).map(|url| url.to_string_lossy().into_owned()),
+        };
+        let (store, store_is_shared) = local_part(store, &cache, shared.as_deref())?;
+        let shared_by_flag = shared_by_flag || (store_by_flag && store_is_shared.is_some());
+        let shared = store_is_shared.or(shared);
         let debian = match variable(TOOLCHAIN).map(|value| value.to_string_lossy()) {
             None => false,
             Some(value) if value == "debian" => true,
@@ -129,6 +152,8 @@ impl Locations {
         Ok(Self {
             store,
             store_by_flag,
+            shared,
+            shared_by_flag,
             cache,
             jupyter_data,
             jupyter_parent,
@@ -136,6 +161,16 @@ impl Locations {
             environment,
             debian,
         })
+    }
+
+    /// The settings of the shared store.
+    pub fn shared_settings(&self) -> BTreeMap<String, String> {
+        let settings = self
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        let settings = settings.filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty());
+        settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// The program called `name` on `PATH`.
@@ -156,13 +191,26 @@ impl Locations {
     }
 }
 
+/// The directory of a store, and the shared store if `store` names one instead of a directory: its local part is then in the cache.
+fn local_part(store: PathBuf, cache: &Path, shared: Option<&str>) -> Result<(PathBuf, Option<String>)> {
+    let Some(url) = store.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned) else {
+        return Ok((store, None));
+    };
+    if let Some(other) = shared {
+        let error = Error::user(format_args!("the store is {url}, and {other} is to be behind it"));
+        return Err(error.hint("give one of them; --store DIR --shared URL puts a directory in front of a shared store"));
+    }
+    let name = Digest::of(url.trim_end_matches('/')).short();
+    Ok((cache.join("shared").join(name), Some(url)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn locations(environment: &[(&str, &str)], store: Option<&str>) -> Result<Locations> {
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Locations::new(environment, store.map(Path::new))
+        Locations::new(environment, store.map(Path::new), None)
     }
 
     #[test]
@@ -177,6 +225,23 @@ mod tests {
         );
         assert_eq!(store(&[home, (STORE, "/s"), (DATA_HOME, "/data")], None), Path::new("/s"));
         assert_eq!(store(&[(STORE, "/s")], Some("t")), Path::new("t"));
+    }
+
+    #[test]
+    fn a_shared_store_has_a_local_part() {
+        let home = ("HOME", "/home/a");
+        let found = locations(&[home, (STORE, "s3://bucket/a")], None).unwrap();
+        assert!(found.store.starts_with("/home/a/.cache/lockstep/shared"), "{:?}", found.store);
+        assert_eq!(
+            (found.shared.as_deref(), found.shared_by_flag),
+            (Some("s3://bucket/a"), false)
+        );
+        let found = locations(&[home, (SHARED, "s3://bucket")], Some("here")).unwrap();
+        assert_eq!(
+            (found.store.as_path(), found.shared.as_deref()),
+            (Path::new("here"), Some("s3://bucket"))
+        );
+        assert!(locations(&[home, (SHARED, "s3://bucket")], Some("s3://other")).is_err());
     }
 
     #[test]

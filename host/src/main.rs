@@ -4,6 +4,7 @@ mod artifacts;
 mod cli;
 mod columns;
 mod commands;
+mod difference;
 mod error;
 mod export;
 mod graph;

@@ -1,6 +1,7 @@
 use anstyle::AnsiColor;
 use clap::Args;
 use lockstep_kernel::toolchain::{Check, State, doctor};
+use lockstep_runtime::store::{Shared, Store};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ pub struct DoctorArgs {}
 pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
     let jupyter = invocation.locations.program("jupyter");
     let mut checks = vec![store(invocation)];
+    checks.extend(shared(invocation));
     checks.extend(doctor(&invocation.locations.toolchain(), jupyter.as_deref()));
     if invocation.json {
         print(format_args!("{}\n", json!({ "checks": checks })))?;
@@ -35,7 +37,7 @@ pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
 
 fn store(invocation: &Invocation) -> Check {
     let directory = &invocation.locations.store;
-    let (state, detail, mend) = match invocation.store() {
+    let (state, detail, mend) = match Store::open(directory) {
         Ok(_) => (State::Ok, directory.display().to_string(), None),
         Err(_) => {
             let mend = "set LOCKSTEP_STORE to a directory that you may write to".to_owned();
@@ -48,6 +50,22 @@ fn store(invocation: &Invocation) -> Check {
         detail,
         mend,
     }
+}
+
+/// The shared store, if there is one.
+fn shared(invocation: &Invocation) -> Option<Check> {
+    let url = invocation.locations.shared.as_ref()?;
+    let asked = Shared::open(url, &invocation.locations.shared_settings()).and_then(|shared| shared.ask());
+    let (state, detail, mend) = match asked {
+        Ok(()) => (State::Ok, url.clone(), None),
+        Err(error) => (State::Missing, error.to_string(), Error::from(error).hints().first().cloned()),
+    };
+    Some(Check {
+        name: "shared store",
+        state,
+        detail,
+        mend,
+    })
 }
 
 fn line(check: &Check) -> String {

@@ -28,7 +28,8 @@ use crate::locations::Locations;
   lockstep kernel install                   # for this user
   lockstep kernel install --sys-prefix      # for the virtual environment of python3 on PATH
   lockstep kernel install --prefix .venv --name lockstep-dev
-  lockstep kernel install --store ~/project/store --name project     # notebooks use this store")]
+  lockstep kernel install --store ~/project/store --name project     # notebooks use this store
+  lockstep kernel install --shared s3://team/lockstep                # and share what they come to")]
 pub struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
@@ -100,6 +101,14 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
         let store = std::path::absolute(&invocation.locations.store);
         let store = store.map_err(|e| Error::file("find", &invocation.locations.store, &e))?;
         arguments.extend(["--store".to_owned(), store.to_string_lossy().into_owned()]);
+    }
+    if let Some(shared) = invocation
+        .locations
+        .shared
+        .as_ref()
+        .filter(|_| invocation.locations.shared_by_flag)
+    {
+        arguments.extend(["--shared".to_owned(), shared.clone()]);
     }
     let at = kernelspec::install(&data, &args.name, &executable, &arguments).map_err(Error::user)?;
     if invocation.quiet && !invocation.json {

@@ -1,11 +1,14 @@
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::{Row, Runs};
 use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::quantity;
 
@@ -14,22 +17,78 @@ use crate::quantity;
 #[command(after_help = "Examples:
   lockstep log
   lockstep log -n 100 --json
+  lockstep log --outcome failed --since 2d
+  lockstep log --module penguins.wasm --step train
   lockstep show 3fa9c1          # a record of the list")]
 pub struct LogArgs {
     /// At most so many
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
     most: usize,
+
+    /// Only runs of this step, or of programs called with these arguments
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+
+    /// Only runs of this module: a file, a digest or its first digits
+    #[arg(long, value_name = "MODULE")]
+    module: Option<String>,
+
+    /// Only runs that came to this
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<Word>,
+
+    /// Only runs that started at most so long ago
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    since: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Word {
+    Succeeded,
+    Failed,
+    Interrupted,
 }
 
 pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
-    let rows = invocation.store()?.rows(&Runs { most: args.most })?;
+    let runs = Runs {
+        most: args.most,
+        step: args.step,
+        module: args.module.as_deref().map(module).transpose()?,
+        word: args
+            .outcome
+            .and_then(|word| Some(word.to_possible_value()?.get_name().to_owned())),
+        since_ms: args.since.map_or(0, since),
+    };
+    let rows = invocation.runtime(EngineOptions::default())?.runs(&runs)?;
     if rows.is_empty() && !invocation.json && !invocation.quiet {
-        anstream::eprintln!("no runs yet in {}", invocation.locations.store.display());
+        let all = invocation.store()?.rows(&Runs::newest(1))?;
+        let which = if all.is_empty() { "no runs yet" } else { "no such runs" };
+        anstream::eprintln!("{which} in {}", invocation.locations.store.display());
     }
     invocation.answer(
         table(&rows),
         || json!({ "runs": rows.iter().map(to_json).collect::<Vec<_>>() }),
     )
+}
+
+/// The digits that the digest of a module starts with.
+fn module(text: &str) -> Result<String> {
+    let path = Path::new(text);
+    if path.is_file() {
+        let bytes = std::fs::read(path).map_err(|e| Error::file("read", path, &e))?;
+        return Ok(Digest::of(bytes).hex());
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let error = Error::user(format_args!("{text} is neither a file nor the start of a digest"));
+        return Err(error.hint("give the module's path, or the digits that `lockstep inspect` and `lockstep show` tell"));
+    }
+    Ok(hex.to_ascii_lowercase())
+}
+
+fn since(age: Duration) -> u64 {
+    let start = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+    start.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 fn table(rows: &[Row]) -> Columns {
@@ -66,6 +125,7 @@ fn to_json(row: &Row) -> Value {
         "key": row.key,
         "module": row.module,
         "step": row.step,
+        "is": row.word,
         "outcome": row.outcome,
         "started_ms": row.started_ms,
         "wall_us": row.wall_us,

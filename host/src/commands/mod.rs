@@ -2,12 +2,16 @@
 
 pub mod build;
 pub mod completions;
+pub mod diff;
 pub mod doctor;
 pub mod export;
 pub mod fsck;
+pub mod gc;
 pub mod inspect;
 pub mod kernel;
+pub mod lineage;
 pub mod log;
+pub mod pin;
 pub mod plan;
 pub mod run;
 pub mod show;

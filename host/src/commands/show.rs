@@ -15,6 +15,7 @@ mod record;
 mod table;
 
 use content::Content;
+pub use content::{cbor_to_json, guess};
 
 /// Show an artifact or a record
 #[derive(Args)]

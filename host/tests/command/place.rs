@@ -45,7 +45,12 @@ impl Place {
 
     /// What the command says; times, records and paths of this place are replaced by `[TIME]`, `[RECORD]`, `[PLACE]`.
     pub fn run(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().unwrap();
+        self.said(&mut self.command(arguments))
+    }
+
+    /// What `command` says.
+    pub fn said(&self, command: &mut Command) -> Said {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| steady(&String::from_utf8(bytes).unwrap(), self.0.path());
         Said {
             code: output.status.code().unwrap(),

@@ -3,7 +3,9 @@
 mod bind;
 mod call;
 mod flight;
+mod lineage;
 mod log;
+mod lookup;
 mod record;
 
 use std::collections::BTreeMap;
@@ -20,11 +22,12 @@ use crate::sandbox::{
     CompileBudget, Engine, Finished, Interrupt, Made, Module, Node, SandboxError, Sink, Storage, Stream, World,
 };
 use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
-use crate::store::{Check, Row, Runs, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use call::{Called, Steps};
 
 pub use bind::{BindError, Names, bind, choose, parse_parameters};
+pub use lineage::{Direction, Lineage};
 pub use log::{Log, LogChunk, chunks};
 pub use record::{Observed, Record, RecordError};
 
@@ -278,39 +281,6 @@ impl Runtime {
         }
     }
 
-    /// The newest record that answers `key` under `limits`, if all that it made is still there.
-    pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
-        for digest in self.store.find(&key)? {
-            let Some((record, observed)) = self.record(&digest)? else {
-                continue;
-            };
-            if record.answers(limits) && self.is_whole(&record)? {
-                return Ok(Some(Ran {
-                    record,
-                    digest,
-                    observed,
-                    cached: true,
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The newest record of the run called `key`, whatever it came to.
-    pub fn newest_with(&self, key: RunKey) -> Result<Option<(Digest, Record)>, RunError> {
-        self.records(self.store.find(&key)?).next().transpose()
-    }
-
-    /// The newest records of a step, or of a program with these arguments ([`Entry::title`]), of whatever module.
-    pub fn newest_of(&self, step: &str, most: usize) -> Result<Vec<(Digest, Record)>, RunError> {
-        self.records(self.store.newest_of(step, most)?).collect()
-    }
-
-    fn records(&self, digests: Vec<Digest>) -> impl Iterator<Item = Result<(Digest, Record), RunError>> {
-        let record = |digest| Ok(self.record(&digest)?.map(|(record, _)| (digest, record)));
-        digests.into_iter().filter_map(move |digest| record(digest).transpose())
-    }
-
     /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
     pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
         match self.engine.loaded(digest) {
@@ -336,28 +306,6 @@ impl Runtime {
             None => self.engine.load(&self.store.get(&base)?, &base)?,
         };
         Ok(self.engine.load_based(&wasm, digest, &base)?)
-    }
-
-    /// The record called `digest`.
-    pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
-        let Some(json) = self.store.get_record(digest)? else {
-            return Ok(None);
-        };
-        Ok(Some(Record::read(digest, &json)?))
-    }
-
-    /// The runs of this store, newest first.
-    pub fn runs(&self, runs: &Runs) -> Result<Vec<Row>, RunError> {
-        Ok(self.store.rows(runs)?)
-    }
-
-    fn is_whole(&self, record: &Record) -> Result<bool, StoreError> {
-        for artifact in record.outputs.values().chain(&record.log) {
-            if !self.store.contains(&artifact.digest)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Gives the log of a record to `log`, as its guest wrote it.
@@ -505,7 +453,11 @@ impl Runtime {
             usage: deterministic.then_some(finished.usage),
         };
         let (digest, json) = record.write(&observed)?;
-        self.store.put_record(json, &record.row(digest, &observed))?;
+        let row = record.row(digest, &observed);
+        self.store.put_record(json, &row)?;
+        if deterministic {
+            self.store.publish(&row)?;
+        }
         Ok(Ran {
             record,
             digest,
@@ -527,15 +479,6 @@ impl Runtime {
                 Ok(self.store.put_directory(&files)?)
             }
         }
-    }
-
-    /// Reads everything in the store, checks every digest and rebuilds the index.
-    pub fn check(&self) -> Result<Check, RunError> {
-        let row = |digest: &Digest, json: &[u8]| {
-            let (record, observed) = Record::read(digest, json).ok()?;
-            Some(record.row(*digest, &observed))
-        };
-        Ok(self.store.check(row)?)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Run;
 use crate::digest::{Digest, RunKey, canonical_json};
 use crate::step::{Artifact, Limit, Limits, MediaType, Outcome, Usage};
-use crate::store::Row;
+use crate::store::{Link, Role, Row};
 
 pub(super) const VERSION: u32 = 1;
 
@@ -147,16 +147,42 @@ impl Record {
     }
 
     pub(super) fn row(&self, digest: Digest, observed: &Observed) -> Row {
-        let inputs = self.run.inputs.values().map(|input| &input.artifact);
+        let inputs = self
+            .run
+            .inputs
+            .iter()
+            .map(|(name, input)| (Role::Input, name.as_str(), &input.artifact));
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|(name, artifact)| (Role::Output, name.as_str(), artifact));
+        let log = self
+            .log
+            .iter()
+            .chain(&observed.log)
+            .map(|artifact| (Role::Log, "log", artifact));
+        let all: Vec<_> = inputs.chain(outputs).chain(log).collect();
+        let link = |(role, name, artifact): &(Role, &str, &Artifact)| Link {
+            artifact: artifact.digest,
+            role: *role,
+            name: (*name).to_owned(),
+        };
+        let module = Link {
+            artifact: self.run.module,
+            role: Role::Module,
+            name: "module".to_owned(),
+        };
         Row {
             record: digest,
             key: self.key,
             module: self.run.module,
             step: self.run.entry.title(),
+            word: self.outcome.word().to_owned(),
             outcome: self.outcome.to_string(),
             started_ms: observed.started_ms,
             wall_us: observed.wall_us,
-            artifacts: inputs.chain(self.outputs.values()).chain(&self.log).cloned().collect(),
+            links: std::iter::once(module).chain(all.iter().map(link)).collect(),
+            artifacts: all.into_iter().map(|(_, _, artifact)| artifact.clone()).collect(),
         }
     }
 }

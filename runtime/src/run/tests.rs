@@ -197,10 +197,10 @@ fn the_same_run_asked_for_by_many_is_executed_once() {
 fn the_index_is_rebuilt_from_the_records() {
     let runtime = runtime();
     let (ran, _) = run(&runtime, &program(&runtime, "call $hello", Some("said")), &Limits::default());
-    let before = runtime.runs(&Runs { most: 9 }).unwrap();
+    let before = runtime.runs(&crate::store::Runs::newest(9)).unwrap();
     let check = runtime.check().unwrap();
     assert_eq!((check.records, check.findings), (1, vec![]));
-    assert_eq!(runtime.runs(&Runs { most: 9 }).unwrap(), before);
+    assert_eq!(runtime.runs(&crate::store::Runs::newest(9)).unwrap(), before);
     assert_eq!(before[0].record, ran.digest);
 }
 

@@ -108,6 +108,15 @@ impl Outcome {
         *self == Self::Succeeded
     }
 
+    /// `succeeded`, `failed` or `interrupted`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Interrupted { .. } => "interrupted",
+        }
+    }
+
     /// Whether the same run would come to the same again on any machine, so that it may be answered from the cache.
     pub fn is_deterministic(&self) -> bool {
         !matches!(self, Self::Interrupted { .. } | Self::Failed(Failure::Stack))

@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -136,6 +137,17 @@ impl Blobs {
         self.fetch(&name("blobs", digest))
     }
 
+    /// The bytes under a name, mapped from the file of a directory store, whatever they are.
+    pub(super) fn peek(&self, digest: &Digest) -> Option<Bytes> {
+        let file = File::open(self.path(&name("blobs", digest))?).ok()?;
+        map(&file, file.metadata().ok()?.len()).ok()
+    }
+
+    /// When a blob's file was last put, in a directory store.
+    pub(super) fn changed(&self, digest: &Digest) -> Option<SystemTime> {
+        self.path(&name("blobs", digest))?.metadata().ok()?.modified().ok()
+    }
+
     /// The stamp of a blob's file, in a directory store.
     pub(super) fn stamp(&self, digest: &Digest) -> Option<Stamp> {
         let stat = self.path(&name("blobs", digest))?.metadata().ok()?;
@@ -185,7 +197,8 @@ impl Blobs {
     }
 }
 
-fn name(kind: &str, digest: &Digest) -> Name {
+/// Where an object of a kind is: `blobs/sha256/ab/ab12...`.
+pub(super) fn name(kind: &str, digest: &Digest) -> Name {
     let hex = digest.hex();
     Name::from(format!("{kind}/sha256/{}/{hex}", &hex[..2]))
 }

@@ -19,6 +19,16 @@ pub enum StoreError {
         /// the digest of what is there
         found: Digest,
     },
+    /// The bytes in the shared store are not those that the name says.
+    #[error("the bytes stored as {expected} in {url} are {found}: remove that object; a run makes it again")]
+    CorruptShared {
+        /// the name
+        expected: Digest,
+        /// the digest of what is there
+        found: Digest,
+        /// the shared store
+        url: String,
+    },
     /// A directory artifact whose list can't be read.
     #[error("{digest} is not a directory artifact: {reason}")]
     Manifest {
@@ -45,6 +55,9 @@ pub enum StoreError {
         /// why
         source: Box<object_store::Error>,
     },
+    /// The shared store said no, or can't be reached.
+    #[error(transparent)]
+    Shared(#[from] super::SharedError),
     /// The index of runs said no.
     #[error("the store's index failed: {0}")]
     Index(#[from] rusqlite::Error),

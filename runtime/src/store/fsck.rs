@@ -31,6 +31,14 @@ pub enum Finding {
         /// the artifact
         artifact: Digest,
     },
+    /// In the shared store, a run key leads to a record that is not there.
+    #[error("{name} of the shared store leads to record {record}, which is missing")]
+    Dangling {
+        /// the object
+        name: String,
+        /// the record
+        record: Digest,
+    },
 }
 
 impl Store {
@@ -52,7 +60,7 @@ impl Store {
             }
         }
         let mut rows = Vec::new();
-        for digest in self.record_digests()? {
+        for digest in self.blobs.list("records")? {
             let Some(json) = self.get_record(&digest)? else { continue };
             check.records += 1;
             let Some(row) = row(&digest, &json) else {
@@ -69,8 +77,22 @@ impl Store {
             }
             rows.push(row);
         }
-        self.index().replace(&rows)?;
+        self.index().clear()?;
+        self.reindex(&rows)?;
+        if let Some(shared) = self.shared() {
+            check.findings.extend(shared.check()?);
+        }
         Ok(check)
+    }
+
+    /// The rows of all records that `row` can read.
+    pub(crate) fn read_rows(&self, row: impl Fn(&Digest, &[u8]) -> Option<Row>) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        for digest in self.blobs.list("records")? {
+            let json = self.get_record(&digest)?;
+            rows.extend(json.and_then(|json| row(&digest, &json)));
+        }
+        Ok(rows)
     }
 
     /// Removes what a finding names. A run makes it again.
@@ -78,6 +100,7 @@ impl Store {
         match finding {
             Finding::Artifact(digest) => self.blobs.remove("blobs", digest),
             Finding::Record(digest) | Finding::Missing { record: digest, .. } => self.blobs.remove("records", digest),
+            Finding::Dangling { name, .. } => Ok(self.shared().map_or(Ok(()), |shared| shared.remove(name))?),
         }
     }
 }

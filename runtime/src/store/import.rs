@@ -79,7 +79,9 @@ pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -
         digest: Digest::of([]),
         reason: source.to_string(),
     })?;
-    store.put_artifact(manifest, &MediaType::new(MediaType::DIRECTORY))
+    let directory = store.put_artifact(manifest, &MediaType::new(MediaType::DIRECTORY))?;
+    store.index().add_entries(&directory.digest, files.values())?;
+    Ok(directory)
 }
 
 fn collect(

@@ -4,43 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 
-use super::StoreError;
+use super::{Link, Role, Row, Runs, StoreError};
 use crate::digest::{Digest, RunKey};
 use crate::step::{Artifact, MediaType};
 
 /// Which runs there are, and small memories that save work. Everything in it can be lost: `records` and `artifacts` are
 /// rebuilt from the records, the others are only forgotten.
 pub(super) struct Index(Connection);
-
-/// A line of the index of runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Row {
-    /// The record's digest.
-    pub record: Digest,
-    /// Its run key.
-    pub key: RunKey,
-    /// The module.
-    pub module: Digest,
-    /// The step, or the arguments of a plain program.
-    pub step: String,
-    /// What it came to, for people.
-    pub outcome: String,
-    /// When it started, in milliseconds of Unix time.
-    pub started_ms: u64,
-    /// How long it took, in microseconds.
-    pub wall_us: u64,
-    /// All artifacts that it used and made.
-    pub artifacts: Vec<Artifact>,
-}
-
-/// Which runs to list.
-#[derive(Clone, Debug)]
-pub struct Runs {
-    /// At most so many.
-    pub most: usize,
-}
 
 /// What tells whether a file may have changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,21 +42,28 @@ impl Stamp {
     }
 }
 
-/// The version of the schema; whatever is there of an earlier one is added to.
-const VERSION: i64 = 2;
+/// The version of the schema. Of an earlier one all but the records is kept, which are then read again.
+const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS records (record TEXT PRIMARY KEY, key TEXT NOT NULL, module TEXT NOT NULL, step TEXT NOT NULL,
-        outcome TEXT NOT NULL, started INTEGER NOT NULL, wall INTEGER NOT NULL) WITHOUT ROWID;
+    DROP TABLE IF EXISTS records;
+    CREATE TABLE records (record TEXT PRIMARY KEY, key TEXT NOT NULL, module TEXT NOT NULL, step TEXT NOT NULL,
+        word TEXT NOT NULL, outcome TEXT NOT NULL, started INTEGER NOT NULL, wall INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS records_key ON records (key);
     CREATE INDEX IF NOT EXISTS records_started ON records (started);
     CREATE INDEX IF NOT EXISTS records_step ON records (step, started);
+    CREATE TABLE IF NOT EXISTS links (record TEXT NOT NULL, role INTEGER NOT NULL, name TEXT NOT NULL, artifact TEXT NOT NULL,
+        PRIMARY KEY (record, role, name)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS links_artifact ON links (artifact);
+    CREATE TABLE IF NOT EXISTS entries (artifact TEXT NOT NULL, directory TEXT NOT NULL, PRIMARY KEY (artifact, directory))
+        WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS complete (yes INTEGER PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS artifacts (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS memo (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS verified (digest TEXT PRIMARY KEY, device, inode, size, modified, changed) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS grants (device, inode, size, modified, changed, digest TEXT NOT NULL, PRIMARY KEY (device, inode))
         WITHOUT ROWID;
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 3;
 ";
 
 impl Index {
@@ -117,10 +96,17 @@ impl Index {
         Self::with(Connection::open_in_memory()?)
     }
 
-    fn with(connection: Connection) -> Result<Self, StoreError> {
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version != VERSION {
-            connection.execute_batch(SCHEMA)?;
+    fn with(mut connection: Connection) -> Result<Self, StoreError> {
+        let is_current = |connection: &Connection| -> rusqlite::Result<bool> {
+            Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == VERSION)
+        };
+        if !is_current(&connection)? {
+            // of several processes that come here, one makes the tables
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !is_current(&transaction)? {
+                transaction.execute_batch(SCHEMA)?;
+            }
+            transaction.commit()?;
         }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self(connection))
@@ -129,18 +115,24 @@ impl Index {
     pub(super) fn add(&mut self, row: &Row) -> Result<(), StoreError> {
         let transaction = self.0.transaction()?;
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
             .execute(params![
                 row.record.hex(),
                 row.key.0.hex(),
                 row.module.hex(),
                 row.step,
+                row.word,
                 row.outcome,
                 row.started_ms as i64,
                 row.wall_us as i64
             ])?;
         for artifact in &row.artifacts {
             insert_artifact(&transaction, artifact)?;
+        }
+        for link in &row.links {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO links VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![row.record.hex(), link.role as i64, link.name, link.artifact.hex()])?;
         }
         Ok(transaction.commit()?)
     }
@@ -193,27 +185,106 @@ impl Index {
 
     pub(super) fn rows(&self, runs: &Runs) -> Result<Vec<Row>, StoreError> {
         let mut statement = self.0.prepare_cached(
-            "SELECT record, key, module, step, outcome, started, wall FROM records ORDER BY started DESC, record LIMIT ?1",
+            "SELECT record, key, module, step, word, outcome, started, wall FROM records
+             WHERE started >= ?2 AND (?3 IS NULL OR step = ?3) AND (?4 IS NULL OR module GLOB ?4 || '*')
+                 AND (?5 IS NULL OR word = ?5)
+             ORDER BY started DESC, record LIMIT ?1",
         )?;
-        let rows = statement.query_map([i64::try_from(runs.most).unwrap_or(i64::MAX)], |row| {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let asked = params![
+            number(runs.most as u64),
+            number(runs.since_ms),
+            runs.step,
+            runs.module,
+            runs.word
+        ];
+        let rows = statement.query_map(asked, |row| {
             Ok(Row {
                 record: digest(row, 0)?,
                 key: RunKey(digest(row, 1)?),
                 module: digest(row, 2)?,
                 step: row.get(3)?,
-                outcome: row.get(4)?,
-                started_ms: row.get::<_, i64>(5)? as u64,
-                wall_us: row.get::<_, i64>(6)? as u64,
+                word: row.get(4)?,
+                outcome: row.get(5)?,
+                started_ms: row.get::<_, i64>(6)? as u64,
+                wall_us: row.get::<_, i64>(7)? as u64,
                 artifacts: Vec::new(),
+                links: Vec::new(),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Forgets all records and artifacts and takes `rows` instead.
-    pub(super) fn replace(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        self.0.execute_batch("DELETE FROM records; DELETE FROM artifacts;")?;
-        rows.iter().try_for_each(|row| self.add(row))
+    /// What the run of `record` has artifacts for.
+    pub(super) fn links(&self, record: &Digest) -> Result<Vec<Link>, StoreError> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT record, role, name, artifact FROM links WHERE record = ?1 ORDER BY role, name")?;
+        let links = statement.query_map([record.hex()], read_link)?;
+        Ok(links.map(|link| link.map(|(_, link)| link)).collect::<Result<_, _>>()?)
+    }
+
+    /// Notes what a directory lists.
+    pub(super) fn add_entries<'a>(
+        &mut self,
+        directory: &Digest,
+        entries: impl IntoIterator<Item = &'a Artifact>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.0.transaction()?;
+        for entry in entries {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO entries VALUES (?1, ?2)")?
+                .execute([entry.digest.hex(), directory.hex()])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The runs that have `artifact`, or a directory that lists it, for something, oldest first.
+    pub(super) fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT links.record, role, name, artifact FROM links JOIN records ON records.record = links.record
+             WHERE artifact = ?1 OR artifact IN (SELECT directory FROM entries WHERE artifact = ?1) ORDER BY started, links.record, role, name",
+        )?;
+        let links = statement.query_map([artifact.hex()], read_link)?;
+        Ok(links.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether every record is known.
+    pub(super) fn is_complete(&self) -> Result<bool, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM complete)")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// Forgets all records.
+    pub(super) fn clear(&mut self) -> Result<(), StoreError> {
+        Ok(self.0.execute_batch("DELETE FROM records; DELETE FROM links;")?)
+    }
+
+    /// Takes `rows`, with which every record is known.
+    pub(super) fn complete(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        rows.iter().try_for_each(|row| self.add(row))?;
+        Ok(self.0.execute_batch("INSERT OR IGNORE INTO complete VALUES (1)")?)
+    }
+
+    /// Forgets these records, and that these artifacts are known.
+    pub(super) fn forget(&mut self, records: &[Digest], artifacts: &[Digest]) -> Result<(), StoreError> {
+        let transaction = self.0.transaction()?;
+        for statement in ["DELETE FROM records WHERE record = ?1", "DELETE FROM links WHERE record = ?1"] {
+            let mut statement = transaction.prepare_cached(statement)?;
+            records
+                .iter()
+                .try_for_each(|record| statement.execute([record.hex()]).map(drop))?;
+        }
+        for statement in [
+            "DELETE FROM artifacts WHERE digest = ?1",
+            "DELETE FROM verified WHERE digest = ?1",
+        ] {
+            let mut statement = transaction.prepare_cached(statement)?;
+            artifacts
+                .iter()
+                .try_for_each(|digest| statement.execute([digest.hex()]).map(drop))?;
+        }
+        Ok(transaction.commit()?)
     }
 
     pub(super) fn remember(&self, key: &Digest, value: &Digest) -> Result<(), StoreError> {
@@ -290,6 +361,16 @@ fn digest(row: &SqlRow, column: usize) -> rusqlite::Result<Digest> {
     let text: String = row.get(column)?;
     Digest::from_hex(&text)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn read_link(row: &SqlRow) -> rusqlite::Result<(Digest, Link)> {
+    let role = Role::ALL.into_iter().find(|role| row.get(1) == Ok(*role as i64));
+    let link = Link {
+        role: role.ok_or(rusqlite::Error::InvalidQuery)?,
+        name: row.get(2)?,
+        artifact: digest(row, 3)?,
+    };
+    Ok((digest(row, 0)?, link))
 }
 
 fn read_stamp(row: &SqlRow) -> rusqlite::Result<Stamp> {

@@ -1,23 +1,33 @@
 //! Content-addressed artifacts and records, over the `object_store` crate.
 //!
-//! A directory store looks like this; everything but `blobs` and `records` can be deleted at any time:
+//! A directory store looks like this; everything but `blobs`, `records` and `pins` can be deleted at any time:
 //!
 //! ```text
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
 //! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
 //! staging/                   files being written; they get their name when they are whole
+//! pins/ef56...               an empty file for each artifact or record that is to stay
 //! index.sqlite               which runs there are; rebuilt from the records
 //! ```
 //!
 //! Writes are atomic (a whole file gets its name by a rename), so several processes may share a directory and a process
 //! may be killed at any moment. There is no fsync: after a power cut a file may be short, which reading it finds, because
 //! reads check digests; a run makes it again. Bytes are never changed under a name.
+//!
+//! Behind a directory there may be a [`Shared`] store: what the directory lacks is looked for there and kept, and what runs come to
+//! is put there too.
 
 mod blobs;
 mod error;
 mod fsck;
 mod import;
 mod index;
+mod layers;
+mod parts;
+mod pins;
+mod row;
+mod shared;
+mod sweep;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -32,7 +42,9 @@ use crate::step::{Artifact, MediaType};
 
 pub use error::StoreError;
 pub use fsck::{Check, Finding};
-pub use index::{Row, Runs};
+pub use row::{Link, Role, Row, Runs};
+pub use shared::{Shared, SharedError};
+pub use sweep::{Keep, Sweep};
 pub use writer::Writer;
 
 use blobs::Blobs;
@@ -43,6 +55,7 @@ use index::Index;
 pub struct Store {
     blobs: Arc<Blobs>,
     index: Arc<Mutex<Index>>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Store {
@@ -53,6 +66,7 @@ impl Store {
         Ok(Self {
             blobs: Arc::new(blobs),
             index: Arc::new(Mutex::new(index)),
+            shared: None,
         })
     }
 
@@ -62,6 +76,7 @@ impl Store {
         Ok(Self {
             blobs: Arc::new(Blobs::over(objects)),
             index: Arc::new(Mutex::new(Index::memory()?)),
+            shared: None,
         })
     }
 
@@ -99,12 +114,15 @@ impl Store {
     /// The bytes called `digest`: mapped from the file in a directory store. They are what their name says: a file of more
     /// than 64 kB is hashed when it is first read and again only when its size, time or inode changed; smaller ones always.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
-        self.blobs.get(digest, &self.index)
+        match self.blobs.get(digest, &self.index) {
+            Err(StoreError::Missing(_)) if self.fetch(digest)? => self.blobs.get(digest, &self.index),
+            other => other,
+        }
     }
 
-    /// Whether there are bytes called `digest`.
+    /// Whether there are bytes called `digest`, here or in the shared store.
     pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
-        self.blobs.contains(digest)
+        Ok(self.blobs.contains(digest)? || self.is_shared(digest)?)
     }
 
     /// A new artifact that is written piece by piece.
@@ -159,12 +177,12 @@ impl Store {
         self.index().add(row)
     }
 
-    /// The JSON of the record called `digest`.
+    /// The JSON of the record called `digest`, as it is here.
     pub(crate) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.blobs.get_record(digest)
     }
 
-    /// The records of `key`, newest first.
+    /// The records of `key` that are here, newest first.
     pub(crate) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
         self.index().find(key)
     }
@@ -179,9 +197,34 @@ impl Store {
         self.index().rows(runs)
     }
 
-    /// The digests of all records, in order.
-    pub(crate) fn record_digests(&self) -> Result<Vec<Digest>, StoreError> {
-        self.blobs.list("records")
+    /// Whether the index holds every record. It does not when it was lost, or made by an older version.
+    pub(crate) fn is_indexed(&self) -> Result<bool, StoreError> {
+        self.index().is_complete()
+    }
+
+    /// Takes `rows` into the index, with which it holds every record.
+    pub(crate) fn reindex(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let directories = rows
+            .iter()
+            .flat_map(|row| &row.artifacts)
+            .filter(|artifact| artifact.is_directory());
+        for directory in directories {
+            // of one that is lost or damaged nothing is known
+            let entries = self.blobs.peek(&directory.digest).map(|bytes| serde_json::from_slice(&bytes));
+            let entries: BTreeMap<String, Artifact> = entries.and_then(Result::ok).unwrap_or_default();
+            self.index().add_entries(&directory.digest, entries.values())?;
+        }
+        self.index().complete(rows)
+    }
+
+    /// The runs that have the artifact, or a directory that lists it, for something, oldest first: their records, and what for.
+    pub fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
+        self.index().links_of(artifact)
+    }
+
+    /// What the run of `record` read and made.
+    pub fn links(&self, record: &Digest) -> Result<Vec<Link>, StoreError> {
+        self.index().links(record)
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::step;
 use proptest::prelude::*;
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -62,7 +65,141 @@ fn a_damaged_index_is_made_anew() {
     let _ = std::fs::remove_file(directory.path().join("index.sqlite-wal"));
     let store = Store::open(directory.path()).unwrap();
     assert_eq!(store.get(&digest).unwrap(), "kept");
-    assert_eq!(store.rows(&Runs { most: 5 }).unwrap(), []);
+    assert_eq!(store.rows(&Runs::newest(5)).unwrap(), []);
+}
+
+/// The row of a record that needs `artifacts`.
+fn row(record: &str, started_ms: u64, artifacts: &[Digest]) -> Row {
+    let link = |(at, artifact): (usize, &Digest)| Link {
+        artifact: *artifact,
+        role: Role::Output,
+        name: at.to_string(),
+    };
+    Row {
+        record: Digest::of(record),
+        key: RunKey(Digest::of("key")),
+        module: Digest::of("module"),
+        step: "step".to_owned(),
+        word: "succeeded".to_owned(),
+        outcome: "succeeded".to_owned(),
+        started_ms,
+        wall_us: 1,
+        artifacts: Vec::new(),
+        links: artifacts.iter().enumerate().map(link).collect(),
+    }
+}
+
+fn in_front_of(objects: &Arc<object_store::memory::InMemory>) -> (tempfile::TempDir, Store) {
+    let (directory, store) = open();
+    let shared = Shared::over(objects.clone(), "s3://team").unwrap();
+    (directory, store.in_front_of(shared))
+}
+
+fn names(objects: &object_store::memory::InMemory) -> Vec<String> {
+    let all: Vec<_> = futures::executor::block_on_stream(objects.list(None))
+        .map(Result::unwrap)
+        .collect();
+    all.into_iter().map(|meta| meta.location.to_string()).collect()
+}
+
+#[test]
+fn what_is_published_is_whole_and_found_elsewhere() {
+    let objects = Arc::default();
+    let ((_here, here), (_there, there)) = (in_front_of(&objects), in_front_of(&objects));
+    let file = here.put_artifact("x", &MediaType::new(MediaType::TEXT)).unwrap();
+    let directory = here.put_directory(&BTreeMap::from([("a".to_owned(), file.clone())])).unwrap();
+    here.put("not needed").unwrap();
+    let row = row("record", 1, &[directory.digest]);
+    here.put_record(b"{}".to_vec(), &row).unwrap();
+    assert!(here.is_unpublished(&row.record).unwrap());
+    here.publish(&row).unwrap();
+    assert!(!here.is_unpublished(&row.record).unwrap());
+    assert_eq!(names(&objects).iter().filter(|name| name.starts_with("blobs/")).count(), 2);
+    assert_eq!(there.find_shared(&row.key).unwrap(), [row.record]);
+    assert_eq!(there.get_shared_record(&row.record).unwrap().unwrap(), "{}");
+    assert_eq!(
+        there.get(&there.list_directory(&directory).unwrap()["a"].digest).unwrap(),
+        "x"
+    );
+}
+
+#[test]
+fn a_shared_store_that_lies_is_found_out() {
+    let objects: Arc<object_store::memory::InMemory> = Arc::default();
+    let (_here, here) = in_front_of(&objects);
+    let wanted = Digest::of("wanted");
+    let name = blobs::name("blobs", &wanted);
+    let lie = object_store::ObjectStoreExt::put(&*objects, &name, "other".into());
+    futures::executor::block_on(lie).unwrap();
+    let error = here.get(&wanted).unwrap_err();
+    assert!(matches!(error, StoreError::CorruptShared { expected, .. } if expected == wanted));
+    assert!(!here.blobs.contains(&wanted).unwrap());
+}
+
+#[test]
+fn a_sweep_leaves_the_parts_of_what_stays() {
+    let (directory, store) = open();
+    let file = store.put_artifact("x", &MediaType::new(MediaType::TEXT)).unwrap();
+    let kept = store
+        .put_directory(&BTreeMap::from([("a".to_owned(), file.clone())]))
+        .unwrap();
+    let base = store.put("base").unwrap();
+    let mut based = b"\0asm\x01\0\0\0".to_vec();
+    let (name, digest) = (step::BASE_SECTION, base.to_string());
+    based.extend([0, (1 + name.len() + digest.len()) as u8, name.len() as u8]);
+    based.extend([name.as_bytes(), digest.as_bytes()].concat());
+    let based = store.put(based).unwrap();
+    let old = store.put("old").unwrap();
+    let rows = [row("new", 2, &[kept.digest, based]), row("old", 1, &[old, base])];
+    for row in &rows {
+        store.put_record(b"{}".to_vec(), row).unwrap();
+    }
+    let mut keep = Keep {
+        now: std::time::SystemTime::now() + std::time::Duration::from_secs(60),
+        older_than: None,
+        size: Some(2000),
+        grace: std::time::Duration::ZERO,
+        roots: BTreeSet::new(),
+    };
+    assert_eq!(store.plan_sweep(&rows, &keep).unwrap().count(), 0);
+    keep.size = Some(store.plan_sweep(&rows, &keep).unwrap().kept_bytes - 1);
+    let sweep = store.plan_sweep(&rows, &keep).unwrap();
+    assert_eq!(
+        (&sweep.records[..], &sweep.artifacts[..]),
+        (&[rows[1].record][..], &[(old, 3)][..])
+    );
+    // what is put again meanwhile stays
+    std::fs::remove_file(directory.path().join(blobs::name("blobs", &old).as_ref())).unwrap();
+    store.carry_out(&sweep, || ()).unwrap();
+    for digest in [kept.digest, file.digest, based, base] {
+        assert!(store.contains(&digest).unwrap());
+    }
+    assert_eq!(store.rows(&Runs::newest(9)).unwrap().len(), 1);
+    keep.roots = BTreeSet::from([rows[0].record]);
+    keep.older_than = Some(std::time::Duration::ZERO);
+    assert_eq!(store.plan_sweep(&rows[..1], &keep).unwrap().count(), 0);
+}
+
+#[test]
+fn the_index_of_an_older_version_is_completed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("index.sqlite");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE records (record TEXT PRIMARY KEY, key TEXT); CREATE TABLE memo (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(directory.path()).unwrap();
+    assert!(!store.is_indexed().unwrap());
+    let made = row("record", 1, &[Digest::of("made")]);
+    store.reindex(std::slice::from_ref(&made)).unwrap();
+    assert!(Store::open(directory.path()).unwrap().is_indexed().unwrap());
+    assert_eq!(
+        store.links_of(&Digest::of("made")).unwrap(),
+        [(made.record, made.links[0].clone())]
+    );
 }
 
 #[derive(Debug, Clone)]

@@ -164,7 +164,7 @@ impl fmt::Display for Content {
 }
 
 /// The media type to read `bytes` by.
-fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
+pub fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
     let said = media_type.as_str();
     if said.starts_with("text/") && said != MediaType::CSV {
         return MediaType::TEXT;
@@ -207,7 +207,7 @@ fn log(bytes: &[u8]) -> Vec<(Stream, String)> {
 }
 
 /// CBOR as JSON: keys that are no texts are written as JSON, bytes as hexadecimal digits.
-fn cbor_to_json(value: ciborium::Value) -> Value {
+pub fn cbor_to_json(value: ciborium::Value) -> Value {
     use ciborium::Value as Cbor;
     match value {
         Cbor::Integer(number) => match i128::from(number) {

@@ -1,0 +1,148 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_runtime::store::{Keep, Store, Sweep};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::{progress, quantity};
+
+/// Remove what nothing needs: artifacts of no run, and of runs that are too old or too many
+#[derive(Args)]
+#[command(
+    after_help = "What stays: what is pinned (`lockstep pin`), what sessions of notebooks and the notebooks named with --notebook hold, and all
+that these came from. A run that was removed is just run again.
+
+Examples:
+  lockstep gc --dry-run
+  lockstep gc --older-than 30d
+  lockstep gc --keep-size 10GB --notebook analysis.ipynb"
+)]
+pub struct GcArgs {
+    /// Remove runs that started longer ago
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    older_than: Option<Duration>,
+
+    /// Remove the oldest runs until the store has no more bytes than this
+    #[arg(long, value_name = "BYTES", value_parser = quantity::parse_bytes)]
+    keep_size: Option<u64>,
+
+    /// Keep what this notebook holds
+    #[arg(long, value_name = "FILE")]
+    notebook: Vec<PathBuf>,
+
+    /// Leave alone what is younger: a process may be about to use it
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration, default_value = "1h")]
+    grace: Duration,
+
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    let keep = Keep {
+        now: SystemTime::now(),
+        older_than: args.older_than,
+        size: args.keep_size,
+        grace: args.grace,
+        roots: roots(&runtime.store, &args.notebook)?,
+    };
+    let looking = progress::spinner("looking for what nothing needs");
+    let sweep = runtime.plan_sweep(&keep)?;
+    looking.finish_and_clear();
+    if !args.dry_run {
+        let bar = progress::steps("removing");
+        bar.set_length(sweep.count() as u64);
+        runtime.store.carry_out(&sweep, || bar.inc(1))?;
+        bar.finish_and_clear();
+    }
+    invocation.answer(report(&sweep, args.dry_run, invocation.quiet), || {
+        to_json(&sweep, args.dry_run)
+    })
+}
+
+/// What is pinned, and what sessions and notebooks mention.
+fn roots(store: &Store, notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
+    let mut roots = store.pins()?;
+    for notebook in notebooks {
+        let text = std::fs::read(notebook).map_err(|e| Error::file("read", notebook, &e))?;
+        roots.extend(mentioned(&text));
+    }
+    let sessions = store.directory().map(|directory| directory.join("sessions"));
+    for session in sessions.iter().flat_map(|directory| files(directory)) {
+        // a session that ends while this runs is not needed
+        roots.extend(mentioned(&std::fs::read(session).unwrap_or_default()));
+    }
+    Ok(roots)
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Every digest in a text.
+fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
+    const LENGTH: usize = "sha256:".len() + 64;
+    let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
+    let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
+    starts.filter_map(digest)
+}
+
+fn report(sweep: &Sweep, dry_run: bool, quiet: bool) -> String {
+    let count = |count: usize, what: &str| {
+        format!(
+            "{} {what}{}",
+            quantity::count(count as u64),
+            if count == 1 { "" } else { "s" }
+        )
+    };
+    if quiet {
+        return String::new();
+    }
+    format!(
+        "{} {}, {} and {}, {} in all; {} ({}) stay\n",
+        if dry_run { "would remove" } else { "removed" },
+        count(sweep.records.len(), "record"),
+        count(sweep.artifacts.len(), "artifact"),
+        count(sweep.leftovers.len(), "leftover file"),
+        quantity::bytes(sweep.bytes()),
+        count(sweep.kept as usize, "artifact"),
+        quantity::bytes(sweep.kept_bytes),
+    )
+}
+
+fn to_json(sweep: &Sweep, dry_run: bool) -> Value {
+    let artifacts = sweep
+        .artifacts
+        .iter()
+        .map(|(digest, size)| json!({ "digest": digest, "size": size }));
+    json!({
+        "removed": !dry_run,
+        "records": sweep.records,
+        "artifacts": artifacts.collect::<Vec<_>>(),
+        "leftovers": sweep.leftovers.iter().map(|(path, _)| path).collect::<Vec<_>>(),
+        "bytes": sweep.bytes(),
+        "kept": sweep.kept,
+        "kept_bytes": sweep.kept_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_anywhere_in_a_text() {
+        let (a, b) = (Digest::of("a"), Digest::of("b"));
+        let text = format!("{{\"x\": \"{a}\", \"sha256:12\": [\"{b}\"]}} sha256:");
+        assert_eq!(mentioned(text.as_bytes()).collect::<Vec<_>>(), [a, b]);
+    }
+}

@@ -1,0 +1,105 @@
+use super::{Observed, Ran, Record, RunError, Runtime};
+use crate::digest::{Digest, RunKey};
+use crate::step::Limits;
+use crate::store::{Check, Keep, Row, Runs, StoreError, Sweep};
+
+impl Runtime {
+    /// The newest record that answers `key` under `limits`, if all that it made is still there. A record of the shared store is taken
+    /// into this one, and one that the shared store lacks is put there.
+    pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
+        if let Some(ran) = self.find_among(&self.store.find(&key)?, limits)? {
+            if self.store.is_unpublished(&ran.digest)? {
+                self.store.publish(&ran.record.row(ran.digest, &ran.observed))?;
+            }
+            return Ok(Some(ran));
+        }
+        let found = self.find_among(&self.store.find_shared(&key)?, limits)?;
+        if let Some(ran) = &found {
+            self.store.note_published(&ran.digest)?;
+        }
+        Ok(found)
+    }
+
+    fn find_among(&self, records: &[Digest], limits: &Limits) -> Result<Option<Ran>, RunError> {
+        for digest in records {
+            let Some((record, observed)) = self.record(digest)? else {
+                continue;
+            };
+            if record.answers(limits) && self.is_whole(&record)? {
+                return Ok(Some(Ran {
+                    record,
+                    digest: *digest,
+                    observed,
+                    cached: true,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest record of the run called `key`, whatever it came to.
+    pub fn newest_with(&self, key: RunKey) -> Result<Option<(Digest, Record)>, RunError> {
+        self.records(self.store.find(&key)?).next().transpose()
+    }
+
+    /// The newest records of a step, or of a program with these arguments ([`Entry::title`]), of whatever module.
+    pub fn newest_of(&self, step: &str, most: usize) -> Result<Vec<(Digest, Record)>, RunError> {
+        self.records(self.store.newest_of(step, most)?).collect()
+    }
+
+    fn records(&self, digests: Vec<Digest>) -> impl Iterator<Item = Result<(Digest, Record), RunError>> {
+        let record = |digest| Ok(self.record(&digest)?.map(|(record, _)| (digest, record)));
+        digests.into_iter().filter_map(move |digest| record(digest).transpose())
+    }
+
+    /// The record called `digest`.
+    pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
+        if let Some(json) = self.store.get_record(digest)? {
+            return Ok(Some(Record::read(digest, &json)?));
+        }
+        let Some(json) = self.store.get_shared_record(digest)? else {
+            return Ok(None);
+        };
+        let (record, observed) = Record::read(digest, &json)?;
+        self.store.put_record(json.into(), &record.row(*digest, &observed))?;
+        Ok(Some((record, observed)))
+    }
+
+    /// The runs of this store, newest first.
+    pub fn runs(&self, runs: &Runs) -> Result<Vec<Row>, RunError> {
+        Ok(self.store.rows(runs)?)
+    }
+
+    fn is_whole(&self, record: &Record) -> Result<bool, StoreError> {
+        for artifact in record.outputs.values().chain(&record.log) {
+            if !self.store.contains(&artifact.digest)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads everything in the store, checks every digest and rebuilds the index.
+    pub fn check(&self) -> Result<Check, RunError> {
+        Ok(self.store.check(read_row)?)
+    }
+
+    /// What of the store nothing needs: see [`Store::carry_out`].
+    pub fn plan_sweep(&self, keep: &Keep) -> Result<Sweep, RunError> {
+        Ok(self.store.plan_sweep(&self.store.read_rows(read_row)?, keep)?)
+    }
+
+    /// Rebuilds the index from the records, if it lacks any: it was lost, or an older version made it.
+    pub fn ensure_index(&self) -> Result<(), RunError> {
+        if !self.store.is_indexed()? {
+            self.store.reindex(&self.store.read_rows(read_row)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The row of a record; `None` for what is not what its name says.
+fn read_row(digest: &Digest, json: &[u8]) -> Option<Row> {
+    let (record, observed) = Record::read(digest, json).ok()?;
+    Some(record.row(*digest, &observed))
+}

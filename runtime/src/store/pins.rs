@@ -1,0 +1,46 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+
+impl Store {
+    /// Lets an artifact or a record stay, with all that it came from, however old it gets.
+    pub fn pin(&self, digest: &Digest) -> Result<(), StoreError> {
+        let Some(pins) = self.pins_directory() else { return Ok(()) };
+        fs::create_dir_all(&pins).map_err(StoreError::file("make", &pins))?;
+        let pin = pins.join(digest.hex());
+        fs::write(&pin, []).map_err(StoreError::file("write", &pin))
+    }
+
+    /// Takes a pin away; false if there is none.
+    pub fn unpin(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(pins) = self.pins_directory() else { return Ok(false) };
+        let pin = pins.join(digest.hex());
+        match fs::remove_file(&pin) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::file("remove", &pin)(source)),
+        }
+    }
+
+    /// What is pinned.
+    pub fn pins(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let Some(pins) = self.pins_directory() else {
+            return Ok(BTreeSet::new());
+        };
+        let entries = match fs::read_dir(&pins) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(source) => return Err(StoreError::file("list", &pins)(source)),
+        };
+        let digest = |entry: io::Result<fs::DirEntry>| Digest::from_hex(entry.ok()?.file_name().to_str()?).ok();
+        Ok(entries.filter_map(digest).collect())
+    }
+
+    fn pins_directory(&self) -> Option<PathBuf> {
+        Some(self.directory()?.join("pins"))
+    }
+}

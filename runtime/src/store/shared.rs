@@ -1,0 +1,330 @@
+//! A store that several machines share, behind the local one.
+//!
+//! It holds the same `blobs` and `records` as a directory, and an empty object `keys/sha256/ab/<key>/<record>` for each record that
+//! answers a run key: what the index is to a directory. A record is put after all that it needs, and its key after the record, so what
+//! is found is whole.
+
+mod error;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path as Name;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
+
+use super::blobs::name;
+use super::{Finding, StoreError, Writer};
+use crate::digest::{Digest, RunKey};
+
+pub use error::SharedError;
+
+/// A blob that is larger is transferred in parts.
+const LARGE: u64 = 16 << 20;
+/// The size of a part. S3 takes parts of 5 MiB or more, but for the last.
+const PART: u64 = 8 << 20;
+/// S3 takes 10,000 parts of an object.
+const PARTS: u64 = 10_000;
+/// So many transfers are under way at a time.
+const PARALLEL: usize = 8;
+/// How long a shared store that could not be reached is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// A bucket of S3, or what speaks its protocol.
+pub struct Shared {
+    objects: Arc<dyn ObjectStore>,
+    /// `s3://bucket/prefix`
+    url: String,
+    /// Drives connections. Whoever asks waits on a thread of its own.
+    runtime: Option<tokio::runtime::Runtime>,
+    /// What has been seen to be there.
+    seen: Mutex<BTreeSet<Name>>,
+    away: Mutex<Option<Away>>,
+    /// Whether a record could not be put.
+    lacks: AtomicBool,
+}
+
+/// When it could not be reached, and why.
+struct Away {
+    since: Instant,
+    why: String,
+}
+
+impl Shared {
+    /// The shared store at `url`: `s3://bucket/prefix`. `settings` are the usual `AWS_*` variables: `AWS_ENDPOINT_URL`, `AWS_REGION`,
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP` and others; what is not known is passed over. Nothing is asked of the
+    /// network yet.
+    pub fn open(url: &str, settings: &BTreeMap<String, String>) -> Result<Self, SharedError> {
+        let malformed = || SharedError::Url { url: url.to_owned() };
+        let (bucket, prefix) = split(url).ok_or_else(malformed)?;
+        // a process has one: whichever comes first serves all
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = ClientOptions::new()
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_timeout(Duration::from_secs(120));
+        let retry = RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(200),
+                max_backoff: Duration::from_secs(10),
+                base: 2.0,
+            },
+            max_retries: 5,
+            retry_timeout: Duration::from_secs(180),
+        };
+        let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
+        for (name, value) in settings {
+            if let Ok(key) = name.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let failed = |source| SharedError::settings(url, source);
+        let objects = builder.with_bucket_name(bucket).build().map_err(failed)?;
+        Self::over(Arc::new(PrefixStore::new(objects, prefix)), url)
+    }
+
+    pub(super) fn over(objects: Arc<dyn ObjectStore>, url: &str) -> Result<Self, SharedError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("shared-store")
+            .enable_all()
+            .build()
+            .map_err(|source| SharedError::Threads { source })?;
+        Ok(Self {
+            objects,
+            url: url.trim_end_matches('/').to_owned(),
+            runtime: Some(runtime),
+            seen: Mutex::default(),
+            away: Mutex::default(),
+            lacks: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks it for a name or two: an error says why it can't be used.
+    pub fn ask(&self) -> Result<(), SharedError> {
+        let name = Name::from("keys");
+        let asked = self.wait(self.objects.list_with_delimiter(Some(&name)));
+        asked.map(drop).map_err(|source| self.failed("list", &name, &source))
+    }
+
+    /// Why it could not be reached, if it lacks a record for that.
+    pub fn trouble(&self) -> Option<String> {
+        let away = self.away();
+        let away = away.as_ref().filter(|_| self.lacks.load(Ordering::Relaxed))?;
+        Some(away.why.clone())
+    }
+
+    /// Whether it has the blob. If it can't be reached, it does not.
+    pub(super) fn contains(&self, digest: &Digest) -> Result<bool, SharedError> {
+        Ok(self
+            .if_reached(|| self.wait(self.has(&name("blobs", digest))))?
+            .unwrap_or(false))
+    }
+
+    /// Copies the blob to `writer`; false if it is not there.
+    pub(super) fn fetch(&self, digest: &Digest, writer: &mut Writer) -> Result<bool, StoreError> {
+        self.wait(self.download(&name("blobs", digest), writer))
+    }
+
+    /// The JSON of a record, if it is there and can be reached.
+    pub(super) fn record(&self, digest: &Digest) -> Result<Option<Bytes>, SharedError> {
+        let name = name("records", digest);
+        let get = async {
+            match self.objects.get(&name).await {
+                Ok(found) => found.bytes().await.map(Some),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(source) => Err(source),
+            }
+            .map_err(|source| self.failed("read", &name, &source))
+        };
+        Ok(self.if_reached(|| self.wait(get))?.flatten())
+    }
+
+    /// The records of `key`; none if it can't be reached.
+    pub(super) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, SharedError> {
+        let found = self.if_reached(|| self.wait(self.list(&name("keys", &key.0))))?;
+        let digest = |name: &Name| Digest::from_hex(name.filename()?).ok();
+        Ok(found.unwrap_or_default().iter().filter_map(digest).collect())
+    }
+
+    /// Puts `blobs`, then the record, then its key; what is there is not put again. False if it could not be reached.
+    pub(super) fn publish(
+        &self,
+        blobs: &[(Digest, Bytes)],
+        (key, record, json): (&RunKey, &Digest, Bytes),
+    ) -> Result<bool, SharedError> {
+        let mark = name("keys", &key.0).join(record.hex());
+        let all = async {
+            let blobs = stream::iter(blobs).map(async |(digest, bytes)| self.put(&name("blobs", digest), bytes.clone()).await);
+            blobs.buffer_unordered(PARALLEL).try_collect::<()>().await?;
+            self.put(&name("records", record), json).await?;
+            self.put(&mark, Bytes::new()).await
+        };
+        let is_reached = self.if_reached(|| self.wait(all))?.is_some();
+        self.lacks.fetch_or(!is_reached, Ordering::Relaxed);
+        Ok(is_reached)
+    }
+
+    /// Looks whether each key leads to a record. Nothing but names is read.
+    pub(super) fn check(&self) -> Result<Vec<Finding>, SharedError> {
+        let names = self.wait(async {
+            let records = self.list(&Name::from("records")).await?;
+            Ok::<_, SharedError>((records, self.list(&Name::from("keys")).await?))
+        });
+        let (records, keys) = names?;
+        let records: BTreeSet<&str> = records.iter().filter_map(Name::filename).collect();
+        let dangling = |name: &Name| {
+            let record = name.filename().filter(|record| !records.contains(record))?;
+            Some(Finding::Dangling {
+                name: name.to_string(),
+                record: Digest::from_hex(record).ok()?,
+            })
+        };
+        Ok(keys.iter().filter_map(dangling).collect())
+    }
+
+    /// Removes an object.
+    pub(super) fn remove(&self, name: &str) -> Result<(), SharedError> {
+        let name = Name::from(name);
+        let removed = self.wait(self.objects.delete(&name));
+        removed.map_err(|source| self.failed("remove", &name, &source))
+    }
+
+    async fn has(&self, name: &Name) -> Result<bool, SharedError> {
+        if self.seen().contains(name) {
+            return Ok(true);
+        }
+        match self.objects.head(name).await {
+            Ok(_) => {
+                self.seen().insert(name.clone());
+                Ok(true)
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(source) => Err(self.failed("look for", name, &source)),
+        }
+    }
+
+    async fn put(&self, name: &Name, bytes: Bytes) -> Result<(), SharedError> {
+        if self.has(name).await? {
+            return Ok(());
+        }
+        let put = match bytes.len() as u64 {
+            0..=LARGE => self.objects.put(name, bytes.into()).await.map(drop),
+            _ => self.put_parts(name, bytes).await,
+        };
+        put.map_err(|source| self.failed("write", name, &source))?;
+        self.seen().insert(name.clone());
+        Ok(())
+    }
+
+    async fn put_parts(&self, name: &Name, bytes: Bytes) -> Result<(), object_store::Error> {
+        let part = PART.max(bytes.len() as u64 / (PARTS - 1)) as usize;
+        let upload = self.objects.put_multipart(name).await?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, part);
+        for at in (0..bytes.len()).step_by(part) {
+            if let Err(failed) = writer.wait_for_capacity(PARALLEL).await {
+                // if that fails too, the bucket's rule for parts that were left behind takes them
+                let _ = writer.abort().await;
+                return Err(failed);
+            }
+            writer.put(bytes.slice(at..bytes.len().min(at + part)));
+        }
+        writer.finish().await.map(drop)
+    }
+
+    async fn download(&self, name: &Name, writer: &mut Writer) -> Result<bool, StoreError> {
+        let failed = |source: object_store::Error| self.failed("read", name, &source);
+        let found = match self.objects.get(name).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(source) => return Err(failed(source).into()),
+        };
+        let mut land = |bytes: Bytes| {
+            let landed = writer.write_at(writer.len(), &bytes);
+            landed.map_err(StoreError::file("write", "a file of the store"))
+        };
+        if found.meta.size <= LARGE {
+            land(found.bytes().await.map_err(failed)?)?;
+            return Ok(true);
+        }
+        let size = found.meta.size;
+        drop(found);
+        let range = |start| -> Range<u64> { start..size.min(start + PART) };
+        let parts = (0..size).step_by(PART as usize).map(range);
+        let mut parts = stream::iter(parts)
+            .map(|range| self.objects.get_range(name, range))
+            .buffered(PARALLEL);
+        while let Some(part) = parts.next().await {
+            land(part.map_err(failed)?)?;
+        }
+        Ok(true)
+    }
+
+    async fn list(&self, prefix: &Name) -> Result<Vec<Name>, SharedError> {
+        let names = self.objects.list(Some(prefix)).map_ok(|meta| meta.location);
+        let names = names.try_collect().await;
+        names.map_err(|source| self.failed("list", prefix, &source))
+    }
+
+    /// What `ask` says; `None` if the store can't be reached, or could not be a short while ago.
+    fn if_reached<T>(&self, ask: impl FnOnce() -> Result<T, SharedError>) -> Result<Option<T>, SharedError> {
+        if self.away().as_ref().is_some_and(|away| away.since.elapsed() < LEFT_ALONE) {
+            return Ok(None);
+        }
+        match ask() {
+            Err(error @ SharedError::Away { .. }) => {
+                *self.away() = Some(Away {
+                    since: Instant::now(),
+                    why: error.to_string(),
+                });
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, name: &Name, source: &object_store::Error) -> SharedError {
+        SharedError::of(doing, format!("{}/{name}", self.url), source)
+    }
+
+    /// Waits for `work`, whose connections the runtime drives, on any thread.
+    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        let _entered = self.runtime.as_ref().map(tokio::runtime::Runtime::enter);
+        block_on(work)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeSet<Name>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn away(&self) -> MutexGuard<'_, Option<Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // a runtime may not be waited for where another one is at work
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn split(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("s3://")?.trim_end_matches('/');
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    (!bucket.is_empty()).then_some((bucket, prefix))
+}

@@ -1,0 +1,268 @@
+//! What of a store nothing needs, and its removal.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::parts::parts;
+use super::{Role, Row, Store, StoreError};
+use crate::digest::Digest;
+
+/// A file that is being written is written to at least once in this time.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is to stay.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// The time.
+    pub now: SystemTime,
+    /// Runs that are older go, unless a root needs them.
+    pub older_than: Option<Duration>,
+    /// The oldest runs go until no more bytes are left than this, unless a root needs them.
+    pub size: Option<u64>,
+    /// Nothing that is younger goes: a process may be about to use it.
+    pub grace: Duration,
+    /// Artifacts and records that stay, with all that they came from.
+    pub roots: BTreeSet<Digest>,
+}
+
+/// What nothing needs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sweep {
+    /// Runs that are too old, or too many.
+    pub records: Vec<Digest>,
+    /// Artifacts that no run and no root needs, with their sizes.
+    pub artifacts: Vec<(Digest, u64)>,
+    /// Files that were left behind when a process was killed, with their sizes.
+    pub leftovers: Vec<(PathBuf, u64)>,
+    /// How many artifacts stay.
+    pub kept: u64,
+    /// How many bytes they have.
+    pub kept_bytes: u64,
+    before: Option<SystemTime>,
+}
+
+impl Sweep {
+    /// How many bytes are freed.
+    pub fn bytes(&self) -> u64 {
+        let artifacts = self.artifacts.iter().map(|(_, size)| size);
+        artifacts.chain(self.leftovers.iter().map(|(_, size)| size)).sum()
+    }
+
+    /// How many files are removed.
+    pub fn count(&self) -> usize {
+        self.records.len() + self.artifacts.len() + self.leftovers.len()
+    }
+}
+
+/// A file of the store.
+struct File {
+    size: u64,
+    changed: SystemTime,
+}
+
+/// The files of a directory store.
+#[derive(Default)]
+struct Inventory {
+    blobs: BTreeMap<Digest, File>,
+    records: BTreeMap<Digest, File>,
+    /// Files without a name of their own: they were being written.
+    unnamed: Vec<(PathBuf, File)>,
+}
+
+impl Inventory {
+    fn read(directory: &Path) -> Result<Self, StoreError> {
+        let mut inventory = Self::default();
+        for (path, file) in entries(&directory.join("staging"))? {
+            inventory.unnamed.push((path, file));
+        }
+        for part in ["blobs", "records"] {
+            for shelf in directories(&directory.join(part).join("sha256"))? {
+                for (path, file) in entries(&shelf)? {
+                    let name = path.file_name().and_then(|name| name.to_str());
+                    match (name.and_then(|name| Digest::from_hex(name).ok()), part) {
+                        (Some(digest), "blobs") => drop(inventory.blobs.insert(digest, file)),
+                        (Some(digest), _) => drop(inventory.records.insert(digest, file)),
+                        (None, _) => inventory.unnamed.push((path, file)),
+                    }
+                }
+            }
+        }
+        Ok(inventory)
+    }
+}
+
+/// What has been found to stay.
+struct Kept<'a> {
+    store: &'a Store,
+    blobs: &'a BTreeMap<Digest, File>,
+    digests: BTreeSet<Digest>,
+    bytes: u64,
+}
+
+impl Kept<'_> {
+    /// These blobs with their parts, as far as they are there and not kept yet, and their size.
+    fn missing(&self, digests: impl IntoIterator<Item = Digest>) -> (BTreeSet<Digest>, u64) {
+        let (mut open, mut all, mut bytes): (Vec<Digest>, _, _) = (digests.into_iter().collect(), BTreeSet::new(), 0);
+        while let Some(digest) = open.pop() {
+            let Some(file) = self.blobs.get(&digest) else { continue };
+            if !self.digests.contains(&digest) && all.insert(digest) {
+                bytes += file.size;
+                open.extend(self.store.blobs.peek(&digest).map_or_else(Vec::new, |bytes| parts(&bytes)));
+            }
+        }
+        (all, bytes)
+    }
+
+    /// Keeps these blobs, unless that would be more bytes than `most`.
+    fn keep(&mut self, digests: impl IntoIterator<Item = Digest>, most: u64) -> bool {
+        let (digests, bytes) = self.missing(digests);
+        let fits = self.bytes + bytes <= most;
+        if fits {
+            self.digests.extend(digests);
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
+impl Keep {
+    fn is_older(&self, time: SystemTime, than: Duration) -> bool {
+        self.now.duration_since(time).is_ok_and(|age| age > than)
+    }
+
+    fn is_too_old(&self, row: &Row) -> bool {
+        let started = SystemTime::UNIX_EPOCH + Duration::from_millis(row.started_ms);
+        self.older_than.is_some_and(|limit| self.is_older(started, limit))
+    }
+}
+
+impl Store {
+    /// What of a directory store nothing needs. `rows` are those of all records.
+    pub(crate) fn plan_sweep(&self, rows: &[Row], keep: &Keep) -> Result<Sweep, StoreError> {
+        let Some(directory) = self.directory() else {
+            return Ok(Sweep::default());
+        };
+        let inventory = Inventory::read(directory)?;
+        let mut kept = Kept {
+            store: self,
+            blobs: &inventory.blobs,
+            digests: BTreeSet::new(),
+            bytes: 0,
+        };
+        let rooted = rooted(rows, &keep.roots);
+        let stays = |row: &&Row| {
+            let file = inventory.records.get(&row.record);
+            rooted.contains(&row.record) || file.is_none_or(|file| !keep.is_older(file.changed, keep.grace))
+        };
+        let (fixed, mut free): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(stays);
+        kept.keep(keep.roots.iter().copied(), u64::MAX);
+        kept.keep(fixed.into_iter().flat_map(Row::needs), u64::MAX);
+        free.sort_by_key(|row| (Reverse(row.started_ms), row.record));
+        let most = keep.size.unwrap_or(u64::MAX);
+        let fits = |row: &&&Row| !keep.is_too_old(row) && kept.keep(row.needs(), most);
+        let left = free.iter().take_while(fits).count();
+        Ok(sweep(
+            &inventory,
+            &kept.digests,
+            free[left..].iter().map(|row| row.record).collect(),
+            keep,
+        ))
+    }
+
+    /// Removes what a sweep has found, but for what has been put again since. `tell` is called for each file.
+    pub fn carry_out(&self, sweep: &Sweep, mut tell: impl FnMut()) -> Result<(), StoreError> {
+        // records first: whoever ends this half way leaves no record without what it needs
+        for record in &sweep.records {
+            gone(self.blobs.remove("records", record))?;
+            tell();
+        }
+        let artifacts: Vec<Digest> = sweep.artifacts.iter().map(|(digest, _)| *digest).collect();
+        self.index().forget(&sweep.records, &artifacts)?;
+        for digest in &artifacts {
+            if self.blobs.changed(digest).is_some_and(|changed| Some(changed) < sweep.before) {
+                gone(self.blobs.remove("blobs", digest))?;
+            }
+            tell();
+        }
+        for (path, _) in &sweep.leftovers {
+            // another sweep may have been here
+            let _ = fs::remove_file(path);
+            tell();
+        }
+        Ok(())
+    }
+}
+
+fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: Vec<Digest>, keep: &Keep) -> Sweep {
+    let needless = |digest: &Digest, file: &File| !kept.contains(digest) && keep.is_older(file.changed, keep.grace);
+    let needless = inventory.blobs.iter().filter(|(digest, file)| needless(digest, file));
+    let artifacts: Vec<(Digest, u64)> = needless.map(|(digest, file)| (*digest, file.size)).collect();
+    let stale = inventory
+        .unnamed
+        .iter()
+        .filter(|(_, file)| keep.is_older(file.changed, STALE));
+    let all: u64 = inventory.blobs.values().map(|file| file.size).sum();
+    Sweep {
+        records,
+        kept: (inventory.blobs.len() - artifacts.len()) as u64,
+        kept_bytes: all - artifacts.iter().map(|(_, size)| size).sum::<u64>(),
+        artifacts,
+        leftovers: stale.map(|(path, file)| (path.clone(), file.size)).collect(),
+        before: keep.now.checked_sub(keep.grace),
+    }
+}
+
+/// The records that the roots are, those that made the roots, and all that these came from.
+fn rooted(rows: &[Row], roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+    let mut makers: BTreeMap<Digest, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        for link in row.links.iter().filter(|link| link.role == Role::Output) {
+            makers.entry(link.artifact).or_default().push(row);
+        }
+    }
+    let mut rooted = BTreeSet::new();
+    let is_root = |row: &&Row| roots.contains(&row.record);
+    let made = roots.iter().filter_map(|root| makers.get(root)).flatten().copied();
+    let mut open: Vec<&Row> = rows.iter().filter(is_root).chain(made).collect();
+    while let Some(row) = open.pop() {
+        if rooted.insert(row.record) {
+            let read = row.links.iter().filter(|link| link.role == Role::Input);
+            open.extend(read.filter_map(|link| makers.get(&link.artifact)).flatten());
+        }
+    }
+    rooted
+}
+
+/// What is gone already need not be removed.
+fn gone(removed: Result<(), StoreError>) -> Result<(), StoreError> {
+    match removed {
+        Err(StoreError::Backend { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The files of a directory. What goes while it is read is passed over.
+fn entries(directory: &Path) -> Result<Vec<(PathBuf, File)>, StoreError> {
+    let mut files = Vec::new();
+    for path in paths(directory)? {
+        let Ok(stat) = path.metadata() else { continue };
+        if let (true, Ok(changed)) = (stat.is_file(), stat.modified()) {
+            let size = stat.len();
+            files.push((path, File { size, changed }));
+        }
+    }
+    Ok(files)
+}
+
+fn directories(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    Ok(paths(directory)?.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+fn paths(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = fs::read_dir(directory).map_err(StoreError::file("list", directory))?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>();
+    paths.map_err(StoreError::file("list", directory))
+}
