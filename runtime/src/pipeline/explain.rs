@@ -62,7 +62,7 @@ pub enum Fate {
 
 /// Why a task would be run.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "why", rename_all = "kebab-case")]
+#[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Miss {
     /// The step was never run.
     NoEarlierRun,
