@@ -35,19 +35,15 @@ pub(super) fn draw(graph: &Graph) -> String {
     for at in 0..edges.len() {
         draw_edge(&mut svg, graph, &layout, &heights, at);
     }
-    for at in 0..graph.nodes.len() {
-        draw_node(
-            &mut svg,
-            &graph.nodes[at],
-            (layout.middles[at] + MARGIN, heights.middle(layout.layers[at])),
-            widths[at],
-        );
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let middle = (layout.middles[at] + MARGIN, heights.middle(layout.layers[at]));
+        draw_node(&mut svg, node, middle, widths[at]);
     }
     svg + "</svg>\n"
 }
 
 fn head(graph: &Graph) -> String {
-    let mut head = "<style>.e{fill:none;stroke:#8c959f;stroke-width:1.3}.l{fill:#57606a;font-size:11px}".to_owned();
+    let mut head = "<style>.e{fill:none;stroke:#8c959f;stroke-width:1.3}.l{fill:#57606a;font-size:11px;stroke:#fff;stroke-width:4px;paint-order:stroke}".to_owned();
     for class in Class::ALL
         .iter()
         .filter(|class| graph.nodes.iter().any(|node| node.class == **class))

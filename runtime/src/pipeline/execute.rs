@@ -105,7 +105,7 @@ pub struct Done {
 #[derive(Debug)]
 pub enum End {
     /// It was run, or found in the cache.
-    Ran(Ran),
+    Ran(Box<Ran>),
     /// It is not to be run.
     Skipped(Skipped),
     /// It could not be run.
@@ -248,7 +248,7 @@ impl<'a> Workers<'a, '_> {
             return Ok(Became::Expanded(parts(&self.runtime.store, over, each.rows)?));
         }
         let given = job.given.as_ref().ok_or(TaskError::NotMade)?;
-        self.run(job, given).map(|ran| Became::Ended(End::Ran(ran)))
+        self.run(job, given).map(|ran| Became::Ended(End::Ran(Box::new(ran))))
     }
 
     /// Runs a task, and runs it again as often as it may after what another time may be different.
