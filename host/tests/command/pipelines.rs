@@ -339,7 +339,7 @@ fn what_the_disk_refuses_is_told_with_its_path_and_loses_nothing() {
     assert_eq!(place.json(&["run", "two.yaml"])["tasks"][1]["cached"], true);
 
     let unreadable = place.path("raw.csv");
-    std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(&unreadable).is_err() {
         let said = place.run(&["run", "two.yaml"]);
         assert!(said.stderr.contains("raw.csv: Permission denied"), "{}", said.stderr);
