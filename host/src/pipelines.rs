@@ -105,7 +105,7 @@ impl From<TaskError> for Error {
         match error {
             TaskError::Run(error) => error.into(),
             TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
-            TaskError::NotMade | TaskError::Schedule(_) => Self::host(error),
+            TaskError::NotMade => Self::host(error),
         }
     }
 }

@@ -29,7 +29,7 @@ impl Admission {
     }
 
     /// The task that starts now, and what it needs.
-    pub fn next(&mut self) -> Option<(usize, u64)> {
+    pub fn pick(&mut self) -> Option<(usize, u64)> {
         let free = match self.running {
             0 => u64::MAX,
             _ => self.budget.checked_sub(self.used)?,
@@ -78,7 +78,7 @@ mod tests {
             needs.iter().enumerate().for_each(|(task, need)| admission.add(task, *need));
             let (mut running, mut ran, mut ends) = (Vec::new(), 0, ends);
             while ran < needs.len() {
-                while let Some((task, need)) = admission.next() {
+                while let Some((task, need)) = admission.pick() {
                     prop_assert_eq!(need, needs[task]);
                     running.push(need);
                     prop_assert!(running.len() == 1 || running.iter().sum::<u64>() <= budget);
@@ -98,11 +98,11 @@ mod tests {
         [(0, 6), (1, 6), (2, 3), (3, 99)]
             .into_iter()
             .for_each(|(task, need)| admission.add(task, need));
-        let order: Vec<_> = [admission.next(), admission.next(), admission.next()].into();
+        let order: Vec<_> = [admission.pick(), admission.pick(), admission.pick()].into();
         assert_eq!(order, [Some((0, 6)), Some((2, 3)), None]);
         admission.release(6);
-        assert_eq!(admission.next(), Some((1, 6)));
+        assert_eq!(admission.pick(), Some((1, 6)));
         [6, 3].into_iter().for_each(|need| admission.release(need));
-        assert_eq!((admission.next(), admission.next()), (Some((3, 99)), None));
+        assert_eq!((admission.pick(), admission.pick()), (Some((3, 99)), None));
     }
 }

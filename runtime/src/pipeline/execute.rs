@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::made::{Given, Names, failing, gather, gathered};
 use super::parts::parts;
 use super::progress::{Became, Job, Part, Progress};
-use super::{Ending, Misuse, PartsError, Plan, When, WhenError};
+use super::{Ending, PartsError, Plan, When, WhenError};
 use crate::run::{Ran, Reuse, RunError, Runtime};
 use crate::sandbox::{Interrupt, SandboxError, Stream};
 use crate::step::{Artifact, Interruption, Limits, Outcome};
@@ -105,7 +105,7 @@ pub struct Done {
 #[derive(Debug)]
 pub enum End {
     /// It was run, or found in the cache.
-    Ran(Ran),
+    Ran(Box<Ran>),
     /// It is not to be run.
     Skipped(Skipped),
     /// It could not be run.
@@ -138,9 +138,6 @@ pub enum TaskError {
     /// An input is not there.
     #[error("an input was not made")]
     NotMade,
-    /// The schedule was driven wrongly.
-    #[error(transparent)]
-    Schedule(#[from] Misuse),
 }
 
 impl From<StoreError> for TaskError {
@@ -251,7 +248,7 @@ impl<'a> Workers<'a, '_> {
             return Ok(Became::Expanded(parts(&self.runtime.store, over, each.rows)?));
         }
         let given = job.given.as_ref().ok_or(TaskError::NotMade)?;
-        self.run(job, given).map(|ran| Became::Ended(End::Ran(ran)))
+        self.run(job, given).map(|ran| Became::Ended(End::Ran(Box::new(ran))))
     }
 
     /// Runs a task, and runs it again as often as it may after what another time may be different.
@@ -301,7 +298,6 @@ impl<'a> Workers<'a, '_> {
     /// Notes what became of a job, and of what waited for it.
     fn settle(&self, job: Job<'a>, became: Became) -> MutexGuard<'_, Progress<'a>> {
         let mut progress = self.lock();
-        progress.admission.release(job.need);
         let whole = match became {
             Became::Ended(end) => self.end(&mut progress, job.node, end),
             Became::Expanded(parts) => {
@@ -313,6 +309,7 @@ impl<'a> Workers<'a, '_> {
             }
         };
         let Some(group) = whole else {
+            progress.admission.release(job.need);
             return progress;
         };
         let together = progress.together(group);
@@ -325,6 +322,8 @@ impl<'a> Workers<'a, '_> {
             None => self.after(&mut progress, group),
             Some(Err(error)) => drop(self.end(&mut progress, group, End::Error(error.into()))),
         }
+        // not before, or the others would think that all is over
+        progress.admission.release(job.need);
         progress
     }
 

@@ -62,7 +62,7 @@ pub enum Fate {
 
 /// Why a task would be run.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "why", rename_all = "kebab-case")]
+#[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Miss {
     /// The step was never run.
     NoEarlierRun,
@@ -131,8 +131,19 @@ struct Explaining<'a> {
     explained: Vec<Explained>,
 }
 
+impl Fate {
+    /// Why nothing is known of what the task makes, if nothing is.
+    fn open(&self) -> Option<Open> {
+        match self {
+            Self::Hit { succeeded: true, .. } => None,
+            Self::Miss { .. } | Self::Waits { .. } => Some(Open::Unknown),
+            Self::Hit { .. } | Self::Skipped { .. } | Self::Error { .. } => Some(Open::Never),
+        }
+    }
+}
+
 /// Why nothing is known of what a task makes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Open {
     /// It has not run.
     Unknown,
@@ -142,30 +153,37 @@ enum Open {
 
 impl Explaining<'_> {
     fn task(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
+        match self.before(task) {
+            Ok(None) => self.known(index, task)?,
+            Ok(Some(fate)) => self.say(index, task, fate),
+            Err(error) => self.wrong(index, task, &error),
+        }
+        Ok(())
+    }
+
+    /// Its fate, if that is settled before it can be looked up.
+    fn before(&self, task: &Task) -> Result<Option<Fate>, TaskError> {
         if let Some(fate) = self.held_up(task) {
-            let open = match &fate {
-                Fate::Waits { .. } => Open::Unknown,
-                _ => Open::Never,
-            };
-            return Ok(self.say(index, task.name.clone(), fate, open));
+            return Ok(Some(fate));
         }
         let conditions = self.made.looked_at(self.names, task);
-        match failing(self.runtime, &conditions) {
-            Ok(None) => (),
-            Ok(Some(when)) => {
-                let because = format!("not {when}");
-                return Ok(self.say(index, task.name.clone(), Fate::Skipped { because }, Open::Never));
-            }
-            Err(error) => return Ok(self.wrong(index, task, &error)),
-        }
-        match &task.for_each {
-            None => self.one(index, task),
-            Some(each) => {
-                let over = self.made.output(self.names, &each.over).ok_or(TaskError::NotMade)?;
-                match parts(&self.runtime.store, over, each.rows) {
-                    Ok(parts) => self.each(index, task, parts),
-                    Err(error) => Ok(self.wrong(index, task, &error.into())),
-                }
+        let failing = failing(self.runtime, &conditions)?;
+        Ok(failing.map(|when| Fate::Skipped {
+            because: format!("not {when}"),
+        }))
+    }
+
+    /// A task of which all is known that it is given.
+    fn known(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
+        let Some(each) = &task.for_each else {
+            return self.one(index, task);
+        };
+        let over = self.made.output(self.names, &each.over).ok_or(TaskError::NotMade)?;
+        match parts(&self.runtime.store, over, each.rows) {
+            Ok(parts) => self.each(index, task, parts),
+            Err(error) => {
+                self.wrong(index, task, &error.into());
+                Ok(())
             }
         }
     }
@@ -188,23 +206,16 @@ impl Explaining<'_> {
 
     fn one(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
         let fate = self.fate(task, None)?;
-        let open = match &fate {
-            Fate::Hit {
-                succeeded: true,
-                outputs,
-                ..
-            } => {
-                self.made.insert(index, outputs.clone());
-                self.explained.push(Explained {
-                    task: task.name.clone(),
-                    fate,
-                });
-                return Ok(());
-            }
-            Fate::Hit { .. } => Open::Never,
-            _ => Open::Unknown,
-        };
-        Ok(self.say(index, task.name.clone(), fate, open))
+        if let Fate::Hit {
+            succeeded: true,
+            outputs,
+            ..
+        } = &fate
+        {
+            self.made.insert(index, outputs.clone());
+        }
+        self.say(index, task, fate);
+        Ok(())
     }
 
     fn each(&mut self, index: usize, task: &Task, parts: Vec<(String, Artifact)>) -> Result<(), TaskError> {
@@ -212,19 +223,17 @@ impl Explaining<'_> {
         let mut open = None;
         for (part, artifact) in parts {
             let fate = self.fate(task, Some(&artifact))?;
-            match &fate {
-                Fate::Hit {
-                    succeeded: true,
-                    outputs,
-                    ..
-                } => made.push((part.clone(), outputs.clone())),
-                Fate::Hit { .. } => open = Some(Open::Never),
-                _ => open = open.or(Some(Open::Unknown)),
+            if let Fate::Hit {
+                succeeded: true,
+                outputs,
+                ..
+            } = &fate
+            {
+                made.push((part.clone(), outputs.clone()));
             }
-            self.explained.push(Explained {
-                task: instance(&task.name, &part),
-                fate,
-            });
+            open = open.max(fate.open());
+            let task = instance(&task.name, &part);
+            self.explained.push(Explained { task, fate });
         }
         self.open[index] = open;
         if open.is_none() {
@@ -236,11 +245,12 @@ impl Explaining<'_> {
 
     fn wrong(&mut self, index: usize, task: &Task, error: &TaskError) {
         let message = error.to_string();
-        self.say(index, task.name.clone(), Fate::Error { message }, Open::Never);
+        self.say(index, task, Fate::Error { message });
     }
 
-    fn say(&mut self, index: usize, task: String, fate: Fate, open: Open) {
-        self.open[index] = Some(open);
+    fn say(&mut self, index: usize, task: &Task, fate: Fate) {
+        self.open[index] = fate.open();
+        let task = task.name.clone();
         self.explained.push(Explained { task, fate });
     }
 

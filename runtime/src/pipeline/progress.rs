@@ -86,7 +86,7 @@ impl<'a> Progress<'a> {
         if self.stopped {
             return None;
         }
-        let (index, need) = self.admission.next()?;
+        let (index, need) = self.admission.pick()?;
         let node = &self.nodes[index];
         let (task, name) = (node.task, node.name.clone());
         let part = node.part.as_ref().map(|(_, artifact)| artifact);

@@ -31,7 +31,7 @@ fn what_was_never_run_is_run_and_others_wait_for_it() {
     let case = case();
     let explained = case.explained(TASKS);
     assert_eq!(fates(&explained), [("a", "miss"), ("b", "miss"), ("c", "waits")]);
-    assert_eq!(explained[0]["why"], json!({"why": "no-earlier-run"}));
+    assert_eq!(explained[0]["why"], json!({"reason": "no-earlier-run"}));
     assert_eq!(explained[2]["on"], json!(["a"]));
     case.execute(&case.plan(TASKS), &jobs(2));
     let explained = case.explained(TASKS);
@@ -93,7 +93,7 @@ fn limits_outcomes_and_lost_bytes_are_reasons_too() {
     assert_eq!((fates(&explained)[0].1, &explained[0]["succeeded"]), ("hit", &json!(false)));
     let why = case.explained(&fuel(2000))[0]["why"].clone();
     assert_eq!(
-        (&why["why"], &why["limit"], &why["was"], &why["is"]),
+        (&why["reason"], &why["limit"], &why["was"], &why["is"]),
         (&json!("limit"), &json!("fuel"), &json!(1000), &json!(2000))
     );
 
@@ -101,7 +101,7 @@ fn limits_outcomes_and_lost_bytes_are_reasons_too() {
     drop(case.execute(&case.plan(&endless("timeout: 5ms")), &jobs(1)));
     let why = case.explained(&endless("timeout: 5ms"))[0]["why"].clone();
     assert_eq!(
-        (&why["why"], &why["outcome"]),
+        (&why["reason"], &why["outcome"]),
         (&json!("not-deterministic"), &json!("interrupted: the time limit was reached"))
     );
 }
