@@ -6,7 +6,7 @@ use lockstep_kernel::session::{InputFrom, Tasks};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::step::base;
+use lockstep_runtime::step::{Artifact, base};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -59,63 +59,85 @@ pub fn run(args: ExportArgs, invocation: &Invocation) -> Result<()> {
     )
 }
 
+/// The files beside the pipeline's own.
+struct Written<'a> {
+    runtime: &'a Runtime,
+    directory: &'a Path,
+    /// What the notebook calls what it took in.
+    files: &'a BTreeMap<Digest, String>,
+    /// What they are called here, seen from the pipeline's file.
+    names: Names,
+    taken: BTreeSet<String>,
+}
+
 /// Writes the modules and inputs; gives what they are called, seen from the pipeline's file.
 fn write_files(runtime: &Runtime, tasks: &Tasks, directory: &Path) -> Result<Names> {
     for part in ["modules", "inputs", "cells"] {
         let path = directory.join(part);
         std::fs::create_dir_all(&path).map_err(|e| Error::file("make", &path, &e))?;
     }
-    let mut names = Names::new();
-    let mut taken = BTreeSet::new();
+    let mut written = Written {
+        runtime,
+        directory,
+        files: &tasks.files,
+        names: Names::new(),
+        taken: BTreeSet::new(),
+    };
     for task in &tasks.tasks {
-        let called = task.run.modules.iter().map(|(name, module)| (name.as_str(), module));
-        for (name, module) in called.chain([(task.name.as_str(), &task.run.module)]) {
-            if names.contains_key(module) {
-                continue;
-            }
-            let name = name_of(&tasks.files, module, "modules", &format!("{name}.wasm"), &mut taken);
-            let wasm = runtime.store.get(module)?;
-            write(&directory.join(&name), &wasm)?;
-            if let Some(base) = base(&wasm).map_err(Error::host)? {
-                let path = directory.join("modules").join(format!("{}.wasm", base.hex()));
-                if !path.exists() {
-                    write(&path, &runtime.store.get(&base)?)?;
-                }
-            }
-            names.insert(*module, name);
+        for (name, module) in &task.run.modules {
+            written.module(module, name)?;
         }
+        written.module(&task.run.module, &task.name)?;
         for (input, given) in &task.run.inputs {
-            let name = match task.from.get(input) {
-                Some(InputFrom::Outside(variable)) => variable,
-                None => input,
-                Some(_) => continue,
-            };
-            let digest = given.artifact.digest;
-            if !names.contains_key(&digest) {
-                let name = name_of(&tasks.files, &digest, "inputs", name, &mut taken);
-                let path = directory.join(&name);
-                if given.artifact.is_directory() && path.exists() {
-                    std::fs::remove_dir_all(&path).map_err(|e| Error::file("replace", &path, &e))?;
-                }
-                export(&runtime.store, &given.artifact, &path)?;
-                names.insert(digest, name);
+            match task.from.get(input) {
+                Some(InputFrom::Outside(variable)) => written.input(&given.artifact, variable)?,
+                None => written.input(&given.artifact, input)?,
+                Some(InputFrom::Output { .. } | InputFrom::Parameter(_)) => {}
             }
         }
     }
-    Ok(names)
+    Ok(written.names)
 }
 
-/// What something is called: as the notebook's file for it, else as `default`, with a number if that is taken.
-fn name_of(
-    files: &BTreeMap<Digest, String>,
-    digest: &Digest,
-    part: &str,
-    default: &str,
-    taken: &mut BTreeSet<String>,
-) -> String {
-    let file = files.get(digest).and_then(|path| Path::new(path).file_name()?.to_str());
-    let file = file.unwrap_or(default);
-    let numbered = (2..).map(|n| format!("{part}/{n}-{file}"));
-    let mut names = std::iter::once(format!("{part}/{file}")).chain(numbered);
-    names.find(|name| taken.insert(name.clone())).unwrap_or_default()
+impl Written<'_> {
+    /// A module, and beside it what it is based on.
+    fn module(&mut self, module: &Digest, name: &str) -> Result<()> {
+        if self.names.contains_key(module) {
+            return Ok(());
+        }
+        let wasm = self.runtime.store.get(module)?;
+        let path = self.name(module, "modules", &format!("{name}.wasm"));
+        write(&path, &wasm)?;
+        let Some(base) = base(&wasm).map_err(Error::host)? else {
+            return Ok(());
+        };
+        let path = path.with_file_name(format!("{}.wasm", base.hex()));
+        match path.exists() {
+            true => Ok(()),
+            false => write(&path, &self.runtime.store.get(&base)?),
+        }
+    }
+
+    fn input(&mut self, artifact: &Artifact, name: &str) -> Result<()> {
+        if self.names.contains_key(&artifact.digest) {
+            return Ok(());
+        }
+        let path = self.name(&artifact.digest, "inputs", name);
+        if artifact.is_directory() && path.exists() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::file("replace", &path, &e))?;
+        }
+        export(&self.runtime.store, artifact, &path)
+    }
+
+    /// Names a file of `part`: as the notebook does, else as `default`, with a number if that is taken. Gives its path.
+    fn name(&mut self, digest: &Digest, part: &str, default: &str) -> PathBuf {
+        let file = self.files.get(digest).and_then(|path| Path::new(path).file_name()?.to_str());
+        let file = file.unwrap_or(default);
+        let numbered = (2..).map(|n| format!("{part}/{n}-{file}"));
+        let mut names = std::iter::once(format!("{part}/{file}")).chain(numbered);
+        let name = names.find(|name| self.taken.insert(name.clone())).unwrap_or_default();
+        let path = self.directory.join(&name);
+        self.names.insert(*digest, name);
+        path
+    }
 }
