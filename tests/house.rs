@@ -18,11 +18,10 @@ const EDGES: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates that only one crate of the house may name.
-const OWNED: [(&str, &str); 10] = [
+const OWNED: [(&str, &str); 9] = [
     ("wasmtime", "lockstep-runtime"),
     ("rusqlite", "lockstep-runtime"),
     ("object_store", "lockstep-runtime"),
-    ("reqwest", "lockstep-runtime"),
     ("zeromq", "lockstep-kernel"),
     ("landlock", "lockstep-kernel"),
     ("seccompiler", "lockstep-kernel"),
