@@ -9,7 +9,7 @@ use super::parts::parts;
 use super::plan::instance;
 use super::{Difference, Plan, Task, TaskError};
 use crate::digest::Digest;
-use crate::run::{Ran, Record, Run, Runtime};
+use crate::run::{Entry, Ran, Record, Run, Runtime};
 use crate::step::{Artifact, Limit, Limits};
 
 /// How many of the newest runs of a step are looked at for the nearest.
@@ -276,9 +276,8 @@ impl Explaining<'_> {
     /// The earlier run of the same step that differs in the least; the newest of several.
     fn nearest(&mut self, task: &Task, run: &Run) -> Result<Miss, TaskError> {
         let earlier = self.earlier(&run.entry.title())?;
-        let compared = earlier
-            .iter()
-            .map(|(digest, record)| (digest, differences(task, &record.run, run)));
+        let alike = earlier.iter().filter(|(_, record)| is_alike(&record.run, run));
+        let compared = alike.map(|(digest, record)| (digest, differences(task, &record.run, run)));
         Ok(
             match compared.min_by_key(|(_, differences)| differences.iter().map(Difference::weight).sum::<u32>()) {
                 None => Miss::NoEarlierRun,
@@ -298,6 +297,12 @@ impl Explaining<'_> {
         self.earlier.insert(step.to_owned(), found.clone());
         Ok(found)
     }
+}
+
+/// Whether one may be another time of the other: steps are told by their names, programs only by what they are given and make.
+fn is_alike(was: &Run, is: &Run) -> bool {
+    let step = matches!(is.entry, Entry::Step { .. });
+    step || was.inputs.keys().eq(is.inputs.keys()) && was.outputs.keys().eq(is.outputs.keys())
 }
 
 /// Why a record of the very same run does not answer.

@@ -107,6 +107,15 @@ fn limits_outcomes_and_lost_bytes_are_reasons_too() {
 }
 
 #[test]
+fn another_program_is_no_earlier_run() {
+    let case = case();
+    case.execute(&case.plan(&cat_of("a", "raw.csv")), &jobs(1));
+    let reason = |tasks: &str| case.explained(tasks)[0]["why"]["reason"].clone();
+    assert_eq!(reason("b: { program: trap.wasm }"), "no-earlier-run");
+    assert_eq!(reason(&cat_of("b", "m.wasm")), "differs");
+}
+
+#[test]
 fn what_is_skipped_and_what_will_be_several_is_told() {
     let case = case();
     case.write("parts/x.csv", "x");
