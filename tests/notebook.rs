@@ -154,7 +154,7 @@ fn analysis(place: &Place) -> Vec<Value> {
     let codes = [
         "let times: i64 = 2;\nlet words = vec![\"a\".to_owned()];".to_owned(),
         ":input rows = rows.csv".to_owned(),
-        "//! name: double\nlet add = |x: i64| x + 1;\nlet doubled: Vec<i64> = rows.table()?.f64(\"x\")?.iter().flatten().map(|x| *x as i64 * times).collect();"
+        "//! name: double\nlet add = |x: i64| x + 1;\nlet doubled: Vec<i64> = rows.table()?.f64(\"x\")?.iter().flatten().map(|x| x as i64 * times).collect();"
             .to_owned(),
         "println!(\"only shown: {}\", doubled.len());".to_owned(),
         "let mut sum = add(doubled.iter().sum());\nsum += words.len() as i64;".to_owned(),
