@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use lockstep::arrow::array::Array;
 use lockstep::prelude::*;
 
 use crate::LATE;

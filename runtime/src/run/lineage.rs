@@ -76,6 +76,21 @@ impl Runtime {
         Ok(())
     }
 
+    /// The runs that made the files of a directory that none made as a whole: a pipeline put it together.
+    fn makers_of_files(&self, directory: &Digest) -> Result<Vec<Digest>, RunError> {
+        let known = self.store.artifact(directory)?;
+        let Some(directory) = known.filter(|known| known.is_directory() && self.store.contains(&known.digest).unwrap_or(false))
+        else {
+            return Ok(Vec::new());
+        };
+        let mut makers = Vec::new();
+        for file in self.store.list_directory(&directory)?.values() {
+            let made = self.leads(&file.digest, Direction::Up)?;
+            makers.extend(made.into_iter().filter(|record| !makers.contains(record)).collect::<Vec<_>>());
+        }
+        Ok(makers)
+    }
+
     fn leads(&self, artifact: &Digest, direction: Direction) -> Result<Vec<Digest>, RunError> {
         let links = self.store.links_of(artifact)?;
         let runs = |roles: &[Role]| -> Vec<Digest> {
@@ -89,7 +104,10 @@ impl Runtime {
             Direction::Up => {
                 let given = runs(&[Role::Input]);
                 let made = runs(&[Role::Output]).into_iter();
-                made.filter(|record| !given.contains(record)).take(1).collect()
+                match made.filter(|record| !given.contains(record)).take(1).collect() {
+                    none if Vec::is_empty(&none) => self.makers_of_files(artifact)?,
+                    one => one,
+                }
             }
             Direction::Down => runs(&[Role::Input, Role::Module]),
         })
