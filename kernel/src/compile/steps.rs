@@ -57,12 +57,8 @@ fn function(source: &mut String, module: &str, interface: &Interface) {
         [port] => made_as(port),
         _ => struct_name(&interface.step),
     };
-    let lifetime = if arguments.contains("&'a ") { "<'a>" } else { "" };
     let name = ident(&interface.step);
-    let _ = writeln!(
-        source,
-        "pub fn {name}{lifetime}({arguments}) -> ::lockstep::Result<{returned}> {{"
-    );
+    let _ = writeln!(source, "pub fn {name}({arguments}) -> ::lockstep::Result<{returned}> {{");
     let _ = writeln!(
         source,
         "let call = ::lockstep::call::Call::new({module:?}, {:?});",
@@ -78,8 +74,12 @@ fn function(source: &mut String, module: &str, interface: &Interface) {
         );
     }
     for parameter in &interface.parameters {
-        let (how, value) = passed(parameter);
-        let _ = writeln!(source, "let call = call.{how}({:?}, {value})?;", parameter.name);
+        let _ = writeln!(
+            source,
+            "let call = call.parameter({:?}, {})?;",
+            parameter.name,
+            ident(&parameter.name)
+        );
     }
     let made = match &interface.outputs[..] {
         [] => "()".to_owned(),
@@ -146,27 +146,12 @@ fn taken(port: &Port) -> String {
 /// How a parameter is taken.
 fn given(parameter: &Parameter) -> &'static str {
     use ParameterKind::{Any, Boolean, Integer, List, Number, String, Struct};
-    match (parameter.kind, parameter.default.is_some()) {
-        (Boolean, false) => "bool",
-        (Boolean, true) => "impl Into<Option<bool>>",
-        (Integer, false) => "i64",
-        (Integer, true) => "impl Into<Option<i64>>",
-        (Number, false) => "f64",
-        (Number, true) => "impl Into<Option<f64>>",
-        (String, false) => "impl AsRef<str>",
-        (String, true) => "impl Into<Option<&'a str>>",
-        (List | Struct | Any, false) => "impl ::lockstep::serde::Serialize",
-        (List | Struct | Any, true) => "impl Into<Option<::lockstep::serde_json::Value>>",
-    }
-}
-
-/// How it is passed on.
-fn passed(parameter: &Parameter) -> (&'static str, String) {
-    let name = ident(&parameter.name);
-    match (parameter.kind, parameter.default.is_some()) {
-        (_, true) => ("optional", format!("{name}.into()")),
-        (ParameterKind::String, false) => ("parameter", format!("{name}.as_ref()")),
-        (_, false) => ("parameter", name),
+    match parameter.kind {
+        Boolean => "impl ::lockstep::call::Argument<bool>",
+        Integer => "impl ::lockstep::call::Argument<i64>",
+        Number => "impl ::lockstep::call::Argument<f64>",
+        String => "impl ::lockstep::call::Argument<str>",
+        List | Struct | Any => "impl ::lockstep::call::Argument<::lockstep::serde_json::Value>",
     }
 }
 
@@ -245,12 +230,12 @@ pub test: lockstep::Table,
 /// - `old-model`: 
 /// - `column`: 
 /// - `share`: how much (`None`: 0.25)
-pub fn split(rows: impl ::lockstep::call::Given<lockstep::Table>, old_model: &impl ::lockstep::Artifact, column: impl AsRef<str>, share: impl Into<Option<f64>>) -> ::lockstep::Result<Split> {
+pub fn split(rows: impl ::lockstep::call::Given<lockstep::Table>, old_model: &impl ::lockstep::Artifact, column: impl ::lockstep::call::Argument<str>, share: impl ::lockstep::call::Argument<f64>) -> ::lockstep::Result<Split> {
 let call = ::lockstep::call::Call::new("penguins", "split");
 let call = call.input::<lockstep::Table>("rows", rows)?;
 let call = call.input::<_>("old-model", old_model)?;
-let call = call.parameter("column", column.as_ref())?;
-let call = call.optional("share", share.into())?;
+let call = call.parameter("column", column)?;
+let call = call.parameter("share", share)?;
 let called = call.run()?;
 ::lockstep::Result::Ok(Split { train: called.output("train")?, test: called.output("test")? })
 }

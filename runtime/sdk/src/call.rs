@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Artifact, Bytes, Context, Csv, Result, Table, Text, bail};
+use crate::{Artifact, Bytes, Context, Csv, Directory, Parts, Result, Table, Text, bail};
 
 /// A call that is being put together.
 #[derive(Debug)]
@@ -60,18 +60,12 @@ impl Call {
         Ok(self)
     }
 
-    /// Gives a parameter.
-    pub fn parameter(mut self, name: &'static str, value: impl Serialize) -> Result<Self> {
-        self.request.parameters.insert(name, serde_json::to_value(value)?);
-        Ok(self)
-    }
-
     /// Gives a parameter, or leaves it at its default.
-    pub fn optional(self, name: &'static str, value: Option<impl Serialize>) -> Result<Self> {
-        match value {
-            Some(value) => self.parameter(name, value),
-            None => Ok(self),
+    pub fn parameter<K: ?Sized>(mut self, name: &'static str, argument: impl Argument<K>) -> Result<Self> {
+        if let Some(value) = argument.value()? {
+            self.request.parameters.insert(name, value);
         }
+        Ok(self)
     }
 
     /// Runs the step. An error says how it failed.
@@ -137,6 +131,81 @@ given! {
     Text as Csv, Bytes;
     Table as Bytes;
     Bytes as Table, Csv, Text;
+}
+
+impl<T: Artifact> Given<Directory> for Parts<T> {
+    fn give(&self, path: &Path) -> Result<()> {
+        self.write_to(path)
+    }
+}
+
+impl<T: Artifact> Given<Directory> for &Parts<T> {
+    fn give(&self, path: &Path) -> Result<()> {
+        self.write_to(path)
+    }
+}
+
+/// What can be given as a parameter that is a `K`: `i64` for whole numbers, `f64`, `bool`, `str`, and `serde_json::Value` for all
+/// others. `None` is the parameter's default.
+#[diagnostic::on_unimplemented(message = "the parameter is a `{K}`, not a `{Self}`", label = "not a `{K}`")]
+pub trait Argument<K: ?Sized> {
+    /// The value as JSON.
+    fn value(self) -> Result<Option<Value>>;
+}
+
+macro_rules! argument {
+    ($($kind:ty: $($type:ty),+;)+) => {$($(
+        impl Argument<$kind> for $type {
+            fn value(self) -> Result<Option<Value>> {
+                Ok(Some(serde_json::to_value(self)?))
+            }
+        }
+    )+)+};
+}
+
+argument! {
+    i64: i8, i16, i32, i64, isize, u8, u16, u32, u64, usize;
+    f64: i8, i16, i32, u8, u16, u32, f32, f64;
+    bool: bool;
+    str: &str, String, &String;
+    Value: Value, &Value;
+}
+
+// One `Option` for each kind, so that a bare `None` has a type.
+macro_rules! default {
+    ($($kind:ty: $type:ty;)+) => {$(
+        impl Argument<$kind> for Option<$type> {
+            fn value(self) -> Result<Option<Value>> {
+                Ok(self.map(serde_json::to_value).transpose()?)
+            }
+        }
+    )+};
+}
+
+default! {
+    i64: i64;
+    f64: f64;
+    bool: bool;
+    str: &str;
+    Value: Value;
+}
+
+impl<T: Serialize> Argument<Value> for Vec<T> {
+    fn value(self) -> Result<Option<Value>> {
+        Ok(Some(serde_json::to_value(self)?))
+    }
+}
+
+impl<T: Serialize> Argument<Value> for &[T] {
+    fn value(self) -> Result<Option<Value>> {
+        Ok(Some(serde_json::to_value(self)?))
+    }
+}
+
+impl<T: Serialize, const COUNT: usize> Argument<Value> for [T; COUNT] {
+    fn value(self) -> Result<Option<Value>> {
+        Ok(Some(serde_json::to_value(&self[..])?))
+    }
 }
 
 #[cfg(target_os = "wasi")]

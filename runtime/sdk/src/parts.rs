@@ -107,19 +107,28 @@ impl<T: Input> Input for Parts<T> {
     }
 }
 
+impl<T: Artifact> Parts<T> {
+    /// Writes the parts that have not been taken to files of a new directory.
+    pub(crate) fn write_to(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
+        for (name, part) in self.0.as_slice() {
+            if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+                bail!("{name:?} can't be the name of a part: use a plain file name");
+            }
+            let path = directory.join(name);
+            match part {
+                Part::Value(value) => Artifact::write(value, &path)?,
+                Part::File(from) => Artifact::write(&T::read(from)?, &path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<T: Artifact> Outputs for Parts<T> {
     const PORTS: Ports = Ports::One(media_type::DIRECTORY);
 
     fn write(self, out: &Path, name: &str) -> Result<()> {
-        let directory = out.join(name);
-        std::fs::create_dir_all(&directory).with_context(|| format!("can't make {}", directory.display()))?;
-        for part in self {
-            let (name, value) = part?;
-            if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-                bail!("{name:?} can't be the name of a part: use a plain file name");
-            }
-            Artifact::write(&value, &directory.join(name))?;
-        }
-        Ok(())
+        self.write_to(&out.join(name))
     }
 }

@@ -10,6 +10,7 @@ use super::{Ran, Reuse, Run, RunError, Runtime, bind, choose};
 use crate::digest::Digest;
 use crate::sandbox::{Answer, Asking, Caller, Interrupt, Node, Stream, Unanswered};
 use crate::step::{Artifact, GuestPath, Interface, Interruption, Limits, MediaType, Outcome, Usage, interfaces};
+use crate::store::{StoreError, Writer};
 
 /// What a guest writes to have a step run.
 #[derive(Deserialize)]
@@ -104,13 +105,45 @@ impl Steps {
         let port = interface.inputs.iter().find(|port| port.name == input);
         let media_type = port.map(|port| port.media_type.clone()).unwrap_or_default();
         match node {
-            Node::File(bytes) => Ok(self.runtime.store.put_artifact(bytes, &media_type)?),
             Node::Directory(entries) => {
                 let mut files = BTreeMap::new();
                 self.flatten("", entries, &mut files)?;
                 Ok(self.runtime.store.put_directory(&files)?)
             }
+            file => self.file(file, media_type),
         }
+    }
+
+    /// Keeps a file. A large one is copied piece by piece: it may be one that the guest was given under another name.
+    fn file(&self, file: Node, media_type: MediaType) -> Result<Artifact, RunError> {
+        let store = &self.runtime.store;
+        let large = match file {
+            Node::Large(large) => large.0,
+            Node::File(bytes) => return Ok(store.put_artifact(bytes, &media_type)?),
+            Node::Directory(_) => return Ok(store.put_directory(&BTreeMap::new())?),
+        };
+        let (mut writer, mut buffer) = (store.writer(), vec![0; 1 << 20]);
+        let mut copy = |writer: &mut Writer| -> io::Result<()> {
+            loop {
+                match large.read_at(writer.len(), &mut buffer)? {
+                    0 => return Ok(()),
+                    count => writer.write_at(writer.len(), &buffer[..count])?,
+                }
+            }
+        };
+        copy(&mut writer).map_err(|source| StoreError::File {
+            doing: "copy",
+            path: "an input of a call".into(),
+            source,
+        })?;
+        let (digest, size) = writer.finish()?;
+        let artifact = Artifact {
+            digest,
+            media_type,
+            size,
+        };
+        store.note_artifact(&artifact)?;
+        Ok(artifact)
     }
 
     fn flatten(
@@ -123,9 +156,9 @@ impl Steps {
             let path = format!("{prefix}{name}");
             match node {
                 Node::Directory(entries) => self.flatten(&format!("{path}/"), entries, files)?,
-                Node::File(bytes) => {
+                file => {
                     let media_type = MediaType::of_path(path.as_ref());
-                    let artifact = self.runtime.store.put_artifact(bytes, &media_type)?;
+                    let artifact = self.file(file, media_type)?;
                     files.insert(path, artifact);
                 }
             }

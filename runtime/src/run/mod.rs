@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 
 use crate::digest::{Digest, RunKey, canonical_json};
 use crate::sandbox::{
-    CompileBudget, Engine, Finished, Interrupt, Made, Module, Node, SandboxError, Sink, Storage, Stream, World,
+    CompileBudget, Engine, Finished, Interrupt, Large, Made, Module, Node, SandboxError, Sink, Source, Storage, Stream, World,
 };
 use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
-use crate::store::{Store, StoreError};
+use crate::store::{Content, LargeFile, Store, StoreError};
 
 use call::{Called, Steps};
 
@@ -414,7 +414,10 @@ impl Runtime {
 
     fn node(&self, artifact: &Artifact) -> Result<Node, RunError> {
         if !artifact.is_directory() {
-            return Ok(Node::File(self.store.get(&artifact.digest)?));
+            return Ok(match self.store.open_file(&artifact.digest)? {
+                Content::Bytes(bytes) => Node::File(bytes),
+                Content::Large(file) => Node::Large(Large(Arc::new(file))),
+            });
         }
         let mut root = BTreeMap::new();
         for (path, file) in self.store.list_directory(artifact)? {
@@ -492,7 +495,7 @@ fn insert(root: &mut BTreeMap<String, Node>, path: &GuestPath, node: Node) -> Re
             .or_insert_with(|| Node::Directory(BTreeMap::new()))
         {
             Node::Directory(entries) => directory = entries,
-            Node::File(_) => return Err(RunError::Overlap(path.clone())),
+            Node::File(_) | Node::Large(_) => return Err(RunError::Overlap(path.clone())),
         }
     }
     match directory.insert(name.to_owned(), node) {
@@ -524,6 +527,16 @@ fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<
 impl Storage for Store {
     fn create(&self) -> io::Result<Box<dyn Sink>> {
         Ok(Box::new(self.writer()))
+    }
+}
+
+impl Source for LargeFile {
+    fn len(&self) -> u64 {
+        LargeFile::len(self)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        LargeFile::read_at(self, offset, buf)
     }
 }
 

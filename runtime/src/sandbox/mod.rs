@@ -46,8 +46,40 @@ pub use interrupt::Interrupt;
 pub enum Node {
     /// The bytes of a file; a clone of a memory map costs nothing.
     File(Bytes),
+    /// A file that is too large to be in memory, mapped or not.
+    Large(Large),
     /// Names and what is there. A name is one part of a path.
     Directory(BTreeMap<String, Node>),
+}
+
+/// A file that is read piece by piece, so that it takes no memory.
+#[derive(Clone)]
+pub struct Large(pub Arc<dyn Source>);
+
+/// The bytes of a [`Large`] file, which never change.
+pub trait Source: Send + Sync {
+    /// How many there are.
+    fn len(&self) -> u64;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills `buf` with those from `offset` on, fewer only at the end.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+}
+
+impl PartialEq for Large {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Large {}
+
+impl std::fmt::Debug for Large {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Large({} bytes)", self.0.len())
+    }
 }
 
 /// Where a guest's text went.

@@ -13,6 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::StoreError;
 use super::index::{Index, Stamp};
+use super::large::LargeFile;
 use crate::digest::Digest;
 
 /// Files up to this size are hashed on every read.
@@ -130,6 +131,31 @@ impl Blobs {
             index().set_verified(digest, &stamp)?;
         }
         Ok(bytes)
+    }
+
+    /// The file of the bytes called `digest`, if it is a large one; they are what their name says.
+    pub(super) fn get_large(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Option<LargeFile>, StoreError> {
+        let Some(path) = self.path(&name("blobs", digest)) else {
+            return Ok(None);
+        };
+        let Some(file) = LargeFile::open(&path)? else {
+            return Ok(None);
+        };
+        let failed = || StoreError::file("read", &path);
+        let stamp = Stamp::of(&file.metadata().map_err(failed())?);
+        let index = || index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if index().is_verified(digest, &stamp)? {
+            return Ok(Some(file));
+        }
+        let found = file.digest().map_err(failed())?;
+        if found != *digest {
+            return Err(StoreError::Corrupt {
+                expected: *digest,
+                found,
+            });
+        }
+        index().set_verified(digest, &stamp)?;
+        Ok(Some(file))
     }
 
     /// The bytes under a name, whatever they are.

@@ -74,8 +74,20 @@ fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> 
 }
 
 /// Keeps a directory artifact made of `files`.
+/// Keeps a directory. The media types of its files are those that their names tell, so that it has the same digest whoever made it.
 pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
-    let manifest = canonical_json(files).map_err(|source| StoreError::Manifest {
+    let by_name = |(path, file): (&String, &Artifact)| {
+        let media_type = MediaType::of_path(path.as_ref());
+        (
+            path.clone(),
+            Artifact {
+                media_type,
+                ..file.clone()
+            },
+        )
+    };
+    let files: BTreeMap<String, Artifact> = files.iter().map(by_name).collect();
+    let manifest = canonical_json(&files).map_err(|source| StoreError::Manifest {
         digest: Digest::of([]),
         reason: source.to_string(),
     })?;

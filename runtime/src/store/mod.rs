@@ -22,6 +22,7 @@ mod error;
 mod fsck;
 mod import;
 mod index;
+mod large;
 mod layers;
 mod parts;
 mod pins;
@@ -42,6 +43,7 @@ use crate::step::{Artifact, MediaType};
 
 pub use error::StoreError;
 pub use fsck::{Check, Finding};
+pub use large::{Content, LargeFile};
 pub use row::{Link, Role, Row, Runs};
 pub use shared::{Shared, SharedError};
 pub use sweep::{Keep, Sweep};
@@ -117,6 +119,17 @@ impl Store {
         match self.blobs.get(digest, &self.index) {
             Err(StoreError::Missing(_)) if self.fetch(digest)? => self.blobs.get(digest, &self.index),
             other => other,
+        }
+    }
+
+    /// As [`get`](Self::get), for bytes that are read once from front to back: those of a large file stay in it.
+    pub fn open_file(&self, digest: &Digest) -> Result<Content, StoreError> {
+        if !self.blobs.contains(digest)? {
+            self.fetch(digest)?;
+        }
+        match self.blobs.get_large(digest, &self.index)? {
+            Some(file) => Ok(Content::Large(file)),
+            None => self.get(digest).map(Content::Bytes),
         }
     }
 

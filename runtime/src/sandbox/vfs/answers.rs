@@ -22,6 +22,7 @@ impl Vfs {
     fn copy(&mut self, id: NodeId) -> Result<Node> {
         match self.tree.kind_mut(id) {
             Kind::Input(bytes) => Ok(Node::File(bytes.clone())),
+            Kind::Large(large) => Ok(Node::Large(large.clone())),
             Kind::File(file) => {
                 let mut bytes = vec![0; usize::try_from(file.len()).map_err(|_| Errno::TooBig)?];
                 file.read_at(0, &mut bytes)?;

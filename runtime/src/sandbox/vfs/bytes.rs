@@ -29,6 +29,7 @@ impl Vfs {
                 buf[..read].copy_from_slice(&bytes[start..start + read]);
                 Ok(read)
             }
+            Kind::Large(large) => Ok(large.0.read_at(offset, buf)?),
             Kind::File(file) => Ok(file.read_at(offset, buf)?),
             Kind::Null => Ok(0),
             Kind::Directory(_) => Err(Errno::IsDirectory.into()),
@@ -89,7 +90,7 @@ impl Vfs {
             Kind::File(file) => Ok(Some((file, &mut self.space, &*self.storage))),
             Kind::Null => Ok(None),
             Kind::Directory(_) => Err(Errno::IsDirectory.into()),
-            Kind::Input(_) | Kind::Free => Err(Errno::BadFd.into()),
+            Kind::Input(_) | Kind::Large(_) | Kind::Free => Err(Errno::BadFd.into()),
         }
     }
 

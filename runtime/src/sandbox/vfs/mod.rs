@@ -260,7 +260,7 @@ impl Vfs {
             Kind::Directory(_) if how.directory => Ok(()),
             _ if how.directory => Err(Errno::NotDirectory.into()),
             Kind::Directory(_) if how.access.write || how.truncate => Err(Errno::IsDirectory.into()),
-            Kind::Input(_) if how.access.write || how.truncate => Err(Errno::ReadOnly.into()),
+            Kind::Input(_) | Kind::Large(_) if how.access.write || how.truncate => Err(Errno::ReadOnly.into()),
             Kind::File(file) if how.truncate => file.set_len(0, &mut self.space, &*self.storage),
             _ => Ok(()),
         }
@@ -364,7 +364,7 @@ impl Vfs {
                 }
                 Ok(Some(Made::Directory(made)))
             }
-            Kind::Input(_) | Kind::Null | Kind::Free => Ok(None),
+            Kind::Input(_) | Kind::Large(_) | Kind::Null | Kind::Free => Ok(None),
         }
     }
 }

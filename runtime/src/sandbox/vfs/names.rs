@@ -24,6 +24,7 @@ impl Vfs {
     pub(super) fn stat_node(&self, id: NodeId) -> Stat {
         let (file_type, size) = match self.tree.kind(id) {
             Kind::Input(bytes) => (FileType::RegularFile, bytes.len() as u64),
+            Kind::Large(large) => (FileType::RegularFile, large.0.len()),
             Kind::File(file) => (FileType::RegularFile, file.len()),
             Kind::Directory(_) => (FileType::Directory, 0),
             Kind::Null => (FileType::CharacterDevice, 0),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::sandbox::{Node, WorldError};
+use crate::sandbox::{Large, Node, WorldError};
 use crate::step::GuestPath;
 
 use super::errno::{Errno, Result};
@@ -39,6 +39,7 @@ struct Slot {
 
 pub(super) enum Kind {
     Input(Bytes),
+    Large(Large),
     File(File),
     Directory(Directory),
     Null,
@@ -240,6 +241,7 @@ impl Tree {
     fn take_in(&mut self, parent: NodeId, node: Node) -> NodeId {
         self.insert(match node {
             Node::File(bytes) => Kind::Input(bytes),
+            Node::Large(large) => Kind::Large(large),
             Node::Directory(entries) => Kind::Directory(Directory {
                 entries: entries
                     .into_iter()

@@ -1,0 +1,71 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::StoreError;
+use crate::digest::{Digest, Hasher};
+
+/// A file of at least so many bytes is not mapped when it is an input: what is read of a map counts as memory of the process.
+pub(super) const LARGE: u64 = 256 << 20;
+
+/// The bytes of an artifact, to be read from front to back.
+pub enum Content {
+    /// In memory, or mapped.
+    Bytes(Bytes),
+    /// In a file.
+    Large(LargeFile),
+}
+
+/// An artifact that is read from its file.
+pub struct LargeFile {
+    file: File,
+    len: u64,
+}
+
+impl LargeFile {
+    /// The file at `path`, if it is large.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::file("read", path)(source)),
+        };
+        let len = file.metadata().map_err(StoreError::file("read", path))?.size();
+        Ok((len >= LARGE).then_some(Self { file, len }))
+    }
+
+    /// How many bytes there are.
+    #[expect(clippy::len_without_is_empty, reason = "it is large")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Fills `buf` with the bytes from `offset` on, fewer only at the end.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = left.min(buf.len());
+        self.file.read_exact_at(&mut buf[..wanted], offset)?;
+        Ok(wanted)
+    }
+
+    /// The digest of all of it.
+    pub(super) fn digest(&self) -> io::Result<Digest> {
+        let (mut hasher, mut buffer, mut at) = (Hasher::default(), vec![0; 1 << 20], 0);
+        loop {
+            match self.read_at(at, &mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    at += count as u64;
+                }
+            }
+        }
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.file.metadata()
+    }
+}
