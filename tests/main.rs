@@ -5,6 +5,7 @@
 mod browser;
 mod clients;
 mod determinism;
+mod examples;
 mod house;
 mod kill;
 mod limits;

@@ -169,8 +169,15 @@ fn analysis(place: &Place) -> Vec<Value> {
     ran
 }
 
+/// What a cell keeps of what it came to.
+pub fn accounts(cell: &Value) -> Vec<Value> {
+    let outputs = cell["outputs"].as_array().into_iter().flatten();
+    let accounts = outputs.filter_map(|output| output["data"].get("application/vnd.lockstep.cell+json"));
+    accounts.cloned().collect()
+}
+
 /// The digests of what the tasks of a run made, by task and output.
-fn digests(ran: &Value) -> BTreeMap<String, Value> {
+pub fn digests(ran: &Value) -> BTreeMap<String, Value> {
     let tasks = ran["tasks"].as_array().unwrap().iter();
     let outputs = tasks.flat_map(|task| {
         let outputs = task["outputs"].as_object().unwrap().iter();
@@ -195,14 +202,9 @@ fn a_notebook_is_a_pipeline() {
     for task in ran["tasks"].as_array().unwrap() {
         assert_eq!(task["cached"], true, "{task:#}");
     }
-    let account = |cell: &Value| {
-        let outputs = cell["outputs"].as_array().unwrap().iter();
-        let mut accounts = outputs.filter_map(|output| output["data"].get("application/vnd.lockstep.cell+json"));
-        accounts.next().unwrap().clone()
-    };
     let made = digests(&ran);
-    assert_eq!(made["double.doubled"], account(&cells[2])["variables"]["doubled"]);
-    assert_eq!(made["sum.sum"], account(&cells[4])["variables"]["sum"]);
+    assert_eq!(made["double.doubled"], accounts(&cells[2])[0]["variables"]["doubled"]);
+    assert_eq!(made["sum.sum"], accounts(&cells[4])[0]["variables"]["sum"]);
 
     // The plan says so, and what another parameter changes.
     let fates = |arguments: &[&str]| {
