@@ -1,5 +1,6 @@
 //! The run: a pure function from digests to digests. Key, cache lookup, execute, record.
 
+mod again;
 mod bind;
 mod call;
 mod flight;
@@ -240,8 +241,10 @@ impl Ran {
 pub enum Reuse {
     /// A record that the same run came to before.
     Records,
-    /// Nothing: it is carried out although it may be known, as checking a record does.
+    /// Nothing: it is carried out although it may be known.
     Nothing,
+    /// Nothing, and what it comes to is not recorded.
+    Unrecorded,
 }
 
 impl Runtime {
@@ -268,7 +271,7 @@ impl Runtime {
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         let key = run.key()?;
-        if reuse == Reuse::Nothing {
+        if reuse != Reuse::Records {
             return self.execute(key, run, reuse, limits, interrupt, log);
         }
         let _flight = self.flights.board(key, interrupt);
@@ -363,7 +366,11 @@ impl Runtime {
             host_error: finished.host_error.clone(),
             log: None,
         };
-        self.write_record(key, run, finished, called.take(), log, observed)
+        let ran = self.ran(key, run, finished, called.take(), log, observed)?;
+        if reuse != Reuse::Unrecorded {
+            self.keep(&ran)?;
+        }
+        Ok(ran)
     }
 
     fn world<'a>(&self, run: &Run, log: &'a mut dyn FnMut(Stream, &[u8])) -> Result<World<'a>, RunError> {
@@ -424,7 +431,8 @@ impl Runtime {
         Ok(Node::Directory(root))
     }
 
-    fn write_record(
+    /// What a run came to, as a record that is nowhere yet.
+    fn ran(
         &self,
         key: RunKey,
         run: &Run,
@@ -452,15 +460,9 @@ impl Runtime {
             log: deterministic.then_some(log),
             usage: deterministic.then_some(finished.usage),
         };
-        let (digest, json) = record.write(&observed)?;
-        let row = record.row(digest, &observed);
-        self.store.put_record(json, &row)?;
-        if deterministic {
-            self.store.publish(&row)?;
-        }
         Ok(Ran {
+            digest: record.digest()?,
             record,
-            digest,
             observed,
             cached: false,
         })
