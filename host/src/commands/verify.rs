@@ -109,6 +109,9 @@ fn verify_records(args: VerifyArgs, interrupt: &Interrupt, invocation: &Invocati
     };
     let checked = check(&runtime, subjects, &how, jobs, interrupt);
     report::report(&checked, start.elapsed(), invocation)?;
+    if let Some(what) = &args.what {
+        report::hint(&checked, what, invocation);
+    }
     let verdict = report::verdict(checked, &how, interrupt);
     verdict.map_err(|error| if invocation.json { error.reported() } else { error })
 }

@@ -198,6 +198,7 @@ pub struct Runtime {
     pub store: Store,
     machine: Arc<Machine>,
     flights: Arc<flight::Flights>,
+    loading: Arc<flight::Flights>,
 }
 
 /// What records say of the machine that made them; no part of what is hashed.
@@ -255,6 +256,7 @@ impl Runtime {
             store,
             machine: Arc::new(machine),
             flights: Arc::default(),
+            loading: Arc::default(),
         }
     }
 
@@ -274,7 +276,7 @@ impl Runtime {
         if reuse != Reuse::Records {
             return self.execute(key, run, reuse, limits, interrupt, log);
         }
-        let _flight = self.flights.board(key, interrupt);
+        let _flight = self.flights.board(key.0, interrupt);
         match self.find(key, limits)? {
             Some(ran) => {
                 self.replay_log(&ran.record, log)?;
@@ -294,8 +296,12 @@ impl Runtime {
         }
     }
 
-    /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
+    /// The module called `digest`, ready to run: compiled now if need be, once for all who ask at a time, and put onto its base if it has one.
     pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
+        if let Some(module) = self.engine.loaded(digest) {
+            return Ok(module);
+        }
+        let _flight = self.loading.board(*digest, &Interrupt::default());
         if let Some(module) = self.engine.loaded(digest) {
             return Ok(module);
         }

@@ -19,6 +19,17 @@ const LISTED: usize = 50;
 
 /// Tells what was found.
 pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> Result<()> {
+    if let [
+        Checked {
+            verdict: Verdict::Failed(_),
+            ..
+        },
+    ] = checked
+        && !invocation.json
+    {
+        // the error says all of it
+        return Ok(());
+    }
     let bad = |checked: &Checked| matches!(checked.verdict, Verdict::Different { .. } | Verdict::Failed(_));
     if invocation.json {
         return print(format_args!("{}\n", to_json(checked)));
@@ -33,6 +44,15 @@ pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> R
         }
     }
     print(format_args!("{text}{}\n", totals(checked, took)))
+}
+
+/// Says how to make the records that are missing for tasks of the pipeline `what`, if some are.
+pub fn hint(checked: &[Checked], what: &str, invocation: &Invocation) {
+    let missing = checked.iter().any(|checked| checked.record.is_none());
+    if missing && !invocation.json && !invocation.quiet {
+        let cyan = AnsiColor::Cyan.on_default().bold();
+        anstream::eprintln!("{cyan}hint{cyan:#}: `lockstep run {what}` runs what has no record");
+    }
 }
 
 fn table(checked: &[Checked]) -> String {
@@ -156,7 +176,7 @@ fn differ(different: usize, all: usize, how: &Check) -> Error {
     let error = Error::new(Kind::Guest, message);
     match how {
         Check::Again { keep: true } => {
-            error.hint("what they come to now is kept too: `lockstep show` and `lockstep diff` tell more")
+            error.hint("what it comes to now is kept too: `lockstep show` and `lockstep diff` tell more")
         }
         _ => error.hint("without --on it is run on this processor, and what it comes to is kept for `lockstep diff`"),
     }
