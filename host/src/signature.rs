@@ -136,36 +136,43 @@ fn encoded(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     encoded
 }
 
+impl Refused {
+    /// What is wrong with an envelope that names `key`; nothing is with that of others.
+    fn told(&self, record: &str, key: &str) -> Option<String> {
+        match self {
+            Self::Malformed | Self::Others(_) => None,
+            Self::Changed => Some(format!(
+                "the signature of record {record} by key {key} does not fit: it, or what it is of, was changed"
+            )),
+            Self::Elsewhere(Some(about)) => Some(format!(
+                "the signature kept for record {record} by key {key} is of record {}",
+                about.short()
+            )),
+            Self::Elsewhere(None) => Some(format!("what key {key} signed for record {record} speaks of no record")),
+        }
+    }
+
+    /// Who else signed.
+    fn others(&self) -> &[String] {
+        match self {
+            Self::Others(ids) => ids,
+            _ => &[],
+        }
+    }
+}
+
 fn refusal(refused: &[Refused], record: &Digest, id: &str) -> Error {
-    let (record, id) = (record.short(), short(id));
-    let denied = |message: String| Error::new(Kind::Denied, message);
-    let others = refused.iter().filter_map(|refused| match refused {
-        Refused::Others(ids) => Some(ids),
-        _ => None,
-    });
-    let others: Vec<&str> = others.flatten().map(|id| short(id)).collect();
-    let changed = refused.iter().any(|refused| matches!(refused, Refused::Changed));
-    let elsewhere = refused.iter().find_map(|refused| match refused {
-        Refused::Elsewhere(about) => Some(about),
-        _ => None,
-    });
-    let error = match (changed, elsewhere) {
-        (true, _) => denied(format!(
-            "the signature of record {record} by key {id} does not fit: it, or what it is of, was changed"
-        )),
-        (false, Some(Some(about))) => denied(format!(
-            "the signature kept for record {record} by key {id} is of record {}",
-            about.short()
-        )),
-        (false, Some(None)) => denied(format!("what key {id} signed for record {record} says nothing of a record")),
-        (false, None) if others.is_empty() => denied(format!("record {record} is not signed")),
-        (false, None) => denied(format!("record {record} is not signed by key {id}"))
-            .detail(format_args!("it is signed by {}", others.join(", "))),
-    };
-    let error = match refused.iter().any(|refused| matches!(refused, Refused::Malformed)) {
-        true => error.detail("a file that should be a signature of it can't be read"),
-        false => error,
-    };
+    let (record, key) = (record.short(), short(id));
+    let told = refused.iter().find_map(|why| why.told(&record, key));
+    let told = told.unwrap_or_else(|| format!("record {record} is not signed by key {key}"));
+    let mut error = Error::new(Kind::Denied, told);
+    let others: Vec<&str> = refused.iter().flat_map(Refused::others).map(|id| short(id)).collect();
+    if !others.is_empty() {
+        error = error.detail(format_args!("it is signed by {}", others.join(", ")));
+    }
+    if refused.iter().any(|why| matches!(why, Refused::Malformed)) {
+        error = error.detail("a file that should be a signature of it can't be read");
+    }
     error.hint(format_args!(
         "`lockstep sign {record} --key KEY.pem` signs it; `lockstep verify {record}` runs it again"
     ))

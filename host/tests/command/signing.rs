@@ -84,10 +84,14 @@ fn a_signed_record_is_verified_without_running_it() {
     let (place, [record, _]) = place();
     let by_a = ["verify", &record, "--signed-by", "a.pub", "-q"];
     let by_b = ["verify", &record, "--signed-by", "b.pub", "-q"];
-    place.fails(5, &by_a, &format!("error: record [RECORD] is not signed\n{}", hint(&record)));
+    let (a, b) = (id(&place, "a"), id(&place, "b"));
+    place.fails(
+        5,
+        &by_a,
+        &format!("error: record [RECORD] is not signed by key {a}\n{}", hint(&record)),
+    );
     sign(&place, &record, "a");
     place.says(&by_a, "", "");
-    let (a, b) = (id(&place, "a"), id(&place, "b"));
     place.fails(
         5,
         &by_b,
@@ -140,7 +144,7 @@ fn a_signature_that_was_tampered_with_is_refused() {
         5,
         &verify,
         &format!(
-            "error: record [RECORD] is not signed\n  a file that should be a signature of it can't be read\n{}",
+            "error: record [RECORD] is not signed by key {id}\n  a file that should be a signature of it can't be read\n{}",
             hint(&record)
         ),
     );

@@ -41,7 +41,7 @@ pub fn run(notebook: &Path, engine: EngineOptions, interrupt: &Interrupt, invoca
             kept,
         }));
     };
-    notebooks::execute(notebook, Reuse::Nothing, engine, interrupt, invocation, &mut each)?;
+    notebooks::execute(notebook, Reuse::Unrecorded, engine, interrupt, invocation, &mut each)?;
     report(&all, notebook, invocation)
 }
 
