@@ -1,7 +1,8 @@
 """The main job, three ways: the penguins in a notebook, on the command line, and as a pipeline.
 
 Each way has a store of its own, empty at the start, so that nothing is found in a cache. Prints a table with each
-output's digest from all three; any difference is an error.
+output's digest from all three. Then the pipeline is run again on the Pulley interpreter, which stands in for another
+processor, and compared with its records. Any difference is an error.
 """
 
 import json
@@ -91,12 +92,18 @@ def by_pipeline():
     }
 
 
-def timed(title, way):
+def on_pulley():
+    """Verifies the records of penguins.yaml on the interpreter; whether each task came to the same."""
+    verified = lockstep("pipeline", "verify", "penguins.yaml", "--on", "pulley", "--json")
+    return {one["what"]: one["verdict"] == "good" for one in verified["verified"]}
+
+
+def timed(title, way, what="outputs"):
     start = time.monotonic()
     say(f"{title} ...")
-    digests = way()
-    say(f"{title}: {len(digests)} outputs in {time.monotonic() - start:.1f} s")
-    return digests
+    found = way()
+    say(f"{title}: {len(found)} {what} in {time.monotonic() - start:.1f} s")
+    return found
 
 
 def main():
@@ -108,16 +115,18 @@ def main():
         timed("command line", by_steps),
         timed("pipeline", by_pipeline),
     ]
+    verified = timed("verified on Pulley", on_pulley, "tasks")
     names = sorted(set().union(*ways))
     width = max(map(len, names))
-    print(f"\n{'output':{width}}  {'notebook':14}{'command line':14}{'pipeline':14}")
+    print(f"\n{'output':{width}}  {'notebook':14}{'command line':14}{'pipeline':14}{'on Pulley':11}")
     same = bool(names)
     for name in names:
         digests = [way.get(name) for way in ways]
-        equal = digests[0] is not None and len(set(digests)) == 1
+        good = verified.get(name.split(".")[0], False)
+        equal = digests[0] is not None and len(set(digests)) == 1 and good
         same &= equal
         shown = "".join(f"{(digest or 'missing').removeprefix('sha256:')[:12]:14}" for digest in digests)
-        print(f"{name:{width}}  {shown}{'✓' if equal else '✗ DIFFERENT'}")
+        print(f"{name:{width}}  {shown}{'the same' if good else 'not':11}{'✓' if equal else '✗ DIFFERENT'}")
 
     metrics = lockstep("pipeline", "show", ways[2]["score.metrics"], "--json")
     figure = WORK / "penguins.svg"
@@ -125,7 +134,7 @@ def main():
     print(f"\naccuracy on held-out penguins: {metrics['accuracy']:.4f}")
     print(f"figure: {figure.relative_to(ROOT)}")
     if not same:
-        sys.exit("the three ways differ")
+        sys.exit("the three ways differ, or Pulley does")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
         .collect();
     assert_eq!(what, ["x", "what it printed", "y"]);
     assert_eq!(checked["equal"], true, "{checked}");
+    assert_eq!(place.json(&["verify", "a.ipynb", "--on", "pulley"]), checked);
 
     // The state that the notebook keeps is not that of its cells any more.
     ran[0]["source"] = json!("let x: i64 = 7;");

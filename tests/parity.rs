@@ -104,7 +104,10 @@ fn a_step_called_as_a_function_is_the_same_run() {
         notebook::text(&ran[3]),
         "GRÜSSE: [(\"hello\", 5)]\n{\"bytes\": 20, \"lines\": 2}\n29.1"
     );
-    assert_eq!(notebook::text(&ran[4]), "leaving\nstep `exit` failed with exit code 3: leaving\n");
+    assert_eq!(
+        notebook::text(&ran[4]),
+        "leaving\nstep `exit` failed with exit code 3: leaving\n"
+    );
     let step = |name: &str| format!("{guests}#{name}");
     let input = format!("lines={}", csv.display());
     let (make, count, exit) = (step("make"), step("count"), step("exit"));

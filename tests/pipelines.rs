@@ -2,12 +2,13 @@
 //! moment leaves.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::setup::{GUESTS, Place};
+use crate::setup::{GUESTS, Place, ROOT, build};
 
 /// A place with a pipeline of these tasks; `MODULE` in them is the guests' module.
 fn place(tasks: &str) -> Place {
@@ -174,4 +175,23 @@ fn a_pipeline_that_is_killed_100_times_comes_to_the_same() {
         assert_eq!(place.json(&["fsck"])["findings"], json!([]));
     }
     assert!(killed > 50, "only {killed} were killed while they ran");
+}
+
+#[test]
+fn the_penguins_come_to_the_same_on_another_processor() {
+    let place = Place::new();
+    for file in ["penguins.yaml", "penguins.csv"] {
+        std::fs::copy(Path::new(ROOT).join("examples/penguins").join(file), place.path(file)).unwrap();
+    }
+    std::fs::copy(build("examples/penguins", "penguins.wasm"), place.path("penguins.wasm")).unwrap();
+    let run = place.json(&["run", "penguins.yaml"]);
+    let verified = place.json(&["verify", "penguins.yaml", "--on", "pulley"]);
+    assert_eq!(verified["good"], true, "{verified}");
+    let field = |list: &Value, name: &str| -> Vec<Value> {
+        let mut all: Vec<Value> = list.as_array().unwrap().iter().map(|one| one[name].clone()).collect();
+        all.sort_by_key(Value::to_string);
+        all
+    };
+    assert_eq!(field(&verified["verified"], "record"), field(&run["tasks"], "record"));
+    assert_eq!(field(&verified["verified"], "verdict"), vec![json!("good"); 5]);
 }

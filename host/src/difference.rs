@@ -196,6 +196,17 @@ impl Difference {
     }
 }
 
+impl Difference {
+    /// The same with the first byte: `byte 17, row 3, column mass: 3750 and 3751`
+    pub fn with_byte(&self) -> String {
+        match &self.place {
+            Place::Byte => self.to_string(),
+            Place::File(_, place) if **place == Place::Byte => self.to_string(),
+            _ => format!("byte {}, {self}", self.offset),
+        }
+    }
+}
+
 impl Place {
     fn to_json(&self) -> Value {
         match self {

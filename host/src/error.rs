@@ -123,6 +123,11 @@ impl Error {
         self
     }
 
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The lines that say what to do next.
     pub fn hints(&self) -> &[String] {
         &self.hints

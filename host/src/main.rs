@@ -14,8 +14,10 @@ mod logs;
 mod notebooks;
 mod pipelines;
 mod progress;
+mod provenance;
 mod quantity;
 mod report;
+mod signature;
 
 use std::process::ExitCode;
 

@@ -31,15 +31,27 @@ pub struct DiffArgs {
 }
 
 /// Something that is not the same on both sides.
-struct Changed {
+pub struct Changed {
     /// Whether it went into the run, rather than came out.
-    went_in: bool,
+    pub went_in: bool,
     /// `input raw`
-    what: String,
-    left: String,
-    right: String,
+    pub what: String,
+    pub left: String,
+    pub right: String,
     /// Where two artifacts differ first, if both are there.
-    first: Option<Difference>,
+    pub first: Option<Difference>,
+}
+
+impl Changed {
+    /// The same for programs.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "left": self.left,
+            "right": self.right,
+            "first": self.first.as_ref().map(Difference::to_json),
+        })
+    }
 }
 
 pub fn run(args: DiffArgs, invocation: &Invocation) -> Result<()> {
@@ -77,7 +89,7 @@ fn diff_artifacts(runtime: &Runtime, left: &Artifact, right: &Artifact, invocati
 }
 
 /// What differs in two records, in what went in and in what came out.
-fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<Changed>> {
+pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
     let mut facts = |went_in, left: BTreeMap<String, String>, right: BTreeMap<String, String>| {
         changed.extend(both(&left, &right).map(|(what, left, right)| Changed {
@@ -186,6 +198,14 @@ fn came_to(record: &Record) -> BTreeMap<String, String> {
     if let Some(usage) = &record.usage {
         facts.insert("fuel".to_owned(), usage.fuel.to_string());
         facts.insert("memory".to_owned(), usage.memory.to_string());
+        facts.insert("bytes of files".to_owned(), usage.output.to_string());
+        facts.insert("bytes of log".to_owned(), usage.log.to_string());
+        let reached = usage.reached.iter();
+        facts.extend(reached.map(|(limit, value)| (format!("limit of {limit}, reached"), value.to_string())));
+    }
+    if !record.called.is_empty() {
+        let called: Vec<String> = record.called.iter().map(Digest::short).collect();
+        facts.insert("called".to_owned(), called.join(" "));
     }
     facts
 }
@@ -211,15 +231,7 @@ fn report(changed: &[Changed], (left, right): (&Digest, &Digest), invocation: &I
 fn to_json(changed: &[Changed], left: &Digest, right: &Digest) -> Value {
     let rows = |went_in| -> Vec<Value> {
         let rows = changed.iter().filter(|row| row.went_in == went_in);
-        let row = |row: &Changed| {
-            json!({
-                "what": row.what,
-                "left": row.left,
-                "right": row.right,
-                "first": row.first.as_ref().map(Difference::to_json),
-            })
-        };
-        rows.map(row).collect()
+        rows.map(Changed::to_json).collect()
     };
     json!({ "equal": changed.is_empty(), "left": left, "right": right, "in": rows(true), "out": rows(false) })
 }

@@ -33,7 +33,14 @@ pub struct ExportArgs {
 
 pub fn run(args: ExportArgs, invocation: &Invocation) -> Result<()> {
     let interrupt = interrupt_on_ctrl_c()?;
-    let executed = notebooks::execute(&args.notebook, Reuse::Records, &interrupt, invocation, &mut |_, _, _| ())?;
+    let executed = notebooks::execute(
+        &args.notebook,
+        Reuse::Records,
+        EngineOptions::default(),
+        &interrupt,
+        invocation,
+        &mut |_, _, _| (),
+    )?;
     let tasks = executed.tasks()?;
     if tasks.tasks.is_empty() {
         let error = Error::user(format_args!("no cell of {} makes a variable", args.notebook.display()));

@@ -145,7 +145,7 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     let prepare = invocation.clone();
     let path = invocation.locations.notebook.as_ref().map(|path| directory.join(path));
     let session = Starting::new(move |progress| {
-        let setup = setup(&prepare, directory, &mut |step| progress.tell(step));
+        let setup = setup(&prepare, directory, EngineOptions::default(), &mut |step| progress.tell(step));
         let setup = setup.map_err(|error| CellError::new("Error", error.to_string()))?;
         Ok(for_notebook(setup, path, &prepare.locations))
     });
@@ -174,7 +174,12 @@ fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> S
 
 /// What a session in `directory` works with. `tell` is told how far the compiling is that comes before, the first time
 /// on a machine.
-pub fn setup(invocation: &Invocation, directory: PathBuf, tell: &mut dyn FnMut(Preparing)) -> Result<Setup> {
+pub fn setup(
+    invocation: &Invocation,
+    directory: PathBuf,
+    engine: EngineOptions,
+    tell: &mut dyn FnMut(Preparing),
+) -> Result<Setup> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
@@ -189,7 +194,7 @@ pub fn setup(invocation: &Invocation, directory: PathBuf, tell: &mut dyn FnMut(P
     let scratch = cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
     Ok(Setup {
-        runtime: Arc::new(invocation.runtime(EngineOptions::default())?),
+        runtime: Arc::new(invocation.runtime(engine)?),
         toolchain,
         prelude,
         locks: Vec::new(),

@@ -86,7 +86,8 @@ fn module(text: &str) -> Result<String> {
     Ok(hex.to_ascii_lowercase())
 }
 
-fn since(age: Duration) -> u64 {
+/// When `age` ago was, in milliseconds of Unix time.
+pub fn since(age: Duration) -> u64 {
     let start = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
     start.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

@@ -76,7 +76,7 @@ fn table(explained: &[Explained]) -> String {
 }
 
 /// The fate in a word, and what there is to say of it.
-fn told(fate: &Fate) -> (&'static str, String) {
+pub fn told(fate: &Fate) -> (&'static str, String) {
     match fate {
         Fate::Hit { record, succeeded, .. } => match succeeded {
             true => ("hit", format!("record {}", record.short())),

@@ -1,114 +1,133 @@
-use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anstyle::AnsiColor;
-use clap::Args;
-use lockstep_kernel::session::{Account, Done};
-use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::Reuse;
-use serde_json::json;
+use clap::{Args, ValueEnum};
+use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
 
-use crate::columns::Columns;
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
-use crate::notebooks;
+use crate::commands::log::since;
+use crate::error::{Error, Result};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
+use crate::pipelines::{GivenArgs, is_pipeline};
+use crate::quantity::parse_duration;
+use crate::signature;
 
-/// Run a notebook again, from top to bottom, and compare every digest that it keeps
+mod check;
+mod notebook;
+mod report;
+mod subjects;
+
+use check::{Check, check};
+
+/// Run again what was run, and compare every digest with what is kept
+///
+/// Nothing is taken from the cache, and the store keeps its records. Of a pipeline the runs are verified that answer for its tasks. With
+/// --signed-by nothing is run: whoever trusts the key need not.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep verify analysis.ipynb          # nothing is taken from the cache
-  lockstep verify analysis.ipynb --json")]
+  lockstep verify 3fa9c1                    # a record of `lockstep log`
+  lockstep verify wine.yaml -p depth=8 --on pulley
+  lockstep verify analysis.ipynb --json
+  lockstep verify --all --since 2d
+  lockstep verify 3fa9c1 --signed-by team.pub")]
 pub struct VerifyArgs {
-    /// The notebook, executed and saved
-    #[arg(value_name = "NOTEBOOK")]
-    notebook: PathBuf,
+    /// A record, a pipeline, a plan, or a notebook that was executed and saved
+    #[arg(
+        value_name = "RECORD|PIPELINE|NOTEBOOK",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    what: Option<String>,
+
+    /// Every run of the store, newest first
+    #[arg(long)]
+    all: bool,
+
+    /// Only runs that started at most so long ago
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "all")]
+    since: Option<Duration>,
+
+    /// At most so many, the newest
+    #[arg(short = 'n', long, value_name = "COUNT", requires = "all")]
+    most: Option<usize>,
+
+    /// Run it on another processor: `pulley` is wasmtime's interpreter, some ten times slower
+    #[arg(long, value_name = "PROCESSOR")]
+    on: Option<Processor>,
+
+    /// Look for a signature by this key instead: a file as `openssl pkey -pubout` writes it
+    #[arg(long, value_name = "PUBLIC_KEY", conflicts_with = "on")]
+    signed_by: Option<PathBuf>,
+
+    /// So many at a time [default: one for each core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Compile modules as large as CPython's; only for those that you trust
+    #[arg(long)]
+    large_module: bool,
+
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
-/// Something that a cell made: its digest as the notebook has it, and as it came out now.
-struct Compared {
-    cell: u32,
-    what: String,
-    kept: Digest,
-    got: Option<Digest>,
-}
-
-impl Compared {
-    fn is_equal(&self) -> bool {
-        self.got == Some(self.kept)
-    }
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Processor {
+    Pulley,
 }
 
 pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     let interrupt = interrupt_on_ctrl_c()?;
-    let mut all = Vec::new();
-    let mut each = |number: u32, kept: &Account, done: &Done| {
-        let got = flat(&done.account);
-        all.extend(flat(kept).into_iter().map(|(what, kept)| Compared {
-            cell: number,
-            got: got.get(&what).copied(),
-            what,
-            kept,
-        }));
-    };
-    notebooks::execute(&args.notebook, Reuse::Nothing, &interrupt, invocation, &mut each)?;
-    report(&all, &args.notebook, invocation)
+    let notebook = args.what.as_deref().map(Path::new);
+    match notebook.filter(|path| path.extension().is_some_and(|extension| extension == "ipynb")) {
+        Some(notebook) => verify_notebook(&args, notebook, &interrupt, invocation),
+        None => verify_records(args, &interrupt, invocation),
+    }
 }
 
-/// What a cell came to, by name.
-fn flat(account: &Account) -> BTreeMap<String, Digest> {
-    let variables = account.variables.iter().map(|(name, digest)| (name.clone(), *digest));
-    let log = account.log.map(|log| ("what it printed".to_owned(), log));
-    variables.chain(log).collect()
+fn verify_notebook(args: &VerifyArgs, notebook: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
+    if args.signed_by.is_some() {
+        return Err(Error::user("a notebook is not signed, its records are")
+            .hint("`lockstep export NOTEBOOK -o DIR` makes a pipeline of it, and --signed-by verifies that"));
+    }
+    notebook::run(notebook, args.engine(), interrupt, invocation)
 }
 
-fn report(all: &[Compared], notebook: &Path, invocation: &Invocation) -> Result<()> {
-    let different = all.iter().filter(|compared| !compared.is_equal()).count();
-    let row = |compared: &Compared| {
-        let style = match compared.is_equal() {
-            true => AnsiColor::Green.on_default(),
-            false => AnsiColor::Red.on_default(),
-        };
-        let word = if compared.is_equal() { "✓" } else { "✗ different" };
-        [
-            format!("[{}]", compared.cell),
-            compared.what.clone(),
-            compared.kept.short(),
-            compared.got.map_or_else(|| "missing".to_owned(), |got| got.short()),
-            format!("{style}{word}{style:#}"),
-        ]
+fn verify_records(args: VerifyArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
+    let start = Instant::now();
+    let runtime = invocation.runtime(args.engine())?;
+    let how = match &args.signed_by {
+        Some(key) => Check::Signature(signature::read_public_key(key)?),
+        None => Check::Again { keep: args.on.is_none() },
     };
-    let json = || {
-        let rows = all.iter().map(|compared| {
-            json!({
-                "cell": compared.cell,
-                "what": compared.what,
-                "kept": compared.kept,
-                "got": compared.got,
-                "equal": compared.is_equal(),
-            })
-        });
-        json!({ "notebook": notebook, "equal": different == 0, "compared": rows.collect::<Vec<_>>() })
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let jobs = args.jobs.unwrap_or_else(cores);
+    let subjects = match args.what.as_deref() {
+        None => subjects::newest(&runtime, args.most.unwrap_or(usize::MAX), args.since.map_or(0, since))?,
+        Some(what) if is_pipeline(what) => subjects::tasks(&runtime, what, args.given, interrupt, invocation)?,
+        Some(what) => subjects::record(&runtime, what, &args.given)?,
     };
-    if invocation.json {
-        print(format_args!("{}\n", json()))?;
-    } else if !invocation.quiet || different > 0 {
-        let mut columns = Columns::headed(&["cell", "what", "in the notebook", "now", ""]);
-        all.iter().for_each(|compared| columns.row(row(compared)));
-        print(columns)?;
+    let checked = check(&runtime, subjects, &how, jobs, interrupt);
+    report::report(&checked, start.elapsed(), invocation)?;
+    if let Some(what) = &args.what {
+        report::hint(&checked, what, invocation);
     }
-    if all.is_empty() {
-        let error = Error::user(format_args!("{} keeps no digests", notebook.display()));
-        return Err(error.hint("execute it with the Lockstep kernel, and save it with its outputs"));
-    }
-    match different {
-        0 => Ok(()),
-        count => Err(Error::new(
-            Kind::Guest,
-            format_args!(
-                "{count} of {} digests differ: the notebook did not come about from top to bottom",
-                all.len()
-            ),
-        )
-        .hint("run all cells in a fresh kernel and save; or look at what has changed")),
+    let verdict = report::verdict(checked, &how, interrupt);
+    verdict.map_err(|error| if invocation.json { error.reported() } else { error })
+}
+
+impl VerifyArgs {
+    fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            target: match self.on {
+                Some(Processor::Pulley) => Target::Pulley,
+                None => Target::Native,
+            },
+            budget: match self.large_module {
+                true => CompileBudget::large(),
+                false => CompileBudget::default(),
+            },
+            ..EngineOptions::default()
+        }
     }
 }

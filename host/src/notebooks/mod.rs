@@ -12,7 +12,7 @@ use lockstep_kernel::session::{Account, Done, Session, Setup, Tasks, fetched_by}
 use lockstep_kernel::toolchain::Lock;
 use lockstep_runtime::pipeline::Pipeline;
 use lockstep_runtime::run::{Reuse, Runtime};
-use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
 
 use crate::commands::kernel::setup;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,7 @@ pub struct Executed {
 pub fn execute(
     path: &Path,
     reuse: Reuse,
+    engine: EngineOptions,
     interrupt: &Interrupt,
     invocation: &Invocation,
     each: &mut dyn FnMut(u32, &Account, &Done),
@@ -46,7 +47,7 @@ pub fn execute(
         reuse,
         locks: Lock::of_notebook(&notebook),
         fetched: fetched_by(&notebook),
-        ..setup(invocation, parent(&path), &mut |_| ())?
+        ..setup(invocation, parent(&path), engine, &mut |_| ())?
     };
     let runtime = setup.runtime.clone();
     let mut session = Session::new(setup).map_err(Error::host)?;
@@ -80,7 +81,14 @@ impl Executed {
 /// The notebook as a pipeline, whose modules and inputs are named by digests. Cells that have not been run before are run for it, for that tells
 /// the types of their variables.
 pub fn pipeline(path: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Pipeline> {
-    let executed = execute(path, Reuse::Records, interrupt, invocation, &mut |_, _, _| ())?;
+    let executed = execute(
+        path,
+        Reuse::Records,
+        EngineOptions::default(),
+        interrupt,
+        invocation,
+        &mut |_, _, _| (),
+    )?;
     let text = yaml(&name(path), &executed.tasks()?, &Names::default())?;
     Ok(Pipeline::parse(path, text)?)
 }

@@ -9,4 +9,6 @@ mod place;
 mod programs;
 mod shared;
 mod showing;
+mod signing;
 mod steps;
+mod verify;

@@ -2,26 +2,27 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::digest::RunKey;
+use crate::digest::Digest;
 use crate::sandbox::Interrupt;
 
-/// The runs being carried out in this process, so that the second of two equal ones waits and then finds the first's record.
+/// What is being worked on in this process by the digests that name it, such as runs by their keys, so that the second who wants the same waits and
+/// then finds what the first has made.
 #[derive(Default)]
 pub(super) struct Flights {
-    aloft: Mutex<BTreeSet<RunKey>>,
+    aloft: Mutex<BTreeSet<Digest>>,
     landed: Condvar,
 }
 
 /// While it lives, no other flight has its key.
 pub(super) struct Flight<'a> {
     flights: &'a Flights,
-    key: RunKey,
+    key: Digest,
 }
 
 impl Flights {
-    /// Waits until no flight has `key`, and takes it. An interrupt ends the waiting with `None`: the run, which sees the same
+    /// Waits until no flight has `key`, and takes it. An interrupt ends the waiting with `None`: a run, which sees the same
     /// interrupt, is then carried out (and ends) at once.
-    pub(super) fn board(&self, key: RunKey, interrupt: &Interrupt) -> Option<Flight<'_>> {
+    pub(super) fn board(&self, key: Digest, interrupt: &Interrupt) -> Option<Flight<'_>> {
         let mut aloft = self.aloft();
         while !aloft.insert(key) {
             if interrupt.is_triggered() {
@@ -33,7 +34,7 @@ impl Flights {
         Some(Flight { flights: self, key })
     }
 
-    fn aloft(&self) -> MutexGuard<'_, BTreeSet<RunKey>> {
+    fn aloft(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
         self.aloft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,6 @@
 //! The run: a pure function from digests to digests. Key, cache lookup, execute, record.
 
+mod again;
 mod bind;
 mod call;
 mod flight;
@@ -197,6 +198,7 @@ pub struct Runtime {
     pub store: Store,
     machine: Arc<Machine>,
     flights: Arc<flight::Flights>,
+    loading: Arc<flight::Flights>,
 }
 
 /// What records say of the machine that made them; no part of what is hashed.
@@ -240,8 +242,10 @@ impl Ran {
 pub enum Reuse {
     /// A record that the same run came to before.
     Records,
-    /// Nothing: it is carried out although it may be known, as checking a record does.
+    /// Nothing: it is carried out although it may be known.
     Nothing,
+    /// Nothing, and what it comes to is not recorded.
+    Unrecorded,
 }
 
 impl Runtime {
@@ -252,6 +256,7 @@ impl Runtime {
             store,
             machine: Arc::new(machine),
             flights: Arc::default(),
+            loading: Arc::default(),
         }
     }
 
@@ -268,10 +273,10 @@ impl Runtime {
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
         let key = run.key()?;
-        if reuse == Reuse::Nothing {
+        if reuse != Reuse::Records {
             return self.execute(key, run, reuse, limits, interrupt, log);
         }
-        let _flight = self.flights.board(key, interrupt);
+        let _flight = self.flights.board(key.0, interrupt);
         match self.find(key, limits)? {
             Some(ran) => {
                 self.replay_log(&ran.record, log)?;
@@ -291,8 +296,12 @@ impl Runtime {
         }
     }
 
-    /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
+    /// The module called `digest`, ready to run: compiled now if need be, once for all who ask at a time, and put onto its base if it has one.
     pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
+        if let Some(module) = self.engine.loaded(digest) {
+            return Ok(module);
+        }
+        let _flight = self.loading.board(*digest, &Interrupt::default());
         if let Some(module) = self.engine.loaded(digest) {
             return Ok(module);
         }
@@ -363,7 +372,11 @@ impl Runtime {
             host_error: finished.host_error.clone(),
             log: None,
         };
-        self.write_record(key, run, finished, called.take(), log, observed)
+        let ran = self.ran(key, run, finished, called.take(), log, observed)?;
+        if reuse != Reuse::Unrecorded {
+            self.keep(&ran)?;
+        }
+        Ok(ran)
     }
 
     fn world<'a>(&self, run: &Run, log: &'a mut dyn FnMut(Stream, &[u8])) -> Result<World<'a>, RunError> {
@@ -427,7 +440,8 @@ impl Runtime {
         Ok(Node::Directory(root))
     }
 
-    fn write_record(
+    /// What a run came to, as a record that is nowhere yet.
+    fn ran(
         &self,
         key: RunKey,
         run: &Run,
@@ -455,15 +469,9 @@ impl Runtime {
             log: deterministic.then_some(log),
             usage: deterministic.then_some(finished.usage),
         };
-        let (digest, json) = record.write(&observed)?;
-        let row = record.row(digest, &observed);
-        self.store.put_record(json, &row)?;
-        if deterministic {
-            self.store.publish(&row)?;
-        }
         Ok(Ran {
+            digest: record.digest()?,
             record,
-            digest,
             observed,
             cached: false,
         })

@@ -128,9 +128,8 @@ impl Record {
             && fits(Limit::Log, usage.log)
     }
 
-    pub(super) fn write(&self, observed: &Observed) -> Result<(Digest, Vec<u8>), RecordError> {
-        let stored = Stored { record: self, observed };
-        Ok((self.digest()?, canonical_json(&stored).map_err(RecordError::Encode)?))
+    pub(super) fn write(&self, observed: &Observed) -> Result<Vec<u8>, RecordError> {
+        canonical_json(&Stored { record: self, observed }).map_err(RecordError::Encode)
     }
 
     pub(super) fn read(digest: &Digest, json: &[u8]) -> Result<(Self, Observed), RecordError> {

@@ -1,11 +1,12 @@
 //! Content-addressed artifacts and records, over the `object_store` crate.
 //!
-//! A directory store looks like this; everything but `blobs`, `records` and `pins` can be deleted at any time:
+//! A directory store looks like this; everything but `blobs`, `records`, `pins` and `signatures` can be deleted at any time:
 //!
 //! ```text
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
 //! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
 //! staging/                   files being written; they get their name when they are whole
+//! signatures/cd/cd34.ab78... a signature of a record, named by the record and its own digest
 //! pins/ef56...               an empty file for each artifact or record that is to stay
 //! index.sqlite               which runs there are; rebuilt from the records
 //! ```
@@ -28,6 +29,7 @@ mod parts;
 mod pins;
 mod row;
 mod shared;
+mod signatures;
 mod sweep;
 mod writer;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::parts::parts;
+use super::signatures::{self, signed};
 use super::{Role, Row, Store, StoreError};
 use crate::digest::Digest;
 
@@ -35,7 +36,7 @@ pub struct Sweep {
     pub records: Vec<Digest>,
     /// Artifacts that no run and no root needs, with their sizes.
     pub artifacts: Vec<(Digest, u64)>,
-    /// Files that were left behind when a process was killed, with their sizes.
+    /// Files that were left behind when a process was killed, and signatures of records that go or are gone, with their sizes.
     pub leftovers: Vec<(PathBuf, u64)>,
     /// How many artifacts stay.
     pub kept: u64,
@@ -68,16 +69,19 @@ struct File {
 struct Inventory {
     blobs: BTreeMap<Digest, File>,
     records: BTreeMap<Digest, File>,
+    /// Signatures, and the records that they are of.
+    signatures: Vec<(Digest, PathBuf, File)>,
     /// Files without a name of their own: they were being written.
     unnamed: Vec<(PathBuf, File)>,
 }
 
 impl Inventory {
     fn read(directory: &Path) -> Result<Self, StoreError> {
-        let mut inventory = Self::default();
-        for (path, file) in entries(&directory.join("staging"))? {
-            inventory.unnamed.push((path, file));
-        }
+        let mut inventory = Self {
+            signatures: signatures(&directory.join(signatures::DIRECTORY))?,
+            unnamed: entries(&directory.join("staging"))?,
+            ..Self::default()
+        };
         for part in ["blobs", "records"] {
             for shelf in directories(&directory.join(part).join("sha256"))? {
                 for (path, file) in entries(&shelf)? {
@@ -196,7 +200,7 @@ impl Store {
     }
 }
 
-fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: Vec<Digest>, keep: &Keep) -> Sweep {
+fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: BTreeSet<Digest>, keep: &Keep) -> Sweep {
     let needless = |digest: &Digest, file: &File| !kept.contains(digest) && keep.is_older(file.changed, keep.grace);
     let needless = inventory.blobs.iter().filter(|(digest, file)| needless(digest, file));
     let artifacts: Vec<(Digest, u64)> = needless.map(|(digest, file)| (*digest, file.size)).collect();
@@ -204,15 +208,36 @@ fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: Vec<Digest>, k
         .unnamed
         .iter()
         .filter(|(_, file)| keep.is_older(file.changed, STALE));
+    let stale = stale.map(|(path, file)| (path.clone(), file.size));
+    let orphaned = |(record, _, file): &&(Digest, PathBuf, File)| {
+        let goes = records.contains(record) || !inventory.records.contains_key(record);
+        goes && keep.is_older(file.changed, keep.grace)
+    };
+    let orphaned = inventory.signatures.iter().filter(orphaned);
+    let leftovers = stale.chain(orphaned.map(|(_, path, file)| (path.clone(), file.size)));
+    let leftovers = leftovers.collect();
     let all: u64 = inventory.blobs.values().map(|file| file.size).sum();
     Sweep {
-        records,
+        records: records.into_iter().collect(),
         kept: (inventory.blobs.len() - artifacts.len()) as u64,
         kept_bytes: all - artifacts.iter().map(|(_, size)| size).sum::<u64>(),
         artifacts,
-        leftovers: stale.map(|(path, file)| (path.clone(), file.size)).collect(),
+        leftovers,
         before: keep.now.checked_sub(keep.grace),
     }
+}
+
+/// The signatures below `directory`, which is there when something was signed.
+fn signatures(directory: &Path) -> Result<Vec<(Digest, PathBuf, File)>, StoreError> {
+    let mut found = Vec::new();
+    if !directory.is_dir() {
+        return Ok(found);
+    }
+    for shelf in directories(directory)? {
+        let named = |(path, file): (PathBuf, File)| Some((signed(&path)?, path, file));
+        found.extend(entries(&shelf)?.into_iter().filter_map(named));
+    }
+    Ok(found)
 }
 
 /// The records that the roots are, those that made the roots, and all that these came from.

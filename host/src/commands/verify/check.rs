@@ -1,0 +1,150 @@
+//! Verifying records, several at a time.
+
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ed25519_dalek::VerifyingKey;
+use indicatif::ProgressBar;
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{Record, Runtime};
+use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::store::StoreError;
+
+use super::subjects::Subject;
+use crate::commands::diff::{Changed, diff_records};
+use crate::error::{Error, Kind, Result};
+use crate::{progress, signature};
+
+/// How a record is verified.
+pub enum Check {
+    /// It is run again. What comes to something else is kept as a record, if so said.
+    Again { keep: bool },
+    /// It is signed by this key.
+    Signature(VerifyingKey),
+}
+
+/// What verifying a record came to.
+pub enum Verdict {
+    /// It is as it says.
+    Good,
+    /// The run came to another record.
+    Different { again: Digest, changed: Vec<Changed> },
+    /// There is nothing to verify: why.
+    Skipped(String),
+    /// It could not be verified.
+    Failed(Error),
+    /// It was interrupted before.
+    Interrupted,
+}
+
+/// A record with what verifying it came to.
+pub struct Checked {
+    /// What people call it.
+    pub what: String,
+    /// The record, if there is one.
+    pub record: Option<Digest>,
+    pub verdict: Verdict,
+}
+
+/// Verifies `subjects`, `jobs` at a time, until an interrupt. None of them stops the others.
+pub fn check(
+    runtime: &Runtime,
+    subjects: Vec<Subject>,
+    how: &Check,
+    jobs: NonZeroUsize,
+    interrupt: &Interrupt,
+) -> Vec<Checked> {
+    let bar = progress::steps("verifying");
+    bar.set_length(subjects.len() as u64);
+    let verdicts: Vec<OnceLock<Verdict>> = subjects.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some((subject, verdict)) = take(&next, &subjects, &verdicts, interrupt) {
+            let found = one(runtime, subject, how, interrupt, &bar).unwrap_or_else(Verdict::Failed);
+            verdict.get_or_init(|| found);
+            bar.inc(1);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.get().min(subjects.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    bar.finish_and_clear();
+    let checked = subjects.into_iter().zip(verdicts).map(|(subject, verdict)| Checked {
+        what: subject.what,
+        record: subject.record.ok(),
+        verdict: verdict.into_inner().unwrap_or(Verdict::Interrupted),
+    });
+    checked.collect()
+}
+
+fn take<'a>(
+    next: &AtomicUsize,
+    subjects: &'a [Subject],
+    verdicts: &'a [OnceLock<Verdict>],
+    interrupt: &Interrupt,
+) -> Option<(&'a Subject, &'a OnceLock<Verdict>)> {
+    if interrupt.is_triggered() {
+        return None;
+    }
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    Some((subjects.get(index)?, verdicts.get(index)?))
+}
+
+fn one(runtime: &Runtime, subject: &Subject, how: &Check, interrupt: &Interrupt, bar: &ProgressBar) -> Result<Verdict> {
+    let digest = match &subject.record {
+        Ok(digest) => digest,
+        Err(why) => return Ok(Verdict::Skipped(why.clone())),
+    };
+    bar.set_message(subject.what.clone());
+    let (record, _) = runtime.record(digest)?.ok_or(StoreError::Missing(*digest))?;
+    if !record.outcome.is_deterministic() {
+        return Ok(Verdict::Skipped(record.outcome.to_string()));
+    }
+    match how {
+        Check::Again { keep } => again(runtime, digest, &record, *keep, interrupt),
+        Check::Signature(key) => {
+            signature::check(&runtime.store.signatures(digest)?, digest, key)?;
+            Ok(Verdict::Good)
+        }
+    }
+}
+
+fn again(runtime: &Runtime, digest: &Digest, record: &Record, keep: bool, interrupt: &Interrupt) -> Result<Verdict> {
+    let ran = runtime.again(record, interrupt)?;
+    if interrupt.is_triggered() && !ran.record.outcome.is_deterministic() {
+        return Ok(Verdict::Interrupted);
+    }
+    if ran.digest == *digest {
+        return Ok(Verdict::Good);
+    }
+    if !ran.record.outcome.is_deterministic() {
+        let error = Error::new(Kind::Host, format_args!("could not be run again: {}", ran.record.outcome));
+        return Err(ran.observed.host_error.iter().fold(error, |error, why| error.detail(why)));
+    }
+    if keep {
+        runtime.keep(&ran)?;
+    }
+    Ok(Verdict::Different {
+        again: ran.digest,
+        changed: changed(runtime, record, &ran.record)?,
+    })
+}
+
+/// What differs. A record may also have another key than its run, and so be no answer to anything.
+fn changed(runtime: &Runtime, record: &Record, again: &Record) -> Result<Vec<Changed>> {
+    let mut changed = diff_records(&runtime.store, record, again)?;
+    if record.key != again.key {
+        changed.push(Changed {
+            went_in: false,
+            what: "key".to_owned(),
+            left: record.key.0.short(),
+            right: again.key.0.short(),
+            first: None,
+        });
+    }
+    Ok(changed)
+}

@@ -1,0 +1,94 @@
+//! What is to be verified: the records that a name, a pipeline or the whole store leads to.
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::pipeline::{Explained, Fate, explain};
+use lockstep_runtime::run::Runtime;
+use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::step::Limits;
+use lockstep_runtime::store::Runs;
+
+use crate::artifacts::{Named, find};
+use crate::commands::plan::told;
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::pipelines::{GivenArgs, plan};
+use crate::report;
+
+/// Something that is to be verified.
+pub struct Subject {
+    /// What people call it.
+    pub what: String,
+    /// Its record, or why there is none.
+    pub record: Result<Digest, String>,
+}
+
+/// The record that `what` names.
+pub fn record(runtime: &Runtime, what: &str, given: &GivenArgs) -> Result<Vec<Subject>> {
+    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+        return Err(
+            Error::user(format_args!("parameters and inputs are for pipelines, and {what} is none"))
+                .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
+        );
+    }
+    match find(runtime, what)? {
+        Named::Record(found) => Ok(vec![Subject {
+            what: report::title(&found.1),
+            record: Ok(found.0),
+        }]),
+        Named::Artifact(artifact) => Err(
+            Error::user(format_args!("{what} is an artifact, not a record")).hint(format_args!(
+                "`lockstep lineage {}` tells the record of the run that made it",
+                artifact.digest.short()
+            )),
+        ),
+    }
+}
+
+/// The records that answer for the tasks of a pipeline or plan.
+pub fn tasks(
+    runtime: &Runtime,
+    what: &str,
+    given: GivenArgs,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+) -> Result<Vec<Subject>> {
+    let plan = plan(runtime, what, given, interrupt, invocation)?;
+    let explained = explain(runtime, &plan, &Limits::default())?;
+    let subjects: Vec<Subject> = explained.into_iter().map(subject).collect();
+    if !subjects.is_empty() && subjects.iter().all(|subject| subject.record.is_err()) {
+        return Err(Error::user(format_args!("no task of {what} has a record")).hint(format_args!(
+            "`lockstep run {what}` makes them, `lockstep plan {what}` says what is missing"
+        )));
+    }
+    Ok(subjects)
+}
+
+fn subject(explained: Explained) -> Subject {
+    let Explained { task, fate } = explained;
+    let record = match fate {
+        Fate::Hit { record, .. } => Ok(record),
+        fate => Err(match told(&fate) {
+            ("miss", why) if why != "never run" => format!("not run: {why}"),
+            ("miss", why) => why,
+            ("waits", _) => "never run".to_owned(),
+            (word, why) => format!("{word}: {why}"),
+        }),
+    };
+    Subject { what: task, record }
+}
+
+/// The newest records of the store.
+pub fn newest(runtime: &Runtime, most: usize, since_ms: u64) -> Result<Vec<Subject>> {
+    let runs = Runs {
+        since_ms,
+        ..Runs::newest(most)
+    };
+    let subject = |row: lockstep_runtime::store::Row| Subject {
+        what: match row.step.as_str() {
+            "" => "program".to_owned(),
+            step => crate::columns::fit(step, 60),
+        },
+        record: Ok(row.record),
+    };
+    Ok(runtime.runs(&runs)?.into_iter().map(subject).collect())
+}

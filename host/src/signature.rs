@@ -1,0 +1,187 @@
+//! Signatures of records: statements in envelopes, signed by ed25519.
+//!
+//! The envelope is DSSE (<https://github.com/secure-systems-lab/dsse>); keys are PEM files as openssl writes them.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519_dalek::pkcs8::spki::{DecodePublicKey, EncodePublicKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use lockstep_runtime::digest::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result};
+use crate::provenance;
+
+const PAYLOAD: &str = "application/vnd.in-toto+json";
+
+/// A text and who signed it. What else DSSE's envelopes may have is passed over, as that says.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload_type: String,
+    /// base64
+    payload: String,
+    signatures: Vec<Signed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    /// Which key it may be by; not to be trusted.
+    #[serde(default)]
+    keyid: String,
+    /// base64
+    sig: String,
+}
+
+/// Why an envelope does not speak for a record.
+enum Refused {
+    /// It is not one of ours.
+    Malformed,
+    /// Others signed it: the ids of their keys.
+    Others(Vec<String>),
+    /// It names the key, but the key did not sign this.
+    Changed,
+    /// It is about another record.
+    Elsewhere(Option<Digest>),
+}
+
+/// The key that signs, from a PKCS#8 file.
+pub fn read_key(path: &Path) -> Result<SigningKey> {
+    let key = SigningKey::from_pkcs8_pem(&read(path)?);
+    key.map_err(|error| {
+        Error::user(format_args!("{} is not a private ed25519 key: {error}", path.display()))
+            .hint("`openssl genpkey -algorithm ed25519 -out key.pem` makes one")
+    })
+}
+
+/// The key that others signed with, from a PEM file.
+pub fn read_public_key(path: &Path) -> Result<VerifyingKey> {
+    let key = VerifyingKey::from_public_key_pem(&read(path)?);
+    key.map_err(|error| {
+        Error::user(format_args!("{} is not a public ed25519 key: {error}", path.display()))
+            .hint("`openssl pkey -in key.pem -pubout -out key.pub` writes that of a private key")
+    })
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))
+}
+
+/// What a key is called: the digest of its SPKI form.
+pub fn key_id(key: &VerifyingKey) -> Result<String> {
+    let der = key.to_public_key_der();
+    let der = der.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))?;
+    Ok(Digest::of(der.as_bytes()).hex())
+}
+
+/// The envelope of `statement`, as a line of JSON.
+pub fn sign(statement: &Value, key: &SigningKey) -> Result<String> {
+    let payload = statement.to_string();
+    let signature = key.sign(&encoded(PAYLOAD, payload.as_bytes()));
+    let envelope = Envelope {
+        payload_type: PAYLOAD.to_owned(),
+        payload: STANDARD.encode(payload),
+        signatures: vec![Signed {
+            keyid: key_id(&key.verifying_key())?,
+            sig: STANDARD.encode(signature.to_bytes()),
+        }],
+    };
+    serde_json::to_string(&envelope).map_err(Error::host)
+}
+
+/// An error unless one of the envelopes is about `record` and signed by `key`.
+pub fn check(envelopes: &[Vec<u8>], record: &Digest, key: &VerifyingKey) -> Result<()> {
+    let id = key_id(key)?;
+    let mut refused = Vec::new();
+    for envelope in envelopes {
+        match opened(envelope, record, key, &id) {
+            Ok(()) => return Ok(()),
+            Err(why) => refused.push(why),
+        }
+    }
+    Err(refusal(&refused, record, &id))
+}
+
+fn opened(envelope: &[u8], record: &Digest, key: &VerifyingKey, id: &str) -> Result<(), Refused> {
+    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|_| Refused::Malformed)?;
+    let payload = STANDARD.decode(&envelope.payload).map_err(|_| Refused::Malformed)?;
+    let signed = encoded(&envelope.payload_type, &payload);
+    let fits = |by: &Signed| {
+        let signature = STANDARD.decode(&by.sig).ok();
+        let signature = signature.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        signature.is_some_and(|signature| key.verify_strict(&signed, &signature).is_ok())
+    };
+    if !envelope.signatures.iter().any(fits) {
+        let ids: Vec<String> = envelope.signatures.into_iter().map(|by| by.keyid).collect();
+        return Err(match ids.iter().any(|other| other == id) {
+            true => Refused::Changed,
+            false => Refused::Others(ids),
+        });
+    }
+    let statement: Value = serde_json::from_slice(&payload).map_err(|_| Refused::Malformed)?;
+    match provenance::record_of(&statement) {
+        Some(about) if about == *record && envelope.payload_type == PAYLOAD => Ok(()),
+        about => Err(Refused::Elsewhere(about)),
+    }
+}
+
+/// What is signed, by DSSE's pre-authentication encoding.
+fn encoded(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    encoded.extend_from_slice(payload);
+    encoded
+}
+
+impl Refused {
+    /// What is wrong with an envelope that names `key`; nothing is with that of others.
+    fn told(&self, record: &str, key: &str) -> Option<String> {
+        match self {
+            Self::Malformed | Self::Others(_) => None,
+            Self::Changed => Some(format!(
+                "the signature of record {record} by key {key} does not fit: it, or what it is of, was changed"
+            )),
+            Self::Elsewhere(Some(about)) => Some(format!(
+                "the signature kept for record {record} by key {key} is of record {}",
+                about.short()
+            )),
+            Self::Elsewhere(None) => Some(format!("what key {key} signed for record {record} speaks of no record")),
+        }
+    }
+
+    /// Who else signed.
+    fn others(&self) -> &[String] {
+        match self {
+            Self::Others(ids) => ids,
+            _ => &[],
+        }
+    }
+}
+
+fn refusal(refused: &[Refused], record: &Digest, id: &str) -> Error {
+    let (record, key) = (record.short(), short(id));
+    let told = refused.iter().find_map(|why| why.told(&record, key));
+    let told = told.unwrap_or_else(|| format!("record {record} is not signed by key {key}"));
+    let mut error = Error::new(Kind::Denied, told);
+    let others: Vec<&str> = refused.iter().flat_map(Refused::others).map(|id| short(id)).collect();
+    if !others.is_empty() {
+        error = error.detail(format_args!("it is signed by {}", others.join(", ")));
+    }
+    if refused.iter().any(|why| matches!(why, Refused::Malformed)) {
+        error = error.detail("a file that should be a signature of it can't be read");
+    }
+    error.hint(format_args!(
+        "`lockstep sign {record} --key KEY.pem` signs it; `lockstep verify {record}` runs it again"
+    ))
+}
+
+/// The first digits of a key's id, which may be anything that an envelope says.
+fn short(id: &str) -> &str {
+    match id.len() {
+        64 if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => &id[..12],
+        _ => "an unknown key",
+    }
+}

@@ -1,0 +1,57 @@
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+
+/// Where the signatures of a store are.
+pub(super) const DIRECTORY: &str = "signatures";
+
+impl Store {
+    /// Keeps a signature beside the record that it is of, as long as that is kept. What is in it is the caller's. Only a directory
+    /// store has signatures.
+    pub fn put_signature(&self, record: &Digest, signature: &[u8]) -> Result<(), StoreError> {
+        let Some(directory) = self.directory() else { return Ok(()) };
+        let shelf = shelf(directory, record);
+        let path = shelf.join(format!("{}.{}", record.hex(), Digest::of(signature).hex()));
+        let write = || {
+            fs::create_dir_all(&shelf)?;
+            let mut file = tempfile::NamedTempFile::new_in(directory.join("staging"))?;
+            file.write_all(signature)?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(StoreError::file("write", &path))
+    }
+
+    /// The signatures of a record, in no order that means anything.
+    pub fn signatures(&self, record: &Digest) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Some(directory) = self.directory() else {
+            return Ok(Vec::new());
+        };
+        let shelf = shelf(directory, record);
+        let entries = match fs::read_dir(&shelf) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(StoreError::file("list", &shelf)(source)),
+        };
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let mut paths = paths.map_err(StoreError::file("list", &shelf))?;
+        paths.retain(|path| signed(path) == Some(*record));
+        paths.sort();
+        let read = |path: &PathBuf| fs::read(path).map_err(StoreError::file("read", path));
+        paths.iter().map(read).collect()
+    }
+}
+
+/// The record that the signature at `path` is of; `None` for any other file.
+pub(super) fn signed(path: &Path) -> Option<Digest> {
+    let (record, signature) = path.file_name()?.to_str()?.split_once('.')?;
+    Digest::from_hex(signature).ok()?;
+    Digest::from_hex(record).ok()
+}
+
+fn shelf(directory: &Path, record: &Digest) -> PathBuf {
+    directory.join(DIRECTORY).join(&record.hex()[..2])
+}
