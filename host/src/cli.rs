@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, run, show, toolchain, verify,
+    build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, run, show, toolchain,
+    verify,
 };
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
@@ -47,6 +48,7 @@ enum Command {
     Lineage(lineage::LineageArgs),
     Diff(diff::DiffArgs),
     Verify(verify::VerifyArgs),
+    Bundle(bundle::BundleArgs),
     Gc(gc::GcArgs),
     Pin(pin::PinArgs),
     Fsck(fsck::FsckArgs),
@@ -95,6 +97,7 @@ impl Command {
             Command::Lineage(args) => lineage::run(args, invocation),
             Command::Diff(args) => diff::run(args, invocation),
             Command::Verify(args) => verify::run(args, invocation),
+            Command::Bundle(args) => bundle::run(args, invocation),
             Command::Gc(args) => gc::run(args, invocation),
             Command::Pin(args) => pin::run(args, invocation),
             Command::Fsck(args) => fsck::run(args, invocation),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::BundleError;
 use super::expected::Expected;
 use super::oci::{
     BUNDLE, Descriptor, EXPECTED, INDEX_FILE, Index, LAYOUT, LAYOUT_FILE, MANIFEST, MANIFEST_SIZE, Manifest, PLAN, WASM_CONFIG,
@@ -11,7 +12,6 @@ use super::oci::{
 };
 use super::reach::{Item, Role, reach};
 use super::write::write;
-use super::BundleError;
 use crate::digest::{Digest, canonical_json};
 use crate::pipeline::{Executed, Plan};
 use crate::run::Runtime;

@@ -70,11 +70,19 @@ impl Expected {
         let expected: Self = serde_json::from_slice(json).map_err(BundleError::json("what the bundle expects"))?;
         if expected.version != VERSION {
             let found = format!("version {}", expected.version);
-            return Err(BundleError::other("what the bundle expects", found, format!("version {VERSION}")));
+            return Err(BundleError::other(
+                "what the bundle expects",
+                found,
+                format!("version {VERSION}"),
+            ));
         }
         let records = expected.records()?;
         let lost = |wanted: &Expectation| wanted.record.is_some_and(|record| !records.contains_key(&record));
-        if let Some(Expectation { task, record: Some(digest) }) = expected.tasks.iter().find(|wanted| lost(wanted)) {
+        if let Some(Expectation {
+            task,
+            record: Some(digest),
+        }) = expected.tasks.iter().find(|wanted| lost(wanted))
+        {
             let what = format!("the record of task `{task}`");
             return Err(BundleError::Lacks { digest: *digest, what });
         }

@@ -50,13 +50,17 @@ impl Layout {
 
     /// Reads a file from its start; never more than its size.
     pub(super) fn reader(&self, name: &str) -> Result<Box<dyn Read + Send>, BundleError> {
-        let part = self.files.get(name).ok_or_else(|| BundleError::Absent { name: name.to_owned() })?;
+        let part = self
+            .files
+            .get(name)
+            .ok_or_else(|| BundleError::Absent { name: name.to_owned() })?;
         let path = match self.path.is_dir() {
             true => self.path.join(name),
             false => self.path.clone(),
         };
         let mut file = File::open(&path).map_err(BundleError::file("read", &path))?;
-        file.seek(SeekFrom::Start(part.offset)).map_err(BundleError::file("read", &path))?;
+        file.seek(SeekFrom::Start(part.offset))
+            .map_err(BundleError::file("read", &path))?;
         Ok(Box::new(file.take(part.size)))
     }
 
@@ -69,7 +73,9 @@ impl Layout {
             return Err(BundleError::Large { what, size, most });
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        reader.read_to_end(&mut bytes).map_err(BundleError::file("read", &self.path))?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(BundleError::file("read", &self.path))?;
         match bytes.len() as u64 == size {
             true => Ok(bytes.into()),
             false => Err(short(name, size)),
@@ -104,7 +110,10 @@ impl Layout {
     fn list_tar(&mut self) -> Result<(), BundleError> {
         let path = self.path.clone();
         let failed = || BundleError::file("read", &path);
-        let damaged = |source| BundleError::Archive { path: path.clone(), source };
+        let damaged = |source| BundleError::Archive {
+            path: path.clone(),
+            source,
+        };
         let mut file = File::open(&path).map_err(failed())?;
         let end = file.metadata().map_err(failed())?.len();
         refuse_compressed(&mut file, &path)?;

@@ -140,7 +140,8 @@ impl Reach {
         if is_new_module {
             let bytes = read(&item)?;
             let base = step::base(&bytes).map_err(|source| BundleError::Module { digest, source })?;
-            self.open.extend(base.map(|base| module(format!("base of {}", item.name), base)));
+            self.open
+                .extend(base.map(|base| module(format!("base of {}", item.name), base)));
         }
         if is_list {
             self.add_entries(&item, &read(&item)?)?;

@@ -53,7 +53,11 @@ impl Bundle {
         let manifest = read_manifest(&layout, own)?;
         check_type("the bundle's config", &manifest.config.media_type, PLAN)?;
         let [expected, layers @ ..] = &manifest.layers[..] else {
-            return Err(BundleError::other("the bundle's manifest", "without layers", "a list of layers"));
+            return Err(BundleError::other(
+                "the bundle's manifest",
+                "without layers",
+                "a list of layers",
+            ));
         };
         check_type("the bundle's first layer", &expected.media_type, EXPECTED)?;
         let plan = read_plan(&layout, &manifest.config)?;
@@ -124,7 +128,10 @@ impl Bundle {
             self.stream(digest, &mut |piece| {
                 on(piece.len() as u64);
                 let written = writer.write_at(writer.len(), piece);
-                written.map_err(BundleError::file("write into", store.directory().unwrap_or(Path::new("the store"))))
+                written.map_err(BundleError::file(
+                    "write into",
+                    store.directory().unwrap_or(Path::new("the store")),
+                ))
             })?;
             match writer.finish_as(digest)? {
                 Ok(()) => store.note_artifact(&item.artifact)?,
@@ -155,7 +162,10 @@ impl Bundle {
 
     fn stream(&self, digest: &Digest, each: &mut dyn FnMut(&[u8]) -> Result<(), BundleError>) -> Result<(), BundleError> {
         let name = blob_name(digest);
-        let (mut reader, mut left) = (self.layout.reader(&name)?, self.blobs.get(digest).copied().unwrap_or_default());
+        let (mut reader, mut left) = (
+            self.layout.reader(&name)?,
+            self.blobs.get(digest).copied().unwrap_or_default(),
+        );
         let mut piece = vec![0; PIECE];
         while left > 0 {
             match reader.read(&mut piece).map_err(BundleError::file("read", &name))? {
@@ -174,7 +184,11 @@ fn check_version(layout: &Layout) -> Result<(), BundleError> {
     let version: LayoutVersion = parse(LAYOUT_FILE, &layout.read(LAYOUT_FILE, 4 << 10)?)?;
     match version.image_layout_version.as_str() {
         "1.0.0" => Ok(()),
-        other => Err(BundleError::other(LAYOUT_FILE, format!("of version {other}"), "of version 1.0.0")),
+        other => Err(BundleError::other(
+            LAYOUT_FILE,
+            format!("of version {other}"),
+            "of version 1.0.0",
+        )),
     }
 }
 
@@ -212,7 +226,11 @@ fn check_layers(layout: &Layout, plan: &Plan, expected: &Expected, layers: &[Des
     let mut items = Vec::new();
     for (digest, mut item) in reach.items {
         let layer = listed.get(&digest).ok_or_else(|| lacks(&item))?;
-        check_type(&format!("layer {digest}"), &layer.media_type, layer_type(&item.artifact.media_type))?;
+        check_type(
+            &format!("layer {digest}"),
+            &layer.media_type,
+            layer_type(&item.artifact.media_type),
+        )?;
         match item.role {
             Role::Module => item.artifact.size = layer.size,
             Role::Input | Role::Output => check_size(&digest, item.artifact.size, layer.size)?,
@@ -242,7 +260,10 @@ fn check_module(layout: &Layout, listed: &Descriptor, layers: &[Descriptor]) -> 
 
 fn read_manifest(layout: &Layout, listed: &Descriptor) -> Result<Manifest, BundleError> {
     check_type(&format!("{} in {INDEX_FILE}", listed.digest), &listed.media_type, MANIFEST)?;
-    parse(&format!("manifest {}", listed.digest), &read_blob(layout, listed, MANIFEST_SIZE)?)
+    parse(
+        &format!("manifest {}", listed.digest),
+        &read_blob(layout, listed, MANIFEST_SIZE)?,
+    )
 }
 
 /// Checks that a blob is there, with its size.

@@ -44,7 +44,11 @@ impl Registry {
             reason,
         };
         let index: Index = serde_json::from_slice(&json).map_err(|e| no_bundle(e.to_string()))?;
-        if !index.manifests.iter().any(|listed| listed.artifact_type.as_deref() == Some(BUNDLE)) {
+        if !index
+            .manifests
+            .iter()
+            .any(|listed| listed.artifact_type.as_deref() == Some(BUNDLE))
+        {
             return Err(no_bundle("it lists none".to_owned()).into());
         }
         let mut blobs = BTreeMap::new();
@@ -61,7 +65,12 @@ impl Registry {
         Ok(counts.transferred(digest))
     }
 
-    async fn pull_blobs(&self, layout: &Path, blobs: Vec<Descriptor>, on: &(dyn Fn(Progress) + Sync)) -> Result<Counts, BundleError> {
+    async fn pull_blobs(
+        &self,
+        layout: &Path,
+        blobs: Vec<Descriptor>,
+        on: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Counts, BundleError> {
         on(Progress::Total(blobs.iter().map(|blob| blob.size).sum()));
         let counts = Counts::default();
         let fetch = async |blob: Descriptor| {

@@ -37,7 +37,8 @@ impl Registry {
         let sent = stream::iter(blobs).map(send).buffer_unordered(PARALLEL);
         sent.try_collect::<()>().await?;
         for manifest in &bundle.manifests {
-            self.push_manifest(manifest, &manifest.digest.to_string(), bundle.manifest(manifest)?).await?;
+            self.push_manifest(manifest, &manifest.digest.to_string(), bundle.manifest(manifest)?)
+                .await?;
         }
         let index = bundle.index()?;
         let named = Descriptor::of(INDEX, &index);
@@ -92,7 +93,8 @@ impl Registry {
 
     async fn start_upload(&self, digest: &Digest) -> Result<Url, RegistryError> {
         let url = self.url("blobs/uploads/");
-        self.upload(digest, Method::POST, &url, |request| request.body(Bytes::new())).await
+        self.upload(digest, Method::POST, &url, |request| request.body(Bytes::new()))
+            .await
     }
 
     /// Sends something of a blob, and returns where the rest goes.

@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn loopback_is_this_machine() {
         let is_loopback = |registry: &str| format!("{registry}/a:1").parse::<Reference>().unwrap().is_loopback();
-        let (here, away) = (["localhost", "localhost:5000", "127.0.0.1:1", "[::1]:5000"], ["ghcr.io", "localhost.org:5000"]);
+        let (here, away) = (
+            ["localhost", "localhost:5000", "127.0.0.1:1", "[::1]:5000"],
+            ["ghcr.io", "localhost.org:5000"],
+        );
         assert!(here.into_iter().all(is_loopback));
         assert!(!away.into_iter().any(is_loopback));
     }

@@ -202,15 +202,25 @@ impl Registry {
             return Err(RegistryError::Plain { realm: url.to_string() });
         }
         let own = format!("repository:{}:{}", self.reference.repository, doing.scope());
-        let service = challenge.parameters.get("service").map(|service| ("service", service.as_str()));
+        let service = challenge
+            .parameters
+            .get("service")
+            .map(|service| ("service", service.as_str()));
         url.query_pairs_mut().extend_pairs(service).append_pair("scope", &own);
-        let response = self.signed(self.client.get(url.clone())).send().await.map_err(|e| away(&url, e))?;
+        let response = self
+            .signed(self.client.get(url.clone()))
+            .send()
+            .await
+            .map_err(|e| away(&url, e))?;
         if !response.status().is_success() {
             return Err(self.refusal(response, doing, &self.reference.to_string()).await);
         }
         let json = limited(response, 1 << 20).await?.ok_or_else(|| unusable("it is too long"))?;
         let token: Token = serde_json::from_slice(&json).map_err(|e| unusable(&e.to_string()))?;
-        token.token.or(token.access_token).ok_or_else(|| unusable("there is none in the answer"))
+        token
+            .token
+            .or(token.access_token)
+            .ok_or_else(|| unusable("there is none in the answer"))
     }
 }
 
