@@ -12,6 +12,7 @@ use lockstep_runtime::pipeline::{Event, Executed, Execution, Plan, execute};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
+use crate::columns::fit;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::logs::Logs;
@@ -74,8 +75,8 @@ impl From<BundleError> for Error {
             BundleError::Compressed { .. } => Self::user(error).hint("gunzip it before, or name a file that ends in .tar"),
             BundleError::Failed { .. } => Self::new(Kind::Guest, error),
             BundleError::Encode(_) => Self::host(error),
-            // what is wrong is in the bundle
-            _ => Self::config(error),
+            // what is wrong is in the bundle, which may hold anything that a terminal should not be told
+            _ => Self::config(fit(&error.to_string(), 1000)),
         }
     }
 }

@@ -33,12 +33,10 @@ pub enum BundleError {
         path: PathBuf,
     },
     /// The tar can't be read.
-    #[error("{path} is no whole tar: {source}")]
+    #[error("{path} is no tar, or is damaged")]
     Archive {
         /// which
         path: PathBuf,
-        /// why
-        source: io::Error,
     },
     /// Something in it is no plain file.
     #[error("`{name}` in the bundle is a {kind}: a bundle has plain files only")]

@@ -110,10 +110,8 @@ impl Layout {
     fn list_tar(&mut self) -> Result<(), BundleError> {
         let path = self.path.clone();
         let failed = || BundleError::file("read", &path);
-        let damaged = |source| BundleError::Archive {
-            path: path.clone(),
-            source,
-        };
+        // what the crate says of it quotes the file
+        let damaged = |_| BundleError::Archive { path: path.clone() };
         let mut file = File::open(&path).map_err(failed())?;
         let end = file.metadata().map_err(failed())?.len();
         refuse_compressed(&mut file, &path)?;

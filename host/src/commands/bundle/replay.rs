@@ -1,5 +1,5 @@
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
 use clap::Args;
@@ -7,7 +7,7 @@ use lockstep_runtime::bundle::{Bundle, Compared, compare};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Done, End, Execution};
 use lockstep_runtime::run::{Reuse, Runtime};
-use lockstep_runtime::sandbox::Interrupt;
+use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
 use serde_json::json;
 
 use super::carry_out;
@@ -43,21 +43,37 @@ pub fn run(args: &ReplayArgs, invocation: &Invocation) -> Result<()> {
     let bundle = Bundle::open(&args.bundle)?;
     let interrupt = interrupt_on_ctrl_c()?;
     let scratch = tempfile::tempdir().map_err(|e| Error::file("make", &std::env::temp_dir(), &e))?;
-    let invocation = alone(invocation, scratch.path().join("store"));
-    let runtime = invocation.runtime(args.limits.engine())?;
+    let invocation = alone(invocation, scratch.path());
+    let runtime = runtime(&invocation, scratch.path(), args.limits.engine())?;
     take(&bundle, &runtime)?;
     replay(&bundle, args, &runtime, &interrupt, &invocation)
 }
 
 /// The same, over a store that is thrown away unless one was named, and with no shared store.
-fn alone(invocation: &Invocation, scratch: PathBuf) -> Invocation {
+fn alone(invocation: &Invocation, scratch: &Path) -> Invocation {
     let own = &invocation.locations;
     let locations = Locations {
-        store: if own.store_by_flag { own.store.clone() } else { scratch },
+        store: if own.store_by_flag {
+            own.store.clone()
+        } else {
+            scratch.join("store")
+        },
         shared: None,
         ..own.clone()
     };
     Invocation::new(locations, invocation.json, invocation.quiet)
+}
+
+/// Where the user's cache can't be used, one is made for this time.
+fn runtime(invocation: &Invocation, scratch: &Path, engine: EngineOptions) -> Result<Runtime> {
+    let cache = scratch.join("cache");
+    invocation.runtime(engine.clone()).or_else(|_| {
+        let locations = Locations {
+            cache,
+            ..invocation.locations.clone()
+        };
+        Invocation::new(locations, invocation.json, invocation.quiet).runtime(engine)
+    })
 }
 
 fn take(bundle: &Bundle, runtime: &Runtime) -> Result<()> {

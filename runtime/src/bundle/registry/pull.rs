@@ -36,7 +36,7 @@ impl Registry {
     }
 
     async fn pull_all(&self, layout: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
-        let json = self.manifest(&self.reference.tag, INDEX).await?;
+        let json = self.manifest(&self.reference.tag, &self.reference.to_string(), INDEX).await?;
         let digest = Digest::of(&json);
         self.reference.digest().map_or(Ok(()), |named| check_digest(&named, digest))?;
         let no_bundle = |reason: String| RegistryError::NoBundle {
@@ -53,7 +53,9 @@ impl Registry {
         }
         let mut blobs = BTreeMap::new();
         for listed in &index.manifests {
-            let json = self.manifest(&listed.digest.to_string(), MANIFEST).await?;
+            let json = self
+                .manifest(&listed.digest.to_string(), &format!("manifest {}", listed.digest), MANIFEST)
+                .await?;
             check_digest(&listed.digest, Digest::of(&json))?;
             let manifest: Manifest = parse(&format!("manifest {}", listed.digest), &json)?;
             blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.clone())));
@@ -83,18 +85,18 @@ impl Registry {
         Ok(counts)
     }
 
-    async fn manifest(&self, name: &str, media_type: &str) -> Result<Vec<u8>, BundleError> {
+    async fn manifest(&self, name: &str, what: &str, media_type: &str) -> Result<Vec<u8>, BundleError> {
         let url = self.url(&format!("manifests/{name}"));
         let get = async || {
             let with = |request: RequestBuilder| request.header(ACCEPT, media_type);
             let response = self.send(Method::GET, &url, Doing::Read, with).await?;
             match response.status().is_success() {
                 true => limited(response, MANIFEST_SIZE).await,
-                false => Err(self.refusal(response, Doing::Read, &format!("manifest {name}")).await),
+                false => Err(self.refusal(response, Doing::Read, what).await),
             }
         };
         persist(get).await?.ok_or_else(|| BundleError::Large {
-            what: format!("manifest {name}"),
+            what: what.to_owned(),
             size: MANIFEST_SIZE + 1,
             most: MANIFEST_SIZE,
         })
