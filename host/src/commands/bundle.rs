@@ -72,7 +72,7 @@ impl From<BundleError> for Error {
             BundleError::Run(error) => error.into(),
             BundleError::Registry(error) => error.into(),
             BundleError::Exists { .. } => Self::user(error).hint("move it away, or give a path that ends in .tar"),
-            BundleError::Compressed { .. } => Self::user(error).hint("gunzip it before, or name a file that ends in .tar"),
+            BundleError::Compressed { .. } => Self::user(error).hint("name a file that ends in .tar, or gunzip it"),
             BundleError::Failed { .. } => Self::new(Kind::Guest, error),
             BundleError::Encode(_) => Self::host(error),
             // what is wrong is in the bundle, which may hold anything that a terminal should not be told
