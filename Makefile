@@ -1,4 +1,4 @@
-# make demo   build everything, run the penguins three ways, compare digests
+# make demo   build everything, run the penguins three ways, replay their bundle, compare digests
 # make test   all tests
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
@@ -18,7 +18,7 @@ TEST := cargo test --release --workspace --exclude lockstep-benches --exclude wo
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready
@@ -74,6 +74,12 @@ target/peers/.ready: benches/peers.txt
 target/s3/bin/s3s-fs:
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked s3s-fs --version 0.14.1 --features binary --root target/s3 --target-dir target/s3/build
 	rm -rf target/s3/build
+
+# a registry, for the tests of bundles; where Debian's packages can't be had, those tests say that they are skipped
+target/registry/.ready:
+	mkdir -p target/registry
+	-cd target/registry && apt-get download --quiet docker-registry && dpkg -x docker-registry_*.deb . && rm docker-registry_*.deb
+	touch $@
 
 # C, Go and Python for WASI, for the tests of plain programs
 $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready

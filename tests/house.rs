@@ -31,20 +31,23 @@ const OWNED: [(&str, &str); 9] = [
 ];
 
 /// Rooms of the runtime, each using only those before it in its own list.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     ("digest", &[]),
     ("step", &["digest"]),
     ("sandbox", &["digest", "step"]),
     ("store", &["digest", "step"]),
     ("run", &["digest", "step", "sandbox", "store"]),
     ("pipeline", &["digest", "step", "sandbox", "store", "run"]),
+    ("bundle", &["digest", "step", "store", "run", "pipeline"]),
 ];
 
 /// Words that only one room of the runtime may use.
-const OWNED_WORDS: [(&str, &str); 3] = [
+const OWNED_WORDS: [(&str, &str); 5] = [
     ("wasmtime::", "sandbox"),
     ("rusqlite::", "store"),
     ("object_store::", "store"),
+    ("tar::", "bundle"),
+    ("reqwest::", "bundle"),
 ];
 
 /// What a library must be given instead of taking it.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance, run, show, sign,
-    toolchain, verify,
+    build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance, run,
+    show, sign, toolchain, verify,
 };
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
@@ -50,6 +50,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Sign(sign::SignArgs),
     Provenance(provenance::ProvenanceArgs),
+    Bundle(bundle::BundleArgs),
     Gc(gc::GcArgs),
     Pin(pin::PinArgs),
     Fsck(fsck::FsckArgs),
@@ -100,6 +101,7 @@ impl Command {
             Command::Verify(args) => verify::run(args, invocation),
             Command::Sign(args) => sign::run(args, invocation),
             Command::Provenance(args) => provenance::run(args, invocation),
+            Command::Bundle(args) => bundle::run(args, invocation),
             Command::Gc(args) => gc::run(args, invocation),
             Command::Pin(args) => pin::run(args, invocation),
             Command::Fsck(args) => fsck::run(args, invocation),

@@ -22,9 +22,10 @@ const HOME: &str = "HOME";
 const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
 const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
 const NOTEBOOK: &str = "JPY_SESSION_NAME";
+const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 12] = [
+pub const VARIABLES: [Variable; 13] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -56,6 +57,10 @@ pub const VARIABLES: [Variable; 12] = [
     Variable {
         name: NOTEBOOK,
         about: "the notebook that `kernel run` serves: where its locked versions are; its session survives the kernel. Jupyter sets it",
+    },
+    Variable {
+        name: DOCKER_CONFIG,
+        about: "where docker keeps who one is to registries, in config.json [default: $HOME/.docker]",
     },
     Variable {
         name: DATA_HOME,
@@ -94,6 +99,8 @@ pub struct Locations {
     pub jupyter_parent: Option<u32>,
     /// The notebook that is served.
     pub notebook: Option<PathBuf>,
+    /// Who one is to registries, if that is kept anywhere.
+    pub docker_config: Option<PathBuf>,
     /// The whole environment, for the programs that are started.
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
@@ -149,6 +156,8 @@ impl Locations {
         };
         let jupyter_parent = variable(JUPYTER_PARENT).and_then(|id| id.to_str()?.parse().ok());
         let notebook = variable(NOTEBOOK).map(PathBuf::from);
+        let docker = variable(DOCKER_CONFIG).map(PathBuf::from);
+        let docker = docker.or_else(|| Some(Path::new(variable(HOME)?).join(".docker")));
         Ok(Self {
             store,
             store_by_flag,
@@ -158,6 +167,7 @@ impl Locations {
             jupyter_data,
             jupyter_parent,
             notebook,
+            docker_config: docker.map(|docker| docker.join("config.json")),
             environment,
             debian,
         })

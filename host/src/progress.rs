@@ -16,6 +16,13 @@ pub fn spinner(title: &str) -> ProgressBar {
     ticking(style.unwrap_or_else(|_| ProgressStyle::default_spinner()), title)
 }
 
+/// A bar that counts bytes of `title`.
+pub fn bytes(title: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{spinner} {prefix} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}");
+    ticking(style.unwrap_or_else(|_| ProgressStyle::default_bar()), title)
+}
+
 /// How much of a hundred percent the guest `title` has done.
 pub fn percent(title: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3}%");

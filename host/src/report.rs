@@ -99,6 +99,12 @@ fn took(ran: &Ran) -> String {
     }
 }
 
+/// `1 task`, `2,000 tasks`
+pub fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", quantity::count(count as u64))
+}
+
 /// The outputs of a record: name, digest, media type, size.
 pub fn outputs(record: &Record) -> Columns {
     let mut columns = Columns::plain().aligned([Align::Left, Align::Left, Align::Left, Align::Right]);

@@ -12,7 +12,9 @@
 //! - [`store`]: content-addressed artifacts and records
 //! - [`run`]: run key, cache lookup, execute, record
 //! - [`pipeline`]: named tasks in a file, resolved to a plan, explained and run on all cores
+//! - [`bundle`]: a plan with all that it needs, as one file that anyone can carry out again
 
+pub mod bundle;
 pub mod digest;
 pub mod pipeline;
 pub mod run;

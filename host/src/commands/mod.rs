@@ -1,6 +1,7 @@
 //! One file for each command: its arguments, and `run`.
 
 pub mod build;
+pub mod bundle;
 pub mod completions;
 pub mod diff;
 pub mod doctor;

@@ -19,6 +19,8 @@ use crate::report;
 mod pipeline;
 mod target;
 
+pub use pipeline::verdict;
+
 /// Run a step, a plain program or a pipeline
 ///
 /// What was run before, with the same inputs, is not run again: its outputs and its log come from the store.
@@ -111,7 +113,8 @@ impl RunArgs {
 }
 
 impl LimitArgs {
-    fn limits(&self) -> Limits {
+    /// The limits.
+    pub fn limits(&self) -> Limits {
         let default = Limits::default();
         Limits {
             memory: self.memory.unwrap_or(default.memory),
@@ -122,7 +125,8 @@ impl LimitArgs {
         }
     }
 
-    fn engine(&self) -> EngineOptions {
+    /// The engine that compiles what they allow.
+    pub fn engine(&self) -> EngineOptions {
         let budget = if self.large_module {
             CompileBudget::large()
         } else {

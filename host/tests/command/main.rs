@@ -1,12 +1,14 @@
 //! The `lockstep` command in a directory, store and home of its own: what people and programs read, and the exit codes.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod bundle;
 mod care;
 mod errors;
 mod origins;
 mod pipelines;
 mod place;
 mod programs;
+mod registry;
 mod shared;
 mod showing;
 mod signing;

@@ -142,6 +142,21 @@ impl Plan {
         }
     }
 
+    /// A plan of one task that carries out `run`.
+    pub fn of_run(name: &str, run: Run) -> Self {
+        let task = Task {
+            name: name.to_owned(),
+            run,
+            wires: BTreeMap::new(),
+            files: BTreeMap::new(),
+            for_each: None,
+            when: Vec::new(),
+            retries: 0,
+            limits: OwnLimits::default(),
+        };
+        Self::new(name.to_owned(), vec![task], BTreeMap::new())
+    }
+
     /// Reads a plan, and checks that its tasks are in order.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_slice(json)?;

@@ -92,11 +92,16 @@ impl Record {
     /// The record's digest. As in the run's key, media types of inputs are left out: they are what a caller says of bytes, and
     /// the same run can have several callers.
     pub fn digest(&self) -> Result<Digest, RecordError> {
+        Ok(Digest::of(canonical_json(&self.hashed()).map_err(RecordError::Encode)?))
+    }
+
+    /// What of the record is hashed: its canonical JSON has the record's digest.
+    pub fn hashed(&self) -> Self {
         let mut hashed = self.clone();
         for input in hashed.run.inputs.values_mut().filter(|input| !input.artifact.is_directory()) {
             input.artifact.media_type = MediaType::default();
         }
-        Ok(Digest::of(canonical_json(&hashed).map_err(RecordError::Encode)?))
+        hashed
     }
 
     /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to

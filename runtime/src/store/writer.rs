@@ -109,26 +109,38 @@ impl Writer {
 
     /// Gives the artifact its name: it is in the store from now on. Returns digest and size.
     pub fn finish(self) -> Result<(Digest, u64), StoreError> {
-        let whole = self.hasher.filter(|_| self.hashed == self.len).map(Hasher::finish);
-        let digest = match self.content {
-            Content::Memory(bytes) => {
-                let digest = whole.unwrap_or_else(|| Digest::of(&bytes));
-                self.blobs.put(&digest, bytes.into())?;
-                digest
-            }
+        let digest = self.digest()?;
+        let len = self.len;
+        self.land(&digest)?;
+        Ok((digest, len))
+    }
+
+    /// Gives the artifact the name `expected`, or, when it has another, leaves nothing and returns what it is.
+    pub fn finish_as(self, expected: &Digest) -> Result<Result<(), Digest>, StoreError> {
+        match self.digest()? {
+            found if found == *expected => self.land(expected).map(Ok),
+            found => Ok(Err(found)),
+        }
+    }
+
+    fn digest(&self) -> Result<Digest, StoreError> {
+        let whole = self.hasher.clone().filter(|_| self.hashed == self.len);
+        Ok(match (whole, &self.content) {
+            (Some(hasher), _) => hasher.finish(),
+            (None, Content::Memory(bytes)) => Digest::of(bytes),
+            (None, Content::Staged(file, path)) => Digest::of(map(file, self.len).map_err(StoreError::file("read", path))?),
+        })
+    }
+
+    fn land(self, digest: &Digest) -> Result<(), StoreError> {
+        match self.content {
+            Content::Memory(bytes) => self.blobs.put(digest, bytes.into()),
             Content::Staged(file, path) => {
-                let failed = || StoreError::file("write", &path);
-                let digest = match whole {
-                    Some(digest) => digest,
-                    None => Digest::of(map(&file, self.len).map_err(failed())?),
-                };
                 file.set_permissions(std::fs::Permissions::from_mode(0o444))
-                    .map_err(failed())?;
-                self.blobs.take(&digest, path)?;
-                digest
+                    .map_err(StoreError::file("write", &path))?;
+                self.blobs.take(digest, path)
             }
-        };
-        Ok((digest, self.len))
+        }
     }
 
     fn forget_hash(&mut self) {

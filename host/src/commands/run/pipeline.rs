@@ -143,7 +143,7 @@ fn write_outputs(runtime: &Runtime, made: &BTreeMap<String, Artifact>, outputs: 
 }
 
 /// An error unless every task succeeded or is skipped by a condition.
-fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
+pub fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
     let succeeded = tasks.iter().filter(|done| succeeded(&done.end)).count();
     let left = tasks.iter().any(|done| !succeeded_or_skipped(&done.end));
     if interrupt.is_triggered() && left {

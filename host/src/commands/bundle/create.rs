@@ -1,0 +1,117 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use lockstep_runtime::bundle::{BundleError, Contents, check_target};
+use lockstep_runtime::pipeline::{Execution, Plan};
+use lockstep_runtime::run::Runtime;
+use lockstep_runtime::sandbox::Interrupt;
+use serde_json::json;
+
+use super::carry_out;
+use crate::artifacts::{Named, find};
+use crate::commands::run::{LimitArgs, verdict};
+use crate::error::{Error, Result};
+use crate::export::check_parent;
+use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
+use crate::pipelines::{GivenArgs, is_pipeline, plan};
+use crate::{quantity, report};
+
+/// Write a pipeline, a notebook or a run with its modules, inputs and expected digests to one file
+///
+/// Tasks that have not been run before are run first. The same plan gives the same bytes.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep bundle create wine.yaml -o wine.tar
+  lockstep bundle create wine.yaml -p depth=8 --outputs -o wine.tar
+  lockstep bundle create analysis.ipynb -o analysis.tar
+  lockstep bundle create 3fa9c1 -o run.tar       # one run, as `lockstep log` lists it")]
+pub struct CreateArgs {
+    /// The pipeline's file, a plan, a notebook or a record
+    #[arg(value_name = "PIPELINE.yaml")]
+    what: String,
+
+    #[command(flatten)]
+    given: GivenArgs,
+
+    /// Where to: one file if that ends in .tar, else a directory
+    #[arg(short, long, value_name = "FILE.tar")]
+    output: PathBuf,
+
+    /// With what the tasks made, not only its digests
+    #[arg(long)]
+    outputs: bool,
+
+    /// So many tasks at a time [default: one for each core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+pub fn run(args: CreateArgs, invocation: &Invocation) -> Result<()> {
+    check_target(&args.output)?;
+    check_parent(&args.output)?;
+    let runtime = invocation.runtime(args.limits.engine())?;
+    let interrupt = interrupt_on_ctrl_c()?;
+    let execution = Execution {
+        jobs: jobs(args.jobs),
+        memory: available_memory().unwrap_or(u64::MAX),
+        limits: args.limits.limits(),
+        ..Execution::default()
+    };
+    let plan = match is_pipeline(&args.what) {
+        true => plan(&runtime, &args.what, args.given, &interrupt, invocation)?,
+        false => of_record(&runtime, &args.what, &args.given)?,
+    };
+    let contents = gathered(&runtime, &plan, &execution, &interrupt, args.outputs)?;
+    contents.write(&args.output)?;
+    if invocation.quiet && !invocation.json {
+        return Ok(());
+    }
+    let text = format!(
+        "{}: bundle {}, {}, {}\n",
+        args.output.display(),
+        contents.digest().short(),
+        report::counted(plan.tasks().len(), "task"),
+        quantity::bytes(contents.size()),
+    );
+    invocation.answer(text, || {
+        json!({
+            "output": args.output,
+            "bundle": contents.digest(),
+            "pipeline": plan.name,
+            "tasks": plan.tasks().len(),
+            "size": contents.size(),
+        })
+    })
+}
+
+/// One for each core, unless it is said.
+pub fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
+    given.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+}
+
+fn gathered(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt, outputs: bool) -> Result<Contents> {
+    let executed = carry_out(runtime, plan, execution, interrupt)?;
+    let contents = Contents::gather(runtime, plan, &executed, outputs);
+    if matches!(contents, Err(BundleError::Failed { .. })) {
+        verdict(executed.tasks, interrupt)?;
+    }
+    Ok(contents?)
+}
+
+fn of_record(runtime: &Runtime, name: &str, given: &GivenArgs) -> Result<Plan> {
+    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+        return Err(Error::user("a run takes no parameters and inputs: it has them already"));
+    }
+    match find(runtime, name)? {
+        Named::Record(found) => {
+            let (_, record, _) = *found;
+            Ok(Plan::of_run(&report::title(&record), record.run))
+        }
+        Named::Artifact(_) => Err(Error::user(format_args!("{name} is neither a pipeline nor a record"))
+            .hint("give PIPELINE.yaml, PLAN.json, NOTEBOOK.ipynb, or a record; `lockstep log` lists them")),
+    }
+}

@@ -1,0 +1,260 @@
+//! `bundle push` and `pull` with a real registry: Debian's docker-registry. Where that can't be had, these tests say that they are skipped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bundle::place;
+use crate::place::{Place, Said};
+
+/// The registry, with its files.
+struct Registry {
+    root: tempfile::TempDir,
+    server: Child,
+    port: u16,
+}
+
+impl Registry {
+    /// None, said on stderr, where the program is missing.
+    fn start(auth: &str) -> Option<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/registry/usr/bin/docker-registry");
+        if !program.exists() {
+            eprintln!(
+                "skipped: {} is missing; `make test` gets it where Debian's packages can be had",
+                program.display()
+            );
+            return None;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let config = format!(
+            "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\n\
+             storage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n{}\n",
+            root.path().join("data").display(),
+            auth.replace("[ROOT]", &root.path().display().to_string()),
+        );
+        std::fs::write(root.path().join("config.yml"), config).unwrap();
+        // lockstep:secret, by bcrypt
+        let password = "lockstep:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+        std::fs::write(root.path().join("htpasswd"), password).unwrap();
+        let mut server = Command::new(program)
+            .arg("serve")
+            .arg(root.path().join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..1000 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(Self { root, server, port });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server.kill().unwrap();
+        panic!("the registry does not listen: {:?}", server.wait());
+    }
+
+    fn name(&self, rest: &str) -> String {
+        format!("127.0.0.1:{}/{rest}", self.port)
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.root.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn bundled() -> Place {
+    let place = place();
+    place.run(&["bundle", "create", "two.yaml", "-o", "two.tar"]);
+    place
+}
+
+fn names(place: &Place) -> Vec<String> {
+    let entries = std::fs::read_dir(place.path("")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_pulled_is_what_was_pushed() {
+    let Some(registry) = Registry::start("") else { return };
+    let here = bundled();
+    let name = registry.name("team/two:1.0");
+    let pushed = here.json(&["bundle", "push", "two.tar", &name]);
+    assert_eq!((&pushed["blobs"], &pushed["known"]), (&json!(5), &json!(0)), "{pushed}");
+    // what is there is not sent again, under whatever tag
+    let again = here.json(&["bundle", "push", "two.tar", &registry.name("team/two:1.1")]);
+    assert_eq!(
+        (&again["blobs"], &again["known"], &again["digest"]),
+        (&json!(0), &json!(5), &pushed["digest"])
+    );
+
+    let there = Place::new();
+    let digest = pushed["digest"].as_str().unwrap();
+    let by_digest = registry.name(&format!("team/two@{digest}"));
+    for (name, to) in [(&name, "a.tar"), (&by_digest, "b.tar"), (&name, "c")] {
+        let pulled = there.json(&["bundle", "pull", name, "-o", to]);
+        assert_eq!((&pulled["digest"], &pulled["blobs"]), (&pushed["digest"], &json!(5)));
+        assert_eq!(there.json(&["bundle", "replay", to])["equal"], true);
+    }
+    let tar = std::fs::read(here.path("two.tar")).unwrap();
+    assert!(std::fs::read(there.path("a.tar")).unwrap() == tar);
+    assert!(std::fs::read(there.path("b.tar")).unwrap() == tar);
+}
+
+#[test]
+fn modules_are_in_the_registry_too() {
+    let Some(registry) = Registry::start("") else { return };
+    let here = bundled();
+    here.run(&["bundle", "push", "two.tar", &registry.name("two:1.0")]);
+    here.run(&["bundle", "create", "two.yaml", "-o", "two"]);
+    let index: serde_json::Value = serde_json::from_str(&here.read("two/index.json")).unwrap();
+    let module = index["manifests"][1]["digest"].as_str().unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", registry.port)).unwrap();
+    let accept = "application/vnd.oci.image.manifest.v1+json";
+    write!(stream, "GET /v2/two/manifests/{module} HTTP/1.0\r\nAccept: {accept}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    let hex = module.trim_start_matches("sha256:");
+    let expected = here.read(&format!("two/blobs/sha256/{hex}"));
+    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, expected);
+}
+
+#[test]
+fn large_blobs_go_in_parts() {
+    let Some(registry) = Registry::start("") else { return };
+    let here = place();
+    here.write("large.bin", (0..20u32 << 18).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+    here.write(
+        "large.yaml",
+        "name: large\ntasks: { copy: { step: steps.wasm#copy, inputs: { raw: large.bin } } }\n",
+    );
+    here.run(&["bundle", "create", "large.yaml", "-o", "large.tar"]);
+    let name = registry.name("large:1");
+    let pushed = here.json(&["bundle", "push", "large.tar", &name]);
+    assert_eq!(pushed["blobs"], 5, "{pushed}");
+    here.json(&["bundle", "pull", &name, "-o", "back.tar"]);
+    assert!(std::fs::read(here.path("large.tar")).unwrap() == std::fs::read(here.path("back.tar")).unwrap());
+}
+
+#[test]
+fn passwords_are_those_that_docker_keeps() {
+    let Some(registry) = Registry::start("auth: { htpasswd: { realm: here, path: '[ROOT]/htpasswd' } }") else {
+        return;
+    };
+    let here = bundled();
+    let name = registry.name("two:1.0");
+    let said = here.run(&["bundle", "push", "two.tar", &name]);
+    let hint = "hint: `docker login HOST` writes ~/.docker/config.json, which is read; credential helpers are not asked";
+    assert_eq!((said.code, said.stderr.lines().last()), (5, Some(hint)), "{said:?}");
+    std::fs::create_dir(here.path(".docker")).unwrap();
+    // bG9ja3N0ZXA6c2VjcmV0 is lockstep:secret
+    let config = json!({ "auths": { (format!("127.0.0.1:{}", registry.port)): { "auth": "bG9ja3N0ZXA6c2VjcmV0" } } });
+    here.write(".docker/config.json", config.to_string());
+    assert_eq!(here.json(&["bundle", "push", "two.tar", &name])["blobs"], 5);
+    assert_eq!(here.json(&["bundle", "pull", &name, "-o", "back.tar"])["blobs"], 5);
+    here.write(
+        ".docker/config.json",
+        config.to_string().replace("bG9ja3N0ZXA6c2VjcmV0", "bG9ja3N0ZXA6d3Jvbmc="),
+    );
+    assert_eq!(here.run(&["bundle", "pull", &name, "-o", "other.tar"]).code, 5);
+    assert!(!here.path("other.tar").exists());
+}
+
+#[test]
+fn tokens_are_asked_for_where_the_registry_says() {
+    let tokens = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = tokens.local_addr().unwrap().port();
+    // the registry's own test of tokens: it takes any that is there
+    let auth = format!("auth: {{ silly: {{ realm: 'http://127.0.0.1:{at}/token', service: here }} }}");
+    let Some(registry) = Registry::start(&auth) else { return };
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = asked.clone();
+    std::thread::spawn(move || {
+        for mut client in tokens.incoming().flatten() {
+            let mut line = String::new();
+            BufReader::new(&client).read_line(&mut line).unwrap();
+            told.lock().unwrap().push(line.trim_end().to_owned());
+            let token = r#"{"token":"abc"}"#;
+            let _ = write!(
+                client,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{token}",
+                token.len()
+            );
+        }
+    });
+    let here = bundled();
+    let name = registry.name("team/two:1.0");
+    assert_eq!(here.json(&["bundle", "push", "two.tar", &name])["blobs"], 5);
+    assert_eq!(here.json(&["bundle", "pull", &name, "-o", "back.tar"])["blobs"], 5);
+    let asked = asked.lock().unwrap();
+    let scope = |actions: &str| format!("GET /token?service=here&scope=repository%3Ateam%2Ftwo%3A{actions} HTTP/1.1");
+    assert!(asked.contains(&scope("pull%2Cpush")), "{asked:?}");
+    assert!(asked.contains(&scope("pull")), "{asked:?}");
+}
+
+#[test]
+fn a_registry_that_lies_is_found_out() {
+    let Some(registry) = Registry::start("") else { return };
+    let here = bundled();
+    let name = registry.name("two:1.0");
+    here.run(&["bundle", "push", "two.tar", &name]);
+    let before = names(&here);
+    let inspected = here.json(&["bundle", "inspect", "two.tar"]);
+    let raw = inspected["inputs"][0]["digest"].as_str().unwrap();
+    let blob = registry.blob(raw);
+    let whole = std::fs::read(&blob).unwrap();
+    for lie in [&whole[..10], &[&whole[..], b"more"].concat(), &vec![b'x'; whole.len()]] {
+        std::fs::write(&blob, lie).unwrap();
+        let said = here.run(&["bundle", "pull", &name, "-o", "back.tar"]);
+        assert_ne!(said.code, 0);
+        assert!(said.stderr.contains(raw), "{said:?}");
+        assert_eq!(names(&here), before, "nothing is left");
+    }
+}
+
+#[test]
+fn what_is_not_there_and_what_is_no_bundle_is_told() {
+    let Some(mut registry) = Registry::start("") else { return };
+    let here = bundled();
+    let name = registry.name("two:1.0");
+    let pull = |name: &str| here.run(&["bundle", "pull", name, "-o", "back.tar"]);
+    let said = |code: i32, stderr: String| Said {
+        code,
+        stdout: String::new(),
+        stderr,
+    };
+    assert_eq!(pull(&name), said(2, format!("error: the registry has no {name}\n")));
+    registry.server.kill().unwrap();
+    registry.server.wait().unwrap();
+    let away = pull(&name);
+    let first = format!(
+        "error: http://127.0.0.1:{}/v2/two/manifests/1.0 can't be reached: error sending request: Connection refused (os error 111)",
+        registry.port
+    );
+    assert_eq!((away.code, away.stderr.lines().next()), (6, Some(first.as_str())));
+    let wrong = here.run(&["bundle", "pull", "team/two:1.0", "-o", "back.tar"]);
+    assert_eq!(wrong.code, 2);
+    assert!(!here.path("back.tar").exists());
+}

@@ -1,0 +1,143 @@
+//! The JSON of OCI: <https://github.com/opencontainers/image-spec>, v1.1, and the layout of WebAssembly in it:
+//! <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>. As that asks, keys that are not known are passed over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::step::MediaType;
+
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What kind of artifact a bundle is.
+pub(super) const BUNDLE: &str = "application/vnd.lockstep.bundle.v1";
+/// A plan, as canonical JSON: the bundle's config.
+pub(super) const PLAN: &str = "application/vnd.lockstep.plan.v1+json";
+/// What the plan came to: the bundle's first layer.
+pub(super) const EXPECTED: &str = "application/vnd.lockstep.expected.v1+json";
+pub(super) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+
+pub(super) const LAYOUT_FILE: &str = "oci-layout";
+pub(super) const INDEX_FILE: &str = "index.json";
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Manifests and indexes may have so many bytes: registries take no larger ones.
+pub(super) const MANIFEST_SIZE: u64 = 4 << 20;
+
+/// Where a blob is in a layout.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// What says of which layout version a directory is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LayoutVersion {
+    pub image_layout_version: String,
+}
+
+/// Names a blob.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+}
+
+impl Descriptor {
+    pub(super) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            artifact_type: None,
+        }
+    }
+
+    pub(super) fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Manifest {
+    pub schema_version: u32,
+    #[serde(default)]
+    pub media_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    pub(super) fn new(artifact_type: Option<&str>, config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: MANIFEST.to_owned(),
+            artifact_type: artifact_type.map(str::to_owned),
+            config,
+            layers,
+        }
+    }
+
+    /// The blobs that it names.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.config).chain(&self.layers)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Index {
+    pub schema_version: u32,
+    #[serde(default)]
+    pub media_type: String,
+    pub manifests: Vec<Descriptor>,
+}
+
+impl Index {
+    pub(super) fn new(manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: INDEX.to_owned(),
+            manifests,
+        }
+    }
+}
+
+/// The config of a module of WASI preview 1. It has no time of its own: the same module gives the same bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WasmConfig {
+    created: &'static str,
+    architecture: &'static str,
+    os: &'static str,
+    layer_digests: [Digest; 1],
+}
+
+impl WasmConfig {
+    pub(super) fn of(module: Digest) -> Self {
+        Self {
+            created: "1970-01-01T00:00:00Z",
+            architecture: "wasm",
+            os: "wasip1",
+            layer_digests: [module],
+        }
+    }
+}
+
+/// The media type of a layer: that of the artifact, unless it is none by RFC 6838, which registries insist on.
+pub(super) fn layer_type(media_type: &MediaType) -> &str {
+    let restricted = |name: &str| {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        name.len() <= 127 && name.bytes().all(good) && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+    };
+    match media_type.as_str().split_once('/') {
+        Some((kind, name)) if restricted(kind) && restricted(name) => media_type.as_str(),
+        _ => MediaType::BYTES,
+    }
+}
