@@ -9,7 +9,8 @@ impl Runtime {
         self.run(&record.run, Reuse::Unrecorded, &record.limits(), interrupt, &mut |_, _| ())
     }
 
-    /// Writes the record of a run that was carried out; the shared store gets it too, if the same run would come to it again.
+    /// Writes the record of a run that was carried out; the shared store gets it too, if the same run would come to it again. It is
+    /// then the newest of its run, and so the one that answers.
     pub fn keep(&self, ran: &Ran) -> Result<(), RunError> {
         let row = ran.record.row(ran.digest, &ran.observed);
         self.store.put_record(ran.record.write(&ran.observed)?, &row)?;
