@@ -32,6 +32,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
             seed: 0,
             outputs: Default::default(),
             stdout: None,
+            caller: None,
             storage: Arc::new(runtime.store.clone()),
             log: &mut |_, _| (),
         };
