@@ -73,7 +73,7 @@ fn write_directory(path: &Path, files: &Files, open: Open) -> Result<(), BundleE
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(parent(path))
         .map_err(failed())?;
-    for (name, _) in files {
+    for name in files.keys() {
         let target = staging.path().join(name);
         fs::create_dir_all(parent(&target)).map_err(failed())?;
         let mut file = File::create(&target).map_err(failed())?;
