@@ -38,7 +38,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("store", &["digest", "step"]),
     ("run", &["digest", "step", "sandbox", "store"]),
     ("pipeline", &["digest", "step", "sandbox", "store", "run"]),
-    ("bundle", &["digest", "step", "store", "run", "pipeline"]),
+    ("bundle", &["digest", "step", "sandbox", "store", "run", "pipeline"]),
 ];
 
 /// Words that only one room of the runtime may use.

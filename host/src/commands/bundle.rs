@@ -89,6 +89,7 @@ impl From<RegistryError> for Error {
             RegistryError::Refused { .. } => Self::new(Kind::Denied, error).hint(LOGIN),
             RegistryError::Plain { .. } => Self::new(Kind::Denied, error),
             RegistryError::Absent { .. } | RegistryError::NoBundle { .. } => Self::user(error),
+            RegistryError::Trouble { .. } => Self::host(error).hint("try again later: what was sent is there already"),
             RegistryError::Answer { .. } | RegistryError::Threads { .. } => Self::host(error),
         }
     }

@@ -11,6 +11,7 @@ use super::oci::{
     WasmConfig, blob_name, layer_type,
 };
 use super::reach::{Item, Role, reach};
+use super::read::JSON_SIZE;
 use super::write::write;
 use crate::digest::{Digest, canonical_json};
 use crate::pipeline::{Executed, Plan};
@@ -41,8 +42,11 @@ impl Contents {
             own: BTreeMap::from([(LAYOUT_FILE.to_owned(), Bytes::from_static(LAYOUT))]),
             manifest: Digest::of([]),
         };
-        let config = contents.add(PLAN, plan.write()?);
-        let mut layers = vec![contents.add(EXPECTED, expected.write()?)];
+        let (plan, expected) = (plan.write()?, expected.write()?);
+        check_size("the plan", &plan, JSON_SIZE)?;
+        check_size("what the plan came to", &expected, JSON_SIZE)?;
+        let config = contents.add(PLAN, plan);
+        let mut layers = vec![contents.add(EXPECTED, expected)];
         let mut modules = BTreeSet::new();
         for (digest, item) in &reach.items {
             let size = runtime.store.get(digest)?.len() as u64;
@@ -60,7 +64,7 @@ impl Contents {
             manifests.push(contents.add_module(digest, size)?);
         }
         let index = json(&Index::new(manifests))?;
-        check_size("the list of modules", &index)?;
+        check_size("the list of modules", &index, MANIFEST_SIZE)?;
         contents.own.insert(INDEX_FILE.to_owned(), index.into());
         Ok(contents)
     }
@@ -98,7 +102,7 @@ impl Contents {
 
     fn add_manifest(&mut self, manifest: &Manifest) -> Result<Descriptor, BundleError> {
         let bytes = json(manifest)?;
-        check_size("the bundle's list of files", &bytes)?;
+        check_size("the bundle's list of files", &bytes, MANIFEST_SIZE)?;
         Ok(self.add(MANIFEST, bytes))
     }
 
@@ -114,13 +118,11 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, BundleError> {
     canonical_json(value).map_err(BundleError::Encode)
 }
 
-fn check_size(what: &str, bytes: &[u8]) -> Result<(), BundleError> {
-    match bytes.len() as u64 {
-        0..=MANIFEST_SIZE => Ok(()),
-        size => Err(BundleError::Large {
-            what: what.to_owned(),
-            size,
-            most: MANIFEST_SIZE,
-        }),
+fn check_size(what: &str, bytes: &[u8], most: u64) -> Result<(), BundleError> {
+    let size = bytes.len() as u64;
+    let what = what.to_owned();
+    match size <= most {
+        true => Ok(()),
+        false => Err(BundleError::Large { what, size, most }),
     }
 }

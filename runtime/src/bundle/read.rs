@@ -18,7 +18,7 @@ use crate::step::MediaType;
 use crate::store::Store;
 
 /// A plan, and what it came to, have at most so many bytes as JSON.
-const JSON_SIZE: u64 = 256 << 20;
+pub(super) const JSON_SIZE: u64 = 256 << 20;
 /// A module has at most so many bytes, and so has the list of a directory.
 const READ_SIZE: u64 = 512 << 20;
 /// Blobs are read in pieces of this size.

@@ -37,6 +37,16 @@ pub enum RegistryError {
         /// its answer
         answer: String,
     },
+    /// It has trouble of its own, or too much to do.
+    #[error("the registry can't {doing} {what} now: {answer}")]
+    Trouble {
+        /// read, write
+        doing: &'static str,
+        /// what
+        what: String,
+        /// its answer
+        answer: String,
+    },
     /// It sends the password elsewhere than over an encrypted connection.
     #[error("the registry asks for the password at {realm}, which is not encrypted")]
     Plain {

@@ -90,7 +90,7 @@ impl Registry {
         let away = |source| away(&base, source);
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_secs(60))
+            .read_timeout(Duration::from_secs(300))
             .build()
             .map_err(away)?;
         let threads = tokio::runtime::Builder::new_multi_thread()
@@ -159,6 +159,9 @@ impl Registry {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Refused { doing, what, answer },
             StatusCode::NOT_FOUND => RegistryError::Absent { what },
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                RegistryError::Trouble { doing, what, answer }
+            }
             _ => RegistryError::Answer { doing, what, answer },
         }
     }
@@ -229,7 +232,7 @@ pub(super) async fn persist<T, F: Future<Output = Result<T, RegistryError>>>(tas
     let mut pause = Duration::from_millis(200);
     for _ in 1..TRIES {
         match task().await {
-            Err(RegistryError::Away { .. } | RegistryError::Answer { .. }) => tokio::time::sleep(pause).await,
+            Err(RegistryError::Away { .. } | RegistryError::Trouble { .. }) => tokio::time::sleep(pause).await,
             other => return other,
         }
         pause *= 4;

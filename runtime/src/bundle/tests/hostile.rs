@@ -146,9 +146,11 @@ fn steady(text: &str) -> String {
     let mut steady = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("sha256:") {
+        let is_digest = rest.get(at..at + 71).is_some_and(|text| text.parse::<Digest>().is_ok());
+        let (shown, length) = if is_digest { ("[DIGEST]", 71) } else { ("sha256:", 7) };
         steady.push_str(&rest[..at]);
-        steady.push_str("[DIGEST]");
-        rest = rest.get(at + 71..).unwrap_or_default();
+        steady.push_str(shown);
+        rest = &rest[at + length..];
     }
     steady + rest
 }
@@ -159,11 +161,13 @@ type Change = fn(&mut Forgery);
 fn all_refused(cases: &[(Change, &str)]) {
     let honest = Forgery::new();
     assert_eq!(refused(&honest.tar()), "taken in");
-    for (change, expected) in cases {
+    let told = cases.iter().map(|(change, _)| {
         let mut forgery = honest.clone();
         change(&mut forgery);
-        assert_eq!(refused(&forgery.tar()), *expected);
-    }
+        refused(&forgery.tar())
+    });
+    let expected: Vec<&str> = cases.iter().map(|(_, expected)| *expected).collect();
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -240,8 +244,9 @@ fn a_directory_with_links_or_pipes_is_refused() {
 #[test]
 fn what_is_cut_short_is_found_wherever_that_is() {
     let tar = Forgery::new().tar();
-    // two blocks of zeros end it, which nothing needs
-    for end in (0..tar.len() - 1024).step_by(97) {
+    // two blocks of zeros end it, and others fill up the block of its last file, which nothing needs
+    let end = tar.len() - 1024 - (512 - oci::LAYOUT.len());
+    for end in (0..end).step_by(97).chain([end - 1]) {
         assert_ne!(refused(&tar[..end]), "taken in", "cut after {end} bytes");
     }
 }
@@ -300,7 +305,7 @@ fn files_of_the_layout_are_checked() {
         ),
         (
             |f| f.set("index.json", format!(r#"{{"schemaVersion":2,"a":{}"#, "[".repeat(1 << 20))),
-            "index.json can't be read: recursion limit exceeded at line 1 column 149",
+            "index.json can't be read: EOF while parsing a list at line 1 column 1048599",
         ),
         (
             |f| f.index(|index| index["manifests"] = json!([])),
@@ -326,8 +331,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
     all_refused(&[
         (
             |f| f.index(|index| index["manifests"][0]["size"] = json!(1)),
-            // the size of the manifest is that of its digests and names
-            "blob [DIGEST] has 1219 bytes; the bundle says that it has 1",
+            "blob [DIGEST] has 1102 bytes; the bundle says that it has 1",
         ),
         (
             |f| f.manifest(0, |_, manifest| manifest["layers"] = json!([])),
@@ -339,7 +343,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
         ),
         (
             |f| f.manifest(0, |_, manifest| drop(manifest["layers"].as_array_mut().unwrap().remove(0))),
-            "the bundle's first layer is `application/vnd.lockstep.log`, not `application/vnd.lockstep.expected.v1+json`",
+            "the bundle's first layer is `text/plain`, not `application/vnd.lockstep.expected.v1+json`",
         ),
         (
             |f| {
@@ -440,6 +444,18 @@ fn plans_and_expectations_are_checked() {
         (
             |f| f.plan(|_, plan| plan["more"] = json!(1)),
             "the bundle's plan can't be used: not a plan: unknown field `more`, expected one of `version`, `name`, `tasks`, `outputs` at line 1 column 7",
+        ),
+        (
+            |f| {
+                f.manifest(0, |f, manifest| {
+                    let plan = f.json(&blob(&manifest["config"])).to_string();
+                    let deep = "[".repeat(1 << 20);
+                    let when = format!(r#""tasks":[{{"when":[{{"left":{{"value":{deep}"#);
+                    let deep = plan.replacen(r#""tasks":[{"#, &when, 1);
+                    manifest["config"] = f.add(oci::PLAN, deep.into_bytes());
+                });
+            },
+            "the bundle's plan can't be used: not a plan: recursion limit exceeded at line 1 column 171",
         ),
         (
             |f| f.expected(|expected| expected["version"] = json!(2)),
