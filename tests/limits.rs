@@ -1,12 +1,14 @@
 //! Guests that would never end, or take everything: each ends at its limit or at an interrupt, and says which.
 
+use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lockstep_runtime::run::{Ran, Reuse};
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
 use lockstep_runtime::step::{Failure, Limit, Limits, Outcome};
 
-use crate::setup::{Guest, runtime};
+use crate::setup::{GUESTS, Guest, Place, python, runtime};
 
 fn run(guest: &Guest, limits: Limits) -> Ran {
     guest.sandboxed(&runtime(&EngineOptions::default()), &limits)
@@ -126,4 +128,40 @@ fn what_a_guest_said_when_it_failed_is_in_its_outcome() {
         outcome(Guest::new("forgets")),
         Outcome::Failed(Failure::MissingOutput { name: "output".into() })
     );
+}
+
+/// An input of 600 MB that is read line by line: neither guest nor host ever holds it.
+#[test]
+fn a_large_input_takes_no_memory() {
+    let place = Place::new();
+    let line = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400\n".repeat(16 << 10);
+    let mut file = std::fs::File::create(place.path("large.csv")).unwrap();
+    let mut written = 0;
+    while written < 600 << 20 {
+        file.write_all(line.as_bytes()).unwrap();
+        written += line.len();
+    }
+    // What compiling the module takes is another matter.
+    std::fs::write(place.path("small.csv"), "1\n").unwrap();
+    let step = format!("{}#count", GUESTS.display());
+    assert_eq!(
+        place.json(&["run", &step, "--input", "lines=small.csv"])["outcome"]["is"],
+        "succeeded"
+    );
+    let measure = "import resource, subprocess, sys\n\
+                   done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)\n\
+                   print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let command = place.lockstep(&["run", &step, "--input", "lines=large.csv"]);
+    let output = Command::new(python())
+        .args(["-c", measure])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env("LOCKSTEP_STORE", place.store())
+        .current_dir(place.directory.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (code, kilobytes) = text.trim().split_once(' ').unwrap();
+    assert_eq!(code, "0", "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(kilobytes.parse::<u64>().unwrap() < 200 << 10, "{kilobytes} kB");
 }
