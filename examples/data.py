@@ -52,8 +52,9 @@ def tweets():
 
 def fetch(example):
     directory = EXAMPLES / example.__name__ / "data"
+    files = example()  # before the directory is there: who finds it need not fetch
     directory.mkdir(exist_ok=True)
-    for name, content in example().items():
+    for name, content in files.items():
         path = directory / name
         path.with_suffix(".part").write_bytes(content)
         path.with_suffix(".part").rename(path)
