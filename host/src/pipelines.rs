@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lockstep_runtime::pipeline::{Given, Pipeline, PipelineError, Plan, PlanError, TaskError};
+use lockstep_runtime::pipeline::{
+    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, execute,
+};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
 use crate::artifacts::artifact;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
+use crate::logs::Logs;
 use crate::notebooks;
 
 /// What a pipeline is given.
@@ -86,6 +89,33 @@ fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<P
         inputs.insert(name, artifact(runtime, &source)?);
     }
     Ok(pipeline.resolve(runtime, &Given { parameters, inputs })?)
+}
+
+/// Carries out a plan and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
+pub fn carry_out(
+    runtime: &Runtime,
+    plan: &Plan,
+    execution: &Execution,
+    interrupt: &Interrupt,
+    mut logs: Logs,
+    told: bool,
+) -> Result<Executed> {
+    let mut on = |event: Event| match event {
+        Event::Started { task } => logs.start(task),
+        Event::Expanded { task, count } => logs.expand(task, count),
+        Event::Log { .. } | Event::Retrying { .. } if !told => {}
+        Event::Log { task, stream, bytes } => logs.write(task, stream, bytes),
+        Event::Retrying { task, because, left } => {
+            logs.note(&format!("{task} {because}; tried again, at most {left} times"));
+        }
+        Event::Finished { done } => {
+            logs.finish(&done.task);
+            logs.advance();
+        }
+    };
+    let executed = execute(runtime, plan, execution, interrupt, &mut on);
+    logs.end();
+    Ok(executed?)
 }
 
 impl From<PipelineError> for Error {

@@ -71,18 +71,24 @@ fn totals(tasks: &[Done], took: Duration) -> String {
         End::Error(_) => "failed",
         End::NotStarted => "not started",
     };
-    let counted = ["run", "cached", "failed", "skipped", "not started"].map(|wanted| {
-        let count = tasks.iter().filter(|done| word(done) == wanted).count();
+    let words = tasks.iter().map(word).collect::<Vec<_>>();
+    counts("task", &words, &["run", "cached", "failed", "skipped", "not started"], took)
+}
+
+/// `5 tasks: 3 run, 2 cached in 1.2 s`, of what `words` says of each, in the order of `known`.
+pub fn counts(what: &str, words: &[&str], known: &[&str], took: Duration) -> String {
+    let counted = known.iter().map(|wanted| {
+        let count = words.iter().filter(|word| *word == wanted).count();
         (count > 0).then(|| format!("{} {wanted}", quantity::count(count as u64)))
     });
-    let counted: Vec<String> = counted.into_iter().flatten().collect();
-    let what = match tasks.len() {
-        0 => return "no tasks".to_owned(),
-        1 => "1 task".to_owned(),
-        count => format!("{} tasks", quantity::count(count as u64)),
+    let counted: Vec<String> = counted.flatten().collect();
+    let all = match words.len() {
+        0 => return format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{} {what}s", quantity::count(count as u64)),
     };
     format!(
-        "{what}: {} in {}",
+        "{all}: {} in {}",
         counted.join(", "),
         quantity::micros(took.as_micros() as u64)
     )

@@ -8,7 +8,7 @@ mod transfer;
 use clap::{Args, Subcommand};
 use lockstep_runtime::bundle::BundleError;
 use lockstep_runtime::bundle::registry::RegistryError;
-use lockstep_runtime::pipeline::{Event, Executed, Execution, Plan, execute};
+use lockstep_runtime::pipeline::{Executed, Execution, Plan};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
@@ -16,6 +16,7 @@ use crate::columns::fit;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::logs::Logs;
+use crate::pipelines;
 
 /// A pipeline with all that it needs as one file, which anyone can run again and compare
 #[derive(Args)]
@@ -45,19 +46,8 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
 
 /// Carries out a plan; what its tasks write is kept, but not shown.
 fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
-    let mut logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
-    let mut on = |event: Event| match event {
-        Event::Started { task } => logs.start(task),
-        Event::Expanded { task, count } => logs.expand(task, count),
-        Event::Log { .. } | Event::Retrying { .. } => {}
-        Event::Finished { done } => {
-            logs.finish(&done.task);
-            logs.advance();
-        }
-    };
-    let executed = execute(runtime, plan, execution, interrupt, &mut on);
-    logs.end();
-    Ok(executed?)
+    let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
+    pipelines::carry_out(runtime, plan, execution, interrupt, logs, false)
 }
 
 /// The registry could not be reached, or does not know who asks.

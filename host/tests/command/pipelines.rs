@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::place::{Place, Said, cat, program, steps};
+use crate::place::{Place, Said, cat, program, squeeze, steps};
 
 const PIPELINE: &str = "name: two
 parameters: { share: 0.5 }
@@ -30,12 +30,6 @@ fn place() -> Place {
 
 /// What the command says, with one space where columns have more.
 fn said(place: &Place, arguments: &[&str]) -> Said {
-    let squeeze = |text: &str| -> String {
-        let lines = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n");
-        lines.collect()
-    };
     let said = place.run(arguments);
     Said {
         stdout: squeeze(&said.stdout),

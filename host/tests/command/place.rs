@@ -1,5 +1,7 @@
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -88,6 +90,26 @@ impl Place {
             },
         );
     }
+}
+
+/// A text with one space where columns have more.
+pub fn squeeze(text: &str) -> String {
+    let lines = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n");
+    lines.collect()
+}
+
+/// A server that was started, once it listens at `port` of this machine.
+pub fn listening(mut server: Child, port: u16) -> Child {
+    for _ in 0..1000 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return server;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.kill().unwrap();
+    panic!("the server does not listen: {:?}", server.wait());
 }
 
 #[track_caller]

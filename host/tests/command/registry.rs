@@ -5,12 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::json;
 
 use crate::bundle::place;
-use crate::place::{Place, Said};
+use crate::place::{Place, Said, listening};
 
 /// The registry, with its files.
 struct Registry {
@@ -42,21 +41,15 @@ impl Registry {
         // lockstep:secret, by bcrypt
         let password = "lockstep:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
         std::fs::write(root.path().join("htpasswd"), password).unwrap();
-        let mut server = Command::new(program)
+        let server = Command::new(program)
             .arg("serve")
             .arg(root.path().join("config.yml"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        for _ in 0..1000 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Self { root, server, port });
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server.kill().unwrap();
-        panic!("the registry does not listen: {:?}", server.wait());
+        let server = listening(server, port);
+        Some(Self { root, server, port })
     }
 
     fn name(&self, rest: &str) -> String {

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::json;
 
-use crate::place::{Place, Said, program, steps};
+use crate::place::{Place, Said, listening, program, steps};
 
 /// The server, behind a pipe that counts the parts of uploads and may kill it at one of them.
 struct S3 {
@@ -118,7 +117,7 @@ fn serve(root: &Path, port: u16) -> Child {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/s3/bin/s3s-fs");
     assert!(program.exists(), "{} is missing: run `make test`", program.display());
     let keys = ["--access-key", "lockstep", "--secret-key", "secret"];
-    let mut server = Command::new(program)
+    let server = Command::new(program)
         .args(["--host", "127.0.0.1", "--port", &port.to_string()])
         .args(keys)
         .arg(root)
@@ -126,14 +125,7 @@ fn serve(root: &Path, port: u16) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    for _ in 0..1000 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return server;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    server.kill().unwrap();
-    panic!("the server does not listen: {:?}", server.wait());
+    listening(server, port)
 }
 
 /// Passes bytes between `client` and the server, both ways, until either hangs up.

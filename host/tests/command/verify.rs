@@ -9,7 +9,7 @@ use lockstep_runtime::step::{Artifact, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::place::{Place, Said, program, steps};
+use crate::place::{Place, Said, program, squeeze, steps};
 
 const STORE: &str = ".local/share/lockstep/store";
 
@@ -79,12 +79,6 @@ fn forge_rows(place: &Place, record: &str) -> String {
 
 /// What the command says, with one space where columns have more.
 fn said(place: &Place, arguments: &[&str]) -> Said {
-    let squeeze = |text: &str| -> String {
-        let lines = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n");
-        lines.collect()
-    };
     let said = place.run(arguments);
     Said {
         stdout: squeeze(&said.stdout),

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
-use lockstep_runtime::pipeline::{Done, End, Event, Executed, Execution, Plan, Skipped, execute};
+use lockstep_runtime::pipeline::{Done, End, Executed, Execution, Plan, Skipped};
 use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
@@ -83,22 +83,8 @@ fn shown(
     interrupt: &Interrupt,
     invocation: &Invocation,
 ) -> Result<Executed> {
-    let mut logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
-    let mut on = |event: Event| match event {
-        Event::Started { task } => logs.start(task),
-        Event::Expanded { task, count } => logs.expand(task, count),
-        Event::Log { task, stream, bytes } => logs.write(task, stream, bytes),
-        Event::Retrying { task, because, left } => {
-            logs.note(&format!("{task} {because}; tried again, at most {left} times"));
-        }
-        Event::Finished { done } => {
-            logs.finish(&done.task);
-            logs.advance();
-        }
-    };
-    let executed = execute(runtime, plan, execution, interrupt, &mut on);
-    logs.end();
-    Ok(executed?)
+    let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
+    pipelines::carry_out(runtime, plan, execution, interrupt, logs, true)
 }
 
 fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {

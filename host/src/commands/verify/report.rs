@@ -12,7 +12,7 @@ use crate::columns::{Columns, fit};
 use crate::commands::diff::Changed;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::{Invocation, print};
-use crate::quantity;
+use crate::report::counts;
 
 /// Of more than so many only those are listed that are not as they should be.
 const LISTED: usize = 50;
@@ -109,24 +109,12 @@ fn differences(what: &str, record: &Digest, again: &Digest, changed: &[Changed])
 
 /// `5 runs: 4 good, 1 different in 1.2 s`
 fn totals(checked: &[Checked], took: Duration) -> String {
-    let count = |word: &str| checked.iter().filter(|checked| checked.verdict.word() == word).count();
-    let words = ["good", "different", "failed", "skipped", "interrupted"];
-    let counted = words
-        .map(|word| (count(word), word))
-        .into_iter()
-        .filter(|(count, _)| *count > 0);
-    let counted: Vec<String> = counted
-        .map(|(count, word)| format!("{} {word}", quantity::count(count as u64)))
-        .collect();
-    let runs = match checked.len() {
-        0 => return "no runs".to_owned(),
-        1 => "1 run".to_owned(),
-        count => format!("{} runs", quantity::count(count as u64)),
-    };
-    format!(
-        "{runs}: {} in {}",
-        counted.join(", "),
-        quantity::micros(took.as_micros() as u64)
+    let words: Vec<&str> = checked.iter().map(|checked| checked.verdict.word()).collect();
+    counts(
+        "run",
+        &words,
+        &["good", "different", "failed", "skipped", "interrupted"],
+        took,
     )
 }
 
