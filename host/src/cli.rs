@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance, run,
-    show, sign, toolchain, verify,
+    serve, show, sign, toolchain, verify,
 };
 use crate::error::{Kind, Result};
 use crate::invocation::Invocation;
@@ -41,6 +41,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
+    Serve(Box<serve::ServeArgs>),
     Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Show(show::ShowArgs),
@@ -92,6 +93,7 @@ impl Command {
             Command::Build(args) => build::run(args, invocation),
             Command::Inspect(args) => inspect::run(args, invocation),
             Command::Run(args) => run::run(*args, invocation),
+            Command::Serve(args) => serve::run(*args, invocation),
             Command::Plan(args) => plan::run(args, invocation),
             Command::Export(args) => export::run(args, invocation),
             Command::Show(args) => show::run(args, invocation),

@@ -123,6 +123,11 @@ impl Error {
         self
     }
 
+    /// Whose turn it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// What happened.
     pub fn message(&self) -> &str {
         &self.message
@@ -163,7 +168,8 @@ impl Error {
         ExitCode::from(self.kind.code())
     }
 
-    fn to_json(&self) -> Value {
+    /// `error`: `kind`, `message`, `details` and `hints`.
+    pub fn to_json(&self) -> Value {
         json!({ "error": {
             "kind": self.kind.name(),
             "message": self.message,

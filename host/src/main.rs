@@ -18,6 +18,7 @@ mod progress;
 mod provenance;
 mod quantity;
 mod report;
+mod serve;
 mod signature;
 
 use std::process::ExitCode;

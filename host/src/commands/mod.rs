@@ -16,6 +16,7 @@ pub mod pin;
 pub mod plan;
 pub mod provenance;
 pub mod run;
+pub mod serve;
 pub mod show;
 pub mod sign;
 pub mod toolchain;

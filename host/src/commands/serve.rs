@@ -1,0 +1,21 @@
+use clap::Args;
+
+use crate::error::Result;
+use crate::invocation::Invocation;
+use crate::serve::{Settings, serve};
+
+/// Hold sandboxes for others: an HTTP API, Jupyter's gateway and a dashboard
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep serve                                        # for this user, on this machine
+  lockstep serve --bind 0.0.0.0:8765 --tls-cert cert.pem --tls-key key.pem
+  lockstep serve --config /etc/lockstep/serve.toml
+  jupyter lab --gateway-url=http://127.0.0.1:8765       # its kernels are then the host's")]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub fn run(args: ServeArgs, invocation: &Invocation) -> Result<()> {
+    serve(args.settings.complete()?, invocation)
+}
