@@ -90,7 +90,7 @@ fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
 }
 
 /// The digest that `text` spells in full or in part.
-fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
+pub fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if let Ok(digest) = Digest::from_hex(hex) {
         return Ok(Some(digest));

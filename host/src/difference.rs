@@ -11,7 +11,7 @@ use lockstep_runtime::store::Store;
 use serde_json::{Value, json};
 
 use crate::columns::fit;
-use crate::commands::show::{cbor_to_json, guess};
+use crate::content::{cbor_to_json, guess};
 use crate::error::Result;
 
 /// No value that is told is wider.

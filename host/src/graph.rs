@@ -71,6 +71,8 @@ struct Node {
     /// What is written in it; more than one line is fine.
     label: String,
     class: Class,
+    /// Where it leads, on a page.
+    link: Option<String>,
 }
 
 struct Edge {
@@ -83,10 +85,19 @@ impl Graph {
     /// Adds the node called `id`, or changes what it says.
     pub fn node(&mut self, id: &str, label: impl Into<String>, class: Class) {
         let at = self.index(id);
-        self.nodes[at] = Node {
-            label: label.into(),
-            class,
-        };
+        self.nodes[at].label = label.into();
+        self.nodes[at].class = class;
+    }
+
+    /// Lets the node called `id` lead to an address.
+    pub fn link(&mut self, id: &str, address: String) {
+        let at = self.index(id);
+        self.nodes[at].link = Some(address);
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Adds an edge between two nodes. One that is not there yet is labelled with its id.
@@ -150,6 +161,11 @@ impl Graph {
         svg::draw(self)
     }
 
+    /// The picture as a part of a page, whose style gives the colours: classes are those of the nodes, `e` is an edge, `l` its label.
+    pub fn to_page(&self) -> String {
+        svg::draw_bare(self)
+    }
+
     fn index(&mut self, id: &str) -> usize {
         if let Some(at) = self.by_id.get(id) {
             return *at;
@@ -158,6 +174,7 @@ impl Graph {
         self.nodes.push(Node {
             label: id.to_owned(),
             class: Class::Plain,
+            link: None,
         });
         self.nodes.len() - 1
     }

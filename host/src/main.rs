@@ -4,6 +4,7 @@ mod artifacts;
 mod cli;
 mod columns;
 mod commands;
+mod content;
 mod credentials;
 mod difference;
 mod error;

@@ -45,10 +45,11 @@ pub fn not_a_module(name: &str, bytes: &[u8], error: InterfaceError) -> Error {
 /// What a module says of itself.
 pub struct Module {
     digest: Digest,
-    size: u64,
-    interfaces: Vec<Interface>,
-    /// How many functions it imports, by module.
-    imports: BTreeMap<String, Vec<String>>,
+    pub size: u64,
+    /// Its steps; none of a plain program.
+    pub interfaces: Vec<Interface>,
+    /// The functions that it imports, by module.
+    pub imports: BTreeMap<String, Vec<String>>,
 }
 
 impl Module {
@@ -141,7 +142,7 @@ fn describe_step(interface: &Interface) -> String {
 }
 
 /// What the step's language calls it; the media type where the module does not say.
-fn kind_of(port: &Port) -> String {
+pub fn kind_of(port: &Port) -> String {
     match port.type_name.as_str() {
         "" => fit(port.media_type.as_str(), 60),
         name => fit(name, 60),

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use lockstep_runtime::digest::Digest;
@@ -53,7 +53,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
     };
     let lineage = runtime.lineage(&start, direction)?;
     if let Some(format) = args.graph {
-        let graph = graph(&runtime, &lineage, &start)?.to_format(format);
+        let graph = graph(&runtime, &[&lineage], &start)?.to_format(format);
         return invocation.answer(&graph, || json!({ "graph": graph }));
     }
     let mut told = Told {
@@ -138,7 +138,7 @@ fn title(row: &Row) -> String {
 }
 
 /// Digest, media type and size, as far as they are known.
-fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
+pub fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
     Ok(match runtime.store.artifact(digest)? {
         None => digest.short(),
         Some(artifact) => {
@@ -148,11 +148,13 @@ fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String>
     })
 }
 
-fn graph(runtime: &Runtime, lineage: &Lineage, start: &Digest) -> Result<Graph> {
+/// Runs and artifacts of these lineages of `start`; nodes are called by the digits of their digests.
+pub fn graph(runtime: &Runtime, lineages: &[&Lineage], start: &Digest) -> Result<Graph> {
     let mut graph = Graph::default();
     let class = |digest: &Digest, other| if digest == start { Class::Focus } else { other };
-    let mut artifacts: BTreeSet<Digest> = lineage.leads.keys().copied().collect();
-    for row in lineage.runs.values() {
+    let mut artifacts: BTreeSet<Digest> = lineages.iter().flat_map(|lineage| lineage.leads.keys().copied()).collect();
+    let runs: BTreeMap<&Digest, &Row> = lineages.iter().flat_map(|lineage| &lineage.runs).collect();
+    for row in runs.values() {
         artifacts.extend(
             row.links
                 .iter()
@@ -163,7 +165,7 @@ fn graph(runtime: &Runtime, lineage: &Lineage, start: &Digest) -> Result<Graph> 
     for digest in &artifacts {
         graph.node(&digest.hex(), describe(runtime, digest, "\n")?, class(digest, Class::Plain));
     }
-    for (record, row) in &lineage.runs {
+    for (record, row) in runs {
         let outcome = if row.word == "succeeded" { Class::Hit } else { Class::Failed };
         let label = format!("{}\nrecord {}", fit(&row.step, 30), record.short());
         graph.node(&record.hex(), label, class(record, outcome));

@@ -51,13 +51,13 @@ enum Word {
 
 pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
     let runs = Runs {
-        most: args.most,
         step: args.step,
         module: args.module.as_deref().map(module).transpose()?,
         word: args
             .outcome
             .and_then(|word| Some(word.to_possible_value()?.get_name().to_owned())),
         since_ms: args.since.map_or(0, since),
+        ..Runs::newest(args.most)
     };
     let rows = invocation.runtime(EngineOptions::default())?.runs(&runs)?;
     if rows.is_empty() && !invocation.json && !invocation.quiet {

@@ -108,7 +108,8 @@ fn miss(why: &Miss) -> String {
     }
 }
 
-fn difference(difference: &Difference) -> String {
+/// `parameter depth 8 (was 6)`
+pub fn difference(difference: &Difference) -> String {
     fn maybe<T>(value: &Option<T>, show: impl Fn(&T) -> String) -> String {
         value.as_ref().map_or_else(|| "none".to_owned(), show)
     }

@@ -6,16 +6,12 @@ use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::Store;
 
 use crate::artifacts::{Named, find};
+use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::export::export;
 use crate::invocation::{Invocation, print_bytes};
 
-mod content;
 mod record;
-mod table;
-
-use content::Content;
-pub use content::{cbor_to_json, guess};
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -71,7 +67,7 @@ fn print_raw(store: &Store, artifact: &Artifact) -> Result<()> {
 }
 
 fn show(store: &Store, artifact: &Artifact, rows: usize, invocation: &Invocation) -> Result<()> {
-    let content = Content::read(store, artifact, rows)?;
+    let content = Content::read(store, artifact, 0..rows)?;
     invocation.answer(&content, || content.to_json())?;
     if !invocation.json
         && !invocation.quiet

@@ -11,6 +11,11 @@ const SPACE: f64 = 48.0;
 /// As wide as a letter of 13 px is taken to be.
 const LETTER: f64 = 7.6;
 
+/// The tip of an edge.
+const MARKER: &str = "<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
+    <path d=\"M0 0L8 4L0 8z\" fill=\"#8c959f\"/></marker></defs>\n";
+const BACKGROUND: &str = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n";
+
 /// Heights from the top: where each layer begins and how high it is.
 struct Heights(Vec<(f64, f64)>);
 
@@ -21,6 +26,15 @@ impl Heights {
 }
 
 pub(super) fn draw(graph: &Graph) -> String {
+    drawn(graph, &format!("{}{MARKER}{BACKGROUND}", style(graph)))
+}
+
+/// Without style and background.
+pub(super) fn draw_bare(graph: &Graph) -> String {
+    drawn(graph, MARKER)
+}
+
+fn drawn(graph: &Graph, head: &str) -> String {
     let widths: Vec<f64> = graph.nodes.iter().map(width).collect();
     let edges: Vec<(usize, usize)> = graph.edges.iter().map(|edge| (edge.from, edge.to)).collect();
     let layout = layout(&widths, &edges);
@@ -29,8 +43,7 @@ pub(super) fn draw(graph: &Graph) -> String {
     let (wide, high) = (layout.width + 2.0 * MARGIN, bottom + MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide:.0}\" height=\"{high:.0}\" viewBox=\"0 0 {wide:.0} {high:.0}\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"13\">\n{}",
-        head(graph)
+         font-family=\"system-ui, sans-serif\" font-size=\"13\">\n{head}"
     );
     for at in 0..edges.len() {
         draw_edge(&mut svg, graph, &layout, &heights, at);
@@ -42,7 +55,7 @@ pub(super) fn draw(graph: &Graph) -> String {
     svg + "</svg>\n"
 }
 
-fn head(graph: &Graph) -> String {
+fn style(graph: &Graph) -> String {
     let mut head = "<style>.e{fill:none;stroke:#8c959f;stroke-width:1.3}.l{fill:#57606a;font-size:11px;stroke:#fff;stroke-width:4px;paint-order:stroke}".to_owned();
     for class in Class::ALL
         .iter()
@@ -51,9 +64,7 @@ fn head(graph: &Graph) -> String {
         let (fill, line) = class.colours();
         let _ = write!(head, ".{}{{fill:{fill};stroke:{line}}}", class.name());
     }
-    head + "</style>\n<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
-            <path d=\"M0 0L8 4L0 8z\" fill=\"#8c959f\"/></marker></defs>\n\
-            <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+    head + "</style>\n"
 }
 
 fn width(node: &Node) -> f64 {
@@ -86,6 +97,9 @@ fn heights(graph: &Graph, layout: &Layout) -> Heights {
 
 fn draw_node(svg: &mut String, node: &Node, (x, y): (f64, f64), wide: f64) {
     let high = height(node);
+    if let Some(link) = &node.link {
+        let _ = writeln!(svg, "<a href=\"{}\">", escape(link));
+    }
     let _ = writeln!(
         svg,
         "<rect class=\"{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" rx=\"6\"/>",
@@ -101,6 +115,9 @@ fn draw_node(svg: &mut String, node: &Node, (x, y): (f64, f64), wide: f64) {
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\"{weight}>{}</text>",
             escape(text)
         );
+    }
+    if node.link.is_some() {
+        svg.push_str("</a>\n");
     }
 }
 

@@ -65,6 +65,11 @@ pub enum Difference {
 }
 
 impl Difference {
+    /// In what `is` differs from `was`. Where an input comes from is not known.
+    pub fn between(was: &Run, is: &Run) -> Vec<Self> {
+        between(was, is, |_| None)
+    }
+
     /// How far apart it makes two runs. A task is told from others of the same step by its parameters and seed; its module and
     /// inputs change under it.
     pub(super) fn weight(&self) -> u32 {
@@ -77,6 +82,10 @@ impl Difference {
 
 /// In what `is`, a run of `task`, differs from `was`.
 pub(super) fn differences(task: &Task, was: &Run, is: &Run) -> Vec<Difference> {
+    between(was, is, |input| origin(task, input))
+}
+
+fn between(was: &Run, is: &Run, origin: impl Fn(&str) -> Option<String>) -> Vec<Difference> {
     let mut found = Vec::new();
     if was.module != is.module {
         found.push(Difference::Module {
@@ -90,7 +99,7 @@ pub(super) fn differences(task: &Task, was: &Run, is: &Run) -> Vec<Difference> {
             name: name.clone(),
             was: was.map(|input| input.artifact.digest),
             is: is.map(|input| input.artifact.digest),
-            from: origin(task, name),
+            from: origin(name),
         });
     }
     for (name, was, is) in changed(&was.outputs, &is.outputs) {

@@ -1,3 +1,5 @@
+mod tally;
+
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -187,8 +189,8 @@ impl Index {
         let mut statement = self.0.prepare_cached(
             "SELECT record, key, module, step, word, outcome, started, wall FROM records
              WHERE started >= ?2 AND (?3 IS NULL OR step = ?3) AND (?4 IS NULL OR module GLOB ?4 || '*')
-                 AND (?5 IS NULL OR word = ?5)
-             ORDER BY started DESC, record LIMIT ?1",
+                 AND (?5 IS NULL OR word = ?5) AND (?6 IS NULL OR instr(lower(step || ' ' || outcome), lower(?6)))
+             ORDER BY started DESC, record LIMIT ?1 OFFSET ?7",
         )?;
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let asked = params![
@@ -196,7 +198,9 @@ impl Index {
             number(runs.since_ms),
             runs.step,
             runs.module,
-            runs.word
+            runs.word,
+            runs.text,
+            number(runs.skip as u64)
         ];
         let rows = statement.query_map(asked, |row| {
             Ok(Row {

@@ -31,6 +31,7 @@ mod row;
 mod shared;
 mod signatures;
 mod sweep;
+mod tally;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ pub use large::{Content, LargeFile};
 pub use row::{Link, Role, Row, Runs};
 pub use shared::{Shared, SharedError};
 pub use sweep::{Keep, Sweep};
+pub use tally::StepTally;
 pub use writer::Writer;
 
 use blobs::Blobs;

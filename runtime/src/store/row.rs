@@ -76,6 +76,8 @@ impl Role {
 pub struct Runs {
     /// At most so many.
     pub most: usize,
+    /// Without so many of the newest.
+    pub skip: usize,
     /// Only of this step, or of a program that was called with this.
     pub step: Option<String>,
     /// Only of modules whose digest starts with these digits.
@@ -84,6 +86,8 @@ pub struct Runs {
     pub word: Option<String>,
     /// Only those that started at this time or later, in milliseconds of Unix time.
     pub since_ms: u64,
+    /// Only those that have this text in their step or outcome, in any case.
+    pub text: Option<String>,
 }
 
 impl Runs {
@@ -91,10 +95,12 @@ impl Runs {
     pub fn newest(most: usize) -> Self {
         Self {
             most,
+            skip: 0,
             step: None,
             module: None,
             word: None,
             since_ms: 0,
+            text: None,
         }
     }
 }

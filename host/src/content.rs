@@ -1,5 +1,10 @@
+//! Artifacts, read by their media type.
+
+mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 use lockstep_kernel::terminal::{Said, Terminal};
@@ -9,11 +14,12 @@ use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
 use serde_json::{Value, json};
 
-use super::table::Table;
 use crate::columns::{Align, Columns, fit};
 use crate::commands::inspect::Module;
 use crate::error::{Error, Result};
 use crate::{quantity, report};
+
+pub use table::{Column, Table};
 
 /// Text beyond this is not shown.
 const TEXT: usize = 1 << 20;
@@ -46,8 +52,8 @@ pub enum Content {
 }
 
 impl Content {
-    /// Reads an artifact by its media type; bytes of no known type by how they start. At most `rows` rows of a table are read.
-    pub fn read(store: &Store, artifact: &Artifact, rows: usize) -> Result<Self> {
+    /// Reads an artifact by its media type; bytes of no known type by how they start. Of a table, these `rows` are read.
+    pub fn read(store: &Store, artifact: &Artifact, rows: Range<usize>) -> Result<Self> {
         if artifact.is_directory() {
             return Ok(Self::Directory(store.list_directory(artifact)?));
         }

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::io::{Cursor, IsTerminal};
+use std::ops::Range;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
@@ -17,32 +18,34 @@ const COUNTED: u64 = 256 << 20;
 /// No cell is wider.
 const CELL: usize = 40;
 
-/// The first rows of a table.
+/// Some rows of a table.
 pub struct Table {
-    columns: Vec<Column>,
-    rows: Vec<Vec<Option<String>>>,
+    pub columns: Vec<Column>,
+    /// The cells; nothing where there is no value.
+    pub rows: Vec<Vec<Option<String>>>,
     /// How many rows there are in all; `None` when there are too many to count.
-    total: Option<u64>,
+    pub total: Option<u64>,
 }
 
-struct Column {
-    name: String,
+pub struct Column {
+    pub name: String,
     /// Its type in Arrow; empty in CSV.
-    kind: String,
-    numeric: bool,
+    pub kind: String,
+    /// Whether its cells are numbers.
+    pub numeric: bool,
 }
 
 impl Table {
-    /// The first `most` rows of an Arrow IPC stream or file.
-    pub fn of_arrow(bytes: Bytes, most: usize) -> Result<Self, ArrowError> {
+    /// These rows of an Arrow IPC stream or file.
+    pub fn of_arrow(bytes: Bytes, wanted: Range<usize>) -> Result<Self, ArrowError> {
         let size = bytes.len() as u64;
         let cursor = Cursor::new(bytes);
         if cursor.get_ref().starts_with(b"ARROW1") {
             let reader = FileReader::try_new(cursor, None)?;
-            return Self::of_batches(&reader.schema(), reader, most);
+            return Self::of_batches(&reader.schema(), reader, wanted);
         }
         let reader = StreamReader::try_new(cursor, None)?;
-        let mut table = Self::of_batches(&reader.schema(), reader, most)?;
+        let mut table = Self::of_batches(&reader.schema(), reader, wanted)?;
         table.total = table.total.filter(|_| size <= COUNTED);
         Ok(table)
     }
@@ -50,7 +53,7 @@ impl Table {
     fn of_batches(
         schema: &Schema,
         batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
-        most: usize,
+        wanted: Range<usize>,
     ) -> Result<Self, ArrowError> {
         let column = |field: &arrow_schema::FieldRef| Column {
             name: field.name().clone(),
@@ -65,22 +68,22 @@ impl Table {
         let mut total = 0;
         for batch in batches {
             let batch = batch?;
-            let wanted = batch.num_rows().min(most - table.rows.len());
-            table.take(&batch, wanted)?;
-            total += batch.num_rows() as u64;
+            let within = |row: usize| row.clamp(total, total + batch.num_rows()) - total;
+            table.take(&batch, within(wanted.start)..within(wanted.end))?;
+            total += batch.num_rows();
         }
-        table.total = Some(total);
+        table.total = Some(total as u64);
         Ok(table)
     }
 
-    fn take(&mut self, batch: &RecordBatch, rows: usize) -> Result<(), ArrowError> {
+    fn take(&mut self, batch: &RecordBatch, rows: Range<usize>) -> Result<(), ArrowError> {
         let options = FormatOptions::default();
         let formatters: Vec<_> = batch
             .columns()
             .iter()
             .map(|array| ArrayFormatter::try_new(array, &options))
             .collect::<Result<_, _>>()?;
-        for row in 0..rows {
+        for row in rows {
             let cells = batch.columns().iter().zip(&formatters);
             let cell = |(array, formatter): (&std::sync::Arc<dyn Array>, &ArrayFormatter)| {
                 if array.is_null(row) {
@@ -94,21 +97,22 @@ impl Table {
         Ok(())
     }
 
-    /// The first `most` rows of comma-separated values with a header.
-    pub fn of_csv(bytes: &[u8], most: usize) -> Result<Self, csv::Error> {
+    /// These rows of comma-separated values with a header.
+    pub fn of_csv(bytes: &[u8], wanted: Range<usize>) -> Result<Self, csv::Error> {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
         let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
         let names: Vec<String> = reader.byte_headers()?.iter().map(text).collect();
-        let (mut rows, mut total) = (Vec::new(), Some(0));
+        let (mut rows, mut total, mut at) = (Vec::new(), Some(0), 0);
         let mut record = csv::ByteRecord::new();
         while reader.read_byte_record(&mut record)? {
-            if rows.len() < most {
+            if wanted.contains(&at) {
                 rows.push(record.iter().map(|field| Some(text(field))).collect::<Vec<_>>());
-            } else if reader.position().byte() > COUNTED {
+            } else if at >= wanted.end && reader.position().byte() > COUNTED {
                 total = None;
                 break;
             }
-            total = total.map(|total| total + 1);
+            at += 1;
+            total = Some(at as u64);
         }
         let is_number = |text: &str| text.is_empty() || text.parse::<f64>().is_ok();
         let numeric = |at: usize| {
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn csv_lines_up_and_says_what_is_left_out() {
-        let table = Table::of_csv(b"name,mass\nAdelie,3750\n\"a,b\",\nx,1.5\n", 2).unwrap();
+        let table = Table::of_csv(b"name,mass\nAdelie,3750\n\"a,b\",\nx,1.5\n", 0..2).unwrap();
         let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
         assert_eq!(plain, "name    mass\nAdelie  3750\na,b\n");
         assert_eq!(table.note(), "3 rows, 2 columns; the first 2 are shown");
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_broken_table_is_an_error() {
-        assert!(Table::of_arrow(Bytes::from_static(b"\xff\xff\xff\xff\x10\0\0\0junk"), 5).is_err());
-        assert!(Table::of_arrow(Bytes::from_static(b"ARROW1"), 5).is_err());
+        assert!(Table::of_arrow(Bytes::from_static(b"\xff\xff\xff\xff\x10\0\0\0junk"), 0..5).is_err());
+        assert!(Table::of_arrow(Bytes::from_static(b"ARROW1"), 0..5).is_err());
     }
 }
