@@ -77,7 +77,8 @@ pub fn import(store: &Store, path: &Path) -> Result<Artifact> {
     })
 }
 
-fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
+/// What the store knows of the bytes called `digest`.
+pub fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
     if let Some(artifact) = store.artifact(digest)? {
         return Ok(artifact);
     }

@@ -6,9 +6,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance, run,
-    serve, show, sign, toolchain, verify,
+    serve, show, sign, token, toolchain, verify,
 };
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{Locations, VARIABLES};
 
@@ -23,6 +23,10 @@ pub struct Cli {
     /// The shared store behind it, as s3://BUCKET/PREFIX
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     shared: Option<String>,
+
+    /// The host that does the work, instead of this machine [default: $LOCKSTEP_HOST]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    host: Option<String>,
 
     /// Answer with one JSON object on stdout; what guests write goes to stderr
     #[arg(long, global = true, help_heading = "Global options")]
@@ -58,6 +62,7 @@ enum Command {
     Kernel(kernel::KernelArgs),
     Doctor(doctor::DoctorArgs),
     Toolchain(toolchain::ToolchainArgs),
+    Token(token::TokenArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -80,7 +85,12 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<()> {
         let environment = std::env::vars_os().collect();
-        let locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
+        let mut locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
+        locations.host_by_flag = self.host.is_some();
+        locations.host = self.host.or(locations.host);
+        if locations.host_by_flag {
+            self.command.check_host()?;
+        }
         let invocation = Invocation::new(locations, self.json, self.quiet);
         self.command.run(&invocation)?;
         invocation.check_shared()
@@ -88,6 +98,33 @@ impl Cli {
 }
 
 impl Command {
+    /// An error for a command that looks at this machine only.
+    fn check_host(&self) -> Result<()> {
+        let name = match self {
+            Command::Run(_) | Command::Plan(_) | Command::Show(_) | Command::Log(_) | Command::Inspect(_) => return Ok(()),
+            Command::Verify(_) | Command::Kernel(_) => return Ok(()),
+            Command::Diff(_) => "diff",
+            Command::Build(_) => "build",
+            Command::Serve(_) => "serve",
+            Command::Export(_) => "export",
+            Command::Lineage(_) => "lineage",
+            Command::Sign(_) => "sign",
+            Command::Provenance(_) => "provenance",
+            Command::Bundle(_) => "bundle",
+            Command::Gc(_) => "gc",
+            Command::Pin(_) => "pin",
+            Command::Fsck(_) => "fsck",
+            Command::Doctor(_) => "doctor",
+            Command::Toolchain(_) => "toolchain",
+            Command::Token(_) => "token",
+            Command::Completions(_) => "completions",
+        };
+        Err(
+            Error::user(format_args!("`lockstep {name}` is about this machine and asks no host"))
+                .hint("run it where the host is, with that host's --store; or leave out --host"),
+        )
+    }
+
     fn run(self, invocation: &Invocation) -> Result<()> {
         match self {
             Command::Build(args) => build::run(args, invocation),
@@ -110,6 +147,7 @@ impl Command {
             Command::Kernel(args) => kernel::run(args, invocation),
             Command::Doctor(args) => doctor::run(args, invocation),
             Command::Toolchain(args) => toolchain::run(args, invocation),
+            Command::Token(args) => token::run(args, invocation),
             Command::Completions(args) => completions::run(args),
         }
     }

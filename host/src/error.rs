@@ -49,7 +49,8 @@ impl Kind {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// How programs are told.
+    pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Config => "config",

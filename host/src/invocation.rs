@@ -67,20 +67,16 @@ impl Invocation {
             .reported())
     }
 
-    /// The store with an engine. Compiled modules are kept in the cache of this user.
-    pub fn runtime(&self, mut options: EngineOptions) -> Result<Runtime> {
-        let store = self.store()?;
-        options.native_cache = Some(self.locations.cache.join("native"));
-        let machine = Machine {
-            name: host_name(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            clock: SystemTime::now,
-        };
-        let runtime = Runtime::new(Engine::new(&options)?, store, machine);
-        runtime.ensure_index()?;
-        Ok(runtime)
+    /// The store with an engine.
+    pub fn runtime(&self, options: EngineOptions) -> Result<Runtime> {
+        runtime_of(self.engine(options)?, self.store()?)
     }
 
+    /// An engine. Compiled modules are kept in the cache of this user.
+    pub fn engine(&self, mut options: EngineOptions) -> Result<Engine> {
+        options.native_cache = Some(self.locations.cache.join("native"));
+        Ok(Engine::new(&options)?)
+    }
     /// Answers: `value` with `--json`, else `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
         if self.json {
@@ -89,6 +85,18 @@ impl Invocation {
             print(text)
         }
     }
+}
+
+/// What carries out runs with `engine`, over `store`.
+pub fn runtime_of(engine: Engine, store: Store) -> Result<Runtime> {
+    let machine = Machine {
+        name: host_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        clock: SystemTime::now,
+    };
+    let runtime = Runtime::new(engine, store, machine);
+    runtime.ensure_index()?;
+    Ok(runtime)
 }
 
 /// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.

@@ -23,9 +23,12 @@ const JUPYTER_DATA: &str = "JUPYTER_DATA_DIR";
 const JUPYTER_PARENT: &str = "JPY_PARENT_PID";
 const NOTEBOOK: &str = "JPY_SESSION_NAME";
 const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+const HOST: &str = "LOCKSTEP_HOST";
+const TOKEN: &str = "LOCKSTEP_TOKEN";
+const LOG: &str = "LOCKSTEP_LOG";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 17] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -37,6 +40,22 @@ pub const VARIABLES: [Variable; 13] = [
     Variable {
         name: "AWS_*",
         about: "how it is reached: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ALLOW_HTTP and others",
+    },
+    Variable {
+        name: HOST,
+        about: "the host that does the work, instead of this machine: https://HOST[:PORT]",
+    },
+    Variable {
+        name: TOKEN,
+        about: "what that host knows its caller by; of `lockstep serve`: a token that may do everything",
+    },
+    Variable {
+        name: LOG,
+        about: "what `lockstep serve` writes of its own work to stderr: error, warn, info, debug [default: info]",
+    },
+    Variable {
+        name: "LOCKSTEP_BIND, ...",
+        about: "the settings of a host: `lockstep serve --help`",
     },
     Variable {
         name: CACHE,
@@ -105,6 +124,14 @@ pub struct Locations {
     pub environment: BTreeMap<OsString, OsString>,
     /// Whether the toolchain of Debian is asked for.
     pub debian: bool,
+    /// The host that does the work, instead of this machine.
+    pub host: Option<String>,
+    /// Whether that was named on the command line.
+    pub host_by_flag: bool,
+    /// What that host knows its caller by.
+    pub token: Option<String>,
+    /// What a host writes of its own work.
+    pub log: Option<String>,
 }
 
 impl Locations {
@@ -158,7 +185,13 @@ impl Locations {
         let notebook = variable(NOTEBOOK).map(PathBuf::from);
         let docker = variable(DOCKER_CONFIG).map(PathBuf::from);
         let docker = docker.or_else(|| Some(Path::new(variable(HOME)?).join(".docker")));
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let (host, token, log) = (text(HOST), text(TOKEN), text(LOG));
         Ok(Self {
+            host,
+            host_by_flag: false,
+            token,
+            log,
             store,
             store_by_flag,
             shared,

@@ -18,6 +18,7 @@ mod pipelines;
 mod progress;
 mod provenance;
 mod quantity;
+mod remote;
 mod report;
 mod serve;
 mod signature;

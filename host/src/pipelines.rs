@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::logs::Logs;
 use crate::notebooks;
+use crate::remote::Remote;
 
 /// What a pipeline is given.
 #[derive(Args)]
@@ -91,9 +92,10 @@ fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<P
     Ok(pipeline.resolve(runtime, &Given { parameters, inputs })?)
 }
 
-/// Carries out a plan and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
+/// Carries out a plan, here or on the host `remote`, and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
 pub fn carry_out(
     runtime: &Runtime,
+    remote: Option<&Remote>,
     plan: &Plan,
     execution: &Execution,
     interrupt: &Interrupt,
@@ -113,9 +115,12 @@ pub fn carry_out(
             logs.advance();
         }
     };
-    let executed = execute(runtime, plan, execution, interrupt, &mut on);
+    let executed = match remote {
+        None => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
+        Some(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
+    };
     logs.end();
-    Ok(executed?)
+    executed
 }
 
 impl From<PipelineError> for Error {
@@ -135,7 +140,7 @@ impl From<TaskError> for Error {
         match error {
             TaskError::Run(error) => error.into(),
             TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
-            TaskError::NotMade => Self::host(error),
+            TaskError::NotMade | TaskError::Elsewhere(_) => Self::host(error),
         }
     }
 }

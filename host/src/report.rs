@@ -54,10 +54,17 @@ fn task_row(done: &Done) -> [String; 5] {
             let outcome = fit(&ran.record.outcome.to_string(), 40);
             [name, outcome, took(ran), memory.unwrap_or_default(), outputs.join("  ")]
         }
-        End::Skipped(Skipped::When(when)) => only(format!("skipped: not {}", fit(&when.to_string(), 60))),
-        End::Skipped(Skipped::After(task)) => only(format!("skipped after {}", fit(task, 60))),
+        End::Skipped(because) => only(skipped(because)),
         End::Error(error) => only(fit(&error.to_string(), 60)),
         End::NotStarted => only("not started".to_owned()),
+    }
+}
+
+/// `skipped after clean`
+pub fn skipped(because: &Skipped) -> String {
+    match because {
+        Skipped::When(when) => format!("skipped: not {}", fit(&when.to_string(), 60)),
+        Skipped::After(task) => format!("skipped after {}", fit(task, 60)),
     }
 }
 

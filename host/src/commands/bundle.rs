@@ -47,7 +47,7 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
 /// Carries out a plan; what its tasks write is kept, but not shown.
 fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
-    pipelines::carry_out(runtime, plan, execution, interrupt, logs, false)
+    pipelines::carry_out(runtime, None, plan, execution, interrupt, logs, false)
 }
 
 /// The registry could not be reached, or does not know who asks.

@@ -13,6 +13,7 @@ use crate::columns::{Columns, fit};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::quantity;
+use crate::remote::bring;
 
 /// Say what a module is: its steps with their inputs, parameters and outputs
 #[derive(Args)]
@@ -27,6 +28,7 @@ pub struct InspectArgs {
 
 pub fn run(args: InspectArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
+    bring(&runtime, &args.module, invocation)?;
     let artifact = artifacts::artifact(&runtime, &args.module)?;
     let wasm = runtime.store.get(&artifact.digest)?;
     let module = Module::read(artifact.digest, &wasm).map_err(|e| not_a_module(&args.module, &wasm, e))?;

@@ -182,7 +182,8 @@ pub fn graph(runtime: &Runtime, lineages: &[&Lineage], start: &Digest) -> Result
     Ok(graph)
 }
 
-fn to_json(lineage: &Lineage, start: &Digest, direction: Direction) -> Value {
+/// `of`, `direction`, `runs` and `artifacts`.
+pub fn to_json(lineage: &Lineage, start: &Digest, direction: Direction) -> Value {
     let links = |row: &Row, role| -> Value {
         let links = row.links.iter().filter(|link| link.role == role);
         links

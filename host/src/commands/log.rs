@@ -11,6 +11,7 @@ use crate::columns::{Align, Columns, fit};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::quantity;
+use crate::remote::Remote;
 
 /// List the runs of the store, newest first
 #[derive(Args)]
@@ -59,8 +60,12 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
         since_ms: args.since.map_or(0, since),
         ..Runs::newest(args.most)
     };
-    let rows = invocation.runtime(EngineOptions::default())?.runs(&runs)?;
-    if rows.is_empty() && !invocation.json && !invocation.quiet {
+    let remote = Remote::of(invocation)?;
+    let rows = match &remote {
+        None => invocation.runtime(EngineOptions::default())?.runs(&runs)?,
+        Some(remote) => remote.rows(&runs)?,
+    };
+    if rows.is_empty() && remote.is_none() && !invocation.json && !invocation.quiet {
         let all = invocation.store()?.rows(&Runs::newest(1))?;
         let which = if all.is_empty() { "no runs yet" } else { "no such runs" };
         anstream::eprintln!("{which} in {}", invocation.locations.store.display());
@@ -120,7 +125,8 @@ pub fn age(started_ms: u64) -> Duration {
     SystemTime::now().duration_since(started).unwrap_or_default()
 }
 
-fn to_json(row: &Row) -> Value {
+/// A run in a list.
+pub fn to_json(row: &Row) -> Value {
     json!({
         "record": row.record,
         "key": row.key,

@@ -19,5 +19,6 @@ pub mod run;
 pub mod serve;
 pub mod show;
 pub mod sign;
+pub mod token;
 pub mod toolchain;
 pub mod verify;

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::graph::{Class, Format, Graph};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::pipelines::{GivenArgs, plan};
+use crate::remote::{Remote, bring};
 use crate::{export, quantity};
 
 /// Say of each task of a pipeline whether it would be run, and why
@@ -43,11 +44,17 @@ pub struct PlanArgs {
 pub fn run(args: PlanArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     let interrupt = interrupt_on_ctrl_c()?;
+    for (_, source) in &args.given.inputs {
+        bring(&runtime, source, invocation)?;
+    }
     let plan = plan(&runtime, &args.what, args.given, &interrupt, invocation)?;
     if let Some(path) = &args.output {
         export::write(path, &plan.write()?)?;
     }
-    let explained = explain(&runtime, &plan, &Limits::default())?;
+    let explained = match Remote::of(invocation)? {
+        None => explain(&runtime, &plan, &Limits::default())?,
+        Some(remote) => remote.explain(&runtime.store, &plan)?,
+    };
     if let Some(format) = args.graph {
         return print(graph(&plan, &explained).to_format(format));
     }

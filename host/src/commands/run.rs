@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
-use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Stream};
+use lockstep_runtime::run::{Ran, Reuse, Runtime};
+use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
 use lockstep_runtime::step::Limits;
 use serde_json::json;
 
@@ -14,12 +14,13 @@ use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::logs::Logs;
 use crate::pipelines::{GivenArgs, is_pipeline, pair};
 use crate::quantity::{parse_bytes, parse_count, parse_duration};
+use crate::remote::{Remote, bring};
 use crate::report;
 
 mod pipeline;
 mod target;
 
-pub use pipeline::verdict;
+pub use pipeline::{task_to_json, to_json, verdict};
 
 /// Run a step, a plain program or a pipeline
 ///
@@ -170,18 +171,32 @@ fn output(text: &str) -> Result<Output, &'static str> {
 pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
+    for (_, source) in &args.given.inputs {
+        bring(&runtime, source, invocation)?;
+    }
     if is_pipeline(&args.what) {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
     refuse_for_pipelines(&args)?;
+    bring(&runtime, args.what.split('#').next().unwrap_or_default(), invocation)?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
     let (run, outputs) = target::bind(args, &runtime)?;
     outputs
         .iter()
         .filter_map(|output| output.path.as_deref())
         .try_for_each(check_parent)?;
-    let ran = carry_out(&runtime, &run, reuse, &limits, &interrupt, invocation)?;
-    let written = write_outputs(&runtime, &ran, &outputs)?;
+    let remote = Remote::of(invocation)?;
+    let title = run.entry.title();
+    let mut logs = Logs::of_run(invocation.json);
+    logs.start(&title);
+    let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
+    let ran = match &remote {
+        None => runtime.run(&run, reuse, &limits, &interrupt, &mut log).map_err(Error::from),
+        Some(remote) => remote.run(&runtime.store, &run, reuse, &limits, &interrupt, &mut log),
+    };
+    logs.finish(&title);
+    let ran = ran?;
+    let written = write_outputs(&runtime, remote.as_ref(), &ran, &outputs)?;
     if invocation.json {
         let mut object = ran.to_json();
         if !written.is_empty() {
@@ -205,31 +220,20 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
     }
 }
 
-fn carry_out(
-    runtime: &Runtime,
-    run: &Run,
-    reuse: Reuse,
-    limits: &Limits,
-    interrupt: &Interrupt,
-    invocation: &Invocation,
-) -> Result<Ran> {
-    let title = run.entry.title();
-    let mut logs = Logs::of_run(invocation.json);
-    logs.start(&title);
-    let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
-    let ran = runtime.run(run, reuse, limits, interrupt, &mut log);
-    logs.finish(&title);
-    Ok(ran?)
-}
-
 /// Writes the outputs that were made to the files that were asked for: the path of each, by name.
-fn write_outputs<'a>(runtime: &Runtime, ran: &Ran, outputs: &'a [Output]) -> Result<BTreeMap<&'a str, &'a Path>> {
+fn write_outputs<'a>(
+    runtime: &Runtime,
+    remote: Option<&Remote>,
+    ran: &Ran,
+    outputs: &'a [Output],
+) -> Result<BTreeMap<&'a str, &'a Path>> {
     let mut written = BTreeMap::new();
     if !ran.record.outcome.succeeded() {
         return Ok(written);
     }
     for Output { name, path, .. } in outputs {
         if let (Some(path), Some(artifact)) = (path, ran.record.outputs.get(name)) {
+            remote.map_or(Ok(()), |remote| remote.take(&runtime.store, artifact))?;
             export(&runtime.store, artifact, path)?;
             written.insert(name.as_str(), path.as_path());
         }

@@ -10,8 +10,11 @@ use crate::content::Content;
 use crate::error::{Error, Result};
 use crate::export::export;
 use crate::invocation::{Invocation, print_bytes};
+use crate::remote::bring;
 
 mod record;
+
+pub use record::to_json as record_to_json;
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -40,6 +43,7 @@ pub struct ShowArgs {
 
 pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
+    bring(&runtime, &args.what, invocation)?;
     match find(&runtime, &args.what)? {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))

@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
+use serde_json::json;
 
+use crate::artifacts::{Named, find};
 use crate::commands::log::since;
 use crate::error::{Error, Result};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
 use crate::quantity::parse_duration;
+use crate::remote::{Remote, bring};
 use crate::signature;
 
 mod check;
@@ -79,9 +82,41 @@ enum Processor {
 pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     let interrupt = interrupt_on_ctrl_c()?;
     let notebook = args.what.as_deref().map(Path::new);
+    if let Some(remote) = Remote::of(invocation)? {
+        return verify_there(&remote, &args, invocation);
+    }
     match notebook.filter(|path| path.extension().is_some_and(|extension| extension == "ipynb")) {
         Some(notebook) => verify_notebook(&args, notebook, &interrupt, invocation),
         None => verify_records(args, &interrupt, invocation),
+    }
+}
+
+/// Has a record verified by a host.
+fn verify_there(remote: &Remote, args: &VerifyArgs, invocation: &Invocation) -> Result<()> {
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    let what = match args.what.as_deref() {
+        Some(what) if !is_pipeline(what) && args.on.is_none() && args.signed_by.is_none() => what,
+        _ => {
+            return Err(Error::user("a host verifies a record at a time, on its own processor")
+                .hint("name one, as `lockstep log` lists them; or unset LOCKSTEP_HOST and verify here"));
+        }
+    };
+    bring(&runtime, what, invocation)?;
+    let Named::Record(found) = find(&runtime, what)? else {
+        return Err(Error::user(format_args!("{what} is an artifact, not a record")));
+    };
+    let (same, again) = remote.verify(&found.0)?;
+    let record = found.0.short();
+    invocation.answer(
+        match same {
+            true => format!("record {record}: the same again\n"),
+            false => format!("record {record}: came to {} instead\n", again.short()),
+        },
+        || json!({ "record": found.0, "again": again, "same": same }),
+    )?;
+    match same {
+        true => Ok(()),
+        false => Err(Error::host(format_args!("record {record} came to another one")).reported()),
     }
 }
 

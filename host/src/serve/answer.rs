@@ -5,6 +5,9 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 
+use lockstep_runtime::digest::Digest;
+use serde_json::json;
+
 use crate::error::{Error, Kind};
 
 /// A request that is refused, or could not be answered: a status, and the same JSON that `lockstep --json` writes.
@@ -12,6 +15,8 @@ use crate::error::{Error, Kind};
 pub struct Refusal {
     pub status: StatusCode,
     pub error: Error,
+    /// What must be sent first.
+    pub missing: Option<Digest>,
 }
 
 /// What requests are answered with.
@@ -19,7 +24,11 @@ pub type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     pub fn new(status: StatusCode, error: Error) -> Self {
-        Self { status, error }
+        Self {
+            status,
+            error,
+            missing: None,
+        }
     }
 
     /// There is nothing called `what`.
@@ -51,13 +60,17 @@ impl<E: Into<Error>> From<E> for Refusal {
             Kind::Host => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Interrupted => StatusCode::CONFLICT,
         };
-        Self { status, error }
+        Self::new(status, error)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.error.to_json())).into_response();
+        let mut told = self.error.to_json();
+        if let Some(missing) = self.missing {
+            told["error"]["missing"] = json!(missing);
+        }
+        let mut response = (self.status, Json(told)).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()

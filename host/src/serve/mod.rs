@@ -1,96 +1,269 @@
 //! The host: one process that holds sandboxes for others, over HTTP.
 //!
-//! Each user has a [`Namespace`]: a store of its own, so that nobody can read or name what another one has.
+//! Each user has a [`Namespace`]: a store of its own, so that nobody can read or name what another one has. Who asks is found out in one
+//! place ([`access`]), before any handler; handlers see the [`Caller`] and what belongs to it.
 
 mod access;
 mod answer;
+mod api;
+mod audit;
+mod extract;
+mod gate;
+mod listen;
+mod metrics;
+mod namespace;
 mod settings;
+mod works;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
-use lockstep_runtime::run::Runtime;
-use lockstep_runtime::sandbox::EngineOptions;
+use axum::{Json, Router};
+use lockstep_runtime::sandbox::{Engine, EngineOptions};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
-pub use access::{Caller, Scope};
+use access::Access;
+use audit::Audit;
+use gate::Gate;
+use metrics::Metrics;
+use works::Work;
+
+pub use access::{Caller, Scope, Token, TokenFile, new_secret, user_name};
 pub use answer::{Answer, Refusal};
+pub use namespace::Namespace;
 pub use settings::Settings;
 
 /// What all requests share.
 pub struct Server {
     pub settings: Settings,
     invocation: Invocation,
+    engine: Engine,
     namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
-}
-
-/// What belongs to one user, or to all where users are not told apart.
-pub struct Namespace {
-    pub runtime: Runtime,
-    /// What the host keeps beside the store.
-    pub directory: PathBuf,
+    access: Access,
+    audit: Audit,
+    gate: Arc<Gate>,
+    metrics: Metrics,
 }
 
 impl Server {
-    fn new(settings: Settings, invocation: &Invocation) -> Self {
-        Self {
-            settings,
-            invocation: invocation.clone(),
+    fn new(settings: Settings, invocation: &Invocation, secret: Option<&str>) -> Result<Self> {
+        let directory = invocation.locations.store.join("host");
+        let loopback = settings.bind().ip().is_loopback();
+        let tokens = TokenFile::new(&directory);
+        Ok(Self {
+            access: Access::new(tokens, secret, settings.trust_header(), loopback, settings.allowed_hosts()),
+            audit: Audit::open(&directory)?,
+            gate: Arc::new(Gate::new(settings.jobs(), settings.queue())),
+            metrics: Metrics::default(),
+            engine: invocation.engine(EngineOptions::default())?,
             namespaces: Mutex::default(),
-        }
+            invocation: invocation.clone(),
+            settings,
+        })
     }
 
-    /// What belongs to `user`.
-    pub fn namespace(&self, user: Option<&str>) -> Result<Arc<Namespace>> {
+    /// What belongs to `user`. Work that a host before this one left is gone on with.
+    pub fn namespace(self: &Arc<Self>, user: Option<&str>) -> Result<Arc<Namespace>> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = user.map(str::to_owned);
-        if let Some(namespace) = namespaces.get(&user) {
+        let name = user.map(str::to_owned);
+        if let Some(namespace) = namespaces.get(&name) {
             return Ok(namespace.clone());
         }
-        let namespace = Arc::new(Namespace {
-            runtime: self.invocation.runtime(EngineOptions::default())?,
-            directory: self.invocation.locations.store.join("host"),
-        });
-        namespaces.insert(user, namespace.clone());
+        let (namespace, unfinished) = Namespace::open(user, self.engine.clone(), &self.invocation)?;
+        let namespace = Arc::new(namespace);
+        unfinished.iter().for_each(|work| self.start(&namespace, work));
+        namespaces.insert(name, namespace.clone());
         Ok(namespace)
+    }
+
+    /// Carries out `work` when its turn comes.
+    fn start(&self, namespace: &Namespace, work: &Arc<Work>) {
+        let works = namespace.works.clone();
+        tokio::spawn(works.carry_out(work.clone(), namespace.runtime.clone(), self.gate.clone()));
+    }
+
+    /// How many kernels are alive.
+    fn kernels(&self) -> usize {
+        0
     }
 }
 
-/// Serves until it is told to end.
+/// Serves until it is told to end by SIGTERM or SIGINT.
 pub fn serve(settings: Settings, invocation: &Invocation) -> Result<()> {
+    log_to_stderr(invocation)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let threads = threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
-    let server = Arc::new(Server::new(settings, invocation));
-    threads.block_on(listen(server))
+    let served = threads.block_on(run(settings, invocation));
+    threads.shutdown_timeout(Duration::from_secs(1));
+    served
 }
 
-async fn listen(server: Arc<Server>) -> Result<()> {
-    let address = server.settings.bind();
-    let failed = |e: std::io::Error| {
-        Error::host(format_args!("can't listen on {address}: {e}")).hint("--bind ADDRESS:PORT takes another")
+fn log_to_stderr(invocation: &Invocation) -> Result<()> {
+    let said = invocation.locations.log.as_deref().unwrap_or("info");
+    let filter = EnvFilter::try_new(said).map_err(|e| Error::config(format_args!("LOCKSTEP_LOG is `{said}`: {e}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // there is one already if this process serves a second time, as in tests
+    let _ = match invocation.json {
+        true => log.json().try_init(),
+        false => log.with_target(false).try_init(),
     };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let base = server.settings.base_path();
-    anstream::eprintln!("listening on http://{address}{base}/");
-    axum::serve(listener, router(server)).await.map_err(failed)
+    Ok(())
 }
 
-/// All that is served. What stands before the check of who asks is open to everybody.
+async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
+    let tokens = TokenFile::new(&invocation.locations.store.join("host")).all()?;
+    let given = invocation.locations.token.clone();
+    let is_known = !tokens.is_empty() || settings.trust_header().is_some();
+    let secret = given.clone().or_else(|| (!is_known).then(new_secret));
+    let server = Arc::new(Server::new(settings, invocation, secret.as_deref())?);
+    // what was left by the host before is gone on with, whoever asks first
+    server.namespace(None)?;
+    for user in namespace::users(&invocation.locations.store) {
+        server.namespace(Some(&user))?;
+    }
+    let settings = &server.settings;
+    let tls = settings
+        .tls()
+        .map(|(certificate, key)| listen::tls(certificate, key))
+        .transpose()?;
+    let (listener, address) = listen::bind(settings.bind()).await?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}{}/", settings.base_path());
+    // a token that somebody gave is not for logs
+    let shown = match (&secret, &given) {
+        (Some(secret), None) => format!("{url}?token={secret}"),
+        _ => url.clone(),
+    };
+    match invocation.json {
+        true => crate::invocation::print(format_args!(
+            "{}\n",
+            json!({ "url": url, "token": given.is_none().then_some(&secret) })
+        ))?,
+        false => anstream::eprintln!("listening on {shown}"),
+    }
+    let (connections, grace) = (settings.connections(), settings.grace());
+    let ending = told_to_end(&server)?;
+    let router = router(server.clone());
+    listen::serve(
+        listener,
+        router,
+        tls,
+        connections,
+        ended(ending),
+        grace + Duration::from_secs(1),
+    )
+    .await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn ended(mut ending: watch::Receiver<bool>) {
+    // it hangs up only with the process
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+/// Becomes true when a signal tells the host to end. Nothing is begun from then on; what runs has the time of grace, and is then interrupted.
+fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
+    let failed = |e| Error::host(format_args!("can't listen for signals: {e}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (tell, ending) = watch::channel(false);
+    let server = server.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let grace = server.settings.grace();
+        let (running, _) = server.gate.counts();
+        tracing::info!("ending: {running} at work have {} s", grace.as_secs());
+        server.gate.close();
+        tell.send_replace(true);
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        server.gate.interrupt();
+    });
+    Ok(ending)
+}
+
+/// All that is served. What stands beside the check of who asks is open to everybody.
 fn router(server: Arc<Server>) -> Router {
-    let closed = Router::new();
-    let closed = closed.layer(from_fn_with_state(server.clone(), access::check));
-    let open = Router::new().route("/health/live", get(|| async { "ok\n" }));
+    let closed = Router::new()
+        .merge(api::routes())
+        .route("/metrics", get(metrics::metrics))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
+        .layer(from_fn_with_state(server.clone(), access::check))
+        .layer(from_fn_with_state(server.clone(), metrics::count));
+    let open = Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready));
     let all = open.merge(closed);
     let all = match server.settings.base_path().as_str() {
         "" => all,
         base => Router::new().nest(base, all),
     };
-    all.with_state(server)
+    all.layer(from_fn(safe)).with_state(server)
+}
+
+/// This process answers.
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// It takes in work: not any more once it was told to end.
+async fn ready(State(server): State<Arc<Server>>) -> Answer<Json<serde_json::Value>> {
+    match server.gate.is_closing() {
+        true => Err(Refusal::busy("the host is ending")),
+        false => Ok(Json(json!({ "ready": true }))),
+    }
+}
+
+async fn nothing_here() -> Refusal {
+    Refusal::not_found("there is nothing at this address")
+}
+
+async fn not_so() -> Refusal {
+    let error = Error::user("this address can't be asked in this way");
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        error.hint("GET /api/v1/openapi.json says how"),
+    )
+}
+
+/// What every answer tells browsers: to believe its type, to tell nobody where they came from, to keep nothing that is not said to be kept, and to
+/// show it in no frame of others.
+async fn safe(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "SAMEORIGIN"),
+        ("cache-control", "no-store"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'self'; sandbox",
+        ),
+    ] {
+        let headers = response.headers_mut();
+        headers
+            .entry(HeaderName::from_static(name))
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
 }

@@ -9,6 +9,8 @@ mod pipelines;
 mod place;
 mod programs;
 mod registry;
+mod remote;
+mod serve;
 mod shared;
 mod showing;
 mod signing;

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Source, Task};
@@ -9,7 +9,7 @@ use crate::run::{Entry, Run};
 use crate::step::MediaType;
 
 /// In what a run differs from an earlier one.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "field", rename_all = "lowercase")]
 pub enum Difference {
     /// The module.

@@ -138,6 +138,9 @@ pub enum TaskError {
     /// An input is not there.
     #[error("an input was not made")]
     NotMade,
+    /// It was to be carried out elsewhere, where this was said of it.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 impl From<StoreError> for TaskError {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::difference::differences;
 use super::made::{Made, Names, failing, gather, gathered};
@@ -16,7 +16,7 @@ use crate::step::{Artifact, Limit, Limits};
 const LOOKED_AT: usize = 32;
 
 /// What would become of a task of a plan.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Explained {
     /// The task, or an instance of it.
     pub task: String,
@@ -26,7 +26,7 @@ pub struct Explained {
 }
 
 /// What would become of a task.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "lowercase")]
 pub enum Fate {
     /// It was run before.
@@ -61,7 +61,7 @@ pub enum Fate {
 }
 
 /// Why a task would be run.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Miss {
     /// The step was never run.

@@ -70,6 +70,11 @@ impl Runtime {
         Ok(self.store.rows(runs)?)
     }
 
+    /// Whether the store still has the record called `digest` and all that it made.
+    pub fn is_kept(&self, digest: &Digest, record: &Record) -> Result<bool, RunError> {
+        Ok(self.store.has_record(digest)? && self.is_whole(record)?)
+    }
+
     fn is_whole(&self, record: &Record) -> Result<bool, StoreError> {
         for artifact in record.outputs.values().chain(&record.log) {
             if !self.store.contains(&artifact.digest)? {

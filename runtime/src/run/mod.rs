@@ -232,6 +232,63 @@ impl Ran {
         object["cached"] = json!(self.cached);
         object
     }
+
+    /// What [`to_json`](Self::to_json) told. An error unless the record has the digest that it is said to have.
+    pub fn from_json(told: Value) -> Result<Self, RecordError> {
+        Told::read(told)?.check()
+    }
+}
+
+/// What is told of a run.
+#[derive(Deserialize)]
+struct Told {
+    record: Digest,
+    cached: bool,
+    key: RunKey,
+    run: Run,
+    outcome: step::Outcome,
+    outputs: BTreeMap<String, Artifact>,
+    #[serde(default)]
+    called: Vec<Digest>,
+    log: Option<Artifact>,
+    usage: Option<step::Usage>,
+    observed: Observed,
+}
+
+impl Told {
+    fn read(told: Value) -> Result<Self, RecordError> {
+        let digest = told["record"].as_str().and_then(|text| text.parse().ok());
+        serde_json::from_value(told).map_err(|source| RecordError::Malformed {
+            digest: digest.unwrap_or_else(|| Digest::of([])),
+            source,
+        })
+    }
+
+    fn check(self) -> Result<Ran, RecordError> {
+        let record = Record {
+            version: record::VERSION,
+            key: self.key,
+            run: self.run,
+            outcome: self.outcome,
+            outputs: self.outputs,
+            called: self.called,
+            log: self.log,
+            usage: self.usage,
+        };
+        let found = record.digest()?;
+        match found == self.record {
+            true => Ok(Ran {
+                record,
+                digest: found,
+                observed: self.observed,
+                cached: self.cached,
+            }),
+            false => Err(RecordError::Corrupt {
+                expected: self.record,
+                found,
+            }),
+        }
+    }
 }
 
 /// What a run may be answered with.

@@ -105,9 +105,9 @@ impl Record {
     }
 
     /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to
-    /// `digest`, `media_type` and `size`), `log`, `usage`, `observed`.
+    /// `digest`, `media_type` and `size`), `called` (if it called any), `log`, `usage`, `observed`.
     pub fn to_json(&self, observed: &Observed) -> Value {
-        json!({
+        let mut object = json!({
             "key": self.key,
             "run": self.run,
             "outcome": self.outcome,
@@ -115,7 +115,11 @@ impl Record {
             "log": self.log,
             "usage": self.usage,
             "observed": observed,
-        })
+        });
+        if !self.called.is_empty() {
+            object["called"] = json!(self.called);
+        }
+        object
     }
 
     /// Whether the run would have come to the same under `limits`.

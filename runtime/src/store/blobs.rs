@@ -91,6 +91,10 @@ impl Blobs {
         self.has(&name("blobs", digest))
     }
 
+    pub(super) fn contains_record(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.has(&name("records", digest))
+    }
+
     fn has(&self, name: &Name) -> Result<bool, StoreError> {
         if let Some(path) = self.path(name) {
             return Ok(path.exists());

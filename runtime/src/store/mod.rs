@@ -199,6 +199,11 @@ impl Store {
         self.blobs.get_record(digest)
     }
 
+    /// Whether the record called `digest` is here.
+    pub(crate) fn has_record(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.blobs.contains_record(digest)
+    }
+
     /// The records of `key` that are here, newest first.
     pub(crate) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
         self.index().find(key)

@@ -15,6 +15,7 @@ use crate::export::{check_parent, export};
 use crate::invocation::{Invocation, available_memory, print};
 use crate::logs::Logs;
 use crate::quantity::parse_bytes;
+use crate::remote::Remote;
 use crate::{pipelines, report};
 
 /// How a pipeline is carried out.
@@ -64,7 +65,8 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
     let plan = pipelines::plan(runtime, &args.what, args.given, interrupt, invocation)?;
     check_outputs(&plan, &args.outputs)?;
     let start = Instant::now();
-    let executed = shown(runtime, &plan, &execution, interrupt, invocation)?;
+    let remote = Remote::of(invocation)?;
+    let executed = shown(runtime, remote.as_ref(), &plan, &execution, interrupt, invocation)?;
     if invocation.json {
         print(format_args!("{}\n", to_json(&plan, &executed)?))?;
     } else if !invocation.quiet {
@@ -72,19 +74,20 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
     }
     let Executed { tasks, outputs } = executed;
     verdict(tasks, interrupt).map_err(|error| if invocation.json { error.reported() } else { error })?;
-    write_outputs(runtime, &outputs, &args.outputs)
+    write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
 }
 
 /// Carries out the plan and shows how far it is.
 fn shown(
     runtime: &Runtime,
+    remote: Option<&Remote>,
     plan: &Plan,
     execution: &Execution,
     interrupt: &Interrupt,
     invocation: &Invocation,
 ) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
-    pipelines::carry_out(runtime, plan, execution, interrupt, logs, true)
+    pipelines::carry_out(runtime, remote, plan, execution, interrupt, logs, true)
 }
 
 fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {
@@ -119,9 +122,15 @@ fn check_outputs(plan: &Plan, outputs: &[Output]) -> Result<()> {
     Ok(())
 }
 
-fn write_outputs(runtime: &Runtime, made: &BTreeMap<String, Artifact>, outputs: &[Output]) -> Result<()> {
+fn write_outputs(
+    runtime: &Runtime,
+    remote: Option<&Remote>,
+    made: &BTreeMap<String, Artifact>,
+    outputs: &[Output],
+) -> Result<()> {
     for Output { name, path, .. } in outputs {
         if let (Some(path), Some(artifact)) = (path, made.get(name)) {
+            remote.map_or(Ok(()), |remote| remote.take(&runtime.store, artifact))?;
             export(&runtime.store, artifact, path)?;
         }
     }
@@ -165,7 +174,7 @@ fn is_failure(end: &End) -> bool {
 }
 
 /// What a pipeline came to, as JSON: its tasks in the order of the plan.
-fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
+pub fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
     let tasks: Vec<Value> = executed.tasks.iter().map(task_to_json).collect();
     Ok(json!({
         "pipeline": plan.name,
@@ -175,7 +184,8 @@ fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
     }))
 }
 
-fn task_to_json(done: &Done) -> Value {
+/// What a task came to, as JSON: what [`Ran::to_json`] tells, or `skipped`, `error` or `started`; and `task`.
+pub fn task_to_json(done: &Done) -> Value {
     let nothing = |key: &str, value: Value| json!({ "outputs": {}, key: value });
     let mut object = match &done.end {
         End::Ran(ran) => ran.to_json(),

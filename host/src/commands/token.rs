@@ -1,0 +1,110 @@
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use lockstep_runtime::digest::Digest;
+use serde_json::json;
+
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::quantity::parse_duration;
+use crate::serve::{Scope, Token, TokenFile, new_secret, user_name};
+
+/// The tokens of the host that serves this store
+///
+/// A token says who its holder is and what that one may do. The host keeps hashes of tokens only, and sees changes at once.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  lockstep token create laptop --user ann --scope run --expires 90d
+  lockstep token create dashboard --scope read
+  lockstep token list
+  lockstep token revoke laptop")]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Make a token and print it; it can't be shown again
+    Create {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Whose it is. What this user has is kept apart from what others have
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+
+        /// What its holder may do
+        #[arg(long, value_name = "SCOPE", default_value = "run")]
+        scope: Scope,
+
+        /// For how long it is good [default: until it is revoked]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        expires: Option<Duration>,
+    },
+    /// List the tokens
+    List,
+    /// Make a token worth nothing
+    Revoke {
+        /// What it is called
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
+    let file = TokenFile::new(&invocation.locations.store.join("host"));
+    let mut tokens = file.all()?;
+    match args.command {
+        TokenCommand::Create {
+            name,
+            user,
+            scope,
+            expires,
+        } => {
+            if tokens.contains_key(&name) {
+                return Err(Error::user(format_args!("there is a token called {name} already"))
+                    .hint(format_args!("give another name, or `lockstep token revoke {name}` first")));
+            }
+            let secret = new_secret();
+            let created = now();
+            let token = Token {
+                hash: Digest::of(&secret),
+                user: user.as_deref().map(user_name).transpose()?,
+                scope,
+                created,
+                expires: expires.map(|time| created.saturating_add(time.as_secs())),
+            };
+            tokens.insert(name.clone(), token);
+            file.write(&tokens)?;
+            invocation.answer(format_args!("{secret}\n"), || json!({ "name": name, "token": secret }))
+        }
+        TokenCommand::List => {
+            let mut table = Columns::headed(&["name", "user", "scope", "expires"]);
+            for (name, token) in &tokens {
+                let user = token.user.clone().unwrap_or_default();
+                let expires = token.expires.map_or("never".to_owned(), |at| {
+                    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)).to_string()
+                });
+                table.row([name.clone(), user, token.scope.word().to_owned(), expires]);
+            }
+            invocation.answer(table, || json!({ "tokens": tokens }))
+        }
+        TokenCommand::Revoke { name } => {
+            if tokens.remove(&name).is_none() {
+                return Err(
+                    Error::user(format_args!("there is no token called {name}")).hint("`lockstep token list` lists them")
+                );
+            }
+            file.write(&tokens)?;
+            invocation.answer("", || json!({ "revoked": name }))
+        }
+    }
+}
+
+/// In seconds of Unix time.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}

@@ -1,0 +1,158 @@
+//! The HTTP API, below `/api/v1`. Its OpenAPI document is made from this code.
+
+mod artifacts;
+mod plans;
+mod records;
+mod runs;
+mod uploads;
+mod works;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+use super::extract::BODY_LIMIT;
+use super::{Caller, Server};
+
+pub use runs::Answers;
+
+/// What every error looks like.
+#[derive(Serialize, ToSchema)]
+struct ErrorAnswer {
+    error: ErrorContent,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorContent {
+    /// Whose turn it is to do something: `user`, `config`, `guest`, `denied`, `host` or `interrupted`.
+    kind: String,
+    /// What happened.
+    message: String,
+    /// Lines that belong to it.
+    details: Vec<String>,
+    /// What to do next.
+    hints: Vec<String>,
+}
+
+/// Who asks.
+#[derive(Serialize, ToSchema)]
+struct Me {
+    /// The user, where users are told apart.
+    user: Option<String>,
+    /// `read`, `run` or `admin`.
+    scope: String,
+    /// The version of the host.
+    version: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Lockstep",
+        description = "Runs are pure functions of digests: the same module, step, parameters, inputs and seed give the same bytes."
+    ),
+    paths(
+        me,
+        openapi,
+        artifacts::resolve,
+        artifacts::get,
+        artifacts::preview,
+        artifacts::lineage,
+        uploads::put,
+        uploads::patch,
+        uploads::status,
+        runs::submit,
+        plans::submit,
+        plans::explain,
+        works::list,
+        works::get,
+        works::events,
+        works::cancel,
+        records::list,
+        records::get,
+        records::lineage,
+        records::verify,
+        artifacts::module
+    ),
+    components(schemas(ErrorAnswer)),
+    security(("token" = [])),
+    modifiers(&Token)
+)]
+struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Which way a lineage goes.
+#[derive(Deserialize, ToSchema, Clone, Copy, Default)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    /// To what it was made from.
+    #[default]
+    Up,
+    /// To what was made from it.
+    Down,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineageQuery {
+    #[serde(default)]
+    direction: Way,
+}
+
+/// All routes.
+pub fn routes() -> Router<Arc<Server>> {
+    let routes = Router::new()
+        .route("/me", get(me))
+        .route("/openapi.json", get(openapi))
+        .route("/digests/{start}", get(artifacts::resolve))
+        .route(
+            "/artifacts/{digest}",
+            get(artifacts::get).put(uploads::put).patch(uploads::patch),
+        )
+        .route("/artifacts/{digest}/upload", get(uploads::status))
+        .route("/artifacts/{digest}/preview", get(artifacts::preview))
+        .route("/artifacts/{digest}/lineage", get(artifacts::lineage))
+        .route("/modules/{digest}", get(artifacts::module))
+        .route("/runs", post(runs::submit))
+        .route("/plans", post(plans::submit))
+        .route("/plans/explain", post(plans::explain))
+        .route("/works", get(works::list))
+        .route("/works/{id}", get(works::get).delete(works::cancel))
+        .route("/works/{id}/events", get(works::events))
+        .route("/records", get(records::list))
+        .route("/records/{digest}", get(records::get))
+        .route("/records/{digest}/lineage", get(records::lineage))
+        .route("/records/{digest}/verify", post(records::verify))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    Router::new().nest("/api/v1", routes)
+}
+
+/// Who asks
+#[utoipa::path(get, path = "/api/v1/me", responses((status = 200, body = Me), (status = "4XX", body = ErrorAnswer)))]
+async fn me(caller: Caller) -> Json<Me> {
+    Json(Me {
+        user: caller.user.clone(),
+        scope: caller.scope.word().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// This document
+#[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer)))]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

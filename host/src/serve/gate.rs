@@ -1,0 +1,149 @@
+//! How much is done at a time, and how much may wait.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_runtime::sandbox::Interrupt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Refusal;
+use super::works::Work;
+
+/// Lets so many runs through at a time; of the others so many may wait.
+#[derive(Debug)]
+pub struct Gate {
+    jobs: NonZeroUsize,
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    most: usize,
+    closing: AtomicBool,
+    /// What ends the runs that have their turn.
+    interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
+    next: AtomicU64,
+}
+
+/// A turn; it is over when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    jobs: NonZeroUsize,
+    /// Ends what is run in this turn.
+    pub interrupt: Interrupt,
+    number: u64,
+    interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.interrupts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
+    }
+}
+
+impl Turn {
+    /// How many runs it may have at a time.
+    pub fn jobs(&self) -> NonZeroUsize {
+        self.jobs
+    }
+}
+
+/// Counts one that waits, as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    pub fn new(jobs: usize, most: usize) -> Self {
+        Self {
+            jobs: NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN),
+            running: Arc::new(Semaphore::new(jobs.max(1))),
+            waiting: AtomicUsize::new(0),
+            most,
+            closing: AtomicBool::new(false),
+            interrupts: Arc::default(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The turn of a run that a client waits for; refused when too many wait already, or when the host is ending.
+    pub async fn turn(&self) -> Result<Turn, Refusal> {
+        self.check()?;
+        self.enter(Interrupt::default()).await.ok_or_else(ending)
+    }
+
+    /// Refuses when too many wait already, or when the host is ending.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.is_closing() {
+            return Err(ending());
+        }
+        match self.waiting.load(Ordering::Relaxed) >= self.most && self.running.available_permits() == 0 {
+            true => Err(Refusal::busy(format_args!("{} runs are waiting already", self.most))),
+            false => Ok(()),
+        }
+    }
+
+    /// The turn of work that was taken in; `None` if it was cancelled before, or the host is ending.
+    pub async fn turn_of(&self, work: &Work) -> Option<Turn> {
+        tokio::select! {
+            turn = self.enter(work.interrupt()) => turn,
+            () = work.cancelled() => None,
+        }
+    }
+
+    async fn enter(&self, interrupt: Interrupt) -> Option<Turn> {
+        let permit = match self.running.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let _waiting = Waiting(&self.waiting);
+                self.running.clone().acquire_owned().await.ok()?
+            }
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.interrupts().insert(number, interrupt.clone());
+        Some(Turn {
+            jobs: self.jobs,
+            interrupt,
+            number,
+            interrupts: self.interrupts.clone(),
+            _permit: permit,
+        })
+    }
+
+    /// How many run, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        let running = self.jobs.get().saturating_sub(self.running.available_permits());
+        (running, self.waiting.load(Ordering::Relaxed))
+    }
+
+    /// Nobody gets a turn any more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.running.close();
+    }
+
+    /// Ends what has its turn.
+    pub fn interrupt(&self) {
+        self.interrupts().values().for_each(Interrupt::trigger);
+    }
+
+    fn interrupts(&self) -> MutexGuard<'_, BTreeMap<u64, Interrupt>> {
+        self.interrupts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+}
+
+fn ending() -> Refusal {
+    Refusal::busy("the host is ending")
+}

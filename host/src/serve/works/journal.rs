@@ -1,0 +1,134 @@
+//! What happens to a piece of work, kept so that any number of clients can follow it, each from where it left.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// Of a longer story the beginning is dropped: what guests wrote is in the logs of their records as well.
+const KEPT: usize = 8 << 20;
+
+/// Something that happened, with its place in the order of all.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// From 1.
+    pub number: u64,
+    /// `started`, `log`, ...
+    pub event: &'static str,
+    /// JSON.
+    pub data: Arc<str>,
+}
+
+/// The story so far.
+#[derive(Debug)]
+pub struct Journal {
+    told: Mutex<Told>,
+    /// The number of the last entry, and whether it is the last of all.
+    last: watch::Sender<(u64, bool)>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    last: u64,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            told: Mutex::default(),
+            last: watch::channel((0, false)).0,
+        }
+    }
+}
+
+impl Journal {
+    /// Adds to the story.
+    pub fn tell(&self, event: &'static str, data: &Value) {
+        self.add(event, data, false);
+    }
+
+    /// Ends the story.
+    pub fn end(&self, event: &'static str, data: &Value) {
+        self.add(event, data, true);
+    }
+
+    fn add(&self, event: &'static str, data: &Value, is_end: bool) {
+        let data: Arc<str> = data.to_string().into();
+        let mut told = self.told();
+        told.last += 1;
+        told.bytes += data.len();
+        let number = told.last;
+        told.entries.push_back(Entry { number, event, data });
+        while told.bytes > KEPT
+            && told.entries.len() > 1
+            && let Some(dropped) = told.entries.pop_front()
+        {
+            told.bytes -= dropped.data.len();
+        }
+        drop(told);
+        self.last.send_replace((number, is_end));
+    }
+
+    /// The entries after the one numbered `seen`, and how many between were dropped.
+    fn after(&self, seen: u64) -> (Vec<Entry>, u64) {
+        let told = self.told();
+        let first = told.entries.front().map_or(seen + 1, |entry| entry.number);
+        let from = (seen + 1).saturating_sub(first) as usize;
+        let dropped = first.saturating_sub(seen + 1);
+        // a client that is slow gets it piece by piece
+        (told.entries.iter().skip(from).take(256).cloned().collect(), dropped)
+    }
+
+    /// What follows the entry numbered `seen`, once there is something; `None` when the story has ended with it.
+    pub async fn next(&self, seen: u64) -> Option<(Vec<Entry>, u64)> {
+        let mut last = self.last.subscribe();
+        let news = last.wait_for(|(number, is_end)| *number > seen || *is_end).await;
+        let (number, _) = *news.ok()?;
+        (number > seen).then(|| self.after(seen))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn numbers(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.number).collect()
+    }
+
+    #[tokio::test]
+    async fn a_client_goes_on_where_it_left() {
+        let journal = Journal::default();
+        journal.tell("log", &json!("a"));
+        journal.tell("log", &json!("b"));
+        let (entries, dropped) = journal.next(0).await.unwrap();
+        assert_eq!((numbers(&entries), dropped), (vec![1, 2], 0));
+        journal.end("ended", &json!(null));
+        let (entries, _) = journal.next(2).await.unwrap();
+        assert_eq!(numbers(&entries), [3]);
+        assert!(journal.next(3).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_long_story_loses_its_beginning_and_says_so() {
+        let journal = Journal::default();
+        let long = "x".repeat(KEPT / 4);
+        for _ in 0..10 {
+            journal.tell("log", &json!(long));
+        }
+        let (entries, dropped) = journal.next(0).await.unwrap();
+        assert_eq!(entries[0].number, dropped + 1);
+        assert!(dropped >= 6, "{dropped}");
+        let (entries, dropped) = journal.next(9).await.unwrap();
+        assert_eq!((numbers(&entries), dropped), (vec![10], 0));
+    }
+}
