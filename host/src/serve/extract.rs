@@ -1,14 +1,18 @@
 //! What handlers take from requests, with errors in the one shape that all errors have.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{Body as AnyBody, BodyDataStream, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
+use futures::StreamExt;
 use lockstep_runtime::digest::Digest;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// The body, read as JSON.
 pub struct Body<T>(pub T);
@@ -19,17 +23,61 @@ pub const BODY_LIMIT: usize = 64 << 20;
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let bytes = bytes(request, state).await?;
+    async fn from_request(request: Request, _: &S) -> Answer<Self> {
+        let bytes = bytes(request).await?;
         json(&bytes).map(Self)
     }
 }
 
-/// The whole body; refused when it is too large, or does not come.
-pub async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Answer<Bytes> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| Refusal::new(rejection.status(), Error::user(rejection.body_text())))
+/// The whole body, if it is JSON of a size that is read.
+pub async fn bytes(request: Request) -> Answer<Bytes> {
+    let (parts, body) = request.into_parts();
+    let said: Option<usize> = parts
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|text| text.to_str().ok()?.parse().ok());
+    match said {
+        Some(length) if length > BODY_LIMIT => Err(too_large(BODY_LIMIT as u64, "bodies")),
+        _ => whole(body, BODY_LIMIT).await,
+    }
+}
+
+/// All of `body`; refused when it is larger than `limit`, or does not come.
+pub async fn whole(body: AnyBody, limit: usize) -> Answer<Bytes> {
+    let mut all = Vec::new();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = next(&mut pieces).await? {
+        if all.len() + piece.len() > limit {
+            return Err(too_large(limit as u64, "bodies"));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.into())
+}
+
+/// A client that sends nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The next piece of a body; refused when it does not come.
+pub async fn next(pieces: &mut BodyDataStream) -> Answer<Option<Bytes>> {
+    match tokio::time::timeout(SILENCE, pieces.next()).await {
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(piece))) => Ok(Some(piece)),
+        Ok(Some(Err(error))) => Err(Refusal::bad(format_args!("the body was cut off: {error}"))),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            Error::user(format_args!("nothing came for {} s", SILENCE.as_secs())).hint("send the request again"),
+        )),
+    }
+}
+
+/// More than `limit` bytes are not taken in.
+pub fn too_large(limit: u64, what: &str) -> Refusal {
+    let error = Error::new(
+        Kind::Denied,
+        format_args!("{what} of more than {} are not taken in", crate::quantity::bytes(limit)),
+    );
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
 /// `bytes` as JSON.

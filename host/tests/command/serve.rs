@@ -212,9 +212,9 @@ fn a_run_is_the_one_that_the_command_carries_out() {
     assert_eq!(host.ask("GET", &artifact, b"").body, b"name,mass\nAdelie,3750\n");
     let table = host.ask("GET", &format!("{artifact}/preview"), b"").json();
     assert_eq!(table["total_rows"], 1);
-    let up = host.ask("GET", &format!("{artifact}/lineage"), b"").json();
-    assert_eq!(up["runs"][0]["record"], first["record"]);
     let record = first["record"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    let up = host.ask("GET", &format!("/api/v1/records/{record}/lineage"), b"").json();
+    assert_eq!(up["runs"][0]["record"], first["record"]);
     let verified = host.ask("POST", &format!("/api/v1/records/{record}/verify"), b"").json();
     assert_eq!(
         verified,
@@ -250,7 +250,7 @@ fn what_a_run_lacks_is_named() {
         ),
         (
             json!({ "module": module, "step": "copy" }),
-            "step `copy` needs its input `raw` (Csv): give it",
+            "step `copy` needs its input `raw` (text/csv): give it",
         ),
         (
             json!({ "module": module, "step": "copy", "inputs": { "raw": raw }, "args": ["x"] }),
@@ -558,7 +558,10 @@ fn a_host_that_is_told_to_end_ends_its_work_first() {
     let text = format!(
         "GET {place}/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer everything\r\nconnection: close\r\n\r\n"
     );
-    let watching = host.send(text.as_bytes());
+    let mut watching = host.send(text.as_bytes());
+    let mut begun = [0; 12];
+    watching.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
     assert_eq!(host.terminate(), Some(0));
     let told = String::from_utf8(read_answer(watching).body).unwrap();
     assert!(

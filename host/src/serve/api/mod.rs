@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::extract::BODY_LIMIT;
 use super::{Caller, Server};
 
 pub use runs::Answers;
@@ -137,7 +136,7 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/records/{digest}", get(records::get))
         .route("/records/{digest}/lineage", get(records::lineage))
         .route("/records/{digest}/verify", post(records::verify))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+        .layer(DefaultBodyLimit::disable());
     Router::new().nest("/api/v1", routes)
 }
 

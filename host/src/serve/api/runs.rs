@@ -131,7 +131,7 @@ pub async fn submit(
     Query(query): Query<Wait>,
     request: Request,
 ) -> Answer<Response> {
-    let body = bytes(request, &()).await?;
+    let body = bytes(request).await?;
     let asked = Digest::of(&body);
     let namespace = caller.namespace.clone();
     let start = Instant::now();

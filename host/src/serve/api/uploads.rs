@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -13,7 +12,6 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures::StreamExt;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
@@ -21,12 +19,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
-use crate::error::{Error, Kind};
-use crate::serve::extract::{Named, blocking};
+use crate::error::Error;
+use crate::serve::extract::{Named, blocking, next, too_large, whole};
 use crate::serve::{Answer, Caller, Refusal, Server};
-
-/// A client that sends nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// A smaller artifact is taken in without a file in between.
 const IN_MEMORY: u64 = 1 << 20;
@@ -137,7 +132,7 @@ async fn receive(
     let length: Option<u64> = headers.get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse().ok());
     let limit = server.settings.upload_limit();
     if length.is_some_and(|length| offset.saturating_add(length) > limit) {
-        return Err(too_large(limit));
+        return Err(over(limit));
     }
     let here = caller.namespace.runtime.store.clone();
     if blocking(move || Ok(here.contains(&digest)?)).await? {
@@ -146,7 +141,7 @@ async fn receive(
         return Ok((StatusCode::OK, Json(Upload { complete: true, offset })));
     }
     if offset == 0 && complete && length.is_some_and(|length| length <= IN_MEMORY) {
-        let bytes = whole(body).await?;
+        let bytes = whole(body, IN_MEMORY as usize).await?;
         let size = bytes.len() as u64;
         blocking(move || take_in(&caller.namespace.runtime.store, &digest, bytes, &media_type)).await?;
         return Ok((
@@ -193,7 +188,7 @@ async fn append(path: &Path, offset: u64, limit: u64, body: Body) -> Answer<u64>
     while let Some(piece) = next(&mut pieces).await? {
         at += piece.len() as u64;
         if at > limit {
-            return Err(too_large(limit));
+            return Err(over(limit));
         }
         let place = path.to_owned();
         file = blocking(move || {
@@ -229,27 +224,6 @@ async fn open(path: PathBuf, offset: u64) -> Answer<File> {
         Ok(file)
     })
     .await
-}
-
-async fn whole(body: Body) -> Answer<Bytes> {
-    let mut all = Vec::new();
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = next(&mut pieces).await? {
-        all.extend_from_slice(&piece);
-    }
-    Ok(all.into())
-}
-
-async fn next(pieces: &mut axum::body::BodyDataStream) -> Answer<Option<Bytes>> {
-    match tokio::time::timeout(SILENCE, pieces.next()).await {
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(piece))) => Ok(Some(piece)),
-        Ok(Some(Err(error))) => Err(Refusal::bad(format_args!("the body was cut off: {error}"))),
-        Err(_) => Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            Error::user(format_args!("nothing came for {} s", SILENCE.as_secs())).hint("send the rest with PATCH"),
-        )),
-    }
 }
 
 fn take_in(store: &Store, digest: &Digest, bytes: Bytes, media_type: &MediaType) -> Answer<()> {
@@ -303,15 +277,12 @@ fn mismatch(digest: &Digest, found: &Digest) -> Refusal {
     )
 }
 
-fn too_large(limit: u64) -> Refusal {
-    let error = Error::new(
-        Kind::Denied,
-        format_args!("artifacts of more than {} are not taken in", crate::quantity::bytes(limit)),
-    );
-    Refusal::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        error.hint("`lockstep serve --upload-limit` sets how large they may be"),
-    )
+fn over(limit: u64) -> Refusal {
+    let mut refusal = too_large(limit, "artifacts");
+    refusal.error = refusal
+        .error
+        .hint("`lockstep serve --upload-limit` sets how large they may be");
+    refusal
 }
 
 fn media_type(headers: &HeaderMap) -> Answer<MediaType> {
