@@ -64,10 +64,13 @@ target/evcxr/bin/evcxr_jupyter:
 	-cargo install --quiet --locked evcxr_jupyter --version 0.22.0 --root target/evcxr --target-dir target/evcxr/build
 	rm -rf target/evcxr/build
 
-# the orchestrators that pipelines are measured against; those that can't be had are said to be missing
+# the orchestrators that pipelines are measured against; those that can't be had are said to be missing. kfp needs another protobuf than dagster
+KFP := kfp==2.17.3
 target/peers/.ready: benches/peers.txt
 	python3 -m venv target/peers
 	-while read peer; do target/peers/bin/pip install --quiet $$peer; done < $<
+	python3 -m venv target/peers-kfp
+	-target/peers-kfp/bin/pip install --quiet $(KFP)
 	touch $@
 
 # a server of S3 that checks signatures, for the tests of shared stores

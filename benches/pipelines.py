@@ -74,7 +74,7 @@ PEERS = {
     "luigi": ("many.py", ["many.py"], LUIGI, 300),
     "snakemake": ("Snakefile", ["-m", "snakemake", "-j2", "-q"], SNAKEMAKE, 100),
     "dagster": ("many.py", ["many.py"], DAGSTER, 300),
-    "prefect": ("many.py", ["many.py"], PREFECT, 100),
+    "prefect": ("many.py", ["many.py"], PREFECT, 1000),
     "kfp": ("many.py", ["many.py"], KFP, 20),
 }
 
@@ -83,7 +83,9 @@ def timed(peer, count):
     file, arguments, text, _ = PEERS[peer]
     with tempfile.TemporaryDirectory(dir=".") as directory:
         (Path(directory) / file).write_text(text.format(n=count))
-        environment = {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "1", "HOME": str(Path(directory).resolve())}
+        environment = {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                       "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+                       "HOME": str(Path(directory).resolve())}
         start = time.perf_counter()
         subprocess.run([sys.executable, *arguments], cwd=directory, env=environment, check=True, timeout=300,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

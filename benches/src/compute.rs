@@ -18,7 +18,7 @@ const CSV_BYTES: usize = 50 << 20;
 
 pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let csv = surroundings.directory.path().join("rows.csv");
-    std::fs::write(&csv, rows())?;
+    std::fs::write(&csv, rows(CSV_BYTES))?;
     let times = json!(MULTIPLICATIONS);
 
     let native = median(5, || {
@@ -78,14 +78,14 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// About 50 MB of rows with a text to group by and a number.
-fn rows() -> String {
-    let mut text = String::with_capacity(CSV_BYTES + 100);
+/// So many bytes, and a row, of rows with a text to group by and a number.
+pub fn rows(bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 100);
     text.push_str("id,carrier,delay,origin,distance\n");
     let carriers = ["AA", "B6", "DL", "EV", "MQ", "UA", "US", "WN", "9E", "FL"];
     let mut state = 1u64;
     let mut id = 0;
-    while text.len() < CSV_BYTES {
+    while text.len() < bytes {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::measure::{ROOT, Surroundings, TRIVIAL, Table, median};
 
@@ -133,21 +133,19 @@ fn make(directory: &Path) -> Result<(Duration, Duration)> {
     Ok((forked / MANY, median(5, once)? / MANY))
 }
 
-/// The orchestrators that are installed in `target/peers`; what is not there is said to be missing.
+/// The orchestrators that are installed in `target/peers` and `target/peers-kfp`; what is not there is said to be missing.
 fn peers(directory: &Path, executed: Duration, table: &mut Table) -> Result<()> {
-    let python = Path::new(ROOT).join("target/peers/bin/python");
-    let output = match python.exists() {
-        true => {
-            Command::new(python)
-                .arg(format!("{ROOT}/benches/pipelines.py"))
-                .current_dir(directory)
-                .stderr(Stdio::inherit())
-                .output()?
-                .stdout
+    let mut times = Map::new();
+    for environment in ["peers", "peers-kfp"] {
+        let python = Path::new(ROOT).join("target").join(environment).join("bin/python");
+        if !python.exists() {
+            continue;
         }
-        false => b"{}".to_vec(),
-    };
-    let times: Value = serde_json::from_slice(&output).context("benches/pipelines.py failed")?;
+        let mut command = Command::new(python);
+        command.arg(format!("{ROOT}/benches/pipelines.py")).current_dir(directory);
+        let output = command.stderr(Stdio::inherit()).output()?.stdout;
+        times.extend(serde_json::from_slice::<Map<String, Value>>(&output).context("benches/pipelines.py failed")?);
+    }
     for (peer, target) in [
         ("doit", ""),
         ("luigi", ""),
@@ -157,7 +155,7 @@ fn peers(directory: &Path, executed: Duration, table: &mut Table) -> Result<()> 
         ("kfp", "<= 0.02"),
     ] {
         let title = "a task, executed and recorded, 2 workers";
-        match times[peer].as_f64() {
+        match times.get(peer).and_then(Value::as_f64) {
             Some(seconds) => table.ratio(title, executed, peer, Duration::from_secs_f64(seconds), target),
             None => table.missing(title, &format!("{peer} is not installed")),
         }

@@ -1,13 +1,16 @@
-//! A step that reads 500 MB, against a copy of the same mapped bytes and against wasmtime-wasi's preopened directories.
+//! Steps that read 500 MB: bytes, against a copy of the same mapped bytes and against wasmtime-wasi's preopened directories; and
+//! lines, against the same source compiled natively.
 
 use std::fs::File;
 use std::hint::black_box;
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use wasmtime_wasi::p1::{WasiP1Ctx, add_to_linker_sync};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
+use crate::compute::rows;
 use crate::measure::{Surroundings, Table, engine_error, execute, median};
 
 const SIZE: usize = 500_000_000;
@@ -47,6 +50,28 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
 
     let theirs = preopened(surroundings.directory.path(), &surroundings.module)?;
     table.ratio("a step reads 500 MB", ours, "wasmtime-wasi, preopened directory", theirs, "");
+    lines(surroundings, table)
+}
+
+/// The lines of a file that is in the page cache.
+fn lines(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let text = surroundings.directory.path().join("lines.csv");
+    std::fs::write(&text, rows(SIZE))?;
+    let native = median(3, || {
+        black_box(work::lines(BufReader::with_capacity(64 * 1024, File::open(&text)?))?);
+        Ok(())
+    })?;
+    let runtime = surroundings.runtime("lines")?;
+    let artifact = runtime.store.import(&text)?;
+    let lines = surroundings.step(&runtime.store, "lines", Some(artifact), &[])?;
+    let ours = median(3, || execute(&runtime, &lines).map(drop))?;
+    table.ratio(
+        "a step goes over the lines of 500 MB",
+        ours,
+        "native, same source",
+        native,
+        "<= 1.5",
+    );
     Ok(())
 }
 

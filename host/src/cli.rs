@@ -138,7 +138,7 @@ impl Command {
             Command::Lineage(args) => lineage::run(args, invocation),
             Command::Diff(args) => diff::run(args, invocation),
             Command::Verify(args) => verify::run(args, invocation),
-            Command::Sign(args) => sign::run(args, invocation),
+            Command::Sign(args) => sign::run(&args, invocation),
             Command::Provenance(args) => provenance::run(args, invocation),
             Command::Bundle(args) => bundle::run(args, invocation),
             Command::Gc(args) => gc::run(args, invocation),

@@ -2,12 +2,16 @@
 //!
 //! The envelope is DSSE (<https://github.com/secure-systems-lab/dsse>); keys are PEM files as openssl writes them.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::spki::{DecodePublicKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use lockstep_runtime::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -54,8 +58,44 @@ pub fn read_key(path: &Path) -> Result<SigningKey> {
     let key = SigningKey::from_pkcs8_pem(&read(path)?);
     key.map_err(|error| {
         Error::user(format_args!("{} is not a private ed25519 key: {error}", path.display()))
-            .hint("`openssl genpkey -algorithm ed25519 -out key.pem` makes one")
+            .hint("`lockstep sign --new-key key.pem > key.pub` makes one, with its public key")
     })
+}
+
+/// Writes a new private key to `path`, where nothing may be yet, readable by nobody else; gives its public key.
+///
+/// Its 32 bytes are from the system's generator.
+pub fn new_key(path: &Path) -> Result<VerifyingKey> {
+    let mut secret_key = [0; 32];
+    let generator = Path::new("/dev/urandom");
+    let read = File::open(generator).and_then(|mut file| file.read_exact(&mut secret_key));
+    read.map_err(|e| Error::file("read", generator, &e))?;
+    // without the public key, which openssl does not read there
+    let pair = KeypairBytes {
+        secret_key,
+        public_key: None,
+    };
+    let pem = pair.to_pkcs8_pem(LineEnding::LF);
+    let pem = pem.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))?;
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let error = Error::user(format_args!(
+                "{} is there already, and may be a key that is in use",
+                path.display()
+            ));
+            return Err(error.hint("name a file that does not exist"));
+        }
+        opened => opened.map_err(|e| Error::file("write", path, &e))?,
+    };
+    let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|e| Error::file("write", path, &e))?;
+    Ok(SigningKey::from_bytes(&secret_key).verifying_key())
+}
+
+/// A public key as a PEM file.
+pub fn public_pem(key: &VerifyingKey) -> Result<String> {
+    let pem = key.to_public_key_pem(LineEnding::LF);
+    pem.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))
 }
 
 /// The key that others signed with, from a PEM file.

@@ -1,7 +1,7 @@
 //! What the benches compute: each a plain function, called natively, and a step around it.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use lockstep::prelude::*;
 
@@ -69,6 +69,15 @@ pub fn read_all(mut input: impl Read) -> Result<u64> {
     }
 }
 
+/// How many lines of a text are not empty.
+pub fn lines(text: impl BufRead) -> Result<u64> {
+    let mut count = 0;
+    for line in text.lines() {
+        count += u64::from(!line?.is_empty());
+    }
+    Ok(count)
+}
+
 /// The steps.
 pub mod steps {
     use std::collections::BTreeMap;
@@ -91,6 +100,12 @@ pub mod steps {
     #[step]
     pub fn read(input: Reader) -> Result<u64> {
         super::read_all(input)
+    }
+
+    /// [`lines`](super::lines).
+    #[step]
+    pub fn lines(input: Reader) -> Result<u64> {
+        super::lines(input)
     }
 
     /// Does nothing: what a run costs at the least.

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
@@ -14,26 +14,43 @@ use crate::{provenance, signature};
 /// A signature is of the statement that `lockstep provenance` prints, and is kept in the store beside the record. Several keys may sign one.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  openssl genpkey -algorithm ed25519 -out key.pem
-  openssl pkey -in key.pem -pubout -out key.pub
+  lockstep sign --new-key key.pem > key.pub
   lockstep sign 3fa9c1 --key key.pem
   lockstep verify 3fa9c1 --signed-by key.pub")]
 pub struct SignArgs {
     /// Records: digests, or their first digits
-    #[arg(value_name = "RECORD", required = true)]
+    #[arg(value_name = "RECORD", required_unless_present = "new_key")]
     records: Vec<String>,
 
     /// The private ed25519 key, as a PEM file (PKCS#8)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "new_key")]
+    key: Option<PathBuf>,
+
+    /// Write a new private ed25519 key to a new file, which only you can read, and print its public key
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["records", "key"])]
+    new_key: Option<PathBuf>,
 }
 
-pub fn run(args: SignArgs, invocation: &Invocation) -> Result<()> {
+pub fn run(args: &SignArgs, invocation: &Invocation) -> Result<()> {
+    match (&args.new_key, &args.key) {
+        (Some(path), _) => new_key(path, invocation),
+        (None, Some(path)) => sign(&args.records, path, invocation),
+        (None, None) => Err(Error::user("`lockstep sign` needs a key").hint("name one with --key FILE")),
+    }
+}
+
+fn new_key(path: &Path, invocation: &Invocation) -> Result<()> {
+    let key = signature::new_key(path)?;
+    let (id, pem) = (signature::key_id(&key)?, signature::public_pem(&key)?);
+    invocation.answer(pem.clone(), || json!({ "key": id, "public_key": pem }))
+}
+
+fn sign(records: &[String], key: &Path, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
-    let key = signature::read_key(&args.key)?;
+    let key = signature::read_key(key)?;
     let id = signature::key_id(&key.verifying_key())?;
     let mut signed = Vec::new();
-    for name in &args.records {
+    for name in records {
         let Named::Record(found) = find(&runtime, name)? else {
             return Err(
                 Error::user(format_args!("{name} is an artifact, not a record")).hint(format_args!(

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::artifacts::{Named, find};
 use crate::commands::log::since;
 use crate::error::{Error, Result};
-use crate::invocation::{Invocation, interrupt_on_ctrl_c};
+use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
 use crate::quantity::parse_duration;
 use crate::remote::{Remote, bring};
@@ -142,7 +142,13 @@ fn verify_records(args: VerifyArgs, interrupt: &Interrupt, invocation: &Invocati
         Some(what) if is_pipeline(what) => subjects::tasks(&runtime, what, args.given, interrupt, invocation)?,
         Some(what) => subjects::record(&runtime, what, &args.given)?,
     };
-    let checked = check(&runtime, subjects, &how, jobs, interrupt);
+    let checked = check(
+        &runtime,
+        subjects,
+        &how,
+        (jobs, available_memory().unwrap_or(u64::MAX)),
+        interrupt,
+    );
     report::report(&checked, start.elapsed(), invocation)?;
     if let Some(what) = &args.what {
         report::hint(&checked, what, invocation);

@@ -1,5 +1,6 @@
 //! `sign`, `verify --signed-by` and `provenance`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -179,7 +180,7 @@ fn what_is_no_key_is_told() {
     refused(
         &["sign", &record, "--key", "a.pub"],
         "error: a.pub is not a private ed25519 key: ",
-        "hint: `openssl genpkey -algorithm ed25519 -out key.pem` makes one\n",
+        "hint: `lockstep sign --new-key key.pem > key.pub` makes one, with its public key\n",
     );
     refused(
         &["verify", &record, "--signed-by", "a.pem"],
@@ -273,4 +274,29 @@ fn provenance_is_an_in_toto_statement() {
             .read("statement.json")
             .starts_with("{\n  \"_type\": \"https://in-toto.io/Statement/v1\",\n")
     );
+}
+
+#[test]
+fn a_new_key_signs_is_nobody_elses_and_never_overwrites_another() {
+    let (place, [record, _]) = place();
+    let public = place.run(&["sign", "--new-key", "new.pem"]);
+    assert_eq!((public.code, public.stderr.as_str()), (0, ""));
+    place.write("new.pub", &public.stdout);
+    let mode = std::fs::metadata(place.path("new.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    sign(&place, &record, "new");
+    assert_eq!(place.run(&["verify", &record, "--signed-by", "new.pub"]).code, 0);
+    assert_eq!(place.run(&["verify", &record, "--signed-by", "a.pub"]).code, 5);
+
+    let before = place.read("new.pem");
+    // the form of openssl, which has no public key in it
+    assert_eq!(before.len(), KEYS[0].1.len());
+    place.fails(
+        2,
+        &["sign", "--new-key", "new.pem"],
+        "error: new.pem is there already, and may be a key that is in use\nhint: name a file that does not exist\n",
+    );
+    assert_eq!(place.read("new.pem"), before);
+    let other = place.json(&["sign", "--new-key", "other.pem"]);
+    assert_ne!(other["public_key"], json!(public.stdout));
 }

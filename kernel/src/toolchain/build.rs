@@ -162,7 +162,7 @@ pub fn build_module(
     }
     command
         .arg("--config")
-        .arg(cargo::rustflags(toolchain, &metadata, target_directory))
+        .arg(cargo::rustflags(toolchain, &metadata, target_directory, flags::step_flags()))
         .arg("--target-dir")
         .arg(target_directory)
         .args(resolution);

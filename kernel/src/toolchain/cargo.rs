@@ -267,7 +267,7 @@ fn failed(said: &[String]) -> CargoError {
 
 /// The flags of crates, among them those that keep this machine's directories out of the modules, as a `--config` argument. In this form they
 /// are added to those of the user's own configuration.
-pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path) -> String {
+pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path, mut all: Vec<String>) -> String {
     let mut remaps = BTreeSet::new();
     remaps.extend(
         toolchain
@@ -285,7 +285,6 @@ pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &
         };
     }
     let (sources, name) = toolchain.std_sources();
-    let mut all = flags::crate_flags();
     all.push(flags::remap(&sources, &name));
     all.extend(remaps);
     // rustc takes the last that fits, so the target directory comes after the workspace that it may be in.

@@ -14,7 +14,7 @@ use super::confine::Confinement;
 use super::prelude::PreludeError;
 use super::ready::Library;
 use super::shelf::Work;
-use super::{BuildProgress, TARGET, Toolchain};
+use super::{BuildProgress, TARGET, Toolchain, flags};
 
 /// What is told of the making of a prelude, and who may stop it.
 pub struct Watch<'a> {
@@ -85,7 +85,10 @@ pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &
     command
         .args(["build", "--release", "--lib", "--frozen", "--target", TARGET, "--target-dir"])
         .arg(&target)
-        .args(["--config", &cargo::rustflags(toolchain, metadata, &target)])
+        .args([
+            "--config",
+            &cargo::rustflags(toolchain, metadata, &target, flags::crate_flags()),
+        ])
         .current_dir(work.dir());
     let confinement = confinement(toolchain, work.dir(), metadata)
         .writing(&target)

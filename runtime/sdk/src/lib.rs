@@ -52,6 +52,12 @@ mod table;
 
 extern crate lockstep_start as _;
 
+/// Half as long for each value as the `malloc` of WASI's C library: it is told the size of what is freed, and is compiled
+/// together with what calls it.
+#[cfg(all(target_os = "wasi", feature = "allocator"))]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 pub use anyhow::{Context, Error, bail, ensure};
 #[cfg(feature = "plotters")]
 pub use figure::Area;

@@ -5,6 +5,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use crate::digest::Digest;
 use crate::step::{Artifact, MediaType};
@@ -16,9 +17,19 @@ pub enum PartsError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is neither a directory nor a table.
+    /// It is neither a list nor a directory nor a table.
     #[error("`for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over {0}")]
     Kind(MediaType),
+    /// It is not the list that it is said to be.
+    #[error("{digest} is {media_type}, but no list that `for_each` could go over: {reason}")]
+    List {
+        /// the artifact
+        digest: Digest,
+        /// what kind of bytes it is
+        media_type: MediaType,
+        /// why
+        reason: String,
+    },
     /// It is not the table that it is said to be.
     #[error("{digest} is not a readable Arrow table: {source}")]
     Table {
@@ -27,20 +38,27 @@ pub enum PartsError {
         /// why
         source: arrow_schema::ArrowError,
     },
-    /// A directory was to be cut into rows.
-    #[error("`rows` is for a table; a directory has its entries as parts")]
+    /// A directory or a list was to be cut into rows.
+    #[error("`rows` is for a table; a directory has its entries as parts, and a list its items")]
     Rows,
 }
 
-/// The parts of a directory or a table, each with its name, in order: a pure function of the bytes.
+/// Whether `media_type` is one of those of values, which may be lists.
+pub(super) fn is_list(media_type: &MediaType) -> bool {
+    matches!(media_type.as_str(), MediaType::VALUE | MediaType::JSON)
+}
+
+/// The parts of a directory, a table or a list, each with its name, in order: a pure function of the bytes.
 ///
-/// Those of a directory are its entries. Those of a table are `rows` rows each, or its record batches, numbered from 0; a table
+/// Those of a directory are its entries, those of a list in CBOR or JSON its items, each in the same encoding, so that what reads a
+/// `Vec<T>` from the list reads a `T` from the item. Those of a table are `rows` rows each, or its record batches, numbered from 0; a table
 /// without rows is one part.
 pub(super) fn parts(store: &Store, artifact: &Artifact, rows: Option<u64>) -> Result<Vec<(String, Artifact)>, PartsError> {
     match artifact.media_type.as_str() {
-        MediaType::DIRECTORY if rows.is_some() => Err(PartsError::Rows),
+        MediaType::DIRECTORY | MediaType::VALUE | MediaType::JSON if rows.is_some() => Err(PartsError::Rows),
         MediaType::DIRECTORY => Ok(entries(store, artifact)?),
         MediaType::TABLE => pieces(store, artifact, rows),
+        MediaType::VALUE | MediaType::JSON => items(store, artifact),
         _ => Err(PartsError::Kind(artifact.media_type.clone())),
     }
 }
@@ -64,6 +82,41 @@ fn entries(store: &Store, directory: &Artifact) -> Result<Vec<(String, Artifact)
         entries.insert(name, store.put_directory(&files)?);
     }
     Ok(entries.into_iter().collect())
+}
+
+fn items(store: &Store, list: &Artifact) -> Result<Vec<(String, Artifact)>, PartsError> {
+    let bytes = store.get(&list.digest)?;
+    let items = match list.media_type.as_str() {
+        MediaType::VALUE => cbor_items(&bytes),
+        _ => json_items(&bytes),
+    };
+    let items = items.map_err(|reason| PartsError::List {
+        digest: list.digest,
+        media_type: list.media_type.clone(),
+        reason,
+    })?;
+    let count = items.len();
+    let items = items.into_iter().enumerate();
+    items
+        .map(|(at, item)| Ok((numbered(at, count), store.put_artifact(item, &list.media_type)?)))
+        .collect()
+}
+
+/// The items of a list in CBOR. Written again, each has the bytes that the SDK would write of it.
+fn cbor_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let list: Vec<ciborium::Value> = ciborium::from_reader(bytes).map_err(|e| e.to_string())?;
+    let encoded = |item: &ciborium::Value| {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(item, &mut bytes).map_err(|e| e.to_string())?;
+        Ok(bytes)
+    };
+    list.iter().map(encoded).collect()
+}
+
+/// The items of a list in JSON, as they stand there.
+fn json_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let list: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    Ok(list.iter().map(|item| item.get().as_bytes().to_vec()).collect())
 }
 
 fn pieces(store: &Store, table: &Artifact, rows: Option<u64>) -> Result<Vec<(String, Artifact)>, PartsError> {
@@ -204,6 +257,12 @@ mod tests {
         store.put_artifact(bytes, &MediaType::new(MediaType::TABLE)).unwrap()
     }
 
+    fn cbor(value: &impl serde::Serialize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).unwrap();
+        bytes
+    }
+
     fn values(store: &Store, artifact: &Artifact) -> Vec<i64> {
         let bytes = store.get(&artifact.digest).unwrap();
         let reader = StreamReader::try_new(Cursor::new(bytes), None).unwrap();
@@ -256,6 +315,64 @@ mod tests {
         assert_eq!(below.keys().collect::<Vec<_>>(), ["x.txt", "y/z.txt"]);
         assert!(matches!(parts(&store, &directory, Some(1)), Err(PartsError::Rows)));
         assert!(matches!(parts(&store, &text("t"), None), Err(PartsError::Kind(_))));
+    }
+
+    #[test]
+    fn the_parts_of_a_list_are_its_items_as_they_are_written_alone() {
+        #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+        struct Row {
+            name: Option<String>,
+            #[serde(rename = "a")]
+            x: f32,
+            big: u64,
+            bytes: (char, Vec<u8>),
+        }
+        let row = |name: Option<&str>, x| Row {
+            name: name.map(str::to_owned),
+            x,
+            big: u64::MAX,
+            bytes: ('é', vec![1, 255]),
+        };
+        let rows = [row(Some("z"), 0.1), row(None, f32::NAN)];
+        let store = Store::memory().unwrap();
+        let list = store.put_artifact(cbor(&rows), &MediaType::new(MediaType::VALUE)).unwrap();
+        let alone = rows.iter().map(|row| Digest::of(&cbor(row)));
+        let found = parts(&store, &list, None).unwrap();
+        assert_eq!(
+            found.iter().map(|(_, item)| item.digest).collect::<Vec<_>>(),
+            alone.collect::<Vec<_>>()
+        );
+        assert!(found.iter().all(|(_, item)| item.media_type.as_str() == MediaType::VALUE));
+
+        let json = |text: &str| store.put_artifact(text.to_owned(), &MediaType::new(MediaType::JSON)).unwrap();
+        let text = r#" [ {"b": 1, "a": 123456789012345678901234567890}, [2,  3], "x" ] "#;
+        let items = parts(&store, &json(text), None).unwrap();
+        let items: Vec<_> = items
+            .iter()
+            .map(|(name, item)| {
+                (
+                    name.as_str(),
+                    String::from_utf8(store.get(&item.digest).unwrap().to_vec()).unwrap(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("0", r#"{"b": 1, "a": 123456789012345678901234567890}"#),
+            ("1", "[2,  3]"),
+            ("2", r#""x""#),
+        ];
+        assert_eq!(items, expected.map(|(name, item)| (name, item.to_owned())));
+        assert_eq!(parts(&store, &json("[]"), None).unwrap(), []);
+        assert!(matches!(parts(&store, &json("[1]"), Some(1)), Err(PartsError::Rows)));
+        assert_eq!(
+            parts(&store, &json("{}"), None).unwrap_err().to_string(),
+            format!(
+                "{} is application/json, but no list that `for_each` could go over: invalid type: map, expected a sequence at line 1 column 0",
+                Digest::of(b"{}")
+            )
+        );
+        let number = store.put_artifact(cbor(&7), &MediaType::new(MediaType::VALUE)).unwrap();
+        assert!(matches!(parts(&store, &number, None), Err(PartsError::List { .. })));
     }
 
     #[test]

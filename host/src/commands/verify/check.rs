@@ -1,12 +1,13 @@
 //! Verifying records, several at a time.
 
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
 use indicatif::ProgressBar;
 use lockstep_runtime::digest::Digest;
+use lockstep_runtime::pipeline::Admission;
 use lockstep_runtime::run::{Record, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::store::StoreError;
@@ -47,23 +48,28 @@ pub struct Checked {
     pub verdict: Verdict,
 }
 
-/// Verifies `subjects`, `jobs` at a time, until an interrupt. None of them stops the others.
+/// Verifies `subjects`, `jobs` at a time as far as so many bytes of memory allow, until an interrupt. None of them stops the others.
 pub fn check(
     runtime: &Runtime,
     subjects: Vec<Subject>,
     how: &Check,
-    jobs: NonZeroUsize,
+    (jobs, memory): (NonZeroUsize, u64),
     interrupt: &Interrupt,
 ) -> Vec<Checked> {
     let bar = progress::steps("verifying");
     bar.set_length(subjects.len() as u64);
     let verdicts: Vec<OnceLock<Verdict>> = subjects.iter().map(|_| OnceLock::new()).collect();
-    let next = AtomicUsize::new(0);
+    let queue = Queue::new(memory);
+    for (index, subject) in subjects.iter().enumerate() {
+        let matters = jobs.get() > 1 && matches!(how, Check::Again { .. });
+        queue.add(index, if matters { needs(runtime, subject) } else { 0 });
+    }
     let work = || {
-        while let Some((subject, verdict)) = take(&next, &subjects, &verdicts, interrupt) {
-            let found = one(runtime, subject, how, interrupt, &bar).unwrap_or_else(Verdict::Failed);
-            verdict.get_or_init(|| found);
+        while let Some((index, need)) = queue.take(interrupt) {
+            let found = one(runtime, &subjects[index], how, interrupt, &bar).unwrap_or_else(Verdict::Failed);
+            verdicts[index].get_or_init(|| found);
             bar.inc(1);
+            queue.release(need);
         }
     };
     std::thread::scope(|scope| {
@@ -81,17 +87,52 @@ pub fn check(
     checked.collect()
 }
 
-fn take<'a>(
-    next: &AtomicUsize,
-    subjects: &'a [Subject],
-    verdicts: &'a [OnceLock<Verdict>],
-    interrupt: &Interrupt,
-) -> Option<(&'a Subject, &'a OnceLock<Verdict>)> {
-    if interrupt.is_triggered() {
-        return None;
+/// How much memory running a record again takes: what it took. What can't be told is told when it is its turn.
+fn needs(runtime: &Runtime, subject: &Subject) -> u64 {
+    let known = subject.record.as_ref().ok().and_then(|digest| runtime.record(digest).ok()?);
+    known.and_then(|(record, _)| record.usage).map_or(0, |usage| usage.memory)
+}
+
+/// What is still to be verified, given out as it fits into memory.
+struct Queue {
+    admission: Mutex<Admission>,
+    released: Condvar,
+}
+
+impl Queue {
+    fn new(memory: u64) -> Self {
+        Self {
+            admission: Mutex::new(Admission::new(memory)),
+            released: Condvar::new(),
+        }
     }
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    Some((subjects.get(index)?, verdicts.get(index)?))
+
+    fn lock(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, index: usize, need: u64) {
+        self.lock().add(index, need);
+    }
+
+    /// The next one and what it needs, as soon as that fits; `None` when there is no more or an interrupt came.
+    fn take(&self, interrupt: &Interrupt) -> Option<(usize, u64)> {
+        let mut admission = self.lock();
+        while !interrupt.is_triggered() && !admission.is_empty() {
+            if let Some(next) = admission.pick() {
+                return Some(next);
+            }
+            // an interrupt wakes nobody who waits here
+            let waited = self.released.wait_timeout(admission, Duration::from_millis(50));
+            admission = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
+    }
+
+    fn release(&self, need: u64) {
+        self.lock().release(need);
+        self.released.notify_all();
+    }
 }
 
 fn one(runtime: &Runtime, subject: &Subject, how: &Check, interrupt: &Interrupt, bar: &ProgressBar) -> Result<Verdict> {

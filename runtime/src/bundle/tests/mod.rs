@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::digest::{Digest, canonical_json};
-use crate::pipeline::{Executed, Execution, Plan, execute};
+use crate::pipeline::{End, Executed, Execution, Plan, execute};
 use crate::run::{Entry, Input, Machine, Reuse, Run, Runtime};
 use crate::sandbox::{Engine, EngineOptions, Interrupt};
 use crate::step::MediaType;
@@ -135,6 +135,81 @@ fn a_replay_in_another_store_comes_to_the_same_and_claims_stay_claims() {
     let compared = compare(bundle.expected(), &carry_out(&other, bundle.plan())).unwrap();
     let names: Vec<_> = compared.iter().map(|row| (row.what.as_str(), row.is_equal())).collect();
     assert_eq!(names, [("(log)", true), ("copy", true)]);
+}
+
+/// A plan of one task that calls the step `hello` of another module, which writes `hello` to its log and is declared there.
+fn calling_plan(runtime: &Runtime) -> Plan {
+    let step = json!({ "lockstep": 1, "step": "hello", "inputs": [], "parameters": [], "outputs": [] });
+    let section = format!("{step}\n");
+    let steps = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\10\00\00\00\06\00\00\00")
+            (data (i32.const 16) "hello\n")
+            (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12))))
+            (@custom "lockstep:interface" {section:?}))"#
+    );
+    let calls = r#"(module
+        (import "lockstep" "call" (func $call (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "{\"module\":\"steps\",\"step\":\"hello\"}")
+        (func (export "_start") (if (call $call (i32.const 16) (i32.const 33) (i32.const 0)) (then unreachable))))"#;
+    let store = &runtime.store;
+    let run = Run {
+        module: store.put(wat::parse_str(calls).unwrap()).unwrap(),
+        entry: Entry::Program {
+            args: vec![],
+            env: BTreeMap::new(),
+            stdin: None,
+            stdout: None,
+        },
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        modules: BTreeMap::from([("steps".to_owned(), store.put(wat::parse_str(steps).unwrap()).unwrap())]),
+        seed: 0,
+    };
+    Plan::of_run("calls", run)
+}
+
+#[test]
+fn a_run_that_calls_steps_is_replayed_with_the_modules_that_it_calls() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("bundle.tar");
+    let here = runtime();
+    let plan = calling_plan(&here);
+    let executed = carry_out(&here, &plan);
+    Contents::gather(&here, &plan, &executed, false)
+        .unwrap()
+        .write(&path)
+        .unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    let items: Vec<_> = bundle
+        .items()
+        .iter()
+        .map(|item| (item.role.word(), item.artifact.digest))
+        .collect();
+    let run = &plan.tasks()[0].run;
+    let mut modules = [("module", run.module), ("module", run.modules["steps"])];
+    let mut found = items;
+    modules.sort();
+    found.sort();
+    assert_eq!(found, modules);
+
+    let other = runtime();
+    bundle.take(&other.store, &mut |_| ()).unwrap();
+    let replayed = carry_out(&other, bundle.plan());
+    let compared = compare(bundle.expected(), &replayed).unwrap();
+    let names: Vec<_> = compared.iter().map(|row| (row.what.as_str(), row.is_equal())).collect();
+    assert_eq!(names, [("(log)", true)]);
+    let End::Ran(ran) = &replayed.tasks[0].end else {
+        panic!("{:?}", replayed.tasks[0].end)
+    };
+    let [called] = ran.record.called[..] else {
+        panic!("{:?}", ran.record.called)
+    };
+    let (called, _) = other.record(&called).unwrap().unwrap();
+    assert_eq!((called.run.module, called.outcome.succeeded()), (run.modules["steps"], true));
 }
 
 #[test]

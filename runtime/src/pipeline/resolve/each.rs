@@ -5,7 +5,7 @@ use serde_saphyr::Spanned;
 
 use super::input::Bound;
 use super::{PipelineError, Place, Ports, Resolver};
-use crate::pipeline::parts::{numbered, parts};
+use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
 use crate::pipeline::plan::{ForEach, instance};
 use crate::pipeline::{Source, TaskOutput};
 use crate::step::MediaType;
@@ -133,11 +133,16 @@ impl Resolver<'_> {
         media_type: &MediaType,
     ) -> Result<Ports, PipelineError> {
         let is_table = media_type.as_str() == MediaType::TABLE;
-        if !is_table && ![MediaType::DIRECTORY, MediaType::BYTES].contains(&media_type.as_str()) {
+        let is_list = is_list(media_type);
+        let is_known = is_table || is_list || media_type.as_str() == MediaType::DIRECTORY;
+        if !is_known && media_type.as_str() != MediaType::BYTES {
             let message = format!(
                 "`for_each` goes over a list, the entries of a directory or the rows of a table, but {over} is {media_type}"
             );
             return Err(place.error(at, message));
+        }
+        if each.rows.is_some() && is_known && !is_table {
+            return Err(place.error(at, PartsError::Rows.to_string()));
         }
         if place.task.value.pipeline.is_some() {
             return Err(place.error(at, format!("a pipeline can be run for each part only of what is known before: give each of its tasks a `for_each` over {over}")));
@@ -147,8 +152,8 @@ impl Resolver<'_> {
             items: place.items.clone(),
             ..*place
         };
-        let part = match is_table {
-            true => MediaType::new(MediaType::TABLE),
+        let part = match is_table || is_list {
+            true => media_type.clone(),
             false => MediaType::default(),
         };
         one.items.parts.insert(each.item.to_owned(), Bound::made(Source::Part, part));

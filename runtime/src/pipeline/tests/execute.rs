@@ -117,6 +117,60 @@ fn what_is_made_for_each_is_a_directory_for_the_next() {
     assert_eq!(entries.keys().collect::<Vec<_>>(), ["a.txt", "b.txt"]);
 }
 
+#[test]
+fn the_items_of_a_list_that_a_task_makes_are_parts() {
+    let case = Case::new();
+    case.write("list.json", "[[1,2], {\"x\":3}]");
+    case.write("none.json", "[]");
+    case.write("no list", "7");
+    let list = |name: &str, from: &str, over: &str| {
+        format!(
+            "{name}: {{ program: cat.wasm, stdin: i, stdout: o, inputs: {{ i: {from} }}, outputs: {{ o: application/json }} }}
+             {name}s: {{ for_each: {{ item: {over} }}, step: m.wasm#json, inputs: {{ rows: item }} }}
+             {name}all: {{ program: cat.wasm, inputs: {{ all: {name}s.rows }} }}"
+        )
+    };
+    let texts = [("a", "list.json"), ("b", "none.json"), ("c", "'no list'")];
+    let mut tasks = texts.map(|(name, from)| list(name, from, &format!("{name}.o"))).to_vec();
+    tasks.push("d: { for_each: { item: list.json }, step: m.wasm#json, inputs: { rows: item } }".to_owned());
+    let executed = case.execute(
+        &case.plan(&tasks.join("\n")),
+        &Execution {
+            keep_going: true,
+            ..jobs(2)
+        },
+    );
+    let ends: Vec<_> = executed
+        .tasks
+        .iter()
+        .map(|done| (done.task.clone(), word(&done.end)))
+        .collect();
+    let error = format!(
+        "{} is application/json, but no list that `for_each` could go over: invalid type: integer `7`, expected a sequence at line 1 column 1",
+        crate::digest::Digest::of(b"7")
+    );
+    assert_eq!(
+        named(&ends),
+        [
+            ("a", "succeeded"),
+            ("as[0]", "succeeded"),
+            ("as[1]", "succeeded"),
+            ("aall", "succeeded"),
+            ("b", "succeeded"),
+            ("ball", "succeeded"),
+            ("c", "succeeded"),
+            ("cs", error.as_str()),
+            ("call", "after cs"),
+            ("d[0]", "cached, succeeded"),
+            ("d[1]", "cached, succeeded"),
+        ]
+    );
+    assert_eq!(
+        ["as[0]", "as[1]", "d[1]"].map(|task| case.text(&executed, task, "rows")),
+        ["[1,2]", "{\"x\":3}", "{\"x\":3}"]
+    );
+}
+
 /// Runs `plan` and counts what is told of retries.
 fn retries(case: &Case, plan: &Plan) -> (usize, Vec<(String, String)>) {
     let count = AtomicUsize::new(0);

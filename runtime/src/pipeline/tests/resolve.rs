@@ -168,6 +168,16 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
             "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table, but a.rows is text/csv",
         ),
         (
+            "{ step: m.wasm#json, inputs: { rows: raw.csv } }",
+            "{ for_each: { p: a.rows, rows: 2 }, step: m.wasm#json, inputs: { rows: p } }",
+            "4:18: `rows` is for a table; a directory has its entries as parts, and a list its items",
+        ),
+        (
+            "{ step: m.wasm#json, inputs: { rows: raw.csv } }",
+            "{ for_each: { p: a.rows }, step: m.wasm#copy, inputs: { rows: p } }",
+            "4:65: input `rows` of step `copy` is text/csv, but `p` is application/json",
+        ),
+        (
             copy,
             "{ for_each: { p: raw.csv }, step: m.wasm#copy, inputs: { rows: p } }",
             "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over text/csv",
