@@ -175,7 +175,7 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
         (
             "{ step: m.wasm#json, inputs: { rows: raw.csv } }",
             "{ for_each: { p: a.rows }, step: m.wasm#copy, inputs: { rows: p } }",
-            "4:65: input `rows` of step `copy` is text/csv, but `p` is application/json",
+            "4:68: input `rows` of step `copy` is text/csv, but `p` is application/json",
         ),
         (
             copy,
