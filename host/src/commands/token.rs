@@ -56,7 +56,7 @@ enum TokenCommand {
 
 pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
     let file = TokenFile::new(&invocation.locations.store.join("host"));
-    let mut tokens = file.all()?;
+    let mut tokens = (*file.all()?).clone();
     match args.command {
         TokenCommand::Create {
             name,

@@ -3,17 +3,32 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::SystemTime;
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 
-/// The file that is only ever added to.
-pub struct Audit(Mutex<File>);
+/// The file that is only ever added to, by a thread of its own.
+pub struct Audit(Sender<Line>);
+
+/// What is said of a request.
+struct Line {
+    at: SystemTime,
+    user: Option<String>,
+    method: Method,
+    path: String,
+    came: Came,
+}
+
+/// What came of a request.
+enum Came {
+    Done(StatusCode),
+    Refused(&'static str),
+}
 
 impl Audit {
     /// `audit.jsonl` in `directory`.
@@ -21,39 +36,68 @@ impl Audit {
         std::fs::create_dir_all(directory).map_err(|e| Error::file("make", directory, &e))?;
         let path = directory.join("audit.jsonl");
         let file = OpenOptions::new().append(true).create(true).open(&path);
-        Ok(Self(Mutex::new(file.map_err(|e| Error::file("write", &path, &e))?)))
+        let file = file.map_err(|e| Error::file("write", &path, &e))?;
+        let (lines, written) = channel();
+        let write = std::thread::Builder::new().name("audit".to_owned());
+        write
+            .spawn(move || write_all(&file, &written))
+            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+        Ok(Self(lines))
     }
 
     /// A request that was answered.
-    pub fn done(&self, method: &Method, path: &str, user: Option<&str>, status: StatusCode) {
-        self.write(&json!({
-            "at": now(),
-            "user": user,
-            "method": method.as_str(),
-            "path": path,
-            "status": status.as_u16(),
-        }));
+    pub fn done(&self, method: Method, path: String, user: Option<String>, status: StatusCode) {
+        self.say(method, path, user, Came::Done(status));
     }
 
     /// A request that was refused before it was looked at. What stands behind the question mark may be a secret and is left out.
-    pub fn refused(&self, request: &Request, user: Option<&str>, why: &str) {
-        self.write(&json!({
-            "at": now(),
-            "user": user,
-            "method": request.method().as_str(),
-            "path": request.uri().path(),
-            "refused": why,
-        }));
+    pub fn refused(&self, request: &Request, user: Option<String>, why: &'static str) {
+        self.say(
+            request.method().clone(),
+            request.uri().path().to_owned(),
+            user,
+            Came::Refused(why),
+        );
     }
 
-    fn write(&self, line: &Value) {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+    fn say(&self, method: Method, path: String, user: Option<String>, came: Came) {
+        let line = Line {
+            at: SystemTime::now(),
+            user,
+            method,
+            path,
+            came,
+        };
+        // the thread lives as long as this
+        let _ = self.0.send(line);
+    }
+}
+
+/// Writes what comes, all that is there at a time.
+fn write_all(mut file: &File, lines: &Receiver<Line>) {
+    while let Ok(first) = lines.recv() {
+        let text: String = std::iter::once(first)
+            .chain(lines.try_iter())
+            .map(|line| line.to_json() + "\n")
+            .collect();
+        if let Err(error) = file.write_all(text.as_bytes()) {
             tracing::error!("the audit log can't be written: {error}");
         }
     }
 }
 
-fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+impl Line {
+    fn to_json(&self) -> String {
+        let mut line = json!({
+            "at": humantime::format_rfc3339_millis(self.at).to_string(),
+            "user": self.user,
+            "method": self.method.as_str(),
+            "path": self.path,
+        });
+        match self.came {
+            Came::Done(status) => line["status"] = json!(status.as_u16()),
+            Came::Refused(why) => line["refused"] = json!(why),
+        }
+        line.to_string()
+    }
 }

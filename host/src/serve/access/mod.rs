@@ -123,15 +123,21 @@ impl Access {
         let Some(secret) = secret_in(uri, headers) else {
             return Ok(None);
         };
-        let mut tokens = self.tokens.all()?;
-        if let Some(own) = &self.own {
-            tokens.insert(String::new(), own.clone());
+        if let Some(own) = self.own.as_ref().filter(|own| own.is_of(&secret)) {
+            return Ok(Some(own.identity()));
         }
+        let tokens = self.tokens.all()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Ok(tokens::find(&tokens, &secret, now).map(|token| Identity {
-            user: token.user.clone(),
-            scope: token.scope,
-        }))
+        Ok(tokens::find(&tokens, &secret, now).map(Token::identity))
+    }
+}
+
+impl Token {
+    fn identity(&self) -> Identity {
+        Identity {
+            user: self.user.clone(),
+            scope: self.scope,
+        }
     }
 }
 
@@ -190,7 +196,7 @@ pub async fn check(State(server): State<Arc<Server>>, mut request: Request, next
     };
     let needed = needed(method, headers, request.uri().path());
     if scope < needed {
-        server.audit.refused(&request, user.as_deref(), "scope");
+        server.audit.refused(&request, user, "scope");
         return Err(Error::new(
             Kind::Denied,
             format_args!(
@@ -219,7 +225,7 @@ pub async fn check(State(server): State<Arc<Server>>, mut request: Request, next
     request.extensions_mut().insert(caller.clone());
     let response = next.run(request).await;
     if let Some((method, path)) = said {
-        server.audit.done(&method, &path, caller.user.as_deref(), response.status());
+        server.audit.done(method, path, caller.user, response.status());
     }
     Ok(response)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -31,13 +31,20 @@ pub struct Token {
     pub expires: Option<u64>,
 }
 
+impl Token {
+    /// Whether this is its text. Only hashes are compared.
+    pub fn is_of(&self, secret: &str) -> bool {
+        self.hash == Digest::of(secret)
+    }
+}
+
 /// All tokens, by name.
 pub type Tokens = BTreeMap<String, Token>;
 
 /// The file of the tokens, read again when it has changed.
 pub struct TokenFile {
     path: PathBuf,
-    read: Mutex<(Option<(SystemTime, u64)>, Tokens)>,
+    read: Mutex<(Option<(SystemTime, u64)>, Arc<Tokens>)>,
 }
 
 /// A new token: 256 random bits.
@@ -55,13 +62,13 @@ impl TokenFile {
     }
 
     /// All tokens; none where there is no file.
-    pub fn all(&self) -> Result<Tokens> {
+    pub fn all(&self) -> Result<Arc<Tokens>> {
         let stamp = std::fs::metadata(&self.path)
             .and_then(|file| Ok((file.modified()?, file.len())))
             .ok();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp.is_none() || read.0 != stamp {
-            *read = (stamp, self.load()?);
+            *read = (stamp, Arc::new(self.load()?));
         }
         Ok(read.1.clone())
     }
@@ -87,10 +94,9 @@ impl TokenFile {
     }
 }
 
-/// The token whose text this is, unless it has expired by `now`, in seconds of Unix time. Only hashes are compared.
+/// The token whose text this is, unless it has expired by `now`, in seconds of Unix time.
 pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<&'a Token> {
-    let hash = Digest::of(secret);
-    let token = tokens.values().find(|token| token.hash == hash)?;
+    let token = tokens.values().find(|token| token.is_of(secret))?;
     token.expires.is_none_or(|expires| now < expires).then_some(token)
 }
 

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -92,6 +92,31 @@ pub struct Answers(Cache<Digest, Arc<Answered>>);
 struct Answered {
     ran: Ran,
     body: Bytes,
+    /// When the store was last asked whether it has all of it.
+    asked: Mutex<Instant>,
+}
+
+/// The store is not asked again before.
+const HOLDS: Duration = Duration::from_secs(1);
+
+impl Answered {
+    fn new(mut ran: Ran) -> Self {
+        ran.cached = true;
+        Self {
+            body: Bytes::from(ran.to_json().to_string()),
+            ran,
+            asked: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn holds(&self, runtime: &Runtime) -> Answer<bool> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.elapsed() < HOLDS {
+            return Ok(true);
+        }
+        *asked = Instant::now();
+        Ok(runtime.is_kept(&self.ran.digest, &self.ran.record)?)
+    }
 }
 
 impl Default for Answers {
@@ -136,7 +161,7 @@ pub async fn submit(
     let namespace = caller.namespace.clone();
     let start = Instant::now();
     if let Some(answered) = namespace.answers.0.get(&asked)
-        && namespace.runtime.is_kept(&answered.ran.digest, &answered.ran.record)?
+        && answered.holds(&namespace.runtime)?
     {
         server.metrics.ran(&answered.ran, start.elapsed());
         return Ok(answer(answered.body.clone()));
@@ -144,44 +169,36 @@ pub async fn submit(
     let wait = query.wait.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(WAIT));
     let request: RunRequest = json(&body)?;
     let (limits, fresh) = (request.limits, request.fresh);
-    let run = {
-        let namespace = namespace.clone();
-        blocking(move || bound(&namespace, request)).await?
+    // when there is no turn to be had in time, the run waits for it without the client
+    let turn = match wait.is_zero() {
+        true => None,
+        false => tokio::time::timeout(wait, server.gate.turn()).await.ok().transpose()?,
     };
-    if wait.is_zero() {
+    let Some(turn) = turn else {
+        let own = namespace.clone();
+        let run = blocking(move || bound(&own, request)).await?;
         return watched(&server, &namespace, run, limits, fresh).await;
-    }
-    // one that is cut off by a client that leaves would still be carried out
-    let turn = match tokio::time::timeout(wait, server.gate.turn()).await {
-        Ok(turn) => turn?,
-        Err(_) => return watched(&server, &namespace, run, limits, fresh).await,
     };
-    let (own, asked_for) = (namespace.clone(), run.clone());
-    let mut running = tokio::task::spawn_blocking(move || {
-        run_one(
-            &own.runtime,
-            &asked_for,
-            &limits.or(&Limits::default()),
-            fresh,
-            &turn.interrupt,
-            &mut |_, _| {},
-        )
+    let run = Arc::new(OnceLock::new());
+    let (own, place) = (namespace.clone(), run.clone());
+    let mut running = tokio::task::spawn_blocking(move || -> Answer<Ran> {
+        let bound = bound(&own, request)?;
+        let run = place.get_or_init(|| bound);
+        let limits = limits.or(&Limits::default());
+        Ok(run_one(&own.runtime, run, &limits, fresh, &turn.interrupt, &mut |_, _| {})?)
     });
     let ran = match tokio::time::timeout(wait.saturating_sub(start.elapsed()), &mut running).await {
         Ok(ran) => ran.map_err(|e| Error::host(format_args!("the run could not be carried out: {e}")))??,
-        // the work boards the flight of the run that goes on
-        Err(_) => return watched(&server, &namespace, run, limits, false).await,
+        // the work that it becomes boards the flight of the run that goes on
+        Err(_) => match run.get() {
+            Some(run) => return watched(&server, &namespace, run.clone(), limits, false).await,
+            None => return Err(Refusal::busy("the module and the inputs could not be looked at in time")),
+        },
     };
     server.metrics.ran(&ran, start.elapsed());
-    let mut known = ran.clone();
-    known.cached = true;
     let body = Bytes::from(ran.to_json().to_string());
     if !fresh && ran.record.outcome.is_deterministic() {
-        let answered = Answered {
-            body: Bytes::from(known.to_json().to_string()),
-            ran: known,
-        };
-        namespace.answers.0.insert(asked, Arc::new(answered));
+        namespace.answers.0.insert(asked, Arc::new(Answered::new(ran)));
     }
     Ok(answer(body))
 }
