@@ -4,7 +4,7 @@
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
 # make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
-# make screenshot  examples/penguins/notebook.png
+# make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
 
 VENV := target/venv
 LOCKSTEP := target/release/lockstep
@@ -52,6 +52,9 @@ screenshot: $(LOCKSTEP) target/browser/.ready
 	rm -f target/screenshots/penguins.png
 	$(TEST) --test all browser::penguins
 	cp target/screenshots/penguins.png examples/penguins/notebook.png
+	$(TEST) --test all dashboard::every_page
+	cp target/screenshots/dashboard-overview-light-desktop.png host/dashboard-overview.png
+	cp target/screenshots/dashboard-plot-dark-desktop.png host/dashboard-run.png
 
 toolchain:
 	deploy/toolchain.sh

@@ -96,7 +96,7 @@ fn play(scenario: &str, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
 }
 
 /// Says so on stderr itself: what is printed by a test that passes, the harness keeps.
-fn skip(scenario: &str, missing: &str) {
+pub fn skip(scenario: &str, missing: &str) {
     let line =
         format!("skipped: browser test `{scenario}`: {missing} is missing; tests/browser/install.sh gets it or says why not\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
@@ -112,14 +112,28 @@ struct Parts {
 impl Parts {
     /// The parts, or the name of one that is missing.
     fn find() -> Result<Self, &'static str> {
-        let there = |path: PathBuf| path.exists().then_some(path);
-        there(Path::new(ROOT).join("target/browser/node_modules/playwright-core")).ok_or("playwright-core")?;
+        let (node, browser) = browser_parts("playwright-core")?;
+        let jupyter_lab = python().with_file_name("jupyter-lab");
+        if !jupyter_lab.exists() {
+            return Err("JupyterLab");
+        }
         Ok(Self {
-            node: on_path(&["node"]).ok_or("Node.js")?,
-            browser: on_path(&["chromium", "google-chrome"]).ok_or("Chromium")?,
-            jupyter_lab: there(python().with_file_name("jupyter-lab")).ok_or("JupyterLab")?,
+            node,
+            browser,
+            jupyter_lab,
         })
     }
+}
+
+/// Node.js, for which there is `package`, and Chromium; or the name of what is missing.
+pub fn browser_parts(package: &'static str) -> Result<(PathBuf, PathBuf), &'static str> {
+    let package_directory = Path::new(ROOT).join("target/browser/node_modules").join(package);
+    if !package_directory.exists() {
+        return Err(package);
+    }
+    let node = on_path(&["node"]).ok_or("Node.js")?;
+    let browser = on_path(&["chromium", "google-chrome"]).ok_or("Chromium")?;
+    Ok((node, browser))
 }
 
 /// The first program that has one of `names`.

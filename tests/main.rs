@@ -5,6 +5,7 @@
 mod browser;
 mod bundles;
 mod clients;
+mod dashboard;
 mod determinism;
 mod examples;
 mod house;

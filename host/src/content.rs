@@ -19,7 +19,7 @@ use crate::commands::inspect::Module;
 use crate::error::{Error, Result};
 use crate::{quantity, report};
 
-pub use table::{Column, Table};
+pub use table::Table;
 
 /// Text beyond this is not shown.
 const TEXT: usize = 1 << 20;

@@ -134,6 +134,11 @@ impl Error {
         &self.message
     }
 
+    /// The lines that belong to it.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
     /// The lines that say what to do next.
     pub fn hints(&self) -> &[String] {
         &self.hints

@@ -95,6 +95,11 @@ impl Graph {
         self.nodes[at].link = Some(address);
     }
 
+    /// Whether there is a node called `id`.
+    pub fn has(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

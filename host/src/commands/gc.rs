@@ -89,7 +89,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Every digest in a text.
-fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
+pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
     const LENGTH: usize = "sha256:".len() + 64;
     let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
     let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));

@@ -53,7 +53,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
     };
     let lineage = runtime.lineage(&start, direction)?;
     if let Some(format) = args.graph {
-        let graph = graph(&runtime, &[&lineage], &start)?.to_format(format);
+        let graph = graph(&[&lineage], &start, |artifact| describe(&runtime, artifact, "\n"))?.to_format(format);
         return invocation.answer(&graph, || json!({ "graph": graph }));
     }
     let mut told = Told {
@@ -138,7 +138,7 @@ fn title(row: &Row) -> String {
 }
 
 /// Digest, media type and size, as far as they are known.
-pub fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
+fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
     Ok(match runtime.store.artifact(digest)? {
         None => digest.short(),
         Some(artifact) => {
@@ -148,8 +148,9 @@ pub fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<Str
     })
 }
 
-/// Runs and artifacts of these lineages of `start`; nodes are called by the digits of their digests.
-pub fn graph(runtime: &Runtime, lineages: &[&Lineage], start: &Digest) -> Result<Graph> {
+/// Runs and artifacts of these lineages of `start`; nodes are called by the digits of their digests. `label` is what is written in those
+/// of artifacts.
+pub fn graph(lineages: &[&Lineage], start: &Digest, label: impl Fn(&Digest) -> Result<String>) -> Result<Graph> {
     let mut graph = Graph::default();
     let class = |digest: &Digest, other| if digest == start { Class::Focus } else { other };
     let mut artifacts: BTreeSet<Digest> = lineages.iter().flat_map(|lineage| lineage.leads.keys().copied()).collect();
@@ -163,7 +164,7 @@ pub fn graph(runtime: &Runtime, lineages: &[&Lineage], start: &Digest) -> Result
         );
     }
     for digest in &artifacts {
-        graph.node(&digest.hex(), describe(runtime, digest, "\n")?, class(digest, Class::Plain));
+        graph.node(&digest.hex(), label(digest)?, class(digest, Class::Plain));
     }
     for (record, row) in runs {
         let outcome = if row.word == "succeeded" { Class::Hit } else { Class::Failed };

@@ -161,6 +161,12 @@ fn graph(plan: &Plan, explained: &[Explained]) -> Graph {
         own.dedup();
         graph.node(&task.name, format!("{}\n{}", task.name, own.join(", ")), class(&own));
     }
+    edges(&mut graph, plan);
+    graph
+}
+
+/// Adds what leads from task to task.
+pub fn edges(graph: &mut Graph, plan: &Plan) {
     for task in plan.tasks() {
         for (input, wire) in &task.wires {
             wire.from
@@ -175,7 +181,6 @@ fn graph(plan: &Plan, explained: &[Explained]) -> Graph {
             .filter_map(|when| when.task())
             .for_each(|from| graph.edge(from, &task.name, "when"));
     }
-    graph
 }
 
 fn edge(input: &str, from: &Source) -> String {

@@ -1,5 +1,7 @@
 //! Errors as HTTP answers.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -76,6 +78,8 @@ impl IntoResponse for Refusal {
                 .headers_mut()
                 .insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
         }
+        // pages show it in their own way
+        response.extensions_mut().insert(Arc::new(self.error));
         response
     }
 }

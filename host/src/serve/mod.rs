@@ -12,6 +12,7 @@ mod gate;
 mod listen;
 mod metrics;
 mod namespace;
+mod pages;
 mod settings;
 mod works;
 
@@ -19,10 +20,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use lockstep_runtime::sandbox::{Engine, EngineOptions};
@@ -205,6 +206,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
 fn router(server: Arc<Server>) -> Router {
     let closed = Router::new()
         .merge(api::routes())
+        .merge(pages::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
@@ -212,11 +214,19 @@ fn router(server: Arc<Server>) -> Router {
         .layer(from_fn_with_state(server.clone(), metrics::count));
     let open = Router::new()
         .route("/health/live", get(live))
-        .route("/health/ready", get(ready));
-    let all = open.merge(closed);
+        .route("/health/ready", get(ready))
+        .merge(pages::assets());
+    let all = open.merge(closed).layer(from_fn_with_state(server.clone(), pages::as_pages));
     let all = match server.settings.base_path().as_str() {
         "" => all,
-        base => Router::new().nest(base, all),
+        base => {
+            let root = format!("{base}/");
+            let there = |RawQuery(query): RawQuery| async move {
+                let query = query.map_or(String::new(), |query| format!("?{query}"));
+                Redirect::permanent(&format!("{root}{query}"))
+            };
+            Router::new().nest(&format!("{base}/"), all).route(base, get(there))
+        }
     };
     all.layer(from_fn(safe)).with_state(server)
 }

@@ -1,0 +1,195 @@
+// Goes through the dashboard in Chromium as its user. Called by tests/dashboard.rs with what it shall visit, as JSON.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const require = createRequire(path.join(import.meta.dirname, "../../target/browser/package.json"));
+const { chromium } = require("playwright-core");
+const { source: axe } = require("axe-core");
+
+const setting = JSON.parse(process.argv[2]);
+const origin = new URL(setting.url).origin;
+const SCHEMES = ["light", "dark"];
+const WIDTHS = { desktop: [1280, 800], phone: [320, 640] };
+
+/** A window whose requests, console and dialogs are watched. */
+async function open(browser, scheme, size) {
+  const [width, height] = WIDTHS[size];
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: "reduce" });
+  const seen = { elsewhere: [], errors: [] };
+  await context.route("**/*", (route) => {
+    const url = route.request().url();
+    if (new URL(url).origin === origin) return route.continue();
+    seen.elsewhere.push(url);
+    return route.abort();
+  });
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
+  page.on("pageerror", (error) => seen.errors.push(String(error)));
+  page.on("dialog", (dialog) => {
+    seen.errors.push(`dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  await page.goto(`${setting.url}?token=${setting.token}`);
+  return { context, page, seen };
+}
+
+function check(seen, where) {
+  assert.deepEqual(seen.elsewhere, [], `${where}: requests to elsewhere`);
+  assert.deepEqual(seen.errors, [], `${where}: errors`);
+}
+
+/** Nothing that axe finds. It is put in by the debugger, which the pages' policy does not stop. */
+async function accessible(page, where) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  const told = violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html}\n  ${node.failureSummary}`));
+  assert.deepEqual(told, [], where);
+}
+
+/** Every page in both schemes and widths. */
+async function tour(browser) {
+  for (const scheme of SCHEMES) {
+    for (const size of Object.keys(WIDTHS)) {
+      const { context, page, seen } = await open(browser, scheme, size);
+      for (const [name, address] of Object.entries(setting.pages)) {
+        const where = `${name} (${scheme}, ${size})`;
+        const answer = await page.goto(setting.url + address);
+        assert.equal(answer.status(), 200, where);
+        if (name === "pipeline") {
+          await page.locator("main table a").first().click();
+          await page.getByRole("heading", { name: "Tasks" }).waitFor();
+        }
+        await page.waitForLoadState("load");
+        const [is, fits] = await page.evaluate(() => [document.scrollingElement.scrollWidth, window.innerWidth]);
+        assert.ok(is <= fits, `${where} is ${is} wide in a window of ${fits}`);
+        const outside = await page.evaluate(
+          (base) => [...document.querySelectorAll("[href], [src], [action]")]
+            .map((element) => element.getAttribute("href") ?? element.getAttribute("src") ?? element.getAttribute("action"))
+            .filter((address) => !address.startsWith(base) && !address.startsWith("#")),
+          new URL(setting.url).pathname,
+        );
+        assert.deepEqual(outside, [], `${where}: links that leave the host`);
+        await accessible(page, where);
+        const file = `dashboard-${name}-${scheme}-${size}.png`;
+        await page.screenshot({ path: path.join(setting.screenshots, file), fullPage: size === "phone" });
+        check(seen, where);
+      }
+      await context.close();
+    }
+  }
+}
+
+/** What is wrong is a page too. */
+async function wrong(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  for (const [address, status, message] of setting.wrong) {
+    const answer = await page.goto(setting.url + address);
+    assert.equal(answer.status(), status, address);
+    assert.equal(await page.textContent("h1"), message);
+    await accessible(page, address);
+    await page.screenshot({ path: path.join(setting.screenshots, "dashboard-wrong.png") });
+  }
+  assert.deepEqual(seen.elsewhere, []);
+  await context.close();
+}
+
+async function keyboard(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  await page.goto(setting.url);
+  await page.keyboard.press("Tab");
+  const focused = () => page.evaluate(() => document.activeElement.textContent.trim() || document.activeElement.id);
+  assert.equal(await focused(), "Skip to the content");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  await page.keyboard.press("/");
+  assert.equal(await focused(), "q");
+  await page.keyboard.type("train/");
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/search?q=train%2F");
+  await page.fill("#q", "train");
+  await page.press("#q", "Enter");
+  await page.waitForURL("**/search?q=train");
+  // the first step that is found leads to its runs, and the first run to its page
+  await page.locator("main table a").first().press("Enter");
+  await page.waitForURL("**/runs?step=train");
+  await page.selectOption("select[name=outcome]", "succeeded");
+  await page.waitForURL("**/runs?*outcome=succeeded*");
+  await page.locator("main table a").first().press("Enter");
+  await page.waitForURL("**/runs/*");
+  await page.locator("form.compare button").press("Enter");
+  await page.waitForURL("**/compare/*/*");
+  await page.goto(setting.url);
+  // what the pointer does not touch shows where the focus is
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, "solid");
+  check(seen, "keyboard");
+  await context.close();
+}
+
+/** The overview learns of a run by itself, and stays as it is when the host is away. */
+async function live(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  await page.goto(setting.url);
+  const begun = page.waitForRequest((request) => request.resourceType() === "fetch");
+  await begun;
+  const text = await page.textContent("main");
+  await context.unroute("**/*");
+  await context.route("**/*", (route) => route.abort());
+  await page.getByText("The host does not answer").waitFor();
+  assert.equal(await page.textContent("main"), text);
+  assert.deepEqual(seen.elsewhere, []);
+  await context.close();
+}
+
+/** Work that would go on for ever is seen at work, and cancelled. */
+async function cancel(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  await page.goto(`${setting.url}pipelines`);
+  await page.locator("main table a").first().click();
+  await page.locator(".status.busy").first().waitFor();
+  await page.getByRole("button", { name: "Cancel" }).press("Enter");
+  await page.locator(".title .status.warn", { hasText: "interrupted" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Cancel" }).count(), 0);
+  check(seen, "cancel");
+  await context.close();
+}
+
+/** Artifacts that would do harm, if anything of them ran. */
+async function hostile(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  for (const address of setting.pages.hostile) {
+    await page.goto(setting.url + address);
+    await page.waitForLoadState("networkidle");
+    await page.screenshot({ path: path.join(setting.screenshots, "dashboard-hostile.png") });
+    assert.equal(await page.evaluate(() => window.pwned), undefined, address);
+    assert.equal(await page.evaluate(() => document.querySelectorAll("script:not([src]), [onload], [onerror], iframe, object").length), 0, address);
+    check(seen, address);
+  }
+  // opened by itself, a picture is nobody's page
+  for (const digest of setting.pages.pictures) {
+    const answer = await page.goto(`${setting.url}artifacts/${digest}/picture`);
+    assert.match(answer.headers()["content-security-policy"], /^default-src 'none'; .*sandbox$/);
+    assert.equal(answer.headers()["x-content-type-options"], "nosniff");
+    await page.waitForLoadState("networkidle");
+    assert.equal(await page.evaluate(() => document.documentElement.getAttribute("data-pwned")), null);
+  }
+  assert.deepEqual(seen.elsewhere, []);
+  // anything can be saved, and is not shown
+  for (const digest of setting.pages.downloads) {
+    const saved = page.waitForEvent("download");
+    await page.goto(`${setting.url}artifacts/${digest}/download?name=a%22b%0D%0A.html`).catch(() => {});
+    assert.equal((await saved).suggestedFilename(), "a_b__.html");
+  }
+  await context.close();
+}
+
+const browser = await chromium.launch({ executablePath: setting.browser, args: ["--no-sandbox"] });
+try {
+  const scenes = { tour, wrong, keyboard, live, cancel, hostile };
+  await scenes[setting.scene](browser);
+} finally {
+  await browser.close();
+}

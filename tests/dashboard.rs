@@ -1,0 +1,314 @@
+//! The dashboard of `lockstep serve` in Chromium: `browser/dashboard.mjs` is the user. All traffic stays on the loopback interface.
+//!
+//! What this takes comes from `make test`; where it can't be had, the tests say so on stderr and are skipped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::step::{Artifact, MediaType};
+use lockstep_runtime::store::Store;
+use serde_json::{Value, json};
+
+use crate::browser::{browser_parts, skip};
+use crate::setup::{GUESTS, Place, ROOT, build};
+
+const TOKEN: &str = "token-of-the-dashboard-tests";
+
+/// What would run, where markup of an artifact were taken for the page's own.
+const HARM: &str = "top.pwned=1;document.documentElement.setAttribute('data-pwned','');fetch('https://elsewhere.example/')";
+
+#[test]
+fn every_page_is_accessible_in_light_and_dark_and_on_phones() {
+    play("tour", Visit::new(), "/");
+}
+
+#[test]
+fn pages_stand_below_a_base_path() {
+    let mut visit = Visit::new();
+    let some = ["overview", "filtered", "run", "figure", "table", "lineage", "compare"];
+    let named = |name: &&str| ((*name).to_owned(), visit.pages[name].clone());
+    visit.pages = some.iter().map(named).collect::<serde_json::Map<_, _>>().into();
+    play("tour", visit, "/notebook/a/b/");
+}
+
+#[test]
+fn what_is_wrong_is_a_page() {
+    let mut visit = Visit::new();
+    visit.wrong = json!([
+        ["nowhere", 404, "there is nothing at this address"],
+        ["runs/ffff", 404, "there is no artifact or record called ffff"],
+        [
+            "artifacts/<svg onload=alert(1)>",
+            404,
+            "there is no artifact or record called <svg onload=alert(1)>"
+        ],
+        ["runs?since=soon", 400, "write a time with its unit, such as 500ms, 30s or 2m"],
+        [
+            "runs?nope=1",
+            400,
+            "the address can't be read: nope: unknown field `nope`, expected one of `q`, `step`, `module`, `outcome`, `since`, `page`"
+        ],
+    ]);
+    play("wrong", visit, "/");
+}
+
+#[test]
+fn the_keyboard_reaches_everything() {
+    play("keyboard", Visit::new(), "/");
+}
+
+#[test]
+fn the_overview_keeps_itself_fresh() {
+    play("live", Visit::new(), "/");
+}
+
+#[test]
+fn work_is_watched_and_cancelled() {
+    let visit = Visit {
+        submit: vec!["run".to_owned(), format!("{}#endless", GUESTS.display())],
+        ..Visit::empty()
+    };
+    play("cancel", visit, "/");
+}
+
+#[test]
+fn an_empty_store_tells_what_to_type() {
+    let visit = Visit {
+        pages: json!({ "empty": "", "empty-runs": "runs", "empty-notebooks": "notebooks", "empty-pipelines": "pipelines" }),
+        ..Visit::empty()
+    };
+    play("tour", visit, "/");
+}
+
+#[test]
+fn artifacts_can_do_no_harm() {
+    let visit = Visit::new();
+    let store = Store::open(&visit.place.store()).unwrap();
+    let put = |media_type: &str, text: &str| -> Artifact {
+        let text = text.replace("HARM", HARM);
+        store.put_artifact(text, &MediaType::new(media_type)).unwrap()
+    };
+    let svg = put(
+        MediaType::FIGURE,
+        "<svg xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink' width='90' height='90' onload=\"HARM\"><script>HARM</script>\
+         <image xlink:href='https://elsewhere.example/a.png' width='9' height='9'/><style>@import url(https://elsewhere.example/a.css);</style>\
+         <foreignObject width='90' height='90'><iframe xmlns='http://www.w3.org/1999/xhtml' src='javascript:HARM'/></foreignObject><circle r='40'/></svg>",
+    );
+    let not_png = put("image/png", "<html><script>HARM</script>");
+    let html = put(
+        "text/html",
+        "<!doctype html><script>HARM</script><img src=x onerror=\"HARM\">",
+    );
+    let json = put(
+        MediaType::JSON,
+        "{\"</script><script>HARM</script>\": \"<img src=x onerror='HARM'>\"}",
+    );
+    let csv = put(
+        MediaType::CSV,
+        "<script>HARM</script>,b\n<img src=x onerror='HARM'>,\u{202e}2\n",
+    );
+    let metrics = put(MediaType::METRICS, "{\"<img src=x onerror='HARM'>\": 1}");
+    let odd = put("\"><script>HARM</script>", "x");
+    let said = format!("<script>{HARM}</script>\u{1b}]0;\"><img src=x onerror={HARM}>\u{7}\n");
+    let mut log = vec![1];
+    log.extend((said.len() as u32).to_le_bytes());
+    log.extend(said.bytes());
+    let log = store.put_artifact(log, &MediaType::new(MediaType::LOG)).unwrap();
+    let name = "<img src=x onerror='HARM'>".replace("HARM", HARM);
+    let files = [(name.clone(), html.clone())].into_iter().collect();
+    let directory = store.put_directory(&files).unwrap();
+    let all = [&svg, &not_png, &html, &json, &csv, &metrics, &odd, &log, &directory];
+    let mut hostile: Vec<String> = all
+        .iter()
+        .map(|artifact| format!("artifacts/{}", artifact.digest.hex()))
+        .collect();
+    let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    hostile.extend(
+        all.iter()
+            .map(|artifact| format!("artifacts/{}?name={encoded}", artifact.digest.hex())),
+    );
+    hostile.extend(["search?q=", "runs?step=", "runs?q="].map(|address| format!("{address}{encoded}")));
+    hostile.push(format!("lineage/{}", svg.digest.hex()));
+    let mut visit = visit;
+    visit.pages = json!({
+        "hostile": hostile,
+        "pictures": [svg.digest.hex(), not_png.digest.hex()],
+        "downloads": [svg.digest.hex(), html.digest.hex(), not_png.digest.hex()],
+    });
+    play("hostile", visit, "/");
+}
+
+/// A store with runs, and the pages about them.
+struct Visit {
+    place: Place,
+    pages: Value,
+    wrong: Value,
+    /// What the command has the host do.
+    submit: Vec<String>,
+}
+
+/// The module of the penguins.
+static PENGUINS: LazyLock<Vec<u8>> = LazyLock::new(|| fs::read(build("examples/penguins", "penguins.wasm")).unwrap());
+
+impl Visit {
+    fn empty() -> Self {
+        Self {
+            place: Place::new(),
+            pages: json!({}),
+            wrong: json!([]),
+            submit: Vec::new(),
+        }
+    }
+
+    /// The penguins' pipeline was run twice, with fewer trees the second time; and `clean` failed once.
+    fn new() -> Self {
+        let place = Place::new();
+        for file in ["penguins.yaml", "penguins.csv"] {
+            fs::copy(Path::new(ROOT).join("examples/penguins").join(file), place.path(file)).unwrap();
+        }
+        fs::write(place.path("penguins.wasm"), &*PENGUINS).unwrap();
+        fs::write(place.path("not-a-table.txt"), "a\nb,c,d\n\"").unwrap();
+        let failed = place.json(&["run", "penguins.wasm#clean", "-i", "raw=not-a-table.txt"]);
+        let runs = [
+            place.json(&["run", "penguins.yaml"]),
+            place.json(&["run", "penguins.yaml", "-p", "trees=60"]),
+        ];
+        let task = |run: usize, name: &str| {
+            let tasks = runs[run]["tasks"].as_array().unwrap();
+            tasks.iter().find(|task| task["task"] == name).unwrap().clone()
+        };
+        let record = |run, name: &str| hex(&task(run, name)["record"]);
+        let output = |name: &str, output: &str| hex(&task(0, name)["outputs"][output]["digest"]);
+        let pages = json!({
+            "overview": "",
+            "runs": "runs",
+            "filtered": "runs?outcome=failed&since=1h&q=CLEAN",
+            "run": format!("runs/{}", record(1, "score")),
+            "failed": format!("runs/{}", hex(&failed["record"])),
+            "plot": format!("runs/{}", record(0, "plot")),
+            "table": format!("artifacts/{}?name=rows&page=1", output("clean", "rows")),
+            "model": format!("artifacts/{}?name=model", output("train", "model")),
+            "figure": format!("artifacts/{}?name=figure", output("plot", "figure")),
+            "metrics": format!("artifacts/{}", output("score", "metrics")),
+            "module": format!("artifacts/{}", Digest::of(&*PENGUINS).hex()),
+            "lineage": format!("lineage/{}", output("plot", "figure")),
+            "compare": format!("compare/{}/{}", record(0, "score"), record(1, "score")),
+            "compare-figures": format!("compare/{}/{}", record(0, "plot"), record(1, "plot")),
+            "pipelines": "pipelines",
+            "pipeline": "pipelines",
+            "notebooks": "notebooks",
+            "search": "search?q=train",
+            "search-digest": format!("search?q={}", &record(0, "train")[..8]),
+            "search-nothing": "search?q=zzz",
+        });
+        Self {
+            place,
+            pages,
+            wrong: json!([]),
+            submit: ["run", "penguins.yaml", "-p", "trees=40"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+fn hex(digest: &Value) -> String {
+    digest.as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned()
+}
+
+/// Plays `scene` of dashboard.mjs over the store of `visit`, whose addresses start with `base`; or says why not.
+fn play(scene: &str, visit: Visit, base: &str) {
+    let (node, browser) = match browser_parts("axe-core") {
+        Ok(parts) => parts,
+        Err(missing) => return skip(scene, missing),
+    };
+    let host = Host::start(&visit.place, base);
+    let submitted = host.submit(&visit);
+    let screenshots = Path::new(ROOT).join("target/screenshots");
+    fs::create_dir_all(&screenshots).unwrap();
+    let setting = json!({
+        "scene": scene,
+        "url": host.url,
+        "token": TOKEN,
+        "browser": browser,
+        "screenshots": screenshots,
+        "pages": visit.pages,
+        "wrong": visit.wrong,
+    });
+    let played = Command::new(node)
+        .arg(format!("{ROOT}/tests/browser/dashboard.mjs"))
+        .arg(setting.to_string())
+        .output()
+        .unwrap();
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    if let Some(mut submitted) = submitted {
+        submitted.wait().unwrap();
+    }
+}
+
+/// A running host.
+struct Host {
+    process: Child,
+    /// With a slash at its end.
+    url: String,
+}
+
+impl Host {
+    fn start(place: &Place, base: &str) -> Self {
+        let mut process = place
+            .lockstep(&["serve", "--bind", "127.0.0.1:0", "--base-path", base])
+            .env("LOCKSTEP_TOKEN", TOKEN)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stderr.take().unwrap()).lines();
+        let url = said
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+        Self {
+            url: url.expect("the host listens"),
+            process,
+        }
+    }
+}
+
+impl Host {
+    /// Has the host do what `visit` says, by a command with a store of its own. Waits until it is there, and if it ends, for its end.
+    fn submit(&self, visit: &Visit) -> Option<Child> {
+        let arguments: Vec<&str> = visit.submit.iter().map(String::as_str).collect();
+        if arguments.is_empty() {
+            return None;
+        }
+        let mut command = visit.place.lockstep(&arguments);
+        command
+            .env("LOCKSTEP_HOST", self.url.trim_end_matches('/'))
+            .env("LOCKSTEP_TOKEN", TOKEN)
+            .env("LOCKSTEP_STORE", visit.place.path("client"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        if !visit.submit[1].ends_with("#endless") {
+            assert!(child.wait().unwrap().success());
+            return None;
+        }
+        let works = visit.place.store().join("host/works");
+        while fs::read_dir(&works).is_ok_and(|works| works.count() == 0) {
+            assert!(
+                matches!(child.try_wait(), Ok(None)),
+                "the command ended before its work was taken in"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Some(child)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
