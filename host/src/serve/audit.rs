@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
@@ -73,9 +73,14 @@ impl Audit {
     }
 }
 
+/// How long lines are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// Writes what comes, all that is there at a time.
 fn write_all(mut file: &File, lines: &Receiver<Line>) {
     while let Ok(first) = lines.recv() {
+        // those who come meanwhile need not wake this thread, which would cost them more than their line
+        std::thread::sleep(GATHER);
         let text: String = std::iter::once(first)
             .chain(lines.try_iter())
             .map(|line| line.to_json() + "\n")
