@@ -24,8 +24,16 @@ pub struct Namespace {
     pub works: Arc<Works>,
     pub answers: Answers,
     pub uploads: Uploads,
-    /// The steps of modules that were asked for lately.
-    pub interfaces: Cache<Digest, Arc<Vec<Interface>>>,
+    /// Modules that were asked for lately.
+    pub modules: Cache<Digest, Arc<ModuleFacts>>,
+}
+
+/// What there is to know of a module.
+pub struct ModuleFacts {
+    /// Its steps.
+    pub interfaces: Vec<Interface>,
+    /// The module that it is based on.
+    pub base: Option<Digest>,
 }
 
 impl Namespace {
@@ -46,7 +54,7 @@ impl Namespace {
             works: Arc::new(works),
             answers: Answers::default(),
             uploads: Uploads::default(),
-            interfaces: Cache::new(256),
+            modules: Cache::new(256),
         };
         Ok((namespace, unfinished))
     }

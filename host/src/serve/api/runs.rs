@@ -10,7 +10,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Input, Ran, Run, Runtime, bind, choose};
-use lockstep_runtime::step::{Artifact, GuestPath, Interface, Limits, MediaType, OwnLimits, interfaces};
+use lockstep_runtime::step::{Artifact, GuestPath, Interface, Limits, MediaType, OwnLimits, base, interfaces};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,7 @@ use crate::artifacts::known;
 use crate::commands::inspect::not_a_module;
 use crate::error::Error;
 use crate::serve::extract::{Query, blocking, bytes, digest, json};
+use crate::serve::namespace::ModuleFacts;
 use crate::serve::works::{Submission, run_one};
 use crate::serve::{Answer, Caller, Namespace, Refusal, Server};
 
@@ -248,7 +249,7 @@ pub(super) async fn accepted(server: &Arc<Server>, namespace: &Arc<Namespace>, s
 fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
     let module = digest(&request.module)?;
     let runtime = &namespace.runtime;
-    present(runtime, "module", &module)?;
+    let facts = namespace.module("module", &module)?;
     let mut inputs = BTreeMap::new();
     for (name, input) in &request.inputs {
         inputs.insert(name.clone(), placed(runtime, name, input)?);
@@ -256,11 +257,10 @@ fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
     let mut modules = BTreeMap::new();
     for (name, text) in &request.modules {
         let digest = digest(text)?;
-        present(runtime, &format!("module `{name}`"), &digest)?;
+        namespace.module(&format!("module `{name}`"), &digest)?;
         modules.insert(name.clone(), digest);
     }
-    let interfaces = namespace.interfaces(&module)?;
-    let interface = match (&interfaces[..], &request.step) {
+    let interface = match (&facts.interfaces[..], &request.step) {
         ([], None) => None,
         ([only], None) => Some(only),
         (all, Some(step)) => Some(choose(all, step)?),
@@ -372,15 +372,23 @@ pub(super) fn present(runtime: &Runtime, what: &str, digest: &Digest) -> Answer<
 }
 
 impl Namespace {
-    /// The steps of a module.
-    fn interfaces(&self, module: &Digest) -> Answer<Arc<Vec<Interface>>> {
-        if let Some(interfaces) = self.interfaces.get(module) {
-            return Ok(interfaces);
+    /// What there is to know of a module; refused unless this caller has it, and what it is based on. An engine knows what others have as well.
+    pub(super) fn module(&self, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
+        present(&self.runtime, what, module)?;
+        let facts = match self.modules.get(module) {
+            Some(facts) => facts,
+            None => {
+                let wasm = self.runtime.store.get(module)?;
+                let interfaces = interfaces(&wasm).map_err(|error| not_a_module(&module.short(), &wasm, error))?;
+                let base = base(&wasm).map_err(|error| Error::config(format_args!("module {}: {error}", module.short())))?;
+                let facts = Arc::new(ModuleFacts { interfaces, base });
+                self.modules.insert(*module, facts.clone());
+                facts
+            }
+        };
+        if let Some(base) = &facts.base {
+            present(&self.runtime, &format!("what {what} is based on"), base)?;
         }
-        let wasm = self.runtime.store.get(module)?;
-        let found = interfaces(&wasm).map_err(|error| not_a_module(&module.short(), &wasm, error))?;
-        let found = Arc::new(found);
-        self.interfaces.insert(*module, found.clone());
-        Ok(found)
+        Ok(facts)
     }
 }
