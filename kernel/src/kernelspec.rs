@@ -6,12 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::jupyter::PROTOCOL_VERSION;
 
-const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
-const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
+/// The logo for launchers.
+pub const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
+/// The same in 64 by 64 points.
+pub const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
 
 /// Why a kernelspec was not installed.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +53,23 @@ pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String])
     let argv: Vec<&str> = std::iter::once(executable.as_ref())
         .chain(arguments.iter().map(String::as_str))
         .collect();
-    let spec = json!({
+    let spec = spec(&argv);
+    write("logo-svg.svg", LOGO_SVG)?;
+    write("logo-64x64.png", LOGO_PNG)?;
+    write("kernel.json", format!("{spec:#}\n").as_bytes())?;
+    Ok(directory)
+}
+
+/// What `kernel.json` says of a kernel that `argv` starts.
+pub fn spec(argv: &[&str]) -> Value {
+    json!({
         "argv": argv,
         "display_name": "Lockstep (Rust)",
         "language": "rust",
         "interrupt_mode": "message",
         "kernel_protocol_version": PROTOCOL_VERSION,
         "metadata": { "debugger": false },
-    });
-    write("logo-svg.svg", LOGO_SVG)?;
-    write("logo-64x64.png", LOGO_PNG)?;
-    write("kernel.json", format!("{spec:#}\n").as_bytes())?;
-    Ok(directory)
+    })
 }
 
 #[cfg(test)]

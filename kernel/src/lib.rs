@@ -13,6 +13,7 @@
 //! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
+//! - [`websocket`]: messages as the frames of a WebSocket
 //! - [`kernelspec`]: what lets Jupyter find the kernel, and [`notebook`]: the files that notebooks are
 
 pub mod assist;
@@ -26,4 +27,5 @@ pub mod output;
 pub mod session;
 pub mod terminal;
 pub mod toolchain;
+pub mod websocket;
 pub mod wire;

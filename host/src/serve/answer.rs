@@ -34,7 +34,10 @@ impl Refusal {
 
     /// There is too much to do; the client may come again.
     pub fn busy(why: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, Error::host(why).hint("try again in some seconds"))
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Error::host(why).hint("try again in some seconds"),
+        )
     }
 }
 
@@ -56,7 +59,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.error.to_json())).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
         }
         response
     }

@@ -72,7 +72,9 @@ pub fn serve(settings: Settings, invocation: &Invocation) -> Result<()> {
 
 async fn listen(server: Arc<Server>) -> Result<()> {
     let address = server.settings.bind();
-    let failed = |e: std::io::Error| Error::host(format_args!("can't listen on {address}: {e}")).hint("--bind ADDRESS:PORT takes another");
+    let failed = |e: std::io::Error| {
+        Error::host(format_args!("can't listen on {address}: {e}")).hint("--bind ADDRESS:PORT takes another")
+    };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let base = server.settings.base_path();

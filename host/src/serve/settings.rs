@@ -27,7 +27,12 @@ pub struct Settings {
     base_path: Option<String>,
 
     /// A name that browsers may call this host by; can be given several times
-    #[arg(long = "allow-host", value_name = "NAME", env = "LOCKSTEP_ALLOW_HOST", value_delimiter = ',')]
+    #[arg(
+        long = "allow-host",
+        value_name = "NAME",
+        env = "LOCKSTEP_ALLOW_HOST",
+        value_delimiter = ','
+    )]
     allow_host: Vec<String>,
 
     /// The header in which a proxy before this host says who asks, such as kubeflow-userid. Whoever reaches this host without that
@@ -91,7 +96,11 @@ impl Settings {
             config: None,
             bind: self.bind.or(file.bind),
             base_path: self.base_path.or(file.base_path),
-            allow_host: if self.allow_host.is_empty() { file.allow_host } else { self.allow_host },
+            allow_host: if self.allow_host.is_empty() {
+                file.allow_host
+            } else {
+                self.allow_host
+            },
             trust_header: self.trust_header.or(file.trust_header),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
@@ -198,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_file_is_called_like_the_flags() {
-        let settings = file("bind = '0.0.0.0:80'\nallow-host = ['a.example']\ncull-idle = '2h'\nupload-limit = '1GiB'").unwrap();
+        let settings =
+            file("bind = '0.0.0.0:80'\nallow-host = ['a.example']\ncull-idle = '2h'\nupload-limit = '1GiB'").unwrap();
         assert_eq!(settings.bind(), "0.0.0.0:80".parse().unwrap());
         assert_eq!(settings.allowed_hosts(), ["a.example"]);
         assert_eq!(settings.cull_idle(), Some(Duration::from_secs(7200)));

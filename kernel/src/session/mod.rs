@@ -242,8 +242,7 @@ impl Session {
     /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
     pub fn restart(&mut self) {
         if let Some(place) = &self.setup.place {
-            // If it is not there, nothing was executed.
-            let _ = std::fs::rename(place.current(), place.previous());
+            place.end();
         }
     }
 
