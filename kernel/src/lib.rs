@@ -14,12 +14,13 @@
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
 //! - [`websocket`]: messages as the frames of a WebSocket
+//! - [`file`]: files that are replaced whole
 //! - [`kernelspec`]: what lets Jupyter find the kernel, and [`notebook`]: the files that notebooks are
 
 pub mod assist;
 pub mod cell;
 pub mod compile;
-mod file;
+pub mod file;
 pub mod jupyter;
 pub mod kernelspec;
 pub mod notebook;

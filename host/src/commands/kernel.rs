@@ -10,9 +10,9 @@ use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::session::{Place, Preparing, Setup, Starting, fetched_by};
-use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
+use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, PreludeReady, Toolchain};
 use lockstep_kernel::wire::{Connection, Surroundings, serve};
-use lockstep_runtime::run::Reuse;
+use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
 use serde_json::json;
@@ -180,6 +180,12 @@ pub fn setup(
     engine: EngineOptions,
     tell: &mut dyn FnMut(Preparing),
 ) -> Result<Setup> {
+    let found = find(invocation, tell)?;
+    setup_on(invocation, found, Arc::new(invocation.runtime(engine)?), directory)
+}
+
+/// What cells are compiled with, and what they can name from the start.
+pub fn find(invocation: &Invocation, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
@@ -191,10 +197,20 @@ pub fn setup(
         tell(Preparing::Percent(at.percent()));
     };
     let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
-    let scratch = cache.join("scratch");
+    Ok((toolchain, prelude))
+}
+
+/// What a session in `directory` works with, on a runtime that others may use too.
+pub fn setup_on(
+    invocation: &Invocation,
+    (toolchain, prelude): (Toolchain, PreludeReady),
+    runtime: Arc<Runtime>,
+    directory: PathBuf,
+) -> Result<Setup> {
+    let scratch = invocation.locations.cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
     Ok(Setup {
-        runtime: Arc::new(invocation.runtime(engine)?),
+        runtime,
         toolchain,
         prelude,
         locks: Vec::new(),

@@ -4,6 +4,7 @@
 
 mod access;
 mod answer;
+mod gateway;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use settings::Settings;
 pub struct Server {
     pub settings: Settings,
     invocation: Invocation,
+    workshop: Arc<gateway::Workshop>,
     namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
 }
 
@@ -35,6 +37,7 @@ pub struct Namespace {
     pub runtime: Runtime,
     /// What the host keeps beside the store.
     pub directory: PathBuf,
+    pub kernels: Arc<gateway::Kernels>,
 }
 
 impl Server {
@@ -42,6 +45,7 @@ impl Server {
         Self {
             settings,
             invocation: invocation.clone(),
+            workshop: Arc::new(gateway::Workshop::new(invocation)),
             namespaces: Mutex::default(),
         }
     }
@@ -53,9 +57,13 @@ impl Server {
         if let Some(namespace) = namespaces.get(&user) {
             return Ok(namespace.clone());
         }
+        let runtime = self.invocation.runtime(EngineOptions::default())?;
+        let directory = self.invocation.locations.store.join("host");
+        let cull = gateway::Cull::new(&self.settings);
         let namespace = Arc::new(Namespace {
-            runtime: self.invocation.runtime(EngineOptions::default())?,
-            directory: self.invocation.locations.store.join("host"),
+            kernels: gateway::Kernels::open(&runtime, directory.clone(), self.workshop.clone(), cull),
+            runtime,
+            directory,
         });
         namespaces.insert(user, namespace.clone());
         Ok(namespace)
@@ -84,7 +92,7 @@ async fn listen(server: Arc<Server>) -> Result<()> {
 
 /// All that is served. What stands before the check of who asks is open to everybody.
 fn router(server: Arc<Server>) -> Router {
-    let closed = Router::new();
+    let closed = Router::new().merge(gateway::routes());
     let closed = closed.layer(from_fn_with_state(server.clone(), access::check));
     let open = Router::new().route("/health/live", get(|| async { "ok\n" }));
     let all = open.merge(closed);
