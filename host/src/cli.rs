@@ -24,6 +24,10 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     shared: Option<String>,
 
+    /// The host to do it on, as http://HOST:PORT [default: this process]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    host: Option<String>,
+
     /// Answer with one JSON object on stdout; what guests write goes to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
@@ -80,7 +84,7 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<()> {
         let environment = std::env::vars_os().collect();
-        let locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
+        let locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?.on(self.host);
         let invocation = Invocation::new(locations, self.json, self.quiet);
         self.command.run(&invocation)?;
         invocation.check_shared()

@@ -14,6 +14,8 @@ pub struct Variable {
 
 const STORE: &str = "LOCKSTEP_STORE";
 const SHARED: &str = "LOCKSTEP_SHARED";
+const REMOTE: &str = "LOCKSTEP_HOST";
+const TOKEN: &str = "LOCKSTEP_TOKEN";
 const CACHE: &str = "LOCKSTEP_CACHE";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
@@ -25,7 +27,7 @@ const NOTEBOOK: &str = "JPY_SESSION_NAME";
 const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 15] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -37,6 +39,14 @@ pub const VARIABLES: [Variable; 13] = [
     Variable {
         name: "AWS_*",
         about: "how it is reached: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ALLOW_HTTP and others",
+    },
+    Variable {
+        name: REMOTE,
+        about: "the host to do things on: http://HOST:PORT",
+    },
+    Variable {
+        name: TOKEN,
+        about: "who one is to that host; for `lockstep serve`, the token that it takes",
     },
     Variable {
         name: CACHE,
@@ -91,6 +101,12 @@ pub struct Locations {
     pub shared: Option<String>,
     /// Whether that was named on the command line.
     pub shared_by_flag: bool,
+    /// The host to do things on, instead of this process.
+    pub host: Option<String>,
+    /// Whether that was named on the command line.
+    pub host_by_flag: bool,
+    /// Who one is to it.
+    pub token: Option<String>,
     /// What can be made again.
     pub cache: PathBuf,
     /// Jupyter's data of this user: where `kernel install` puts its files.
@@ -108,6 +124,15 @@ pub struct Locations {
 }
 
 impl Locations {
+    /// The same with the host at `url`, when that is given.
+    pub fn on(self, url: Option<String>) -> Self {
+        Self {
+            host_by_flag: url.is_some(),
+            host: url.or(self.host),
+            ..self
+        }
+    }
+
     /// The locations that `environment` tells, with the store in `store` and the shared store at `shared` when those are given.
     pub fn new(environment: BTreeMap<OsString, OsString>, store: Option<&Path>, shared: Option<&str>) -> Result<Self> {
         let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
@@ -163,6 +188,9 @@ impl Locations {
             store_by_flag,
             shared,
             shared_by_flag,
+            host: variable(REMOTE).map(|url| url.to_string_lossy().into_owned()),
+            host_by_flag: false,
+            token: variable(TOKEN).map(|token| token.to_string_lossy().into_owned()),
             cache,
             jupyter_data,
             jupyter_parent,

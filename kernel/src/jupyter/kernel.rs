@@ -360,7 +360,7 @@ pub(super) fn error_content(ename: &str, evalue: &str) -> Value {
 }
 
 /// The content of a reply that says what went wrong.
-pub(super) fn failed(error: &CellError) -> Value {
+pub(crate) fn failed(error: &CellError) -> Value {
     let CellError {
         ename,
         evalue,

@@ -27,8 +27,8 @@ const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
 pub struct Hosted {
     pub id: String,
     ground: Arc<Ground>,
-    /// Whether the session is that of a notebook, and not of this kernel alone.
-    of_notebook: bool,
+    /// Whether a kernel may come that is to have the same session: its notebook is known, or its client has chosen its id.
+    is_named: bool,
     origin: Origin,
     journal: Arc<Mutex<Journal>>,
     state: Mutex<State>,
@@ -95,7 +95,7 @@ impl Hosted {
         Self {
             id: id.to_owned(),
             ground: ground.clone(),
-            of_notebook: session.is_absolute(),
+            is_named: session.is_absolute() || journal.env().contains_key(super::kernels::ID),
             origin: Origin::new(format!("{id}-host-{}", unique()), SystemTime::now),
             journal: Arc::new(Mutex::new(journal)),
             state: Mutex::new(State {
@@ -244,7 +244,7 @@ impl Hosted {
         Ok(())
     }
 
-    /// Ends the kernel and removes what there is of it; the session of a notebook stays if `session_stays`.
+    /// Ends the kernel and removes what there is of it; a session that may be taken up again stays if `session_stays`.
     pub async fn end(&self, session_stays: bool) {
         let life = {
             let mut state = self.state();
@@ -257,7 +257,7 @@ impl Hosted {
         if let Life::Awake(kernel) = life {
             kernel.stop(STOP_TIMEOUT).await;
         }
-        self.journal().remove(session_stays && self.of_notebook);
+        self.journal().remove(session_stays && self.is_named);
     }
 
     /// Passes on what the kernel says until it ends.

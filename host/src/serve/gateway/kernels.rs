@@ -17,7 +17,7 @@ use super::workshop::Workshop;
 use crate::error::{Error, Result};
 
 /// The variables of a kernel's `env` that say which id it is to have, and which notebook it is for.
-const ID: &str = "KERNEL_ID";
+pub const ID: &str = "KERNEL_ID";
 const NOTEBOOK: &str = "JPY_SESSION_NAME";
 
 /// The kernels of a namespace.
