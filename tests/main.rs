@@ -7,6 +7,7 @@ mod bundles;
 mod clients;
 mod determinism;
 mod examples;
+mod gateway;
 mod house;
 mod kill;
 mod limits;

@@ -32,9 +32,9 @@ pub enum InstallError {
 }
 
 /// Writes the kernelspec `name` into a Jupyter data directory (`~/.local/share/jupyter` or `<prefix>/share/jupyter`), or
-/// replaces it. Jupyter will start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
+/// replaces it. Jupyter will show it as `shown` and start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
 /// the connection file. Returns the kernelspec's directory.
-pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
+pub fn install(data: &Path, name: &str, shown: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(valid) || name.starts_with('.') {
         return Err(InstallError::Name(name.to_owned()));
@@ -53,18 +53,21 @@ pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String])
     let argv: Vec<&str> = std::iter::once(executable.as_ref())
         .chain(arguments.iter().map(String::as_str))
         .collect();
-    let spec = spec(&argv);
+    let spec = spec(shown, &argv);
     write("logo-svg.svg", LOGO_SVG)?;
     write("logo-64x64.png", LOGO_PNG)?;
     write("kernel.json", format!("{spec:#}\n").as_bytes())?;
     Ok(directory)
 }
 
+/// What Jupyter shows of a kernel on this machine, and of one in a host.
+pub const SHOWN: &str = "Lockstep (Rust)";
+
 /// What `kernel.json` says of a kernel that `argv` starts.
-pub fn spec(argv: &[&str]) -> Value {
+pub fn spec(shown: &str, argv: &[&str]) -> Value {
     json!({
         "argv": argv,
-        "display_name": "Lockstep (Rust)",
+        "display_name": shown,
         "language": "rust",
         "interrupt_mode": "message",
         "kernel_protocol_version": PROTOCOL_VERSION,
@@ -80,7 +83,7 @@ mod tests {
     fn the_spec_starts_the_given_program() {
         let data = tempfile::tempdir().unwrap();
         let arguments = ["kernel", "run", "{connection_file}"].map(str::to_owned);
-        let at = install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+        let at = install(data.path(), "lockstep", SHOWN, Path::new("/opt/lockstep"), &arguments).unwrap();
         assert_eq!(at, data.path().join("kernels/lockstep"));
         let spec: serde_json::Value = serde_json::from_slice(&fs::read(at.join("kernel.json")).unwrap()).unwrap();
         assert_eq!(
@@ -94,14 +97,14 @@ mod tests {
                 "metadata": { "debugger": false },
             })
         );
-        install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+        install(data.path(), "lockstep", SHOWN, Path::new("/opt/lockstep"), &arguments).unwrap();
     }
 
     #[test]
     fn names_stay_inside_the_directory() {
         for name in ["", "..", "a/b", "a b"] {
             assert!(matches!(
-                install(Path::new("/none"), name, Path::new("x"), &[]),
+                install(Path::new("/none"), name, SHOWN, Path::new("x"), &[]),
                 Err(InstallError::Name(_))
             ));
         }

@@ -137,7 +137,11 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
         let file = std::path::absolute(file).map_err(|e| Error::file("find", file, &e))?;
         arguments.extend(["--token-file".to_owned(), file.to_string_lossy().into_owned()]);
     }
-    let at = kernelspec::install(&data, &args.name, &executable, &arguments).map_err(Error::user)?;
+    let shown = match invocation.locations.host_by_flag {
+        true => format!("Lockstep (Rust on {})", args.name),
+        false => kernelspec::SHOWN.to_owned(),
+    };
+    let at = kernelspec::install(&data, &args.name, &shown, &executable, &arguments).map_err(Error::user)?;
     if invocation.quiet && !invocation.json {
         return Ok(());
     }

@@ -14,13 +14,13 @@ use serde_json::json;
 use super::queue::{Ending, Outgoing, Queue};
 use super::rate::{NOTICE, Rate, Verdict};
 
-/// Bytes of output that are kept for a session that is away.
-const ROOM: usize = 4 << 20;
+/// Bytes of output that are kept for a session that is away: more than may wait for one that is there.
+const ROOM: usize = 10 << 20;
 /// Sessions that are waited for; the one that left first is forgotten first.
 const SESSIONS: usize = 4;
 
 /// What a session without an output beyond its room is told.
-const LOST: &str = "Nobody was connected to this kernel while it wrote more than 4 MiB: the rest is not shown. The whole text is in the store: `lockstep log`.\n";
+const LOST: &str = "Nobody was connected to this kernel while it wrote more than 10 MiB: the rest is not shown. The whole text is in the store: `lockstep log`.\n";
 
 /// A session's id as the client tells it. Clients that tell none share one.
 pub type SessionId = Option<String>;
@@ -72,10 +72,8 @@ impl Audience {
         if session.is_some() {
             self.replace(&session);
         }
-        let queue = Arc::new(Queue::new(after.is_some()));
-        if let Some(away) = self.away.remove(&session) {
-            away.since_message(after).for_each(|outgoing| queue.push(outgoing));
-        }
+        let away = self.away.remove(&session).unwrap_or_default();
+        let queue = Arc::new(Queue::new(away.since_message(after), after.is_some()));
         let client = Client {
             session: session.clone(),
             queue: queue.clone(),
@@ -108,7 +106,11 @@ impl Audience {
             written: written.len(),
             ..Away::default()
         };
-        written.into_iter().chain(waiting).for_each(|outgoing| away.keep(outgoing));
+        for outgoing in written.into_iter().chain(waiting) {
+            if away.has_room(&outgoing.message) {
+                away.keep(outgoing);
+            }
+        }
         match self.away.get_mut(&client.session) {
             // of those who share a session each has got its own
             Some(before) => away.kept.into_iter().for_each(|outgoing| before.keep(outgoing)),
@@ -172,7 +174,7 @@ impl Audience {
 
     /// Sends a reply, or a question, to who asked.
     pub fn reply(&mut self, to: &Address, outgoing: Outgoing) {
-        let of_session = |client: &&Client| to.session.is_some() && client.session == to.session;
+        let of_session = |client: &&Client| client.session == to.session;
         let client = self.clients.get(&to.connection);
         match client.or_else(|| self.clients.values().rev().find(of_session)) {
             Some(client) => client.queue.push(outgoing),
@@ -210,13 +212,109 @@ impl Away {
     }
 
     /// What the client has not got: all that was not written, and of what was written all after the message that it got last.
-    fn since_message(self, after: Option<&str>) -> impl Iterator<Item = Outgoing> {
+    fn since_message(mut self, after: Option<&str>) -> VecDeque<Outgoing> {
         let got = after.and_then(|id| self.kept.iter().position(|kept| kept.message.msg_id() == id));
         let skipped = match (after, got) {
             (None, _) => self.written,
             (Some(_), Some(last)) => last + 1,
             (Some(_), None) => 0,
         };
-        self.kept.into_iter().skip(skipped)
+        self.kept.split_off(skipped.min(self.kept.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn said(audience: &mut Audience, texts: &[&str]) {
+        let origin = Origin::new("test", || SystemTime::UNIX_EPOCH);
+        for text in texts {
+            let mut message = origin.message("stream", None, json!({ "name": "stdout", "text": text }));
+            (*text).clone_into(&mut message.header.msg_id);
+            audience.publish(&message, &origin, Instant::now());
+        }
+    }
+
+    fn ids(outgoing: &VecDeque<Outgoing>) -> Vec<&str> {
+        outgoing.iter().map(|outgoing| outgoing.message.msg_id()).collect()
+    }
+
+    fn session(name: &str) -> SessionId {
+        Some(name.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_session_gets_what_was_not_written_and_what_came_meanwhile() {
+        let mut audience = Audience::default();
+        let seat = audience.join(session("a"), None);
+        said(&mut audience, &["1", "2", "3"]);
+        assert_eq!(seat.queue.next().await.unwrap().message.msg_id(), "1");
+        audience.leave(seat.address.connection);
+        said(&mut audience, &["4"]);
+        let back = audience.join(session("a"), None);
+        assert_eq!(ids(&back.queue.leftovers().1), ["2", "3", "4"]);
+        assert_eq!(ids(&audience.join(session("b"), None).queue.leftovers().1), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_what_it_got_gets_what_was_lost_on_the_way() {
+        let mut audience = Audience::default();
+        for (got, expected) in [("", vec!["1", "2", "3"]), ("1", vec!["2", "3"]), ("2", vec!["3"])] {
+            let seat = audience.join(session(got), Some(""));
+            said(&mut audience, &["1", "2", "3"]);
+            seat.queue.next().await.unwrap();
+            seat.queue.next().await.unwrap();
+            audience.leave(seat.address.connection);
+            let back = audience.join(session(got), Some(got));
+            assert_eq!(ids(&back.queue.leftovers().1), expected);
+            audience.leave(back.address.connection);
+        }
+    }
+
+    #[test]
+    fn the_same_session_replaces_its_connection_and_inherits_what_waits() {
+        let mut audience = Audience::default();
+        let before = audience.join(session("a"), None);
+        said(&mut audience, &["1"]);
+        let after = audience.join(session("a"), None);
+        assert_eq!((audience.connections(), ids(&after.queue.leftovers().1)), (1, vec!["1"]));
+        audience.reply(&before.address, reply("r"));
+        assert_eq!(ids(&after.queue.leftovers().1), ["r"]);
+    }
+
+    fn reply(id: &str) -> Outgoing {
+        let origin = Origin::new("test", || SystemTime::UNIX_EPOCH);
+        let mut message = origin.message("execute_reply", None, json!({}));
+        id.clone_into(&mut message.header.msg_id);
+        Outgoing {
+            message: Arc::new(Encoded::new("shell", &message)),
+            settles: Some(id.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_first_that_left_is_forgotten_first() {
+        let mut audience = Audience::default();
+        let seat = audience.join(session("a"), None);
+        audience.leave(seat.address.connection);
+        let megabyte = "x".repeat(1 << 20);
+        said(&mut audience, &[megabyte.as_str(); 12]);
+        audience.reply(&seat.address, reply("r"));
+        let kept = audience.join(session("a"), None).queue.leftovers().1;
+        let texts: Vec<String> = kept.iter().map(|outgoing| outgoing.message.text()).collect();
+        // four megabytes twice in each: as text and as id
+        assert!(texts.len() < 8 && texts.iter().any(|text| text.contains("is not shown")));
+        assert_eq!(kept.back().unwrap().message.msg_id(), "r");
+
+        let seats: Vec<Seat> = (0..6).map(|n| audience.join(session(&n.to_string()), None)).collect();
+        for seat in &seats {
+            audience.reply(&seat.address, reply(&seat.address.connection.to_string()));
+            audience.leave(seat.address.connection);
+        }
+        let first: Vec<String> = seats[..2].iter().map(|seat| seat.address.connection.to_string()).collect();
+        assert_eq!(audience.forget(), first);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_kernel::websocket::Encoded;
 use tokio::sync::Notify;
 
-/// Bytes that may wait for one client, beside one message of any size.
+/// Bytes that may wait for one client, beside what was kept for it and one message of any size.
 const ROOM: usize = 8 << 20;
 /// Bytes that are kept of what was written last, for clients that say what they got.
 const RECENT: usize = 4 << 20;
@@ -41,6 +41,7 @@ pub struct Queue {
 struct State {
     waiting: VecDeque<Outgoing>,
     bytes: usize,
+    room: usize,
     ending: Option<Ending>,
     /// What was written, of a client that says what it got.
     recent: Option<VecDeque<Outgoing>>,
@@ -48,16 +49,23 @@ struct State {
 }
 
 impl Queue {
-    /// A queue; one that is `resumable` remembers what was written last.
-    pub fn new(resumable: bool) -> Self {
+    /// A queue that starts with what was kept for a client; one that is `resumable` remembers what was written last.
+    pub fn new(kept: VecDeque<Outgoing>, resumable: bool) -> Self {
+        let bytes = kept.iter().map(|outgoing| outgoing.message.len()).sum();
         let queue = Self::default();
-        queue.state().recent = resumable.then(VecDeque::new);
+        *queue.state() = State {
+            waiting: kept,
+            bytes,
+            room: ROOM + bytes,
+            recent: resumable.then(VecDeque::new),
+            ..State::default()
+        };
         queue
     }
 
     pub fn push(&self, outgoing: Outgoing) {
         let mut state = self.state();
-        if state.bytes > ROOM {
+        if state.bytes > state.room {
             state.ending.get_or_insert(Ending::TooSlow);
         }
         state.bytes += outgoing.message.len();

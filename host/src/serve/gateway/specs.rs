@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use lockstep_kernel::kernelspec::{LOGO_PNG, LOGO_SVG, spec};
+use lockstep_kernel::kernelspec::{LOGO_PNG, LOGO_SVG, SHOWN, spec};
 use serde_json::{Value, json};
 
 use super::declined::Declined;
@@ -51,5 +51,5 @@ fn model(base: &str) -> Value {
         (name.to_owned(), json!(format!("{base}/kernelspecs/{NAME}/{file}")))
     };
     let resources: serde_json::Map<_, _> = FILES.iter().map(resource).collect();
-    json!({ "name": NAME, "spec": spec(&[]), "resources": resources })
+    json!({ "name": NAME, "spec": spec(SHOWN, &[]), "resources": resources })
 }
