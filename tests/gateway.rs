@@ -105,6 +105,11 @@ fn cells_outlive_a_killed_host() {
 }
 
 #[test]
+fn many_kernels_take_little_memory() {
+    holds(&["Many"]);
+}
+
+#[test]
 fn nbclient_works_through_a_gateway() {
     holds(&["Clients"]);
 }

@@ -224,8 +224,8 @@ impl Hosted {
             }
             state.generation += 1;
             state.replay = Replay::default();
-            let status = self.status("restarting");
-            state.tell(&status, &self.origin);
+            // Not told to clients: JupyterLab takes it for a kernel that has died. The new kernel's `starting` is.
+            "restarting".clone_into(&mut state.execution_state);
             std::mem::replace(&mut state.life, Life::Restarting(Vec::new()))
         };
         if let Life::Awake(kernel) = before {
