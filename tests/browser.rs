@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::gateway::Host;
 use crate::setup::{Place, ROOT, build, python};
 
 /// JupyterLab asks nothing of the network, and all cells are in the page.
@@ -37,22 +38,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn cells_of_every_kind_show_in_jupyterlab() {
-    play("cells", Vec::new);
+    play("cells", Kernels::Here, Vec::new);
 }
 
 #[test]
 fn interrupt_and_restart_work_in_jupyterlab() {
-    play("control", || vec![("control.ipynb", notebook())]);
+    play("control", Kernels::Here, || vec![("control.ipynb", notebook())]);
 }
 
 #[test]
 fn a_killed_kernel_comes_back_with_its_variables_in_jupyterlab() {
-    play("restore", || vec![("restore.ipynb", notebook())]);
+    play("restore", Kernels::Here, || vec![("restore.ipynb", notebook())]);
 }
 
 #[test]
 fn penguins_run_in_jupyterlab() {
-    play("penguins", || {
+    play("penguins", Kernels::Here, || {
         let example = |name: &str| fs::read(Path::new(ROOT).join("examples/penguins").join(name)).unwrap();
         let module = build("examples/penguins", "penguins.wasm");
         vec![
@@ -61,6 +62,26 @@ fn penguins_run_in_jupyterlab() {
             ("penguins.ipynb", example("penguins.ipynb")),
         ]
     });
+}
+
+#[test]
+fn a_cell_outlives_its_host_in_jupyterlab_with_a_gateway() {
+    play("hosted", Kernels::Gateway, || vec![("hosted.ipynb", notebook())]);
+}
+
+#[test]
+fn a_cell_outlives_its_host_in_jupyterlab_with_a_remote_kernel() {
+    play("hosted", Kernels::Remote, || vec![("hosted.ipynb", notebook())]);
+}
+
+/// Where the kernels of a JupyterLab are.
+#[derive(Clone, Copy, PartialEq)]
+enum Kernels {
+    Here,
+    /// On a host that the server asks.
+    Gateway,
+    /// On a host that the kernel's process asks.
+    Remote,
 }
 
 /// A notebook with one empty cell.
@@ -73,16 +94,18 @@ fn notebook() -> Vec<u8> {
 }
 
 /// Plays `scenario` of notebook.mjs in a JupyterLab of its own, among `files`; or says why not.
-fn play(scenario: &str, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
+fn play(scenario: &str, kernels: Kernels, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
     let parts = match Parts::find() {
         Ok(parts) => parts,
         Err(missing) => return skip(scenario, missing),
     };
-    let lab = Lab::start(&parts.jupyter_lab, &files());
+    let host = (kernels != Kernels::Here).then(Host::start);
+    let lab = Lab::start(&parts.jupyter_lab, &files(), kernels, host.as_ref());
     let setting = json!({
         "url": lab.info["url"],
         "token": lab.info["token"],
         "server": lab.server.id(),
+        "host": host.as_ref().map(|host| &host.process),
         "browser": parts.browser,
         "screenshots": Path::new(ROOT).join("target/screenshots"),
     });
@@ -152,7 +175,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn start(jupyter_lab: &Path, files: &[(&str, Vec<u8>)]) -> Self {
+    fn start(jupyter_lab: &Path, files: &[(&str, Vec<u8>)], kernels: Kernels, host: Option<&Host>) -> Self {
         let place = Place::new();
         write(
             &place.path("config/labconfig/default_setting_overrides.json"),
@@ -164,8 +187,22 @@ impl Lab {
         fs::create_dir_all(place.path("notebooks")).unwrap();
         // the first kernel of a machine compiles for minutes
         succeed(&mut place.lockstep(&["toolchain", "install"]));
-        succeed(place.lockstep(&["kernel", "install", "--prefix"]).arg(place.path("prefix")));
-        let server = spawn(jupyter_lab, &place);
+        let mut install = place.lockstep(&["kernel", "install", "--prefix"]);
+        install.arg(place.path("prefix"));
+        let mut server = server(jupyter_lab, &place);
+        match (kernels, host) {
+            (Kernels::Gateway, Some(host)) => {
+                let url = format!("--GatewayClient.url={}", host.url);
+                server.arg(url).env("JUPYTER_GATEWAY_AUTH_TOKEN", Host::TOKEN);
+            }
+            (Kernels::Remote, Some(host)) => {
+                install.args(["--host", &host.url]);
+                server.env("LOCKSTEP_TOKEN", Host::TOKEN);
+            }
+            _ => {}
+        }
+        succeed(&mut install);
+        let server = server.spawn().unwrap();
         let mut lab = Self {
             place,
             server,
@@ -217,9 +254,10 @@ impl Drop for Lab {
     }
 }
 
-fn spawn(jupyter_lab: &Path, place: &Place) -> Child {
+fn server(jupyter_lab: &Path, place: &Place) -> Command {
     let log = File::create(place.path("log")).unwrap();
-    Command::new(jupyter_lab)
+    let mut server = Command::new(jupyter_lab);
+    server
         .args(FLAGS)
         .arg(format!("--ServerApp.root_dir={}", place.path("notebooks").display()))
         .env("JUPYTER_CONFIG_DIR", place.path("config"))
@@ -230,9 +268,8 @@ fn spawn(jupyter_lab: &Path, place: &Place) -> Child {
         .current_dir(place.directory.path())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    server
 }
 
 fn write(path: &Path, bytes: &[u8]) {

@@ -8,6 +8,7 @@ mod clients;
 mod dashboard;
 mod determinism;
 mod examples;
+mod gateway;
 mod house;
 mod kill;
 mod limits;

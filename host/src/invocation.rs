@@ -146,7 +146,8 @@ pub fn available_memory() -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-fn host_name() -> String {
+/// What this machine is called.
+pub fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
     read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }

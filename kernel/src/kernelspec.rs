@@ -6,12 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::jupyter::PROTOCOL_VERSION;
 
-const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
-const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
+/// The logo for launchers.
+pub const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
+/// The same in 64 by 64 points.
+pub const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
 
 /// Why a kernelspec was not installed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +32,9 @@ pub enum InstallError {
 }
 
 /// Writes the kernelspec `name` into a Jupyter data directory (`~/.local/share/jupyter` or `<prefix>/share/jupyter`), or
-/// replaces it. Jupyter will start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
+/// replaces it. Jupyter will show it as `shown` and start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
 /// the connection file. Returns the kernelspec's directory.
-pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
+pub fn install(data: &Path, name: &str, shown: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(valid) || name.starts_with('.') {
         return Err(InstallError::Name(name.to_owned()));
@@ -51,18 +53,26 @@ pub fn install(data: &Path, name: &str, executable: &Path, arguments: &[String])
     let argv: Vec<&str> = std::iter::once(executable.as_ref())
         .chain(arguments.iter().map(String::as_str))
         .collect();
-    let spec = json!({
-        "argv": argv,
-        "display_name": "Lockstep (Rust)",
-        "language": "rust",
-        "interrupt_mode": "message",
-        "kernel_protocol_version": PROTOCOL_VERSION,
-        "metadata": { "debugger": false },
-    });
+    let spec = spec(shown, &argv);
     write("logo-svg.svg", LOGO_SVG)?;
     write("logo-64x64.png", LOGO_PNG)?;
     write("kernel.json", format!("{spec:#}\n").as_bytes())?;
     Ok(directory)
+}
+
+/// What Jupyter shows of a kernel on this machine, and of one in a host.
+pub const SHOWN: &str = "Lockstep (Rust)";
+
+/// What `kernel.json` says of a kernel that `argv` starts.
+pub fn spec(shown: &str, argv: &[&str]) -> Value {
+    json!({
+        "argv": argv,
+        "display_name": shown,
+        "language": "rust",
+        "interrupt_mode": "message",
+        "kernel_protocol_version": PROTOCOL_VERSION,
+        "metadata": { "debugger": false },
+    })
 }
 
 #[cfg(test)]
@@ -73,7 +83,7 @@ mod tests {
     fn the_spec_starts_the_given_program() {
         let data = tempfile::tempdir().unwrap();
         let arguments = ["kernel", "run", "{connection_file}"].map(str::to_owned);
-        let at = install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+        let at = install(data.path(), "lockstep", SHOWN, Path::new("/opt/lockstep"), &arguments).unwrap();
         assert_eq!(at, data.path().join("kernels/lockstep"));
         let spec: serde_json::Value = serde_json::from_slice(&fs::read(at.join("kernel.json")).unwrap()).unwrap();
         assert_eq!(
@@ -87,14 +97,14 @@ mod tests {
                 "metadata": { "debugger": false },
             })
         );
-        install(data.path(), "lockstep", Path::new("/opt/lockstep"), &arguments).unwrap();
+        install(data.path(), "lockstep", SHOWN, Path::new("/opt/lockstep"), &arguments).unwrap();
     }
 
     #[test]
     fn names_stay_inside_the_directory() {
         for name in ["", "..", "a/b", "a b"] {
             assert!(matches!(
-                install(Path::new("/none"), name, Path::new("x"), &[]),
+                install(Path::new("/none"), name, SHOWN, Path::new("x"), &[]),
                 Err(InstallError::Name(_))
             ));
         }

@@ -1,6 +1,6 @@
 // Plays a scenario in JupyterLab, as a user would: node notebook.mjs SCENARIO SETTING
 //
-// SETTING is JSON: `url` and `token` of the server, its process `server`, the `browser` to start, and the directory `screenshots`.
+// SETTING is JSON: `url` and `token` of the server, its process `server`, the file with the process of the `host` of its kernels if they have one, the `browser` to start, and the directory `screenshots`.
 // Says nothing and ends with 0 when all was as it should be; else says what was not, with the page's text, and leaves a screenshot.
 
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
@@ -12,9 +12,9 @@ const PATIENCE = 60_000;
 const SOON = 20_000;
 
 const [scenario, setting] = process.argv.slice(2);
-const { url, token, server, browser: executablePath, screenshots } = JSON.parse(setting);
+const { url, token, server, host, browser: executablePath, screenshots } = JSON.parse(setting);
 
-const scenarios = { cells, control, restore, penguins };
+const scenarios = { cells, control, restore, penguins, hosted };
 
 /** A notebook is begun from the launcher; every kind of output is seen. */
 async function cells(page) {
@@ -104,6 +104,36 @@ async function restore(page) {
   await notebook.run(':restore');
   await (await notebook.run('kept.len()')).shows(/^\s*2\s*$/);
 }
+
+/** The host of the kernel is killed while a cell runs, and started again: the cell ends with its output, and is carried out once. */
+async function hosted(page) {
+  const notebook = await Notebook.open(page, 'hosted.ipynb');
+  await (await notebook.run('let mut list = vec![3, 4];\nlist.len()')).shows(/^\s*2\s*$/);
+
+  const long = await notebook.start(`println!("begun"); list.push(5);\n${LONG}\nformat!("ended {}", n % 2)`);
+  await long.shows('begun');
+  const before = readFileSync(host, 'utf8');
+  process.kill(Number(before), 'SIGKILL');
+  await (await long.done()).shows('ended');
+  check(readFileSync(host, 'utf8') !== before, 'the host was not started again');
+  await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
+  await page.screenshot({ path: `${screenshots}/hosted.png` });
+
+  const endless = await notebook.start('println!("running");\nloop {}');
+  await endless.shows('running');
+  await page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click();
+  await (await endless.done()).shows('Interrupted');
+  await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
+
+  await notebook.menu('Kernel', /^Restart Kernel…$/);
+  const restarted = page.waitForResponse((response) => response.url().includes('/restart'), { timeout: PATIENCE });
+  await page.locator('.jp-Dialog button.jp-mod-accept', { hasText: 'Restart' }).click();
+  await restarted;
+  await notebook.ready();
+  await (await notebook.run('list.len()')).shows('cannot find value `list`');
+}
+
+const LONG = 'let mut n = 0_u64; for i in 0..150_000_000_u64 { n = std::hint::black_box(n ^ i); }';
 
 /** The example runs from top to bottom, and looks good. */
 async function penguins(page) {

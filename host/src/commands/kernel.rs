@@ -9,17 +9,20 @@ use clap::{Args, Subcommand};
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
+use lockstep_kernel::remote::{Host, Token};
 use lockstep_kernel::session::{Place, Preparing, Setup, Starting, fetched_by};
-use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, Toolchain};
-use lockstep_kernel::wire::{Connection, Surroundings, serve};
-use lockstep_runtime::run::Reuse;
+use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, PreludeReady, Toolchain};
+use lockstep_kernel::wire::{Connection, Surroundings, serve, serve_remote};
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
 use serde_json::json;
 use signal_hook::consts::SIGINT;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, host_name};
 use crate::locations::Locations;
 
 /// The Jupyter kernel
@@ -29,7 +32,8 @@ use crate::locations::Locations;
   lockstep kernel install --sys-prefix      # for the virtual environment of python3 on PATH
   lockstep kernel install --prefix .venv --name lockstep-dev
   lockstep kernel install --store ~/project/store --name project     # notebooks use this store
-  lockstep kernel install --shared s3://team/lockstep                # and share what they come to")]
+  lockstep kernel install --shared s3://team/lockstep                # and share what they come to
+  lockstep kernel install --host https://host:8765 --name team       # cells run on a host (`lockstep serve`)")]
 pub struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
@@ -38,12 +42,19 @@ pub struct KernelArgs {
 #[derive(Subcommand)]
 enum KernelCommand {
     Install(InstallArgs),
-    /// Serve a notebook; Jupyter starts this
-    Run {
-        /// What Jupyter writes: ports and key
-        #[arg(value_name = "CONNECTION_FILE")]
-        connection: PathBuf,
-    },
+    Run(ServeNotebookArgs),
+}
+
+/// Serve a notebook; Jupyter starts this
+#[derive(Args)]
+struct ServeNotebookArgs {
+    /// What Jupyter writes: ports and key
+    #[arg(value_name = "CONNECTION_FILE")]
+    connection: PathBuf,
+
+    /// The file in which the token for the host is
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// Let Jupyter find the kernel
@@ -65,6 +76,10 @@ struct InstallArgs {
     #[arg(long, requires = "prefix")]
     relocatable: bool,
 
+    /// With --host: the file in which the token for it is, rather than LOCKSTEP_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// What Jupyter calls it
     #[arg(long, default_value = "lockstep")]
     name: String,
@@ -78,7 +93,7 @@ const RELOCATABLE: [&str; 2] = ["env", "{resource_dir}/../../../../bin/lockstep"
 pub fn run(args: KernelArgs, invocation: &Invocation) -> Result<()> {
     match args.command {
         KernelCommand::Install(args) => install(&args, invocation),
-        KernelCommand::Run { connection } => serve_notebook(&connection, invocation),
+        KernelCommand::Run(args) => serve_notebook(&args, invocation),
     }
 }
 
@@ -110,7 +125,23 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
     {
         arguments.extend(["--shared".to_owned(), shared.clone()]);
     }
-    let at = kernelspec::install(&data, &args.name, &executable, &arguments).map_err(Error::user)?;
+    if let Some(host) = invocation
+        .locations
+        .host
+        .as_ref()
+        .filter(|_| invocation.locations.host_by_flag)
+    {
+        arguments.extend(["--host".to_owned(), checked(host)?]);
+    }
+    if let Some(file) = &args.token_file {
+        let file = std::path::absolute(file).map_err(|e| Error::file("find", file, &e))?;
+        arguments.extend(["--token-file".to_owned(), file.to_string_lossy().into_owned()]);
+    }
+    let shown = match invocation.locations.host_by_flag {
+        true => format!("Lockstep (Rust on {})", args.name),
+        false => kernelspec::SHOWN.to_owned(),
+    };
+    let at = kernelspec::install(&data, &args.name, &shown, &executable, &arguments).map_err(Error::user)?;
     if invocation.quiet && !invocation.json {
         return Ok(());
     }
@@ -131,19 +162,24 @@ fn python_prefix(invocation: &Invocation) -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim_end()))
 }
 
-fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
+fn serve_notebook(args: &ServeNotebookArgs, invocation: &Invocation) -> Result<()> {
     // Jupyter interrupts by message; Ctrl-C in the terminal that Jupyter runs in is not for the kernel
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     ignored.map_err(|e| Error::host(format_args!("can't ignore Ctrl-C: {e}")))?;
-    let connection = Connection::read(connection).map_err(Error::user)?;
+    let connection = Connection::read(&args.connection).map_err(Error::user)?;
     let surroundings = Surroundings {
         now: SystemTime::now,
         parent: invocation.locations.jupyter_parent,
         history: Some(invocation.locations.store.join("history.jsonl")),
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
-    let prepare = invocation.clone();
     let path = invocation.locations.notebook.as_ref().map(|path| directory.join(path));
+    if let Some(url) = &invocation.locations.host {
+        let host = remote(url, args, &directory, path.as_deref(), invocation)?;
+        serve_remote(&connection, host, surroundings).map_err(Error::host)?;
+        return Ok(());
+    }
+    let prepare = invocation.clone();
     let session = Starting::new(move |progress| {
         let setup = setup(&prepare, directory, EngineOptions::default(), &mut |step| progress.tell(step));
         let setup = setup.map_err(|error| CellError::new("Error", error.to_string()))?;
@@ -151,6 +187,43 @@ fn serve_notebook(connection: &Path, invocation: &Invocation) -> Result<()> {
     });
     serve(&connection, session, surroundings).map_err(Error::host)?;
     Ok(())
+}
+
+/// The kernel on the host at `url` for the notebook at `path`. It has the same id for the same notebook of this machine, so that a new process
+/// takes up what an earlier one left; without a notebook, each process has its own.
+fn remote(url: &str, args: &ServeNotebookArgs, directory: &Path, path: Option<&Path>, invocation: &Invocation) -> Result<Host> {
+    let kernel = match path {
+        Some(path) => {
+            let name = format!("{}\0{}", host_name(), path.display());
+            // half of a digest is as long as a UUID
+            Uuid::parse_str(&Digest::of(name).hex()[..32]).unwrap_or_else(|_| Uuid::new_v4())
+        }
+        None => Uuid::new_v4(),
+    };
+    let token = match (&args.token_file, &invocation.locations.token) {
+        (Some(file), _) => Token::File(file.clone()),
+        (None, Some(token)) => Token::Given(token.clone()),
+        (None, None) => Token::Absent,
+    };
+    let directory = directory.to_string_lossy().into_owned();
+    Ok(Host {
+        url: checked(url)?,
+        token,
+        kernel: kernel.to_string(),
+        env: BTreeMap::from([("KERNEL_WORKING_DIR".to_owned(), directory)]),
+    })
+}
+
+/// The address of a host, if it is one.
+fn checked(url: &str) -> Result<String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    match rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', '@'])) {
+        true => Ok(url.trim_end_matches('/').to_owned()),
+        false => {
+            let error = Error::user(format_args!("`{url}` is no address of a host"));
+            Err(error.hint("write it as http://HOST:PORT; the token goes into LOCKSTEP_TOKEN or a file (--token-file)"))
+        }
+    }
 }
 
 /// The same for the notebook at `path`: with the versions that it was locked to, and a place for its session. Programs that a notebook of
@@ -180,6 +253,12 @@ pub fn setup(
     engine: EngineOptions,
     tell: &mut dyn FnMut(Preparing),
 ) -> Result<Setup> {
+    let found = find(invocation, tell)?;
+    setup_on(invocation, found, Arc::new(invocation.runtime(engine)?), directory)
+}
+
+/// What cells are compiled with, and what they can name from the start.
+pub fn find(invocation: &Invocation, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {
     let cache = &invocation.locations.cache;
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
@@ -191,15 +270,26 @@ pub fn setup(
         tell(Preparing::Percent(at.percent()));
     };
     let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
-    let scratch = cache.join("scratch");
+    Ok((toolchain, prelude))
+}
+
+/// What a session in `directory` works with, on a runtime that others may use too.
+pub fn setup_on(
+    invocation: &Invocation,
+    (toolchain, prelude): (Toolchain, PreludeReady),
+    runtime: Arc<Runtime>,
+    directory: PathBuf,
+) -> Result<Setup> {
+    let scratch = invocation.locations.cache.join("scratch");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
     Ok(Setup {
-        runtime: Arc::new(invocation.runtime(engine)?),
+        runtime,
         toolchain,
         prelude,
         locks: Vec::new(),
         fetched: BTreeMap::new(),
         directory,
+        reach: None,
         scratch,
         limits: Limits::default(),
         seed: 0,

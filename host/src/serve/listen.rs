@@ -70,6 +70,8 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
             () = &mut ending => break,
         };
+        // what is small must not wait for what was before to be acknowledged; without this things are only slower
+        let _ = stream.set_nodelay(true);
         let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _place = place;

@@ -9,6 +9,7 @@ mod api;
 mod audit;
 mod extract;
 mod gate;
+mod gateway;
 mod listen;
 mod metrics;
 mod namespace;
@@ -51,6 +52,7 @@ pub struct Server {
     pub settings: Settings,
     invocation: Invocation,
     engine: Engine,
+    workshop: Arc<gateway::Workshop>,
     namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
     access: Access,
     audit: Audit,
@@ -69,6 +71,7 @@ impl Server {
             gate: Arc::new(Gate::new(settings.jobs(), settings.queue())),
             metrics: Metrics::default(),
             engine: invocation.engine(EngineOptions::default())?,
+            workshop: Arc::new(gateway::Workshop::new(invocation)),
             namespaces: Mutex::default(),
             invocation: invocation.clone(),
             settings,
@@ -82,7 +85,7 @@ impl Server {
         if let Some(namespace) = namespaces.get(&name) {
             return Ok(namespace.clone());
         }
-        let (namespace, unfinished) = Namespace::open(user, self.engine.clone(), &self.invocation)?;
+        let (namespace, unfinished) = Namespace::open(user, self)?;
         let namespace = Arc::new(namespace);
         unfinished.iter().for_each(|work| self.start(&namespace, work));
         namespaces.insert(name, namespace.clone());
@@ -97,7 +100,8 @@ impl Server {
 
     /// How many kernels are alive.
     fn kernels(&self) -> usize {
-        0
+        let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        namespaces.values().map(|namespace| namespace.kernels.all().len()).sum()
     }
 }
 
@@ -206,6 +210,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
 fn router(server: Arc<Server>) -> Router {
     let closed = Router::new()
         .merge(api::routes())
+        .merge(gateway::routes())
         .merge(pages::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(nothing_here)

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
-use lockstep_runtime::sandbox::Engine;
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::Store;
 use quick_cache::sync::Cache;
 
 use super::api::Answers;
 use super::works::{Work, Works};
-use crate::error::Result;
-use crate::invocation::{Invocation, runtime_of};
+use super::{Server, gateway};
+use crate::error::{Error, Result};
+use crate::invocation::runtime_of;
 
 /// What belongs to one user, or to all where users are not told apart: a store that nobody else reads, and what the host keeps beside it.
 pub struct Namespace {
@@ -22,6 +22,7 @@ pub struct Namespace {
     /// What the host keeps beside the store.
     pub directory: PathBuf,
     pub works: Arc<Works>,
+    pub kernels: Arc<gateway::Kernels>,
     pub answers: Answers,
     pub uploads: Uploads,
     /// Modules that were asked for lately.
@@ -38,7 +39,8 @@ pub struct ModuleFacts {
 
 impl Namespace {
     /// What belongs to `user`, and the work of it that is to be gone on with.
-    pub fn open(user: Option<&str>, engine: Engine, invocation: &Invocation) -> Result<(Self, Vec<Arc<Work>>)> {
+    pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<Work>>)> {
+        let invocation = &server.invocation;
         let (store, directory) = match user {
             None => (invocation.store()?, invocation.locations.store.join("host")),
             Some(user) => {
@@ -46,9 +48,16 @@ impl Namespace {
                 (Store::open(&own)?, own.join("host"))
             }
         };
-        let runtime = runtime_of(engine, store)?;
+        let runtime = runtime_of(server.engine.clone(), store)?;
         let (works, unfinished) = Works::open(directory.join("works"))?;
+        // the files of the process are those of all users
+        let reach = user.map(|_| directory.join("files"));
+        if let Some(files) = &reach {
+            std::fs::create_dir_all(files).map_err(|e| Error::file("make", files, &e))?;
+        }
+        let cull = gateway::Cull::new(&server.settings);
         let namespace = Self {
+            kernels: gateway::Kernels::open(&runtime, directory.clone(), reach, server.workshop.clone(), cull),
             runtime,
             directory,
             works: Arc::new(works),

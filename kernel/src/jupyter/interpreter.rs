@@ -11,6 +11,8 @@ use crate::output::{CellError, MimeBundle, Output};
 /// A cell to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execute {
+    /// The `msg_id` of the request.
+    pub request: String,
     /// The cell's text.
     pub code: String,
     /// Stable over re-runs of the same cell, when the front end says so (JupyterLab does).

@@ -109,6 +109,16 @@ pub(super) struct Running {
 impl<R: Clone + Send + Sync + 'static> Kernel<R> {
     /// Starts the threads. Fails when the system gives none.
     pub fn start(origin: Origin, interpreter: impl Interpreter, history: History) -> std::io::Result<(Self, Outlets<R>)> {
+        Self::start_after(0, origin, interpreter, history)
+    }
+
+    /// The same for a session in which `number` cells were executed before: the numbers go on from there.
+    pub fn start_after(
+        number: u32,
+        origin: Origin,
+        interpreter: impl Interpreter,
+        history: History,
+    ) -> std::io::Result<(Self, Outlets<R>)> {
         let origin = Arc::new(origin);
         let publications = Publications::new(origin.clone());
         let (replies, replies_out) = unbounded_channel();
@@ -137,7 +147,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
                 }
             }
         })?;
-        let mut shell = Shell::new(desk.clone(), interpreter, questions.clone());
+        let mut shell = Shell::new(desk.clone(), interpreter, questions.clone(), number);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("interpreter".into()).spawn(move || {
             while let Ok(request) = requests.recv()
@@ -350,7 +360,7 @@ pub(super) fn error_content(ename: &str, evalue: &str) -> Value {
 }
 
 /// The content of a reply that says what went wrong.
-pub(super) fn failed(error: &CellError) -> Value {
+pub(crate) fn failed(error: &CellError) -> Value {
     let CellError {
         ename,
         evalue,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::message::PROTOCOL_VERSION;
 
-pub(super) fn reply() -> Value {
+pub(crate) fn reply() -> Value {
     let version = env!("CARGO_PKG_VERSION");
     json!({
         "status": "ok",

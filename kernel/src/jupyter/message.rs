@@ -25,6 +25,24 @@ pub enum Channel {
     Stdin,
 }
 
+impl Channel {
+    /// As Jupyter calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Control => "control",
+            Self::Stdin => "stdin",
+        }
+    }
+
+    /// The channel of requests called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Shell, Self::Control, Self::Stdin]
+            .into_iter()
+            .find(|channel| channel.name() == name)
+    }
+}
+
 /// Who wrote a message, when, and which one it is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Header {

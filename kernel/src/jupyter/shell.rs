@@ -27,12 +27,13 @@ pub(super) struct Shell<R, I: Interpreter> {
 }
 
 impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
-    pub fn new(desk: Arc<Desk<R>>, interpreter: I, assistant: mpsc::Sender<Ask<R>>) -> Self {
+    /// Cells are numbered after `number`.
+    pub fn new(desk: Arc<Desk<R>>, interpreter: I, assistant: mpsc::Sender<Ask<R>>, number: u32) -> Self {
         Self {
             desk,
             interpreter,
             assistant,
-            number: 0,
+            number,
             abort_before: 0,
         }
     }
@@ -79,6 +80,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         let stored = request.store_history && !request.silent;
         self.number += u32::from(stored);
         let cell = Execute {
+            request: asked.parent.msg_id.clone(),
             code: request.code,
             cell_id: metadata.cell_id,
             deleted_cells: metadata.deleted_cells,

@@ -1,8 +1,10 @@
 //! `:dep`: the crates of a session.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +21,9 @@ use crate::toolchain::{
 /// How long an interrupt may go unnoticed.
 const POLL: Duration = Duration::from_millis(20);
 
+/// What the bases in use export, some megabytes each: the same for all sessions of a process, as the files never change.
+static BASES: Mutex<BTreeMap<PathBuf, Weak<Base>>> = Mutex::new(BTreeMap::new());
+
 /// The crates that cells can name, and the base that is made of them. A clone is the same.
 #[derive(Clone)]
 pub(super) struct Crates {
@@ -29,18 +34,35 @@ pub(super) struct Crates {
 impl Crates {
     /// The base is in the store and ready to run afterwards, which takes some ten seconds the first time on a machine.
     pub fn load(runtime: &Runtime, prelude: PreludeReady) -> Result<Self, SessionError> {
-        let read = |source| SessionError::Read {
-            path: prelude.base.clone(),
-            source,
-        };
-        let wasm = Bytes::from(std::fs::read(&prelude.base).map_err(read)?);
-        let base = Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?;
-        runtime.store.put(wasm)?;
+        let base = Self::base(runtime, &prelude.base)?;
         runtime.load_base(&base.digest())?;
         Ok(Self {
             prelude: Arc::new(prelude),
-            base: Arc::new(base),
+            base,
         })
+    }
+
+    /// The base in the file at `path`, which is in the store afterwards.
+    fn base(runtime: &Runtime, path: &Path) -> Result<Arc<Base>, SessionError> {
+        let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = bases.get(path).and_then(Weak::upgrade);
+        if let Some(base) = &known
+            && runtime.store.contains(&base.digest())?
+        {
+            return Ok(base.clone());
+        }
+        let read = |source| SessionError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let wasm = Bytes::from(std::fs::read(path).map_err(read)?);
+        let base = match known {
+            Some(base) => base,
+            None => Arc::new(Base::read(&wasm).map_err(|error| SessionError::Compile(error.into()))?),
+        };
+        bases.insert(path.to_owned(), Arc::downgrade(&base));
+        runtime.store.put(wasm)?;
+        Ok(base)
     }
 
     /// What a session depended on that is taken up again, if it depended on anything. It is not compiled now: whoever waits for that
@@ -74,6 +96,10 @@ impl Execution<'_> {
         }
         if let Some((range, _)) = asked.iter().find(|(_, dependency)| dependency.name == "lockstep") {
             return Err(self.refuse((*range).clone(), "`lockstep` is what every cell has"));
+        }
+        for (range, dependency) in &asked {
+            let within = self.setup.within(&dependency.requirement);
+            within.map_err(|problem| self.refuse((*range).clone(), &problem))?;
         }
         let mut dependencies = self.crates.prelude.lock.dependencies.clone();
         dependencies.extend(asked.iter().map(|(_, asked)| (asked.name.clone(), asked.requirement.clone())));

@@ -21,7 +21,7 @@ mod uses;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockstep_runtime::digest::Digest;
@@ -62,6 +62,8 @@ pub struct Setup {
     pub fetched: BTreeMap<String, Digest>,
     /// The notebook's directory: paths in directives are relative to it.
     pub directory: PathBuf,
+    /// The only directory whose files directives may name; without one, all that the process can read.
+    pub reach: Option<PathBuf>,
     /// A directory for what the compiler writes; nothing is left in it.
     pub scratch: PathBuf,
     /// What each run may use.
@@ -72,6 +74,33 @@ pub struct Setup {
     pub reuse: Reuse,
     /// Where the session is kept, so that it can be taken up again after the kernel has died.
     pub place: Option<Place>,
+}
+
+impl Setup {
+    /// The file or directory that a directive calls `path`; or the problem with it.
+    fn path(&self, path: &str) -> Result<PathBuf, String> {
+        let whole = self.directory.join(path);
+        let Some(reach) = &self.reach else { return Ok(whole) };
+        // what is not there can't be read, and of what lies outside nobody learns whether it is there
+        let real = |path: &Path| path.canonicalize().ok();
+        match real(reach).zip(real(&whole)).is_some_and(|(reach, whole)| whole.starts_with(reach)) {
+            true => Ok(whole),
+            false => Err(format!("`{path}` is not among the files that this kernel may read: those of the host's directory `{}`", reach.display())),
+        }
+    }
+}
+
+impl Setup {
+    /// The problem with what a crate is made of, if that may not be read.
+    fn within(&self, requirement: &Requirement) -> Result<(), String> {
+        if let Some(path) = &requirement.path {
+            self.path(path)?;
+        }
+        match requirement.git.as_ref().filter(|git| self.reach.is_some() && !git.starts_with("https://")) {
+            Some(git) => Err(format!("`{git}` is not an address that this kernel may read: write https://")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The place of a session that outlives its process.
@@ -242,8 +271,7 @@ impl Session {
     /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
     pub fn restart(&mut self) {
         if let Some(place) = &self.setup.place {
-            // If it is not there, nothing was executed.
-            let _ = std::fs::rename(place.current(), place.previous());
+            place.end();
         }
     }
 

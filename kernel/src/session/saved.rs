@@ -34,14 +34,20 @@ pub(super) struct Saved {
 }
 
 impl Place {
-    /// The file of the session that is not ended.
-    pub(super) fn current(&self) -> PathBuf {
+    /// The file of the session that is not ended; it is there after the first cell, and replaced whole after each.
+    pub fn current(&self) -> PathBuf {
         self.file("json")
     }
 
     /// The file of the session before the last restart.
-    pub(super) fn previous(&self) -> PathBuf {
+    pub fn previous(&self) -> PathBuf {
         self.file("previous.json")
+    }
+
+    /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
+    pub fn end(&self) {
+        // If it is not there, nothing was executed.
+        let _ = std::fs::rename(self.current(), self.previous());
     }
 
     fn file(&self, extension: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! A kernel process on ZeroMQ sockets. The only place that names ZeroMQ.
 
+mod behind;
 mod connection;
 mod frames;
 mod publisher;
@@ -15,11 +16,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use zeromq::{RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage};
 
+use behind::Behind;
 pub use connection::{Connection, ConnectionError, Transport};
 use frames::{Route, Signer};
 use publisher::Publisher;
 
-use crate::jupyter::{Channel, History, Interpreter, Kernel, Origin, Publication, Publications, Reply, Stopped};
+use crate::jupyter::{Channel, History, Interpreter, Kernel, Origin, Outlets, Publication, Publications, Reply, Stopped};
+use crate::remote::{Host, HostError, Remote};
 
 /// How long the interpreter may take to end after shutdown, before the process ends without it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,22 +58,47 @@ pub enum WireError {
     /// No thread, or no event loop.
     #[error("the system gave the kernel no threads")]
     Threads(#[source] io::Error),
+    /// Nothing can be asked of a host.
+    #[error(transparent)]
+    Host(HostError),
 }
 
 /// Serves until a client asks for shutdown, or the parent process is gone. Blocks; to be called outside of any async
 /// runtime.
 pub fn serve(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
+    let history = surroundings.history.clone();
+    serve_behind(connection, surroundings, move |origin| {
+        let history = history.and_then(|path| History::open(&path).ok()).unwrap_or_default();
+        let (kernel, outlets) = Kernel::start(origin, interpreter, history).map_err(WireError::Threads)?;
+        Ok((Behind::Here(kernel), outlets))
+    })
+}
+
+/// The same with a kernel that a host holds.
+pub fn serve_remote(connection: &Connection, host: Host, surroundings: Surroundings) -> Result<Stopped, WireError> {
+    serve_behind(connection, surroundings, |origin| {
+        let (remote, outlets) = Remote::start(host, origin).map_err(WireError::Host)?;
+        Ok((Behind::There(remote), outlets))
+    })
+}
+
+/// Starts a kernel that stamps what it says with an origin.
+trait Start: FnOnce(Origin) -> Result<(Behind, Outlets<Route>), WireError> {}
+
+impl<F: FnOnce(Origin) -> Result<(Behind, Outlets<Route>), WireError>> Start for F {}
+
+fn serve_behind(connection: &Connection, surroundings: Surroundings, start: impl Start) -> Result<Stopped, WireError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(WireError::Threads)?;
-    let stopped = runtime.block_on(run(connection, interpreter, surroundings));
+    let stopped = runtime.block_on(run(connection, surroundings, start));
     runtime.shutdown_background();
     stopped
 }
 
-async fn run(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
+async fn run(connection: &Connection, surroundings: Surroundings, start: impl Start) -> Result<Stopped, WireError> {
     connection.remove_stale_sockets();
     let (shell_out, shell_in) = router(connection, "shell", connection.shell_port).await?;
     let (control_out, control_in) = router(connection, "control", connection.control_port).await?;
@@ -94,12 +122,7 @@ async fn run(connection: &Connection, interpreter: impl Interpreter, surrounding
     let mut listening = JoinSet::new();
     listen_iopub(connection, &publisher, &mut listening).await?;
 
-    let history = surroundings
-        .history
-        .and_then(|path| History::open(&path).ok())
-        .unwrap_or_default();
-    let origin = Origin::new(session, surroundings.now);
-    let (kernel, outlets) = Kernel::start(origin, interpreter, history).map_err(WireError::Threads)?;
+    let (kernel, outlets) = start(Origin::new(session, surroundings.now))?;
     let kernel = Arc::new(kernel);
     let mut stopped = outlets.stopped;
     let publishing = tokio::spawn(publish(outlets.publications, publisher, signer.clone()));
@@ -182,7 +205,7 @@ async fn receive(socket: &mut RouterRecvHalf) -> ZmqMessage {
     }
 }
 
-async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Kernel<Route>>, signer: Arc<Signer>) {
+async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Behind>, signer: Arc<Signer>) {
     loop {
         let frames = receive(&mut socket).await.into_vec();
         // What is not signed with the key comes from a stranger and gets no answer.

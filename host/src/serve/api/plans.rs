@@ -95,11 +95,9 @@ fn read(caller: &Caller, plan: &Value) -> Answer<Plan> {
         check_directory(runtime, artifact)
     };
     for task in plan.tasks() {
-        has("the module", &task.name, &task.run.module)?;
-        task.run
-            .modules
-            .values()
-            .try_for_each(|module| has("a module", &task.name, module))?;
+        let module = |digest| caller.namespace.module(&format!("a module of task `{}`", task.name), digest);
+        module(&task.run.module)?;
+        task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
         for input in task.run.inputs.values() {
             artifact("an input", &task.name, &input.artifact)?;
         }

@@ -1,0 +1,52 @@
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::serve::{Caller, Refusal, Scope};
+
+/// A request that is refused, as Jupyter's clients show it: `reason` and `message`.
+#[derive(Debug)]
+pub struct Declined(Refusal);
+
+impl Declined {
+    pub fn no_kernel(id: &str) -> Self {
+        let what = format_args!("there is no kernel {id}: it was shut down, or ended because nobody used it");
+        Self(Refusal::new(
+            StatusCode::NOT_FOUND,
+            Error::user(what).hint("start another one"),
+        ))
+    }
+
+    pub fn no_kernelspec(name: &str) -> Self {
+        let what = format_args!("there is no kernelspec `{name}` on this host");
+        let error = Error::user(what).hint(format_args!("the host has `{}`", super::specs::NAME));
+        Self(Refusal::new(StatusCode::NOT_FOUND, error))
+    }
+}
+
+/// Lets only those through who may run things.
+pub fn may_run(caller: &Caller) -> Result<(), Declined> {
+    match caller.scope >= Scope::Run {
+        true => Ok(()),
+        false => {
+            let error = Error::user("this token may look, and not use kernels").hint("use one whose scope is `run`");
+            Err(Declined(Refusal::new(StatusCode::FORBIDDEN, error)))
+        }
+    }
+}
+
+impl<E: Into<Refusal>> From<E> for Declined {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Declined {
+    fn into_response(self) -> Response {
+        let Refusal { status, error } = self.0;
+        let reason = status.canonical_reason().unwrap_or_default();
+        (status, Json(json!({ "reason": reason, "message": error.to_string() }))).into_response()
+    }
+}

@@ -1,0 +1,372 @@
+//! A kernel on disk: what it is, and the execute requests whose answers may not have reached who asked.
+//!
+//! Each cell that starts leaves a link to the session's file as it was before. So a host that was killed puts the session back to where it
+//! was before the first cell without a certain answer, and runs that cell and all after it again: the same cells on the same session give
+//! the same, and those that had ended are in the cache. A request leaves the journal when all before it have.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lockstep_kernel::file::write_whole;
+use lockstep_kernel::jupyter::{Header, Message};
+use lockstep_kernel::session::Place;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::audience::SessionId;
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+/// Requests that were answered, and stay only because of one before them.
+const KEPT: usize = 100;
+
+/// What is kept of a kernel.
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    format: u32,
+    env: BTreeMap<String, String>,
+    /// What the session is known by: the notebook's path, or the kernel's id.
+    session: PathBuf,
+    /// The number of the last cell.
+    executed: u32,
+    requests: VecDeque<Request>,
+}
+
+/// An execute request. Clients attach no buffers to these.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Unique in this journal.
+    place: u64,
+    pub session: SessionId,
+    header: Header,
+    metadata: Value,
+    content: Value,
+    /// The number of the last cell before it, once it has started.
+    after: Option<u32>,
+    /// Whether whoever asked has the answer.
+    #[serde(skip)]
+    settled: bool,
+}
+
+/// The journal, in a directory of its own.
+pub struct Journal {
+    directory: PathBuf,
+    place: Place,
+    kept: Kept,
+}
+
+impl Request {
+    pub fn id(&self) -> &str {
+        &self.header.msg_id
+    }
+
+    pub fn has_started(&self) -> bool {
+        self.after.is_some()
+    }
+
+    pub fn message(&self) -> Message {
+        Message {
+            header: self.header.clone(),
+            parent: None,
+            metadata: self.metadata.clone(),
+            content: self.content.clone(),
+            buffers: Vec::new(),
+        }
+    }
+
+    /// Whether its cell gets a number of its own.
+    fn is_counted(&self) -> bool {
+        let is = |name: &str, default: bool| self.content[name].as_bool().unwrap_or(default);
+        is("store_history", true) && !is("silent", false)
+    }
+}
+
+impl Journal {
+    /// That of a new kernel.
+    pub fn create(directory: PathBuf, env: BTreeMap<String, String>, place: Place) -> io::Result<Self> {
+        let journal = Self {
+            directory,
+            kept: Kept {
+                format: FORMAT,
+                env,
+                session: place.notebook.clone(),
+                executed: 0,
+                requests: VecDeque::new(),
+            },
+            place,
+        };
+        journal.write()?;
+        Ok(journal)
+    }
+
+    /// That of a kernel of an earlier process; `None` if there is none that this `lockstep` can read.
+    pub fn open(directory: PathBuf, sessions: &Path) -> Option<Self> {
+        let kept: Kept = serde_json::from_slice(&std::fs::read(file(&directory)).ok()?).ok()?;
+        let place = Place {
+            directory: sessions.to_owned(),
+            notebook: kept.session.clone(),
+        };
+        (kept.format == FORMAT).then_some(Self { directory, place, kept })
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.kept.env
+    }
+
+    pub fn has_requests(&self) -> bool {
+        !self.kept.requests.is_empty()
+    }
+
+    /// Takes in a request before it is carried out. `None` if it is known: a client that could not tell its fate has sent it again.
+    pub fn add(&mut self, session: &SessionId, message: &Message) -> io::Result<Option<Request>> {
+        if self.kept.requests.iter().any(|known| known.id() == message.header.msg_id) {
+            return Ok(None);
+        }
+        let request = Request {
+            place: self.kept.requests.back().map_or(0, |last| last.place + 1),
+            session: session.clone(),
+            header: message.header.clone(),
+            metadata: message.metadata.clone(),
+            content: message.content.clone(),
+            after: None,
+            settled: false,
+        };
+        self.kept.requests.push_back(request.clone());
+        self.write()?;
+        Ok(Some(request))
+    }
+
+    /// The cell of a request starts as number `number`. Keeps the session as it is now.
+    pub fn start(&mut self, id: &str, number: u32) -> io::Result<()> {
+        let Some(request) = self.kept.requests.iter_mut().find(|request| request.id() == id) else {
+            return Ok(());
+        };
+        let (now, before) = (self.place.current(), snapshot(&self.directory, request.place));
+        remove(&before)?;
+        if now.exists() {
+            std::fs::hard_link(&now, &before).or_else(|_| std::fs::copy(&now, &before).map(drop))?;
+        }
+        request.after = Some(number.saturating_sub(u32::from(request.is_counted())));
+        self.kept.executed = number;
+        self.write()
+    }
+
+    /// Whoever asked has the answer.
+    pub fn settle(&mut self, id: &str) -> io::Result<()> {
+        let Some(request) = self.kept.requests.iter_mut().find(|request| request.id() == id) else {
+            return Ok(());
+        };
+        request.settled = true;
+        let settled = self.kept.requests.iter().filter(|request| request.settled).count();
+        // One that nobody comes for must not keep all that follows.
+        if settled > KEPT
+            && let Some(oldest) = self.kept.requests.pop_front()
+        {
+            remove(&snapshot(&self.directory, oldest.place))?;
+        }
+        let mut ended = Vec::new();
+        while let Some(first) = self.kept.requests.pop_front_if(|first| first.settled) {
+            ended.push(first.place);
+        }
+        if !ended.is_empty() {
+            self.write()?;
+        }
+        ended
+            .into_iter()
+            .try_for_each(|place| remove(&snapshot(&self.directory, place)))
+    }
+
+    /// The request's cell was not run, and won't be.
+    pub fn drop_request(&mut self, id: &str) -> io::Result<()> {
+        self.kept.requests.retain(|request| request.id() != id);
+        self.write()
+    }
+
+    /// Puts the session back to where it was before the first cell without a certain answer. Gives what is to be run again, in order, and the
+    /// number of the last cell before.
+    pub fn recover(&mut self) -> io::Result<(VecDeque<Request>, u32)> {
+        let Some(first) = self.kept.requests.iter().find(|request| request.has_started()) else {
+            return Ok((self.kept.requests.clone(), self.kept.executed));
+        };
+        let (now, before) = (self.place.current(), snapshot(&self.directory, first.place));
+        match std::fs::read(&before) {
+            // written anew, so that what comes does not change the link
+            Ok(session) => write_whole(&now, &session)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => remove(&now)?,
+            Err(error) => return Err(error),
+        }
+        Ok((self.kept.requests.clone(), first.after.unwrap_or_default()))
+    }
+
+    /// The user restarts the kernel: nothing is asked any more, and cells are numbered anew.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.place.end();
+        let requests = std::mem::take(&mut self.kept.requests);
+        self.kept.executed = 0;
+        self.write()?;
+        let mut places = requests.iter().map(|request| request.place);
+        places.try_for_each(|place| remove(&snapshot(&self.directory, place)))
+    }
+
+    /// Removes all that there is of the kernel, and its session too unless that `stays`.
+    pub fn remove(&self, stays: bool) {
+        // What can't be removed now is found again when the host starts, as a kernel.
+        let _ = std::fs::remove_dir_all(&self.directory);
+        if !stays {
+            for session in [self.place.current(), self.place.previous()] {
+                let _ = std::fs::remove_file(session);
+            }
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        write_whole(&file(&self.directory), json!(self.kept).to_string().as_bytes())
+    }
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("kernel.json")
+}
+
+/// The session before the request at `place`.
+fn snapshot(directory: &Path, place: u64) -> PathBuf {
+    directory.join(format!("before-{place}.json"))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Kernel {
+        directory: tempfile::TempDir,
+        journal: Journal,
+    }
+
+    fn request(id: &str) -> Message {
+        Message {
+            header: Header {
+                msg_id: id.to_owned(),
+                msg_type: "execute_request".to_owned(),
+                ..Header::default()
+            },
+            parent: None,
+            metadata: json!({ "cellId": "c" }),
+            content: json!({ "code": id }),
+            buffers: Vec::new(),
+        }
+    }
+
+    impl Kernel {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let place = Place {
+                directory: directory.path().join("sessions"),
+                notebook: "a kernel".into(),
+            };
+            let journal = Journal::create(directory.path().join("kernel"), BTreeMap::new(), place).unwrap();
+            Self { directory, journal }
+        }
+
+        /// A cell that is executed: its session afterwards is `session`.
+        fn execute(&mut self, id: &str, number: u32, session: &str) {
+            self.journal.add(&None, &request(id)).unwrap().unwrap();
+            self.journal.start(id, number).unwrap();
+            write_whole(&self.journal.place.current(), session.as_bytes()).unwrap();
+        }
+
+        fn session(&self) -> Option<String> {
+            std::fs::read_to_string(self.journal.place.current()).ok()
+        }
+
+        /// As a new process finds it; what is to be run again, and the number before.
+        fn again(&mut self) -> (Vec<String>, u32) {
+            let directory = self.journal.directory.clone();
+            self.journal = Journal::open(directory, &self.directory.path().join("sessions")).unwrap();
+            let (requests, number) = self.journal.recover().unwrap();
+            (requests.iter().map(|request| request.id().to_owned()).collect(), number)
+        }
+
+        fn files(&self) -> usize {
+            std::fs::read_dir(&self.journal.directory).unwrap().count()
+        }
+    }
+
+    #[test]
+    fn cells_with_certain_answers_are_not_run_again() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.journal.settle("a").unwrap();
+        assert_eq!((kernel.again(), kernel.session().as_deref()), ((vec![], 1), Some("after a")));
+        assert_eq!(kernel.files(), 1);
+    }
+
+    #[test]
+    fn a_cell_without_an_answer_is_run_on_the_session_before_it() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.journal.settle("a").unwrap();
+        kernel.execute("b", 2, "after b");
+        kernel.journal.add(&None, &request("c")).unwrap();
+        let found = kernel.again();
+        assert_eq!(
+            (found, kernel.session().as_deref()),
+            ((vec!["b".into(), "c".into()], 1), Some("after a"))
+        );
+        // and once more, had it been killed again
+        let found = kernel.again();
+        assert_eq!(
+            (found, kernel.session().as_deref()),
+            ((vec!["b".into(), "c".into()], 1), Some("after a"))
+        );
+    }
+
+    #[test]
+    fn what_came_after_a_cell_without_an_answer_is_run_again_too() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.execute("b", 2, "after b");
+        kernel.journal.settle("b").unwrap();
+        assert_eq!((kernel.again(), kernel.session()), ((vec!["a".into(), "b".into()], 0), None));
+        kernel.journal.settle("a").unwrap();
+        kernel.journal.settle("b").unwrap();
+        assert_eq!((kernel.again().0, kernel.files()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_request_that_is_known_is_not_taken_in_again() {
+        let mut kernel = Kernel::new();
+        kernel.journal.add(&None, &request("a")).unwrap().unwrap();
+        assert_eq!(kernel.journal.add(&None, &request("a")).unwrap(), None);
+        kernel.journal.drop_request("a").unwrap();
+        assert!(!kernel.journal.has_requests());
+    }
+
+    #[test]
+    fn a_restart_begins_anew_and_a_removed_kernel_leaves_nothing() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.journal.restart().unwrap();
+        assert_eq!((kernel.again(), kernel.session(), kernel.files()), ((vec![], 0), None, 1));
+        kernel.journal.remove(false);
+        assert_eq!(
+            std::fs::read_dir(kernel.directory.path().join("sessions")).unwrap().count(),
+            0
+        );
+        assert!(!kernel.journal.directory.exists());
+    }
+}

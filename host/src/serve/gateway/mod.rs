@@ -1,0 +1,43 @@
+//! The gateway: kernels that live in this process, for Jupyter's servers and for `lockstep kernel run --host`.
+//!
+//! A kernel belongs to a [`super::Namespace`]. What it was asked and has not answered for certain is in a journal on disk, so that
+//! a host that was killed runs those cells again, from the session as it was before the first of them: runs are pure.
+
+mod audience;
+mod cull;
+mod declined;
+mod hosted;
+mod journal;
+mod kernels;
+mod queue;
+mod rate;
+mod rest;
+mod running;
+mod socket;
+mod specs;
+mod workshop;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::Server;
+
+pub use cull::Cull;
+pub use kernels::Kernels;
+pub use workshop::Workshop;
+
+/// What Jupyter's servers ask a gateway.
+pub fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/api", get(specs::version))
+        .route("/api/kernelspecs", get(specs::list))
+        .route("/api/kernelspecs/{name}", get(specs::one))
+        .route("/kernelspecs/{name}/{file}", get(specs::file))
+        .route("/api/kernels", get(rest::list).post(rest::create))
+        .route("/api/kernels/{id}", get(rest::show).delete(rest::delete))
+        .route("/api/kernels/{id}/interrupt", post(rest::interrupt))
+        .route("/api/kernels/{id}/restart", post(rest::restart))
+        .route("/api/kernels/{id}/channels", get(socket::channels))
+}

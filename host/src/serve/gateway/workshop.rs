@@ -1,0 +1,53 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lockstep_kernel::notebook::Notebook;
+use lockstep_kernel::session::{Place, Preparing, Setup, fetched_by};
+use lockstep_kernel::toolchain::{Lock, PreludeReady, Toolchain};
+use lockstep_runtime::run::Runtime;
+
+use crate::commands::kernel::{find, setup_on};
+use crate::error::Result;
+use crate::invocation::Invocation;
+
+/// What all kernels of a host are made with: the toolchain and the prelude, found when the first one needs them.
+pub struct Workshop {
+    invocation: Invocation,
+    found: Mutex<Option<(Toolchain, PreludeReady)>>,
+}
+
+impl Workshop {
+    pub fn new(invocation: &Invocation) -> Self {
+        Self {
+            invocation: invocation.clone(),
+            found: Mutex::default(),
+        }
+    }
+
+    /// What a session works with. Blocks, and tells how far it is, when this machine has yet to compile what cells start with.
+    pub fn setup(
+        &self,
+        runtime: Arc<Runtime>,
+        directory: PathBuf,
+        place: Place,
+        tell: &mut dyn FnMut(Preparing),
+    ) -> Result<Setup> {
+        let found = {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*found {
+                Some(found) => found.clone(),
+                None => found.insert(find(&self.invocation, tell)?).clone(),
+            }
+        };
+        let setup = setup_on(&self.invocation, found, runtime, directory)?;
+        // There only if the session is that of a notebook, whose file is on this machine.
+        let notebook = Notebook::read(&place.notebook).ok();
+        Ok(Setup {
+            locks: notebook.as_ref().map_or_else(Vec::new, Lock::of_notebook),
+            fetched: notebook.as_ref().map_or_else(BTreeMap::new, fetched_by),
+            place: Some(place),
+            ..setup
+        })
+    }
+}

@@ -1,0 +1,494 @@
+"""Holds `lockstep serve` to what Jupyter's servers and clients expect of a gateway.
+
+Arguments: the program `lockstep`, and names of classes. Each test has a host of its own, with a store below the working directory.
+"""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+import uuid
+
+import websocket
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
+
+TOKEN = "gateway-test"
+AUTH = {"Authorization": f"token {TOKEN}"}
+V1 = "v1.kernel.websocket.jupyter.org"
+# seconds; the first cell of a machine waits for its crates to be compiled
+PATIENCE = 300
+LONG = "let mut n = 0_u64; for i in 0..LENGTH { n = std::hint::black_box(n ^ i); }".replace("LENGTH", "150_000_000_u64")
+
+
+class Host:
+    """A host process, on a port that stays its own when it is started again."""
+
+    def __init__(self, *arguments):
+        self.directory = tempfile.mkdtemp(dir=".")
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{held.getsockname()[1]}"
+        self.url = f"http://{self.address}"
+        self.arguments = arguments
+        self.start()
+
+    def start(self):
+        environment = {**os.environ, "LOCKSTEP_TOKEN": TOKEN, "LOCKSTEP_STORE": f"{self.directory}/store"}
+        with open(f"{self.directory}/log", "a") as log:
+            command = [LOCKSTEP, "serve", "--bind", self.address, *self.arguments]
+            self.process = subprocess.Popen(command, env=environment, stderr=log)
+        begun = time.monotonic()
+        while True:
+            try:
+                return self.ask("GET", "/api")
+            except urllib.error.URLError:
+                assert self.process.poll() is None and time.monotonic() - begun < PATIENCE, open(f"{self.directory}/log").read()
+                time.sleep(0.02)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, method, path, body=None):
+        """Status, headers, and what the JSON says."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, AUTH, method=method)
+        try:
+            answer = urllib.request.urlopen(request, timeout=PATIENCE)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            text = answer.read()
+            is_json = answer.headers.get("Content-Type") == "application/json"
+            return answer.status, answer.headers, json.loads(text) if is_json else text
+
+    def kernel(self, **env):
+        status, _, model = self.ask("POST", "/api/kernels", {"name": "lockstep", "env": env})
+        assert status == 201, model
+        return model["id"]
+
+    def connect(self, kernel, session=None, v1=False):
+        return Client(self, kernel, session, v1)
+
+
+class Client:
+    """A WebSocket to a kernel, without any of Jupyter's code but for the frames of v1."""
+
+    def __init__(self, host, kernel, session, v1):
+        query = f"?session_id={session}" if session else ""
+        url = f"ws://{host.address}/api/kernels/{kernel}/channels{query}"
+        self.socket = websocket.create_connection(
+            url, timeout=PATIENCE, header=AUTH, subprotocols=[V1] if v1 else None, skip_utf8_validation=True
+        )
+        self.session = session or uuid.uuid4().hex
+        self.v1 = v1
+
+    def send(self, msg_type, content, channel="shell", **metadata):
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": msg_type, "session": self.session, "username": "", "version": "5.4"}
+        # Jupyter's client of gateways writes a number
+        header["date"] = time.time()
+        if self.v1:
+            parts = [json.dumps(part).encode() for part in (header, {}, metadata, content)]
+            self.socket.send_binary(serialize_msg_to_ws_v1(parts, channel))
+        else:
+            message = {"header": header, "parent_header": {}, "metadata": metadata, "content": content, "buffers": []}
+            self.socket.send(json.dumps({"channel": channel, **message}))
+        return header["msg_id"]
+
+    def execute(self, code, **more):
+        return self.send("execute_request", {"code": code, **more})
+
+    def receive(self):
+        """Channel, header, parent header, content."""
+        opcode, data = self.socket.recv_data()
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise Closed(struct.unpack("!H", data[:2])[0], data[2:].decode())
+        if self.v1:
+            assert opcode == websocket.ABNF.OPCODE_BINARY
+            channel, parts = deserialize_msg_from_ws_v1(data)
+            header, parent, _, content = (json.loads(part) for part in parts[:4])
+            return channel, header, parent, content
+        message = json.loads(data)
+        assert message["msg_type"] == message["header"]["msg_type"] and message["buffers"] == []
+        return message["channel"], message["header"], message["parent_header"], message["content"]
+
+    def until(self, wanted):
+        """What came up to the first message for which `wanted(msg_type, content)` holds."""
+        came = []
+        while True:
+            _, header, _, content = self.receive()
+            came.append((header["msg_type"], content))
+            if wanted(header["msg_type"], content):
+                return came
+
+    def outcome(self, request):
+        """The reply to a request, and what was published for it, up to its reply and idle."""
+        reply, idle, published = None, False, []
+        while reply is None or not idle:
+            channel, header, parent, content = self.receive()
+            if parent.get("msg_id") != request:
+                continue
+            if channel == "shell":
+                reply = content
+            elif header["msg_type"] == "status":
+                idle = content["execution_state"] == "idle"
+            else:
+                published.append((header["msg_type"], content))
+        return reply, published
+
+    def run(self, code):
+        reply, published = self.outcome(self.execute(code))
+        assert reply["status"] == "ok", reply
+        return text(published)
+
+    def close(self):
+        self.socket.close()
+
+
+class Closed(Exception):
+    """Code and reason."""
+
+
+def text(published):
+    """What a person sees, after the last time that output was cleared."""
+    seen = []
+    for msg_type, content in published:
+        if msg_type == "clear_output":
+            seen.clear()
+        elif msg_type == "stream":
+            seen.append(content["text"])
+        elif msg_type == "execute_result":
+            seen.append(content["data"].get("text/plain", ""))
+    return "".join(part for part in seen if "is taken up again" not in part)
+
+
+class OneHost(unittest.TestCase):
+    arguments = ()
+
+    def setUp(self):
+        self.host = Host(*self.arguments)
+        self.addCleanup(lambda: self.host.kill())
+
+
+class Rest(OneHost):
+    def test_all_that_a_server_asks(self):
+        _, _, specs = self.host.ask("GET", "/api/kernelspecs")
+        spec = specs["kernelspecs"][specs["default"]]
+        self.assertEqual(spec["spec"]["display_name"], "Lockstep (Rust)")
+        for name, resource in spec["resources"].items():
+            status, headers, data = self.host.ask("GET", resource)
+            self.assertEqual((status, headers["Content-Type"].split("/")[0], len(data) > 100), (200, "image", True), name)
+        self.assertEqual(self.host.ask("GET", "/api/kernelspecs/lockstep")[2], spec)
+        self.assertEqual(self.host.ask("GET", "/api/kernelspecs/python3")[0], 404)
+
+        status, headers, model = self.host.ask("POST", "/api/kernels", {"name": "lockstep", "path": "a.ipynb", "env": {}})
+        kernel = f"/api/kernels/{model['id']}"
+        self.assertEqual((status, headers["Location"], model["connections"]), (201, kernel, 0))
+        self.assertRegex(model["last_activity"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+        self.assertEqual(sorted(model), ["connections", "execution_state", "id", "last_activity", "name"])
+        self.assertEqual([one["id"] for one in self.host.ask("GET", "/api/kernels")[2]], [model["id"]])
+        client = self.host.connect(model["id"])
+        client.run("let kept = 1;")
+        self.assertEqual(self.host.ask("GET", kernel)[2]["connections"], 1)
+        self.assertEqual(self.host.ask("POST", f"{kernel}/interrupt")[0], 204)
+        status, _, restarted = self.host.ask("POST", f"{kernel}/restart")
+        self.assertEqual((status, restarted["id"]), (200, model["id"]))
+        states = [content["execution_state"] for kind, content in client.until(is_state("starting")) if kind == "status"]
+        self.assertNotIn("restarting", states, "JupyterLab would say that the kernel has died")
+        reply, _ = client.outcome(client.execute("kept"))
+        self.assertEqual(reply["status"], "error")
+        self.assertEqual(self.host.ask("DELETE", kernel)[0], 204)
+        client.until(is_state("dead"))
+        self.assertRaisesRegex(Closed, "the kernel has ended", client.receive)
+        self.assertEqual(self.host.ask("GET", "/api/kernels")[2], [])
+        self.assertEqual(os.listdir(f"{self.host.directory}/store/sessions"), [])
+        for method, path in [("GET", kernel), ("DELETE", kernel), ("POST", f"{kernel}/interrupt"), ("POST", f"{kernel}/restart")]:
+            status, _, refusal = self.host.ask(method, path)
+            self.assertEqual((status, sorted(refusal)), (404, ["message", "reason"]))
+        self.assertEqual(self.host.ask("POST", "/api/kernels", {"name": "python3"})[0], 404)
+        self.assertEqual(self.host.ask("POST", "/api/kernels", {"env": {"KERNEL_ID": "../x"}})[0], 400)
+
+
+class Culled(OneHost):
+    arguments = ("--cull-idle", "1s")
+
+    def test_kernels_that_nobody_uses_end_and_keep_the_session_of_a_chosen_id(self):
+        chosen, passing = str(uuid.uuid4()), self.host.kernel()
+        self.assertEqual(self.host.kernel(KERNEL_ID=chosen), chosen)
+        client = self.host.connect(chosen)
+        client.run("let kept = 7;")
+        while self.host.ask("GET", f"/api/kernels/{passing}")[0] == 200:
+            time.sleep(0.05)
+        self.assertEqual(self.host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "somebody is connected")
+        client.close()
+        while self.host.ask("GET", f"/api/kernels/{chosen}")[0] == 200:
+            time.sleep(0.05)
+        self.assertEqual(self.host.kernel(KERNEL_ID=chosen), chosen)
+        self.assertEqual(self.host.connect(chosen).run("kept"), "7")
+
+
+class Channels(OneHost):
+    def test_every_client_sees_all_and_gets_its_own_replies_in_either_format(self):
+        kernel = self.host.kernel()
+        plain, binary = self.host.connect(kernel, "a"), self.host.connect(kernel, "b", v1=True)
+        asked = binary.execute("println!(\"é\"); 40 + 2")
+        reply, published = binary.outcome(asked)
+        self.assertEqual((reply["status"], text(published)), ("ok", "é\n42"))
+        other = plain.execute("1")
+        seen = []
+        while True:
+            channel, header, parent, content = plain.receive()
+            if parent.get("msg_id") == asked:
+                seen.append((channel, header["msg_type"]))
+            if parent.get("msg_id") == other and channel == "shell":
+                break
+        expected = ["status", "execute_input", "stream", "execute_result", "status"]
+        self.assertEqual(seen, [("iopub", kind) for kind in expected])
+
+    def test_what_comes_while_a_client_is_away_is_kept_for_its_session(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        client.run("0")
+        first = client.execute(LONG + "for i in 0..3 { println!(\"{i}\"); } 7")
+        client.until(is_state("busy"))
+        client.close()
+        stranger = self.host.connect(kernel, "stranger")
+        stranger.outcome(stranger.execute("1"))
+        back = self.host.connect(kernel, "reader")
+        self.assertEqual(text(back.outcome(first)[1]), "0\n1\n2\n7")
+
+    def test_clients_without_a_session_find_what_was_kept_for_the_kernel(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel)
+        request = client.execute(LONG + "5")
+        client.until(is_state("busy"))
+        client.close()
+        self.assertEqual(text(self.host.connect(kernel).outcome(request)[1]), "5")
+
+    def test_what_is_no_message_ends_its_connection_alone(self):
+        kernel = self.host.kernel()
+        good = self.host.connect(kernel, "good")
+        frames = ["garbage", "{}", json.dumps({"channel": "iopub", "header": {"msg_id": "1", "msg_type": "x"}})]
+        for frame in frames:
+            client = self.host.connect(kernel, "bad")
+            client.socket.send(frame)
+            self.assertEqual(closing(client), 1007, frame)
+        for frame in [b"", b"\xff" * 8, struct.pack("<3Q", 2, 16, 1 << 63), struct.pack("<7Q", 6, 56, 56, 56, 56, 56, 56)]:
+            client = self.host.connect(kernel, "bad", v1=True)
+            client.socket.send_binary(frame)
+            self.assertEqual(closing(client), 1007, frame)
+        client = self.host.connect(kernel, "bad")
+        try:
+            client.execute("x" * (65 << 20))
+            self.assertEqual(closing(client), 1009)
+        except (BrokenPipeError, ConnectionResetError, websocket.WebSocketConnectionClosedException):
+            pass  # it was refused before it was written
+        self.assertEqual(good.run("6 * 7"), "42")
+
+    def test_a_flood_of_text_is_cut_with_a_word_and_takes_no_memory(self):
+        client = self.host.connect(self.host.kernel(), "reader")
+        seen = client.run("let line = \"x\".repeat(9_999); for _ in 0..1_500 { println!(\"{line}\"); }")
+        self.assertEqual(seen.count("some of its output is not shown"), 1)
+        self.assertLess(len(seen), 8_000_000)
+        self.assertEqual(client.run("1"), "1")
+        with open(f"/proc/{self.host.process.pid}/status") as status:
+            peak = int(status.read().split("VmHWM:")[1].split()[0])
+        self.assertLess(peak, 300_000, "kB at most")
+
+    def test_a_client_that_does_not_read_is_left_behind_and_stalls_nobody(self):
+        kernel = self.host.kernel()
+        slow, quick = self.host.connect(kernel, "slow"), self.host.connect(kernel, "quick")
+        picture = 'lockstep::show::display(&Figure::svg(format!("<svg><!-- {} --></svg>", "x".repeat(1_000_000))));'
+        for cell in range(3):
+            reply, published = quick.outcome(quick.execute(f"for _ in 0..10 {{ {picture} }} {cell}"))
+            self.assertEqual((reply["status"], [kind for kind, _ in published].count("display_data")), ("ok", 10))
+        self.assertEqual(quick.run("2"), "2")
+        with self.assertRaises((Closed, websocket.WebSocketConnectionClosedException, ConnectionResetError)) as ended:
+            while True:
+                slow.receive()
+        if isinstance(ended.exception, Closed):
+            self.assertEqual(ended.exception.args[0], 1008)
+        self.assertEqual(self.host.connect(kernel, "slow").run("3"), "3")
+
+
+class Killed(OneHost):
+    def test_cells_go_on_after_the_host_was_killed(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        client.run("let mut list = vec![1, 2, 3];")
+        running = client.execute("println!(\"begun\"); list.push(4);" + LONG + "n")
+        queued = client.execute("list.len()")
+        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        self.host.kill()
+        self.host.start()
+        self.assertEqual([model["id"] for model in self.host.ask("GET", "/api/kernels")[2]], [kernel])
+        client = self.host.connect(kernel, "reader")
+        reply, published = client.outcome(running)
+        self.assertEqual((reply["status"], reply["execution_count"]), ("ok", 2))
+        self.assertEqual(published[0], ("clear_output", {"wait": False}))
+        self.assertRegex(text(published), "^begun\n\\d+$")
+        reply, published = client.outcome(queued)
+        self.assertEqual((reply["execution_count"], text(published)), (3, "4"), "the cell was not carried out twice")
+
+    def test_finished_cells_are_not_carried_out_again(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        client.run("let mut list = vec![1];")
+        self.assertEqual(client.run("list.push(2); list.len()"), "2")
+        for expected in ["3", "4"]:
+            # the reply is here, and the host learns that a moment later
+            while os.listdir(f"{self.host.directory}/store/host/kernels/{kernel}") != ["kernel.json"]:
+                client.socket.ping()
+                time.sleep(0.01)
+            self.host.kill()
+            self.host.start()
+            client = self.host.connect(kernel, "reader")
+            self.assertEqual(client.run("list.push(2); list.len()"), expected)
+
+    def test_an_answer_that_nobody_has_is_given_again(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        client.run("let mut list = vec![1];")
+        request = client.execute(LONG + "list.push(2); list.len()")
+        client.until(is_state("busy"))
+        client.close()
+        while self.host.ask("GET", f"/api/kernels/{kernel}")[2]["execution_state"] == "busy":
+            time.sleep(0.02)
+        self.host.kill()
+        self.host.start()
+        client = self.host.connect(kernel, "reader")
+        self.assertEqual(text(client.outcome(request)[1]), "2")
+        self.assertEqual(client.run("list.len()"), "2")
+
+
+class Many(OneHost):
+    def test_two_hundred_idle_kernels_are_little(self):
+        for number in range(200):
+            client = self.host.connect(self.host.kernel(), "reader")
+            self.assertEqual(client.run(f"let kept = {number}; kept"), str(number))
+        with open(f"/proc/{self.host.process.pid}/status") as status:
+            resident = int(status.read().split("VmRSS:")[1].split()[0])
+        self.assertLess(resident, 1_000_000, "kB")
+
+
+class Clients(OneHost):
+    """Jupyter's own client of gateways."""
+
+    def test_nbclient_through_a_gateway(self):
+        import nbformat
+        from jupyter_server.gateway import managers
+        from jupyter_server.gateway.gateway_client import GatewayClient
+        from nbclient import NotebookClient
+
+        # it sends its token with requests, and forgets it with the WebSocket
+        connect = websocket.create_connection
+        websocket.create_connection = lambda *args, **more: connect(*args, header=AUTH, **more)
+        self.addCleanup(setattr, websocket, "create_connection", connect)
+        GatewayClient.clear_instance()
+        GatewayClient.instance(url=self.host.url, auth_token=TOKEN)
+        codes = ["let x = 20;", "println!(\"{x}\"); x + 1", "x + 2"]
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+        gateway = {"kernel_manager_class": managers.GatewayKernelManager, "kernel_name": "lockstep"}
+        NotebookClient(notebook, timeout=PATIENCE, **gateway).execute(kernel_name="lockstep")
+        printed, value = notebook.cells[1].outputs
+        self.assertEqual((printed.text, value.data["text/plain"]), ("20\n", "21"))
+        self.assertEqual(notebook.cells[2].outputs[0].data["text/plain"], "22")
+        self.assertEqual(self.host.ask("GET", "/api/kernels")[2], [], "nbclient has shut it down")
+
+
+class Remote(unittest.TestCase):
+    """A kernel process of Jupyter's that stands for one on a host."""
+
+    def setUp(self):
+        self.host = Host()
+        self.addCleanup(lambda: self.host.kill())
+        self.place = os.path.abspath(self.host.directory)
+        with open(f"{self.place}/token", "w") as file:
+            file.write(TOKEN + "\n")
+        install = ["kernel", "install", "--host", self.host.url, "--token-file", f"{self.place}/token", "--name", "team"]
+        subprocess.run([LOCKSTEP, *install, "--prefix", self.place], check=True, stdout=subprocess.DEVNULL)
+        os.environ["JUPYTER_PATH"] = f"{self.place}/share/jupyter"
+        self.start()
+
+    def start(self):
+        from jupyter_client.manager import KernelManager
+
+        self.manager = KernelManager(kernel_name="team")
+        self.manager.start_kernel(env={**os.environ, "JPY_SESSION_NAME": f"{self.place}/a.ipynb"})
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE)
+        self.addCleanup(self.manager.shutdown_kernel, now=True)
+
+    def run_cell(self, code):
+        published = []
+        hook = lambda message: published.append((message["msg_type"], message["content"]))
+        reply = self.client.execute_interactive(code, timeout=PATIENCE, output_hook=hook)
+        return reply["content"], published
+
+    def shown(self, code):
+        reply, published = self.run_cell(code)
+        self.assertEqual(reply["status"], "ok", reply)
+        return text(published)
+
+    def test_a_cell_survives_the_host_and_the_kernel_its_process(self):
+        with open(f"{self.place}/share/jupyter/kernels/team/kernel.json") as spec:
+            self.assertNotIn(TOKEN, spec.read())
+        self.assertEqual(self.shown("let mut list = vec![1, 2]; list.len()"), "2")
+        request = self.client.execute("println!(\"begun\"); list.push(3);" + LONG + "list.len()")
+        said = ""
+        while "begun" not in said:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            said = message["content"].get("text", "")
+        self.host.kill()
+        self.host.start()
+        reply = self.client.get_shell_msg(timeout=PATIENCE)
+        self.assertEqual((reply["parent_header"]["msg_id"], reply["content"]["status"]), (request, "ok"))
+        self.assertEqual(self.shown("list.len()"), "3")
+
+        os.kill(self.manager.provisioner.pid, signal.SIGKILL)
+        self.client.stop_channels()
+        self.start()
+        self.assertEqual(self.shown("list.len()"), "3")
+        self.manager.restart_kernel()
+        self.client.wait_for_ready(timeout=PATIENCE)
+        self.assertEqual(self.run_cell("list.len()")[0]["status"], "error")
+        self.manager.shutdown_kernel()
+        self.assertEqual(self.host.ask("GET", "/api/kernels")[2], [])
+
+    def test_a_host_that_is_not_there_is_explained_in_the_cell(self):
+        self.manager.shutdown_kernel()
+        self.host.kill()
+        self.start()
+        reply, published = self.run_cell("1")
+        self.assertEqual(([kind for kind, _ in published if kind == "error"], reply["ename"]), (["error"], "HostAway"))
+        self.assertIn("start it with `lockstep serve`", reply["evalue"])
+        self.host.start()
+        self.assertEqual(self.shown("1"), "1")
+
+
+def closing(client):
+    """The code with which the host ends a connection."""
+    try:
+        while True:
+            client.receive()
+    except Closed as closed:
+        return closed.args[0]
+
+
+def is_state(state):
+    return lambda kind, content: kind == "status" and content["execution_state"] == state
+
+
+LOCKSTEP = sys.argv[1]
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)

@@ -1,0 +1,142 @@
+//! Kernels that `lockstep serve` holds: `clients/gateway.py` is what asks it, with Jupyter's own clients and without; JupyterLab does so in
+//! `browser.rs`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::setup::{Place, ROOT, binary, python};
+
+/// A host that is started again whenever it ends, at the same address.
+pub struct Host {
+    pub url: String,
+    /// The file that its process is written to.
+    pub process: PathBuf,
+    ending: Arc<AtomicBool>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    pub const TOKEN: &str = "gateway-test";
+
+    pub fn start() -> Self {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap().to_string();
+        drop(held);
+        let place = Place::new();
+        let process = place.path("process");
+        let ending = Arc::new(AtomicBool::new(false));
+        let mut host = Self {
+            url: format!("http://{address}"),
+            process: process.clone(),
+            ending: ending.clone(),
+            keeper: None,
+        };
+        let begin = move || {
+            let mut serve = place.lockstep(&["serve", "--bind", &address]);
+            serve
+                .env("LOCKSTEP_TOKEN", Self::TOKEN)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
+            let host = serve.spawn().unwrap();
+            // whole from the start for those who read it
+            fs::write(place.path("begun"), host.id().to_string()).unwrap();
+            fs::rename(place.path("begun"), place.path("process")).unwrap();
+            host
+        };
+        let mut first = begin();
+        host.keeper = Some(std::thread::spawn(move || {
+            loop {
+                first.wait().unwrap();
+                if ending.load(Ordering::SeqCst) {
+                    return;
+                }
+                first = begin();
+            }
+        }));
+        host
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::SeqCst);
+        let process = fs::read_to_string(&self.process).unwrap();
+        let _ = Command::new("kill").args(["-9", &process]).status();
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+/// Runs the classes of `clients/gateway.py` called `names`.
+fn holds(names: &[&str]) {
+    let place = Place::new();
+    let output = Command::new(python())
+        .arg(format!("{ROOT}/tests/clients/gateway.py"))
+        .arg(binary())
+        .args(names)
+        .current_dir(place.directory.path())
+        .env("JUPYTER_CONFIG_DIR", place.path("config"))
+        .env("JUPYTER_RUNTIME_DIR", place.path("runtime"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_host_answers_all_that_jupyters_server_asks() {
+    holds(&["Rest", "Culled"]);
+}
+
+#[test]
+fn channels_lose_nothing_and_bound_what_is_too_much() {
+    holds(&["Channels"]);
+}
+
+#[test]
+fn cells_outlive_a_killed_host() {
+    holds(&["Killed"]);
+}
+
+#[test]
+fn many_kernels_take_little_memory() {
+    holds(&["Many"]);
+}
+
+#[test]
+fn nbclient_works_through_a_gateway() {
+    holds(&["Clients"]);
+}
+
+#[test]
+fn a_remote_kernel_outlives_its_host_and_its_process() {
+    holds(&["Remote"]);
+}
+
+#[test]
+fn a_remote_kernel_conforms_to_jupyters_suite() {
+    let host = Host::start();
+    let place = Place::new();
+    let installed = place
+        .lockstep(&["kernel", "install", "--host", &host.url, "--prefix"])
+        .arg(place.path("prefix"))
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let output = Command::new(python())
+        .arg(format!("{ROOT}/tests/clients/conformance.py"))
+        .args(["Suite", "Welcome", "Interrupt", "Stdin", "Subshells"])
+        .current_dir(place.directory.path())
+        .env("JUPYTER_PATH", place.path("prefix/share/jupyter"))
+        .env("JUPYTER_RUNTIME_DIR", place.path("runtime"))
+        .env("LOCKSTEP_TOKEN", Host::TOKEN)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
