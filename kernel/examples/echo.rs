@@ -28,6 +28,7 @@ fn main() -> anyhow::Result<()> {
             let at = kernelspec::install(
                 Path::new(data),
                 "echo",
+                kernelspec::SHOWN,
                 &executable,
                 &["run", "{connection_file}"].map(str::to_owned),
             )?;

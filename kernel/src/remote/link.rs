@@ -48,12 +48,6 @@ pub(super) struct Link<R> {
     lost: Option<Instant>,
 }
 
-/// What is left to do with a request after what is answered here.
-enum Taken<R> {
-    Nothing,
-    ForHost(Request<R>),
-}
-
 /// Why a conversation ended.
 enum End {
     Lost,
@@ -122,7 +116,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
                 request = self.requests.recv() => request,
             };
             let Some(request) = request else { return Meanwhile::Over };
-            if let Taken::ForHost(request) = self.take(request, false).await {
+            if let Some(request) = self.take(request, false).await {
                 let is_cell = request.message.header.msg_type == "execute_request";
                 if is_cell {
                     self.status("busy", Some(&request.message.header));
@@ -160,7 +154,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
                 }
                 request = self.requests.recv() => {
                     let Some(request) = request else { return End::Over };
-                    if let Taken::ForHost(request) = self.take(request, true).await {
+                    if let Some(request) = self.take(request, true).await {
                         let frame = frame(&request);
                         self.asked.add(request);
                         self.asked.send_all();
@@ -197,8 +191,8 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Answers what is answered here.
-    async fn take(&mut self, request: Request<R>, connected: bool) -> Taken<R> {
+    /// Answers what is answered here; gives back what is for the host.
+    async fn take(&mut self, request: Request<R>, connected: bool) -> Option<Request<R>> {
         let kind = request.message.header.msg_type.as_str();
         match (kind, request.channel) {
             ("kernel_info_request", _) => self.answer(&request, kernel_info::reply()),
@@ -221,9 +215,9 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
                 self.answer(&request, json!({ "status": "ok", "restart": restart }));
                 self.stopped.send_replace(Some(Stopped { restart }));
             }
-            _ => return Taken::ForHost(request),
+            _ => return Some(request),
         }
-        Taken::Nothing
+        None
     }
 
     /// A try has failed. Cells that the host can't have are answered with the reason, unless it was there a moment ago.
