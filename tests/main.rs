@@ -9,6 +9,7 @@ mod dashboard;
 mod determinism;
 mod examples;
 mod gateway;
+mod host;
 mod house;
 mod kill;
 mod limits;

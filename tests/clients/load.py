@@ -1,16 +1,20 @@
 """500 clients of a host at a time, a tenth of which are slow, leave in the middle or send what is no request.
 
-usage: load.py PORT TOKEN MODULE
+usage: load.py PORT TOKEN
 
 Every good client asks for runs, some known and some new, and follows those that go on. At the end every run that was accepted has a record. Prints JSON.
 """
 
 import asyncio
+import hashlib
 import json
 import random
 import sys
 
-PORT, TOKEN, MODULE = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+PORT, TOKEN = int(sys.argv[1]), sys.argv[2]
+# (module (func (export "_start")) (memory (export "memory") 1))
+NOTHING = bytes.fromhex("0061736d0100000001040160000003020100050301000107130206" "6d656d6f72790200065f73746172740000" "0a040102000b")
+MODULE = hashlib.sha256(NOTHING).hexdigest()
 CLIENTS, ASKED = 500, 6
 counts = {"answered": 0, "followed": 0, "busy": 0, "other": []}
 records = set()
@@ -81,6 +85,8 @@ async def bad(number):
 
 
 async def main():
+    status, answer = await ask("PUT", f"/api/v1/artifacts/{MODULE}", NOTHING)
+    assert status in (200, 201), answer
     clients = [bad(n) if n % 10 == 0 else good(n) for n in range(CLIENTS)]
     await asyncio.gather(*clients)
     lost = 0

@@ -246,7 +246,10 @@ impl Execution<'_> {
 
     /// Takes in a file or directory beside the notebook.
     pub(super) fn import(&mut self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
-        let whole = self.setup.path(path).map_err(|problem| self.refuse(range.clone(), &problem))?;
+        let whole = self
+            .setup
+            .path(path)
+            .map_err(|problem| self.refuse(range.clone(), &problem))?;
         if !whole.exists() {
             let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
             let hint = match variables.is_empty() {

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::Cell;
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output, Stream};
-use crate::toolchain::{CompileError, Lock, PreludeReady, Toolchain};
+use crate::toolchain::{CompileError, Lock, PreludeReady, Requirement, Toolchain};
 
 use dependencies::Crates;
 use execute::Execution;
@@ -83,9 +83,15 @@ impl Setup {
         let Some(reach) = &self.reach else { return Ok(whole) };
         // what is not there can't be read, and of what lies outside nobody learns whether it is there
         let real = |path: &Path| path.canonicalize().ok();
-        match real(reach).zip(real(&whole)).is_some_and(|(reach, whole)| whole.starts_with(reach)) {
+        match real(reach)
+            .zip(real(&whole))
+            .is_some_and(|(reach, whole)| whole.starts_with(reach))
+        {
             true => Ok(whole),
-            false => Err(format!("`{path}` is not among the files that this kernel may read: those of the host's directory `{}`", reach.display())),
+            false => Err(format!(
+                "`{path}` is not among the files that this kernel may read: those of the host's directory `{}`",
+                reach.display()
+            )),
         }
     }
 }
@@ -96,7 +102,11 @@ impl Setup {
         if let Some(path) = &requirement.path {
             self.path(path)?;
         }
-        match requirement.git.as_ref().filter(|git| self.reach.is_some() && !git.starts_with("https://")) {
+        match requirement
+            .git
+            .as_ref()
+            .filter(|git| self.reach.is_some() && !git.starts_with("https://"))
+        {
             Some(git) => Err(format!("`{git}` is not an address that this kernel may read: write https://")),
             None => Ok(()),
         }

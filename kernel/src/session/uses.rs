@@ -78,7 +78,10 @@ impl Execution<'_> {
     }
 
     fn used(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<Used, CellError> {
-        let path = self.setup.path(wanted.path).map_err(|problem| self.refuse(range.clone(), &problem))?;
+        let path = self
+            .setup
+            .path(wanted.path)
+            .map_err(|problem| self.refuse(range.clone(), &problem))?;
         let (module, name, grant) = match path.is_dir() {
             true => self.built_crate(range, &path, wanted.path)?,
             false => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
-use super::{Namespace, Server};
+use super::{Namespace, Server, gateway};
 use crate::error::{Error, Kind, Result};
 
 pub use tokens::{Token, TokenFile, new_secret};
@@ -186,13 +186,22 @@ fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
     }
 }
 
-/// Lets a request through with its [`Caller`], or refuses it.
-pub async fn check(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+/// Lets a request through with its [`Caller`], or refuses it in the way that who asks can read.
+pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let is_jupyter = gateway::is_asked(request.uri().path());
+    match admit(server, request, next).await {
+        Ok(response) => response,
+        Err(refusal) if is_jupyter => gateway::Declined::from(refusal).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn admit(server: Arc<Server>, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let access = &server.access;
     let (method, headers) = (request.method(), request.headers());
     origin::check(method, request.uri(), headers, access.loopback, &access.allowed_hosts)?;
     let Some(Identity { user, scope }) = access.identify(request.uri(), headers)? else {
-        return Ok(unknown(&server, &request));
+        return Err(unknown(&server, &request));
     };
     let needed = needed(method, headers, request.uri().path());
     if scope < needed {
@@ -259,7 +268,7 @@ fn keep(server: &Server, request: &Request, secret: &str, rest: &str) -> Respons
     response
 }
 
-fn unknown(server: &Server, request: &Request) -> Response {
+fn unknown(server: &Server, request: &Request) -> Refusal {
     server.audit.refused(request, None, "unknown");
     let message = match secret_in(request.uri(), request.headers()) {
         Some(_) => "the token is not known here, or has expired",
@@ -268,11 +277,7 @@ fn unknown(server: &Server, request: &Request) -> Response {
     let error = Error::new(Kind::Denied, message)
         .hint("clients send `Authorization: Bearer TOKEN`; a browser is opened with ?token=TOKEN once")
         .hint("`lockstep serve` prints a token when it starts, and `lockstep token create NAME` makes others");
-    let mut response = Refusal::new(StatusCode::UNAUTHORIZED, error).into_response();
-    response
-        .headers_mut()
-        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
+    Refusal::new(StatusCode::UNAUTHORIZED, error)
 }
 
 #[cfg(test)]

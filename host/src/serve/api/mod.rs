@@ -78,7 +78,7 @@ struct Me {
         records::verify,
         artifacts::module
     ),
-    components(schemas(ErrorAnswer)),
+    components(schemas(ErrorAnswer, Way)),
     security(("token" = [])),
     modifiers(&Token)
 )]

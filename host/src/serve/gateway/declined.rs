@@ -1,5 +1,6 @@
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -45,8 +46,11 @@ impl<E: Into<Refusal>> From<E> for Declined {
 
 impl IntoResponse for Declined {
     fn into_response(self) -> Response {
-        let Refusal { status, error } = self.0;
-        let reason = status.canonical_reason().unwrap_or_default();
-        (status, Json(json!({ "reason": reason, "message": error.to_string() }))).into_response()
+        let reason = self.0.status.canonical_reason().unwrap_or_default();
+        let told = Json(json!({ "reason": reason, "message": self.0.error.to_string() }));
+        let mut response = self.0.into_response();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = told.into_response().into_body();
+        response
     }
 }

@@ -25,8 +25,14 @@ use axum::routing::{get, post};
 use super::Server;
 
 pub use cull::Cull;
+pub use declined::Declined;
 pub use kernels::Kernels;
 pub use workshop::Workshop;
+
+/// Whether it is one of Jupyter's servers that asks for `path`.
+pub fn is_asked(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/kernel")
+}
 
 /// What Jupyter's servers ask a gateway.
 pub fn routes() -> Router<Arc<Server>> {

@@ -1,15 +1,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
 use lockstep_runtime::step::Artifact;
 use maud::{Markup, html};
 
-use super::parts::{artifacts, code_block, when};
+use super::parts::{artifacts, code_block, status, when};
 use super::{Page, Site, Tab};
+use crate::columns::fit;
 use crate::commands::gc::mentioned;
 use crate::quantity;
+use crate::report::counted;
 use crate::serve::Answer;
 
 /// Sessions that are listed, and artifacts of each.
@@ -31,6 +33,10 @@ pub async fn page(site: Site) -> Answer<Response> {
             title: "Notebooks".to_owned(),
             body: html! {
                 h1 { "Notebooks" }
+                section.card #live data-live {
+                    h2 { "Kernels" }
+                    (kernels(site))
+                }
                 section.card {
                     h2 { "Sessions" }
                     @if sessions.is_empty() { (no_sessions()) } @else { (list(site, &sessions)) }
@@ -42,8 +48,36 @@ pub async fn page(site: Site) -> Answer<Response> {
 }
 
 /// What the overview tells of them.
-pub fn newest(_: &Site) -> Markup {
-    html! {}
+pub fn newest(site: &Site) -> Markup {
+    match site.namespace.kernels.all().is_empty() {
+        true => html! {},
+        false => html! { section.card { h2 { "Kernels" } (kernels(site)) } },
+    }
+}
+
+/// The kernels that the host holds.
+fn kernels(site: &Site) -> Markup {
+    let all = site.namespace.kernels.all();
+    html! {
+        @if all.is_empty() {
+            p { "No kernel is alive here. JupyterLab starts them:" }
+            (code_block("jupyter lab --gateway-url=ADDRESS\nlockstep kernel install --host ADDRESS --name team"))
+        } @else {
+            ul.plain { @for kernel in &all {
+                @let model = kernel.model();
+                li {
+                    code.digest { (fit(&model.id, 8)) } " "
+                    (status(&model.execution_state))
+                    span.dim { " " (counted(model.connections, "client")) ", last used " (when(ms(model.last_activity))) " ago" }
+                }
+            } }
+        }
+    }
+}
+
+/// In milliseconds of Unix time.
+fn ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 fn no_sessions() -> Markup {

@@ -34,7 +34,7 @@ pub fn class(word: &str) -> &'static str {
         "succeeded" | "run" | "done" => "ok",
         "failed" | "error" => "bad",
         "interrupted" | "miss" | "cancelled" => "warn",
-        "running" => "busy",
+        "running" | "busy" | "starting" => "busy",
         "hit" | "cached" => "hit",
         _ => "idle",
     }
