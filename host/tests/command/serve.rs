@@ -275,7 +275,7 @@ fn what_a_run_lacks_is_named() {
 #[test]
 fn artifacts_come_in_pieces_and_go_in_ranges() {
     let host = Host::start();
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i * 31 >> 5) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 31) >> 5) as u8).collect();
     let path = format!("/api/v1/artifacts/{}", Digest::of(&bytes).hex());
     let token = ("authorization", "Bearer everything");
     let piece = |offset: &str, complete: &str, bytes: &[u8]| {

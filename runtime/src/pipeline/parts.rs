@@ -336,7 +336,7 @@ mod tests {
         let rows = [row(Some("z"), 0.1), row(None, f32::NAN)];
         let store = Store::memory().unwrap();
         let list = store.put_artifact(cbor(&rows), &MediaType::new(MediaType::VALUE)).unwrap();
-        let alone = rows.iter().map(|row| Digest::of(&cbor(row)));
+        let alone = rows.iter().map(|row| Digest::of(cbor(row)));
         let found = parts(&store, &list, None).unwrap();
         assert_eq!(
             found.iter().map(|(_, item)| item.digest).collect::<Vec<_>>(),

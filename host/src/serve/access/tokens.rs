@@ -44,7 +44,14 @@ pub type Tokens = BTreeMap<String, Token>;
 /// The file of the tokens, read again when it has changed.
 pub struct TokenFile {
     path: PathBuf,
-    read: Mutex<(Option<(SystemTime, u64)>, Arc<Tokens>)>,
+    read: Mutex<Read>,
+}
+
+/// What the file said, and when it was written and how long it was then; `None` where there was none.
+#[derive(Default)]
+struct Read {
+    stamp: Option<(SystemTime, u64)>,
+    tokens: Arc<Tokens>,
 }
 
 /// A new token: 256 random bits.
@@ -67,10 +74,11 @@ impl TokenFile {
             .and_then(|file| Ok((file.modified()?, file.len())))
             .ok();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp.is_none() || read.0 != stamp {
-            *read = (stamp, Arc::new(self.load()?));
+        if stamp.is_none() || read.stamp != stamp {
+            let tokens = Arc::new(self.load()?);
+            *read = Read { stamp, tokens };
         }
-        Ok(read.1.clone())
+        Ok(read.tokens.clone())
     }
 
     fn load(&self) -> Result<Tokens> {
