@@ -1,6 +1,6 @@
 //! Cells in a notebook, against ipykernel and evcxr, all driven by the same client.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::measure::{ROOT, Surroundings, Table};
 
-pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+/// Lets Jupyter find the kernel: below which prefix.
+pub fn install(surroundings: &Surroundings) -> Result<PathBuf> {
     let prefix = surroundings.directory.path().join("prefix");
     let installed = Command::new(&surroundings.binary)
         .args(["kernel", "install", "--name", "lockstep", "--prefix"])
@@ -17,6 +18,11 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         .stdout(Stdio::null())
         .status()?;
     ensure!(installed.success(), "lockstep kernel install failed");
+    Ok(prefix)
+}
+
+pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let prefix = install(surroundings)?;
     install_evcxr(&prefix)?;
     let output = Command::new(Path::new(ROOT).join("target/venv/bin/python"))
         .arg(format!("{ROOT}/benches/kernels.py"))

@@ -7,6 +7,7 @@ mod latency;
 mod measure;
 mod pipelines;
 mod reading;
+mod serving;
 
 use anyhow::{Result, ensure};
 use measure::{Surroundings, Table};
@@ -18,12 +19,13 @@ fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut table = Table::default();
     let mut failed = Vec::new();
-    let groups: [(&str, Measure); 5] = [
+    let groups: [(&str, Measure); 6] = [
         ("latency", latency::measure),
         ("compute", compute::measure),
         ("reading", reading::measure),
         ("pipelines", pipelines::measure),
         ("kernels", kernels::measure),
+        ("serving", serving::measure),
     ];
     for (name, measure) in groups {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {

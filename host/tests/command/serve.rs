@@ -675,3 +675,76 @@ fn settings_come_from_flag_variable_and_file_in_this_order() {
     assert_eq!(said.code, 3);
     assert!(said.stderr.contains("unknown field `queu`"), "{}", said.stderr);
 }
+
+#[test]
+fn tls_is_a_matter_of_two_files() {
+    let place = Place::new();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    place.fails(
+        3,
+        &[
+            "serve",
+            "--bind",
+            "127.0.0.1:0",
+            "--tls-cert",
+            "key.pem",
+            "--tls-key",
+            "key.pem",
+        ],
+        "error: key.pem can't be read: it has no certificate\n",
+    );
+    let host = Host::start_with(place, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    let connect = format!("127.0.0.1:{}", host.port);
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-verify_return_error",
+            "-CAfile",
+            "cert.pem",
+            "-connect",
+            &connect,
+        ])
+        .current_dir(host.place.path(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let request =
+        format!("GET /api/v1/me HTTP/1.1\r\nhost: {connect}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n");
+    client.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+    client.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    // who speaks without TLS gets no answer
+    let mut plain = Vec::new();
+    let _ = host.send(request.as_bytes()).read_to_end(&mut plain);
+    assert!(!plain.starts_with(b"HTTP"), "{plain:?}");
+}

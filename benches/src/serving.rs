@@ -1,0 +1,206 @@
+//! The host over HTTP: what a run costs beside a bare handler of axum that reads the same request and gives the same answer, and kernels beside those of
+//! Jupyter's own gateway.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+use lockstep_runtime::digest::Digest;
+use serde_json::Value;
+
+use crate::measure::{ROOT, Surroundings, TRIVIAL, Table};
+
+const TOKEN: &str = "bench";
+
+/// As many clients ask at a time.
+const CLIENTS: &str = "64";
+
+/// A host. It ends with this.
+struct Host {
+    process: Child,
+    address: String,
+}
+
+impl Host {
+    fn start(surroundings: &Surroundings) -> Result<Self> {
+        let mut process = Command::new(&surroundings.binary)
+            .args(["--json", "serve", "--bind", "127.0.0.1:0", "--store"])
+            .arg(surroundings.directory.path().join("host-store"))
+            .env("LOCKSTEP_TOKEN", TOKEN)
+            .env("LOCKSTEP_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = process.stdout.take().context("the host has no stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let told: Value = serde_json::from_str(&line)?;
+        let url = told["url"].as_str().context("the host does not say where it is")?;
+        let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Ok(Self { process, address })
+    }
+
+    /// Asks, and gives the body of the answer.
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        let address = &self.address;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body].concat())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        ensure!(answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+        let end = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .context("an answer without an end")?;
+        Ok(answer.split_off(end + 4))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
+    let host = Host::start(surroundings)?;
+    runs(surroundings, &host, table)?;
+    kernels(surroundings, &host, table)
+}
+
+fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<()> {
+    let Some(wrk) = wrk() else {
+        table.missing("a known run over HTTP", "wrk could not be had from Debian's packages");
+        return Ok(());
+    };
+    let trivial = wat::parse_str(TRIVIAL)?;
+    let module = Digest::of(&trivial).hex();
+    host.ask("PUT", &format!("/api/v1/artifacts/{module}"), &trivial)?;
+    let request = format!("{{\"module\":\"{module}\"}}");
+    host.ask("POST", "/api/v1/runs", request.as_bytes())?;
+    let answer = host.ask("POST", "/api/v1/runs", request.as_bytes())?;
+
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let listener = threads.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+    let bare_address = listener.local_addr()?.to_string();
+    let bare = Router::new().route(
+        "/api/v1/runs",
+        post(move |_: Bytes| {
+            let answer = answer.clone();
+            async move { ([(CONTENT_TYPE, "application/json")], answer) }
+        }),
+    );
+    threads.spawn(async move { axum::serve(listener, bare).await });
+
+    let head = format!("wrk.method = 'POST'\nwrk.headers['authorization'] = 'Bearer {TOKEN}'\n");
+    let known = surroundings.directory.path().join("known.lua");
+    std::fs::write(&known, format!("{head}wrk.body = '{request}'\n"))?;
+    let fresh = surroundings.directory.path().join("fresh.lua");
+    // each thread counts seeds of its own
+    let count = format!(
+        "local threads = 0\nfunction setup(thread) threads = threads + 1; thread:set('number', threads) end\nlocal asked = 0\n\
+         function request() asked = asked + 1; return wrk.format(nil, nil, nil, '{{\"module\":\"{module}\",\"seed\":' .. (number * 1e9 + asked) .. '}}') end\n"
+    );
+    std::fs::write(&fresh, format!("{head}{count}"))?;
+
+    let theirs = asked(&wrk, &known, &bare_address)?;
+    let ours = asked(&wrk, &known, &host.address)?;
+    table.ratio(
+        "a known run over HTTP, 64 clients",
+        ours,
+        "a bare handler of axum",
+        theirs,
+        "<= 1.43",
+    );
+    let new = asked(&wrk, &fresh, &host.address)?;
+    table.time("a new trivial run over HTTP, 64 clients", new, "< 500 us");
+    threads.shutdown_background();
+    Ok(())
+}
+
+/// wrk, if `make bench` could get it.
+fn wrk() -> Option<PathBuf> {
+    let wrk = Path::new(ROOT).join("target/wrk/usr/bin/wrk");
+    wrk.exists().then_some(wrk)
+}
+
+/// The time that passes for each request that is answered.
+fn asked(wrk: &Path, script: &Path, address: &str) -> Result<Duration> {
+    let libraries = Path::new(ROOT).join("target/wrk/usr/lib").join("x86_64-linux-gnu");
+    let output = Command::new(wrk)
+        .args(["-t2", "-d5", "-c", CLIENTS, "-s"])
+        .arg(script)
+        .arg(format!("http://{address}/api/v1/runs"))
+        .env("LD_LIBRARY_PATH", libraries)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && !said.contains("Non-2xx"), "wrk: {said}");
+    let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    match rate.and_then(|rate| rate.trim().parse::<f64>().ok()) {
+        Some(rate) if rate > 0.0 => Ok(Duration::from_secs_f64(1.0 / rate)),
+        _ => bail!("wrk says nothing: {said}"),
+    }
+}
+
+fn kernels(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<()> {
+    let prefix = crate::kernels::install(surroundings)?;
+    let output = Command::new(Path::new(ROOT).join("target/venv/bin/python"))
+        .arg(format!("{ROOT}/benches/serving.py"))
+        .env("JUPYTER_PATH", prefix.join("share/jupyter"))
+        .env("LOCKSTEP_STORE", surroundings.directory.path().join("kernel-store"))
+        .args([&format!("http://{}", host.address), TOKEN, &host.process.id().to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't run target/venv/bin/python: run `make bench`")?;
+    ensure!(output.status.success(), "benches/serving.py failed");
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let time = |who: &str, what: &str| all[who][what].as_f64().map(Duration::from_secs_f64);
+    let rows = [
+        (
+            "start",
+            "kernel of a host, start to first reply",
+            "jupyter-kernel-gateway, ipykernel",
+            "gateway",
+            "",
+        ),
+        (
+            "repeated",
+            "the same cell again over WebSocket",
+            "jupyter-kernel-gateway, ipykernel",
+            "gateway",
+            "",
+        ),
+        (
+            "p99",
+            "the same cell again over WebSocket, p99",
+            "a local kernel of lockstep, p99",
+            "local",
+            "<= 2",
+        ),
+    ];
+    for (what, title, peer, who, target) in rows {
+        match (time("host", what), time(who, what)) {
+            (Some(ours), Some(theirs)) => table.ratio(title, ours, peer, theirs, target),
+            _ => table.missing(title, &format!("{peer}: could not be measured")),
+        }
+    }
+    if let Some(bytes) = all["host"]["memory"].as_f64() {
+        eprintln!(
+            "200 kernels that each ran a cell: {:.0} MB resident in all (target: 1000 MB)",
+            bytes / 1e6
+        );
+    }
+    Ok(())
+}
