@@ -42,11 +42,13 @@ impl S3 {
         let broken = s3.broken.clone();
         let (server, parts, fatal) = (s3.server.clone(), s3.parts.clone(), s3.fatal.clone());
         std::thread::spawn(move || {
-            for client in front.incoming().flatten() {
+            for mut client in front.incoming().flatten() {
                 if broken
                     .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                     .is_ok()
                 {
+                    // it ends after the request: bytes that nobody read would reset it, at any time
+                    let _ = client.read(&mut [0; 64 << 10]);
                     continue;
                 }
                 let (server, parts, fatal) = (server.clone(), parts.clone(), fatal.clone());
