@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 
 pub use names::bring;
+use transfer::Needs;
 
 /// A host, and what it knows this caller by.
 pub struct Remote {
@@ -53,6 +54,8 @@ struct SaidError {
 enum Trouble {
     /// The host lacks this.
     Missing(Digest),
+    /// There is nothing of that name.
+    Absent(Error),
     Error(Error),
 }
 
@@ -116,14 +119,7 @@ impl Remote {
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran> {
         let body = run_request(run, reuse, limits);
-        let answer = match self.threads.block_on(self.post("runs?wait=0", &body)) {
-            Err(Trouble::Missing(_)) => {
-                self.threads.block_on(self.send(store, transfer::needs_of_run(store, run)?))?;
-                self.threads.block_on(self.post("runs?wait=0", &body))
-            }
-            other => other,
-        };
-        let answer = answer.map_err(|trouble| self.error(trouble))?;
+        let answer = self.submit(store, "runs?wait=0", &body, || transfer::needs_of_run(store, run))?;
         if answer.get("record").is_some() {
             let ran = read_ran(answer)?;
             self.replay_log(store, &ran, log)?;
@@ -157,7 +153,7 @@ impl Remote {
             "fresh": execution.reuse != Reuse::Records,
             "keep_going": execution.keep_going,
         });
-        let answer = self.with_plan(store, plan, "plans", &body)?;
+        let answer = self.submit(store, "plans", &body, || transfer::needs_of_plan(store, plan))?;
         let (tasks, result) = self
             .threads
             .block_on(self.watch(&work_id(&answer)?, Some(plan), interrupt, on))?;
@@ -169,15 +165,16 @@ impl Remote {
 
     /// What [`lockstep_runtime::pipeline::explain`] says of `plan` there.
     pub fn explain(&self, store: &Store, plan: &Plan) -> Result<Vec<Explained>> {
-        let answer = self.with_plan(store, plan, "plans/explain", &json!({ "plan": plan }))?;
+        let body = json!({ "plan": plan });
+        let answer = self.submit(store, "plans/explain", &body, || transfer::needs_of_plan(store, plan))?;
         read(answer["tasks"].clone())
     }
 
-    fn with_plan(&self, store: &Store, plan: &Plan, path: &str, body: &Value) -> Result<Value> {
+    /// The answer to `body`. If the host lacks something, all that the body `needs` is sent first, as far as it is here.
+    fn submit(&self, store: &Store, path: &str, body: &Value, needs: impl FnOnce() -> Result<Needs>) -> Result<Value> {
         let answer = match self.threads.block_on(self.post(path, body)) {
             Err(Trouble::Missing(_)) => {
-                self.threads
-                    .block_on(self.send(store, transfer::needs_of_plan(store, plan)?))?;
+                self.threads.block_on(self.send(store, needs()?))?;
                 self.threads.block_on(self.post(path, body))
             }
             other => other,
@@ -236,7 +233,7 @@ impl Remote {
         let request = self.request(Method::GET, self.url(&format!("records/{}", digest.hex())));
         let mut told = match self.threads.block_on(self.answer(request)) {
             Ok(told) => told,
-            Err(Trouble::Error(error)) if error.message().starts_with("there is no record") => return Ok(None),
+            Err(Trouble::Absent(_)) => return Ok(None),
             Err(trouble) => return Err(self.error(trouble)),
         };
         told["cached"] = json!(true);
@@ -320,6 +317,7 @@ impl Remote {
             Ok(SaidError { error }) => Err(match error.missing {
                 Some(missing) => Trouble::Missing(missing),
                 None if status == StatusCode::UNAUTHORIZED => Trouble::Error(self.refused(&error.message)),
+                None if status == StatusCode::NOT_FOUND => Trouble::Absent(error.into()),
                 None => Trouble::Error(error.into()),
             }),
             Err(_) => Err(self.strange(&format_args!("the status is {status}")).into()),
@@ -328,7 +326,7 @@ impl Remote {
 
     fn error(&self, trouble: Trouble) -> Error {
         match trouble {
-            Trouble::Error(error) => error,
+            Trouble::Absent(error) | Trouble::Error(error) => error,
             Trouble::Missing(digest) => Error::user(format_args!(
                 "{} has no {digest}, and neither has the store here",
                 self.name()

@@ -19,6 +19,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
+use crate::artifacts::known;
 use crate::error::Error;
 use crate::serve::extract::{Named, blocking, next, too_large, whole};
 use crate::serve::{Answer, Caller, Refusal, Server};
@@ -42,20 +43,21 @@ pub(super) struct Upload {
     responses((status = 200, body = Upload), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn status(caller: Caller, Named(digest): Named) -> Answer<Json<Upload>> {
-    blocking(move || {
-        let store = &caller.namespace.runtime.store;
-        Ok(Json(match store.contains(&digest)? {
-            true => Upload {
-                complete: true,
-                offset: known_size(store, &digest)?,
-            },
-            false => Upload {
-                complete: false,
-                offset: std::fs::metadata(partial(&caller, &digest)).map_or(0, |file| file.len()),
-            },
-        }))
+    blocking(move || here(&caller, &digest).map(Json)).await
+}
+
+fn here(caller: &Caller, digest: &Digest) -> Answer<Upload> {
+    let store = &caller.namespace.runtime.store;
+    Ok(match store.contains(digest)? {
+        true => Upload {
+            complete: true,
+            offset: known(store, digest)?.size,
+        },
+        false => Upload {
+            complete: false,
+            offset: std::fs::metadata(partial(caller, digest)).map_or(0, |file| file.len()),
+        },
     })
-    .await
 }
 
 /// Take in an artifact
@@ -134,23 +136,17 @@ async fn receive(
     if length.is_some_and(|length| offset.saturating_add(length) > limit) {
         return Err(over(limit));
     }
-    let here = caller.namespace.runtime.store.clone();
-    if blocking(move || Ok(here.contains(&digest)?)).await? {
-        let store = caller.namespace.runtime.store.clone();
-        let offset = blocking(move || Ok(known_size(&store, &digest)?)).await?;
-        return Ok((StatusCode::OK, Json(Upload { complete: true, offset })));
+    let asker = caller.clone();
+    let before = blocking(move || here(&asker, &digest)).await?;
+    if before.complete {
+        return Ok((StatusCode::OK, Json(before)));
     }
+    let answer = |status, complete, offset| Ok((status, Json(Upload { complete, offset })));
     if offset == 0 && complete && length.is_some_and(|length| length <= IN_MEMORY) {
         let bytes = whole(body, IN_MEMORY as usize).await?;
         let size = bytes.len() as u64;
         blocking(move || take_in(&caller.namespace.runtime.store, &digest, bytes, &media_type)).await?;
-        return Ok((
-            StatusCode::CREATED,
-            Json(Upload {
-                complete: true,
-                offset: size,
-            }),
-        ));
+        return answer(StatusCode::CREATED, true, size);
     }
     let path = partial(&caller, &digest);
     // two clients that send the same artifact would write into one another's file
@@ -162,22 +158,10 @@ async fn receive(
     })?;
     let at = append(&path, offset, limit, body).await?;
     if !complete {
-        return Ok((
-            StatusCode::OK,
-            Json(Upload {
-                complete: false,
-                offset: at,
-            }),
-        ));
+        return answer(StatusCode::OK, false, at);
     }
     blocking(move || take_in_file(&caller.namespace.runtime.store, &digest, &path, &media_type)).await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(Upload {
-            complete: true,
-            offset: at,
-        }),
-    ))
+    answer(StatusCode::CREATED, true, at)
 }
 
 /// The body, appended to the file of what came before: how long that is now.
@@ -291,10 +275,6 @@ fn media_type(headers: &HeaderMap) -> Answer<MediaType> {
     };
     let text = text.to_str().map_err(|_| Refusal::bad("the Content-Type is no text"))?;
     Ok(MediaType::new(text))
-}
-
-fn known_size(store: &Store, digest: &Digest) -> crate::error::Result<u64> {
-    Ok(crate::artifacts::known(store, digest)?.size)
 }
 
 /// Where the pieces of an artifact are gathered.
