@@ -206,6 +206,11 @@ impl Locations {
         })
     }
 
+    /// What a host keeps beside the store, for itself and for those whom it does not tell apart.
+    pub fn host_directory(&self) -> PathBuf {
+        self.store.join("host")
+    }
+
     /// The settings of the shared store.
     pub fn shared_settings(&self) -> BTreeMap<String, String> {
         let settings = self

@@ -55,7 +55,7 @@ enum TokenCommand {
 }
 
 pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
-    let file = TokenFile::new(&invocation.locations.store.join("host"));
+    let file = TokenFile::new(&invocation.locations.host_directory());
     let mut tokens = (*file.all()?).clone();
     match args.command {
         TokenCommand::Create {

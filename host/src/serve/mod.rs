@@ -61,13 +61,11 @@ pub struct Server {
 }
 
 impl Server {
-    fn new(settings: Settings, invocation: &Invocation, secret: Option<&str>) -> Result<Self> {
-        let directory = invocation.locations.store.join("host");
+    fn new(settings: Settings, invocation: &Invocation, tokens: TokenFile, secret: Option<&str>) -> Result<Self> {
         let loopback = settings.bind().ip().is_loopback();
-        let tokens = TokenFile::new(&directory);
         Ok(Self {
             access: Access::new(tokens, secret, settings.trust_header(), loopback, settings.allowed_hosts()),
-            audit: Audit::open(&directory)?,
+            audit: Audit::open(&invocation.locations.host_directory())?,
             gate: Arc::new(Gate::new(settings.jobs(), settings.queue())),
             metrics: Metrics::default(),
             engine: invocation.engine(EngineOptions::default())?,
@@ -128,11 +126,11 @@ fn log_to_stderr(invocation: &Invocation) -> Result<()> {
 }
 
 async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
-    let tokens = TokenFile::new(&invocation.locations.store.join("host")).all()?;
+    let tokens = TokenFile::new(&invocation.locations.host_directory());
     let given = invocation.locations.token.clone();
-    let is_known = !tokens.is_empty() || settings.trust_header().is_some();
+    let is_known = !tokens.all()?.is_empty() || settings.trust_header().is_some();
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
-    let server = Arc::new(Server::new(settings, invocation, secret.as_deref())?);
+    let server = Arc::new(Server::new(settings, invocation, tokens, secret.as_deref())?);
     // what was left by the host before is gone on with, whoever asks first
     server.namespace(None)?;
     for user in namespace::users(&invocation.locations.store) {

@@ -42,7 +42,7 @@ impl Namespace {
     pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<Work>>)> {
         let invocation = &server.invocation;
         let (store, directory) = match user {
-            None => (invocation.store()?, invocation.locations.store.join("host")),
+            None => (invocation.store()?, invocation.locations.host_directory()),
             Some(user) => {
                 let own = invocation.locations.store.join("users").join(directory_name(user));
                 (Store::open(&own)?, own.join("host"))

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::serve::{Caller, Refusal, Scope};
+use crate::serve::Refusal;
 
 /// A request that is refused, as Jupyter's clients show it: `reason` and `message`.
 #[derive(Debug)]
@@ -24,17 +24,6 @@ impl Declined {
         let what = format_args!("there is no kernelspec `{name}` on this host");
         let error = Error::user(what).hint(format_args!("the host has `{}`", super::specs::NAME));
         Self(Refusal::new(StatusCode::NOT_FOUND, error))
-    }
-}
-
-/// Lets only those through who may run things.
-pub fn may_run(caller: &Caller) -> Result<(), Declined> {
-    match caller.scope >= Scope::Run {
-        true => Ok(()),
-        false => {
-            let error = Error::user("this token may look, and not use kernels").hint("use one whose scope is `run`");
-            Err(Declined(Refusal::new(StatusCode::FORBIDDEN, error)))
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::audience::Seat;
-use super::declined::{Declined, may_run};
+use super::declined::Declined;
 use super::hosted::Hosted;
 use super::queue::{Ending, Outgoing};
 use super::rest::find;
@@ -44,7 +44,6 @@ pub async fn channels(
     Query(asked): Query<Asked>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Declined> {
-    may_run(&caller)?;
     let hosted = find(&caller, &id)?;
     hosted.wake()?;
     let upgrade = upgrade.protocols([V1]).max_message_size(LARGEST).max_frame_size(LARGEST);
