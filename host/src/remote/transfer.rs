@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Plan, Source};
@@ -23,7 +22,7 @@ use crate::progress;
 const AT_A_TIME: usize = 8;
 
 /// Pieces of this many bytes are read at a time.
-const PIECE: u64 = 1 << 20;
+const PIECE: usize = 1 << 20;
 
 /// What is to be sent: media types by digest.
 pub(super) type Needs = BTreeMap<Digest, MediaType>;
@@ -121,7 +120,7 @@ impl Remote {
                 return Ok(());
             }
             let content = store.open_file(digest)?;
-            let len = length(&content);
+            let len = content.len();
             bar.inc_length(len.saturating_sub(offset));
             let method = if offset == 0 { Method::PUT } else { Method::PATCH };
             let request = self
@@ -202,39 +201,17 @@ impl Remote {
     }
 }
 
-fn length(content: &Content) -> u64 {
-    match content {
-        Content::Bytes(bytes) => bytes.len() as u64,
-        Content::Large(file) => file.len(),
-    }
-}
-
 /// The bytes from `offset` on, piece by piece, each counted by `bar` when it is asked for.
 fn body(content: Content, offset: u64, bar: indicatif::ProgressBar) -> Body {
     let content = Arc::new(content);
     let pieces = futures::stream::try_unfold(offset, move |at| {
         let (content, bar) = (content.clone(), bar.clone());
         async move {
-            let piece = piece(&content, at)?;
+            let piece = content.piece(at, PIECE)?;
             bar.inc(piece.len() as u64);
             let next = at + piece.len() as u64;
             Ok::<_, std::io::Error>((!piece.is_empty()).then_some((piece, next)))
         }
     });
     Body::wrap_stream(pieces)
-}
-
-fn piece(content: &Content, at: u64) -> std::io::Result<Bytes> {
-    match content {
-        Content::Bytes(bytes) => {
-            let from = (at as usize).min(bytes.len());
-            Ok(bytes.slice(from..(from + PIECE as usize).min(bytes.len())))
-        }
-        Content::Large(file) => {
-            let mut piece = vec![0; PIECE as usize];
-            let count = file.read_at(at, &mut piece)?;
-            piece.truncate(count);
-            Ok(piece.into())
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::place::{Place, cat, program, steps};
+use crate::place::{Place, cat, program, signal, steps};
 
 fn place() -> Place {
     let place = Place::new();
@@ -200,14 +200,7 @@ fn limits_and_interrupts_end_a_guest() {
         .unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let asked = Instant::now();
-    let id = child.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(2));
     assert_eq!(output.status.code(), Some(130));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::place::{Place, Said, cat, program, squeeze, steps};
+use crate::place::{Place, Said, cat, program, signal, squeeze, steps};
 
 const PIPELINE: &str = "name: two
 parameters: { share: 0.5 }
@@ -290,11 +290,8 @@ fn ctrl_c_keeps_what_is_done() {
     while place.run(&["log"]).stdout.lines().count() < 2 {
         assert!(started.elapsed() < Duration::from_secs(60), "the first task does not end");
     }
-    let killed = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success() && child.try_wait().unwrap().is_none());
+    signal(&child, "-INT");
+    assert!(child.try_wait().unwrap().is_none());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let run: Value = serde_json::from_slice(&output.stdout).unwrap();

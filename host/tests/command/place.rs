@@ -112,6 +112,12 @@ pub fn listening(mut server: Child, port: u16) -> Child {
     panic!("the server does not listen: {:?}", server.wait());
 }
 
+/// Sends `process` a signal, such as `-INT`.
+pub fn signal(process: &Child, signal: &str) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+}
+
 #[track_caller]
 fn same(said: &Said, expected: &Said) {
     let show = |said: &Said| {

@@ -1,6 +1,6 @@
 //! `lockstep --host URL`: the same digests and the same words as without a host.
 
-use crate::place::{Place, Said, cat, steps};
+use crate::place::{Place, Said, cat, signal, steps};
 use crate::serve::{Host, TOKEN, endless};
 
 fn place() -> Place {
@@ -134,14 +134,7 @@ fn ctrl_c_here_ends_the_work_there() {
     let mut begun = [0; 6];
     std::io::Read::read_exact(process.stdout.as_mut().unwrap(), &mut begun).unwrap();
     assert_eq!(&begun, b"begun\n");
-    let id = process.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&process, "-INT");
     assert_eq!(process.wait().unwrap().code(), Some(130));
     let works = host.ask("GET", "/api/v1/works", b"").json();
     assert_eq!(works["works"][0]["state"], "interrupted");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::place::{Place, cat, program, steps};
+use crate::place::{Place, cat, program, signal, steps};
 
 /// A token that may do everything.
 pub const TOKEN: &str = "everything";
@@ -119,8 +119,7 @@ impl Host {
 
     /// Tells the host to end, and waits for it: its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        signal(&self.process, "-TERM");
         self.process.wait().unwrap().code()
     }
 }

@@ -9,7 +9,7 @@ use lockstep_runtime::step::{Artifact, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::place::{Place, Said, program, squeeze, steps};
+use crate::place::{Place, Said, program, signal, squeeze, steps};
 
 const STORE: &str = ".local/share/lockstep/store";
 
@@ -340,11 +340,8 @@ fn ctrl_c_ends_verifying() {
     while !listens() {
         assert!(started.elapsed() < Duration::from_secs(60), "it does not listen for Ctrl-C");
     }
-    let killed = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success() && child.try_wait().unwrap().is_none());
+    signal(&child, "-INT");
+    assert!(child.try_wait().unwrap().is_none());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let verified: Value = serde_json::from_slice(&output.stdout).unwrap();

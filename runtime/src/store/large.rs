@@ -19,6 +19,33 @@ pub enum Content {
     Large(LargeFile),
 }
 
+#[expect(clippy::len_without_is_empty, reason = "whoever reads it stops at its end anyway")]
+impl Content {
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Large(file) => file.len(),
+        }
+    }
+
+    /// At most `most` bytes from `offset` on; none at the end.
+    pub fn piece(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+        match self {
+            Self::Bytes(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(from..from.saturating_add(most).min(bytes.len())))
+            }
+            Self::Large(file) => {
+                let left = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+                let mut piece = vec![0; left.min(most)];
+                file.read_at(offset, &mut piece)?;
+                Ok(piece.into())
+            }
+        }
+    }
+}
+
 /// An artifact that is read from its file.
 pub struct LargeFile {
     file: File,

@@ -8,7 +8,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Direction;
 use lockstep_runtime::step::Artifact;
@@ -77,7 +76,7 @@ pub async fn get(caller: Caller, Named(digest): Named, headers: HeaderMap) -> An
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
         let content = caller.namespace.runtime.store.open_file(&digest)?;
-        let len = length(&content);
+        let len = content.len();
         let range = headers
             .get(RANGE)
             .and_then(|range| range.to_str().ok())
@@ -120,41 +119,27 @@ fn insert(response: &mut Response, name: axum::http::HeaderName, value: &str) {
     }
 }
 
-fn length(content: &Content) -> u64 {
-    match content {
-        Content::Bytes(bytes) => bytes.len() as u64,
-        Content::Large(file) => file.len(),
-    }
-}
-
 /// The bytes from `from` to before `to`, as they are wanted.
 fn body(content: Content, from: u64, to: u64) -> Body {
-    match content {
-        Content::Bytes(bytes) => Body::from(bytes.slice(from as usize..to as usize)),
-        Content::Large(file) => {
-            let file = Arc::new(file);
-            let pieces = futures::stream::try_unfold(from, move |at| {
-                let file = file.clone();
-                async move {
-                    if at >= to {
-                        return Ok::<_, std::io::Error>(None);
-                    }
-                    let read = move || {
-                        let mut piece = vec![0; PIECE.min(to - at) as usize];
-                        let count = file.read_at(at, &mut piece)?;
-                        piece.truncate(count);
-                        Ok::<_, std::io::Error>(Bytes::from(piece))
-                    };
-                    let piece = tokio::task::spawn_blocking(read).await??;
-                    match piece.len() as u64 {
-                        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-                        count => Ok(Some((piece, at + count))),
-                    }
-                }
-            });
-            Body::from_stream(pieces)
-        }
+    if let Content::Bytes(bytes) = content {
+        return Body::from(bytes.slice(from as usize..to as usize));
     }
+    let content = Arc::new(content);
+    let pieces = futures::stream::try_unfold(from, move |at| {
+        let content = content.clone();
+        async move {
+            if at >= to {
+                return Ok::<_, std::io::Error>(None);
+            }
+            let most = PIECE.min(to - at) as usize;
+            let piece = tokio::task::spawn_blocking(move || content.piece(at, most)).await??;
+            match piece.len() as u64 {
+                0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => Ok(Some((piece, at + count))),
+            }
+        }
+    });
+    Body::from_stream(pieces)
 }
 
 #[derive(PartialEq, Eq, Debug)]
