@@ -759,3 +759,35 @@ fn a_download_is_pinned_by_its_digest() {
     assert!(error.contains("Connection refused"), "{error}");
     assert!(notebook.error(":fetch rows = rows.csv").contains("`rows.csv` is no address"));
 }
+
+#[test]
+fn a_session_with_a_reach_names_no_file_beyond_it() {
+    let mut notebook = Notebook::new();
+    let files = notebook.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("own.txt"), "own").unwrap();
+    std::fs::write(notebook.directory.path().join("others.txt"), "others").unwrap();
+    std::os::unix::fs::symlink("../others.txt", files.join("link.txt")).unwrap();
+    notebook.setup.directory = files.clone();
+    notebook.setup.reach = Some(files);
+    notebook.reopen();
+    notebook.text(":input own = own.txt");
+    let outside = notebook.directory.path().join("others.txt");
+    for path in ["../others.txt", "link.txt", "not there", outside.to_str().unwrap()] {
+        for directive in [
+            format!(":input a = \"{path}\""),
+            format!(":use \"{path}\" as a"),
+            format!(":dep a = {{ path = \"{path}\" }}"),
+        ] {
+            let error = notebook.execute(None, &directive).done.unwrap_err();
+            let expected = format!("`{path}` is not among the files that this kernel may read");
+            assert!(error.evalue.contains(&expected), "{directive}: {}", error.evalue);
+        }
+    }
+    let git = notebook.execute(None, ":dep a = { git = \"file:///etc\" }").done.unwrap_err();
+    assert!(
+        git.evalue.contains("is not an address that this kernel may read"),
+        "{}",
+        git.evalue
+    );
+}
