@@ -45,10 +45,10 @@ async def good(number):
         if status == 202:
             counts["followed"] += 1
             work = answer["id"]
-            while answer.get("result") is None:
+            while status in (200, 202) and answer.get("result") is None:
                 await asyncio.sleep(0.05)
                 status, answer = await ask("GET", f"/api/v1/works/{work}")
-            answer = answer["result"]
+            answer = answer.get("result", answer)
         if status == 200 and answer.get("outcome", {}).get("is") == "succeeded":
             counts["answered"] += 1
             records.add(answer["record"].removeprefix("sha256:"))

@@ -403,8 +403,8 @@ pub fn now_ms() -> u64 {
         .map_or(0, |time| time.as_millis() as u64)
 }
 
-/// So much finished work is remembered.
-const REMEMBERED: usize = 200;
+/// At least so much finished work is remembered, for whoever comes to see what it came to; at twice as much the older half is forgotten.
+const REMEMBERED: usize = 5_000;
 
 /// The work of a namespace.
 #[derive(Debug)]
@@ -454,15 +454,13 @@ impl Works {
         kept::write(&self.directory, &work)?;
         let mut all = self.lock();
         all.insert(id, work.clone());
-        let over: Vec<String> = all
-            .values()
-            .filter(|work| work.state().is_over())
-            .map(|work| work.id.clone())
-            .collect();
-        let old = &over[..over.len().saturating_sub(REMEMBERED)];
-        for id in old {
-            all.remove(id);
-            kept::remove(&self.directory, id);
+        if all.len() >= 2 * REMEMBERED {
+            let over = all.values().filter(|work| work.state().is_over());
+            let over: Vec<String> = over.map(|work| work.id.clone()).collect();
+            for id in &over[..over.len().saturating_sub(REMEMBERED)] {
+                all.remove(id);
+                kept::remove(&self.directory, id);
+            }
         }
         Ok(work)
     }
