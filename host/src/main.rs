@@ -2,17 +2,20 @@
 
 mod artifacts;
 mod cli;
+mod cluster;
 mod columns;
 mod commands;
 mod content;
 mod credentials;
 mod difference;
 mod error;
+mod events;
 mod export;
 mod graph;
 mod invocation;
 mod locations;
 mod logs;
+mod needs;
 mod notebooks;
 mod pipelines;
 mod progress;
