@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::gate::Gate;
+use super::traces;
 use crate::commands::run::{to_json, verdict};
 use crate::error::{Error, Kind, Result};
 use crate::events;
@@ -281,6 +282,7 @@ impl Work {
                     keep_going: *keep_going,
                     ..Execution::default()
                 };
+                let _within = traces::plan(plan).entered();
                 let executed = execute(runtime, plan, &execution, &self.interrupt, &mut |event| self.on(event))?;
                 let mut result = to_json(plan, &executed)?;
                 let state = match verdict(executed.tasks, &self.interrupt) {
@@ -335,7 +337,10 @@ pub fn run_one(
     interrupt: &Interrupt,
     log: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Ran> {
-    Ok(runtime.run(run, reuse(fresh), limits, interrupt, log)?)
+    let span = traces::span(run);
+    let ran = span.in_scope(|| runtime.run(run, reuse(fresh), limits, interrupt, log))?;
+    traces::ran(&span, &ran);
+    Ok(ran)
 }
 
 fn reuse(fresh: bool) -> Reuse {
