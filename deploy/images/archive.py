@@ -68,7 +68,7 @@ def archive(options):
             "created": created,
             "config": {
                 "Entrypoint": [options.entrypoint],
-                "Cmd": options.command,
+                "Cmd": options.command.split(),
                 "Env": options.env,
                 "ExposedPorts": {port: {} for port in options.port},
                 "Labels": labels,
@@ -124,7 +124,7 @@ def main():
     parser.add_argument("file", nargs="+", help="SOURCE=DESTINATION")
     parser.add_argument("--name", required=True, help="REPOSITORY:TAG")
     parser.add_argument("--entrypoint", required=True)
-    parser.add_argument("--command", nargs="*", default=[], metavar="ARGUMENT")
+    parser.add_argument("--command", default="", metavar="ARGUMENTS", help="separated by spaces")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--port", action="append", default=[], metavar="PORT/tcp")
     parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")

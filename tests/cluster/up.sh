@@ -33,7 +33,7 @@ if [[ -e $home/pid ]] && is_ready; then
     say "it is running: export KUBECONFIG=$KUBECONFIG"
     exit
 fi
-[[ -e $home/bin/.ready ]] || tests/cluster/install.sh
+make --silent target/cluster/bin/.ready
 tests/cluster/down.sh
 mkdir -p "$keys"
 
