@@ -62,7 +62,6 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
-localStorageCapacityIsolation: false
 enforceNodeAllocatable: []
 evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}
 # no image can be had again
