@@ -18,7 +18,7 @@ TEST := cargo test --release --workspace --exclude lockstep-benches --exclude wo
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready target/wrk/.ready
@@ -74,6 +74,12 @@ target/peers/.ready: benches/peers.txt
 	-while read peer; do target/peers/bin/pip install --quiet $$peer; done < $<
 	python3 -m venv target/peers-kfp
 	-target/peers-kfp/bin/pip install --quiet $(KFP)
+	touch $@
+
+# the SDK of Kubeflow Pipelines, and models of Argo, for the tests of what is written for them
+target/kfp/.ready: tests/kubeflow.txt
+	python3 -m venv target/kfp
+	target/kfp/bin/pip install --quiet -r $<
 	touch $@
 
 # a server of S3 that checks signatures, for the tests of shared stores

@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod graph;
 mod invocation;
+mod kubeflow;
 mod locations;
 mod logs;
 mod notebooks;

@@ -83,6 +83,18 @@ impl Store {
         Ok(())
     }
 
+    /// Puts these blobs, and those that they list, into the shared store, if there is one, for others to read. What is not here is passed over.
+    pub fn share(&self, digests: impl IntoIterator<Item = Digest>) -> Result<(), StoreError> {
+        let Some(shared) = self.shared() else { return Ok(()) };
+        let mut lacking = Vec::new();
+        for digest in digests {
+            if !shared.contains(&digest)? {
+                lacking.push(digest);
+            }
+        }
+        Ok(shared.put_all(&self.whole(lacking.into_iter())?)?)
+    }
+
     /// These blobs and their parts. What has been lost is passed over.
     fn whole(&self, digests: impl Iterator<Item = Digest>) -> Result<Vec<(Digest, Bytes)>, StoreError> {
         let (mut open, mut seen, mut all): (Vec<Digest>, BTreeSet<_>, Vec<_>) =

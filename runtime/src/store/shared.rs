@@ -167,14 +167,18 @@ impl Shared {
     ) -> Result<bool, SharedError> {
         let mark = name("keys", &key.0).join(record.hex());
         let all = async {
-            let blobs = stream::iter(blobs).map(async |(digest, bytes)| self.put(&name("blobs", digest), bytes.clone()).await);
-            blobs.buffer_unordered(PARALLEL).try_collect::<()>().await?;
+            self.put_each(blobs).await?;
             self.put(&name("records", record), json).await?;
             self.put(&mark, Bytes::new()).await
         };
         let is_reached = self.if_reached(|| self.wait(all))?.is_some();
         self.lacks.fetch_or(!is_reached, Ordering::Relaxed);
         Ok(is_reached)
+    }
+
+    /// Puts `blobs`; what is there is not put again. An error if it can't be reached.
+    pub(super) fn put_all(&self, blobs: &[(Digest, Bytes)]) -> Result<(), SharedError> {
+        self.wait(self.put_each(blobs))
     }
 
     /// Looks whether each key leads to a record. Nothing but names is read.
@@ -214,6 +218,11 @@ impl Shared {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(self.failed("look for", name, &source)),
         }
+    }
+
+    async fn put_each(&self, blobs: &[(Digest, Bytes)]) -> Result<(), SharedError> {
+        let all = stream::iter(blobs).map(async |(digest, bytes)| self.put(&name("blobs", digest), bytes.clone()).await);
+        all.buffer_unordered(PARALLEL).try_collect().await
     }
 
     async fn put(&self, name: &Name, bytes: Bytes) -> Result<(), SharedError> {
