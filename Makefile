@@ -4,6 +4,7 @@
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
 # make images the images of a task and of a host in target/images
+# make e2e    pipelines, images and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go
 # make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
 # make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
 
@@ -13,13 +14,13 @@ WHEEL := target/wheel
 # always the same packages, so that what they need is compiled once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint wheel images fuzz screenshot toolchain
+.PHONY: demo test bench lint wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready target/wrk/.ready
@@ -40,6 +41,12 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 
 images:
 	deploy/images/build.sh
+
+e2e: toolchain $(VENV)/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
+	tests/cluster/up.sh
+	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar
+	LOCKSTEP_CLUSTER=target/cluster/kubeconfig $(TEST) --test all cluster:: -- --test-threads=1 --nocapture
+	tests/cluster/down.sh
 
 # the flags are those of cargo-fuzz without a sanitizer, for which the stable compiler suffices
 FUZZ_SECONDS := 60
@@ -78,6 +85,12 @@ target/peers/.ready: benches/peers.txt
 	-while read peer; do target/peers/bin/pip install --quiet $$peer; done < $<
 	python3 -m venv target/peers-kfp
 	-target/peers-kfp/bin/pip install --quiet $(KFP)
+	touch $@
+
+# the SDK of Kubeflow Pipelines, and models of Argo, for the tests of what is written for them
+target/kfp/.ready: tests/kubeflow.txt
+	python3 -m venv target/kfp
+	target/kfp/bin/pip install --quiet -r $<
 	touch $@
 
 # a server of S3 that checks signatures, for the tests of shared stores

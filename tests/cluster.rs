@@ -191,7 +191,7 @@ fn s3(root: &Path, port: u16) -> Child {
 
 /// The image that `make e2e` gave the node.
 fn image() -> String {
-    std::env::var("LOCKSTEP_IMAGE").unwrap()
+    std::env::var("LOCKSTEP_IMAGE").unwrap_or_else(|_| format!("lockstep-step:{}", env!("CARGO_PKG_VERSION")))
 }
 
 fn told(output: &Output) -> Value {
@@ -341,7 +341,11 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
     let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", namespace.name);
     let evicted = namespace.kubectl(&["create", "--raw", &path, "-f", eviction.to_str().unwrap()]);
     assert!(evicted.status.success(), "{}", String::from_utf8_lossy(&evicted.stderr));
-    std::thread::sleep(Duration::from_secs(5));
+    until("the next pod finds no node", || {
+        let pending = namespace.kubectl(&["get", "pods", "--field-selector=status.phase=Pending", "-o", "jsonpath={.items[*].status.conditions[*].reason}"]);
+        String::from_utf8_lossy(&pending.stdout).contains("Unschedulable").then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(2));
     taint("lockstep.dev/pressure-");
     let output = running.wait_with_output().unwrap();
     assert_eq!(digests(&told(&output)), here);

@@ -13,6 +13,7 @@ mod gateway;
 mod host;
 mod house;
 mod kill;
+mod kubeflow;
 mod limits;
 mod notebook;
 mod parity;

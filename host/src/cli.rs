@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use crate::commands::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
-use crate::locations::{Locations, VARIABLES};
+use crate::locations::{CACHE, Locations, VARIABLES};
 
 /// Run WebAssembly steps, programs and pipelines: the same bytes in, the same bytes out.
 #[derive(Parser)]
@@ -23,6 +25,10 @@ pub struct Cli {
     /// The shared store behind it, as s3://BUCKET/PREFIX
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     shared: Option<String>,
+
+    /// The directory of what can be made again [default: $LOCKSTEP_CACHE]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    cache: Option<PathBuf>,
 
     /// The host that does the work, instead of this machine [default: $LOCKSTEP_HOST]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
@@ -83,9 +89,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What `lockstep run` is asked by these arguments, of which the first is `run`. What is said of stores is for where they are meant for.
+pub fn read_run(args: &[String]) -> Result<run::RunArgs> {
+    let command_line = std::iter::once("lockstep").chain(args.iter().map(String::as_str));
+    let cli = Cli::try_parse_from(command_line).map_err(|e| Error::config(e.to_string().trim_end()))?;
+    match cli.command {
+        Command::Run(args) => Ok(*args),
+        _ => Err(Error::config("it is no `lockstep run`")),
+    }
+}
+
 impl Cli {
     fn run(self) -> Result<()> {
-        let environment = std::env::vars_os().collect();
+        let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        environment.extend(self.cache.map(|cache| (CACHE.into(), cache.into())));
         let mut locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
         locations.host_by_flag = self.host.is_some();
         locations.host = self.host.or(locations.host);

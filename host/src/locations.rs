@@ -14,7 +14,8 @@ pub struct Variable {
 
 const STORE: &str = "LOCKSTEP_STORE";
 const SHARED: &str = "LOCKSTEP_SHARED";
-const CACHE: &str = "LOCKSTEP_CACHE";
+/// The variable that says where what can be made again is.
+pub const CACHE: &str = "LOCKSTEP_CACHE";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
 const CACHE_HOME: &str = "XDG_CACHE_HOME";

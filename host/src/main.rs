@@ -13,6 +13,7 @@ mod events;
 mod export;
 mod graph;
 mod invocation;
+mod kubeflow;
 mod locations;
 mod logs;
 mod needs;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{
-    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, execute, execute_by,
+    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute,
+    execute_by,
 };
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
@@ -15,6 +16,7 @@ use crate::artifacts::artifact;
 use crate::cluster::{Carried, Cluster, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
+use crate::kubeflow::local;
 use crate::logs::Logs;
 use crate::notebooks;
 use crate::remote::Remote;
@@ -77,12 +79,33 @@ pub fn kept(runtime: &Runtime, what: &str) -> Result<Option<Plan>> {
 
 /// The plan that `what` and what it is given lead to.
 pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<Plan> {
+    Ok(planned(runtime, what, given, interrupt, invocation)?.0)
+}
+
+/// The plan that `what` and what it is given lead to, and where its file uses the pipeline's parameters.
+pub fn planned(
+    runtime: &Runtime,
+    what: &str,
+    given: GivenArgs,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+) -> Result<(Plan, Vec<Use>)> {
     let path = Path::new(what);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => written(path, &given),
-        Some("ipynb") => resolved(runtime, notebooks::pipeline(path, interrupt, invocation)?, given),
-        _ => resolved(runtime, Pipeline::read(path)?, given),
-    }
+    let is_notebook = path.extension().is_some_and(|extension| extension == "ipynb");
+    let pipeline = match is_notebook {
+        true => notebooks::pipeline(path, interrupt, invocation)?,
+        false => {
+            if let Some(spec) = local::read(path)? {
+                return Ok((local::plan(runtime, &spec, given)?, Vec::new()));
+            }
+            if path.extension().is_some_and(|extension| extension == "json") {
+                return Ok((written(path, &given)?, Vec::new()));
+            }
+            Pipeline::read(path)?
+        }
+    };
+    let uses = pipeline.uses();
+    Ok((resolved(runtime, pipeline, given)?, uses))
 }
 
 fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {

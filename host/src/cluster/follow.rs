@@ -100,8 +100,8 @@ impl Followed {
         let Some(state) = state.filter(|state| state.waiting.is_none()) else {
             return;
         };
-        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
-            self.group.fail(terminated(&name, ended));
+        if let Some(why) = state.terminated.as_ref().and_then(|ended| terminated(&name, ended)) {
+            self.group.fail(why);
         }
         let (pods, group) = (self.pods.clone(), self.group.clone());
         self.logs
@@ -140,18 +140,16 @@ fn waiting(pod: &Pod) -> Option<String> {
     })
 }
 
-fn terminated(pod: &str, ended: &ContainerStateTerminated) -> String {
-    let reason = ended.reason.as_deref().unwrap_or("Error");
-    match (reason, ended.message.as_deref()) {
-        ("OOMKilled", _) => {
-            format!(
-                "pod {pod} took more memory than it asked for; `limits: {{ memory: ... }}` of the task or --pod-memory asks for more"
-            )
-        }
-        (reason, Some(message)) if !message.is_empty() => {
-            format!("pod {pod} ended with {}: {reason}: {message}", ended.exit_code)
-        }
-        (reason, _) => format!("pod {pod} ended with {}: {reason}", ended.exit_code),
+/// Why a container failed, if it could not say so itself.
+fn terminated(pod: &str, ended: &ContainerStateTerminated) -> Option<String> {
+    let message = ended.message.as_deref().unwrap_or_default();
+    match ended.reason.as_deref().unwrap_or_default() {
+        _ if ended.exit_code == 0 => None,
+        "OOMKilled" => Some(format!(
+            "pod {pod} took more memory than it asked for; `limits: {{ memory: ... }}` of the task, or --pod-memory, asks for more"
+        )),
+        "Error" if message.is_empty() => None,
+        reason => Some(format!("pod {pod} ended with {}: {reason}: {message}", ended.exit_code)),
     }
 }
 

@@ -99,7 +99,7 @@ impl Group {
     pub fn end(&self, how: Result<(), String>) {
         let mut told = self.lock();
         let why = told.why.take();
-        told.over = Some(how.map_err(|how| why.map_or_else(|| how.clone(), |why| format!("{how}: {why}"))));
+        told.over = Some(how.map_err(|how| why.map_or_else(|| how.clone(), |why| format!("{why} ({how})"))));
         drop(told);
         self.changed.notify_all();
     }
@@ -165,7 +165,7 @@ mod tests {
         let News::Over(Err(why)) = group.next("a") else {
             panic!("not over")
         };
-        assert_eq!(why, "the Job failed: no disk");
+        assert_eq!(why, "no disk (the Job failed)");
     }
 
     #[test]

@@ -3,14 +3,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use lockstep_runtime::run::{Ran, Reuse, Runtime};
+use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
-use lockstep_runtime::step::Limits;
+use lockstep_runtime::step::{Limits, OwnLimits};
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::export::{check_parent, export};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
+use crate::kubeflow::Given;
+use crate::kubeflow::launcher::ExecutorInput;
 use crate::logs::Logs;
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
 use crate::quantity::{parse_bytes, parse_count, parse_duration};
@@ -37,6 +39,8 @@ pub use pipeline::{ELSEWHERE, in_cluster, task_to_json, to_json, verdict};
   lockstep run wine.yaml --parameters deep.yaml --jobs 2 --output model=model.cbor
   lockstep run plan.json                                   # what `lockstep plan -o plan.json` wrote
   lockstep run wine.yaml --on kubernetes --shared s3://team/store
+  lockstep run kfp.yaml -p trees=50                        # a pipeline of Kubeflow whose containers run lockstep
+  lockstep run sha256:ab12...#clean --executor-input '{{$}}'    # in a container of Kubeflow Pipelines
   lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
 pub struct RunArgs {
     /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml, NOTEBOOK.ipynb or PLAN.json; a module or a plan may be a digest
@@ -65,6 +69,18 @@ pub struct RunArgs {
     /// The arguments of a plain program
     #[arg(last = true, value_name = "ARGS", help_heading = "Plain programs")]
     args: Vec<String>,
+
+    /// An input that is a serde value, given as JSON
+    #[arg(long = "value", value_name = "NAME=JSON", value_parser = pair)]
+    values: Vec<(String, String)>,
+
+    /// A module whose steps it may call, by the name that it knows it by
+    #[arg(long = "module", value_name = "NAME=MODULE", value_parser = pair)]
+    modules: Vec<(String, String)>,
+
+    /// What Kubeflow Pipelines gives a container where its arguments say {{$}}: parameters and inputs come from it, outputs and their digests go where it says
+    #[arg(long, value_name = "JSON", help_heading = "Kubeflow Pipelines")]
+    executor_input: Option<String>,
 
     /// Where random numbers start
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -129,6 +145,17 @@ impl LimitArgs {
             output: self.output_limit.unwrap_or(default.output),
             log: self.log_limit.unwrap_or(default.log),
             time: self.time,
+        }
+    }
+
+    /// Those that are given.
+    fn own(&self) -> OwnLimits {
+        OwnLimits {
+            memory: self.memory,
+            fuel: self.fuel,
+            output: self.output_limit,
+            log: self.log_limit,
+            time_ms: self.time.map(|time| time.as_millis() as u64),
         }
     }
 
@@ -200,7 +227,10 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
         return Err(Error::user("a single step or program is run here or on a host")
             .hint("write a pipeline of one task, which `--on kubernetes` runs in a pod"));
     }
-    let (run, outputs) = target::bind(args, &runtime)?;
+    let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
+    let given = kubeflow.as_ref().map(|input| input.take(&runtime)).transpose()?;
+    let (run, outputs) = target::bind(args, &runtime, given.unwrap_or_default())?;
+    kubeflow.as_ref().map_or(Ok(()), |input| input.check(&run.outputs))?;
     outputs
         .iter()
         .filter_map(|output| output.path.as_deref())
@@ -217,6 +247,9 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     logs.finish(&title);
     let ran = ran?;
     let written = write_outputs(&runtime, remote.as_ref(), &ran, &outputs)?;
+    if let Some(input) = kubeflow.filter(|_| ran.record.outcome.succeeded()) {
+        input.write(&runtime, &ran)?;
+    }
     if invocation.json {
         let mut object = ran.to_json();
         if !written.is_empty() {
@@ -238,6 +271,12 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
                 .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
         ),
     }
+}
+
+/// The run that a container is asked for, with what it is given; and the limits that are set.
+pub fn of_container(args: RunArgs, runtime: &Runtime, given: Given) -> Result<(Run, OwnLimits)> {
+    let limits = args.limits.own();
+    Ok((target::bind(args, runtime, given)?.0, limits))
 }
 
 /// Writes the outputs that were made to the files that were asked for: the path of each, by name.

@@ -4,6 +4,7 @@
 mod bundle;
 mod care;
 mod errors;
+mod kubeflow;
 mod origins;
 mod pipelines;
 mod place;

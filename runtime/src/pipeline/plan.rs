@@ -183,6 +183,13 @@ impl Plan {
         self
     }
 
+    /// A plan of these tasks and outputs, each of which comes after those that it waits for.
+    pub fn of_tasks(name: &str, tasks: Vec<Task>, outputs: BTreeMap<String, Source>) -> Result<Self, PlanError> {
+        let plan = Self::new(name.to_owned(), tasks, outputs);
+        plan.check()?;
+        Ok(plan)
+    }
+
     /// Reads a plan, and checks that its tasks are in order.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_slice(json)?;

@@ -190,6 +190,9 @@ fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {
         ("--env", !args.env.is_empty()),
         ("--stdin", args.stdin.is_some()),
         ("--stdout", args.stdout.is_some()),
+        ("--value", !args.values.is_empty()),
+        ("--module", !args.modules.is_empty()),
+        ("--executor-input", args.executor_input.is_some()),
         ("--seed", args.seed != 0),
         ("arguments after `--`", !args.args.is_empty()),
     ];

@@ -1,25 +1,35 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{BindError, Entry, Input, Names, Run, Runtime, bind as bind_step, choose, parse_parameters};
-use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, interfaces};
+use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, Parameter, ParameterKind, interfaces, value};
+use serde_json::Value;
 
 use super::{Output, RunArgs};
 use crate::artifacts::{self, artifact};
 use crate::commands::inspect::not_a_module;
 use crate::error::{Error, Result};
+use crate::kubeflow::{self, Given};
 use crate::pipelines::unique;
 
-/// The run that the command line asks for, and the outputs that it names.
-pub(super) fn bind(args: RunArgs, runtime: &Runtime) -> Result<(Run, Vec<Output>)> {
+/// The run that the command line asks for, with what else it is given, and the outputs that it names.
+pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Result<(Run, Vec<Output>)> {
     let what = args.what.clone();
-    let (module, step) = module(runtime, &what)?;
+    add_values(runtime, std::mem::take(&mut args.values), &mut given)?;
+    let modules = modules(runtime, std::mem::take(&mut args.modules))?;
+    let (run, outputs) = bind_entry(args, &what, runtime, given)?;
+    Ok((Run { modules, ..run }, outputs))
+}
+
+fn bind_entry(args: RunArgs, what: &str, runtime: &Runtime, given: Given) -> Result<(Run, Vec<Output>)> {
+    let (module, step) = module(runtime, what)?;
     let wasm = runtime.store.get(&module.digest)?;
-    let interfaces = interfaces(&wasm).map_err(|e| not_a_module(&what, &wasm, e))?;
+    let interfaces = interfaces(&wasm).map_err(|e| not_a_module(what, &wasm, e))?;
     match (&interfaces[..], step) {
-        ([], None) => bind_program(args, runtime, &module),
-        ([only], None) => bind_interface(args, runtime, &module, only),
-        (_, Some(step)) => bind_interface(args, runtime, &module, choose(&interfaces, step)?),
+        ([], None) => bind_program(args, runtime, &module, given),
+        ([only], None) => bind_interface(args, runtime, &module, only, given),
+        (_, Some(step)) => bind_interface(args, runtime, &module, choose(&interfaces, step)?, given),
         (several, None) => {
             let names = Names::of(several.iter().map(|interface| interface.step.as_str()));
             Err(Error::user(format_args!("which step of {what} is meant? It has {names}"))
@@ -36,7 +46,67 @@ fn module<'a>(runtime: &Runtime, what: &'a str) -> Result<(Artifact, Option<&'a 
     }
 }
 
-fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface: &Interface) -> Result<(Run, Vec<Output>)> {
+/// The modules whose steps may be called.
+fn modules(runtime: &Runtime, named: Vec<(String, String)>) -> Result<BTreeMap<String, Digest>> {
+    let named = unique("module", named)?.into_iter();
+    named
+        .map(|(name, source)| Ok((name, artifact(runtime, &source)?.digest)))
+        .collect()
+}
+
+/// Adds inputs that are values. What is given as a parameter of such a name takes the place of its value, and is of its kind.
+fn add_values(runtime: &Runtime, values: Vec<(String, String)>, given: &mut Given) -> Result<()> {
+    for (name, json) in unique("value", values)? {
+        let malformed = |e| Error::user(format_args!("--value {name}={json} is no JSON: {e}"));
+        let default: Value = serde_json::from_str(&json).map_err(malformed)?;
+        let parameter = Parameter {
+            name: name.clone(),
+            doc: String::new(),
+            kind: ParameterKind::of(&default),
+            default: Some(default),
+        };
+        let told = given.parameters.remove(&name);
+        let told = told.and_then(|told| kubeflow::parameter(parameter.kind, told));
+        let bytes = value::encode(&parameter.value(told.as_ref()).map_err(Error::user)?);
+        let artifact = runtime.store.put_artifact(bytes, &MediaType::new(MediaType::VALUE))?;
+        add_input(&mut given.inputs, name, artifact)?;
+    }
+    Ok(())
+}
+
+fn add_input<T>(inputs: &mut BTreeMap<String, T>, name: String, input: impl Into<T>) -> Result<()> {
+    match inputs.contains_key(&name) {
+        true => Err(Error::user(format_args!("input `{name}` is given twice"))),
+        false => {
+            inputs.insert(name, input.into());
+            Ok(())
+        }
+    }
+}
+
+/// `NAME` or `NAME:TYPE`, with the media type where a guest could see it.
+fn typed(name: &str) -> (String, Option<MediaType>) {
+    match name.split_once(':') {
+        Some((name, media_type)) => (name.to_owned(), Some(MediaType::new(media_type))),
+        None => (name.to_owned(), None),
+    }
+}
+
+/// The artifact, which is said to be of this type.
+fn said(artifact: Artifact, media_type: Option<MediaType>) -> Artifact {
+    match media_type {
+        Some(media_type) => Artifact { media_type, ..artifact },
+        None => artifact,
+    }
+}
+
+fn bind_interface(
+    args: RunArgs,
+    runtime: &Runtime,
+    module: &Artifact,
+    interface: &Interface,
+    given: Given,
+) -> Result<(Run, Vec<Output>)> {
     let step = &interface.step;
     let for_programs = [
         ("--env", !args.env.is_empty()),
@@ -68,9 +138,20 @@ fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface
         }
     }
     // names first: a wrong one should not wait for a large file to be taken in
-    let typed = unique("parameter", args.given.parameters)?;
-    let parameters = parse_parameters(interface, &typed)?;
-    let sources = unique("input", args.given.inputs)?;
+    let typed_parameters = unique("parameter", args.given.parameters)?;
+    let mut parameters = parse_parameters(interface, &typed_parameters)?;
+    for (name, told) in given.parameters {
+        let kind = interface.parameters.iter().find(|parameter| parameter.name == name);
+        let kind = kind.map_or(ParameterKind::Any, |parameter| parameter.kind);
+        parameters.extend(kubeflow::parameter(kind, told).map(|value| (name, value)));
+    }
+    let sources = unique("input", args.given.inputs)?.into_iter();
+    let sources: BTreeMap<_, _> = sources
+        .map(|(name, source)| {
+            let (name, media_type) = typed(&name);
+            (name, (media_type, source))
+        })
+        .collect();
     if let Some(name) = sources
         .keys()
         .find(|name| interface.inputs.iter().all(|port| port.name != **name))
@@ -83,10 +164,9 @@ fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface
         }
         .into());
     }
-    let mut inputs = BTreeMap::new();
-    for (name, source) in sources {
-        let artifact = artifact(runtime, &source)?;
-        inputs.insert(name, artifact);
+    let mut inputs = given.inputs;
+    for (name, (media_type, source)) in sources {
+        add_input(&mut inputs, name, said(artifact(runtime, &source)?, media_type))?;
     }
     Ok((
         bind_step(module.digest, interface, inputs, &parameters, args.seed)?,
@@ -94,16 +174,31 @@ fn bind_interface(args: RunArgs, runtime: &Runtime, module: &Artifact, interface
     ))
 }
 
-fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact) -> Result<(Run, Vec<Output>)> {
+fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: Given) -> Result<(Run, Vec<Output>)> {
+    if let Some(name) = given.parameters.keys().next() {
+        return Err(Error::user(format_args!(
+            "{} is a plain program: it has no parameter `{name}`",
+            args.what
+        )));
+    }
     if let Some((name, value)) = args.given.parameters.first() {
         return Err(
             Error::user(format_args!("{} is a plain program: it has no parameter `{name}`", args.what))
                 .hint(format_args!("give it arguments after `--`, or --env {name}={value}")),
         );
     }
-    let mut inputs = BTreeMap::new();
+    let given_inputs = given.inputs.into_iter();
+    let mut inputs: BTreeMap<String, Input> = given_inputs.map(|(name, artifact)| (name, artifact.into())).collect();
     for (name, source) in unique("input", args.given.inputs)? {
-        inputs.insert(name, placed(runtime, &source)?);
+        let (name, media_type) = typed(&name);
+        // `NAME=@/GUEST/PATH` says where something is that is given otherwise
+        if let (Some(at), Some(input)) = (source.strip_prefix('@'), inputs.get_mut(&name)) {
+            input.at = Some(GuestPath::try_from(at.to_owned()).map_err(Error::user)?);
+            continue;
+        }
+        let mut input = placed(runtime, &source)?;
+        input.artifact = said(input.artifact, media_type);
+        add_input(&mut inputs, name, input)?;
     }
     if let Some(name) = args.stdin.as_ref().filter(|name| !inputs.contains_key(*name)) {
         return Err(

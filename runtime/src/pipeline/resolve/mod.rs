@@ -7,6 +7,7 @@ mod fit;
 mod input;
 mod order;
 mod task;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use crate::step::{Artifact, Interface, MediaType, Parameter, is_name};
 
 use fill::Items;
 use input::Bound;
+
+pub use uses::{Role, Use};
 
 /// What a pipeline is given from outside.
 #[derive(Clone, Default, Debug)]

@@ -1,0 +1,279 @@
+//! What is written for Kubeflow Pipelines, what a container of it does, and its pipelines run here. The SDK itself is asked in `tests/kubeflow.rs`.
+
+use serde_json::{Value, json};
+
+use crate::place::{Place, cat, steps};
+
+const RAW: &str = "name,mass\nAdelie,3750\n";
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("steps.wasm", steps());
+    place.write("cat.wasm", cat());
+    place.write("raw.csv", RAW);
+    place.write(
+        "wine.yaml",
+        "name: Wine 2
+parameters: { share: 1, times: 3, word: x }
+tasks:
+  clean: { step: steps.wasm#copy, inputs: { raw: raw.csv }, parameters: { share: '{{ share }}', column: 'a-{{ word }}' }, seed: 7 }
+  Again: { step: steps.wasm#again, inputs: { raw: clean.rows }, parameters: { times: '{{ times }}' }, retries: 2 }
+  big: { step: steps.wasm#again, inputs: { raw: raw.csv }, parameters: { times: 9007199254740993 } }
+  count: { program: cat.wasm, stdin: raw, stdout: text, args: [-l], inputs: { raw: clean.rows }, at: { raw: /data/raw }, outputs: { text: text/plain }, timeout: 10m }
+outputs: { text: count.text }
+",
+    );
+    place
+}
+
+/// The digest of a module, as other texts name it.
+fn module(place: &Place, file: &str) -> String {
+    place.json(&["inspect", file])["module"].as_str().unwrap().to_owned()
+}
+
+fn export(place: &Place, what: &str) -> String {
+    let said = place.run(&["export", what, "--to", "kfp", "-o", "kfp.yaml", "--quiet"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let text = place.read("kfp.yaml");
+    let text = text.replace(&module(place, "steps.wasm"), "[STEPS]");
+    text.replace(&module(place, "cat.wasm"), "[CAT]")
+}
+
+#[test]
+fn a_pipeline_is_written_with_all_that_its_containers_need() {
+    let place = place();
+    let text = export(&place, "wine.yaml");
+    assert_eq!(text, "");
+}
+
+#[test]
+fn what_a_reader_might_not_expect_is_said() {
+    let place = place();
+    place.says(
+        &["export", "wine.yaml", "--to", "kfp", "-o", "kfp.yaml"],
+        "kfp.yaml\n",
+        "note: parameter `word` has the value that it has now: more than parameters of steps depend on it\n\
+         note: image lockstep-step:0.1.0 may become another: --image REFERENCE@sha256:... pins it\n\
+         note: containers find modules and inputs in a shared store, and none is named: --shared s3://BUCKET/PREFIX does\n",
+    );
+    let image = format!("ghcr.io/team/step@sha256:{}", "0".repeat(64));
+    let said = place.json(&[
+        "export",
+        "steps.wasm#copy",
+        "--to",
+        "kfp",
+        "-o",
+        "copy.yaml",
+        "--image",
+        &image,
+    ]);
+    assert_eq!(said["notes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_kubeflow_can_not_be_told_is_an_error() {
+    let place = place();
+    let wine = place.read("wine.yaml").replace("text/plain", "application/json");
+    for (part, how, why) in [
+        (
+            "part",
+            "for_each: { part: count.text }",
+            "is run for each part of count.text, which are known only when that has been made",
+        ),
+        (
+            "count.text",
+            "when: 'count.text > 3'",
+            "is run only when count.text > 3, which is known only when that has been made",
+        ),
+    ] {
+        let more = "\n  more: { program: cat.wasm, stdin: raw, stdout: text, inputs: { raw: PART }, outputs: { text: text/plain }, HOW }\noutputs:";
+        let more = more.replace("PART", part).replace("HOW", how);
+        place.write("more.yaml", wine.replace("\noutputs:", &more));
+        let said = place.run(&["export", "more.yaml", "--to", "kfp", "-o", "kfp.yaml"]);
+        assert_eq!(said.code, 3, "{}", said.stderr);
+        assert_eq!(
+            said.stderr,
+            format!(
+                "error: task `more` {why}: a pipeline of Kubeflow can't say that\n\
+                 hint: `--to argo` can; or give `for_each` a list, and `when` a parameter, in the pipeline's file\n"
+            )
+        );
+    }
+    place.fails(
+        2,
+        &["export", "wine.yaml", "-o", "kfp.yaml"],
+        "error: wine.yaml is no notebook\nhint: --to kfp or --to argo says for whom a pipeline or a step is to be written\n",
+    );
+    place.fails(
+        2,
+        &["export", "steps.wasm", "--to", "kfp", "-o", "kfp.yaml"],
+        "error: which step of steps.wasm is meant? It has `again`, `copy`\nhint: lockstep export steps.wasm#again\n",
+    );
+    place.fails(
+        2,
+        &["export", "wine.yaml", "--to", "argo", "-o", "argo.yaml"],
+        "error: containers need a store that they reach too\nhint: --shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one\n",
+    );
+}
+
+/// What Kubeflow gives a container that makes rows.
+fn executor_input(place: &Place, parameters: Value) -> Value {
+    json!({
+        "inputs": {
+            "parameterValues": parameters,
+            "artifacts": { "raw": { "artifacts": [{ "name": "raw", "type": { "schemaTitle": "system.Dataset" }, "uri": place.path("raw.csv"), "metadata": {} }] } },
+        },
+        "outputs": {
+            "artifacts": { "rows": { "artifacts": [{ "name": "rows", "uri": place.path("made/deep/rows"), "metadata": {} }] } },
+            "outputFile": place.path("made/executor_output.json"),
+        },
+    })
+}
+
+#[test]
+fn a_container_reads_what_kubeflow_gives_and_leaves_what_it_wants() {
+    let place = place();
+    let by_hand = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", "share=2"]);
+    // in a cluster numbers are doubles, and texts may come instead of anything
+    for share in [json!(2), json!(2.0), json!("2")] {
+        let given = executor_input(&place, json!({ "share": share, "column": null })).to_string();
+        let ran = place.json(&["run", "steps.wasm#copy", "--executor-input", &given]);
+        assert_eq!((&ran["record"], &ran["cached"]), (&by_hand["record"], &json!(true)));
+        assert_eq!(place.read("made/deep/rows"), RAW);
+        let said: Value = serde_json::from_str(&place.read("made/executor_output.json")).unwrap();
+        assert_eq!(
+            said,
+            json!({
+                "parameterValues": {},
+                "artifacts": { "rows": { "artifacts": [{
+                    "name": "rows",
+                    "uri": place.path("made/deep/rows"),
+                    "metadata": {
+                        "lockstep_digest": by_hand["outputs"]["rows"]["digest"],
+                        "lockstep_media_type": "text/csv",
+                        "lockstep_module": by_hand["run"]["module"],
+                        "lockstep_step": "copy",
+                        "lockstep_run_key": by_hand["key"],
+                        "lockstep_record": by_hand["record"],
+                    },
+                }] } },
+            })
+        );
+    }
+}
+
+#[test]
+fn an_output_parameter_is_an_output_or_a_field_of_it() {
+    let place = place();
+    place.write("numbers.json", r#"{"score": {"accuracy": 0.93}, "word": "yes"}"#);
+    let mut given = json!({ "inputs": {}, "outputs": { "outputFile": place.path("o/said.json"), "parameters": {} } });
+    for name in ["n", "n.score.accuracy", "n.word"] {
+        given["outputs"]["parameters"][name] = json!({ "outputFile": place.path(&format!("o/{name}")) });
+    }
+    let arguments = [
+        "run",
+        "cat.wasm",
+        "-i",
+        "raw=numbers.json",
+        "--stdin",
+        "raw",
+        "--stdout",
+        "n:application/json",
+    ];
+    let mut command = arguments.to_vec();
+    let given = given.to_string();
+    command.extend(["--executor-input", &given]);
+    assert_eq!(place.run(&command).code, 0);
+    assert_eq!(
+        (place.read("o/n.score.accuracy"), place.read("o/n.word")),
+        ("0.93".to_owned(), "yes".to_owned())
+    );
+    let said: Value = serde_json::from_str(&place.read("o/said.json")).unwrap();
+    assert_eq!(
+        said,
+        json!({ "artifacts": {}, "parameterValues": {
+            "n": { "score": { "accuracy": 0.93 }, "word": "yes" }, "n.score.accuracy": 0.93, "n.word": "yes",
+        } })
+    );
+}
+
+#[test]
+fn a_container_tells_what_is_wrong() {
+    let place = place();
+    let run = |given: &Value| {
+        let said = place.run(&["run", "steps.wasm#copy", "--executor-input", &given.to_string()]);
+        (said.code, said.stderr)
+    };
+    let given = executor_input(&place, json!({ "shar": 2 }));
+    assert_eq!(
+        run(&given),
+        (
+            2,
+            "error: step `copy` has no parameter `shar`; it has `column`, `share`\n".to_owned()
+        )
+    );
+    let mut given = executor_input(&place, json!({}));
+    given["inputs"]["artifacts"]["raw"]["artifacts"][0]["metadata"]["lockstep_digest"] =
+        json!(format!("sha256:{}", "1".repeat(64)));
+    let (code, said) = run(&given);
+    assert_eq!(
+        (code, said.starts_with("error: artifact `raw` was changed: ")),
+        (6, true),
+        "{said}"
+    );
+    let mut given = executor_input(&place, json!({}));
+    given["outputs"]["artifacts"]["table"] = given["outputs"]["artifacts"]["rows"].take();
+    let (code, said) = run(&given);
+    assert_eq!(code, 2, "{said}");
+    assert_eq!(
+        said,
+        "error: Kubeflow asks for an output `table`, which is not made; there are `rows`\n"
+    );
+    assert_eq!(run(&json!(1)).0, 2);
+}
+
+#[test]
+fn a_pipeline_of_kubeflow_is_run_here() {
+    let place = place();
+    let here = place.json(&["run", "wine.yaml", "-p", "times=4"]);
+    export(&place, "wine.yaml");
+    let there = place.json(&["run", "kfp.yaml", "-p", "times=4"]);
+    let records = |ran: &Value| {
+        let tasks = ran["tasks"].as_array().unwrap_or_else(|| panic!("{ran:#}")).iter();
+        let mut records: Vec<String> = tasks.map(|task| task["record"].to_string()).collect();
+        records.sort();
+        records
+    };
+    assert_eq!(records(&there), records(&here));
+    assert_eq!(records(&there).len(), 4);
+    assert_eq!(there["outputs"], here["outputs"]);
+
+    // a component by itself
+    export(&place, "steps.wasm#copy");
+    let alone = place.json(&["run", "kfp.yaml", "-i", "raw=raw.csv", "-p", "share=2"]);
+    let by_hand = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", "share=2"]);
+    assert_eq!(alone["tasks"][0]["record"], by_hand["record"]);
+    place.fails(
+        2,
+        &["run", "kfp.yaml", "-i", "row=raw.csv"],
+        "error: the pipeline has no input `row`; it has `raw`\n",
+    );
+}
+
+#[test]
+fn what_is_not_ours_in_a_pipeline_of_kubeflow_is_an_error() {
+    let place = place();
+    export(&place, "steps.wasm#copy");
+    let text = place.read("kfp.yaml");
+    place.write(
+        "other.yaml",
+        text.replace("/lockstep", "python")
+            .replace("lockstep-step:0.1.0", "python:3.13"),
+    );
+    place.fails(
+        3,
+        &["run", "other.yaml", "-i", "raw=raw.csv"],
+        "error: task `copy`: image python:3.13 is run with a command that is not lockstep's\n\
+         hint: `lockstep export STEP --to kfp` writes components that run here too\n",
+    );
+}

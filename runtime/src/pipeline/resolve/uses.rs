@@ -1,0 +1,125 @@
+use serde_json::Value;
+
+use super::Pipeline;
+use super::fill::only_name;
+use crate::pipeline::file::TaskFile;
+
+/// A place of a pipeline's file where one of its parameters is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Use {
+    /// The parameter.
+    pub parameter: String,
+    /// The task, as the file calls it.
+    pub task: String,
+    /// What it is there.
+    pub role: Role,
+}
+
+/// What a parameter of a pipeline is for a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It is this parameter of the task's step, as it is.
+    Parameter(String),
+    /// It is this input, as a serde value.
+    Value(String),
+    /// It decides something else, or is only a part of something.
+    Other,
+}
+
+impl Pipeline {
+    /// Where the file uses its parameters. Those that pipelines within it are given count as used in another way.
+    pub fn uses(&self) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for (name, task) in &self.content.tasks {
+            let own = of_task(&task.value).into_iter();
+            let known = own.filter(|(parameter, _)| self.content.parameters.contains_key(parameter));
+            uses.extend(known.map(|(parameter, role)| Use {
+                parameter,
+                task: name.clone(),
+                role,
+            }));
+        }
+        uses
+    }
+}
+
+fn of_task(task: &TaskFile) -> Vec<(String, Role)> {
+    let mut uses = Vec::new();
+    let mut value = |value: &Value, role: Role| match value.as_str().and_then(only_name) {
+        Some(name) if task.pipeline.is_none() && !name.contains('.') => uses.push((name.to_owned(), role)),
+        _ => named(value, &mut |name| uses.push((name.to_owned(), Role::Other))),
+    };
+    for (name, given) in &task.parameters {
+        value(&given.value, Role::Parameter(name.clone()));
+    }
+    for (name, given) in &task.values {
+        value(&given.value, Role::Value(name.clone()));
+    }
+    let texts = task
+        .inputs
+        .values()
+        .chain(task.env.values())
+        .chain(&task.args)
+        .chain(&task.when);
+    let mut others: Vec<Value> = texts.map(|text| Value::from(text.value.as_str())).collect();
+    others.extend(task.seed.iter().map(|seed| seed.value.clone()));
+    others.extend(task.for_each.iter().flat_map(|each| each.value.values().cloned()));
+    for other in &others {
+        named(other, &mut |name| uses.push((name.to_owned(), Role::Other)));
+    }
+    // the item of a `for_each` goes before a parameter of its name
+    let items = task.for_each.as_ref().map(|each| &each.value);
+    uses.retain(|(name, role)| *role == Role::Other || items.is_none_or(|items| !items.contains_key(name)));
+    uses
+}
+
+/// Tells all names that `value` has in `{{ }}`.
+fn named(value: &Value, tell: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => {
+            for piece in text.split("{{").skip(1) {
+                let name = piece.split("}}").next().unwrap_or_default().trim();
+                tell(name.split('.').next().unwrap_or_default());
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| named(item, tell)),
+        Value::Object(map) => map.values().for_each(|item| named(item, tell)),
+        _ => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn uses_are_told_with_what_they_are_for() {
+        let text = "name: p
+parameters: { depth: 4, depths: [1], word: a }
+tasks:
+  one: { step: m.wasm#a, parameters: { depth: '{{ depth }}', name: 'x-{{ word }}' } }
+  two: { step: m.wasm#a, for_each: { depth: '{{ depths }}' }, parameters: { depth: '{{ depth }}' } }
+  three: { program: m.wasm, args: ['{{ word }}'], values: { size: '{{ depth }}' } }
+  four: { pipeline: p.yaml, parameters: { depth: '{{ depth }}' } }
+";
+        let pipeline = Pipeline::parse(Path::new("p.yaml"), text.to_owned()).unwrap();
+        let told: Vec<String> = pipeline
+            .uses()
+            .iter()
+            .map(|one| format!("{} {} {:?}", one.task, one.parameter, one.role))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "four depth Other",
+                "one depth Parameter(\"depth\")",
+                "one word Other",
+                "three depth Value(\"size\")",
+                "three word Other",
+                "two depths Other",
+            ]
+        );
+    }
+}

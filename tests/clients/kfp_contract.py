@@ -1,0 +1,126 @@
+"""What `lockstep export --to kfp` and `--to argo` write, as the SDK of Kubeflow Pipelines and the models of Argo read it.
+
+    kfp_contract.py parses FILE             both documents are what the SDK's own messages say
+    kfp_contract.py compiles OUT FILE...    a pipeline of penguins from components, compiled by the SDK
+    kfp_contract.py runs FILE ROOT [JSON]   runs a pipeline in the SDK's own local runner; prints what each task left, as JSON
+    kfp_contract.py argo FILE               a WorkflowTemplate, with nothing that Argo does not know
+
+The local runner starts containers with Docker. Here their commands are started as they are, with LOCKSTEP in the place of /lockstep, so that
+everything but the container is the SDK's.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def parses(file):
+    from google.protobuf import json_format
+    from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
+    from kfp.pipeline_spec import pipeline_spec_pb2 as ir
+
+    spec, platforms = yaml.safe_load_all(Path(file).read_text())
+    parsed = json_format.ParseDict(spec, ir.PipelineSpec())
+    assert parsed.schema_version == "2.1.0", parsed.schema_version
+    deployment = json_format.ParseDict(spec["deploymentSpec"], ir.PipelineDeploymentConfig())
+    for name, executor in deployment.executors.items():
+        assert list(executor.container.command) == ["/lockstep"], name
+    json_format.ParseDict(platforms, ir.PlatformSpec())
+    executors = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert sorted(executors) == sorted(deployment.executors), executors
+    for config in executors.values():
+        parsed = json_format.ParseDict(config, kubernetes.KubernetesExecutorConfig())
+        assert parsed.secret_as_env[0].secret_name_parameter.runtime_value.constant.string_value == "lockstep-store"
+    for name, task in spec["root"]["dag"]["tasks"].items():
+        component = spec["components"][task["componentRef"]["name"]]
+        declared = component.get("inputDefinitions", {})
+        given = task.get("inputs", {})
+        for kind in ("parameters", "artifacts"):
+            unknown = set(given.get(kind, {})) - set(declared.get(kind, {}))
+            assert not unknown, (name, kind, unknown)
+
+
+def compiles(out, *files):
+    from kfp import compiler, components, dsl, kubernetes
+
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+
+    def component(file):
+        made = components.load_component_from_file(file)
+
+        def task(**inputs):
+            return kubernetes.use_secret_as_env(made(**inputs), "lockstep-store", {key: key for key in keys})
+
+        return task
+
+    clean, split, train, score, plot = (component(file) for file in files)
+
+    @dsl.pipeline(name="penguins")
+    def penguins(raw: dsl.Input[dsl.Dataset], fraction: float = 0.25, trees: int = 100, seed: int = 0):
+        rows = clean(raw=raw).outputs["rows"]
+        parts = split(rows=rows, fraction=fraction, seed=seed)
+        model = train(rows=parts.outputs["train"], trees=trees, seed=seed).outputs["model"]
+        score(model=model, rows=parts.outputs["test"])
+        plot(model=model, rows=parts.outputs["test"])
+
+    compiler.Compiler().compile(penguins, out)
+
+
+class Left:
+    """What the containers left: the digests of each task's outputs, and the metadata of those that are metrics."""
+
+    def __init__(self):
+        self.tasks = {}
+
+    def run(self, client, image, command, volumes, **options):
+        assert command[0] == "/lockstep", command
+        surroundings = {**os.environ, **options.get("environment", {})}
+        done = subprocess.run([os.environ["LOCKSTEP"], *command[1:]], env=surroundings)
+        if done.returncode == 0:
+            self.look(json.loads(command[command.index("--executor-input") + 1]))
+        return done.returncode
+
+    def look(self, given):
+        said = json.loads(Path(given["outputs"]["outputFile"]).read_text())
+        assert set(said) == {"parameterValues", "artifacts"}, said
+        for name, artifacts in said["artifacts"].items():
+            (artifact,) = artifacts["artifacts"]
+            path, metadata = Path(artifact["uri"]), artifact["metadata"]
+            task = self.tasks.setdefault(path.parent.name, {})
+            if path.is_file():
+                found = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+                assert metadata["lockstep_digest"] == found, (path, metadata)
+            task[name] = metadata
+
+
+def runs(file, root, arguments="{}"):
+    from kfp import components, local
+    from kfp.local import docker_task_handler
+
+    left = Left()
+    docker_task_handler.run_docker_container = left.run
+    docker_task_handler.DockerTaskHandler.get_volumes_to_mount = lambda *_: {}
+    sys.modules["docker"].from_env = lambda: type("Client", (), {"close": lambda self: None})()
+    store = {name: os.environ[name] for name in ("LOCKSTEP_STORE", "LOCKSTEP_CACHE")}
+    local.init(local.DockerRunner(environment=store), pipeline_root=root)
+    components.load_component_from_file(file)(**json.loads(arguments))
+    print("left: " + json.dumps(left.tasks))
+
+
+def argo(file):
+    from hera.workflows.models import WorkflowTemplate
+
+    written = yaml.safe_load(Path(file).read_text())
+    read = WorkflowTemplate.model_validate(written)
+    again = json.loads(read.model_dump_json(exclude_none=True, by_alias=True))
+    assert again == written, (again, written)
+
+
+if __name__ == "__main__":
+    check, *arguments = sys.argv[1:]
+    globals()[check](*arguments)

@@ -1,0 +1,260 @@
+//! What is written for Kubeflow Pipelines and Argo, read and run by Kubeflow's own SDK: its messages, its compiler, and its local runner.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::setup::{GUESTS, Place, ROOT, binary, build};
+
+/// Digests by task and output.
+type Digests = BTreeMap<String, BTreeMap<String, String>>;
+
+/// A shared store: a server of S3, which keeps its objects below a directory.
+struct Bucket {
+    root: tempfile::TempDir,
+    server: Child,
+    port: u16,
+}
+
+impl Bucket {
+    const URL: &'static str = "s3://team/lockstep";
+
+    fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("team")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = Path::new(ROOT).join("target/s3/bin/s3s-fs");
+        assert!(program.exists(), "{} is missing: run `make test`", program.display());
+        let mut server = Command::new(program);
+        server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        server
+            .args(["--access-key", "lockstep", "--secret-key", "secret"])
+            .arg(root.path());
+        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut tries = 0..1000;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(tries.next().is_some(), "the server of S3 does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { root, server, port }
+    }
+
+    /// What the secret of a cluster holds.
+    fn secret(&self) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "lockstep".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ]
+    }
+
+    fn has(&self, digest: &str) -> bool {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.root.path().join("team/lockstep/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).exists()
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+/// Does what `clients/kfp_contract.py` calls `check`; what it printed.
+fn contract(place: &Place, check: &str, arguments: &[&str]) -> String {
+    contract_with(place, &[], check, arguments)
+}
+
+fn contract_with(place: &Place, secret: &[(&str, String)], check: &str, arguments: &[&str]) -> String {
+    let python = Path::new(ROOT).join("target/kfp/bin/python");
+    assert!(python.exists(), "{} is missing: run `make test`", python.display());
+    let output = Command::new(python)
+        .arg(Path::new(ROOT).join("tests/clients/kfp_contract.py"))
+        .arg(check)
+        .args(arguments)
+        .current_dir(place.directory.path())
+        .envs(secret.iter().map(|(name, value)| (name, value)))
+        .env("LOCKSTEP", binary())
+        .env("LOCKSTEP_STORE", place.store())
+        .env("LOCKSTEP_CACHE", cache())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Where the command keeps native code, so that each module is compiled once.
+fn cache() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = || Some(variable("HOME")?.join(".cache"));
+    variable("XDG_CACHE_HOME").or_else(home).unwrap_or_default().join("lockstep")
+}
+
+/// What a pipeline left in each task, by output.
+type Left = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// Runs the pipeline in the SDK's local runner: what each task left, by task and output.
+fn left(place: &Place, secret: &[(&str, String)], file: &str, arguments: &Value) -> Left {
+    let root = place.path("root").display().to_string();
+    let printed = contract_with(place, secret, "runs", &[file, &root, &arguments.to_string()]);
+    let line = printed.lines().find_map(|line| line.strip_prefix("left: "));
+    serde_json::from_str(line.unwrap_or_else(|| panic!("{printed}"))).unwrap()
+}
+
+fn digests_left(left: Left) -> Digests {
+    let digest = |(name, metadata): (String, Value)| (name, metadata["lockstep_digest"].as_str().unwrap().to_owned());
+    left.into_iter()
+        .map(|(task, made)| (task, made.into_iter().map(digest).collect()))
+        .collect()
+}
+
+/// What `lockstep run` makes. Tasks are called as Kubeflow calls them.
+fn digests(ran: &Value) -> Digests {
+    let tasks = ran["tasks"].as_array().unwrap_or_else(|| panic!("{ran:#}")).iter();
+    let outputs = |task: &Value| {
+        let outputs = task["outputs"].as_object().unwrap().iter();
+        outputs
+            .map(|(name, artifact)| (name.clone(), artifact["digest"].as_str().unwrap().to_owned()))
+            .collect()
+    };
+    let label = |task: &Value| task["task"].as_str().unwrap().replace('[', "-").replace(']', "");
+    tasks.map(|task| (label(task), outputs(task))).collect()
+}
+
+fn all_cached(ran: &Value) -> bool {
+    ran["tasks"].as_array().unwrap().iter().all(|task| task["cached"] == true)
+}
+
+fn penguins() -> Place {
+    let place = Place::new();
+    for file in ["penguins.yaml", "penguins.csv"] {
+        std::fs::copy(Path::new(ROOT).join("examples/penguins").join(file), place.path(file)).unwrap();
+    }
+    std::fs::copy(build("examples/penguins", "penguins.wasm"), place.path("penguins.wasm")).unwrap();
+    place
+}
+
+fn succeeds(place: &Place, arguments: &[&str]) -> String {
+    let output = place.lockstep(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    stderr
+}
+
+#[test]
+fn the_penguins_come_to_the_same_in_kubeflow() {
+    let (bucket, place, alone) = (Bucket::start(), penguins(), penguins());
+    let mut export = place.lockstep(&["export", "penguins.yaml", "--to", "kfp", "-o", "kfp.yaml"]);
+    export.args(["--shared", Bucket::URL]).envs(bucket.secret());
+    assert!(export.status().unwrap().success());
+    contract(&place, "parses", &["kfp.yaml"]);
+
+    // there as here, with the parameters of the file and with others. Containers have nothing but what is in the bucket
+    let containers = Place::new();
+    let file = place.path("kfp.yaml").display().to_string();
+    let run = |arguments: Value| left(&containers, &bucket.secret(), &file, &arguments);
+    let here = digests(&alone.json(&["run", "penguins.yaml"]));
+    let there = run(json!({}));
+    let accuracy = there["score"]["metrics"]["accuracy"].as_f64().unwrap();
+    assert!((0.9..=1.0).contains(&accuracy), "{accuracy}");
+    assert_eq!(digests_left(there), here);
+    let fewer = digests(&alone.json(&["run", "penguins.yaml", "-p", "trees=20"]));
+    assert_ne!(fewer["train"], here["train"]);
+    assert_eq!(digests_left(run(json!({ "trees": 20 }))), fewer);
+
+    // what was run there need not be run here, whichever file says it
+    for file in ["penguins.yaml", "kfp.yaml"] {
+        let mut ran = place.lockstep(&["run", file, "--json", "--shared", Bucket::URL]);
+        let ran = ran.envs(bucket.secret()).output().unwrap();
+        let ran: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert!(all_cached(&ran), "{file}: {ran:#}");
+        assert_eq!(digests(&ran), here);
+    }
+}
+
+#[test]
+fn argo_knows_all_that_is_written_for_it() {
+    let (bucket, place) = (Bucket::start(), penguins());
+    let mut export = place.lockstep(&["export", "penguins.yaml", "--to", "argo", "-o", "argo.yaml"]);
+    export.args(["--shared", Bucket::URL]).envs(bucket.secret());
+    assert!(export.status().unwrap().success());
+    contract(&place, "argo", &["argo.yaml"]);
+    let plan = place.json(&["plan", "penguins.yaml"])["plan"].as_str().unwrap().to_owned();
+    assert!(bucket.has(&plan), "{plan} is not in the bucket");
+    assert!(std::fs::read_to_string(place.path("argo.yaml")).unwrap().contains(&plan));
+}
+
+#[test]
+fn a_pipeline_of_the_sdk_is_run_here() {
+    let place = penguins();
+    let steps = ["clean", "split", "train", "score", "plot"];
+    for step in steps {
+        let (what, file) = (format!("penguins.wasm#{step}"), format!("{step}.yaml"));
+        succeeds(&place, &["export", &what, "--to", "kfp", "-o", &file]);
+        contract(&place, "parses", &[&file]);
+    }
+    let files = steps.map(|step| format!("{step}.yaml"));
+    let mut arguments = vec!["compiled.yaml"];
+    arguments.extend(files.iter().map(String::as_str));
+    contract(&place, "compiles", &arguments);
+    contract(&place, "parses", &["compiled.yaml"]);
+    let ran = place.json(&["run", "compiled.yaml", "-i", "raw=penguins.csv", "-p", "trees=20"]);
+    assert_eq!(
+        digests(&ran),
+        digests(&place.json(&["run", "penguins.yaml", "-p", "trees=20"]))
+    );
+    // one component by itself
+    let alone = place.json(&["run", "clean.yaml", "-i", "raw=penguins.csv"]);
+    assert_eq!(digests(&alone)["clean"], digests(&ran)["clean"]);
+}
+
+#[test]
+fn directories_instances_and_values_come_to_the_same_in_kubeflow() {
+    let text = "name: p
+parameters: { rounds: 3, most: 2 }
+tasks:
+  scatter: { step: MODULE#scatter, inputs: { lines: words } }
+  each: { for_each: { rounds: [1, 2, '{{ most }}'] }, step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ rounds }}' } }
+  one: { step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ rounds }}' }, when: '{{ most }} > 1' }
+  never: { step: MODULE#busy, inputs: { text: one.text }, when: '{{ most }} > 2' }
+  gather: { step: MODULE#gather, inputs: { parts: each.text } }
+  whole: { step: MODULE#gather, inputs: { parts: scatter.parts }, limits: { memory: 1GiB }, retries: 2 }
+  given: { step: MODULE#gather, inputs: { parts: parts } }
+"
+    .replace("MODULE", &GUESTS.display().to_string());
+    let make = || {
+        let place = Place::new();
+        std::fs::write(place.path("p.yaml"), &text).unwrap();
+        std::fs::write(place.path("words"), "one\ntwo\n").unwrap();
+        std::fs::create_dir(place.path("parts")).unwrap();
+        std::fs::write(place.path("parts/a"), "first\n").unwrap();
+        place
+    };
+    let (place, alone) = (make(), make());
+    let said = succeeds(&place, &["export", "p.yaml", "--to", "kfp", "-o", "kfp.yaml"]);
+    assert!(
+        said.contains("parameter `most` has the value that it has now") && said.contains("task `never` is left out"),
+        "{said}"
+    );
+    contract(&place, "parses", &["kfp.yaml"]);
+    let mut here = digests(&alone.json(&["run", "p.yaml"]));
+    here.remove("never");
+    assert_eq!(here.len(), 8);
+    assert_eq!(digests_left(left(&place, &[], "kfp.yaml", &json!({}))), here);
+    let ran = place.json(&["run", "kfp.yaml"]);
+    assert!(all_cached(&ran), "{ran:#}");
+    assert_eq!(digests(&ran), here);
+    let other = digests(&alone.json(&["run", "p.yaml", "-p", "rounds=7"]));
+    let there = digests_left(left(&place, &[], "kfp.yaml", &json!({ "rounds": 7 })));
+    assert_eq!(there["one"], other["one"]);
+}
