@@ -50,7 +50,8 @@ disable_apparmor = true
 bin_dir = "$home/debian/usr/lib/cni"
 conf_dir = "/run/cni"
 CONTAINERD
-echo "nameserver $address" >/run/resolv.conf
+# the node itself knows no names
+: >/run/resolv.conf
 cat >/run/kubelet.yaml <<KUBELET
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -66,20 +67,10 @@ enforceNodeAllocatable: []
 evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}
 # no image can be had again
 imageGCHighThresholdPercent: 100
-clusterDNS: [$address]
+clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 resolvConf: /run/resolv.conf
 KUBELET
-cat >/run/Corefile <<CORE
-.:53 {
-    errors
-    cache 5
-    kubernetes cluster.local in-addr.arpa {
-        kubeconfig $keys/admin.kubeconfig
-    }
-}
-CORE
-
 # keep NAME COMMAND...: starts it in the background, and again whenever it ends; its process is in /run/NAME.pid
 keep() {
     local name=$1
@@ -107,7 +98,6 @@ keep kube-controller-manager kube-controller-manager --kubeconfig="$keys/control
 keep kube-scheduler kube-scheduler --kubeconfig="$keys/scheduler.kubeconfig" --bind-address=127.0.0.1 --leader-elect=false
 keep kube-proxy kube-proxy --kubeconfig="$keys/proxy.kubeconfig" --hostname-override=node --proxy-mode=iptables --cluster-cidr="$pods" \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
-keep dns dns -conf /run/Corefile
 until [[ -S /run/containerd/containerd.sock ]]; do sleep 0.05; done
 keep kubelet kubelet --config=/run/kubelet.yaml --kubeconfig="$keys/node.kubeconfig" --hostname-override=node --node-ip="$address"
 wait
