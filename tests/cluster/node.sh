@@ -28,9 +28,9 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 # what a pod is answered by another one over a service has to come by here
 echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
 
-libraries=("$home"/debian/{,usr/}lib/*-linux-gnu)
+libraries=("$home"/debian/{,usr/}lib/*-linux-gnu) extensions=("$home"/debian/usr/lib/*-linux-gnu/xtables)
 export PATH="$home/bin:$home/debian/usr/bin:$home/debian/usr/sbin:$PATH"
-export LD_LIBRARY_PATH="${libraries[0]}:${libraries[1]:-}" XTABLES_LIBDIR="$(echo "$home"/debian/usr/lib/*-linux-gnu/xtables)"
+export LD_LIBRARY_PATH="${libraries[0]}:${libraries[1]:-}" XTABLES_LIBDIR="${extensions[0]}"
 unset KUBECONFIG
 
 mkdir -p /run/cni

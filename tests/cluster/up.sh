@@ -91,7 +91,7 @@ until tests/cluster/import.sh "$state"/*.tar >/dev/null 2>&1; do
 done
 until ((SECONDS > 120)); do
     if is_ready && kubectl get serviceaccount default >/dev/null 2>&1 && kubectl apply -f tests/cluster/dns.yaml >/dev/null 2>&1 &&
-        kubectl -n kube-system rollout status deployment/dns --timeout=10s >/dev/null 2>&1; then
+        kubectl -n kube-system wait --for=condition=Available deployment/dns --timeout=10s >/dev/null 2>&1; then
         say "ready: export KUBECONFIG=$KUBECONFIG"
         exit
     fi
