@@ -19,6 +19,11 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
     mount --bind "$state/sysctl/${setting##*/}" "/proc/sys/$setting"
 done
 
+# A group for all pods that is nobody else's, whatever else runs containers here.
+for controller in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    if [[ -e $controller/cgroup.procs ]]; then mkdir -p "$controller/lockstep-tests"; fi
+done
+
 # The machine's end of the link is made by up.sh.
 ip link set lo up
 until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
@@ -61,6 +66,7 @@ tlsCertFile: $keys/node.crt
 tlsPrivateKeyFile: $keys/node.key
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 cgroupDriver: cgroupfs
+cgroupRoot: /lockstep-tests
 failCgroupV1: false
 failSwapOn: false
 enforceNodeAllocatable: []
