@@ -70,7 +70,6 @@ def archive(options):
                 "Entrypoint": [options.entrypoint],
                 "Cmd": options.command.split(),
                 "Env": options.env,
-                "ExposedPorts": {port: {} for port in options.port},
                 "Labels": labels,
                 "User": "65532:65532",
                 "WorkingDir": "/tmp",
@@ -126,7 +125,6 @@ def main():
     parser.add_argument("--entrypoint", required=True)
     parser.add_argument("--command", default="", metavar="ARGUMENTS", help="separated by spaces")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--port", action="append", default=[], metavar="PORT/tcp")
     parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--architecture", default="amd64")
     archive(parser.parse_args())

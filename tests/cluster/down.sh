@@ -11,7 +11,7 @@ if [[ -e $home/pid ]] && node=$(cat "$home/pid") && grep -qsa "$home/state" "/pr
 fi
 ip link delete lockstep0 2>/dev/null || true
 for ((tries = 0; tries < 50; tries++)); do
-    mapfile -t groups < <(find /sys/fs/cgroup -depth -type d -path '*/kubepods*' 2>/dev/null)
+    mapfile -t groups < <(find /sys/fs/cgroup -depth -type d -path '*/lockstep-tests*' 2>/dev/null)
     ((${#groups[@]})) || break
     rmdir "${groups[@]}" 2>/dev/null || sleep 0.1
 done

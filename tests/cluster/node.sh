@@ -19,6 +19,11 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
     mount --bind "$state/sysctl/${setting##*/}" "/proc/sys/$setting"
 done
 
+# A group for all pods that is nobody else's, whatever else runs containers here.
+for controller in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    if [[ -e $controller/cgroup.procs ]]; then mkdir -p "$controller/lockstep-tests"; fi
+done
+
 # The machine's end of the link is made by up.sh.
 ip link set lo up
 until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
@@ -28,9 +33,9 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 # what a pod is answered by another one over a service has to come by here
 echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
 
-libraries=("$home"/debian/{,usr/}lib/*-linux-gnu)
+libraries=("$home"/debian/{,usr/}lib/*-linux-gnu) extensions=("$home"/debian/usr/lib/*-linux-gnu/xtables)
 export PATH="$home/bin:$home/debian/usr/bin:$home/debian/usr/sbin:$PATH"
-export LD_LIBRARY_PATH="${libraries[0]}:${libraries[1]:-}" XTABLES_LIBDIR="$(echo "$home"/debian/usr/lib/*-linux-gnu/xtables)"
+export LD_LIBRARY_PATH="${libraries[0]}:${libraries[1]:-}" XTABLES_LIBDIR="${extensions[0]}"
 unset KUBECONFIG
 
 mkdir -p /run/cni
@@ -50,7 +55,8 @@ disable_apparmor = true
 bin_dir = "$home/debian/usr/lib/cni"
 conf_dir = "/run/cni"
 CONTAINERD
-echo "nameserver $address" >/run/resolv.conf
+# the node itself knows no names
+: >/run/resolv.conf
 cat >/run/kubelet.yaml <<KUBELET
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -60,26 +66,17 @@ tlsCertFile: $keys/node.crt
 tlsPrivateKeyFile: $keys/node.key
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 cgroupDriver: cgroupfs
+cgroupRoot: /lockstep-tests
 failCgroupV1: false
 failSwapOn: false
 enforceNodeAllocatable: []
 evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}
 # no image can be had again
 imageGCHighThresholdPercent: 100
-clusterDNS: [$address]
+clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 resolvConf: /run/resolv.conf
 KUBELET
-cat >/run/Corefile <<CORE
-.:53 {
-    errors
-    cache 5
-    kubernetes cluster.local in-addr.arpa {
-        kubeconfig $keys/admin.kubeconfig
-    }
-}
-CORE
-
 # keep NAME COMMAND...: starts it in the background, and again whenever it ends; its process is in /run/NAME.pid
 keep() {
     local name=$1
@@ -107,7 +104,6 @@ keep kube-controller-manager kube-controller-manager --kubeconfig="$keys/control
 keep kube-scheduler kube-scheduler --kubeconfig="$keys/scheduler.kubeconfig" --bind-address=127.0.0.1 --leader-elect=false
 keep kube-proxy kube-proxy --kubeconfig="$keys/proxy.kubeconfig" --hostname-override=node --proxy-mode=iptables --cluster-cidr="$pods" \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
-keep dns dns -conf /run/Corefile
 until [[ -S /run/containerd/containerd.sock ]]; do sleep 0.05; done
 keep kubelet kubelet --config=/run/kubelet.yaml --kubeconfig="$keys/node.kubeconfig" --hostname-override=node --node-ip="$address"
 wait

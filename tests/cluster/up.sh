@@ -2,7 +2,7 @@
 # Brings up a real Kubernetes of one node on this machine, without Docker and without a registry, and waits until it is ready. It is in
 # namespaces of its own and reaches nothing but this machine:
 #   10.97.0.1       this machine, where tests can serve what pods are to reach
-#   10.97.0.2       the node: the API server at port 6443, DNS
+#   10.97.0.2       the node, with the API server at port 6443
 #   10.98.0.0/16    pods, and
 #   10.96.0.0/16    services, both reached from this machine too
 # target/cluster/kubeconfig is for kubectl and target/cluster/state/log has what each program says. Each start makes a new cluster;
@@ -69,6 +69,7 @@ for name in admin node controllers scheduler proxy; do kubeconfig $name "$keys/$
 (umask 077 && cp "$keys/admin.kubeconfig" "$KUBECONFIG")
 
 say "starting"
+SECONDS=0
 setsid unshare --mount --net --pid --fork --kill-child --mount-proc tests/cluster/node.sh "$home" "$state" \
     </dev/null >"$state/node.log" 2>&1 &
 parent=$!
@@ -82,13 +83,15 @@ ip link set lockstep0 up
 ip route add 10.96.0.0/16 via 10.97.0.2
 ip route add 10.98.0.0/16 via 10.97.0.2
 
-deploy/images/archive.py "$state/pause.tar" --name localhost/pause:1 --entrypoint /pause "$home/bin/pause=/pause"
-until tests/cluster/import.sh "$state/pause.tar" >/dev/null 2>&1; do
+deploy/images/archive.py "$state/pause.tar" --name localhost/pause:1 --entrypoint /pause "$home/bin/pause=/pause" >/dev/null
+deploy/images/archive.py "$state/dns.tar" --name localhost/dns:1 --entrypoint /dns "$home/bin/dns=/dns" >/dev/null
+until tests/cluster/import.sh "$state"/*.tar >/dev/null 2>&1; do
     [[ -e /proc/$node ]] || { say "it ended: $state/node.log"; exit 1; }
     sleep 0.1
 done
-for ((tries = 0; tries < 240; tries++)); do
-    if is_ready && kubectl get serviceaccount default >/dev/null 2>&1 && kubectl get --raw /openapi/v3 >/dev/null 2>&1; then
+until ((SECONDS > 120)); do
+    if is_ready && kubectl get serviceaccount default >/dev/null 2>&1 && kubectl apply -f tests/cluster/dns.yaml >/dev/null 2>&1 &&
+        kubectl -n kube-system wait --for=condition=Available deployment/dns --timeout=10s >/dev/null 2>&1; then
         say "ready: export KUBECONFIG=$KUBECONFIG"
         exit
     fi
