@@ -3,6 +3,7 @@
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
+# make images the images of a task and of a host in target/images
 # make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
 # make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
 
@@ -12,7 +13,7 @@ WHEEL := target/wheel
 # always the same packages, so that what they need is compiled once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint wheel fuzz screenshot toolchain
+.PHONY: demo test bench lint wheel images fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -36,6 +37,9 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 	$(WHEEL)/venv/bin/pip install --quiet -r tests/requirements.txt $(WHEEL)/*.whl
 	$(WHEEL)/venv/bin/jupyter kernelspec list
 	$(WHEEL)/venv/bin/python deploy/wheel/try.py
+
+images:
+	deploy/images/build.sh
 
 # the flags are those of cargo-fuzz without a sanitizer, for which the stable compiler suffices
 FUZZ_SECONDS := 60
@@ -86,6 +90,10 @@ target/kfp/.ready: tests/kubeflow.txt
 target/s3/bin/s3s-fs:
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked s3s-fs --version 0.14.1 --features binary --root target/s3 --target-dir target/s3/build
 	rm -rf target/s3/build
+
+# a node of Kubernetes; tests/cluster/up.sh starts it
+target/cluster/bin/.ready: tests/cluster/install.sh $(wildcard tests/cluster/tools/go.* tests/cluster/tools/*/main.go)
+	tests/cluster/install.sh
 
 # a registry, for the tests of bundles; where Debian's packages can't be had, those tests say that they are skipped
 target/registry/.ready:

@@ -11,7 +11,7 @@ use crate::setup::{Place, ROOT, build, python};
 
 /// A place with the files of an example, as its users have them: data, module, pipeline, notebook. `None`, and said so, where the data can't be
 /// fetched.
-fn example(name: &str) -> Option<Place> {
+pub fn example(name: &str) -> Option<Place> {
     let directory = Path::new(ROOT).join("examples").join(name);
     let data = directory.join("data");
     if !data.is_dir() {

@@ -5,6 +5,7 @@
 mod browser;
 mod bundles;
 mod clients;
+mod cluster;
 mod dashboard;
 mod determinism;
 mod examples;

@@ -108,6 +108,12 @@ impl Place {
     }
 }
 
+/// Sends a signal, such as `INT`.
+pub fn signal(process: &std::process::Child, signal: &str) {
+    let (signal, id) = (format!("-{signal}"), process.id().to_string());
+    assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
+}
+
 /// A runtime of its own, in memory.
 pub fn runtime(options: &EngineOptions) -> Runtime {
     over(Store::memory().unwrap(), options)

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance, run,
-    serve, show, sign, token, toolchain, verify,
+    attach, build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance,
+    run, serve, show, sign, token, toolchain, verify,
 };
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
@@ -51,6 +51,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
+    Attach(attach::AttachArgs),
     Serve(Box<serve::ServeArgs>),
     Plan(plan::PlanArgs),
     Export(export::ExportArgs),
@@ -121,6 +122,7 @@ impl Command {
             Command::Run(_) | Command::Plan(_) | Command::Show(_) | Command::Log(_) | Command::Inspect(_) => return Ok(()),
             Command::Verify(_) | Command::Kernel(_) => return Ok(()),
             Command::Diff(_) => "diff",
+            Command::Attach(_) => "attach",
             Command::Build(_) => "build",
             Command::Serve(_) => "serve",
             Command::Export(_) => "export",
@@ -147,6 +149,7 @@ impl Command {
             Command::Build(args) => build::run(args, invocation),
             Command::Inspect(args) => inspect::run(args, invocation),
             Command::Run(args) => run::run(*args, invocation),
+            Command::Attach(args) => attach::run(args, invocation),
             Command::Serve(args) => serve::run(*args, invocation),
             Command::Plan(args) => plan::run(args, invocation),
             Command::Export(args) => export::run(args, invocation),

@@ -8,7 +8,7 @@ use lockstep_runtime::run::{Machine, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
 use serde_json::Value;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::{Error, Kind, REACH, Result};
@@ -116,11 +116,11 @@ fn written(result: io::Result<()>) -> Result<()> {
     }
 }
 
-/// An interrupt that Ctrl-C triggers. The second Ctrl-C ends the process at once.
+/// An interrupt that Ctrl-C triggers, and SIGTERM, with which others end programs. The second ends the process at once.
 pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
-    let failed = |e: io::Error| Error::host(format_args!("can't listen for Ctrl-C: {e}"));
+    let failed = |e: io::Error| Error::host(format_args!("can't listen for signals: {e}"));
     let interrupt = Interrupt::default();
-    let mut signals = Signals::new([SIGINT]).map_err(failed)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let triggered = interrupt.clone();
     let seen = AtomicBool::new(false);
     let listen = move || {

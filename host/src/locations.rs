@@ -27,9 +27,10 @@ const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 const HOST: &str = "LOCKSTEP_HOST";
 const TOKEN: &str = "LOCKSTEP_TOKEN";
 const LOG: &str = "LOCKSTEP_LOG";
+const IMAGE: &str = "LOCKSTEP_IMAGE";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 18] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -53,6 +54,10 @@ pub const VARIABLES: [Variable; 17] = [
     Variable {
         name: LOG,
         about: "what `lockstep serve` writes of its own work to stderr: error, warn, info, debug [default: info]",
+    },
+    Variable {
+        name: IMAGE,
+        about: "the image of pods [default: lockstep-step and the version]",
     },
     Variable {
         name: "LOCKSTEP_BIND, ...",
@@ -133,6 +138,8 @@ pub struct Locations {
     pub token: Option<String>,
     /// What a host writes of its own work.
     pub log: Option<String>,
+    /// The image of pods.
+    pub image: Option<String>,
 }
 
 impl Locations {
@@ -187,12 +194,13 @@ impl Locations {
         let docker = variable(DOCKER_CONFIG).map(PathBuf::from);
         let docker = docker.or_else(|| Some(Path::new(variable(HOME)?).join(".docker")));
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
-        let (host, token, log) = (text(HOST), text(TOKEN), text(LOG));
+        let (host, token, log, image) = (text(HOST), text(TOKEN), text(LOG), text(IMAGE));
         Ok(Self {
             host,
             host_by_flag: false,
             token,
             log,
+            image,
             store,
             store_by_flag,
             shared,

@@ -2,18 +2,21 @@
 
 mod artifacts;
 mod cli;
+mod cluster;
 mod columns;
 mod commands;
 mod content;
 mod credentials;
 mod difference;
 mod error;
+mod events;
 mod export;
 mod graph;
 mod invocation;
 mod kubeflow;
 mod locations;
 mod logs;
+mod needs;
 mod notebooks;
 mod pipelines;
 mod progress;

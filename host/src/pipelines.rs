@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{
-    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute,
+    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute, execute_by,
 };
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
 use crate::artifacts::artifact;
+use crate::cluster::{Carried, Cluster, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::kubeflow::local;
@@ -58,6 +60,20 @@ pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<Strin
 pub fn is_pipeline(what: &str) -> bool {
     let extension = Path::new(what).extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json" | "ipynb"))
+}
+
+/// The plan that `what` names by its digest, as `sha256:` and all digits.
+pub fn kept(runtime: &Runtime, what: &str) -> Result<Option<Plan>> {
+    let Some(digest) = what.strip_prefix("sha256:").and_then(|hex| Digest::from_hex(hex).ok()) else {
+        return Ok(None);
+    };
+    let bytes = runtime.store.get(&digest)?;
+    match bytes.first() {
+        Some(b'{') => Plan::read(&bytes)
+            .map(Some)
+            .map_err(|e| Error::config(format_args!("{what}: {e}"))),
+        _ => Ok(None),
+    }
 }
 
 /// The plan that `what` and what it is given lead to.
@@ -114,10 +130,17 @@ fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<P
     Ok(pipeline.resolve(runtime, &Given { parameters, inputs })?)
 }
 
-/// Carries out a plan, here or on the host `remote`, and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
+/// Where a plan is carried out.
+pub enum Place<'a> {
+    Here,
+    Host(&'a Remote),
+    Cluster(&'a Cluster, &'a Settings),
+}
+
+/// Carries out a plan, and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
 pub fn carry_out(
     runtime: &Runtime,
-    remote: Option<&Remote>,
+    place: &Place,
     plan: &Plan,
     execution: &Execution,
     interrupt: &Interrupt,
@@ -137,9 +160,11 @@ pub fn carry_out(
             logs.advance();
         }
     };
-    let executed = match remote {
-        None => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
-        Some(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
+    let executed = match place {
+        Place::Here => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
+        Place::Host(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
+        Place::Cluster(cluster, settings) => Carried::new(cluster, runtime, plan, settings, execution)
+            .and_then(|carried| Ok(execute_by(Some(&carried), runtime, plan, execution, interrupt, &mut on)?)),
     };
     logs.end();
     executed

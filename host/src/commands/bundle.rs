@@ -16,7 +16,7 @@ use crate::columns::fit;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::logs::Logs;
-use crate::pipelines;
+use crate::pipelines::{self, Place};
 
 /// A pipeline with all that it needs as one file, which anyone can run again and compare
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
 /// Carries out a plan; what its tasks write is kept, but not shown.
 fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
-    pipelines::carry_out(runtime, None, plan, execution, interrupt, logs, false)
+    pipelines::carry_out(runtime, &Place::Here, plan, execution, interrupt, logs, false)
 }
 
 /// The registry could not be reached, or does not know who asks.

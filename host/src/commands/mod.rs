@@ -1,5 +1,6 @@
 //! One file for each command: its arguments, and `run`.
 
+pub mod attach;
 pub mod build;
 pub mod bundle;
 pub mod completions;

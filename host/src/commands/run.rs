@@ -14,15 +14,17 @@ use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::kubeflow::Given;
 use crate::kubeflow::launcher::ExecutorInput;
 use crate::logs::Logs;
-use crate::pipelines::{GivenArgs, is_pipeline, pair};
+use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
 use crate::quantity::{parse_bytes, parse_count, parse_duration};
 use crate::remote::{Remote, bring};
 use crate::report;
 
+mod cluster;
 mod pipeline;
 mod target;
 
-pub use pipeline::{task_to_json, to_json, verdict};
+pub use cluster::WhereArgs;
+pub use pipeline::{ELSEWHERE, in_cluster, task_to_json, to_json, verdict};
 
 /// Run a step, a plain program or a pipeline
 ///
@@ -36,11 +38,12 @@ pub use pipeline::{task_to_json, to_json, verdict};
   lockstep run wine.yaml -p depth=8 --keep-going
   lockstep run wine.yaml --parameters deep.yaml --jobs 2 --output model=model.cbor
   lockstep run plan.json                                   # what `lockstep plan -o plan.json` wrote
+  lockstep run wine.yaml --on kubernetes --shared s3://team/store
   lockstep run kfp.yaml -p trees=50                        # a pipeline of Kubeflow whose containers run lockstep
   lockstep run sha256:ab12...#clean --executor-input '{{$}}'    # in a container of Kubeflow Pipelines
   lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
 pub struct RunArgs {
-    /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml or PLAN.json; a module is a file or a digest
+    /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml, NOTEBOOK.ipynb or PLAN.json; a module or a plan may be a digest
     #[arg(value_name = "WHAT")]
     what: String,
 
@@ -91,6 +94,9 @@ pub struct RunArgs {
     pipeline: pipeline::PipelineArgs,
 
     #[command(flatten)]
+    cluster: cluster::ClusterArgs,
+
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -120,7 +126,7 @@ pub struct LimitArgs {
 
     /// Compile modules as large as CPython's; only for those that you trust
     #[arg(long)]
-    large_module: bool,
+    pub(super) large_module: bool,
 }
 
 impl RunArgs {
@@ -196,17 +202,31 @@ fn output(text: &str) -> Result<Output, &'static str> {
 }
 
 pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
+    if !args.pipeline.events {
+        return carry_out(args, invocation);
+    }
+    // a pod has done its work when the shared store has it
+    let ended = carry_out(args, invocation).and_then(|()| invocation.check_shared());
+    pipeline::line("ended", ended.as_ref().map_or_else(Error::to_json, |()| json!({})))?;
+    ended.map_err(Error::reported)
+}
+
+fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
         bring(&runtime, source, invocation)?;
     }
-    if is_pipeline(&args.what) {
+    if is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
     refuse_for_pipelines(&args)?;
     bring(&runtime, args.what.split('#').next().unwrap_or_default(), invocation)?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
+    if args.cluster.on.is_some() {
+        return Err(Error::user("a single step or program is run here or on a host")
+            .hint("write a pipeline of one task, which `--on kubernetes` runs in a pod"));
+    }
     let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
     let given = kubeflow.as_ref().map(|input| input.take(&runtime)).transpose()?;
     let (run, outputs) = target::bind(args, &runtime, given.unwrap_or_default())?;

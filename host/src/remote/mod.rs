@@ -15,14 +15,14 @@ use lockstep_runtime::store::{Row, Runs, Store};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
+use crate::events::{ran, read};
 use crate::invocation::Invocation;
+use crate::needs::{Needs, needs_of_plan, needs_of_run};
 
 pub use names::bring;
-use transfer::Needs;
 
 /// A host, and what it knows this caller by.
 pub struct Remote {
@@ -119,9 +119,9 @@ impl Remote {
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran> {
         let body = run_request(run, reuse, limits);
-        let answer = self.submit(store, "runs?wait=0", &body, || transfer::needs_of_run(store, run))?;
+        let answer = self.submit(store, "runs?wait=0", &body, || needs_of_run(store, run))?;
         if answer.get("record").is_some() {
-            let ran = read_ran(answer)?;
+            let ran = ran(answer)?;
             self.replay_log(store, &ran, log)?;
             return Ok(ran);
         }
@@ -133,7 +133,7 @@ impl Remote {
         };
         let result = self.threads.block_on(self.watch(&id, None, interrupt, &mut on))?.1;
         match result.get("record") {
-            Some(_) => read_ran(result),
+            Some(_) => ran(result),
             None => Err(said(&result)),
         }
     }
@@ -149,11 +149,11 @@ impl Remote {
     ) -> Result<Executed> {
         let body = json!({
             "plan": plan,
-            "limits": own(&execution.limits),
+            "limits": OwnLimits::from(&execution.limits),
             "fresh": execution.reuse != Reuse::Records,
             "keep_going": execution.keep_going,
         });
-        let answer = self.submit(store, "plans", &body, || transfer::needs_of_plan(store, plan))?;
+        let answer = self.submit(store, "plans", &body, || needs_of_plan(store, plan))?;
         let (tasks, result) = self
             .threads
             .block_on(self.watch(&work_id(&answer)?, Some(plan), interrupt, on))?;
@@ -166,7 +166,7 @@ impl Remote {
     /// What [`lockstep_runtime::pipeline::explain`] says of `plan` there.
     pub fn explain(&self, store: &Store, plan: &Plan) -> Result<Vec<Explained>> {
         let body = json!({ "plan": plan });
-        let answer = self.submit(store, "plans/explain", &body, || transfer::needs_of_plan(store, plan))?;
+        let answer = self.submit(store, "plans/explain", &body, || needs_of_plan(store, plan))?;
         read(answer["tasks"].clone())
     }
 
@@ -237,7 +237,7 @@ impl Remote {
             Err(trouble) => return Err(self.error(trouble)),
         };
         told["cached"] = json!(true);
-        read_ran(told).map(Some)
+        ran(told).map(Some)
     }
 
     /// Runs a record again there: whether it came to the same, and the digest of what it came to.
@@ -379,29 +379,8 @@ fn said(result: &Value) -> Error {
     }
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|e| {
-        Error::host(format_args!("the host's answer can't be read: {e}"))
-            .hint("host and client may be of different versions: see `lockstep --version` on both")
-    })
-}
-
-fn read_ran(value: Value) -> Result<Ran> {
-    Ran::from_json(value).map_err(|e| Error::host(format_args!("the host's answer is not what it says: {e}")))
-}
-
 fn work_id(answer: &Value) -> Result<String> {
     read(answer["id"].clone())
-}
-
-fn own(limits: &Limits) -> OwnLimits {
-    OwnLimits {
-        memory: Some(limits.memory),
-        fuel: Some(limits.fuel),
-        output: Some(limits.output),
-        log: Some(limits.log),
-        time_ms: limits.time.map(|time| time.as_millis() as u64),
-    }
 }
 
 fn run_request(run: &Run, reuse: Reuse, limits: &Limits) -> Value {
@@ -418,7 +397,7 @@ fn run_request(run: &Run, reuse: Reuse, limits: &Limits) -> Value {
         "inputs": inputs.collect::<serde_json::Map<_, _>>(),
         "modules": run.modules,
         "seed": run.seed,
-        "limits": own(limits),
+        "limits": OwnLimits::from(limits),
         "fresh": reuse != Reuse::Records,
     });
     match &run.entry {

@@ -1,13 +1,10 @@
 //! Artifacts to a host and from it. Both ways they are named by their digest: what is there already is not sent, and what was cut off goes on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Plan, Source};
-use lockstep_runtime::run::Run;
-use lockstep_runtime::step::{Artifact, MediaType, base};
+use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::{Content, Store};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
@@ -16,6 +13,8 @@ use serde::Deserialize;
 use super::Remote;
 use crate::artifacts::known;
 use crate::error::{Error, Result};
+use crate::events::read;
+use crate::needs::Needs;
 use crate::progress;
 
 /// So many artifacts are sent at a time.
@@ -23,64 +22,6 @@ const AT_A_TIME: usize = 8;
 
 /// Pieces of this many bytes are read at a time.
 const PIECE: usize = 1 << 20;
-
-/// What is to be sent: media types by digest.
-pub(super) type Needs = BTreeMap<Digest, MediaType>;
-
-/// All that a run reads.
-pub(super) fn needs_of_run(store: &Store, run: &Run) -> Result<Needs> {
-    let mut needs = Needs::new();
-    add_run(store, run, &mut needs)?;
-    Ok(needs)
-}
-
-/// All that a plan reads from outside.
-pub(super) fn needs_of_plan(store: &Store, plan: &Plan) -> Result<Needs> {
-    let mut needs = Needs::new();
-    for task in plan.tasks() {
-        add_run(store, &task.run, &mut needs)?;
-        task.wires
-            .values()
-            .try_for_each(|wire| add_source(store, &wire.from, &mut needs))?;
-    }
-    plan.outputs
-        .values()
-        .try_for_each(|source| add_source(store, source, &mut needs))?;
-    Ok(needs)
-}
-
-fn add_source(store: &Store, source: &Source, needs: &mut Needs) -> Result<()> {
-    match source {
-        Source::Pinned(artifact) => add(store, artifact, needs),
-        _ => Ok(()),
-    }
-}
-
-fn add_run(store: &Store, run: &Run, needs: &mut Needs) -> Result<()> {
-    for module in std::iter::once(&run.module).chain(run.modules.values()) {
-        add_module(store, module, needs)?;
-    }
-    run.inputs.values().try_for_each(|input| add(store, &input.artifact, needs))
-}
-
-/// A module, and the one that it is based on. One that is not here may be there.
-fn add_module(store: &Store, module: &Digest, needs: &mut Needs) -> Result<()> {
-    if needs.insert(*module, MediaType::new(MediaType::MODULE)).is_some() || !store.contains(module)? {
-        return Ok(());
-    }
-    let on = base(&store.get(module)?).map_err(|e| Error::config(format_args!("module {}: {e}", module.short())))?;
-    on.map_or(Ok(()), |on| add_module(store, &on, needs))
-}
-
-fn add(store: &Store, artifact: &Artifact, needs: &mut Needs) -> Result<()> {
-    needs.insert(artifact.digest, artifact.media_type.clone());
-    if artifact.is_directory() && store.contains(&artifact.digest)? {
-        for file in store.list_directory(artifact)?.values() {
-            needs.insert(file.digest, file.media_type.clone());
-        }
-    }
-    Ok(())
-}
 
 #[derive(Deserialize)]
 struct Upload {
@@ -115,7 +56,7 @@ impl Remote {
         let mut tried = 0;
         loop {
             let told = self.get(self.url(&format!("{path}/upload"))).await?;
-            let Upload { complete, offset } = super::read(told)?;
+            let Upload { complete, offset } = read(told)?;
             if complete {
                 return Ok(());
             }

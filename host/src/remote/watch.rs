@@ -2,44 +2,21 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
-use lockstep_runtime::pipeline::{Done, End, Event, Plan, Skipped, TaskError};
-use lockstep_runtime::sandbox::{Interrupt, Stream};
+use lockstep_runtime::pipeline::{Done, Event, Plan};
+use lockstep_runtime::sandbox::Interrupt;
 use reqwest::Method;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Remote, TRIES, read, read_ran};
+use super::{Remote, TRIES};
 use crate::error::{Error, Result};
+use crate::events;
 
 /// A host says something at least every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// How often it is looked whether somebody interrupts.
 const LOOK: Duration = Duration::from_millis(50);
-
-#[derive(Deserialize)]
-struct Log {
-    task: String,
-    stream: Stream,
-    text: Option<String>,
-    base64: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Expanded {
-    task: String,
-    count: usize,
-}
-
-#[derive(Deserialize)]
-struct Retrying {
-    task: String,
-    because: String,
-    left: u32,
-}
 
 /// How far the work was followed.
 struct Followed<'a> {
@@ -146,77 +123,15 @@ impl Followed<'_> {
         let value: Value =
             serde_json::from_str(&data).map_err(|e| Error::host(format_args!("the host's answer can't be read: {e}")))?;
         match name {
-            "started" => on(Event::Started {
-                task: value["task"].as_str().unwrap_or_default(),
-            }),
-            "expanded" => {
-                let Expanded { task, count } = read(value)?;
-                on(Event::Expanded { task: &task, count });
-            }
-            "log" => {
-                let Log {
-                    task,
-                    stream,
-                    text,
-                    base64,
-                } = read(value)?;
-                let bytes = match (text, base64) {
-                    (Some(text), _) => text.into_bytes(),
-                    (None, base64) => BASE64_STANDARD.decode(base64.unwrap_or_default()).unwrap_or_default(),
-                };
-                on(Event::Log {
-                    task: &task,
-                    stream,
-                    bytes: &bytes,
-                });
-            }
-            "retrying" => {
-                let Retrying { task, because, left } = read(value)?;
-                on(Event::Retrying {
-                    task: &task,
-                    because: &because,
-                    left,
-                });
-            }
-            "finished" => {
-                let done = self.done(value)?;
-                on(Event::Finished { done: &done });
-                self.tasks.push(done);
-            }
             "ended" => {
                 self.order(&value)?;
                 self.result = Some(value);
             }
-            // `dropped`: the logs of records have it
-            _ => {}
+            // also `dropped`, which is nothing to tell: the logs of records have it
+            _ => self.tasks.extend(events::tell(self.plan, name, value, on)?),
         }
         self.seen = number.unwrap_or(self.seen);
         Ok(())
-    }
-
-    fn done(&self, mut value: Value) -> Result<Done> {
-        let task: String = read(value["task"].take())?;
-        let end = if value.get("record").is_some() {
-            End::Ran(Box::new(read_ran(value)?))
-        } else if let Some(skipped) = value.get("skipped") {
-            End::Skipped(self.skipped(&task, skipped))
-        } else if let Some(error) = value.get("error") {
-            End::Error(TaskError::Elsewhere(error.as_str().unwrap_or_default().to_owned()))
-        } else {
-            End::NotStarted
-        };
-        Ok(Done { task, end })
-    }
-
-    fn skipped(&self, task: &str, told: &Value) -> Skipped {
-        let said = told["when"].as_str().unwrap_or_default();
-        let own = |name: &str| name == task || task.strip_prefix(name).is_some_and(|rest| rest.starts_with('['));
-        let tasks = self.plan.iter().flat_map(|plan| plan.tasks()).filter(|task| own(&task.name));
-        let condition = tasks.flat_map(|task| &task.when).find(|when| when.to_string() == said);
-        match condition {
-            Some(when) => Skipped::When(when.clone()),
-            None => Skipped::After(told["after"].as_str().unwrap_or(said).to_owned()),
-        }
     }
 
     /// All tasks as the result lists them: in the order of the plan, and with those whose turn never came.
@@ -224,7 +139,7 @@ impl Followed<'_> {
         let Some(listed) = result["tasks"].as_array() else {
             return Ok(());
         };
-        let tasks = listed.iter().map(|task| self.done(task.clone()));
+        let tasks = listed.iter().map(|task| events::done(self.plan, task.clone()));
         self.tasks = tasks.collect::<Result<_>>()?;
         Ok(())
     }

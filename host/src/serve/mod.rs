@@ -15,6 +15,7 @@ mod metrics;
 mod namespace;
 mod pages;
 mod settings;
+mod traces;
 mod works;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,9 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -40,6 +43,7 @@ use access::Access;
 use audit::Audit;
 use gate::Gate;
 use metrics::Metrics;
+use traces::Traces;
 use works::Work;
 
 pub use access::{Caller, Scope, Token, TokenFile, new_secret, user_name};
@@ -105,23 +109,35 @@ impl Server {
 
 /// Serves until it is told to end by SIGTERM or SIGINT.
 pub fn serve(settings: Settings, invocation: &Invocation) -> Result<()> {
-    log_to_stderr(invocation)?;
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let threads = threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
-    let served = threads.block_on(run(settings, invocation));
+    let served = threads.block_on(async {
+        let traces = settings.traces().map(Traces::to).transpose()?;
+        log_to_stderr(invocation, traces.as_ref())?;
+        let served = run(settings, invocation).await;
+        if let Some(traces) = traces {
+            // it waits for what is sent from here
+            let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+        }
+        served
+    });
     threads.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-fn log_to_stderr(invocation: &Invocation) -> Result<()> {
+fn log_to_stderr(invocation: &Invocation, traces: Option<&Traces>) -> Result<()> {
     let said = invocation.locations.log.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_new(said).map_err(|e| Error::config(format_args!("LOCKSTEP_LOG is `{said}`: {e}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // there is one already if this process serves a second time, as in tests
-    let _ = match invocation.json {
-        true => log.json().try_init(),
-        false => log.with_target(false).try_init(),
+    let spans = format!("{}=off", traces::TARGET).parse().map_err(Error::host)?;
+    let filter = filter.add_directive(spans);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match invocation.json {
+        true => log.json().with_filter(filter).boxed(),
+        false => log.with_target(false).with_filter(filter).boxed(),
     };
+    let all = tracing_subscriber::registry().with(log).with(traces.map(Traces::layer));
+    // there is one already if this process serves a second time, as in tests
+    let _ = all.try_init();
     Ok(())
 }
 
@@ -215,6 +231,10 @@ fn router(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(not_so)
         .layer(from_fn_with_state(server.clone(), access::check))
         .layer(from_fn_with_state(server.clone(), metrics::count));
+    let closed = match server.settings.traces() {
+        None => closed,
+        Some(_) => closed.layer(from_fn(traces::trace)),
+    };
     let open = Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))

@@ -82,6 +82,10 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "LOCKSTEP_GRACE", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     grace: Option<Duration>,
+
+    /// The collector of OpenTelemetry that spans of requests and runs are sent to, such as http://127.0.0.1:4318 [default: none]
+    #[arg(long, value_name = "URL", env = "LOCKSTEP_TRACES")]
+    traces: Option<String>,
 }
 
 /// The port that a host listens on when none is said.
@@ -112,6 +116,7 @@ impl Settings {
             cull_connected: self.cull_connected || file.cull_connected,
             cull_busy: self.cull_busy || file.cull_busy,
             grace: self.grace.or(file.grace),
+            traces: self.traces.or(file.traces),
         })
     }
 
@@ -169,6 +174,11 @@ impl Settings {
 
     pub fn cull_busy(&self) -> bool {
         self.cull_busy
+    }
+
+    /// Where spans are sent to.
+    pub fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
     }
 
     pub fn grace(&self) -> Duration {

@@ -7,7 +7,7 @@ use super::made::{Given, Names, failing, gather, gathered};
 use super::parts::parts;
 use super::progress::{Became, Job, Part, Progress};
 use super::{Ending, PartsError, Plan, When, WhenError};
-use crate::run::{Ran, Reuse, RunError, Runtime};
+use crate::run::{Ran, Reuse, Run, RunError, Runtime};
 use crate::sandbox::{Interrupt, SandboxError, Stream};
 use crate::step::{Artifact, Interruption, Limits, Outcome};
 use crate::store::StoreError;
@@ -149,6 +149,19 @@ impl From<StoreError> for TaskError {
     }
 }
 
+/// Who carries out runs, where that is not the runtime itself.
+pub trait Carrier: Sync {
+    /// Carries out the run of `task`, or finds that it has been. What the guest writes goes to `log` as it comes.
+    fn carry_out(
+        &self,
+        task: &str,
+        run: &Run,
+        limits: &Limits,
+        interrupt: &Interrupt,
+        log: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Ran, TaskError>;
+}
+
 /// Carries out `plan` on as many threads as there are jobs; what has been run before is found in the cache, unless `execution`
 /// forbids it.
 ///
@@ -160,8 +173,21 @@ pub fn execute(
     interrupt: &Interrupt,
     on: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Executed, TaskError> {
+    execute_by(None, runtime, plan, execution, interrupt, on)
+}
+
+/// As [`execute`], but runs are carried out by `carrier`, if there is one.
+pub fn execute_by(
+    carrier: Option<&dyn Carrier>,
+    runtime: &Runtime,
+    plan: &Plan,
+    execution: &Execution,
+    interrupt: &Interrupt,
+    on: &mut (dyn FnMut(Event) + Send),
+) -> Result<Executed, TaskError> {
     let names = Names::of(plan);
     let workers = Workers {
+        carrier,
         runtime,
         execution,
         interrupt,
@@ -204,6 +230,7 @@ fn most_at_a_time(plan: &Plan) -> usize {
 
 /// What the threads share.
 struct Workers<'a, 'o> {
+    carrier: Option<&'a dyn Carrier>,
     runtime: &'a Runtime,
     execution: &'a Execution,
     interrupt: &'a Interrupt,
@@ -268,16 +295,14 @@ impl<'a> Workers<'a, '_> {
                     bytes,
                 })
             };
-            let ran = self
-                .runtime
-                .run(&run, self.execution.reuse, &limits, self.interrupt, &mut log);
+            let ran = self.run_once(&job.name, &run, &limits, &mut log);
             let because = match &ran {
                 Ok(ran) if may_differ(&ran.record.outcome) => ran.record.outcome.to_string(),
-                Err(error) if is_passing(error) => error.to_string(),
-                _ => return Ok(ran?),
+                Err(TaskError::Run(error)) if is_passing(error) => error.to_string(),
+                _ => return ran,
             };
             if left == 0 || self.interrupt.is_triggered() {
-                return Ok(ran?);
+                return ran;
             }
             self.tell(Event::Retrying {
                 task: &job.name,
@@ -287,6 +312,14 @@ impl<'a> Workers<'a, '_> {
             left -= 1;
             self.pause(wait);
             wait = (wait * 2).min(self.execution.backoff * 64);
+        }
+    }
+
+    fn run_once(&self, task: &str, run: &Run, limits: &Limits, log: &mut dyn FnMut(Stream, &[u8])) -> Result<Ran, TaskError> {
+        let (runtime, reuse) = (self.runtime, self.execution.reuse);
+        match self.carrier {
+            None => Ok(runtime.run(run, reuse, limits, self.interrupt, log)?),
+            Some(carrier) => carrier.carry_out(task, run, limits, self.interrupt, log),
         }
     }
 

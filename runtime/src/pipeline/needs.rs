@@ -40,6 +40,12 @@ impl<'a> Needs<'a> {
     }
 }
 
+/// The memory that a guest is expected to take, in bytes: what its own limit says, or a quarter more than the newest run of the same step took, or a guess.
+pub fn expected_memory(runtime: &Runtime, task: &Task) -> u64 {
+    let learned = || learn(runtime, &task.run.module, &task.run.entry.title());
+    task.limits.memory.unwrap_or_else(learned)
+}
+
 fn learn(runtime: &Runtime, module: &Digest, step: &str) -> u64 {
     let newest = runtime.newest_of(step, 4).unwrap_or_default().into_iter();
     let mut same = newest.filter(|(_, record)| record.run.module == *module);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::When;
 use crate::digest::{Digest, canonical_json};
 use crate::run::{Input, Run};
-use crate::step::{Artifact, GuestPath, OwnLimits};
+use crate::step::{Artifact, GuestPath, Limits, OwnLimits};
 
 /// The version of the format that this code writes and reads.
 const VERSION: u32 = 1;
@@ -144,17 +144,43 @@ impl Plan {
 
     /// A plan of one task that carries out `run`.
     pub fn of_run(name: &str, run: Run) -> Self {
-        let task = Task {
-            name: name.to_owned(),
+        Self::of_runs(name, [(name.to_owned(), run, OwnLimits::default())])
+    }
+
+    /// A plan of tasks that carry out these runs, none of which waits for another. Their names must differ.
+    pub fn of_runs(name: &str, runs: impl IntoIterator<Item = (String, Run, OwnLimits)>) -> Self {
+        let task = |(name, run, limits)| Task {
+            name,
             run,
             wires: BTreeMap::new(),
             files: BTreeMap::new(),
             for_each: None,
             when: Vec::new(),
             retries: 0,
-            limits: OwnLimits::default(),
+            limits,
         };
-        Self::new(name.to_owned(), vec![task], BTreeMap::new())
+        Self::new(name.to_owned(), runs.into_iter().map(task).collect(), BTreeMap::new())
+    }
+
+    /// The part of the plan that leads to those tasks that are a `goal`: they, and all that they wait for. It has no outputs.
+    pub fn up_to(&self, goal: impl Fn(&Task) -> bool) -> Self {
+        let mut needed = BTreeSet::new();
+        for task in self.tasks.iter().rev() {
+            if goal(task) || needed.contains(task.name.as_str()) {
+                needed.insert(task.name.as_str());
+                needed.extend(task.waits_for());
+            }
+        }
+        let tasks = self.tasks.iter().filter(|task| needed.contains(task.name.as_str()));
+        Self::new(self.name.clone(), tasks.cloned().collect(), BTreeMap::new())
+    }
+
+    /// The same plan, whose tasks set themselves what they leave to `limits`.
+    pub fn within(mut self, limits: &Limits) -> Self {
+        for task in &mut self.tasks {
+            task.limits = OwnLimits::from(&task.limits.or(limits));
+        }
+        self
     }
 
     /// A plan of these tasks and outputs, each of which comes after those that it waits for.

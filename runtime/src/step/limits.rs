@@ -73,6 +73,18 @@ impl OwnLimits {
     }
 }
 
+impl From<&Limits> for OwnLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            memory: Some(limits.memory),
+            fuel: Some(limits.fuel),
+            output: Some(limits.output),
+            log: Some(limits.log),
+            time_ms: limits.time.map(|time| time.as_millis() as u64),
+        }
+    }
+}
+
 /// A limit with a deterministic end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,20 +3,26 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
-use lockstep_runtime::pipeline::{Done, End, Executed, Execution, Plan, Skipped};
+use lockstep_runtime::pipeline::{Done, End, Event, Executed, Execution, Plan, Skipped, execute};
 use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
 use serde_json::{Value, json};
 
 use super::{Output, RunArgs};
+use crate::cluster::{Cluster, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::events;
 use crate::export::{check_parent, export};
 use crate::invocation::{Invocation, available_memory, print};
 use crate::logs::Logs;
+use crate::pipelines::Place;
 use crate::quantity::parse_bytes;
 use crate::remote::Remote;
 use crate::{pipelines, report};
+
+/// So many tasks at a time where this machine does not do the work.
+pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// How a pipeline is carried out.
 #[derive(Args)]
@@ -33,6 +39,14 @@ pub struct PipelineArgs {
     /// After a failure, run what does not depend on it
     #[arg(short, long)]
     keep_going: bool,
+
+    /// Tell each event as a line of JSON on stdout; pods do
+    #[arg(long, conflicts_with_all = ["json", "on"])]
+    pub(super) events: bool,
+
+    /// Of the tasks only that of this index, counted from 0, and what it waits for
+    #[arg(long, value_name = "INDEX")]
+    only: Option<usize>,
 }
 
 impl PipelineArgs {
@@ -42,52 +56,133 @@ impl PipelineArgs {
             ("--jobs", self.jobs.is_some()),
             ("--memory-budget", self.memory_budget.is_some()),
             ("--keep-going", self.keep_going),
+            ("--events", self.events),
+            ("--only", self.only.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
-    fn jobs(&self) -> NonZeroUsize {
+    /// Here as many tasks at a time as there are cores; of those elsewhere this machine only waits for the end.
+    fn jobs(&self, elsewhere: bool) -> NonZeroUsize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.jobs.unwrap_or_else(cores)
+        self.jobs.unwrap_or_else(|| if elsewhere { ELSEWHERE } else { cores() })
     }
 }
 
 pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, interrupt: &Interrupt) -> Result<()> {
     refuse_what_the_file_says(&args)?;
     let execution = Execution {
-        jobs: args.pipeline.jobs(),
+        jobs: args.pipeline.jobs(args.cluster.on.is_some()),
         memory: args.pipeline.memory_budget.or_else(available_memory).unwrap_or(u64::MAX),
         reuse: args.reuse(),
         limits: args.limits.limits(),
         keep_going: args.pipeline.keep_going,
         ..Execution::default()
     };
-    let plan = pipelines::plan(runtime, &args.what, args.given, interrupt, invocation)?;
+    let plan = match pipelines::kept(runtime, &args.what)? {
+        Some(plan) => plan,
+        None => pipelines::plan(runtime, &args.what, args.given, interrupt, invocation)?,
+    };
+    let plan = match args.pipeline.only {
+        Some(index) => only(&plan, index)?,
+        None => plan,
+    };
     check_outputs(&plan, &args.outputs)?;
-    let start = Instant::now();
+    if args.pipeline.events {
+        return told(runtime, &plan, &execution, interrupt);
+    }
+    if args.cluster.on.is_some() {
+        let cluster = args.cluster.place.connect()?;
+        let settings = args.cluster.settings(&execution, args.limits.large_module, invocation)?;
+        let outputs = in_cluster(&cluster, &settings, &plan, &execution, invocation, runtime, interrupt)?;
+        return write_outputs(runtime, None, &outputs, &args.outputs);
+    }
     let remote = Remote::of(invocation)?;
-    let executed = shown(runtime, remote.as_ref(), &plan, &execution, interrupt, invocation)?;
+    let place = remote.as_ref().map_or(Place::Here, Place::Host);
+    let outputs = shown(&place, &plan, &execution, invocation, runtime, interrupt)?;
+    write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
+}
+
+/// Carries out the plan, shows how far it is and tells what it came to: the pipeline's outputs, if all went well.
+fn shown(
+    place: &Place,
+    plan: &Plan,
+    execution: &Execution,
+    invocation: &Invocation,
+    runtime: &Runtime,
+    interrupt: &Interrupt,
+) -> Result<BTreeMap<String, Artifact>> {
+    let start = Instant::now();
+    let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
+    let executed = pipelines::carry_out(runtime, place, plan, execution, interrupt, logs, true)?;
     if invocation.json {
-        print(format_args!("{}\n", to_json(&plan, &executed)?))?;
+        print(format_args!("{}\n", to_json(plan, &executed)?))?;
     } else if !invocation.quiet {
         anstream::eprint!("{}", report::tasks(&executed.tasks, start.elapsed()));
     }
     let Executed { tasks, outputs } = executed;
     verdict(tasks, interrupt).map_err(|error| if invocation.json { error.reported() } else { error })?;
-    write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
+    Ok(outputs)
 }
 
-/// Carries out the plan and shows how far it is.
-fn shown(
-    runtime: &Runtime,
-    remote: Option<&Remote>,
+/// Carries out the plan in a cluster: the pipeline's outputs, if all went well. What is interrupted here goes on there.
+pub fn in_cluster(
+    cluster: &Cluster,
+    settings: &Settings,
     plan: &Plan,
     execution: &Execution,
-    interrupt: &Interrupt,
     invocation: &Invocation,
-) -> Result<Executed> {
-    let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
-    pipelines::carry_out(runtime, remote, plan, execution, interrupt, logs, true)
+    runtime: &Runtime,
+    interrupt: &Interrupt,
+) -> Result<BTreeMap<String, Artifact>> {
+    let digest = plan.digest()?;
+    let made = shown(
+        &Place::Cluster(cluster, settings),
+        plan,
+        execution,
+        invocation,
+        runtime,
+        interrupt,
+    );
+    let made = made.map_err(|error| match error.kind() {
+        Kind::Interrupted => {
+            let short = digest.short();
+            Error::new(Kind::Interrupted, "left to the cluster, where what has begun goes on").hint(format_args!(
+                "`lockstep attach {short}` follows it again, `lockstep attach {short} --cancel` ends it"
+            ))
+        }
+        _ => error,
+    })?;
+    cluster.delete(&digest)?;
+    Ok(made)
+}
+
+/// Carries out the plan, and writes each event as a line of JSON: `event`, and what belongs to it.
+fn told(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<()> {
+    let mut on = |event: Event| {
+        let (name, told) = events::told(&event);
+        // who reads it may have gone; what is made is kept all the same
+        let _ = line(name, told);
+    };
+    let executed = execute(runtime, plan, execution, interrupt, &mut on)?;
+    verdict(executed.tasks, interrupt)
+}
+
+/// A line of JSON that tells an event.
+pub(super) fn line(name: &str, mut told: Value) -> Result<()> {
+    told["event"] = json!(name);
+    print(format_args!("{told}\n"))
+}
+
+/// The task of this index, and what it waits for.
+fn only(plan: &Plan, index: usize) -> Result<Plan> {
+    let Some(task) = plan.tasks().get(index) else {
+        return Err(Error::user(format_args!(
+            "--only {index}: the plan has {} tasks, counted from 0",
+            plan.tasks().len()
+        )));
+    };
+    Ok(plan.up_to(|other| other.name == task.name))
 }
 
 fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {

@@ -181,8 +181,9 @@ pub async fn submit(
         return watched(&server, &namespace, run, limits, fresh).await;
     };
     let run = Arc::new(OnceLock::new());
-    let (own, place) = (namespace.clone(), run.clone());
+    let (own, place, request_span) = (namespace.clone(), run.clone(), tracing::Span::current());
     let mut running = tokio::task::spawn_blocking(move || -> Answer<Ran> {
+        let _within = request_span.entered();
         let bound = bound(&own, request)?;
         let run = place.get_or_init(|| bound);
         let limits = limits.or(&Limits::default());

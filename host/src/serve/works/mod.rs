@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use lockstep_runtime::pipeline::{Done, End, Event, Execution, Plan, execute};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
@@ -23,8 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::gate::Gate;
-use crate::commands::run::{task_to_json, to_json, verdict};
+use super::traces;
+use crate::commands::run::{to_json, verdict};
 use crate::error::{Error, Kind, Result};
+use crate::events;
 use crate::invocation::available_memory;
 use crate::report;
 
@@ -282,6 +282,7 @@ impl Work {
                     keep_going: *keep_going,
                     ..Execution::default()
                 };
+                let _within = traces::plan(plan).entered();
                 let executed = execute(runtime, plan, &execution, &self.interrupt, &mut |event| self.on(event))?;
                 let mut result = to_json(plan, &executed)?;
                 let state = match verdict(executed.tasks, &self.interrupt) {
@@ -301,41 +302,29 @@ impl Work {
     }
 
     fn on(&self, event: Event) {
-        match event {
-            Event::Started { task } => {
-                self.task(task, |task| {
-                    task.state = State::Running;
-                    task.started_ms = Some(now_ms());
-                });
-                self.journal.tell("started", &json!({ "task": task }));
-            }
-            Event::Expanded { task, count } => {
-                self.task(task, |task| task.says = Some(report::counted(count, "part")));
-                self.journal.tell("expanded", &json!({ "task": task, "count": count }));
-            }
-            Event::Log { task, stream, bytes } => self.journal.tell("log", &log(task, stream, bytes)),
-            Event::Retrying { task, because, left } => {
-                self.journal
-                    .tell("retrying", &json!({ "task": task, "because": because, "left": left }));
-            }
-            Event::Finished { done } => {
-                let told = task_to_json(done);
-                self.task(&done.task, |task| {
-                    task.state = state(&done.end);
-                    task.ended_ms = Some(now_ms());
-                    match &done.end {
-                        End::Ran(ran) => {
-                            (task.record, task.cached) = (Some(ran.digest.hex()), ran.cached);
-                            task.says = (!ran.record.outcome.succeeded()).then(|| ran.record.outcome.to_string());
-                        }
-                        End::Skipped(skipped) => task.says = Some(report::skipped(skipped)),
-                        End::Error(error) => task.says = Some(error.to_string()),
-                        End::NotStarted => {}
+        match &event {
+            Event::Started { task } => self.task(task, |task| {
+                task.state = State::Running;
+                task.started_ms = Some(now_ms());
+            }),
+            Event::Expanded { task, count } => self.task(task, |task| task.says = Some(report::counted(*count, "part"))),
+            Event::Log { .. } | Event::Retrying { .. } => {}
+            Event::Finished { done } => self.task(&done.task, |task| {
+                task.state = state(&done.end);
+                task.ended_ms = Some(now_ms());
+                match &done.end {
+                    End::Ran(ran) => {
+                        (task.record, task.cached) = (Some(ran.digest.hex()), ran.cached);
+                        task.says = (!ran.record.outcome.succeeded()).then(|| ran.record.outcome.to_string());
                     }
-                });
-                self.journal.tell("finished", &told);
-            }
+                    End::Skipped(skipped) => task.says = Some(report::skipped(skipped)),
+                    End::Error(error) => task.says = Some(error.to_string()),
+                    End::NotStarted => {}
+                }
+            }),
         }
+        let (name, told) = events::told(&event);
+        self.journal.tell(name, &told);
     }
 }
 
@@ -348,7 +337,10 @@ pub fn run_one(
     interrupt: &Interrupt,
     log: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Ran> {
-    Ok(runtime.run(run, reuse(fresh), limits, interrupt, log)?)
+    let span = traces::span(run);
+    let ran = span.in_scope(|| runtime.run(run, reuse(fresh), limits, interrupt, log))?;
+    traces::ran(&span, &ran);
+    Ok(ran)
 }
 
 fn reuse(fresh: bool) -> Reuse {
@@ -385,14 +377,6 @@ fn state(end: &End) -> State {
         End::Skipped(_) => State::Skipped,
         End::Error(_) => State::Failed,
         End::NotStarted => State::Interrupted,
-    }
-}
-
-/// `text`, or `base64` of bytes that are no text.
-fn log(task: &str, stream: Stream, bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!({ "task": task, "stream": stream, "text": text }),
-        Err(_) => json!({ "task": task, "stream": stream, "base64": BASE64_STANDARD.encode(bytes) }),
     }
 }
 

@@ -1,0 +1,193 @@
+//! A Job, followed to its end: its pods as they come and go, and what they write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use kube::Api;
+use kube::api::LogParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use tokio::task::JoinHandle;
+
+use super::group::Group;
+use super::job::CONTAINER;
+
+/// How long to wait for the rest of what pods wrote, once their Job has ended.
+const REST: Duration = Duration::from_secs(20);
+/// How long to wait before a log that broke off is asked for again.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// Tells `group` what becomes of `job`, until it has ended. What can't be reached for a while is asked again.
+pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Group>) {
+    let mut followed = Followed {
+        pods: pods.clone(),
+        group: group.clone(),
+        logs: BTreeMap::new(),
+        said: BTreeMap::new(),
+    };
+    let own = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let mut pods = watcher(pods, own).default_backoff().boxed();
+    let own = watcher::Config::default().fields(&format!("metadata.name={job}"));
+    let mut jobs = watcher(jobs, own).default_backoff().boxed();
+    let mut listed = true;
+    let how = loop {
+        tokio::select! {
+            pod = pods.next() => if let Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = pod {
+                followed.pod(&pod);
+            },
+            job = jobs.next() => match job {
+                Some(Ok(watcher::Event::Init)) => listed = false,
+                Some(Ok(watcher::Event::Apply(job) | watcher::Event::InitApply(job))) => {
+                    listed = true;
+                    if let Some(how) = ended(&job) {
+                        break how;
+                    }
+                }
+                Some(Ok(watcher::Event::InitDone)) if listed => {}
+                Some(Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) => break Err("its Job was deleted".to_owned()),
+                Some(Err(_)) => {}
+                None => break Err("the cluster tells nothing more of its Job".to_owned()),
+            },
+        }
+    };
+    // pods whose end was not told yet
+    if let Ok(Some(Ok(watcher::Event::Apply(pod)))) = tokio::time::timeout(AGAIN, pods.next()).await {
+        followed.pod(&pod);
+    }
+    for (_, log) in std::mem::take(&mut followed.logs) {
+        let _ = tokio::time::timeout(REST, log).await;
+    }
+    group.end(how);
+}
+
+/// What a Job came to, if it has ended.
+pub fn ended(job: &Job) -> Option<Result<(), String>> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .filter(|condition| condition.status == "True")
+        .find_map(|condition| match condition.type_.as_str() {
+            "Complete" => Some(Ok(())),
+            "Failed" => {
+                let why = condition.message.clone().or_else(|| condition.reason.clone());
+                Some(Err(format!("its Job failed: {}", why.unwrap_or_default())))
+            }
+            _ => None,
+        })
+}
+
+struct Followed {
+    pods: Api<Pod>,
+    group: Arc<Group>,
+    /// By pod.
+    logs: BTreeMap<String, JoinHandle<()>>,
+    /// What was said of each pod last.
+    said: BTreeMap<String, String>,
+}
+
+impl Followed {
+    fn pod(&mut self, pod: &Pod) {
+        let Some(name) = pod.metadata.name.clone() else { return };
+        if let Some(why) = waiting(pod) {
+            self.say(name, why);
+            return;
+        }
+        let state = container(pod).and_then(|status| status.state.as_ref());
+        let Some(state) = state.filter(|state| state.waiting.is_none()) else {
+            return;
+        };
+        if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
+            self.group.fail(terminated(&name, ended));
+        }
+        let (pods, group) = (self.pods.clone(), self.group.clone());
+        self.logs
+            .entry(name.clone())
+            .or_insert_with(|| tokio::spawn(read_log(pods, name, group)));
+    }
+
+    fn say(&mut self, pod: String, why: String) {
+        if self.said.get(&pod) != Some(&why) {
+            self.group.note(format!("pod {pod} waits: {why}"));
+            self.said.insert(pod, why);
+        }
+    }
+}
+
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|status| status.name == CONTAINER)
+}
+
+/// Why a pod does not start, if that is more than that it takes a moment.
+fn waiting(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let unschedulable = conditions.into_iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unschedulable {
+        return Some(condition.message.clone().unwrap_or_default());
+    }
+    let waiting = container(pod)?.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let is_moment = matches!(reason, "" | "ContainerCreating" | "PodInitializing");
+    (!is_moment).then(|| match &waiting.message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    })
+}
+
+fn terminated(pod: &str, ended: &ContainerStateTerminated) -> String {
+    let reason = ended.reason.as_deref().unwrap_or("Error");
+    match (reason, ended.message.as_deref()) {
+        ("OOMKilled", _) => {
+            format!(
+                "pod {pod} took more memory than it asked for; `limits: {{ memory: ... }}` of the task or --pod-memory asks for more"
+            )
+        }
+        (reason, Some(message)) if !message.is_empty() => {
+            format!("pod {pod} ended with {}: {reason}: {message}", ended.exit_code)
+        }
+        (reason, _) => format!("pod {pod} ended with {}: {reason}", ended.exit_code),
+    }
+}
+
+/// Reads what a pod writes to its last line. A log that breaks off is read again from the start, past what was seen.
+async fn read_log(pods: Api<Pod>, name: String, group: Arc<Group>) {
+    let follow = LogParams {
+        container: Some(CONTAINER.to_owned()),
+        follow: true,
+        ..LogParams::default()
+    };
+    let mut seen = 0;
+    loop {
+        let before = pods.get_opt(&name).await;
+        if let Ok(stream) = pods.log_stream(&name, &follow).await {
+            let mut lines = stream.lines();
+            let mut at = 0;
+            while let Ok(Some(line)) = lines.try_next().await {
+                at += 1;
+                if at > seen {
+                    seen = at;
+                    if group.take(&line) {
+                        return;
+                    }
+                }
+            }
+        }
+        let is_over = match &before {
+            Ok(Some(pod)) => container(pod)
+                .and_then(|status| status.state.as_ref())
+                .is_some_and(|state| state.terminated.is_some()),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        if is_over {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,230 @@
+//! Tasks as Jobs of Kubernetes. A pod is given the digest of a plan of its own tasks, runs it as any machine would, and puts what that comes to into
+//! the shared store; here it is decided what can run, and what was run before makes no pod.
+
+mod carry;
+mod follow;
+mod group;
+mod job;
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use lockstep_runtime::digest::Digest;
+
+use crate::error::{Error, Kind, Result};
+
+pub use carry::Carried;
+pub use job::{Settings, cpu, toleration};
+
+/// Who applies objects, to Kubernetes.
+const MANAGER: &str = "lockstep";
+/// How long the API is asked again before it is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A namespace of a cluster.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+    /// Drives connections. Whoever asks waits.
+    threads: tokio::runtime::Runtime,
+}
+
+/// A run of a plan that the cluster knows.
+pub struct Known {
+    pub plan: Digest,
+    pub pipeline: String,
+    pub settings: Settings,
+    /// When it was first submitted, as Kubernetes writes it.
+    pub created: String,
+}
+
+impl Cluster {
+    /// The cluster of a context of the kubeconfig, or the current one, or the one around this pod; a namespace of it, or that of the context.
+    pub fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
+        // a process has one: whichever comes first serves all
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+        let config = threads.block_on(config(context))?;
+        let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
+        let _entered = threads.enter();
+        let client = Client::try_from(config).map_err(|e| error(&e))?;
+        drop(_entered);
+        Ok(Self {
+            client,
+            namespace,
+            threads,
+        })
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The runs of plans that the namespace knows.
+    pub fn known(&self) -> Result<Vec<Known>> {
+        let maps = self.threads.block_on(patiently(|| async {
+            self.config_maps().list(&ListParams::default().labels(job::MANAGED)).await
+        }))?;
+        Ok(maps.items.into_iter().filter_map(known).collect())
+    }
+
+    /// Deletes what carries out `plan`, if there is anything.
+    pub fn delete(&self, plan: &Digest) -> Result<()> {
+        let (maps, name) = (self.config_maps(), job::run_name(plan));
+        let deleted = self.threads.block_on(patiently(|| async {
+            match maps.delete(&name, &DeleteParams::background()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(drop),
+            }
+        }));
+        deleted?;
+        let (jobs, own) = (self.jobs(), ListParams::default().labels(&job::selector(plan)));
+        let deleted = self.threads.block_on(patiently(|| async {
+            jobs.delete_collection(&DeleteParams::background(), &own).await.map(drop)
+        }));
+        Ok(deleted?)
+    }
+
+    /// Says what is carried out: what is to own the Jobs.
+    fn announce(&self, plan: &Digest, pipeline: &str, settings: &Settings) -> Result<OwnerReference> {
+        let map = job::config_map(plan, pipeline, settings)?;
+        let (maps, name) = (self.config_maps(), job::run_name(plan));
+        let apply = PatchParams::apply(MANAGER).force();
+        let applied = self
+            .threads
+            .block_on(patiently(|| async { maps.patch(&name, &apply, &Patch::Apply(&map)).await }))?;
+        Ok(OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            name,
+            uid: applied.metadata.uid.unwrap_or_default(),
+            ..OwnerReference::default()
+        })
+    }
+
+    /// Sees that the Job is there and has not ended: one that is at work is left alone.
+    async fn submit(&self, job: &Job) -> Result<()> {
+        let (jobs, name) = (self.jobs(), job.metadata.name.clone().unwrap_or_default());
+        let found = patiently(|| async { jobs.get_opt(&name).await }).await?;
+        if let Some(found) = found {
+            let is_leaving = found.metadata.deletion_timestamp.is_some();
+            if !is_leaving && follow::ended(&found).is_none() {
+                return Ok(());
+            }
+            // it ended and did not do its work, or what it did is lost
+            patiently(|| async {
+                match jobs.delete(&name, &DeleteParams::background()).await {
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                    other => other.map(drop),
+                }
+            })
+            .await?;
+            while patiently(|| async { jobs.get_opt(&name).await }).await?.is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        let apply = PatchParams::apply(MANAGER).force();
+        patiently(|| async { jobs.patch(&name, &apply, &Patch::Apply(job)).await }).await?;
+        Ok(())
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+async fn config(context: Option<&str>) -> Result<Config> {
+    let hint = "set KUBECONFIG, or look whether `kubectl cluster-info` finds the cluster";
+    let Some(context) = context else {
+        let found = Config::infer().await;
+        return found.map_err(|e| Error::config(format_args!("no cluster is known: {e}")).hint(hint));
+    };
+    let options = KubeConfigOptions {
+        context: Some(context.to_owned()),
+        ..KubeConfigOptions::default()
+    };
+    let wrong = |e: kube::config::KubeconfigError| Error::config(format_args!("context {context}: {e}")).hint(hint);
+    let file = Kubeconfig::read().map_err(wrong)?;
+    Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)
+}
+
+fn known(map: ConfigMap) -> Option<Known> {
+    let data = map.data?;
+    Some(Known {
+        plan: data.get("plan")?.parse().ok()?,
+        pipeline: data.get("pipeline")?.clone(),
+        settings: serde_json::from_str(data.get("settings")?).ok()?,
+        created: map
+            .metadata
+            .creation_timestamp
+            .map(|time| time.0.to_string())
+            .unwrap_or_default(),
+    })
+}
+
+/// Asks until there is an answer, while the API can't be reached or has too much to do.
+async fn patiently<T>(ask: impl AsyncFn() -> kube::Result<T>) -> Result<T> {
+    let start = std::time::Instant::now();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match ask().await {
+            Err(e) if is_passing(&e) && start.elapsed() < PATIENCE => tokio::time::sleep(pause).await,
+            other => return other.map_err(|e| error(&e)),
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 500..),
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+fn error(error: &kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) => {
+            let kind = match status.code {
+                401 | 403 => Kind::Denied,
+                400..500 => Kind::User,
+                _ => Kind::Host,
+            };
+            let error = Error::new(kind, format_args!("the cluster refuses: {}", status.message));
+            match status.code {
+                401 | 403 => error.hint(
+                    "see what one may do there with `kubectl auth can-i --list`; deploy/kustomize has a Role that suffices",
+                ),
+                404 => error.hint("see `kubectl get namespaces`; --namespace names another"),
+                _ => error,
+            }
+        }
+        other => {
+            let mut why = other as &dyn std::error::Error;
+            while let Some(source) = why.source() {
+                why = source;
+            }
+            Error::host(format_args!("the cluster can't be reached: {why}")).hint("see `kubectl cluster-info`")
+        }
+    }
+}

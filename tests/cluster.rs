@@ -1,0 +1,539 @@
+//! Pipelines as Jobs of a real Kubernetes: the digests of this machine, whatever happens to pods, the API server and the shared store meanwhile.
+//!
+//! `make e2e` brings the cluster up and names its kubeconfig in LOCKSTEP_CLUSTER; without it the tests say that they are skipped. Each has a
+//! namespace and a bucket of its own, on a real S3 server that pods reach.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::examples::example;
+use crate::notebook::digests;
+use crate::setup::{GUESTS, Place, ROOT, build, signal};
+
+/// This machine, as the cluster reaches it.
+const MACHINE: &str = "10.97.0.1";
+/// What the S3 server knows its client by.
+const KEY: (&str, &str) = ("lockstep", "a-secret-of-tests");
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A namespace of the cluster, with a shared store, and what is to be carried out there.
+struct Namespace {
+    kubeconfig: PathBuf,
+    name: String,
+    bucket: tempfile::TempDir,
+    port: u16,
+    server: Child,
+}
+
+impl Namespace {
+    /// `None`, and said so, where there is no cluster.
+    fn new(name: &str) -> Option<Self> {
+        let Some(kubeconfig) = std::env::var_os("LOCKSTEP_CLUSTER") else {
+            println!("skipped: there is no cluster; `make e2e` brings one up");
+            return None;
+        };
+        let bucket = tempfile::tempdir().unwrap();
+        std::fs::create_dir(bucket.path().join("team")).unwrap();
+        let port = std::net::TcpListener::bind((MACHINE, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let server = s3(bucket.path(), port);
+        let namespace = Self {
+            kubeconfig: Path::new(ROOT).join(kubeconfig),
+            name: format!("{name}-{}", std::process::id()),
+            bucket,
+            port,
+            server,
+        };
+        namespace.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": namespace.name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+        }}));
+        namespace.secret(KEY.1);
+        Some(namespace)
+    }
+
+    /// What pods reach the shared store by.
+    fn secret(&self, secret: &str) {
+        self.apply(
+            &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lockstep-store", "namespace": self.name },
+            "stringData": self.access(secret) }),
+        );
+    }
+
+    fn access(&self, secret: &str) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("AWS_ENDPOINT_URL", format!("http://{MACHINE}:{}", self.port)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", KEY.0.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
+        ])
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Output {
+        kubectl(&self.kubeconfig)
+            .args(["--namespace", &self.name])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn apply(&self, object: &Value) {
+        let file = self.bucket.path().join("object.json");
+        std::fs::write(&file, object.to_string()).unwrap();
+        let applied = kubectl(&self.kubeconfig).arg("apply").arg("-f").arg(&file).output().unwrap();
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    }
+
+    /// The names of pods that are there.
+    fn pods(&self) -> Vec<String> {
+        let listed = self.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]);
+        String::from_utf8(listed.stdout)
+            .unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// How many pods there ever were.
+    fn created(&self) -> usize {
+        let listed = self.kubectl(&["get", "events", "--field-selector=reason=Scheduled", "-o", "name"]);
+        String::from_utf8(listed.stdout).unwrap().lines().count()
+    }
+
+    /// Waits until a pod writes that a task has begun: its name.
+    fn pod_at_work(&self) -> String {
+        until("a pod is at work", || {
+            self.pods().into_iter().find(|pod| {
+                let log = self.kubectl(&["logs", pod]);
+                String::from_utf8_lossy(&log.stdout).contains("\"event\":\"started\"")
+            })
+        })
+    }
+
+    /// The command in `place`, with this cluster and its shared store.
+    fn lockstep(&self, place: &Place, arguments: &[&str]) -> Command {
+        let mut command = place.lockstep(arguments);
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("LOCKSTEP_SHARED", "s3://team/store")
+            .env("LOCKSTEP_IMAGE", image())
+            .envs(self.access(KEY.1));
+        command
+    }
+
+    /// Runs a pipeline in the cluster: what `--json` tells.
+    fn run(&self, place: &Place, pipeline: &str, more: &[&str]) -> Value {
+        let output = self.start(place, pipeline, more).wait_with_output().unwrap();
+        told(&output)
+    }
+
+    fn start(&self, place: &Place, pipeline: &str, more: &[&str]) -> Child {
+        self.lockstep(
+            place,
+            &["run", pipeline, "--on", "kubernetes", "--namespace", &self.name, "--json"],
+        )
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let all = self.kubectl(&["get", "jobs,pods,configmaps,events", "-o", "wide"]);
+            eprintln!("{}", String::from_utf8_lossy(&all.stdout));
+        }
+        self.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn kubectl(kubeconfig: &Path) -> Command {
+    let own = Path::new(ROOT).join("target/cluster/bin/kubectl");
+    let mut command = Command::new(if own.exists() { own.as_path() } else { Path::new("kubectl") });
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command
+}
+
+/// The server of S3, which checks signatures and keeps objects as files below `root`.
+fn s3(root: &Path, port: u16) -> Child {
+    let server = Command::new(Path::new(ROOT).join("target/s3/bin/s3s-fs"))
+        .args([
+            "--access-key",
+            KEY.0,
+            "--secret-key",
+            KEY.1,
+            "--host",
+            MACHINE,
+            "--port",
+            &port.to_string(),
+        ])
+        .arg(root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("S3 answers", || std::net::TcpStream::connect((MACHINE, port)).ok());
+    server
+}
+
+/// The image that `make e2e` gave the node.
+fn image() -> String {
+    std::env::var("LOCKSTEP_IMAGE").unwrap()
+}
+
+fn told(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!(
+            "{e}: {}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+fn until<T>(what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = is_so() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The penguins: their pipeline, and the digests that it has on this machine.
+fn penguins() -> (Place, BTreeMap<String, Value>) {
+    let place = Place::new();
+    let directory = Path::new(ROOT).join("examples/penguins");
+    for file in ["penguins.yaml", "penguins.csv"] {
+        std::fs::copy(directory.join(file), place.path(file)).unwrap();
+    }
+    std::fs::copy(build("examples/penguins", "penguins.wasm"), place.path("penguins.wasm")).unwrap();
+    let here = place.json(&["run", "penguins.yaml"]);
+    (fresh(place), digests(&here))
+}
+
+/// The same place with an empty store.
+fn fresh(place: Place) -> Place {
+    std::fs::remove_dir_all(place.store()).unwrap();
+    place
+}
+
+/// A pipeline of some seconds' work, and its digests on this machine: tasks that wait for one another, and instances.
+fn laborious() -> (Place, BTreeMap<String, Value>) {
+    let place = Place::new();
+    std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
+    std::fs::write(place.path("words.txt"), "words\n").unwrap();
+    std::fs::write(
+        place.path("work.yaml"),
+        "name: work
+tasks:
+  first: { step: guests.wasm#busy, inputs: { text: words.txt }, parameters: { rounds: 2000000000 } }
+  parts: { for_each: { n: [1, 2, 3] }, step: guests.wasm#busy, inputs: { text: first.text }, parameters: { rounds: \"{{ n }}\" } }
+  last: { step: guests.wasm#gather, inputs: { parts: parts.text } }
+",
+    )
+    .unwrap();
+    let here = place.json(&["run", "work.yaml"]);
+    (fresh(place), digests(&here))
+}
+
+#[test]
+fn penguins_come_to_the_same_in_pods() {
+    let Some(namespace) = Namespace::new("penguins") else { return };
+    let (mut place, here) = penguins();
+    for (how, pods) in [("fused", 1), ("per-task", here_tasks(&here))] {
+        place = fresh_if_any(place);
+        let before = namespace.created();
+        let there = namespace.run(&place, "penguins.yaml", &["--pods", how, "--no-cache"]);
+        assert_eq!(digests(&there), here, "{how}");
+        assert_eq!(namespace.created() - before, pods, "{how}");
+    }
+    // what another machine ran is found
+    let before = namespace.created();
+    let again = namespace.run(&fresh_if_any(place), "penguins.yaml", &[]);
+    assert_eq!(digests(&again), here);
+    assert_eq!(namespace.created(), before, "a hit makes no pod");
+    let left = namespace.kubectl(&[
+        "get",
+        "jobs,configmaps",
+        "-l",
+        "app.kubernetes.io/managed-by=lockstep",
+        "-o",
+        "name",
+    ]);
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "what succeeded is removed");
+}
+
+fn here_tasks(digests: &BTreeMap<String, Value>) -> usize {
+    let tasks: std::collections::BTreeSet<&str> = digests.keys().filter_map(|name| name.split('.').next()).collect();
+    tasks.len()
+}
+
+fn fresh_if_any(place: Place) -> Place {
+    if place.store().exists() { fresh(place) } else { place }
+}
+
+#[test]
+fn flights_come_to_the_same_in_pods() {
+    let Some(namespace) = Namespace::new("flights") else { return };
+    let Some(place) = example("flights") else { return };
+    let here = digests(&place.json(&["run", "flights.yaml"]));
+    let place = fresh(place);
+    let there = namespace.run(&place, "flights.yaml", &["--pod-memory", "1GiB"]);
+    assert_eq!(digests(&there), here);
+}
+
+#[test]
+fn instances_are_one_job() {
+    let Some(namespace) = Namespace::new("instances") else {
+        return;
+    };
+    let (place, here) = laborious();
+    let there = namespace.run(&place, "work.yaml", &["--pods", "per-task", "--pod-cpu", "0.1"]);
+    assert_eq!(digests(&there), here);
+    assert_eq!(namespace.created(), 5);
+}
+
+#[test]
+fn a_pod_that_is_killed_is_replaced() {
+    let Some(namespace) = Namespace::new("killed") else { return };
+    let (place, here) = laborious();
+    let running = namespace.start(&place, "work.yaml", &[]);
+    let pod = namespace.pod_at_work();
+    namespace.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
+    assert_eq!(digests(&told(&running.wait_with_output().unwrap())), here);
+}
+
+#[test]
+fn a_pod_that_its_node_has_no_room_for_is_replaced() {
+    let Some(namespace) = Namespace::new("evicted") else { return };
+    let (place, here) = laborious();
+    let running = namespace.start(&place, "work.yaml", &[]);
+    let pod = namespace.pod_at_work();
+    // as the kubelet does under pressure: the pod is marked as disrupted, and its node takes no other for a while
+    let taint = |change: &str| {
+        let tainted = kubectl(&namespace.kubeconfig)
+            .args(["taint", "node", "--all", change])
+            .output()
+            .unwrap();
+        assert!(tainted.status.success(), "{}", String::from_utf8_lossy(&tainted.stderr));
+    };
+    taint("lockstep.dev/pressure=yes:NoSchedule");
+    let eviction = namespace.bucket.path().join("eviction.json");
+    let object =
+        json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": namespace.name } });
+    std::fs::write(&eviction, object.to_string()).unwrap();
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", namespace.name);
+    let evicted = namespace.kubectl(&["create", "--raw", &path, "-f", eviction.to_str().unwrap()]);
+    assert!(evicted.status.success(), "{}", String::from_utf8_lossy(&evicted.stderr));
+    std::thread::sleep(Duration::from_secs(5));
+    taint("lockstep.dev/pressure-");
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(digests(&told(&output)), here);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("waits: "), "why a pod does not start is told: {said}");
+}
+
+#[test]
+fn the_api_server_may_be_restarted() {
+    let Some(namespace) = Namespace::new("restarted") else {
+        return;
+    };
+    let (place, here) = laborious();
+    let running = namespace.start(&place, "work.yaml", &["--pods", "per-task"]);
+    namespace.pod_at_work();
+    let killed = Command::new(Path::new(ROOT).join("tests/cluster/enter.sh"))
+        .args(["sh", "-c", "kill -9 $(cat /run/kube-apiserver.pid)"])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(digests(&told(&running.wait_with_output().unwrap())), here);
+}
+
+#[test]
+fn the_shared_store_may_be_away_for_a_while() {
+    let Some(mut namespace) = Namespace::new("away") else { return };
+    let (place, here) = laborious();
+    let running = namespace.start(&place, "work.yaml", &[]);
+    namespace.pod_at_work();
+    namespace.server.kill().unwrap();
+    namespace.server.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(15));
+    namespace.server = s3(namespace.bucket.path(), namespace.port);
+    assert_eq!(digests(&told(&running.wait_with_output().unwrap())), here);
+}
+
+#[test]
+fn credentials_that_have_expired_are_told_and_can_be_renewed() {
+    let Some(namespace) = Namespace::new("expired") else { return };
+    let (place, here) = laborious();
+    namespace.secret("expired");
+    let failed = namespace.run(&place, "work.yaml", &[]);
+    let told = failed.to_string();
+    assert!(told.contains("refused") && told.contains("403"), "{told}");
+    namespace.secret(KEY.1);
+    assert_eq!(digests(&namespace.run(&place, "work.yaml", &[])), here);
+}
+
+#[test]
+fn what_is_left_to_the_cluster_can_be_attached_to_and_ended() {
+    let Some(namespace) = Namespace::new("attached") else { return };
+    let (place, here) = laborious();
+    let running = namespace.start(&place, "work.yaml", &[]);
+    namespace.pod_at_work();
+    signal(&running, "INT");
+    let left = running.wait_with_output().unwrap();
+    assert_eq!(left.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&left.stderr).into_owned();
+    assert!(said.contains("lockstep attach"), "{said}");
+    let attach = |more: &[&str]| {
+        let output = namespace
+            .lockstep(&place, &["attach", "--namespace", &namespace.name, "--json"])
+            .args(more)
+            .output()
+            .unwrap();
+        self::told(&output)
+    };
+    assert_eq!(digests(&attach(&[])), here);
+    // nothing is left of what ended well
+    assert_eq!(attach(&[])["plans"], json!([]));
+    let running = namespace.start(&place, "work.yaml", &["--no-cache"]);
+    namespace.pod_at_work();
+    signal(&running, "INT");
+    running.wait_with_output().unwrap();
+    let plan = attach(&["--cancel"])["plan"].clone();
+    assert!(plan.as_str().is_some());
+    until("pods are gone", || namespace.pods().is_empty().then_some(()));
+}
+
+#[test]
+fn failures_of_guests_are_not_tried_again_and_read_as_they_do_here() {
+    let Some(namespace) = Namespace::new("failing") else { return };
+    let place = Place::new();
+    std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
+    std::fs::write(
+        place.path("fail.yaml"),
+        "name: fail\ntasks:\n  fail: { step: guests.wasm#error }\n",
+    )
+    .unwrap();
+    let here = place.json(&["run", "fail.yaml"]);
+    let place = fresh(place);
+    let there = namespace.run(&place, "fail.yaml", &[]);
+    assert_eq!(there["tasks"][0]["record"], here["tasks"][0]["record"]);
+    assert_eq!(namespace.created(), 1);
+}
+
+#[test]
+fn mistakes_are_told() {
+    let Some(namespace) = Namespace::new("mistakes") else { return };
+    let (place, _) = penguins();
+    let said = |command: &mut Command| {
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let run = ["run", "penguins.yaml", "--on", "kubernetes", "--namespace"];
+    let (code, text) = said(
+        namespace
+            .lockstep(&place, &run)
+            .arg(&namespace.name)
+            .env_remove("LOCKSTEP_SHARED"),
+    );
+    assert!(code == Some(2) && text.contains("--shared"), "{text}");
+    let (code, text) = said(namespace.lockstep(&place, &run).arg("no-such-namespace"));
+    assert!(code == Some(2) && text.contains("no-such-namespace"), "{text}");
+    let (code, text) = said(
+        namespace
+            .lockstep(&place, &run)
+            .arg(&namespace.name)
+            .env("KUBECONFIG", "/nowhere"),
+    );
+    assert!(code == Some(3) && text.contains("KUBECONFIG"), "{text}");
+}
+
+/// What a trivial task costs beside a bare Job of the same image, and a hundred of them in one pod beside a hundred bare Jobs.
+#[test]
+fn the_cost_of_tasks_is_measured() {
+    let Some(namespace) = Namespace::new("measured") else { return };
+    let place = Place::new();
+    std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
+    std::fs::write(place.path("words.txt"), "words\n").unwrap();
+    let pipeline = |name: &str, count: usize, from: usize| {
+        let tasks = (from..from + count).map(|n| {
+            format!("  t{n}: {{ step: guests.wasm#busy, inputs: {{ text: words.txt }}, parameters: {{ rounds: {n} }} }}\n")
+        });
+        let text = format!("name: {name}\ntasks:\n{}", tasks.collect::<String>());
+        std::fs::write(place.path(&format!("{name}.yaml")), text).unwrap();
+    };
+    let timed = |work: &mut dyn FnMut()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    let (mut tasks, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        bare.push(timed(&mut || bare_jobs(&namespace, &format!("bare{round}"), 1)));
+        pipeline(&format!("one{round}"), 1, 1000 + round);
+        tasks.push(timed(&mut || {
+            let ran = namespace.run(&place, &format!("one{round}.yaml"), &[]);
+            assert_eq!(ran["tasks"][0]["outcome"]["is"], "succeeded", "{ran:#}");
+        }));
+    }
+    pipeline("hundred", 100, 0);
+    let fused = timed(&mut || {
+        let ran = namespace.run(&place, "hundred.yaml", &[]);
+        assert_eq!(ran["tasks"].as_array().unwrap().len(), 100);
+    });
+    let hundred = timed(&mut || bare_jobs(&namespace, "hundred", 100));
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[1]
+    };
+    let (one, one_bare) = (median(&mut tasks), median(&mut bare));
+    println!(
+        "a trivial task {one:.2} s, a bare Job of the same image {one_bare:.2} s: {:.2} times",
+        one / one_bare
+    );
+    println!(
+        "100 tasks in one pod {fused:.2} s, 100 bare Jobs {hundred:.2} s: {:.1} times faster",
+        hundred / fused
+    );
+}
+
+/// Makes `count` Jobs that do nothing but start, at once, and waits until all are complete.
+fn bare_jobs(namespace: &Namespace, name: &str, count: usize) {
+    let job = |n: usize| {
+        json!({ "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": { "name": format!("{name}-{n}"), "labels": { "bare": name } },
+            "spec": { "template": { "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
+                "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [{ "name": "task", "image": image(), "command": ["/lockstep", "--version"],
+                    "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } } }],
+            }}}
+        })
+    };
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": (0..count).map(job).collect::<Vec<_>>() });
+    let file = namespace.bucket.path().join("jobs.json");
+    std::fs::write(&file, list.to_string()).unwrap();
+    let applied = namespace.kubectl(&["create", "-f", file.to_str().unwrap()]);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let selector = format!("bare={name}");
+    let waited = namespace.kubectl(&["wait", "job", "-l", &selector, "--for=condition=Complete", "--timeout=600s"]);
+    assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
+}

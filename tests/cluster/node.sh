@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The node from the inside: the first process in namespaces of its own, as which up.sh starts it. When it ends, however that is, the kernel
+# ends all that runs on the node, and mounts and interfaces go with it.
+# usage: node.sh HOME STATE (what install.sh made, and a directory for what this start makes)
+set -euo pipefail
+home=$1 state=$2
+address=10.97.0.2 pods=10.98.0.0/16 services=10.96.0.0/16
+keys=$state/keys
+
+# The usual paths, seen by nobody else.
+mount --make-rshared /
+mkdir -p "$state"/{lib,log,sysctl}
+mount --bind "$state/lib" /var/lib
+mount --bind "$state/log" /var/log
+mount -t tmpfs tmpfs /run
+# Kubelet sets these for the whole machine: it may think that it has.
+for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+    cat "/proc/sys/$setting" >"$state/sysctl/${setting##*/}"
+    mount --bind "$state/sysctl/${setting##*/}" "/proc/sys/$setting"
+done
+
+# The machine's end of the link is made by up.sh.
+ip link set lo up
+until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
+ip address add "$address/24" dev eth0
+ip route add default via 10.97.0.1
+echo 1 >/proc/sys/net/ipv4/ip_forward
+# what a pod is answered by another one over a service has to come by here
+echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
+
+libraries=("$home"/debian/{,usr/}lib/*-linux-gnu)
+export PATH="$home/bin:$home/debian/usr/bin:$home/debian/usr/sbin:$PATH"
+export LD_LIBRARY_PATH="${libraries[0]}:${libraries[1]:-}" XTABLES_LIBDIR="$(echo "$home"/debian/usr/lib/*-linux-gnu/xtables)"
+unset KUBECONFIG
+
+mkdir -p /run/cni
+cat >/run/cni/pods.conflist <<CNI
+{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+  {"type": "bridge", "bridge": "pods", "isGateway": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+CNI
+cat >/run/containerd.toml <<CONTAINERD
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "localhost/pause:1"
+restrict_oom_score_adj = true
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "$home/debian/usr/lib/cni"
+conf_dir = "/run/cni"
+CONTAINERD
+echo "nameserver $address" >/run/resolv.conf
+cat >/run/kubelet.yaml <<KUBELET
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $keys/ca.crt}}
+authorization: {mode: Webhook}
+tlsCertFile: $keys/node.crt
+tlsPrivateKeyFile: $keys/node.key
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+cgroupDriver: cgroupfs
+failCgroupV1: false
+failSwapOn: false
+enforceNodeAllocatable: []
+evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}
+# no image can be had again
+imageGCHighThresholdPercent: 100
+clusterDNS: [$address]
+clusterDomain: cluster.local
+resolvConf: /run/resolv.conf
+KUBELET
+cat >/run/Corefile <<CORE
+.:53 {
+    errors
+    cache 5
+    kubernetes cluster.local in-addr.arpa {
+        kubeconfig $keys/admin.kubeconfig
+    }
+}
+CORE
+
+# keep NAME COMMAND...: starts it in the background, and again whenever it ends; its process is in /run/NAME.pid
+keep() {
+    local name=$1
+    shift
+    while true; do
+        "$@" >>"/var/log/$name.log" 2>&1 &
+        echo $! >"/run/$name.pid"
+        wait $! || true
+        sleep 0.5
+    done &
+}
+
+keep containerd containerd --config /run/containerd.toml
+keep etcd etcd --data-dir /var/lib/etcd --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
+    --listen-peer-urls http://127.0.0.1:2380 --logger zap
+keep kube-apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address="$address" --service-cluster-ip-range="$services" \
+    --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged \
+    --tls-cert-file="$keys/apiserver.crt" --tls-private-key-file="$keys/apiserver.key" --client-ca-file="$keys/ca.crt" \
+    --kubelet-client-certificate="$keys/admin.crt" --kubelet-client-key="$keys/admin.key" --kubelet-certificate-authority="$keys/ca.crt" \
+    --kubelet-preferred-address-types=InternalIP --service-account-issuer=https://kubernetes.default.svc \
+    --service-account-key-file="$keys/accounts.key" --service-account-signing-key-file="$keys/accounts.key"
+keep kube-controller-manager kube-controller-manager --kubeconfig="$keys/controllers.kubeconfig" --bind-address=127.0.0.1 \
+    --leader-elect=false --use-service-account-credentials --root-ca-file="$keys/ca.crt" \
+    --service-account-private-key-file="$keys/accounts.key" --cluster-signing-cert-file="$keys/ca.crt" --cluster-signing-key-file="$keys/ca.key"
+keep kube-scheduler kube-scheduler --kubeconfig="$keys/scheduler.kubeconfig" --bind-address=127.0.0.1 --leader-elect=false
+keep kube-proxy kube-proxy --kubeconfig="$keys/proxy.kubeconfig" --hostname-override=node --proxy-mode=iptables --cluster-cidr="$pods" \
+    --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
+keep dns dns -conf /run/Corefile
+until [[ -S /run/containerd/containerd.sock ]]; do sleep 0.05; done
+keep kubelet kubelet --config=/run/kubelet.yaml --kubeconfig="$keys/node.kubeconfig" --hostname-override=node --node-ip="$address"
+wait
