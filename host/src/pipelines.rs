@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{
-    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute,
-    execute_by,
+    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute, execute_by,
 };
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;

@@ -3,7 +3,7 @@
     kfp_contract.py parses FILE             both documents are what the SDK's own messages say
     kfp_contract.py compiles OUT FILE...    a pipeline of penguins from components, compiled by the SDK
     kfp_contract.py runs FILE ROOT [JSON]   runs a pipeline in the SDK's own local runner; prints what each task left, as JSON
-    kfp_contract.py argo FILE               a WorkflowTemplate, with nothing that Argo does not know
+    kfp_contract.py argo FILE               a WorkflowTemplate, with nothing that Argo does not know; prints what its pods run, as JSON
 
 The local runner starts containers with Docker. Here their commands are started as they are, with LOCKSTEP in the place of /lockstep, so that
 everything but the container is the SDK's.
@@ -119,6 +119,16 @@ def argo(file):
     read = WorkflowTemplate.model_validate(written)
     again = json.loads(read.model_dump_json(exclude_none=True, by_alias=True))
     assert again == written, (again, written)
+    templates = {template["name"]: template for template in written["spec"]["templates"]}
+    pods, ended = [], set()
+    for task in templates[written["spec"]["entrypoint"]]["dag"]["tasks"]:
+        assert ended.issuperset(task.get("dependencies", [])), task
+        ended.add(task["name"])
+        args = json.dumps(templates[task["template"]]["container"]["args"])
+        for parameter in task["arguments"]["parameters"]:
+            args = args.replace("{{inputs.parameters.%s}}" % parameter["name"], parameter["value"])
+        pods.append(json.loads(args))
+    print("pods: " + json.dumps(pods))
 
 
 if __name__ == "__main__":

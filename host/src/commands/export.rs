@@ -49,7 +49,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     given: GivenArgs,
 
-    /// The image of containers [default: lockstep-step and this version]
+    /// The image of containers [default: $LOCKSTEP_IMAGE, or lockstep-step and this version]
     #[arg(long, value_name = "REFERENCE", requires = "to", help_heading = "Kubeflow and Argo")]
     image: Option<String>,
 
@@ -86,6 +86,7 @@ fn for_others(args: ExportArgs, to: To, invocation: &Invocation) -> Result<()> {
     let containers = Containers {
         image: args
             .image
+            .or_else(|| invocation.locations.image.clone())
             .unwrap_or_else(|| format!("lockstep-step:{}", env!("CARGO_PKG_VERSION"))),
         shared: invocation.locations.shared.clone(),
         secret: args.store_secret,
