@@ -20,8 +20,8 @@ pub const PLAN_LABEL: &str = "lockstep.dev/plan";
 /// The label of objects that lockstep makes.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=lockstep";
 
-/// What a pod takes for itself, beside its guests: 256 MiB.
-const OWN_MEMORY: u64 = 256 << 20;
+/// What a pod takes for itself, beside its guests, most of it while it compiles: 512 MiB.
+const OWN_MEMORY: u64 = 512 << 20;
 /// So often is a pod replaced that failed for no fault of its task.
 const RETRIES: u32 = 6;
 
@@ -312,7 +312,7 @@ mod tests {
         let resources = container.resources.as_ref().unwrap();
         assert_eq!(
             (memory(&resources.requests), memory(&resources.limits)),
-            ("1280Mi".to_owned(), "1280Mi".to_owned())
+            ("1536Mi".to_owned(), "1536Mi".to_owned())
         );
         let text = serde_json::to_string(&pod).unwrap();
         assert!(!text.contains("SECRET_ACCESS_KEY"), "{text}");
