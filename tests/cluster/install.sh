@@ -10,13 +10,16 @@ directory=$PWD/target/cluster
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
 
+download() { (cd "$directory/packages" && apt-get download --quiet=2 "${packages[@]}" 2>/dev/null); }
+
 for program in go apt-get dpkg; do
     command -v "$program" >/dev/null || { say "no $program here, so no cluster can be built"; exit 3; }
 done
 
 mkdir -p "$directory/packages" "$directory/bin"
 say "getting ${packages[*]}"
-(cd "$directory/packages" && apt-get download --quiet=2 "${packages[@]}" 2>/dev/null) ||
+# a new machine has no lists of packages yet
+download || { apt-get update --quiet=2 >&2 && download; } ||
     { say "Debian's packages can't be had: ${packages[*]}"; exit 3; }
 for package in "$directory"/packages/*.deb; do dpkg -x "$package" "$directory/debian"; done
 rm -r "$directory/packages"
