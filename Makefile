@@ -99,7 +99,7 @@ target/s3/bin/s3s-fs:
 	rm -rf target/s3/build
 
 # a node of Kubernetes; tests/cluster/up.sh starts it
-target/cluster/bin/.ready: tests/cluster/install.sh $(wildcard tests/cluster/tools/go.* tests/cluster/tools/*/main.go)
+target/cluster/bin/.ready: tests/cluster/install.sh $(wildcard tests/cluster/tools/go.* tests/cluster/tools/*/go.* tests/cluster/tools/*/main.go)
 	tests/cluster/install.sh
 
 # a registry, for the tests of bundles; where Debian's packages can't be had, those tests say that they are skipped

@@ -104,6 +104,9 @@ keep kube-controller-manager kube-controller-manager --kubeconfig="$keys/control
 keep kube-scheduler kube-scheduler --kubeconfig="$keys/scheduler.kubeconfig" --bind-address=127.0.0.1 --leader-elect=false
 keep kube-proxy kube-proxy --kubeconfig="$keys/proxy.kubeconfig" --hostname-override=node --proxy-mode=iptables --cluster-cidr="$pods" \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
+# Network policies alone. A pod is free for a moment, until it has been seen.
+keep kube-router kube-router --kubeconfig="$keys/admin.kubeconfig" --run-firewall --run-router=false --run-service-proxy=false \
+    --hostname-override=node --service-cluster-ip-range="$services" --health-port=0 --metrics-port=0
 until [[ -S /run/containerd/containerd.sock ]]; do sleep 0.05; done
 keep kubelet kubelet --config=/run/kubelet.yaml --kubeconfig="$keys/node.kubeconfig" --hostname-override=node --node-ip="$address"
 wait

@@ -24,7 +24,7 @@ cannot() {
 is_ready() { kubectl get --raw /readyz >/dev/null 2>&1 && kubectl wait --for=condition=Ready node/node --timeout=1s >/dev/null 2>&1; }
 
 ((EUID == 0)) || cannot "a node takes root"
-for program in ip openssl unshare nsenter python3; do
+for program in ip make nsenter openssl python3 unshare; do
     command -v "$program" >/dev/null || cannot "$program is missing"
 done
 unshare --mount --net --pid --fork --mount-proc mount -t tmpfs tmpfs /run 2>/dev/null || cannot "namespaces and mounts are not allowed"
@@ -33,7 +33,7 @@ if [[ -e $home/pid ]] && is_ready; then
     say "it is running: export KUBECONFIG=$KUBECONFIG"
     exit
 fi
-make --silent target/cluster/bin/.ready
+make --silent target/cluster/bin/.ready || cannot "what it takes can't be had or built"
 tests/cluster/down.sh
 mkdir -p "$keys"
 
