@@ -620,7 +620,9 @@ fn spans_are_sent_to_a_collector_below_those_of_the_caller() {
             let (mut head, mut length) = (String::new(), 0);
             while reader.read_line(&mut head).unwrap() > 2 {
                 let line = head.lines().last().unwrap().to_ascii_lowercase();
-                length = line.strip_prefix("content-length: ").map_or(length, |text| text.parse().unwrap());
+                length = line
+                    .strip_prefix("content-length: ")
+                    .map_or(length, |text| text.parse().unwrap());
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
@@ -634,14 +636,19 @@ fn spans_are_sent_to_a_collector_below_those_of_the_caller() {
     let authorization = format!("Bearer {TOKEN}");
     let parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let headers = [("authorization", authorization.as_str()), parent];
-    assert_eq!(host.ask_with("POST", "/api/v1/runs", &headers, request.as_bytes()).status, 200);
+    assert_eq!(
+        host.ask_with("POST", "/api/v1/runs", &headers, request.as_bytes()).status,
+        200
+    );
     assert_eq!(host.terminate(), Some(0));
     let sent: Vec<(String, Vec<u8>)> = told.try_iter().collect();
     assert!(sent.iter().all(|(head, _)| head.starts_with("POST /v1/traces ")));
     let all: Vec<u8> = sent.into_iter().flat_map(|(_, body)| body).collect();
     let has = |bytes: &[u8]| all.windows(bytes.len()).filter(|window| *window == bytes).count();
     // the trace of the caller is that of the request and of the run
-    let trace = [0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c];
+    let trace = [
+        0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c,
+    ];
     assert_eq!(has(&trace), 2);
     for text in ["POST /api/v1/runs", "lockstep.outcome", "succeeded", "service.version"] {
         assert!(has(text.as_bytes()) > 0, "{text}");
