@@ -477,6 +477,76 @@ fn mistakes_are_told() {
     assert!(code == Some(3) && text.contains("KUBECONFIG"), "{text}");
 }
 
+/// Kubernetes itself takes every overlay, and the one for a single person runs.
+#[test]
+fn the_installation_is_what_kubernetes_takes() {
+    let Some(namespace) = Namespace::new("installed") else {
+        return;
+    };
+    // kinds of others, of which only the names are known here
+    for (group, kind) in [
+        ("monitoring.coreos.com", "ServiceMonitor"),
+        ("networking.istio.io", "VirtualService"),
+    ] {
+        let plural = format!("{}s", kind.to_lowercase());
+        namespace.apply(&json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": format!("{plural}.{group}") },
+            "spec": { "group": group, "scope": "Namespaced", "names": { "kind": kind, "plural": plural }, "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }]},
+        }));
+    }
+    for name in ["lockstep", "kubeflow-user-example-com"] {
+        namespace.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
+    }
+    let overlay = |name: &str| Path::new(ROOT).join("deploy/kustomize/overlays").join(name);
+    let apply = |name: &str, more: &[&str]| {
+        let applied = kubectl(&namespace.kubeconfig)
+            .arg("apply")
+            .args(more)
+            .arg("-k")
+            .arg(overlay(name))
+            .output()
+            .unwrap();
+        applied
+            .status
+            .success()
+            .then_some(())
+            .ok_or(String::from_utf8_lossy(&applied.stderr).into_owned())
+    };
+    for name in ["local", "team", "kubeflow", "kubeflow/profile"] {
+        // a kind that was just defined takes a moment
+        let mut said = Ok(());
+        for _ in 0..20 {
+            said = apply(name, &["--dry-run=server"]);
+            if said.is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert_eq!(said, Ok(()), "{name}");
+    }
+    assert_eq!(apply("local", &[]), Ok(()));
+    let rolled = kubectl(&namespace.kubeconfig)
+        .args([
+            "--namespace",
+            "lockstep",
+            "rollout",
+            "status",
+            "deployment/lockstep",
+            "--timeout=180s",
+        ])
+        .output()
+        .unwrap();
+    kubectl(&namespace.kubeconfig)
+        .args(["delete", "--wait=false", "-k"])
+        .arg(overlay("local"))
+        .output()
+        .unwrap();
+    assert!(rolled.status.success(), "{}", String::from_utf8_lossy(&rolled.stderr));
+}
+
 /// A program that does nothing: `(module (func (export "_start")) (memory (export "memory") 1))`.
 const NOTHING: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x13\x02\x06_start\0\0\x06memory\x02\0\x0a\x04\x01\x02\0\x0b";
 

@@ -90,10 +90,9 @@ impl Cluster {
         }));
         deleted?;
         let (jobs, own) = (self.jobs(), ListParams::default().labels(&job::selector(plan)));
-        let deleted = self.threads.block_on(patiently(|| async {
+        self.threads.block_on(patiently(|| async {
             jobs.delete_collection(&DeleteParams::background(), &own).await.map(drop)
-        }));
-        Ok(deleted?)
+        }))
     }
 
     /// Says what is carried out: what is to own the Jobs.

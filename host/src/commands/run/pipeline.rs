@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
+use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Done, End, Event, Executed, Execution, Plan, Skipped, execute};
 use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
@@ -144,17 +145,24 @@ pub fn in_cluster(
         runtime,
         interrupt,
     );
-    let made = made.map_err(|error| match error.kind() {
-        Kind::Interrupted => {
-            let short = digest.short();
-            Error::new(Kind::Interrupted, "left to the cluster, where what has begun goes on").hint(format_args!(
-                "`lockstep attach {short}` follows it again, `lockstep attach {short} --cancel` ends it"
-            ))
-        }
-        _ => error,
+    let made = made.map_err(|error| match interrupt.is_triggered() {
+        true => left(&digest, invocation),
+        false => error,
     })?;
-    cluster.delete(&digest)?;
+    // what was made is whole all the same
+    if let Err(error) = cluster.delete(&digest) {
+        anstream::eprintln!("{} is left in the cluster: {}", digest.short(), error.message());
+    }
     Ok(made)
+}
+
+/// What somebody is told who does not wait for the cluster.
+fn left(plan: &Digest, invocation: &Invocation) -> Error {
+    let short = plan.short();
+    let error = Error::new(Kind::Interrupted, "left to the cluster, where what has begun goes on").hint(format_args!(
+        "`lockstep attach {short}` follows it again, `lockstep attach {short} --cancel` ends it"
+    ));
+    if invocation.json { error.reported() } else { error }
 }
 
 /// Carries out the plan, and writes each event as a line of JSON: `event`, and what belongs to it.
