@@ -154,7 +154,10 @@ impl<'a> Carried<'a> {
         let digest = store.put(part.write()?)?;
         let needs = needs_of_plan(store, part)?;
         store.share(needs.into_keys().chain([digest]))?;
-        let memory = part.tasks().iter().map(|task| self.memory(task)).max().unwrap_or_default();
+        let needed = || part.tasks().iter().map(|task| self.memory(task));
+        let most = needed().max().unwrap_or_default();
+        // several at a time where they share a pod, as far as they are small
+        let memory = if indexed { most } else { most.max(needed().sum::<u64>().min(LARGE)) };
         let work = Work {
             plan: &self.digest,
             part: &digest,
