@@ -157,7 +157,11 @@ impl<'a> Carried<'a> {
         let needed = || part.tasks().iter().map(|task| self.memory(task));
         let most = needed().max().unwrap_or_default();
         // several at a time where they share a pod, as far as they are small
-        let memory = if indexed { most } else { most.max(needed().sum::<u64>().min(LARGE)) };
+        let memory = if indexed {
+            most
+        } else {
+            most.max(needed().sum::<u64>().min(LARGE))
+        };
         let work = Work {
             plan: &self.digest,
             part: &digest,

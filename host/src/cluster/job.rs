@@ -22,6 +22,8 @@ pub const MANAGED: &str = "app.kubernetes.io/managed-by=lockstep";
 
 /// What a pod takes for itself, beside its guests, most of it while it compiles: 512 MiB.
 const OWN_MEMORY: u64 = 512 << 20;
+/// So many tasks of a pod at a time, if they fit into its memory: while some wait for the shared store, others are at work.
+const AT_A_TIME: u32 = 4;
 /// So often is a pod replaced that failed for no fault of its task.
 const RETRIES: u32 = 6;
 
@@ -143,6 +145,7 @@ fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
     let memory = format!("{}Mi", (guests + OWN_MEMORY).div_ceil(1 << 20));
     let mut args = vec!["run".to_owned(), work.part.to_string(), "--events".to_owned()];
     args.extend(["--memory-budget".to_owned(), guests.to_string()]);
+    args.extend(["--jobs".to_owned(), AT_A_TIME.to_string()]);
     if work.indexed {
         args.extend(["--only".to_owned(), "$(JOB_COMPLETION_INDEX)".to_owned()]);
     }
