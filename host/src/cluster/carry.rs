@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Carrier, Execution, Plan, Task, TaskError, expected_memory};
+use lockstep_runtime::pipeline::{Carrier, Execution, Plan, TaskError, expected_memory};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
@@ -33,6 +33,8 @@ pub struct Carried<'a> {
     settings: &'a Settings,
     execution: &'a Execution,
     owner: OwnerReference,
+    /// What each task of the plan is expected to take, in bytes.
+    memory: Vec<u64>,
     /// The tasks of the plan, by name.
     places: HashMap<&'a str, usize>,
     /// Which tasks share a pod, if any do.
@@ -71,8 +73,9 @@ impl<'a> Carried<'a> {
         let digest = runtime.store.put(written)?;
         runtime.store.share([digest])?;
         let owner = cluster.announce(&digest, &plan.name, settings)?;
-        let is_large = |task: &Task| expected_memory(runtime, task) > settings.memory.unwrap_or(LARGE);
-        let sharing = settings.fused.then(|| Sharing::of(plan, is_large));
+        let memory: Vec<u64> = plan.tasks().iter().map(|task| expected_memory(runtime, task)).collect();
+        let large = settings.memory.unwrap_or(LARGE);
+        let sharing = settings.fused.then(|| Sharing::of(plan, |place| memory[place] > large));
         let places = plan.tasks().iter().enumerate();
         Ok(Self {
             cluster,
@@ -82,6 +85,7 @@ impl<'a> Carried<'a> {
             settings,
             execution,
             owner,
+            memory,
             places: places.map(|(place, task)| (task.name.as_str(), place)).collect(),
             sharing,
             shared: Mutex::default(),
@@ -154,7 +158,8 @@ impl<'a> Carried<'a> {
         let digest = store.put(part.write()?)?;
         let needs = needs_of_plan(store, part)?;
         store.share(needs.into_keys().chain([digest]))?;
-        let needed = || part.tasks().iter().map(|task| self.memory(task));
+        let places = || part.tasks().iter().filter_map(|task| self.place(&task.name));
+        let needed = || places().map(|place| self.memory[place]);
         let most = needed().max().unwrap_or_default();
         // several at a time where they share a pod, as far as they are small
         let memory = if indexed {
@@ -175,16 +180,6 @@ impl<'a> Carried<'a> {
         let name = job.metadata.name.unwrap_or_default();
         self.cluster.threads.spawn(follow::follow(jobs, pods, name, group.clone()));
         Ok(())
-    }
-
-    /// What a task of a part is expected to take: its limits are those of all tasks by now, so what it says itself is looked up.
-    fn memory(&self, task: &Task) -> u64 {
-        let declared = self
-            .place(&task.name)
-            .and_then(|place| self.plan.tasks()[place].limits.memory);
-        let mut task = task.clone();
-        task.limits.memory = declared;
-        expected_memory(self.runtime, &task)
     }
 
     /// The index of a task of the plan, or of that which an instance is of.
@@ -265,15 +260,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Sharing {
     /// A large task has a pod of its own, and the others share one with those that wait for the same large ones. So when one of them can run,
     /// all that the pod must not do itself has been done.
-    fn of(plan: &Plan, is_large: impl Fn(&Task) -> bool) -> Self {
+    fn of(plan: &Plan, is_large: impl Fn(usize) -> bool) -> Self {
         let mut after: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         let mut known: BTreeMap<(BTreeSet<&str>, Option<&str>), usize> = BTreeMap::new();
         let (mut pods, mut tasks) = (Vec::new(), Vec::new());
-        for task in plan.tasks() {
+        for (place, task) in plan.tasks().iter().enumerate() {
             let name = task.name.as_str();
             let waits_for = task.waits_for().filter_map(|on| after.get(on));
             let mut large: BTreeSet<&str> = waits_for.flatten().copied().collect();
-            let alone = is_large(task).then_some(name);
+            let alone = is_large(place).then_some(name);
             let pod = *known.entry((large.clone(), alone)).or_insert_with(|| {
                 tasks.push(BTreeSet::new());
                 tasks.len() - 1
@@ -314,7 +309,7 @@ mod tests {
     }
 
     fn shared(tasks: &[(&str, &[&str])]) -> Vec<String> {
-        let Sharing { pods, tasks } = Sharing::of(&plan(tasks), |task| task.name.starts_with("large"));
+        let Sharing { pods, tasks } = Sharing::of(&plan(tasks), |place| tasks[place].0.starts_with("large"));
         pods.iter()
             .map(|pod| tasks[*pod].iter().cloned().collect::<Vec<_>>().join("+"))
             .collect()

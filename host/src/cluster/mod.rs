@@ -6,6 +6,7 @@ mod follow;
 mod group;
 mod job;
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -15,6 +16,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use lockstep_runtime::digest::Digest;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 
@@ -82,13 +84,7 @@ impl Cluster {
     /// Deletes what carries out `plan`, if there is anything.
     pub fn delete(&self, plan: &Digest) -> Result<()> {
         let (maps, name) = (self.config_maps(), job::run_name(plan));
-        let deleted = self.threads.block_on(patiently(|| async {
-            match maps.delete(&name, &DeleteParams::background()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(drop),
-            }
-        }));
-        deleted?;
+        self.threads.block_on(remove(&maps, &name))?;
         let (jobs, own) = (self.jobs(), ListParams::default().labels(&job::selector(plan)));
         self.threads.block_on(patiently(|| async {
             jobs.delete_collection(&DeleteParams::background(), &own).await.map(drop)
@@ -122,13 +118,7 @@ impl Cluster {
                 return Ok(());
             }
             // it ended and did not do its work, or what it did is lost
-            patiently(|| async {
-                match jobs.delete(&name, &DeleteParams::background()).await {
-                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                    other => other.map(drop),
-                }
-            })
-            .await?;
+            remove(&jobs, &name).await?;
             while patiently(|| async { jobs.get_opt(&name).await }).await?.is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -178,6 +168,17 @@ fn known(map: ConfigMap) -> Option<Known> {
             .map(|time| time.0.to_string())
             .unwrap_or_default(),
     })
+}
+
+/// Deletes the object called `name` with all that it owns, if it is there.
+async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str) -> Result<()> {
+    patiently(|| async {
+        match objects.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop),
+        }
+    })
+    .await
 }
 
 /// Asks until there is an answer, while the API can't be reached or has too much to do.

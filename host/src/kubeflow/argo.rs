@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::executor::{CACHE, COMMAND, STORE};
 use super::pipeline::yaml;
-use super::{Containers, Labels, Written, share};
+use super::{Containers, Labels, Written};
 use crate::error::{Error, Kind, Result};
+use crate::needs::needs_of_plan;
 
 /// So often is a container started again that failed for no fault of its task.
 const RETRIES: u32 = 6;
@@ -22,8 +23,8 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
             .hint("--shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one"));
     };
     let digest = runtime.store.put(plan.write()?)?;
-    share(runtime, plan.tasks().iter())?;
-    runtime.store.share([digest])?;
+    let needs = needs_of_plan(&runtime.store, plan)?;
+    runtime.store.share(needs.into_keys().chain([digest]))?;
     let template = json!({
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "WorkflowTemplate",

@@ -3,7 +3,7 @@
 //! The SDK (2.17) can't use a component that has environment variables, and drops what it says of Kubernetes. So the stores are among the
 //! arguments, and the secret is given by whoever writes the pipeline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Run, Runtime};
@@ -12,8 +12,9 @@ use lockstep_runtime::step::Interface;
 use super::executor::{CACHE, STORE, Work, check, executor};
 use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selectors, Task, TaskInfo, TaskInputs};
 use super::pipeline::{Parts, documents};
-use super::{Containers, Labels, Written, ir, share_of};
+use super::{Containers, Labels, Written, ir};
 use crate::error::Result;
+use crate::needs::needs_of_run;
 
 /// The component of a step: a pipeline with that one task, whose parameters and artifacts are the pipeline's.
 pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, containers: &Containers) -> Result<Written> {
@@ -46,9 +47,7 @@ pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, container
         args.extend(place.iter().flat_map(|place| [option.to_owned(), (*place).to_owned()]));
     }
     check(&interface.step, &component, &args)?;
-    let mut needed = BTreeSet::new();
-    share_of(runtime, &run, &mut needed)?;
-    runtime.store.share(needed)?;
+    runtime.store.share(needs_of_run(&runtime.store, &run)?.into_keys())?;
     let label = Labels::default().of(&interface.step);
     let root = root(&label, &component);
     let mut parts = Parts::new(&label, interface.doc.lines().next().unwrap_or_default());

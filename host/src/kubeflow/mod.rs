@@ -16,12 +16,8 @@ pub mod pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::Task;
-use lockstep_runtime::run::{Run, Runtime};
-use lockstep_runtime::step::{Artifact, ParameterKind, base};
+use lockstep_runtime::step::{Artifact, ParameterKind};
 use serde_json::Value;
-
-use crate::error::{Error, Result};
 
 /// What a run is given beside its arguments.
 #[derive(Default)]
@@ -136,25 +132,6 @@ impl Labels {
         let mut names = std::iter::once(short.to_owned()).chain(numbered);
         names.find(|name| self.0.insert(name.clone())).unwrap_or_default()
     }
-}
-
-/// Puts what `tasks` need into the shared store: modules with what they are based on, and inputs.
-fn share<'a>(runtime: &Runtime, tasks: impl Iterator<Item = &'a Task>) -> Result<()> {
-    let mut needed = BTreeSet::new();
-    for task in tasks {
-        share_of(runtime, &task.run, &mut needed)?;
-    }
-    Ok(runtime.store.share(needed)?)
-}
-
-fn share_of(runtime: &Runtime, run: &Run, needed: &mut BTreeSet<Digest>) -> Result<()> {
-    for module in run.modules.values().chain([&run.module]) {
-        if needed.insert(*module) {
-            needed.extend(base(&runtime.store.get(module)?).map_err(Error::host)?);
-        }
-    }
-    needed.extend(run.inputs.values().map(|input| input.artifact.digest));
-    Ok(())
 }
 
 /// Whether `image` is named by its digest, so that it can't become another.

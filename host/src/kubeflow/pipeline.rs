@@ -13,8 +13,9 @@ use super::ir::{
     PipelineInfo, PipelineSpec, RetryPolicy, SCHEMA, Selectors, TaskInfo, TaskInputs, platforms,
 };
 use super::live::Live;
-use super::{Containers, Labels, Written, ir, share, told};
+use super::{Containers, Labels, Written, ir, told};
 use crate::error::{Error, Result};
+use crate::needs::{Needs, needs_of_run};
 
 /// Components with their executors.
 pub struct Parts {
@@ -93,7 +94,11 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
         keys.insert(task.name.as_str(), key);
         parts.add(label, component, executor(args, &containers.image, env(containers)));
     }
-    share(runtime, tasks.iter().copied())?;
+    let mut needs = Needs::new();
+    for task in &tasks {
+        needs.extend(needs_of_run(&runtime.store, &task.run)?);
+    }
+    runtime.store.share(needs.into_keys())?;
     let mut root = Component::default();
     for (name, parameter) in &live.parameters {
         root.input_definitions.parameters.insert(name.clone(), definition(parameter));
