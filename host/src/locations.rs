@@ -16,6 +16,8 @@ const STORE: &str = "LOCKSTEP_STORE";
 const SHARED: &str = "LOCKSTEP_SHARED";
 /// The variable that says where what can be made again is.
 pub const CACHE: &str = "LOCKSTEP_CACHE";
+/// The variable that says what the cache starts from.
+const CACHE_FROM: &str = "LOCKSTEP_CACHE_FROM";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
 const CACHE_HOME: &str = "XDG_CACHE_HOME";
@@ -30,7 +32,7 @@ const LOG: &str = "LOCKSTEP_LOG";
 const IMAGE: &str = "LOCKSTEP_IMAGE";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 18] = [
+pub const VARIABLES: [Variable; 19] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -66,6 +68,10 @@ pub const VARIABLES: [Variable; 18] = [
     Variable {
         name: CACHE,
         about: "what can be made again [default: $XDG_CACHE_HOME/lockstep]",
+    },
+    Variable {
+        name: CACHE_FROM,
+        about: "a cache that is only read, such as that of an image: what notebooks start with is taken from there",
     },
     Variable {
         name: TOOLCHAIN,
@@ -118,6 +124,8 @@ pub struct Locations {
     pub shared_by_flag: bool,
     /// What can be made again.
     pub cache: PathBuf,
+    /// What it starts from, which is only read.
+    pub cache_from: Option<PathBuf>,
     /// Jupyter's data of this user: where `kernel install` puts its files.
     pub jupyter_data: PathBuf,
     /// The process that started this one, if it is Jupyter.
@@ -206,6 +214,7 @@ impl Locations {
             shared,
             shared_by_flag,
             cache,
+            cache_from: variable(CACHE_FROM).map(PathBuf::from),
             jupyter_data,
             jupyter_parent,
             notebook,

@@ -1,6 +1,7 @@
 //! The `lockstep` command.
 
 mod artifacts;
+mod cache;
 mod cli;
 mod cluster;
 mod columns;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::Api;
 use kube::api::LogParams;
 use kube::runtime::WatchStreamExt;
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::group::Group;
 use super::job::CONTAINER;
+use super::pod::{status, waiting};
 
 /// How long to wait for the rest of what pods wrote, once their Job has ended.
 const REST: Duration = Duration::from_secs(20);
@@ -92,11 +93,11 @@ struct Followed {
 impl Followed {
     fn pod(&mut self, pod: &Pod) {
         let Some(name) = pod.metadata.name.clone() else { return };
-        if let Some(why) = waiting(pod) {
+        if let Some(why) = waiting(pod, CONTAINER) {
             self.say(name, why);
             return;
         }
-        let state = container(pod).and_then(|status| status.state.as_ref());
+        let state = status(pod, CONTAINER).and_then(|status| status.state.as_ref());
         let Some(state) = state.filter(|state| state.waiting.is_none()) else {
             return;
         };
@@ -115,29 +116,6 @@ impl Followed {
             self.said.insert(pod, why);
         }
     }
-}
-
-fn container(pod: &Pod) -> Option<&ContainerStatus> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.iter().find(|status| status.name == CONTAINER)
-}
-
-/// Why a pod does not start, if that is more than that it takes a moment.
-fn waiting(pod: &Pod) -> Option<String> {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let unschedulable = conditions.into_iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
-    });
-    if let Some(condition) = unschedulable {
-        return Some(condition.message.clone().unwrap_or_default());
-    }
-    let waiting = container(pod)?.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref().unwrap_or_default();
-    let is_moment = matches!(reason, "" | "ContainerCreating" | "PodInitializing");
-    (!is_moment).then(|| match &waiting.message {
-        Some(message) => format!("{reason}: {message}"),
-        None => reason.to_owned(),
-    })
 }
 
 /// Why a container failed, if it could not say so itself.
@@ -177,7 +155,7 @@ async fn read_log(pods: Api<Pod>, name: String, group: Arc<Group>) {
             }
         }
         let is_over = match &before {
-            Ok(Some(pod)) => container(pod)
+            Ok(Some(pod)) => status(pod, CONTAINER)
                 .and_then(|status| status.state.as_ref())
                 .is_some_and(|state| state.terminated.is_some()),
             Ok(None) => true,

@@ -11,6 +11,7 @@ use lockstep_runtime::step::OwnLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::pod::{self, COMMAND, RETRIES};
 use crate::error::{Error, Kind, Result};
 
 /// The container of a task's pod.
@@ -24,8 +25,6 @@ pub const MANAGED: &str = "app.kubernetes.io/managed-by=lockstep";
 const OWN_MEMORY: u64 = 512 << 20;
 /// So many tasks of a pod at a time, if they fit into its memory: while some wait for the shared store, others are at work.
 const AT_A_TIME: u32 = 4;
-/// So often is a pod replaced that failed for no fault of its task.
-const RETRIES: u32 = 6;
 
 /// How tasks become pods. Kept in the cluster, so that whoever attaches goes on in the same way.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -160,33 +159,22 @@ fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
             "serviceAccountName": settings.service_account,
             "nodeSelector": settings.node_selector,
             "tolerations": settings.tolerations,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
+            "securityContext": pod::security(),
             "containers": [{
                 "name": CONTAINER,
                 "image": settings.image,
-                "command": ["/lockstep"],
+                "command": [COMMAND],
                 "args": args,
-                "env": [
-                    { "name": "LOCKSTEP_STORE", "value": "/tmp/store" },
-                    { "name": "LOCKSTEP_CACHE", "value": "/tmp/cache" },
-                    { "name": "LOCKSTEP_SHARED", "value": settings.shared },
-                ],
-                "envFrom": [{ "secretRef": { "name": settings.secret } }],
+                "env": pod::environment(&settings.shared, []),
+                "envFrom": pod::environment_from(&settings.secret),
                 "resources": {
                     "requests": { "cpu": settings.cpu, "memory": memory },
                     "limits": { "memory": memory },
                 },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false,
-                    "readOnlyRootFilesystem": true,
-                    "capabilities": { "drop": ["ALL"] },
-                },
-                "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
+                "securityContext": pod::container_security(),
+                "volumeMounts": pod::mounts(),
             }],
-            "volumes": [{ "name": "tmp", "emptyDir": {} }],
+            "volumes": pod::volumes(),
         },
     }))?;
     if let Some(over) = &settings.template {
@@ -196,12 +184,9 @@ fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
 }
 
 fn labels(plan: &Digest) -> Value {
-    json!({
-        "app.kubernetes.io/name": "lockstep",
-        "app.kubernetes.io/component": CONTAINER,
-        "app.kubernetes.io/managed-by": "lockstep",
-        PLAN_LABEL: short(plan),
-    })
+    let mut labels = pod::labels(CONTAINER);
+    labels[PLAN_LABEL] = json!(short(plan));
+    labels
 }
 
 fn annotations(work: &Work) -> Value {
@@ -217,7 +202,8 @@ pub fn selector(plan: &Digest) -> String {
     format!("{MANAGED},{PLAN_LABEL}={}", short(plan))
 }
 
-fn read<T: serde::de::DeserializeOwned>(object: Value) -> Result<T> {
+/// The object that `object` writes.
+pub fn read<T: serde::de::DeserializeOwned>(object: Value) -> Result<T> {
     serde_json::from_value(object).map_err(|e| Error::host(format_args!("no object of Kubernetes: {e}")))
 }
 

@@ -3,8 +3,10 @@
 
 mod carry;
 mod follow;
+mod forward;
 mod group;
-mod job;
+pub mod job;
+pub mod pod;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -18,13 +20,14 @@ use kube::{Api, Client, Config};
 use lockstep_runtime::digest::Digest;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, innermost};
 
 pub use carry::Carried;
+pub use forward::Forward;
 pub use job::{Settings, cpu, toleration};
 
 /// Who applies objects, to Kubernetes.
-const MANAGER: &str = "lockstep";
+pub const MANAGER: &str = "lockstep";
 /// How long the API is asked again before it is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -48,19 +51,14 @@ pub struct Known {
 impl Cluster {
     /// The cluster of a context of the kubeconfig, or the current one, or the one around this pod; a namespace of it, or that of the context.
     pub fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
-        // a process has one: whichever comes first serves all
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("cluster")
             .enable_all()
             .build()
             .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
-        let config = threads.block_on(config(context))?;
-        let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
-        let _entered = threads.enter();
-        let client = Client::try_from(config).map_err(|e| error(&e))?;
-        drop(_entered);
+        let (client, own) = threads.block_on(connect(context))?;
+        let namespace = namespace.map_or(own, str::to_owned);
         Ok(Self {
             client,
             namespace,
@@ -141,6 +139,15 @@ impl Cluster {
     }
 }
 
+/// A client for the cluster of a context, as [`Cluster::connect`] finds it, and the context's namespace. To be called within tokio.
+pub async fn connect(context: Option<&str>) -> Result<(Client, String)> {
+    // a process has one: whichever comes first serves all
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = config(context).await?;
+    let namespace = config.default_namespace.clone();
+    Ok((Client::try_from(config).map_err(|e| error(&e))?, namespace))
+}
+
 async fn config(context: Option<&str>) -> Result<Config> {
     let hint = "set KUBECONFIG, or look whether `kubectl cluster-info` finds the cluster";
     let Some(context) = context else {
@@ -171,7 +178,7 @@ fn known(map: ConfigMap) -> Option<Known> {
 }
 
 /// Deletes the object called `name` with all that it owns, if it is there.
-async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str) -> Result<()> {
+pub async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str) -> Result<()> {
     patiently(|| async {
         match objects.delete(name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -182,7 +189,7 @@ async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &st
 }
 
 /// Asks until there is an answer, while the API can't be reached or has too much to do.
-async fn patiently<T>(ask: impl AsyncFn() -> kube::Result<T>) -> Result<T> {
+pub async fn patiently<T, F: Future<Output = kube::Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
     let start = std::time::Instant::now();
     let mut pause = Duration::from_millis(200);
     loop {
@@ -202,7 +209,8 @@ fn is_passing(error: &kube::Error) -> bool {
     }
 }
 
-fn error(error: &kube::Error) -> Error {
+/// What to tell of an error of Kubernetes.
+pub fn error(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
             let kind = match status.code {
@@ -220,11 +228,7 @@ fn error(error: &kube::Error) -> Error {
             }
         }
         other => {
-            let mut why = other as &dyn std::error::Error;
-            while let Some(source) = why.source() {
-                why = source;
-            }
-            Error::host(format_args!("the cluster can't be reached: {why}")).hint("see `kubectl cluster-info`")
+            Error::host(format_args!("the cluster can't be reached: {}", innermost(other))).hint("see `kubectl cluster-info`")
         }
     }
 }

@@ -21,6 +21,8 @@ use serde_json::json;
 use signal_hook::consts::SIGINT;
 use uuid::Uuid;
 
+use crate::cache;
+use crate::cluster::Forward;
 use crate::error::{Error, Result};
 use crate::invocation::{Invocation, host_name};
 use crate::locations::Locations;
@@ -33,7 +35,8 @@ use crate::locations::Locations;
   lockstep kernel install --prefix .venv --name lockstep-dev
   lockstep kernel install --store ~/project/store --name project     # notebooks use this store
   lockstep kernel install --shared s3://team/lockstep                # and share what they come to
-  lockstep kernel install --host https://host:8765 --name team       # cells run on a host (`lockstep serve`)")]
+  lockstep kernel install --host https://host:8765 --name team       # cells run on a host (`lockstep serve`)
+  lockstep kernel install --kubernetes --namespace lockstep          # ... which is in a cluster")]
 pub struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
@@ -55,6 +58,38 @@ struct ServeNotebookArgs {
     /// The file in which the token for the host is
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Whether the host is in a cluster.
+#[derive(Args)]
+#[command(next_help_heading = "Kubernetes")]
+struct ClusterArgs {
+    /// Cells run on the host of a cluster, to which the kernel leads a port by itself; its token is in the secret lockstep-token there
+    #[arg(long)]
+    kubernetes: bool,
+
+    /// The namespace of the host [default: that of the context]
+    #[arg(short, long, value_name = "NAME", requires = "kubernetes")]
+    namespace: Option<String>,
+
+    /// The context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    context: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The arguments that say the same.
+    fn arguments(&self) -> Vec<String> {
+        let named = [("--namespace", &self.namespace), ("--context", &self.context)];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value.clone()?]));
+        let kubernetes = self.kubernetes.then(|| "--kubernetes".to_owned());
+        kubernetes.into_iter().chain(named.flatten()).collect()
+    }
 }
 
 /// Let Jupyter find the kernel
@@ -76,9 +111,12 @@ struct InstallArgs {
     #[arg(long, requires = "prefix")]
     relocatable: bool,
 
-    /// With --host: the file in which the token for it is, rather than LOCKSTEP_TOKEN
+    /// With --host or --kubernetes: the file in which the token for the host is, rather than LOCKSTEP_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     /// What Jupyter calls it
     #[arg(long, default_value = "lockstep")]
@@ -98,6 +136,9 @@ pub fn run(args: KernelArgs, invocation: &Invocation) -> Result<()> {
 }
 
 fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
+    if args.cluster.kubernetes && invocation.locations.host_by_flag {
+        return Err(Error::user("--host and --kubernetes both say where cells run").hint("give one of them"));
+    }
     let data = match (&args.prefix, args.sys_prefix) {
         (Some(prefix), _) => prefix.join("share/jupyter"),
         (None, true) => python_prefix(invocation)?.join("share/jupyter"),
@@ -133,11 +174,13 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
     {
         arguments.extend(["--host".to_owned(), checked(host)?]);
     }
+    arguments.extend(args.cluster.arguments());
     if let Some(file) = &args.token_file {
         let file = std::path::absolute(file).map_err(|e| Error::file("find", file, &e))?;
         arguments.extend(["--token-file".to_owned(), file.to_string_lossy().into_owned()]);
     }
-    let shown = match invocation.locations.host_by_flag {
+    let is_remote = invocation.locations.host_by_flag || args.cluster.kubernetes;
+    let shown = match is_remote {
         true => format!("Lockstep (Rust on {})", args.name),
         false => kernelspec::SHOWN.to_owned(),
     };
@@ -174,6 +217,20 @@ fn serve_notebook(args: &ServeNotebookArgs, invocation: &Invocation) -> Result<(
     };
     let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
     let path = invocation.locations.notebook.as_ref().map(|path| directory.join(path));
+    if args.cluster.kubernetes {
+        let ClusterArgs { context, namespace, .. } = &args.cluster;
+        let forward = Forward::start(context.as_deref(), namespace.as_deref())?;
+        let host = remote(&forward.url, args, &directory, path.as_deref(), invocation)?;
+        let host = match (&host.token, &forward.token) {
+            (Token::Absent, Some(token)) => Host {
+                token: Token::Given(token.clone()),
+                ..host
+            },
+            _ => host,
+        };
+        serve_remote(&connection, host, surroundings).map_err(Error::host)?;
+        return Ok(());
+    }
     if let Some(url) = &invocation.locations.host {
         let host = remote(url, args, &directory, path.as_deref(), invocation)?;
         serve_remote(&connection, host, surroundings).map_err(Error::host)?;
@@ -260,6 +317,9 @@ pub fn setup(
 /// What cells are compiled with, and what they can name from the start.
 pub fn find(invocation: &Invocation, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {
     let cache = &invocation.locations.cache;
+    if let Some(from) = &invocation.locations.cache_from {
+        cache::start_from(from, cache).map_err(|e| Error::file("read", from, &e))?;
+    }
     let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let prelude = Prelude::new();
     if prelude.ready(&toolchain, cache).is_none() {

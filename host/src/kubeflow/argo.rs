@@ -7,14 +7,11 @@ use lockstep_runtime::pipeline::{Plan, Task, Use};
 use lockstep_runtime::run::Runtime;
 use serde_json::{Value, json};
 
-use super::executor::{CACHE, COMMAND, STORE};
 use super::pipeline::yaml;
 use super::{Containers, Labels, Written};
+use crate::cluster::pod::{self, COMMAND, RETRIES};
 use crate::error::{Error, Kind, Result};
 use crate::needs::needs_of_plan;
-
-/// So often is a container started again that failed for no fault of its task.
-const RETRIES: u32 = 6;
 
 /// The template of a plan, whose file uses its parameters so.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {
@@ -30,17 +27,14 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
         "kind": "WorkflowTemplate",
         "metadata": {
             "name": Labels::default().of(&plan.name),
-            "labels": labels(),
+            "labels": pod::labels("task"),
             "annotations": { "lockstep.dev/plan": digest },
         },
         "spec": {
             "entrypoint": "pipeline",
-            "podMetadata": { "labels": labels() },
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "volumes": [{ "name": "tmp", "emptyDir": {} }],
+            "podMetadata": { "labels": pod::labels("task") },
+            "securityContext": pod::security(),
+            "volumes": pod::volumes(),
             "templates": [dag(plan), task(&digest.to_string(), shared, containers)],
         },
     });
@@ -49,14 +43,6 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
     Ok(Written {
         text: yaml(&template)?,
         notes: names.into_iter().map(fixed).collect(),
-    })
-}
-
-fn labels() -> Value {
-    json!({
-        "app.kubernetes.io/name": "lockstep",
-        "app.kubernetes.io/component": "task",
-        "app.kubernetes.io/managed-by": "lockstep",
     })
 }
 
@@ -89,7 +75,6 @@ fn dag(plan: &Plan) -> Value {
 
 /// The container of a task, which is named by its index.
 fn task(plan: &str, shared: &str, containers: &Containers) -> Value {
-    let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
     let again = [Kind::Host, Kind::Interrupted].map(|kind| kind.code().to_string()).join(", ");
     json!({
         "name": "task",
@@ -109,18 +94,10 @@ fn task(plan: &str, shared: &str, containers: &Containers) -> Value {
             "image": containers.image,
             "command": [COMMAND],
             "args": ["run", plan, "--only", "{{inputs.parameters.index}}", "--events"],
-            "env": [
-                variable("LOCKSTEP_STORE", STORE),
-                variable("LOCKSTEP_CACHE", CACHE),
-                variable("LOCKSTEP_SHARED", shared),
-            ],
-            "envFrom": [{ "secretRef": { "name": containers.secret } }],
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "readOnlyRootFilesystem": true,
-                "capabilities": { "drop": ["ALL"] },
-            },
-            "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
+            "env": pod::environment(shared, []),
+            "envFrom": pod::environment_from(&containers.secret),
+            "securityContext": pod::container_security(),
+            "volumeMounts": pod::mounts(),
         },
     })
 }

@@ -9,10 +9,11 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Run, Runtime};
 use lockstep_runtime::step::Interface;
 
-use super::executor::{CACHE, STORE, Work, check, executor};
+use super::executor::{Work, check, executor};
 use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selectors, Task, TaskInfo, TaskInputs};
 use super::pipeline::{Parts, documents};
 use super::{Containers, Labels, Written, ir};
+use crate::cluster::pod::{CACHE, STORE};
 use crate::error::Result;
 use crate::needs::needs_of_run;
 

@@ -10,14 +10,9 @@ use super::ir::{
     ArtifactDefinition, Component, Container, Definitions, Executor, ParameterDefinition, ParameterType, Variable,
 };
 use super::{Containers, told};
+use crate::cluster::pod::{CACHE, COMMAND, STORE};
 use crate::error::{Error, Result};
 
-/// The command of a container of ours.
-pub const COMMAND: &str = "/lockstep";
-/// Where containers have their stores.
-pub const STORE: &str = "/tmp/store";
-/// Where containers keep what can be made again.
-pub const CACHE: &str = "/tmp/cache";
 /// What stands in the arguments for all that Kubeflow gives a container.
 pub const EXECUTOR_INPUT: &str = "{{$}}";
 /// Linux takes no argument as long as this, in bytes.

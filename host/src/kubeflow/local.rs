@@ -211,7 +211,10 @@ impl Reading<'_> {
             ))
             .hint("what is run here are tasks with containers of lockstep"));
         };
-        let is_ours = container.command.last().is_some_and(|last| last == executor::COMMAND)
+        let is_ours = container
+            .command
+            .last()
+            .is_some_and(|last| last == crate::cluster::pod::COMMAND)
             && container.args.first().is_some_and(|first| first == "run")
             && container.args.iter().any(|arg| arg == executor::EXECUTOR_INPUT);
         match is_ours {

@@ -51,12 +51,17 @@ pub use answer::{Answer, Refusal};
 pub use namespace::Namespace;
 pub use settings::Settings;
 
+/// How long the host waits, when it ends, for copies of its kernels to be put.
+const FLUSH: Duration = Duration::from_secs(4);
+
 /// What all requests share.
 pub struct Server {
     pub settings: Settings,
     invocation: Invocation,
     engine: Engine,
     workshop: Arc<gateway::Workshop>,
+    /// Where kernels get pods, if they have any.
+    pods: Option<Arc<gateway::Source>>,
     namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
     access: Access,
     audit: Audit,
@@ -65,7 +70,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn new(settings: Settings, invocation: &Invocation, tokens: TokenFile, secret: Option<&str>) -> Result<Self> {
+    async fn new(settings: Settings, invocation: &Invocation, tokens: TokenFile, secret: Option<&str>) -> Result<Self> {
         let loopback = settings.bind().ip().is_loopback();
         Ok(Self {
             access: Access::new(tokens, secret, settings.trust_header(), loopback, settings.allowed_hosts()),
@@ -74,6 +79,7 @@ impl Server {
             metrics: Metrics::default(),
             engine: invocation.engine(EngineOptions::default())?,
             workshop: Arc::new(gateway::Workshop::new(invocation)),
+            pods: gateway::Source::connect(&settings, invocation).await?.map(Arc::new),
             namespaces: Mutex::default(),
             invocation: invocation.clone(),
             settings,
@@ -103,7 +109,7 @@ impl Server {
     /// How many kernels are alive.
     fn kernels(&self) -> usize {
         let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        namespaces.values().map(|namespace| namespace.kernels.all().len()).sum()
+        namespaces.values().map(|namespace| namespace.kernels.count()).sum()
     }
 }
 
@@ -146,7 +152,7 @@ async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
     let given = invocation.locations.token.clone();
     let is_known = !tokens.all()?.is_empty() || settings.trust_header().is_some();
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
-    let server = Arc::new(Server::new(settings, invocation, tokens, secret.as_deref())?);
+    let server = Arc::new(Server::new(settings, invocation, tokens, secret.as_deref()).await?);
     // what was left by the host before is gone on with, whoever asks first
     server.namespace(None)?;
     for user in namespace::users(&invocation.locations.store) {
@@ -184,6 +190,8 @@ async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
         grace + Duration::from_secs(1),
     )
     .await;
+    let namespaces = server.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+    namespaces.values().for_each(|namespace| namespace.kernels.flush(FLUSH));
     tracing::info!("ended");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
-use lockstep_runtime::store::Store;
+use lockstep_runtime::store::{Shared, Store};
 use quick_cache::sync::Cache;
 
 use super::api::Answers;
@@ -22,7 +22,7 @@ pub struct Namespace {
     /// What the host keeps beside the store.
     pub directory: PathBuf,
     pub works: Arc<Works>,
-    pub kernels: Arc<gateway::Kernels>,
+    pub kernels: gateway::Kernels,
     pub answers: Answers,
     pub uploads: Uploads,
     /// Modules that were asked for lately.
@@ -50,14 +50,8 @@ impl Namespace {
         };
         let runtime = runtime_of(server.engine.clone(), store)?;
         let (works, unfinished) = Works::open(directory.join("works"))?;
-        // the files of the process are those of all users
-        let reach = user.map(|_| directory.join("files"));
-        if let Some(files) = &reach {
-            std::fs::create_dir_all(files).map_err(|e| Error::file("make", files, &e))?;
-        }
-        let cull = gateway::Cull::new(&server.settings);
         let namespace = Self {
-            kernels: gateway::Kernels::open(&runtime, directory.clone(), reach, server.workshop.clone(), cull),
+            kernels: kernels(user, server, &runtime, &directory)?,
             runtime,
             directory,
             works: Arc::new(works),
@@ -67,6 +61,29 @@ impl Namespace {
         };
         Ok((namespace, unfinished))
     }
+}
+
+fn kernels(user: Option<&str>, server: &Server, runtime: &Runtime, directory: &Path) -> Result<gateway::Kernels> {
+    let locations = &server.invocation.locations;
+    if let (Some(source), Some(shared)) = (&server.pods, &locations.shared) {
+        let own = match user {
+            None => shared.clone(),
+            Some(user) => format!("{}/users/{}", shared.trim_end_matches('/'), directory_name(user)),
+        };
+        let shared = Shared::open(&own, &locations.shared_settings())?;
+        return Ok(gateway::Kernels::Pods(gateway::Pods::open(source, user, shared)));
+    }
+    // the files of the process are those of all users
+    let reach = match user {
+        None => server.settings.files().map(Path::to_owned),
+        Some(_) => Some(directory.join("files")),
+    };
+    if let Some(files) = &reach {
+        std::fs::create_dir_all(files).map_err(|e| Error::file("make", files, &e))?;
+    }
+    let (workshop, cull) = (server.workshop.clone(), gateway::Cull::new(&server.settings));
+    let here = gateway::Here::open(runtime, directory.to_owned(), reach, workshop, cull)?;
+    Ok(gateway::Kernels::Here(here))
 }
 
 /// The users that have something in the store `store`, as their directories are called.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Deserializer};
 
+use crate::cluster::cpu;
 use crate::error::{Error, Result};
 use crate::quantity::{parse_bytes, parse_duration};
 
@@ -83,6 +84,39 @@ pub struct Settings {
     #[serde(deserialize_with = "duration")]
     grace: Option<Duration>,
 
+    /// The only directory whose files cells may name [default: all that this process can read; for users who are told apart, one of their own]
+    #[arg(long, value_name = "DIR", env = "LOCKSTEP_FILES")]
+    files: Option<PathBuf>,
+
+    /// Each kernel gets a pod of this image, such as lockstep-kernel, in the cluster around this host [default: kernels are in this process]
+    #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE")]
+    kernel_image: Option<String>,
+
+    /// The namespace of kernels' pods, where `{user}` stands for the user [default: the host's own]
+    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_NAMESPACE")]
+    kernel_namespace: Option<String>,
+
+    /// The processors that a kernel's pod asks for [default: 0.5]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_CPU", value_parser = cpu)]
+    kernel_cpu: Option<String>,
+
+    /// The memory of a kernel's pod [default: 2GiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_KERNEL_MEMORY", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    kernel_memory: Option<u64>,
+
+    /// So many pods are kept ready for kernels to come, so that these start at once [default: 0]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_WARM")]
+    kernel_warm: Option<usize>,
+
+    /// A PodTemplateSpec as YAML, laid over that of kernels' pods; the container is called `kernel`
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KERNEL_TEMPLATE")]
+    kernel_template: Option<PathBuf>,
+
+    /// The secret by which kernels' pods reach the shared store [default: lockstep-store]
+    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_SECRET")]
+    kernel_secret: Option<String>,
+
     /// The collector of OpenTelemetry that spans of requests and runs are sent to, such as http://127.0.0.1:4318 [default: none]
     #[arg(long, value_name = "URL", env = "LOCKSTEP_TRACES")]
     traces: Option<String>,
@@ -116,6 +150,14 @@ impl Settings {
             cull_connected: self.cull_connected || file.cull_connected,
             cull_busy: self.cull_busy || file.cull_busy,
             grace: self.grace.or(file.grace),
+            files: self.files.or(file.files),
+            kernel_image: self.kernel_image.or(file.kernel_image),
+            kernel_namespace: self.kernel_namespace.or(file.kernel_namespace),
+            kernel_cpu: self.kernel_cpu.or(file.kernel_cpu),
+            kernel_memory: self.kernel_memory.or(file.kernel_memory),
+            kernel_warm: self.kernel_warm.or(file.kernel_warm),
+            kernel_template: self.kernel_template.or(file.kernel_template),
+            kernel_secret: self.kernel_secret.or(file.kernel_secret),
             traces: self.traces.or(file.traces),
         })
     }
@@ -174,6 +216,42 @@ impl Settings {
 
     pub fn cull_busy(&self) -> bool {
         self.cull_busy
+    }
+
+    /// The only directory whose files cells may name.
+    pub fn files(&self) -> Option<&Path> {
+        self.files.as_deref()
+    }
+
+    /// The image of kernels' pods; without one, kernels are in this process.
+    pub fn kernel_image(&self) -> Option<&str> {
+        self.kernel_image.as_deref()
+    }
+
+    /// With `{user}` in the user's place.
+    pub fn kernel_namespace(&self) -> Option<&str> {
+        self.kernel_namespace.as_deref()
+    }
+
+    pub fn kernel_cpu(&self) -> String {
+        self.kernel_cpu.clone().unwrap_or_else(|| "500m".to_owned())
+    }
+
+    /// In bytes.
+    pub fn kernel_memory(&self) -> u64 {
+        self.kernel_memory.unwrap_or(2 << 30)
+    }
+
+    pub fn kernel_warm(&self) -> usize {
+        self.kernel_warm.unwrap_or(0)
+    }
+
+    pub fn kernel_template(&self) -> Option<&Path> {
+        self.kernel_template.as_deref()
+    }
+
+    pub fn kernel_secret(&self) -> String {
+        self.kernel_secret.clone().unwrap_or_else(|| "lockstep-store".to_owned())
     }
 
     /// Where spans are sent to.

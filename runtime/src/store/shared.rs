@@ -2,9 +2,10 @@
 //!
 //! It holds the same `blobs` and `records` as a directory, and an empty object `keys/sha256/ab/<key>/<record>` for each record that
 //! answers a run key: what the index is to a directory. A record is put after all that it needs, and its key after the record, so what
-//! is found is whole.
+//! is found is whole. `notes` are not addressed by content: each is a name for what it says last.
 
 mod error;
+mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -141,14 +142,7 @@ impl Shared {
     /// The JSON of a record, if it is there and can be reached.
     pub(super) fn record(&self, digest: &Digest) -> Result<Option<Bytes>, SharedError> {
         let name = name("records", digest);
-        let get = async {
-            match self.objects.get(&name).await {
-                Ok(found) => found.bytes().await.map(Some),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(source) => Err(source),
-            }
-            .map_err(|source| self.failed("read", &name, &source))
-        };
+        let get = self.read(&name);
         Ok(self.if_reached(|| self.wait(get))?.flatten())
     }
 
@@ -218,6 +212,15 @@ impl Shared {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(source) => Err(self.failed("look for", name, &source)),
         }
+    }
+
+    async fn read(&self, name: &Name) -> Result<Option<Bytes>, SharedError> {
+        match self.objects.get(name).await {
+            Ok(found) => found.bytes().await.map(Some),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(source),
+        }
+        .map_err(|source| self.failed("read", name, &source))
     }
 
     async fn put_each(&self, blobs: &[(Digest, Bytes)]) -> Result<(), SharedError> {

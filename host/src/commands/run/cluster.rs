@@ -2,11 +2,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Toleration};
+use k8s_openapi::api::core::v1::Toleration;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::step::OwnLimits;
 
+use crate::cluster::pod::template;
 use crate::cluster::{Cluster, Settings, cpu, toleration};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -126,7 +127,7 @@ impl ClusterArgs {
             queue: self.queue,
             node_selector: unique("--node-selector", self.node_selectors)?,
             tolerations: self.tolerations,
-            template: self.pod_template.map(template).transpose()?,
+            template: self.pod_template.as_deref().map(template).transpose()?,
             cpu: self.pod_cpu,
             memory: self.pod_memory,
             deadline: self.deadline.map(|time| time.as_secs().max(1)),
@@ -135,14 +136,6 @@ impl ClusterArgs {
             args: args_of_pods(execution, large_module),
         })
     }
-}
-
-fn template(path: PathBuf) -> Result<PodTemplateSpec> {
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file("read", &path, &e))?;
-    serde_saphyr::from_str(&text).map_err(|e| {
-        Error::config(format_args!("{} is no PodTemplateSpec: {e}", path.display()))
-            .hint("write what is to be laid over it, such as `spec: { priorityClassName: low }`")
-    })
 }
 
 /// The arguments that pods get beside those that say what they run.

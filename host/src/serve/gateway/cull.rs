@@ -3,8 +3,8 @@
 use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
+use super::here::Here;
 use super::hosted::Model;
-use super::kernels::Kernels;
 use crate::serve::Settings;
 
 /// Which kernels are ended.
@@ -29,7 +29,7 @@ impl Cull {
     }
 
     /// Looks now and then until the kernels are gone.
-    pub async fn watch(self, kernels: Weak<Kernels>) {
+    pub async fn watch(self, kernels: Weak<Here>) {
         let pause = (self.idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
         loop {
             tokio::time::sleep(pause).await;
@@ -42,7 +42,8 @@ impl Cull {
         }
     }
 
-    fn takes(&self, kernel: &Model, now: SystemTime) -> bool {
+    /// Whether `kernel` is ended.
+    pub fn takes(&self, kernel: &Model, now: SystemTime) -> bool {
         let idle = now.duration_since(kernel.last_activity).unwrap_or_default();
         idle >= self.idle && (self.connected || kernel.connections == 0) && (self.busy || kernel.execution_state != "busy")
     }

@@ -64,6 +64,7 @@ struct Replay {
 }
 
 /// What is told of a kernel.
+#[derive(Clone)]
 pub struct Model {
     pub id: String,
     pub last_activity: SystemTime,
@@ -95,7 +96,7 @@ impl Hosted {
         Self {
             id: id.to_owned(),
             ground: ground.clone(),
-            is_named: session.is_absolute() || journal.env().contains_key(super::kernels::ID),
+            is_named: session.is_absolute() || journal.env().contains_key(super::ID),
             origin: Origin::new(format!("{id}-host-{}", unique()), SystemTime::now),
             journal: Arc::new(Mutex::new(journal)),
             state: Mutex::new(State {

@@ -3,11 +3,15 @@
 //! Each cell that starts leaves a link to the session's file as it was before. So a host that was killed puts the session back to where it
 //! was before the first cell without a certain answer, and runs that cell and all after it again: the same cells on the same session give
 //! the same, and those that had ended are in the cache. A request leaves the journal when all before it have.
+//!
+//! Where there is a [`Mirror`], it gets a [`Copy`] of all that whenever it changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use lockstep_kernel::file::write_whole;
 use lockstep_kernel::jupyter::{Header, Message};
 use lockstep_kernel::session::Place;
@@ -15,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::audience::SessionId;
+use super::mirror::Mirror;
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -52,11 +57,35 @@ pub struct Request {
     settled: bool,
 }
 
-/// The journal, in a directory of its own.
+/// All that there is of a kernel, for another machine.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    kernel: Kept,
+    /// The session as it is now, and before each request that has started, by its place: texts of JSON.
+    session: Option<String>,
+    before: BTreeMap<u64, String>,
+}
+
+/// The journal, in a directory of its own whose name is the kernel's id.
 pub struct Journal {
     directory: PathBuf,
     place: Place,
     kept: Kept,
+    mirror: Option<Arc<Mirror>>,
+}
+
+impl Copy {
+    /// The copy that `json` is; `None` if this `lockstep` can't read it.
+    pub fn read(json: &[u8]) -> Option<Self> {
+        let copy: Self = serde_json::from_slice(json).ok()?;
+        (copy.kernel.format == FORMAT).then_some(copy)
+    }
+
+    /// The surroundings that the kernel was asked for with.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.kernel.env
+    }
 }
 
 impl Request {
@@ -87,9 +116,15 @@ impl Request {
 
 impl Journal {
     /// That of a new kernel.
-    pub fn create(directory: PathBuf, env: BTreeMap<String, String>, place: Place) -> io::Result<Self> {
+    pub fn create(
+        directory: PathBuf,
+        env: BTreeMap<String, String>,
+        place: Place,
+        mirror: Option<Arc<Mirror>>,
+    ) -> io::Result<Self> {
         let journal = Self {
             directory,
+            mirror,
             kept: Kept {
                 format: FORMAT,
                 env,
@@ -103,14 +138,52 @@ impl Journal {
         Ok(journal)
     }
 
+    /// That of a kernel which another machine had, with `env` if that says something.
+    pub fn restore(
+        directory: PathBuf,
+        env: BTreeMap<String, String>,
+        sessions: &Path,
+        copy: Copy,
+        mirror: Option<Arc<Mirror>>,
+    ) -> io::Result<Self> {
+        let mut kept = copy.kernel;
+        if !env.is_empty() {
+            kept.env = env;
+        }
+        let place = Place {
+            directory: sessions.to_owned(),
+            notebook: kept.session.clone(),
+        };
+        match copy.session {
+            Some(session) => write_whole(&place.current(), session.as_bytes())?,
+            None => remove(&place.current())?,
+        }
+        for (request, session) in copy.before {
+            write_whole(&snapshot(&directory, request), session.as_bytes())?;
+        }
+        let journal = Self {
+            directory,
+            place,
+            kept,
+            mirror,
+        };
+        journal.write()?;
+        Ok(journal)
+    }
+
     /// That of a kernel of an earlier process; `None` if there is none that this `lockstep` can read.
-    pub fn open(directory: PathBuf, sessions: &Path) -> Option<Self> {
+    pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Option<Self> {
         let kept: Kept = serde_json::from_slice(&std::fs::read(file(&directory)).ok()?).ok()?;
         let place = Place {
             directory: sessions.to_owned(),
             notebook: kept.session.clone(),
         };
-        (kept.format == FORMAT).then_some(Self { directory, place, kept })
+        (kept.format == FORMAT).then_some(Self {
+            directory,
+            place,
+            kept,
+            mirror,
+        })
     }
 
     pub fn place(&self) -> &Place {
@@ -217,7 +290,11 @@ impl Journal {
     }
 
     /// Removes all that there is of the kernel, and its session too unless that `stays`.
-    pub fn remove(&self, stays: bool) {
+    pub fn remove(&mut self, stays: bool) {
+        self.kept.requests.clear();
+        if let Some((mirror, kernel)) = self.mirrored() {
+            mirror.set(kernel, stays.then(|| self.copy()));
+        }
         // What can't be removed now is found again when the host starts, as a kernel.
         let _ = std::fs::remove_dir_all(&self.directory);
         if !stays {
@@ -228,7 +305,27 @@ impl Journal {
     }
 
     fn write(&self) -> io::Result<()> {
-        write_whole(&file(&self.directory), json!(self.kept).to_string().as_bytes())
+        write_whole(&file(&self.directory), json!(self.kept).to_string().as_bytes())?;
+        if let Some((mirror, kernel)) = self.mirrored() {
+            mirror.set(kernel, Some(self.copy()));
+        }
+        Ok(())
+    }
+
+    /// Where copies go, and the kernel's id.
+    fn mirrored(&self) -> Option<(&Mirror, &str)> {
+        Some((self.mirror.as_deref()?, self.directory.file_name()?.to_str()?))
+    }
+
+    fn copy(&self) -> Bytes {
+        let text = |path: &Path| std::fs::read_to_string(path).ok();
+        let before = |request: &Request| Some((request.place, text(&snapshot(&self.directory, request.place))?));
+        let copy = json!({
+            "kernel": self.kept,
+            "session": text(&self.place.current()),
+            "before": self.kept.requests.iter().filter_map(before).collect::<BTreeMap<_, _>>(),
+        });
+        copy.to_string().into()
     }
 }
 
@@ -278,7 +375,7 @@ mod tests {
                 directory: directory.path().join("sessions"),
                 notebook: "a kernel".into(),
             };
-            let journal = Journal::create(directory.path().join("kernel"), BTreeMap::new(), place).unwrap();
+            let journal = Journal::create(directory.path().join("kernel"), BTreeMap::new(), place, None).unwrap();
             Self { directory, journal }
         }
 
@@ -296,7 +393,7 @@ mod tests {
         /// As a new process finds it; what is to be run again, and the number before.
         fn again(&mut self) -> (Vec<String>, u32) {
             let directory = self.journal.directory.clone();
-            self.journal = Journal::open(directory, &self.directory.path().join("sessions")).unwrap();
+            self.journal = Journal::open(directory, &self.directory.path().join("sessions"), None).unwrap();
             let (requests, number) = self.journal.recover().unwrap();
             (requests.iter().map(|request| request.id().to_owned()).collect(), number)
         }
@@ -345,6 +442,22 @@ mod tests {
         kernel.journal.settle("a").unwrap();
         kernel.journal.settle("b").unwrap();
         assert_eq!((kernel.again().0, kernel.files()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_it_was_made() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.journal.settle("a").unwrap();
+        kernel.execute("b", 2, "after b");
+        let copy = Copy::read(&kernel.journal.copy()).unwrap();
+        let there = tempfile::tempdir().unwrap();
+        let sessions = there.path().join("sessions");
+        let mut journal = Journal::restore(there.path().join("kernel"), BTreeMap::new(), &sessions, copy, None).unwrap();
+        assert_eq!(std::fs::read_to_string(journal.place.current()).unwrap(), "after b");
+        let (requests, number) = journal.recover().unwrap();
+        assert_eq!((requests.iter().map(Request::id).collect::<Vec<_>>(), number), (vec!["b"], 1));
+        assert_eq!(std::fs::read_to_string(journal.place.current()).unwrap(), "after a");
     }
 
     #[test]

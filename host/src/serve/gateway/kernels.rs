@@ -1,163 +1,90 @@
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_kernel::jupyter::Stopped;
-use lockstep_kernel::session::Place;
-use lockstep_runtime::run::Runtime;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use uuid::Uuid;
-
-use super::cull::Cull;
-use super::hosted::{Env, Hosted};
-use super::journal::Journal;
-use super::running::Ground;
-use super::workshop::Workshop;
-use crate::error::{Error, Result};
-
-/// The variables of a kernel's `env` that say which id it is to have, and which notebook it is for.
-pub const ID: &str = "KERNEL_ID";
-const NOTEBOOK: &str = "JPY_SESSION_NAME";
+use super::here::Here;
+use super::hosted::{Env, Model};
+use super::pods::Pods;
+use crate::error::Result;
 
 /// The kernels of a namespace.
-pub struct Kernels {
-    ground: Arc<Ground>,
-    held: Mutex<BTreeMap<String, Arc<Hosted>>>,
-    stopped: UnboundedSender<(String, Stopped)>,
+pub enum Kernels {
+    /// In this process.
+    Here(Arc<Here>),
+    /// Each in a pod of its own.
+    Pods(Arc<Pods>),
 }
 
 impl Kernels {
-    /// Those that an earlier process of the host left in `directory`, and those to come. What was left unanswered is carried out. To be
-    /// called within tokio. Cells can name files below `reach` alone, if that is given.
-    pub fn open(
-        runtime: &Runtime,
-        directory: PathBuf,
-        reach: Option<PathBuf>,
-        workshop: Arc<Workshop>,
-        cull: Option<Cull>,
-    ) -> Arc<Self> {
-        let store = runtime.store.directory().map(|store| store.join("sessions"));
-        let ground = Arc::new(Ground {
-            runtime: Arc::new(runtime.clone()),
-            workshop,
-            reach,
-            sessions: store.unwrap_or_else(|| directory.join("sessions")),
-            directory,
-        });
-        let (stopped, told) = unbounded_channel();
-        let kernels = Arc::new(Self {
-            ground,
-            held: Mutex::default(),
-            stopped,
-        });
-        kernels.find();
-        tokio::spawn(end_stopped(Arc::downgrade(&kernels), told));
-        if let Some(cull) = cull {
-            tokio::spawn(cull.watch(Arc::downgrade(&kernels)));
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Here(here) => here.all().len(),
+            Self::Pods(pods) => pods.count(),
         }
-        kernels
     }
 
-    /// Finds the kernels of an earlier process. They get threads when somebody comes for them, or now if they have something to do.
-    fn find(&self) {
-        let found = std::fs::read_dir(self.directory()).into_iter().flatten().flatten();
-        for entry in found {
-            let id = entry.file_name().to_string_lossy().into_owned();
-            let journal = Journal::open(entry.path(), &self.ground.sessions);
-            let (true, Some(journal)) = (Uuid::parse_str(&id).is_ok(), journal) else {
-                anstream::eprintln!(
-                    "note: {} is no kernel of this version; it is left alone",
-                    entry.path().display()
-                );
-                continue;
-            };
-            let hosted = self.hosted(&id, journal, "idle");
-            let woken = if hosted.has_requests() { hosted.wake() } else { Ok(()) };
-            if let Err(error) = woken {
-                anstream::eprintln!("note: {error}");
-            }
-            self.held().insert(id, hosted);
+    /// What there is to tell of each.
+    pub async fn models(&self) -> Result<Vec<Model>> {
+        match self {
+            Self::Here(here) => Ok(here.all().iter().map(|hosted| hosted.model()).collect()),
+            Self::Pods(pods) => pods.models().await,
         }
     }
 
     /// Starts a kernel; or gives the one whose id `env` names.
-    pub fn create(&self, env: Env) -> Result<Arc<Hosted>> {
-        let id = match env.get(ID) {
-            None => Uuid::new_v4(),
-            Some(id) => Uuid::parse_str(id).map_err(|_| Error::user(format_args!("{ID} is `{id}`, which is no UUID")))?,
-        };
-        let id = id.to_string();
-        let hosted = {
-            let mut held = self.held();
-            if let Some(there) = held.get(&id) {
-                return Ok(there.clone());
-            }
-            let notebook = env.get(NOTEBOOK).map(PathBuf::from);
-            let notebook = notebook.filter(|path| path.is_absolute() && self.ground.reach.is_none());
-            let free = notebook.filter(|path| held.values().all(|hosted| hosted.session() != *path));
-            let place = Place {
-                directory: self.ground.sessions.clone(),
-                notebook: free.unwrap_or_else(|| id.clone().into()),
-            };
-            let directory = self.directory().join(&id);
-            let journal = Journal::create(directory, env, place);
-            let journal = journal.map_err(|e| Error::host(format_args!("the host can't keep a new kernel: {e}")))?;
-            let hosted = self.hosted(&id, journal, "starting");
-            held.insert(id, hosted.clone());
-            hosted
-        };
-        hosted.wake()?;
-        Ok(hosted)
-    }
-
-    fn hosted(&self, id: &str, journal: Journal, state: &str) -> Arc<Hosted> {
-        Arc::new(Hosted::new(id, &self.ground, journal, state, self.stopped.clone()))
-    }
-
-    pub fn get(&self, id: &str) -> Option<Arc<Hosted>> {
-        self.held().get(id).cloned()
-    }
-
-    pub fn all(&self) -> Vec<Arc<Hosted>> {
-        self.held().values().cloned().collect()
-    }
-
-    /// Ends a kernel. What nobody shut down keeps the session of its notebook.
-    pub async fn end(&self, id: &str, session_stays: bool) -> bool {
-        let hosted = self.held().remove(id);
-        match hosted {
-            Some(hosted) => {
-                hosted.end(session_stays).await;
-                true
-            }
-            None => false,
+    pub async fn create(&self, env: Env) -> Result<Model> {
+        match self {
+            // it may have to ask the shared store for the kernel's copy
+            Self::Here(here) => tokio::task::block_in_place(|| Ok(here.create(env)?.model())),
+            Self::Pods(pods) => pods.create(env).await,
         }
     }
 
-    fn directory(&self) -> PathBuf {
-        self.ground.directory.join("kernels")
+    /// What there is to tell of one; `None` if it is not there.
+    pub async fn model(&self, id: &str) -> Result<Option<Model>> {
+        match self {
+            Self::Here(here) => Ok(here.get(id).map(|hosted| hosted.model())),
+            Self::Pods(pods) => Ok(pods.at(id).await?.map(|(_, model)| model)),
+        }
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Hosted>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Interrupts the running cell; false if there is no such kernel.
+    pub async fn interrupt(&self, id: &str) -> Result<bool> {
+        match self {
+            Self::Here(here) => Ok(here.get(id).map(|hosted| hosted.interrupt()).is_some()),
+            Self::Pods(pods) => match pods.at(id).await? {
+                Some((pod, _)) => Ok(pod.interrupt(id).await.map(|()| true)?),
+                None => Ok(false),
+            },
+        }
     }
-}
 
-/// Does what clients ask of kernels by message: to end, or to begin anew.
-async fn end_stopped(kernels: std::sync::Weak<Kernels>, mut told: UnboundedReceiver<(String, Stopped)>) {
-    while let Some((id, stopped)) = told.recv().await {
-        let Some(kernels) = kernels.upgrade() else { return };
-        // the reply goes out first
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        match (stopped.restart, kernels.get(&id)) {
-            (true, Some(hosted)) => {
-                if let Err(error) = hosted.restart().await {
-                    anstream::eprintln!("note: {error}");
-                }
-            }
-            (true, None) => {}
-            (false, _) => drop(kernels.end(&id, false).await),
+    /// A new kernel with a new session under the same id; `None` if there is no such kernel.
+    pub async fn restart(&self, id: &str) -> Result<Option<Model>> {
+        match self {
+            Self::Here(here) => match here.get(id) {
+                Some(hosted) => hosted.restart().await.map(|()| Some(hosted.model())),
+                None => Ok(None),
+            },
+            Self::Pods(pods) => match pods.at(id).await? {
+                Some((pod, _)) => Ok(Some(pod.restart(id).await?)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Ends a kernel that somebody shuts down; false if there is no such kernel.
+    pub async fn end(&self, id: &str) -> Result<bool> {
+        match self {
+            Self::Here(here) => Ok(here.end(id, false).await),
+            Self::Pods(pods) => pods.end(id, false).await,
+        }
+    }
+
+    /// Waits until the shared store has copies of those in this process, no longer than `patience`.
+    pub fn flush(&self, patience: Duration) {
+        if let Self::Here(here) = self {
+            here.flush(patience);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway: kernels that live in this process, for Jupyter's servers and for `lockstep kernel run --host`.
+//! The gateway: kernels that live in this process, or each in a pod, for Jupyter's servers and for `lockstep kernel run --host`.
 //!
 //! A kernel belongs to a [`super::Namespace`]. What it was asked and has not answered for certain is in a journal on disk, so that
 //! a host that was killed runs those cells again, from the session as it was before the first of them: runs are pure.
@@ -6,15 +6,19 @@
 mod audience;
 mod cull;
 mod declined;
+mod here;
 mod hosted;
 mod journal;
 mod kernels;
+mod mirror;
+mod pods;
 mod queue;
 mod rate;
 mod rest;
 mod running;
 mod socket;
 mod specs;
+mod tunnel;
 mod workshop;
 
 use std::sync::Arc;
@@ -22,12 +26,31 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
+use uuid::Uuid;
+
 use super::Server;
+use crate::error::{Error, Result};
+use hosted::Env;
 
 pub use cull::Cull;
 pub use declined::Declined;
+pub use here::Here;
+pub use hosted::Model;
 pub use kernels::Kernels;
+pub use pods::{Pods, Source};
 pub use workshop::Workshop;
+
+/// The variable of a kernel's `env` that says which id it is to have.
+const ID: &str = "KERNEL_ID";
+
+/// The id that a kernel is asked for by, if it is.
+fn id_in(env: &Env) -> Result<Option<Uuid>> {
+    let id = env.get(ID).map(|id| {
+        let id = Uuid::parse_str(id);
+        id.map_err(|_| Error::user(format_args!("{ID} is `{}`, which is no UUID", env[ID])))
+    });
+    id.transpose()
+}
 
 /// Whether it is one of Jupyter's servers that asks for `path`.
 pub fn is_asked(path: &str) -> bool {

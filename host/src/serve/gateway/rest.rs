@@ -1,7 +1,5 @@
 //! Kernels over plain HTTP, as Jupyter's servers ask a gateway.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::declined::Declined;
-use super::hosted::{Env, Hosted};
+use super::hosted::{Env, Model};
 use super::specs::NAME;
 use crate::error::Error;
 use crate::serve::Caller;
@@ -25,14 +23,9 @@ pub struct Wanted {
     env: Env,
 }
 
-/// The caller's kernel of this id.
-pub fn find(caller: &Caller, id: &str) -> Result<Arc<Hosted>, Declined> {
-    caller.namespace.kernels.get(id).ok_or_else(|| Declined::no_kernel(id))
-}
-
-pub async fn list(caller: Caller) -> Json<Value> {
-    let kernels = caller.namespace.kernels.all();
-    Json(kernels.iter().map(|hosted| hosted.model().json()).collect())
+pub async fn list(caller: Caller) -> Result<Json<Value>, Declined> {
+    let models = caller.namespace.kernels.models().await?;
+    Ok(Json(models.iter().map(Model::json).collect()))
 }
 
 pub async fn create(caller: Caller, body: String) -> Result<impl IntoResponse, Declined> {
@@ -44,29 +37,32 @@ pub async fn create(caller: Caller, body: String) -> Result<impl IntoResponse, D
     if let Some(name) = wanted.name.filter(|name| !name.is_empty() && name != NAME) {
         return Err(Declined::no_kernelspec(&name));
     }
-    let model = caller.namespace.kernels.create(wanted.env)?.model();
+    let model = caller.namespace.kernels.create(wanted.env).await?;
     let location = [(LOCATION, format!("/api/kernels/{}", model.id))];
     Ok((StatusCode::CREATED, location, Json(model.json())))
 }
 
 pub async fn show(caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Declined> {
-    Ok(Json(find(&caller, &id)?.model().json()))
+    let model = caller.namespace.kernels.model(&id).await?;
+    Ok(Json(model.ok_or_else(|| Declined::no_kernel(&id))?.json()))
 }
 
 pub async fn delete(caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Declined> {
-    match caller.namespace.kernels.end(&id, false).await {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Declined::no_kernel(&id)),
-    }
+    done(&id, caller.namespace.kernels.end(&id).await?)
 }
 
 pub async fn interrupt(caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Declined> {
-    find(&caller, &id)?.interrupt();
-    Ok(StatusCode::NO_CONTENT)
+    done(&id, caller.namespace.kernels.interrupt(&id).await?)
 }
 
 pub async fn restart(caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Declined> {
-    let hosted = find(&caller, &id)?;
-    hosted.restart().await?;
-    Ok(Json(hosted.model().json()))
+    let model = caller.namespace.kernels.restart(&id).await?;
+    Ok(Json(model.ok_or_else(|| Declined::no_kernel(&id))?.json()))
+}
+
+fn done(id: &str, is_there: bool) -> Result<StatusCode, Declined> {
+    match is_there {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Declined::no_kernel(id)),
+    }
 }

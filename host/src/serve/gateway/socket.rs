@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::RequestExt;
 use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, Query};
+use axum::extract::{Path, Query, Request};
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -17,9 +18,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::audience::Seat;
 use super::declined::Declined;
 use super::hosted::Hosted;
+use super::kernels::Kernels;
 use super::queue::{Ending, Outgoing};
-use super::rest::find;
-use crate::serve::Caller;
+use super::tunnel;
+use crate::serve::{Caller, Refusal};
 
 /// How often a client is asked whether it is there.
 const PING: Duration = Duration::from_secs(30);
@@ -38,13 +40,14 @@ pub struct Asked {
     after: Option<String>,
 }
 
-pub async fn channels(
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(asked): Query<Asked>,
-    upgrade: WebSocketUpgrade,
-) -> Result<Response, Declined> {
-    let hosted = find(&caller, &id)?;
+pub async fn channels(caller: Caller, Path(id): Path<String>, mut request: Request) -> Result<Response, Declined> {
+    let here = match &caller.namespace.kernels {
+        Kernels::Pods(pods) => return tunnel::channels(pods, &id, request).await,
+        Kernels::Here(here) => here,
+    };
+    let hosted = here.get(&id).ok_or_else(|| Declined::no_kernel(&id))?;
+    let asked = request.extract_parts::<Query<Asked>>().await.map_err(Refusal::bad)?.0;
+    let upgrade = request.extract_parts::<WebSocketUpgrade>().await.map_err(Refusal::bad)?;
     hosted.wake()?;
     let upgrade = upgrade.protocols([V1]).max_message_size(LARGEST).max_frame_size(LARGEST);
     let is_v1 = upgrade.selected_protocol().is_some();

@@ -13,6 +13,7 @@ use crate::commands::gc::mentioned;
 use crate::quantity;
 use crate::report::counted;
 use crate::serve::Answer;
+use crate::serve::gateway::Model;
 
 /// Sessions that are listed, and artifacts of each.
 const LISTED: usize = 100;
@@ -26,7 +27,8 @@ struct Session {
 }
 
 pub async fn page(site: Site) -> Answer<Response> {
-    site.page(|site| {
+    let models = site.namespace.kernels.models().await?;
+    site.page(move |site| {
         let sessions = sessions(site)?;
         Ok(Page {
             tab: Tab::Notebooks,
@@ -35,7 +37,7 @@ pub async fn page(site: Site) -> Answer<Response> {
                 h1 { "Notebooks" }
                 section.card #live data-live {
                     h2 { "Kernels" }
-                    (kernels(site))
+                    (kernels(&models))
                 }
                 section.card {
                     h2 { "Sessions" }
@@ -48,29 +50,25 @@ pub async fn page(site: Site) -> Answer<Response> {
 }
 
 /// What the overview tells of them.
-pub fn newest(site: &Site) -> Markup {
-    match site.namespace.kernels.all().is_empty() {
+pub fn newest(models: &[Model]) -> Markup {
+    match models.is_empty() {
         true => html! {},
-        false => html! { section.card { h2 { "Kernels" } (kernels(site)) } },
+        false => html! { section.card { h2 { "Kernels" } (kernels(models)) } },
     }
 }
 
 /// The kernels that the host holds.
-fn kernels(site: &Site) -> Markup {
-    let all = site.namespace.kernels.all();
+fn kernels(models: &[Model]) -> Markup {
     html! {
-        @if all.is_empty() {
+        @if models.is_empty() {
             p { "No kernel is alive here. JupyterLab starts them:" }
             (code_block("jupyter lab --gateway-url=ADDRESS\nlockstep kernel install --host ADDRESS --name team"))
         } @else {
-            ul.plain { @for kernel in &all {
-                @let model = kernel.model();
-                li {
-                    code.digest { (fit(&model.id, 8)) } " "
-                    (status(&model.execution_state))
-                    span.dim { " " (counted(model.connections, "client")) ", last used " (when(ms(model.last_activity))) " ago" }
-                }
-            } }
+            ul.plain { @for model in models { li {
+                code.digest { (fit(&model.id, 8)) } " "
+                (status(&model.execution_state))
+                span.dim { " " (counted(model.connections, "client")) ", last used " (when(ms(model.last_activity))) " ago" }
+            } } }
         }
     }
 }

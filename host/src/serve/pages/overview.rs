@@ -6,6 +6,7 @@ use super::parts::{class, code_block, runs, section, step, when};
 use super::{Page, Site, Tab, notebooks, pipelines, with_query};
 use crate::quantity;
 use crate::serve::Answer;
+use crate::serve::gateway::Model;
 
 /// Runs that are listed.
 const LISTED: usize = 15;
@@ -15,12 +16,13 @@ const DRAWN: usize = 90;
 const STEPS: usize = 8;
 
 pub async fn page(site: Site) -> Answer<Response> {
-    site.page(|site| {
+    let models = site.namespace.kernels.models().await?;
+    site.page(move |site| {
         let rows = site.store().rows(&Runs::newest(DRAWN))?;
         let body = if rows.is_empty() {
             newcomer(site)
         } else {
-            overview(site, &rows)?
+            overview(site, &rows, &models)?
         };
         Ok(Page {
             tab: Tab::Overview,
@@ -31,7 +33,7 @@ pub async fn page(site: Site) -> Answer<Response> {
     .await
 }
 
-fn overview(site: &Site, rows: &[Row]) -> Answer<Markup> {
+fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
     let counts = site.store().count(&Runs::newest(0))?;
     let steps = site.store().steps("", STEPS)?;
     let count = |word: &str| counts.get(word).copied().unwrap_or_default();
@@ -64,7 +66,7 @@ fn overview(site: &Site, rows: &[Row]) -> Answer<Markup> {
                 div.side {
                     (pipelines::newest(site))
                     (section("Steps", of_steps(site, &steps)))
-                    (notebooks::newest(site))
+                    (notebooks::newest(models))
                 }
             }
         }

@@ -1,0 +1,70 @@
+//! A cache that starts from another one, which is only read.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// Where compiled modules are. Those are taken from files of one's own alone, so they are copied.
+const NATIVE: &str = "native";
+
+/// Lets `to` have all that `from` has and it lacks: links to files, and copies of compiled modules.
+pub fn start_from(from: &Path, to: &Path) -> io::Result<()> {
+    take(from, to, false)
+}
+
+fn take(from: &Path, to: &Path, copies: bool) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, destination) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            take(&source, &destination, copies || entry.file_name() == NATIVE)?;
+        } else if destination.symlink_metadata().is_err() {
+            let taken = match copies {
+                true => copy(&source, &destination),
+                false => symlink(&source, &destination),
+            };
+            // another process may have been faster
+            taken.or_else(|e| (e.kind() == io::ErrorKind::AlreadyExists).then_some(()).ok_or(e))?;
+        }
+    }
+    Ok(())
+}
+
+/// A whole file or none, which its owner alone can read and write.
+fn copy(source: &Path, destination: &Path) -> io::Result<()> {
+    let directory = destination.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    io::copy(&mut fs::File::open(source)?, &mut file)?;
+    file.persist(destination)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_stays_and_the_rest_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        for (name, text) in [("prelude/a/b", "b"), ("prelude/a/c", "c"), ("native/x/m.cwasm", "m")] {
+            let path = from.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::create_dir_all(to.join("prelude/a")).unwrap();
+        fs::write(to.join("prelude/a/c"), "mine").unwrap();
+        start_from(&from, &to).unwrap();
+        start_from(&from, &to).unwrap();
+        let text = |name: &str| fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!(
+            (text("prelude/a/b"), text("prelude/a/c")),
+            ("b".to_owned(), "mine".to_owned())
+        );
+        let native = to.join("native/x/m.cwasm");
+        assert!(native.symlink_metadata().unwrap().is_file());
+        assert_eq!(text("native/x/m.cwasm"), "m");
+    }
+}
