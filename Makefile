@@ -42,7 +42,7 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 images:
 	deploy/images/build.sh
 
-e2e: toolchain $(VENV)/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
+e2e: toolchain $(VENV)/.ready target/browser/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
 	tests/cluster/up.sh
 	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar target/images/lockstep-kernel.tar
 	LOCKSTEP_CLUSTER=target/cluster/kubeconfig $(TEST) --test all cluster:: -- --test-threads=1 --nocapture

@@ -198,8 +198,10 @@ impl Lab {
             write(&place.path("notebooks").join(name), bytes);
         }
         fs::create_dir_all(place.path("notebooks")).unwrap();
-        // the first kernel of a machine compiles for minutes
-        succeed(&mut place.lockstep(&["toolchain", "install"]));
+        if !matches!(kernels, Kernels::Pods { .. }) {
+            // the first kernel of a machine compiles for minutes
+            succeed(&mut place.lockstep(&["toolchain", "install"]));
+        }
         let mut install = place.lockstep(&["kernel", "install", "--prefix"]);
         install.arg(place.path("prefix"));
         let mut server = server(jupyter_lab, &place);
