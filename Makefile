@@ -3,7 +3,7 @@
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
-# make images the images of a task and of a host in target/images
+# make images the images of a task, of a host and of a kernel in target/images
 # make e2e    pipelines, images and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go
 # make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
 # make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
@@ -42,9 +42,9 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 images:
 	deploy/images/build.sh
 
-e2e: toolchain $(VENV)/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
+e2e: toolchain $(VENV)/.ready target/browser/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
 	tests/cluster/up.sh
-	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar
+	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar target/images/lockstep-kernel.tar
 	LOCKSTEP_CLUSTER=target/cluster/kubeconfig $(TEST) --test all cluster:: -- --test-threads=1 --nocapture
 	tests/cluster/down.sh
 

@@ -38,22 +38,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn cells_of_every_kind_show_in_jupyterlab() {
-    play("cells", Kernels::Here, Vec::new);
+    play("cells", &Kernels::Here, Vec::new);
 }
 
 #[test]
 fn interrupt_and_restart_work_in_jupyterlab() {
-    play("control", Kernels::Here, || vec![("control.ipynb", notebook())]);
+    play("control", &Kernels::Here, || vec![("control.ipynb", notebook())]);
 }
 
 #[test]
 fn a_killed_kernel_comes_back_with_its_variables_in_jupyterlab() {
-    play("restore", Kernels::Here, || vec![("restore.ipynb", notebook())]);
+    play("restore", &Kernels::Here, || vec![("restore.ipynb", notebook())]);
 }
 
 #[test]
 fn penguins_run_in_jupyterlab() {
-    play("penguins", Kernels::Here, || {
+    play("penguins", &Kernels::Here, || {
         let example = |name: &str| fs::read(Path::new(ROOT).join("examples/penguins").join(name)).unwrap();
         let module = build("examples/penguins", "penguins.wasm");
         vec![
@@ -66,26 +66,34 @@ fn penguins_run_in_jupyterlab() {
 
 #[test]
 fn a_cell_outlives_its_host_in_jupyterlab_with_a_gateway() {
-    play("hosted", Kernels::Gateway, || vec![("hosted.ipynb", notebook())]);
+    let host = Host::start();
+    play("hosted", &Kernels::Gateway(&host), || vec![("hosted.ipynb", notebook())]);
 }
 
 #[test]
 fn a_cell_outlives_its_host_in_jupyterlab_with_a_remote_kernel() {
-    play("hosted", Kernels::Remote, || vec![("hosted.ipynb", notebook())]);
+    let host = Host::start();
+    play("hosted", &Kernels::Remote(&host), || vec![("hosted.ipynb", notebook())]);
 }
 
 /// Where the kernels of a JupyterLab are.
-#[derive(Clone, Copy, PartialEq)]
-enum Kernels {
+pub enum Kernels<'a> {
     Here,
     /// On a host that the server asks.
-    Gateway,
+    Gateway(&'a Host),
     /// On a host that the kernel's process asks.
-    Remote,
+    Remote(&'a Host),
+    /// In pods that a host of a cluster's namespace makes, to which the kernel's process finds the way.
+    Pods {
+        kubeconfig: &'a Path,
+        namespace: &'a str,
+        /// What asks that namespace.
+        kubectl: &'a [String],
+    },
 }
 
 /// A notebook with one empty cell.
-fn notebook() -> Vec<u8> {
+pub fn notebook() -> Vec<u8> {
     let cell =
         json!({"cell_type": "code", "id": "first", "metadata": {}, "source": "", "outputs": [], "execution_count": null});
     let kernel = json!({"name": "lockstep", "display_name": "Lockstep (Rust)", "language": "rust"});
@@ -94,18 +102,23 @@ fn notebook() -> Vec<u8> {
 }
 
 /// Plays `scenario` of notebook.mjs in a JupyterLab of its own, among `files`; or says why not.
-fn play(scenario: &str, kernels: Kernels, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
+pub fn play(scenario: &str, kernels: &Kernels<'_>, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
     let parts = match Parts::find() {
         Ok(parts) => parts,
         Err(missing) => return skip(scenario, missing),
     };
-    let host = (kernels != Kernels::Here).then(Host::start);
-    let lab = Lab::start(&parts.jupyter_lab, &files(), kernels, host.as_ref());
+    let lab = Lab::start(&parts.jupyter_lab, &files(), kernels);
+    let (host, kubectl) = match kernels {
+        Kernels::Here => (None, None),
+        Kernels::Gateway(host) | Kernels::Remote(host) => (Some(&host.process), None),
+        Kernels::Pods { kubectl, .. } => (None, Some(kubectl)),
+    };
     let setting = json!({
         "url": lab.info["url"],
         "token": lab.info["token"],
         "server": lab.server.id(),
-        "host": host.as_ref().map(|host| &host.process),
+        "host": host,
+        "kubectl": kubectl,
         "browser": parts.browser,
         "screenshots": Path::new(ROOT).join("target/screenshots"),
     });
@@ -175,7 +188,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn start(jupyter_lab: &Path, files: &[(&str, Vec<u8>)], kernels: Kernels, host: Option<&Host>) -> Self {
+    fn start(jupyter_lab: &Path, files: &[(&str, Vec<u8>)], kernels: &Kernels<'_>) -> Self {
         let place = Place::new();
         write(
             &place.path("config/labconfig/default_setting_overrides.json"),
@@ -185,21 +198,30 @@ impl Lab {
             write(&place.path("notebooks").join(name), bytes);
         }
         fs::create_dir_all(place.path("notebooks")).unwrap();
-        // the first kernel of a machine compiles for minutes
-        succeed(&mut place.lockstep(&["toolchain", "install"]));
+        if !matches!(kernels, Kernels::Pods { .. }) {
+            // the first kernel of a machine compiles for minutes
+            succeed(&mut place.lockstep(&["toolchain", "install"]));
+        }
         let mut install = place.lockstep(&["kernel", "install", "--prefix"]);
         install.arg(place.path("prefix"));
         let mut server = server(jupyter_lab, &place);
-        match (kernels, host) {
-            (Kernels::Gateway, Some(host)) => {
+        match kernels {
+            Kernels::Here => {}
+            Kernels::Gateway(host) => {
                 let url = format!("--GatewayClient.url={}", host.url);
                 server.arg(url).env("JUPYTER_GATEWAY_AUTH_TOKEN", Host::TOKEN);
             }
-            (Kernels::Remote, Some(host)) => {
+            Kernels::Remote(host) => {
                 install.args(["--host", &host.url]);
                 server.env("LOCKSTEP_TOKEN", Host::TOKEN);
             }
-            _ => {}
+            Kernels::Pods {
+                kubeconfig, namespace, ..
+            } => {
+                install.args(["--kubernetes", "--namespace", namespace]);
+                install.env("KUBECONFIG", kubeconfig);
+                server.env("LOCKSTEP_TOKEN", Host::TOKEN).env("KUBECONFIG", kubeconfig);
+            }
         }
         succeed(&mut install);
         let server = server.spawn().unwrap();

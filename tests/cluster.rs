@@ -1,4 +1,5 @@
 //! Pipelines as Jobs of a real Kubernetes: the digests of this machine, whatever happens to pods, the API server and the shared store meanwhile.
+//! And kernels in its pods.
 //!
 //! `make e2e` brings the cluster up and names its kubeconfig in LOCKSTEP_CLUSTER; without it the tests say that they are skipped. Each has a
 //! namespace and a bucket of its own, on a real S3 server that pods reach.
@@ -10,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::browser::{Kernels, notebook, play};
 use crate::examples::example;
+use crate::gateway::Host;
 use crate::notebook::digests;
 use crate::setup::{GUESTS, Place, ROOT, build, signal};
 
@@ -90,6 +93,45 @@ impl Namespace {
         std::fs::write(&file, object.to_string()).unwrap();
         let applied = kubectl(&self.kubeconfig).arg("apply").arg("-f").arg(&file).output().unwrap();
         assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    }
+
+    /// Starts a host that makes a pod for each kernel.
+    fn host_of_kernels(&self) {
+        let image = std::env::var("LOCKSTEP_IMAGE_KERNEL");
+        let image = image.unwrap_or_else(|_| format!("lockstep-kernel:{}", env!("CARGO_PKG_VERSION")));
+        let directory = self.bucket.path().canonicalize().unwrap().join("host");
+        // what is not below its directory kustomize takes by relative paths alone
+        let up = "../".repeat(directory.components().count() - 1);
+        let deploy = |name: &str| {
+            let path = Path::new(ROOT).join("deploy/kustomize").join(name).canonicalize().unwrap();
+            format!("{up}{}", path.strip_prefix("/").unwrap().display())
+        };
+        let host = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "lockstep" },
+        "spec": { "template": { "spec": { "containers": [{ "name": "host", "image": image, "env": [
+            { "name": "LOCKSTEP_SHARED", "value": "s3://team/kernels" },
+            { "name": "LOCKSTEP_KERNEL_IMAGE", "value": image },
+        ]}]}}}});
+        let kustomization = json!({ "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "namespace": self.name,
+        "resources": [deploy("base")],
+        "components": [deploy("components/kernels")],
+        "secretGenerator": [{ "name": "lockstep-token", "literals": [format!("LOCKSTEP_TOKEN={}", Host::TOKEN)],
+            "options": { "disableNameSuffixHash": true } }],
+        "patches": [
+            { "patch": host.to_string() },
+            // the bucket is at a port of its own
+            { "target": { "kind": "NetworkPolicy", "name": "lockstep-store" },
+              "patch": json!([{ "op": "remove", "path": "/spec/egress/0/ports" }]).to_string() },
+        ]});
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+        for arguments in [
+            &["apply", "-k", directory.to_str().unwrap()][..],
+            &["rollout", "status", "deployment/lockstep", "--timeout=180s"],
+        ] {
+            let done = self.kubectl(arguments);
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
     }
 
     /// The names of pods that are there.
@@ -475,6 +517,21 @@ fn mistakes_are_told() {
             .env("KUBECONFIG", "/nowhere"),
     );
     assert!(code == Some(3) && text.contains("KUBECONFIG"), "{text}");
+}
+
+#[test]
+fn kernels_in_pods_through_jupyterlab() {
+    let Some(namespace) = Namespace::new("kernels") else { return };
+    namespace.host_of_kernels();
+    let mut kubectl = kubectl(&namespace.kubeconfig);
+    kubectl.args(["--namespace", &namespace.name]);
+    let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+    let kernels = Kernels::Pods {
+        kubeconfig: &namespace.kubeconfig,
+        namespace: &namespace.name,
+        kubectl: &words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+    };
+    play("pods", &kernels, || vec![("pods.ipynb", notebook())]);
 }
 
 /// Kubernetes itself takes every overlay, and the one for a single person runs.

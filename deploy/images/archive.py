@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes an image of files as an OCI archive, which docker, podman, ctr, kind and minikube load. No engine and no registry is needed, and the
-same files give the same digest: layers hold no time but SOURCE_DATE_EPOCH (default 0)."""
+same files give the same digest: layers hold no time but SOURCE_DATE_EPOCH (default 0). A layer that two images have alike is kept and sent once."""
 
 import argparse
 import gzip
@@ -13,6 +13,8 @@ import time
 
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 DIRECTORIES = {"tmp": 0o1777}
+# of zlib: several times as fast as its highest, and a twentieth larger
+LEVEL = 3
 
 
 def canonical(value):
@@ -23,43 +25,64 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def entry(name, data=None, mode=0o755):
+def entry(name, kind=tarfile.DIRTYPE, mode=0o755, size=0, link=""):
     info = tarfile.TarInfo(name)
-    info.mtime = EPOCH
-    info.mode = mode
-    if data is None:
-        info.type = tarfile.DIRTYPE
-    else:
-        info.size = len(data)
-    return info, data
+    info.type, info.mode, info.size, info.linkname, info.mtime = kind, mode, size, link, EPOCH
+    return info
 
 
-def tar(entries):
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for info, data in entries:
-            archive.addfile(info, None if data is None else io.BytesIO(data))
-    return written.getvalue()
+def tar(written):
+    return tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT)
 
 
-def layer(files):
-    """Each of `files` is SOURCE=DESTINATION. Directories come before what is in them."""
-    entries = {name: entry(name, mode=mode) for name, mode in DIRECTORIES.items()}
-    for file in files:
-        source, destination = file.split("=", 1)
-        destination = destination.lstrip("/")
+def found(source, destination):
+    """What is at a path, and below it if that is a directory: pairs of SOURCE and DESTINATION. Links stay links."""
+    if not os.path.isdir(source) or os.path.islink(source):
+        yield source, destination.strip("/")
+        return
+    for name in os.listdir(source):
+        yield from found(f"{source}/{name}", f"{destination}/{name}")
+
+
+def entries(files):
+    """Each of `files` is SOURCE=DESTINATION: a file, or a directory with all that is in it. Gives entries with the file of each, directories
+    before what is in them."""
+    entries = {name: (entry(name, mode=mode), None) for name, mode in DIRECTORIES.items()}
+    for source, destination in (pair for file in files for pair in found(*file.split("=", 1))):
         parents = destination.split("/")[:-1]
         for depth in range(1, len(parents) + 1):
             directory = "/".join(parents[:depth])
-            entries.setdefault(directory, entry(directory))
-        with open(source, "rb") as opened:
+            entries.setdefault(directory, (entry(directory), None))
+        if os.path.islink(source):
+            entries[destination] = entry(destination, tarfile.SYMTYPE, 0o777, link=os.readlink(source)), None
+        else:
             mode = 0o755 if os.access(source, os.X_OK) else 0o644
-            entries[destination] = entry(destination, opened.read(), mode)
-    return tar(entries[name] for name in sorted(entries))
+            entries[destination] = entry(destination, tarfile.REGTYPE, mode, os.path.getsize(source)), source
+    return [entries[name] for name in sorted(entries)]
+
+
+class Layer:
+    """Packs files while they are read, and so can be larger than memory should be used for. Has the packed bytes, and the digest of the others."""
+
+    def __init__(self, files):
+        self.hasher, self.size, packed = hashlib.sha256(), 0, io.BytesIO()
+        with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=LEVEL, mtime=0) as self.packer, tar(self) as archive:
+            for info, source in entries(files):
+                with open(source or os.devnull, "rb") as opened:
+                    archive.addfile(info, opened)
+        self.digest, self.packed = f"sha256:{self.hasher.hexdigest()}", packed.getvalue()
+
+    def write(self, data):
+        self.hasher.update(data)
+        self.size += len(data)
+        return self.packer.write(data)
+
+    def tell(self):
+        return self.size
 
 
 def archive(options):
-    files = layer(options.file)
+    layers = [Layer(files) for files in options.layer]
     labels = dict(label.split("=", 1) for label in options.label)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH))
     config = canonical(
@@ -75,12 +98,11 @@ def archive(options):
                 "User": "65532:65532",
                 "WorkingDir": "/tmp",
             },
-            "rootfs": {"type": "layers", "diff_ids": [digest(files)]},
-            "history": [{"created": created, "created_by": "deploy/images/archive.py"}],
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            "history": [{"created": created, "created_by": "deploy/images/archive.py"}] * len(layers),
         }
     )
-    packed = gzip.compress(files, mtime=0)
-    blobs = [packed, config]
+    blobs = [config] + [layer.packed for layer in layers]
 
     def descriptor(kind, data):
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest(data), "size": len(data)}
@@ -90,7 +112,7 @@ def archive(options):
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("config.v1+json", config),
-            "layers": [descriptor("layer.v1.tar+gzip", packed)],
+            "layers": [descriptor("layer.v1.tar+gzip", layer.packed) for layer in layers],
             "annotations": labels,
         }
     )
@@ -113,16 +135,21 @@ def archive(options):
     )
     named = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
     named |= {f"blobs/sha256/{digest(blob)[7:]}": blob for blob in blobs}
-    directories = [entry("blobs"), entry("blobs/sha256")]
-    with open(options.archive, "wb") as written:
-        written.write(tar(directories + [entry(name, data, 0o644) for name, data in sorted(named.items())]))
-    print(f"{options.name}@{digest(manifest)}  {len(packed) / 1e6:.1f} MB, {len(files) / 1e6:.1f} MB unpacked")
+    with open(options.archive, "wb") as written, tar(written) as archive:
+        for directory in ["blobs", "blobs/sha256"]:
+            archive.addfile(entry(directory))
+        for name, data in sorted(named.items()):
+            archive.addfile(entry(name, tarfile.REGTYPE, 0o644, len(data)), io.BytesIO(data))
+    packed, size = (sum(sizes) / 1e6 for sizes in zip(*((len(layer.packed), layer.size) for layer in layers)))
+    print(f"{options.name}@{digest(manifest)}  {packed:.1f} MB, {size:.1f} MB unpacked")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive")
-    parser.add_argument("file", nargs="+", help="SOURCE=DESTINATION")
+    parser.add_argument(
+        "--layer", action="append", nargs="+", required=True, metavar="SOURCE=DESTINATION", help="files and directories; the lowest layer first"
+    )
     parser.add_argument("--name", required=True, help="REPOSITORY:TAG")
     parser.add_argument("--entrypoint", required=True)
     parser.add_argument("--command", default="", metavar="ARGUMENTS", help="separated by spaces")

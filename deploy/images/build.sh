@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the images lockstep-step and lockstep-host as OCI archives in target/images, without an engine and without a registry: the static
-# command (some ten minutes the first time), certificates, and a bill of materials. Containerfile says the same for docker, podman and buildah.
-# The same command gives the same digests.
+# Makes the images lockstep-step, lockstep-host and lockstep-kernel as OCI archives in target/images, without an engine and without a registry:
+# the static command (some ten minutes the first time), certificates, and a bill of materials; for kernels also a compiler of cells and the crates
+# that they ask for (some minutes). Containerfile says the same for docker, podman and buildah. The same command gives the same digests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 images=target/images
@@ -24,14 +24,47 @@ deploy/images/sbom.py >$images/lockstep.cdx.json
 cat /usr/share/ca-certificates/mozilla/*.crt >$images/ca-certificates.crt 2>/dev/null ||
     cp /etc/ssl/certs/ca-certificates.crt $images/ca-certificates.crt
 
-# image NAME TITLE [ARGUMENT...]
+# What cells are compiled against, compiled by the command itself; anew when that could come to something else. Says which compiler it took.
+cache=$PWD/$images/cache/$({ rustc -vV && find Cargo.{toml,lock} runtime/sdk kernel/src/toolchain -type f | sort | xargs sha256sum; } | sha256sum | head -c 12)
+rustc=$(LOCKSTEP_CACHE=$cache LOCKSTEP_STORE=$cache/store $images/lockstep --quiet toolchain install --crates)
+
+# The compiler without what only programs for this machine take. In the image it finds its own by where it is itself: below /usr, where Debian
+# has it too, behind a script.
+kernel=$images/kernel usr=$images/kernel/toolchain/usr
+rm -rf $kernel
+mkdir -p $usr/{bin,lib64,"lib/rustlib/$tuple/bin"} $kernel/cache
+ln -s usr/lib usr/lib64 $kernel/toolchain
+sysroot=$("$rustc" --print sysroot)
+program=$rustc
+[[ $(head -c 2 "$rustc") != '#!' ]] || program=/usr/bin/rustc
+linker=$(realpath "$sysroot/lib/rustlib/$tuple/bin/rust-lld")
+cp -L "$program" "$sysroot/bin/cargo" $usr/bin
+cp "$linker" "$usr/lib/rustlib/$tuple/bin/rust-lld"
+cp -rL "$sysroot/lib/rustlib/wasm32-wasip1" $usr/lib/rustlib
+for program in "$program" "$sysroot/bin/cargo" "$linker"; do
+    ldd "$program" | sed -n 's/.* => \(.*\) (.*/\1/p; s/^\t\(\/.*\) (.*/\1/p'
+done | sort -u | while read -r library; do
+    case $library in
+    */../*) cp -L "$library" $usr/lib ;; # its own, by where the program is
+    *) mkdir -p "$usr$(dirname "${library#/usr}")" && cp -L "$library" "$usr${library#/usr}" ;;
+    esac
+done
+
+# Of what is compiled, what compiling goes on with: no more crates can be added without a compiler for this machine.
+(cd "$cache" && cp -l --parents -t "$OLDPWD/$kernel/cache" native/*/*.cwasm prelude/*/asked/* prelude/*/sets/*/{ready.json,base.wasm} \
+    prelude/*/sets/*/target/{wasm32-wasip1/release/deps/*.rlib,release/deps/*.so})
+sed -i "s|$cache/|/opt/lockstep/cache/|" $kernel/cache/prelude/*/sets/*/ready.json
+
+# image NAME TITLE ARGUMENTS [OPTION...]
 image() {
     deploy/images/archive.py "$images/$1.tar" --name "docker.io/library/$1:$version" --architecture $architecture \
         --label "org.opencontainers.image.title=$2" --label "org.opencontainers.image.version=$version" \
         --label org.opencontainers.image.licenses=Apache-2.0 \
-        --env HOME=/tmp --env LOCKSTEP_STORE=/tmp/store --entrypoint /lockstep --command "${*:3}" \
+        --env HOME=/tmp --env LOCKSTEP_STORE=/tmp/store --entrypoint /lockstep --command "$3" "${@:4}" --layer \
         $images/lockstep=/lockstep $images/ca-certificates.crt=/etc/ssl/certs/ca-certificates.crt $images/lockstep.cdx.json=/lockstep.cdx.json
 }
 
-image lockstep-step "Lockstep: a task"
-image lockstep-host "Lockstep: a host" serve --bind 0.0.0.0:8080
+image lockstep-step "Lockstep: a task" ""
+image lockstep-host "Lockstep: a host" "serve --bind 0.0.0.0:8080"
+image lockstep-kernel "Lockstep: a host that compiles cells" "serve --bind 0.0.0.0:8080" --env PATH=/usr/bin \
+    --env LOCKSTEP_CACHE_FROM=/opt/lockstep/cache --layer $kernel/toolchain=/ --layer $kernel/cache=/opt/lockstep/cache

@@ -1,8 +1,9 @@
 // Plays a scenario in JupyterLab, as a user would: node notebook.mjs SCENARIO SETTING
 //
-// SETTING is JSON: `url` and `token` of the server, its process `server`, the file with the process of the `host` of its kernels if they have one, the `browser` to start, and the directory `screenshots`.
+// SETTING is JSON: `url` and `token` of the server, its process `server`, the file with the process of the `host` of its kernels if they have one, the command `kubectl` if they are in pods, the `browser` to start, and the directory `screenshots`.
 // Says nothing and ends with 0 when all was as it should be; else says what was not, with the page's text, and leaves a screenshot.
 
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { chromium } from '../../target/browser/node_modules/playwright-core/index.mjs';
 
@@ -12,9 +13,9 @@ const PATIENCE = 60_000;
 const SOON = 20_000;
 
 const [scenario, setting] = process.argv.slice(2);
-const { url, token, server, host, browser: executablePath, screenshots } = JSON.parse(setting);
+const { url, token, server, host, kubectl, browser: executablePath, screenshots } = JSON.parse(setting);
 
-const scenarios = { cells, control, restore, penguins, hosted };
+const scenarios = { cells, control, restore, penguins, hosted, pods };
 
 /** A notebook is begun from the launcher; every kind of output is seen. */
 async function cells(page) {
@@ -75,10 +76,7 @@ async function control(page) {
   const notebook = await Notebook.open(page, 'control.ipynb');
   await notebook.run('let kept = vec![3, 4];');
 
-  const endless = await notebook.start('println!("running");\nloop {}');
-  await endless.shows('running');
-  await page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click();
-  await (await endless.done()).shows('Interrupted');
+  await notebook.interrupt();
   await (await notebook.run('kept.len()')).shows(/^\s*2\s*$/);
 
   await notebook.restart();
@@ -119,10 +117,7 @@ async function hosted(page) {
   await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
   await page.screenshot({ path: `${screenshots}/hosted.png` });
 
-  const endless = await notebook.start('println!("running");\nloop {}');
-  await endless.shows('running');
-  await page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click();
-  await (await endless.done()).shows('Interrupted');
+  await notebook.interrupt();
   await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
 
   await notebook.menu('Kernel', /^Restart Kernel…$/);
@@ -131,6 +126,52 @@ async function hosted(page) {
   await restarted;
   await notebook.ready();
   await (await notebook.run('list.len()')).shows('cannot find value `list`');
+}
+
+/** The pod of a kernel is killed while a cell runs: the cell ends with its output, and is carried out once. The pod of the host is killed: the
+ * kernel's stays. It goes with the kernel. */
+async function pods(page) {
+  const notebook = await Notebook.open(page, 'pods.ipynb');
+  await (await notebook.run('let mut list = vec![3, 4];\nlist.len()')).shows(/^\s*2\s*$/);
+  const [first] = podsOf('kernel');
+
+  const long = await notebook.start(`println!("begun"); list.push(5);\n${LONG}\nformat!("ended {}", n % 2)`);
+  await long.shows('begun');
+  killPods('kernel');
+  await (await long.done()).shows('ended');
+  await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
+  const [second, ...others] = podsOf('kernel');
+  check(second && second !== first && others.length === 0, `the kernel should have one other pod than ${first}: ${[second, ...others]}`);
+
+  killPods('host');
+  await (await notebook.run('list.iter().sum::<i32>()')).shows(/^\s*12\s*$/);
+  check(`${podsOf('kernel')}` === second, `the kernel's pod should still be ${second}: ${podsOf('kernel')}`);
+  await page.screenshot({ path: `${screenshots}/pods.png` });
+
+  await notebook.interrupt();
+  await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
+
+  await notebook.menu('Kernel', /^Shut Down Kernel$/);
+  const begun = Date.now();
+  while (podsOf('kernel').length > 0) {
+    check(Date.now() - begun < PATIENCE, `no kernel is left, but a pod is: ${podsOf('kernel')}`);
+    await page.waitForTimeout(100);
+  }
+}
+
+/** The names of the pods of kernels, or of hosts. */
+function podsOf(component) {
+  return kube('get', 'pods', '-l', `app.kubernetes.io/component=${component}`, '-o', 'jsonpath={.items[*].metadata.name}').split(' ').filter(Boolean);
+}
+
+/** Kills them without a warning. */
+function killPods(component) {
+  kube('delete', 'pods', '-l', `app.kubernetes.io/component=${component}`, '--grace-period=0', '--force');
+}
+
+function kube(...words) {
+  const [program, ...first] = kubectl;
+  return execFileSync(program, [...first, ...words], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 const LONG = 'let mut n = 0_u64; for i in 0..150_000_000_u64 { n = std::hint::black_box(n ^ i); }';
@@ -207,6 +248,14 @@ class Notebook {
   /** Starts `code` and waits for its end. */
   async run(code) {
     return (await this.start(code)).done();
+  }
+
+  /** Starts what never ends, and ends it. */
+  async interrupt() {
+    const endless = await this.start('println!("running");\nloop {}');
+    await endless.shows('running');
+    await this.page.locator('.jp-NotebookPanel-toolbar [data-command="notebook:interrupt-kernel"]').click();
+    await (await endless.done()).shows('Interrupted');
   }
 
   async menu(name, item) {
