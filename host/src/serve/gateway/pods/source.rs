@@ -73,7 +73,11 @@ impl Source {
             namespace: settings.kernel_namespace().map_or(own, str::to_owned),
             warm: settings.kernel_warm(),
             cull: Cull::new(settings),
-            key: key(&invocation.locations.host_directory().join("kernel-key"))?,
+            // the token outlives what the host keeps, which may be gone with its pod
+            key: match &invocation.locations.token {
+                Some(token) => token.clone(),
+                None => key(&invocation.locations.host_directory().join("kernel-key"))?,
+            },
         }))
     }
 
