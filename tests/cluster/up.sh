@@ -83,8 +83,8 @@ ip link set lockstep0 up
 ip route add 10.96.0.0/16 via 10.97.0.2
 ip route add 10.98.0.0/16 via 10.97.0.2
 
-deploy/images/archive.py "$state/pause.tar" --name localhost/pause:1 --entrypoint /pause "$home/bin/pause=/pause" >/dev/null
-deploy/images/archive.py "$state/dns.tar" --name localhost/dns:1 --entrypoint /dns "$home/bin/dns=/dns" >/dev/null
+deploy/images/archive.py "$state/pause.tar" --name localhost/pause:1 --entrypoint /pause --layer "$home/bin/pause=/pause" >/dev/null
+deploy/images/archive.py "$state/dns.tar" --name localhost/dns:1 --entrypoint /dns --layer "$home/bin/dns=/dns" >/dev/null
 until tests/cluster/import.sh "$state"/*.tar >/dev/null 2>&1; do
     [[ -e /proc/$node ]] || { say "it ended: $state/node.log"; exit 1; }
     sleep 0.1
