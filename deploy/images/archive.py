@@ -32,7 +32,7 @@ def entry(name, kind=tarfile.DIRTYPE, mode=0o755, size=0, link=""):
 
 
 def tar(written):
-    return tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT)
+    return tarfile.open(fileobj=written, mode="w", format=tarfile.PAX_FORMAT)
 
 
 def found(source, destination):
@@ -61,13 +61,22 @@ def entries(files):
     return [entries[name] for name in sorted(entries)]
 
 
+def shared(entries):
+    """The same with links in the place of files that are another one already: crates of several preludes are."""
+    first = {}
+    for info, source in entries:
+        if source and (name := first.setdefault(os.stat(source)[1:3], info.name)) != info.name:
+            info, source = entry(info.name, tarfile.LNKTYPE, info.mode, link=name), None
+        yield info, source
+
+
 class Layer:
     """Packs files while they are read, and so can be larger than memory should be used for. Has the packed bytes, and the digest of the others."""
 
     def __init__(self, files):
         self.hasher, self.size, packed = hashlib.sha256(), 0, io.BytesIO()
         with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=LEVEL, mtime=0) as self.packer, tar(self) as archive:
-            for info, source in entries(files):
+            for info, source in shared(entries(files)):
                 with open(source or os.devnull, "rb") as opened:
                     archive.addfile(info, opened)
         self.digest, self.packed = f"sha256:{self.hasher.hexdigest()}", packed.getvalue()

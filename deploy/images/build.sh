@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the images lockstep-step, lockstep-host and lockstep-kernel as OCI archives in target/images, without an engine and without a registry:
 # the static command (some ten minutes the first time), certificates, and a bill of materials; for kernels also a compiler of cells and the crates
-# that they ask for (some minutes). Containerfile says the same for docker, podman and buildah. The same command gives the same digests.
+# that they ask for (some ten more). Containerfile says the same for docker, podman and buildah. The same command gives the same digests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 images=target/images
@@ -24,8 +24,9 @@ deploy/images/sbom.py >$images/lockstep.cdx.json
 cat /usr/share/ca-certificates/mozilla/*.crt >$images/ca-certificates.crt 2>/dev/null ||
     cp /etc/ssl/certs/ca-certificates.crt $images/ca-certificates.crt
 
-# What cells are compiled against, compiled by the command itself; anew when that could come to something else. Says which compiler it took.
-cache=$PWD/$images/cache/$({ rustc -vV && find Cargo.{toml,lock} runtime/sdk kernel/src/toolchain -type f | sort | xargs sha256sum; } | sha256sum | head -c 12)
+# What cells are compiled against, compiled by the command itself, which says with which compiler. Kept beside that of other sources of the SDK,
+# so that the image has no more than its own.
+cache=$PWD/$images/cache/$({ rustc -vV && find runtime/sdk kernel/src/toolchain -type f | sort | xargs sha256sum; } | sha256sum | head -c 12)
 rustc=$(LOCKSTEP_CACHE=$cache LOCKSTEP_STORE=$cache/store $images/lockstep --quiet toolchain install --crates)
 
 # The compiler without what only programs for this machine take. In the image it finds its own by where it is itself: below /usr, where Debian
