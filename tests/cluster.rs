@@ -15,7 +15,7 @@ use crate::browser::{Kernels, notebook, play};
 use crate::examples::example;
 use crate::gateway::Host;
 use crate::notebook::digests;
-use crate::setup::{GUESTS, Place, ROOT, build, signal};
+use crate::setup::{GUESTS, Place, ROOT, build, python, signal};
 
 /// This machine, as the cluster reaches it.
 const MACHINE: &str = "10.97.0.1";
@@ -321,6 +321,41 @@ fn penguins_come_to_the_same_in_pods() {
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "what succeeded is removed");
 }
 
+#[test]
+fn a_single_step_comes_to_the_same_in_a_pod() {
+    let Some(namespace) = Namespace::new("single") else { return };
+    let place = Place::new();
+    std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
+    std::fs::write(place.path("words.txt"), "words\n").unwrap();
+    let step = [
+        "run",
+        "guests.wasm#busy",
+        "--input",
+        "text=words.txt",
+        "--param",
+        "rounds=1000",
+    ];
+    let here = place.json(&step);
+    let place = fresh(place);
+    let there = namespace
+        .lockstep(&place, &step)
+        .args([
+            "--on",
+            "kubernetes",
+            "--namespace",
+            &namespace.name,
+            "--json",
+            "-o",
+            "text=there.txt",
+        ])
+        .output()
+        .unwrap();
+    let there = told(&there);
+    assert_eq!(there["record"], here["record"]);
+    assert!(place.path("there.txt").exists());
+    assert_eq!(namespace.created(), 1);
+}
+
 fn here_tasks(digests: &BTreeMap<String, Value>) -> usize {
     let tasks: std::collections::BTreeSet<&str> = digests.keys().filter_map(|name| name.split('.').next()).collect();
     tasks.len()
@@ -532,6 +567,64 @@ fn kernels_in_pods_through_jupyterlab() {
         kubectl: &words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
     };
     play("pods", &kernels, || vec![("pods.ipynb", notebook())]);
+}
+
+/// How long it takes until the first cell of a kernel in a pod is answered, when a pod has to be made for it, and when one is kept ready.
+#[test]
+fn the_start_of_kernels_is_measured() {
+    let Some(namespace) = Namespace::new("starts") else { return };
+    namespace.host_of_kernels();
+    let place = Place::new();
+    let mut install = place.lockstep(&[
+        "kernel",
+        "install",
+        "--kubernetes",
+        "--namespace",
+        &namespace.name,
+        "--prefix",
+    ]);
+    let installed = install.arg(place.path("prefix")).output().unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let start = || {
+        let started = Command::new(python())
+            .arg(Path::new(ROOT).join("tests/clients/start.py"))
+            .arg("lockstep")
+            .env("JUPYTER_PATH", place.path("prefix/share/jupyter"))
+            .env("JUPYTER_RUNTIME_DIR", place.path("runtime"))
+            .env("KUBECONFIG", &namespace.kubeconfig)
+            .output()
+            .unwrap();
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        String::from_utf8(started.stdout)
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" s, a second one in ")
+    };
+    println!(
+        "the first cell of a kernel whose pod is made for it is answered in {} s",
+        start()
+    );
+    for arguments in [
+        &["set", "env", "deployment/lockstep", "LOCKSTEP_KERNEL_WARM=1"][..],
+        &["rollout", "status", "deployment/lockstep", "--timeout=180s"],
+    ] {
+        let done = namespace.kubectl(arguments);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    until("a pod is ready", || {
+        let selector = "app.kubernetes.io/component=kernel,!lockstep.dev/kernel";
+        let ready = namespace.kubectl(&[
+            "get",
+            "pods",
+            "-l",
+            selector,
+            "-o",
+            "jsonpath={.items[*].status.containerStatuses[*].ready}",
+        ]);
+        (ready.stdout == b"true").then_some(())
+    });
+    println!("the first cell of a kernel that finds a pod is answered in {} s", start());
 }
 
 /// Kubernetes itself takes every overlay, and the one for a single person runs.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crate::setup::{Place, ROOT, binary, python};
+use crate::setup::{Bucket, Place, ROOT, binary, python};
 
 /// A host that is started again whenever it ends, at the same address.
 pub struct Host {
@@ -75,6 +75,10 @@ impl Drop for Host {
 
 /// Runs the classes of `clients/gateway.py` called `names`.
 fn holds(names: &[&str]) {
+    holds_with(&[], names);
+}
+
+fn holds_with(environment: &[(&str, String)], names: &[&str]) {
     let place = Place::new();
     let output = Command::new(python())
         .arg(format!("{ROOT}/tests/clients/gateway.py"))
@@ -84,6 +88,7 @@ fn holds(names: &[&str]) {
         .env("JUPYTER_CONFIG_DIR", place.path("config"))
         .env("JUPYTER_RUNTIME_DIR", place.path("runtime"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -102,6 +107,14 @@ fn channels_lose_nothing_and_bound_what_is_too_much() {
 #[test]
 fn cells_outlive_a_killed_host() {
     holds(&["Killed"]);
+}
+
+#[test]
+fn cells_outlive_a_lost_machine() {
+    let bucket = Bucket::start();
+    let objects = bucket.objects().to_string_lossy().into_owned();
+    let shared = [("LOCKSTEP_SHARED", Bucket::URL.to_owned()), ("OBJECTS", objects)];
+    holds_with(&[&shared[..], &bucket.secret()].concat(), &["Moved"]);
 }
 
 #[test]

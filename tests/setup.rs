@@ -1,10 +1,11 @@
 //! A hermetic surrounding for each test: its own store, cache and home, the real binary, the guests' module.
 
 use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Machine, Ran, Reuse, Run, Runtime, bind, choose, parse_parameters};
@@ -105,6 +106,60 @@ impl Place {
                 String::from_utf8_lossy(&output.stderr)
             )
         })
+    }
+}
+
+/// A shared store: a server of S3, which keeps its objects below a directory.
+pub struct Bucket {
+    root: tempfile::TempDir,
+    server: Child,
+    port: u16,
+}
+
+impl Bucket {
+    pub const URL: &'static str = "s3://team/lockstep";
+
+    pub fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("team")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = Path::new(ROOT).join("target/s3/bin/s3s-fs");
+        assert!(program.exists(), "{} is missing: run `make test`", program.display());
+        let mut server = Command::new(program);
+        server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        server
+            .args(["--access-key", "lockstep", "--secret-key", "secret"])
+            .arg(root.path());
+        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut tries = 0..1000;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(tries.next().is_some(), "the server of S3 does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { root, server, port }
+    }
+
+    /// Where the objects of [`Self::URL`] are.
+    pub fn objects(&self) -> PathBuf {
+        self.root.path().join("team/lockstep")
+    }
+
+    /// What the secret of a cluster holds.
+    pub fn secret(&self) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "lockstep".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ]
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
     }
 }
 

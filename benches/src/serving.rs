@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
@@ -66,6 +66,16 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The memory that it takes, in bytes.
+    fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        Ok(kibibytes.context("the system does not say how large the host is")? << 10)
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         // it may have ended by itself
@@ -77,6 +87,7 @@ impl Drop for Host {
 pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let host = Host::start(surroundings)?;
     runs(surroundings, &host, table)?;
+    streamed(&host)?;
     kernels(surroundings, &host, table)
 }
 
@@ -127,6 +138,55 @@ fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<(
     let new = asked(&wrk, &fresh, &host.address)?;
     table.time("a new trivial run over HTTP, 64 clients", new, "< 500 us");
     threads.shutdown_background();
+    Ok(())
+}
+
+/// Writes 256 MiB to stdout, in lines of 64 KiB.
+const WRITER: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (func (export "_start") (local $left i32)
+    (memory.fill (i32.const 1024) (i32.const 120) (i32.const 65535))
+    (i32.store8 (i32.const 66559) (i32.const 10))
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 65536))
+    (local.set $left (i32.const 4096))
+    (loop $again
+      (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
+
+/// How fast what a guest writes comes to a client that follows its events, and by how much the host grows meanwhile.
+fn streamed(host: &Host) -> Result<()> {
+    let writer = wat::parse_str(WRITER)?;
+    let module = Digest::of(&writer).hex();
+    host.ask("PUT", &format!("/api/v1/artifacts/{module}"), &writer)?;
+    let request = format!(r#"{{"module":"{module}","limits":{{"log":{}}}}}"#, 1_u64 << 30);
+    let before = host.resident()?;
+    let start = Instant::now();
+    let work: Value = serde_json::from_slice(&host.ask("POST", "/api/v1/runs?wait=0", request.as_bytes())?)?;
+    let id = work["id"].as_str().context("the work has no id")?;
+    let mut stream = TcpStream::connect(&host.address)?;
+    let address = &host.address;
+    write!(
+        stream,
+        "GET /api/v1/works/{id}/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+    )?;
+    let (mut piece, mut came, mut largest) = (vec![0; 256 << 10], 0, before);
+    loop {
+        let read = stream.read(&mut piece)?;
+        if read == 0 {
+            break;
+        }
+        // the letter that it writes
+        came += piece[..read].iter().filter(|byte| **byte == b'x').count();
+        largest = largest.max(host.resident()?);
+    }
+    let rate = came as f64 / 1e6 / start.elapsed().as_secs_f64();
+    eprintln!(
+        "streamed output: {:.0} of 268 MB came to a client at {rate:.0} MB/s (target: 24 MB/s), and the host grew by {:.0} MB",
+        came as f64 / 1e6,
+        (largest - before) as f64 / 1e6
+    );
     Ok(())
 }
 

@@ -8,7 +8,10 @@ use std::path::Path;
 /// Where compiled modules are. Those are taken from files of one's own alone, so they are copied.
 const NATIVE: &str = "native";
 
-/// Lets `to` have all that `from` has and it lacks: links to files, and copies of compiled modules.
+/// Where compiled crates are, each set in a directory that nothing is added to.
+const SETS: &str = "sets";
+
+/// Lets `to` have all that `from` has and it lacks: links to files and to sets of crates, and copies of compiled modules.
 pub fn start_from(from: &Path, to: &Path) -> io::Result<()> {
     take(from, to, false)
 }
@@ -18,7 +21,7 @@ fn take(from: &Path, to: &Path, copies: bool) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, destination) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
+        if entry.file_type()?.is_dir() && !from.ends_with(SETS) {
             take(&source, &destination, copies || entry.file_name() == NATIVE)?;
         } else if destination.symlink_metadata().is_err() {
             let taken = match copies {
@@ -49,7 +52,12 @@ mod tests {
     fn what_is_there_stays_and_the_rest_is_taken() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
-        for (name, text) in [("prelude/a/b", "b"), ("prelude/a/c", "c"), ("native/x/m.cwasm", "m")] {
+        for (name, text) in [
+            ("prelude/a/b", "b"),
+            ("prelude/a/c", "c"),
+            ("prelude/a/sets/s/r", "r"),
+            ("native/x/m.cwasm", "m"),
+        ] {
             let path = from.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
@@ -63,6 +71,8 @@ mod tests {
             (text("prelude/a/b"), text("prelude/a/c")),
             ("b".to_owned(), "mine".to_owned())
         );
+        assert_eq!(text("prelude/a/sets/s/r"), "r");
+        assert!(to.join("prelude/a/sets/s").symlink_metadata().unwrap().is_symlink());
         let native = to.join("native/x/m.cwasm");
         assert!(native.symlink_metadata().unwrap().is_file());
         assert_eq!(text("native/x/m.cwasm"), "m");

@@ -5,6 +5,7 @@ Arguments: the program `lockstep`, and names of classes. Each test has a host of
 
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -345,7 +346,7 @@ class Killed(OneHost):
         self.assertEqual(client.run("list.push(2); list.len()"), "2")
         for expected in ["3", "4"]:
             # the reply is here, and the host learns that a moment later
-            while os.listdir(f"{self.host.directory}/store/host/kernels/{kernel}") != ["kernel.json"]:
+            while os.listdir(f"{self.host.directory}/store/host/kernels/{kernel}") != ["kernel.jsonl"]:
                 client.socket.ping()
                 time.sleep(0.01)
             self.host.kill()
@@ -367,6 +368,45 @@ class Killed(OneHost):
         client = self.host.connect(kernel, "reader")
         self.assertEqual(text(client.outcome(request)[1]), "2")
         self.assertEqual(client.run("list.len()"), "2")
+
+
+class Moved(unittest.TestCase):
+    """Two hosts, one after the other, in front of a shared store whose objects are files below $OBJECTS."""
+
+    def test_a_kernel_goes_on_where_its_host_was_lost(self):
+        host, kernel = Host(), str(uuid.uuid4())
+        self.addCleanup(lambda: host.kill())
+        host.kernel(KERNEL_ID=kernel)
+        client = host.connect(kernel, "reader")
+        client.run("let mut list = vec![1, 2, 3];")
+        running = client.execute("println!(\"begun\"); list.push(4);" + LONG + "n")
+        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        self.eventually(kernel, lambda copy: copy and [request["header"]["msg_id"] for request in copy["kernel"]["requests"]] == [running])
+        host.kill()
+        shutil.rmtree(host.directory)
+        host = Host()
+        host.kernel(KERNEL_ID=kernel)
+        client = host.connect(kernel, "reader")
+        reply, published = client.outcome(running)
+        self.assertEqual((reply["status"], reply["execution_count"]), ("ok", 2))
+        self.assertRegex(text(published), "^(note: .*\n)?begun\n\\d+$")
+        self.assertEqual(client.run("list.len()"), "4", "the cell was not carried out twice")
+        self.assertEqual(host.ask("DELETE", f"/api/kernels/{kernel}")[0], 204)
+        self.eventually(kernel, lambda copy: copy is None)
+
+    def eventually(self, kernel, is_so):
+        """Waits until the kernel's copy is as it should be."""
+        begun = time.monotonic()
+        while True:
+            try:
+                with open(f"{os.environ['OBJECTS']}/notes/kernels/{kernel}.json") as file:
+                    copy = json.load(file)
+            except (FileNotFoundError, ValueError):
+                copy = None
+            if is_so(copy):
+                return
+            self.assertLess(time.monotonic() - begun, 60, copy)
+            time.sleep(0.02)
 
 
 class Many(OneHost):

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
@@ -38,7 +39,7 @@ pub use pipeline::{ELSEWHERE, in_cluster, task_to_json, to_json, verdict};
   lockstep run wine.yaml -p depth=8 --keep-going
   lockstep run wine.yaml --parameters deep.yaml --jobs 2 --output model=model.cbor
   lockstep run plan.json                                   # what `lockstep plan -o plan.json` wrote
-  lockstep run wine.yaml --on kubernetes --shared s3://team/store
+  lockstep run wine.yaml --on kubernetes --shared s3://team/store       # as Jobs; single steps too
   lockstep run kfp.yaml -p trees=50                        # a pipeline of Kubeflow whose containers run lockstep
   lockstep run sha256:ab12...#clean --executor-input '{{$}}'    # in a container of Kubeflow Pipelines
   lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
@@ -223,10 +224,7 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     refuse_for_pipelines(&args)?;
     bring(&runtime, args.what.split('#').next().unwrap_or_default(), invocation)?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
-    if args.cluster.on.is_some() {
-        return Err(Error::user("a single step or program is run here or on a host")
-            .hint("write a pipeline of one task, which `--on kubernetes` runs in a pod"));
-    }
+    let (elsewhere, large_module) = (args.cluster.clone(), args.limits.large_module);
     let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
     let given = kubeflow.as_ref().map(|input| input.take(&runtime)).transpose()?;
     let (run, outputs) = target::bind(args, &runtime, given.unwrap_or_default())?;
@@ -235,6 +233,17 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
         .iter()
         .filter_map(|output| output.path.as_deref())
         .try_for_each(check_parent)?;
+    if elsewhere.on.is_some() {
+        let execution = Execution {
+            reuse,
+            limits,
+            ..Execution::default()
+        };
+        let cluster = elsewhere.place.connect()?;
+        let settings = elsewhere.settings(&execution, large_module, invocation)?;
+        let ran = pipeline::alone_in_cluster(&cluster, &settings, &run, &execution, invocation, &runtime, &interrupt)?;
+        return tell(&runtime, None, &ran, &outputs, invocation);
+    }
     let remote = Remote::of(invocation)?;
     let title = run.entry.title();
     let mut logs = Logs::of_run(invocation.json);
@@ -246,10 +255,15 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     };
     logs.finish(&title);
     let ran = ran?;
-    let written = write_outputs(&runtime, remote.as_ref(), &ran, &outputs)?;
     if let Some(input) = kubeflow.filter(|_| ran.record.outcome.succeeded()) {
         input.write(&runtime, &ran)?;
     }
+    tell(&runtime, remote.as_ref(), &ran, &outputs, invocation)
+}
+
+/// Writes the outputs that were asked for, and tells what a run came to.
+fn tell(runtime: &Runtime, remote: Option<&Remote>, ran: &Ran, outputs: &[Output], invocation: &Invocation) -> Result<()> {
+    let written = write_outputs(runtime, remote, ran, outputs)?;
     if invocation.json {
         let mut object = ran.to_json();
         if !written.is_empty() {
@@ -257,9 +271,9 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
         }
         print(format_args!("{object}\n"))?;
     } else if !invocation.quiet && ran.record.outcome.succeeded() {
-        anstream::eprint!("{}", report::summary(&ran));
+        anstream::eprint!("{}", report::summary(ran));
     }
-    report::verdict(&ran, None).map_err(|error| if invocation.json { error.reported() } else { error })
+    report::verdict(ran, None).map_err(|error| if invocation.json { error.reported() } else { error })
 }
 
 fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {

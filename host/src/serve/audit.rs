@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 
@@ -93,16 +93,30 @@ fn write_all(mut file: &File, lines: &Receiver<Line>) {
 
 impl Line {
     fn to_json(&self) -> String {
-        let mut line = json!({
-            "at": humantime::format_rfc3339_millis(self.at).to_string(),
-            "user": self.user,
-            "method": self.method.as_str(),
-            "path": self.path,
-        });
-        match self.came {
-            Came::Done(status) => line["status"] = json!(status.as_u16()),
-            Came::Refused(why) => line["refused"] = json!(why),
-        }
-        line.to_string()
+        let (status, refused) = match self.came {
+            Came::Done(status) => (Some(status.as_u16()), None),
+            Came::Refused(why) => (None, Some(why)),
+        };
+        let written = Written {
+            at: humantime::format_rfc3339_millis(self.at).to_string(),
+            user: self.user.as_deref(),
+            method: self.method.as_str(),
+            path: &self.path,
+            status,
+            refused,
+        };
+        serde_json::to_string(&written).unwrap_or_default()
     }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    at: String,
+    user: Option<&'a str>,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
 }

@@ -1,11 +1,11 @@
 //! What the host counts, in the text format of Prometheus.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::run::Ran;
 use prometheus_client::encoding::text::encode;
@@ -104,23 +104,33 @@ impl Metrics {
         self.run_seconds.observe(took.as_secs_f64());
     }
 
-    fn answered(&self, route: String, status: u16, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { route, status }).inc();
-        self.request_seconds.observe(took.as_secs_f64());
+    /// A request is answered.
+    pub fn answered(&self, counted: Counted, status: StatusCode) {
+        let Counted { route, start } = counted;
+        let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+        let labels = RequestLabels {
+            route,
+            status: status.as_u16(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.observe(start.elapsed().as_secs_f64());
     }
 }
 
-/// Counts a request.
-pub async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("none", MatchedPath::as_str)
-        .to_owned();
-    let start = std::time::Instant::now();
-    let response = next.run(request).await;
-    server.metrics.answered(route, response.status().as_u16(), start.elapsed());
-    response
+/// What is to be counted of a request.
+pub struct Counted {
+    route: Option<MatchedPath>,
+    start: Instant,
+}
+
+impl Counted {
+    /// A request that has come just now.
+    pub fn new(request: &Request) -> Self {
+        Self {
+            route: request.extensions().get().cloned(),
+            start: Instant::now(),
+        }
+    }
 }
 
 /// All that is counted.

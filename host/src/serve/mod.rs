@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
@@ -42,7 +42,7 @@ use crate::invocation::Invocation;
 use access::Access;
 use audit::Audit;
 use gate::Gate;
-use metrics::Metrics;
+use metrics::{Counted, Metrics};
 use traces::Traces;
 use works::Work;
 
@@ -154,7 +154,12 @@ async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
     let server = Arc::new(Server::new(settings, invocation, tokens, secret.as_deref()).await?);
     // what was left by the host before is gone on with, whoever asks first
-    server.namespace(None)?;
+    let own = server.namespace(None)?;
+    if invocation.locations.cache_from.is_some() {
+        let (workshop, runtime) = (server.workshop.clone(), own.runtime.clone());
+        // what fails here is told by the first kernel, to who asks for it
+        tokio::task::spawn_blocking(move || workshop.prepare(&runtime));
+    }
     for user in namespace::users(&invocation.locations.store) {
         server.namespace(Some(&user))?;
     }
@@ -237,8 +242,7 @@ fn router(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
-        .layer(from_fn_with_state(server.clone(), access::check))
-        .layer(from_fn_with_state(server.clone(), metrics::count));
+        .layer(from_fn_with_state(server.clone(), guard));
     let closed = match server.settings.traces() {
         None => closed,
         Some(_) => closed.layer(from_fn(traces::trace)),
@@ -247,7 +251,7 @@ fn router(server: Arc<Server>) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .merge(pages::assets());
-    let all = open.merge(closed).layer(from_fn_with_state(server.clone(), pages::as_pages));
+    let all = open.merge(closed);
     let all = match server.settings.base_path().as_str() {
         "" => all,
         base => {
@@ -259,7 +263,22 @@ fn router(server: Arc<Server>) -> Router {
             Router::new().nest(&format!("{base}/"), all).route(base, get(there))
         }
     };
-    all.layer(from_fn(safe)).with_state(server)
+    all.layer(from_fn_with_state(server.clone(), outward)).with_state(server)
+}
+
+/// Finds out who asks, and counts what that came to.
+async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let counted = Counted::new(&request);
+    let response = access::check(&server, request, next).await;
+    server.metrics.answered(counted, response.status());
+    response
+}
+
+/// Shows errors to whoever can read pages as such, and tells browsers what they may do with an answer.
+async fn outward(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let mut response = pages::as_pages(&server, request, next).await;
+    make_safe(response.headers_mut());
+    response
 }
 
 /// This process answers.
@@ -289,22 +308,30 @@ async fn not_so() -> Refusal {
 
 /// What every answer tells browsers: to believe its type, to tell nobody where they came from, to keep nothing that is not said to be kept, and to
 /// show it in no frame of others.
-async fn safe(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    for (name, value) in [
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-        ("x-frame-options", "SAMEORIGIN"),
-        ("cache-control", "no-store"),
-        (
-            "content-security-policy",
-            "default-src 'none'; frame-ancestors 'self'; sandbox",
-        ),
-    ] {
-        let headers = response.headers_mut();
-        headers
-            .entry(HeaderName::from_static(name))
-            .or_insert(HeaderValue::from_static(value));
+const SAFE: [(HeaderName, HeaderValue); 5] = [
+    (
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        HeaderName::from_static("referrer-policy"),
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        HeaderName::from_static("x-frame-options"),
+        HeaderValue::from_static("SAMEORIGIN"),
+    ),
+    (HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store")),
+    (
+        HeaderName::from_static("content-security-policy"),
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'; sandbox"),
+    ),
+];
+
+fn make_safe(headers: &mut HeaderMap) {
+    // for these, and for those of the connection
+    headers.reserve(SAFE.len() + 3);
+    for (name, value) in SAFE {
+        headers.entry(name).or_insert(value);
     }
-    response
 }

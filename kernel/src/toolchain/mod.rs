@@ -361,8 +361,11 @@ fn identity(version: &str, libraries: &Path) -> Result<Digest, ToolchainError> {
         };
         for entry in std::fs::read_dir(&dir).map_err(read)? {
             let entry = entry.map_err(read)?;
-            let size = entry.metadata().map_err(read)?.len();
-            found.insert(entry.file_name().to_string_lossy().into_owned(), size);
+            let metadata = entry.metadata().map_err(read)?;
+            // how large a directory is, is its file system's affair
+            if metadata.is_file() {
+                found.insert(entry.file_name().to_string_lossy().into_owned(), metadata.len());
+            }
         }
     }
     let mut hasher = Hasher::default();

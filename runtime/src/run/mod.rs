@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -342,33 +343,33 @@ impl Runtime {
 
     /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
     pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
-        match self.engine.loaded(digest) {
-            Some(module) => Ok(module),
-            None => Ok(self
-                .engine
-                .load_within(&self.store.get(digest)?, digest, &CompileBudget::large())?),
-        }
+        self.load_once(digest, |wasm| {
+            Ok(self.engine.load_within(&wasm, digest, &CompileBudget::large())?)
+        })
     }
 
-    /// The module called `digest`, ready to run: compiled now if need be, once for all who ask at a time, and put onto its base if it has one.
+    /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
     pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
+        self.load_once(digest, |wasm| {
+            let based = |source| RunError::Base { module: *digest, source };
+            let Some(base) = step::base(&wasm).map_err(based)? else {
+                return Ok(self.engine.load(&wasm, digest)?);
+            };
+            let base = self.load_once(&base, |wasm| Ok(self.engine.load(&wasm, &base)?))?;
+            Ok(self.engine.load_based(&wasm, digest, &base)?)
+        })
+    }
+
+    /// The module called `digest`, which `load` makes ready once for all who ask at a time.
+    fn load_once(&self, digest: &Digest, load: impl FnOnce(Bytes) -> Result<Module, RunError>) -> Result<Module, RunError> {
         if let Some(module) = self.engine.loaded(digest) {
             return Ok(module);
         }
         let _flight = self.loading.board(*digest, &Interrupt::default());
-        if let Some(module) = self.engine.loaded(digest) {
-            return Ok(module);
+        match self.engine.loaded(digest) {
+            Some(module) => Ok(module),
+            None => load(self.store.get(digest)?),
         }
-        let wasm = self.store.get(digest)?;
-        let based = |source| RunError::Base { module: *digest, source };
-        let Some(base) = step::base(&wasm).map_err(based)? else {
-            return Ok(self.engine.load(&wasm, digest)?);
-        };
-        let base = match self.engine.loaded(&base) {
-            Some(base) => base,
-            None => self.engine.load(&self.store.get(&base)?, &base)?,
-        };
-        Ok(self.engine.load_based(&wasm, digest, &base)?)
     }
 
     /// Gives the log of a record to `log`, as its guest wrote it.

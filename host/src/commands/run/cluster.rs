@@ -31,7 +31,7 @@ enum Pods {
 }
 
 /// Which cluster is meant.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct WhereArgs {
     /// The namespace [default: that of the context]
@@ -44,7 +44,7 @@ pub struct WhereArgs {
 }
 
 /// How tasks are run in a cluster.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct ClusterArgs {
     /// Run tasks there; the shared store (--shared) is where pods find what they need and leave what they make

@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Done, End, Event, Executed, Execution, Plan, Skipped, execute};
-use lockstep_runtime::run::{Names, Runtime};
+use lockstep_runtime::run::{Names, Ran, Run, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
 use serde_json::{Value, json};
@@ -149,11 +149,39 @@ pub fn in_cluster(
         true => left(&digest, invocation),
         false => error,
     })?;
-    // what was made is whole all the same
-    if let Err(error) = cluster.delete(&digest) {
-        anstream::eprintln!("{} is left in the cluster: {}", digest.short(), error.message());
-    }
+    remove(cluster, &digest);
     Ok(made)
+}
+
+/// Carries out a run in a cluster, as the only task of a plan.
+pub(super) fn alone_in_cluster(
+    cluster: &Cluster,
+    settings: &Settings,
+    run: &Run,
+    execution: &Execution,
+    invocation: &Invocation,
+    runtime: &Runtime,
+    interrupt: &Interrupt,
+) -> Result<Ran> {
+    let plan = Plan::of_run(&run.entry.title(), run.clone());
+    let digest = plan.digest()?;
+    let logs = Logs::of_tasks(&plan.name, 1, invocation.json);
+    let place = Place::Cluster(cluster, settings);
+    let executed = pipelines::carry_out(runtime, &place, &plan, execution, interrupt, logs, true)?;
+    let ran = match executed.tasks.into_iter().next().map(|done| done.end) {
+        Some(End::Ran(ran)) => ran,
+        Some(End::Error(error)) => return Err(error.into()),
+        Some(End::Skipped(_) | End::NotStarted) | None => return Err(left(&digest, invocation)),
+    };
+    remove(cluster, &digest);
+    Ok(*ran)
+}
+
+/// Removes what carried out a plan. What was made is whole all the same.
+fn remove(cluster: &Cluster, plan: &Digest) {
+    if let Err(error) = cluster.delete(plan) {
+        anstream::eprintln!("{} is left in the cluster: {}", plan.short(), error.message());
+    }
 }
 
 /// What somebody is told who does not wait for the cluster.

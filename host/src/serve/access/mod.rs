@@ -6,7 +6,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -187,7 +187,7 @@ fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
 }
 
 /// Lets a request through with its [`Caller`], or refuses it in the way that who asks can read.
-pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+pub async fn check(server: &Arc<Server>, request: Request, next: Next) -> Response {
     let is_jupyter = gateway::is_asked(request.uri().path());
     match admit(server, request, next).await {
         Ok(response) => response,
@@ -196,12 +196,12 @@ pub async fn check(State(server): State<Arc<Server>>, request: Request, next: Ne
     }
 }
 
-async fn admit(server: Arc<Server>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let access = &server.access;
     let (method, headers) = (request.method(), request.headers());
     origin::check(method, request.uri(), headers, access.loopback, &access.allowed_hosts)?;
     let Some(Identity { user, scope }) = access.identify(request.uri(), headers)? else {
-        return Err(unknown(&server, &request));
+        return Err(unknown(server, &request));
     };
     let needed = needed(method, headers, request.uri().path());
     if scope < needed {
@@ -225,7 +225,7 @@ async fn admit(server: Arc<Server>, mut request: Request, next: Next) -> Result<
         && wants_html(headers)
         && let Some((secret, rest)) = in_query(request.uri())
     {
-        return Ok(keep(&server, &request, &secret, &rest));
+        return Ok(keep(server, &request, &secret, &rest));
     }
     let namespace = server.namespace(user.as_deref())?;
     let caller = Caller { user, scope, namespace };

@@ -9,7 +9,6 @@ mod works;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -114,30 +113,28 @@ struct LineageQuery {
 
 /// All routes.
 pub fn routes() -> Router<Arc<Server>> {
-    let routes = Router::new()
-        .route("/me", get(me))
-        .route("/openapi.json", get(openapi))
-        .route("/digests/{start}", get(artifacts::resolve))
+    Router::new()
+        .route("/api/v1/me", get(me))
+        .route("/api/v1/openapi.json", get(openapi))
+        .route("/api/v1/digests/{start}", get(artifacts::resolve))
         .route(
-            "/artifacts/{digest}",
+            "/api/v1/artifacts/{digest}",
             get(artifacts::get).put(uploads::put).patch(uploads::patch),
         )
-        .route("/artifacts/{digest}/upload", get(uploads::status))
-        .route("/artifacts/{digest}/preview", get(artifacts::preview))
-        .route("/artifacts/{digest}/lineage", get(artifacts::lineage))
-        .route("/modules/{digest}", get(artifacts::module))
-        .route("/runs", post(runs::submit))
-        .route("/plans", post(plans::submit))
-        .route("/plans/explain", post(plans::explain))
-        .route("/works", get(works::list))
-        .route("/works/{id}", get(works::get).delete(works::cancel))
-        .route("/works/{id}/events", get(works::events))
-        .route("/records", get(records::list))
-        .route("/records/{digest}", get(records::get))
-        .route("/records/{digest}/lineage", get(records::lineage))
-        .route("/records/{digest}/verify", post(records::verify))
-        .layer(DefaultBodyLimit::disable());
-    Router::new().nest("/api/v1", routes)
+        .route("/api/v1/artifacts/{digest}/upload", get(uploads::status))
+        .route("/api/v1/artifacts/{digest}/preview", get(artifacts::preview))
+        .route("/api/v1/artifacts/{digest}/lineage", get(artifacts::lineage))
+        .route("/api/v1/modules/{digest}", get(artifacts::module))
+        .route("/api/v1/runs", post(runs::submit))
+        .route("/api/v1/plans", post(plans::submit))
+        .route("/api/v1/plans/explain", post(plans::explain))
+        .route("/api/v1/works", get(works::list))
+        .route("/api/v1/works/{id}", get(works::get).delete(works::cancel))
+        .route("/api/v1/works/{id}/events", get(works::events))
+        .route("/api/v1/records", get(records::list))
+        .route("/api/v1/records/{digest}", get(records::get))
+        .route("/api/v1/records/{digest}/lineage", get(records::lineage))
+        .route("/api/v1/records/{digest}/verify", post(records::verify))
 }
 
 /// Who asks

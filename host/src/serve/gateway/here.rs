@@ -145,10 +145,15 @@ impl Here {
 
     /// Ends a kernel. What nobody shut down keeps the session of its notebook.
     pub async fn end(&self, id: &str, session_stays: bool) -> bool {
-        let hosted = self.held().remove(id);
+        let hosted = {
+            let mut held = self.held();
+            let hosted = held.remove(id);
+            // before one that is asked for by the same id is begun in the same place
+            hosted.inspect(|hosted| hosted.forget(session_stays))
+        };
         match hosted {
             Some(hosted) => {
-                hosted.end(session_stays).await;
+                hosted.end().await;
                 true
             }
             None => false,

@@ -248,8 +248,13 @@ impl Hosted {
         Ok(())
     }
 
-    /// Ends the kernel and removes what there is of it; a session that may be taken up again stays if `session_stays`.
-    pub async fn end(&self, session_stays: bool) {
+    /// Removes what there is of the kernel, which is to end; a session that may be taken up again stays if `session_stays`.
+    pub fn forget(&self, session_stays: bool) {
+        self.journal().remove(session_stays && self.is_named);
+    }
+
+    /// Ends the kernel.
+    pub async fn end(&self) {
         let life = {
             let mut state = self.state();
             state.generation += 1;
@@ -261,7 +266,6 @@ impl Hosted {
         if let Life::Awake(kernel) = life {
             kernel.stop(STOP_TIMEOUT).await;
         }
-        self.journal().remove(session_stays && self.is_named);
     }
 
     /// Passes on what the kernel says until it ends.

@@ -4,10 +4,14 @@
 //! was before the first cell without a certain answer, and runs that cell and all after it again: the same cells on the same session give
 //! the same, and those that had ended are in the cache. A request leaves the journal when all before it have.
 //!
+//! The file is a line that says all, and a line for each change since, so that a cell waits for no file to be replaced. A line that is not whole
+//! was being written when the host was killed, and says nothing.
+//!
 //! Where there is a [`Mirror`], it gets a [`Copy`] of all that whenever it changes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +26,10 @@ use super::audience::SessionId;
 use super::mirror::Mirror;
 
 /// The version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// A file of more bytes is written anew, without what is over.
+const LONG: u64 = 1 << 20;
 
 /// Requests that were answered, and stay only because of one before them.
 const KEPT: usize = 100;
@@ -55,6 +62,49 @@ pub struct Request {
     /// Whether whoever asked has the answer.
     #[serde(skip)]
     settled: bool,
+}
+
+/// What changes in [`Kept`].
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    Added(Request),
+    /// The request at `place` has started, after cell number `after`; the last cell is number `executed` now.
+    Started {
+        place: u64,
+        after: u32,
+        executed: u32,
+    },
+    /// The requests at these places are over.
+    Removed(Vec<u64>),
+}
+
+impl Kept {
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Added(request) => self.requests.push_back(request),
+            Change::Started { place, after, executed } => {
+                self.executed = executed;
+                if let Some(request) = self.requests.iter_mut().find(|request| request.place == place) {
+                    request.after = Some(after);
+                }
+            }
+            Change::Removed(places) => self.requests.retain(|request| !places.contains(&request.place)),
+        }
+    }
+
+    /// What the lines of a file say, and whether all of them are whole.
+    fn read(text: &str) -> Option<(Self, bool)> {
+        let mut lines = text.lines();
+        let mut kept: Self = serde_json::from_str(lines.next()?).ok()?;
+        for line in lines {
+            match serde_json::from_str(line) {
+                Ok(change) => kept.change(change),
+                Err(_) => return Some((kept, false)),
+            }
+        }
+        Some((kept, text.ends_with('\n')))
+    }
 }
 
 /// All that there is of a kernel, for another machine.
@@ -173,17 +223,20 @@ impl Journal {
 
     /// That of a kernel of an earlier process; `None` if there is none that this `lockstep` can read.
     pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Option<Self> {
-        let kept: Kept = serde_json::from_slice(&std::fs::read(file(&directory)).ok()?).ok()?;
+        let (kept, is_whole) = Kept::read(&std::fs::read_to_string(file(&directory)).ok()?)?;
         let place = Place {
             directory: sessions.to_owned(),
             notebook: kept.session.clone(),
         };
-        (kept.format == FORMAT).then_some(Self {
+        let is_known = kept.format == FORMAT;
+        let journal = Self {
             directory,
             place,
             kept,
             mirror,
-        })
+        };
+        let is_ready = is_known && (is_whole || journal.write().is_ok());
+        is_ready.then_some(journal)
     }
 
     pub fn place(&self) -> &Place {
@@ -212,24 +265,26 @@ impl Journal {
             after: None,
             settled: false,
         };
-        self.kept.requests.push_back(request.clone());
-        self.write()?;
+        self.note(Change::Added(request.clone()))?;
         Ok(Some(request))
     }
 
     /// The cell of a request starts as number `number`. Keeps the session as it is now.
     pub fn start(&mut self, id: &str, number: u32) -> io::Result<()> {
-        let Some(request) = self.kept.requests.iter_mut().find(|request| request.id() == id) else {
+        let Some(request) = self.kept.requests.iter().find(|request| request.id() == id) else {
             return Ok(());
         };
-        let (now, before) = (self.place.current(), snapshot(&self.directory, request.place));
+        let (place, is_counted) = (request.place, request.is_counted());
+        let (now, before) = (self.place.current(), snapshot(&self.directory, place));
         remove(&before)?;
         if now.exists() {
             std::fs::hard_link(&now, &before).or_else(|_| std::fs::copy(&now, &before).map(drop))?;
         }
-        request.after = Some(number.saturating_sub(u32::from(request.is_counted())));
-        self.kept.executed = number;
-        self.write()
+        self.note(Change::Started {
+            place,
+            after: number.saturating_sub(u32::from(is_counted)),
+            executed: number,
+        })
     }
 
     /// Whoever asked has the answer.
@@ -238,20 +293,21 @@ impl Journal {
             return Ok(());
         };
         request.settled = true;
-        let settled = self.kept.requests.iter().filter(|request| request.settled).count();
+        let requests = &self.kept.requests;
+        let settled = requests.iter().filter(|request| request.settled).count();
         // One that nobody comes for must not keep all that follows.
-        if settled > KEPT
-            && let Some(oldest) = self.kept.requests.pop_front()
-        {
-            remove(&snapshot(&self.directory, oldest.place))?;
+        let given_up = usize::from(settled > KEPT && !requests[0].settled);
+        let ended = requests.iter().skip(given_up).take_while(|request| request.settled);
+        let ended: Vec<u64> = requests
+            .iter()
+            .take(given_up)
+            .chain(ended)
+            .map(|request| request.place)
+            .collect();
+        if ended.is_empty() {
+            return Ok(());
         }
-        let mut ended = Vec::new();
-        while let Some(first) = self.kept.requests.pop_front_if(|first| first.settled) {
-            ended.push(first.place);
-        }
-        if !ended.is_empty() {
-            self.write()?;
-        }
+        self.note(Change::Removed(ended.clone()))?;
         ended
             .into_iter()
             .try_for_each(|place| remove(&snapshot(&self.directory, place)))
@@ -259,8 +315,8 @@ impl Journal {
 
     /// The request's cell was not run, and won't be.
     pub fn drop_request(&mut self, id: &str) -> io::Result<()> {
-        self.kept.requests.retain(|request| request.id() != id);
-        self.write()
+        let dropped = self.kept.requests.iter().filter(|request| request.id() == id);
+        self.note(Change::Removed(dropped.map(|request| request.place).collect()))
     }
 
     /// Puts the session back to where it was before the first cell without a certain answer. Gives what is to be run again, in order, and the
@@ -304,12 +360,31 @@ impl Journal {
         }
     }
 
+    /// Makes a change, and writes a line that says so.
+    fn note(&mut self, change: Change) -> io::Result<()> {
+        let line = serde_json::to_string(&change)? + "\n";
+        self.kept.change(change);
+        let mut file = OpenOptions::new().append(true).open(file(&self.directory))?;
+        file.write_all(line.as_bytes())?;
+        if file.metadata()?.len() > LONG {
+            return self.write();
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Writes the file anew.
     fn write(&self) -> io::Result<()> {
-        write_whole(&file(&self.directory), json!(self.kept).to_string().as_bytes())?;
+        write_whole(&file(&self.directory), format!("{}\n", json!(self.kept)).as_bytes())?;
+        self.show();
+        Ok(())
+    }
+
+    /// Gives the mirror what there is now.
+    fn show(&self) {
         if let Some((mirror, kernel)) = self.mirrored() {
             mirror.set(kernel, Some(self.copy()));
         }
-        Ok(())
     }
 
     /// Where copies go, and the kernel's id.
@@ -330,7 +405,7 @@ impl Journal {
 }
 
 fn file(directory: &Path) -> PathBuf {
-    directory.join("kernel.json")
+    directory.join("kernel.jsonl")
 }
 
 /// The session before the request at `place`.
@@ -467,6 +542,24 @@ mod tests {
         assert_eq!(kernel.journal.add(&None, &request("a")).unwrap(), None);
         kernel.journal.drop_request("a").unwrap();
         assert!(!kernel.journal.has_requests());
+    }
+
+    #[test]
+    fn what_was_being_written_says_nothing_and_a_long_file_is_written_anew() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        let path = file(&kernel.journal.directory);
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(br#"{"removed":[0"#).unwrap();
+        assert_eq!(kernel.again().0, ["a"]);
+        kernel.journal.settle("a").unwrap();
+        assert_eq!(kernel.again(), (vec![], 1));
+        for number in 2..6 {
+            kernel.execute(&"x".repeat(300_000), number, "after x");
+            kernel.journal.settle(&"x".repeat(300_000)).unwrap();
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() < LONG);
+        assert_eq!(kernel.again(), (vec![], 5));
     }
 
     #[test]

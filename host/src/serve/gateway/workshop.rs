@@ -8,7 +8,7 @@ use lockstep_kernel::toolchain::{Lock, PreludeReady, Toolchain};
 use lockstep_runtime::run::Runtime;
 
 use crate::commands::kernel::{find, setup_on};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 /// What all kernels of a host are made with: the toolchain and the prelude, found when the first one needs them.
@@ -25,6 +25,22 @@ impl Workshop {
         }
     }
 
+    /// Has ready what the first session would wait for. Blocks.
+    pub fn prepare(&self, runtime: &Runtime) -> Result<()> {
+        let (_, prelude) = self.found(&mut |_| ())?;
+        let wasm = std::fs::read(&prelude.base).map_err(|e| Error::file("read", &prelude.base, &e))?;
+        runtime.load_base(&runtime.store.put(wasm)?)?;
+        Ok(())
+    }
+
+    fn found(&self, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*found {
+            Some(found) => Ok(found.clone()),
+            None => Ok(found.insert(find(&self.invocation, tell)?).clone()),
+        }
+    }
+
     /// What a session works with. Blocks, and tells how far it is, when this machine has yet to compile what cells start with.
     pub fn setup(
         &self,
@@ -33,13 +49,7 @@ impl Workshop {
         place: Place,
         tell: &mut dyn FnMut(Preparing),
     ) -> Result<Setup> {
-        let found = {
-            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*found {
-                Some(found) => found.clone(),
-                None => found.insert(find(&self.invocation, tell)?).clone(),
-            }
-        };
+        let found = self.found(tell)?;
         let setup = setup_on(&self.invocation, found, runtime, directory)?;
         // There only if the session is that of a notebook, whose file is on this machine.
         let notebook = Notebook::read(&place.notebook).ok();

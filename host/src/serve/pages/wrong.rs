@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use maud::html;
@@ -12,7 +12,7 @@ use crate::serve::Server;
 use crate::serve::access::wants_html;
 
 /// Lets a browser see refusals as pages; programs get them as they are.
-pub async fn as_pages(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+pub async fn as_pages(server: &Server, request: Request, next: Next) -> Response {
     let browser = wants_html(request.headers());
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<Arc<Error>>().filter(|_| browser) else {
