@@ -1,14 +1,24 @@
+use std::io;
+
 use crate::sandbox::Stream;
+use crate::step::{Artifact, MediaType};
+use crate::store::{Store, StoreError, Writer};
 
 /// What a guest wrote to stdout and stderr, in the order it wrote it.
 ///
 /// The artifact is a row of chunks: one byte for the stream (1 stdout, 2 stderr), the length in 4 bytes (little-endian), the
 /// bytes. Neighbours of one stream are one chunk, so that the artifact does not depend on how the writes were cut.
-#[derive(Default, Debug)]
-pub struct Log {
-    bytes: Vec<u8>,
-    /// Where the last chunk starts.
-    last: Option<(Stream, usize)>,
+///
+/// Of one that grows, only the newest bytes are in memory.
+pub(super) struct Log {
+    store: Store,
+    /// What was written out.
+    written: Option<Writer>,
+    /// What comes after that.
+    newest: Vec<u8>,
+    /// The last chunk: its stream, where it starts, and how many bytes it has.
+    last: Option<(Stream, u64, u64)>,
+    failed: Option<io::Error>,
 }
 
 /// A piece of a log.
@@ -22,33 +32,91 @@ pub struct LogChunk<'a> {
 
 const HEADER: usize = 5;
 
+/// More bytes are written out.
+const IN_MEMORY: usize = 256 << 10;
+
 impl Log {
+    /// One that will be in `store`.
+    pub(super) fn new(store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            written: None,
+            newest: Vec::new(),
+            last: None,
+            failed: None,
+        }
+    }
+
     /// Takes in the next piece.
-    pub fn push(&mut self, stream: Stream, bytes: &[u8]) {
+    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        let start = match self.last {
-            Some((last, start)) if last == stream => start,
+        let (start, len) = match self.last {
+            Some((last, start, len)) if last == stream => (start, len),
             _ => {
-                let start = self.bytes.len();
-                self.bytes.push(match stream {
+                self.end_chunk();
+                let start = self.written() + self.newest.len() as u64;
+                self.newest.push(match stream {
                     Stream::Stdout => 1,
                     Stream::Stderr => 2,
                 });
-                self.bytes.extend([0; 4]);
-                start
+                self.newest.extend([0; 4]);
+                (start, 0)
             }
         };
-        self.bytes.extend_from_slice(bytes);
-        let len = (self.bytes.len() - start - HEADER) as u32;
-        self.bytes[start + 1..start + HEADER].copy_from_slice(&len.to_le_bytes());
-        self.last = Some((stream, start));
+        self.newest.extend_from_slice(bytes);
+        self.last = Some((stream, start, len + bytes.len() as u64));
+        if self.newest.len() > IN_MEMORY {
+            self.write_out();
+        }
     }
 
-    /// The artifact's bytes.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// Puts it into the store.
+    pub(super) fn finish(mut self) -> Result<Artifact, StoreError> {
+        self.end_chunk();
+        let media_type = MediaType::new(MediaType::LOG);
+        if self.written.is_none() {
+            return self.store.put_artifact(self.newest, &media_type);
+        }
+        self.write_out();
+        let failed = StoreError::file("write", "a log of the store");
+        let (digest, size) = match (self.failed, self.written) {
+            (None, Some(writer)) => writer.finish()?,
+            (failure, _) => return Err(failed(failure.unwrap_or_else(|| io::ErrorKind::Other.into()))),
+        };
+        let artifact = Artifact {
+            digest,
+            media_type,
+            size,
+        };
+        self.store.note_artifact(&artifact)?;
+        Ok(artifact)
+    }
+
+    fn written(&self) -> u64 {
+        self.written.as_ref().map_or(0, Writer::len)
+    }
+
+    /// Says in the last chunk's header how long it is.
+    fn end_chunk(&mut self) {
+        let Some((_, start, len)) = self.last else { return };
+        let (place, len) = (start + 1, (len as u32).to_le_bytes());
+        match (place.checked_sub(self.written()), &mut self.written) {
+            (Some(at), _) => self.newest[at as usize..][..len.len()].copy_from_slice(&len),
+            (None, Some(writer)) => {
+                let written = writer.write_at(place, &len);
+                self.failed = self.failed.take().or(written.err());
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn write_out(&mut self) {
+        let writer = self.written.get_or_insert_with(|| self.store.writer());
+        let written = writer.write_at(writer.len(), &self.newest);
+        self.newest.clear();
+        self.failed = self.failed.take().or(written.err());
     }
 }
 
@@ -74,18 +142,43 @@ mod tests {
 
     #[test]
     fn a_log_does_not_depend_on_how_writes_were_cut() {
-        let mut whole = Log::default();
+        let store = Store::memory().unwrap();
+        let mut whole = Log::new(&store);
         whole.push(Stream::Stdout, b"hello");
         whole.push(Stream::Stderr, b"!");
-        let mut cut = Log::default();
+        let mut cut = Log::new(&store);
         for piece in [&b"he"[..], b"", b"llo"] {
             cut.push(Stream::Stdout, piece);
         }
         cut.push(Stream::Stderr, b"!");
-        let bytes = whole.into_bytes();
-        assert_eq!(bytes, cut.into_bytes());
+        let artifact = whole.finish().unwrap();
+        assert_eq!(artifact, cut.finish().unwrap());
+        let bytes = store.get(&artifact.digest).unwrap();
         let read: Vec<_> = chunks(&bytes).map(|chunk| (chunk.stream, chunk.bytes)).collect();
         assert_eq!(read, [(Stream::Stdout, &b"hello"[..]), (Stream::Stderr, b"!")]);
         assert_eq!(chunks(&bytes[..bytes.len() - 1]).count(), 1);
+    }
+
+    #[test]
+    fn a_long_log_is_the_same_whether_it_was_written_out_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let pieces = [
+            (Stream::Stdout, 3 * IN_MEMORY),
+            (Stream::Stderr, 7),
+            (Stream::Stdout, 2 * IN_MEMORY),
+            (Stream::Stderr, 1),
+        ];
+        for size in [1_000, IN_MEMORY - 3, 10 * IN_MEMORY] {
+            let mut log = Log::new(&store);
+            for (stream, len) in pieces {
+                vec![b'x'; len].chunks(size).for_each(|piece| log.push(stream, piece));
+            }
+            let artifact = log.finish().unwrap();
+            let bytes = store.get(&artifact.digest).unwrap();
+            assert_eq!(artifact.size, bytes.len() as u64);
+            let read: Vec<_> = chunks(&bytes).map(|chunk| (chunk.stream, chunk.bytes.len())).collect();
+            assert_eq!(read, pieces);
+        }
     }
 }

@@ -27,7 +27,8 @@ use call::{Called, Steps};
 
 pub use bind::{BindError, Names, bind, choose, parse_parameters};
 pub use lineage::{Direction, Lineage};
-pub use log::{Log, LogChunk, chunks};
+use log::Log;
+pub use log::{LogChunk, chunks};
 pub use record::{Observed, Record, RecordError};
 
 /// The version of the world that guests see: epoch and pace of the clocks, generator, limits of the file system. It is part
@@ -397,7 +398,7 @@ impl Runtime {
             .map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
         let module = self.load(&run.module)?;
-        let mut kept = Log::default();
+        let mut kept = Log::new(&self.store);
         let mut write = |stream: Stream, bytes: &[u8]| {
             kept.push(stream, bytes);
             log(stream, bytes);
@@ -417,7 +418,7 @@ impl Runtime {
             }));
         }
         let finished = module.run(world, limits, interrupt)?;
-        let log = self.store.put_artifact(kept.into_bytes(), &MediaType::new(MediaType::LOG))?;
+        let log = kept.finish()?;
         let observed = Observed {
             started_ms,
             wall_us: start.elapsed().as_micros() as u64,

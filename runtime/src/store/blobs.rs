@@ -246,7 +246,7 @@ fn checked(digest: &Digest, bytes: Bytes) -> Result<Bytes, StoreError> {
 }
 
 /// Reads small files and maps large ones.
-pub(super) fn map(file: &File, size: u64) -> std::io::Result<Bytes> {
+fn map(file: &File, size: u64) -> std::io::Result<Bytes> {
     if size <= 16 << 10 {
         let mut bytes = Vec::with_capacity(size as usize);
         std::io::Read::read_to_end(&mut &*file, &mut bytes)?;

@@ -64,7 +64,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn file(doing: &'static str, path: impl AsRef<Path>) -> Box<dyn FnOnce(io::Error) -> Self> {
+    pub(crate) fn file(doing: &'static str, path: impl AsRef<Path>) -> Box<dyn FnOnce(io::Error) -> Self> {
         let path = path.as_ref().to_owned();
         Box::new(move |source| Self::File { doing, path, source })
     }

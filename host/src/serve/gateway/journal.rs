@@ -68,7 +68,7 @@ pub struct Request {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    Added(Request),
+    Added(Box<Request>),
     /// The request at `place` has started, after cell number `after`; the last cell is number `executed` now.
     Started {
         place: u64,
@@ -82,7 +82,7 @@ enum Change {
 impl Kept {
     fn change(&mut self, change: Change) {
         match change {
-            Change::Added(request) => self.requests.push_back(request),
+            Change::Added(request) => self.requests.push_back(*request),
             Change::Started { place, after, executed } => {
                 self.executed = executed;
                 if let Some(request) = self.requests.iter_mut().find(|request| request.place == place) {
@@ -265,7 +265,7 @@ impl Journal {
             after: None,
             settled: false,
         };
-        self.note(Change::Added(request.clone()))?;
+        self.note(Change::Added(Box::new(request.clone())))?;
         Ok(Some(request))
     }
 
