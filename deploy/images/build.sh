@@ -15,7 +15,7 @@ aarch64-unknown-linux-gnu) architecture=arm64 ;;
 esac
 
 # a directory of its own: another kind of linking would compile everything anew each time
-RUSTFLAGS="-C target-feature=+crt-static" \
+RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs" \
     cargo build --release --locked -p lockstep-host --target "$tuple" --target-dir target/static
 mkdir -p $images
 strip -o $images/lockstep "target/static/$tuple/release/lockstep"
