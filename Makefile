@@ -46,6 +46,7 @@ e2e: toolchain $(VENV)/.ready target/browser/.ready target/s3/bin/s3s-fs target/
 	tests/cluster/up.sh
 	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar target/images/lockstep-kernel.tar
 	LOCKSTEP_CLUSTER=target/cluster/kubeconfig $(TEST) --test all cluster:: -- --test-threads=1 --nocapture
+	tests/cluster/cold.sh
 	tests/cluster/down.sh
 
 # the flags are those of cargo-fuzz without a sanitizer, for which the stable compiler suffices
