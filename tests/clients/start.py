@@ -10,7 +10,7 @@ PATIENCE = 300
 begun = time.monotonic()
 manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=PATIENCE)
 for code in ["let x = 20;", "x + 1"]:
-    reply = client.execute_interactive(code, timeout=PATIENCE, store_history=True)
+    reply = client.execute_interactive(code, timeout=PATIENCE, output_hook=lambda message: None)
     assert reply["content"]["status"] == "ok", reply
     print(f"{time.monotonic() - begun:.3f}")
     begun = time.monotonic()
