@@ -89,32 +89,42 @@ pub struct Settings {
     files: Option<PathBuf>,
 
     /// Each kernel gets a pod of this image, such as lockstep-kernel, in the cluster around this host [default: kernels are in this process]
-    #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE")]
+    #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE", help_heading = "Kernels in pods")]
     kernel_image: Option<String>,
 
     /// The namespace of kernels' pods, where `{user}` stands for the user [default: the host's own]
-    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_NAMESPACE")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKSTEP_KERNEL_NAMESPACE",
+        help_heading = "Kernels in pods"
+    )]
     kernel_namespace: Option<String>,
 
     /// The processors that a kernel's pod asks for [default: 0.5]
-    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_CPU", value_parser = cpu)]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_CPU", value_parser = cpu, help_heading = "Kernels in pods")]
     kernel_cpu: Option<String>,
 
     /// The memory of a kernel's pod [default: 2GiB]
-    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_KERNEL_MEMORY", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_KERNEL_MEMORY", value_parser = parse_bytes, help_heading = "Kernels in pods")]
     #[serde(deserialize_with = "bytes")]
     kernel_memory: Option<u64>,
 
     /// So many pods are kept ready for kernels to come, so that these start at once [default: 0]
-    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_WARM")]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_WARM", help_heading = "Kernels in pods")]
     kernel_warm: Option<usize>,
 
     /// A PodTemplateSpec as YAML, laid over that of kernels' pods; the container is called `kernel`
-    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KERNEL_TEMPLATE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKSTEP_KERNEL_TEMPLATE",
+        help_heading = "Kernels in pods"
+    )]
     kernel_template: Option<PathBuf>,
 
     /// The secret by which kernels' pods reach the shared store [default: lockstep-store]
-    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_SECRET")]
+    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_SECRET", help_heading = "Kernels in pods")]
     kernel_secret: Option<String>,
 
     /// The collector of OpenTelemetry that spans of requests and runs are sent to, such as http://127.0.0.1:4318 [default: none]
