@@ -125,13 +125,14 @@ impl Namespace {
         ]});
         std::fs::create_dir(&directory).unwrap();
         std::fs::write(directory.join("kustomization.yaml"), kustomization.to_string()).unwrap();
-        for arguments in [
-            &["apply", "-k", directory.to_str().unwrap()][..],
-            &["rollout", "status", "deployment/lockstep", "--timeout=180s"],
-        ] {
-            let done = self.kubectl(arguments);
-            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        }
+        self.does(&["apply", "-k", directory.to_str().unwrap()]);
+        self.does(&["rollout", "status", "deployment/lockstep", "--timeout=180s"]);
+    }
+
+    /// What kubectl must succeed in.
+    fn does(&self, arguments: &[&str]) {
+        let done = self.kubectl(arguments);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// The names of pods that are there.
@@ -416,8 +417,7 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
         json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": namespace.name } });
     std::fs::write(&eviction, object.to_string()).unwrap();
     let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", namespace.name);
-    let evicted = namespace.kubectl(&["create", "--raw", &path, "-f", eviction.to_str().unwrap()]);
-    assert!(evicted.status.success(), "{}", String::from_utf8_lossy(&evicted.stderr));
+    namespace.does(&["create", "--raw", &path, "-f", eviction.to_str().unwrap()]);
     until("the next pod finds no node", || {
         let pending = namespace.kubectl(&[
             "get",
@@ -605,13 +605,8 @@ fn the_start_of_kernels_is_measured() {
         "the first cell of a kernel whose pod is made for it is answered in {} s",
         start()
     );
-    for arguments in [
-        &["set", "env", "deployment/lockstep", "LOCKSTEP_KERNEL_WARM=1"][..],
-        &["rollout", "status", "deployment/lockstep", "--timeout=180s"],
-    ] {
-        let done = namespace.kubectl(arguments);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
+    namespace.does(&["set", "env", "deployment/lockstep", "LOCKSTEP_KERNEL_WARM=1"]);
+    namespace.does(&["rollout", "status", "deployment/lockstep", "--timeout=180s"]);
     until("a pod is ready", || {
         let selector = "app.kubernetes.io/component=kernel,!lockstep.dev/kernel";
         let ready = namespace.kubectl(&[
@@ -764,9 +759,7 @@ fn bare_jobs(namespace: &Namespace, name: &str, count: usize) {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": (0..count).map(job).collect::<Vec<_>>() });
     let file = namespace.bucket.path().join("jobs.json");
     std::fs::write(&file, list.to_string()).unwrap();
-    let applied = namespace.kubectl(&["create", "-f", file.to_str().unwrap()]);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    namespace.does(&["create", "-f", file.to_str().unwrap()]);
     let selector = format!("bare={name}");
-    let waited = namespace.kubectl(&["wait", "job", "-l", &selector, "--for=condition=Complete", "--timeout=600s"]);
-    assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
+    namespace.does(&["wait", "job", "-l", &selector, "--for=condition=Complete", "--timeout=600s"]);
 }

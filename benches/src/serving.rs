@@ -64,9 +64,7 @@ impl Host {
             .context("an answer without an end")?;
         Ok(answer.split_off(end + 4))
     }
-}
 
-impl Host {
     /// The memory that it takes, in bytes.
     fn resident(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use lockstep_kernel::file::write_whole;
+
 /// Where compiled modules are. Those are taken from files of one's own alone, so they are copied.
 const NATIVE: &str = "native";
 
@@ -25,22 +27,14 @@ fn take(from: &Path, to: &Path, copies: bool) -> io::Result<()> {
             take(&source, &destination, copies || entry.file_name() == NATIVE)?;
         } else if destination.symlink_metadata().is_err() {
             let taken = match copies {
-                true => copy(&source, &destination),
+                // whole or not at all, and nobody else's to read or write
+                true => write_whole(&destination, &fs::read(&source)?),
                 false => symlink(&source, &destination),
             };
             // another process may have been faster
             taken.or_else(|e| (e.kind() == io::ErrorKind::AlreadyExists).then_some(()).ok_or(e))?;
         }
     }
-    Ok(())
-}
-
-/// A whole file or none, which its owner alone can read and write.
-fn copy(source: &Path, destination: &Path) -> io::Result<()> {
-    let directory = destination.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    io::copy(&mut fs::File::open(source)?, &mut file)?;
-    file.persist(destination)?;
     Ok(())
 }
 

@@ -87,6 +87,16 @@ impl Invocation {
     }
 }
 
+/// What drives connections on so many threads called `name`, while whoever asks waits.
+pub fn threads(name: &str, count: usize) -> Result<tokio::runtime::Runtime> {
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(count)
+        .thread_name(name)
+        .enable_all()
+        .build();
+    threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))
+}
+
 /// What carries out runs with `engine`, over `store`.
 pub fn runtime_of(engine: Engine, store: Store) -> Result<Runtime> {
     let machine = Machine {

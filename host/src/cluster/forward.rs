@@ -10,17 +10,16 @@ use serde_json::json;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::pod::{PORT, PORT_NAME};
 use super::{connect, error};
 use crate::error::{Error, Result};
+use crate::invocation::threads;
 
 /// The pods of hosts.
 const HOSTS: &str = "app.kubernetes.io/name=lockstep,app.kubernetes.io/component=host";
 /// The secret with the host's token, and the token in it.
 const SECRET: &str = "lockstep-token";
 const TOKEN: &str = "LOCKSTEP_TOKEN";
-/// What hosts call the port that they listen on, and which one it is if they don't.
-const PORT_NAME: &str = "http";
-const PORT: u16 = 8080;
 /// How long a connection may take to be made.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -38,12 +37,7 @@ impl Forward {
     /// Leads a port of the loopback interface to the host in a namespace of the cluster of a context of the kubeconfig. Each connection finds
     /// the pod anew, so a host may be replaced; where there is none, the answer says why.
     pub fn start(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("forward")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+        let threads = threads("forward", 1)?;
         let (listener, client, namespace) = threads.block_on(async {
             let (client, own) = connect(context).await?;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;

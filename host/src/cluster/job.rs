@@ -141,7 +141,6 @@ fn deterministic() -> Vec<u8> {
 
 fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
     let guests = settings.memory.unwrap_or(work.memory);
-    let memory = format!("{}Mi", (guests + OWN_MEMORY).div_ceil(1 << 20));
     let mut args = vec!["run".to_owned(), work.part.to_string(), "--events".to_owned()];
     args.extend(["--memory-budget".to_owned(), guests.to_string()]);
     args.extend(["--jobs".to_owned(), AT_A_TIME.to_string()]);
@@ -167,10 +166,7 @@ fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
                 "args": args,
                 "env": pod::environment(&settings.shared, []),
                 "envFrom": pod::environment_from(&settings.secret),
-                "resources": {
-                    "requests": { "cpu": settings.cpu, "memory": memory },
-                    "limits": { "memory": memory },
-                },
+                "resources": pod::resources(&settings.cpu, guests + OWN_MEMORY),
                 "securityContext": pod::container_security(),
                 "volumeMounts": pod::mounts(),
             }],

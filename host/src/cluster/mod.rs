@@ -21,6 +21,7 @@ use lockstep_runtime::digest::Digest;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result, innermost};
+use crate::invocation::threads;
 
 pub use carry::Carried;
 pub use forward::Forward;
@@ -51,12 +52,7 @@ pub struct Known {
 impl Cluster {
     /// The cluster of a context of the kubeconfig, or the current one, or the one around this pod; a namespace of it, or that of the context.
     pub fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cluster")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+        let threads = threads("cluster", 2)?;
         let (client, own) = threads.block_on(connect(context))?;
         let namespace = namespace.map_or(own, str::to_owned);
         Ok(Self {
@@ -82,10 +78,11 @@ impl Cluster {
     /// Deletes what carries out `plan`, if there is anything.
     pub fn delete(&self, plan: &Digest) -> Result<()> {
         let (maps, name) = (self.config_maps(), job::run_name(plan));
-        self.threads.block_on(remove(&maps, &name))?;
+        let with_all = DeleteParams::background();
+        self.threads.block_on(remove(&maps, &name, &with_all))?;
         let (jobs, own) = (self.jobs(), ListParams::default().labels(&job::selector(plan)));
         self.threads.block_on(patiently(|| async {
-            jobs.delete_collection(&DeleteParams::background(), &own).await.map(drop)
+            jobs.delete_collection(&with_all, &own).await.map(drop)
         }))
     }
 
@@ -116,7 +113,7 @@ impl Cluster {
                 return Ok(());
             }
             // it ended and did not do its work, or what it did is lost
-            remove(&jobs, &name).await?;
+            remove(&jobs, &name, &DeleteParams::background()).await?;
             while patiently(|| async { jobs.get_opt(&name).await }).await?.is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -177,10 +174,10 @@ fn known(map: ConfigMap) -> Option<Known> {
     })
 }
 
-/// Deletes the object called `name` with all that it owns, if it is there.
-pub async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str) -> Result<()> {
+/// Deletes the object called `name`, if it is there.
+pub async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str, how: &DeleteParams) -> Result<()> {
     patiently(|| async {
-        match objects.delete(name, &DeleteParams::background()).await {
+        match objects.delete(name, how).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(drop),
         }

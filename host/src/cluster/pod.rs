@@ -13,6 +13,9 @@ pub const COMMAND: &str = "/lockstep";
 pub const STORE: &str = "/tmp/store";
 /// Where its cache is in pods.
 pub const CACHE: &str = "/tmp/cache";
+/// Where a host listens in its pod, and what its port is called.
+pub const PORT: u16 = 8080;
+pub const PORT_NAME: &str = "http";
 /// So often is a pod replaced that failed for no fault of its task.
 pub const RETRIES: u32 = 6;
 
@@ -58,7 +61,16 @@ pub fn environment_from(secret: &str) -> Value {
     json!([{ "secretRef": { "name": secret } }])
 }
 
-/// The volumes of a pod, and where its container has them.
+/// What a container asks for: processors, as Kubernetes writes them, and memory in bytes, of which it gets no more.
+pub fn resources(cpu: &str, memory: u64) -> Value {
+    let memory = format!("{}Mi", memory.div_ceil(1 << 20));
+    json!({
+        "requests": { "cpu": cpu, "memory": memory },
+        "limits": { "memory": memory },
+    })
+}
+
+/// The volumes of a pod.
 pub fn volumes() -> Value {
     json!([{ "name": "tmp", "emptyDir": {} }])
 }

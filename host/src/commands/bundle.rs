@@ -13,7 +13,7 @@ use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
 use crate::columns::fit;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, innermost};
 use crate::invocation::Invocation;
 use crate::logs::Logs;
 use crate::pipelines::{self, Place};
@@ -87,11 +87,7 @@ impl From<RegistryError> for Error {
 
 /// An error with what is at the bottom of it.
 fn cause(error: impl std::error::Error) -> String {
-    let mut root: &dyn std::error::Error = &error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    let (told, root) = (error.to_string(), root.to_string());
+    let (told, root) = (error.to_string(), innermost(&error));
     if told.contains(&root) {
         told
     } else {

@@ -333,6 +333,13 @@ pub fn find(invocation: &Invocation, tell: &mut dyn FnMut(Preparing)) -> Result<
     Ok((toolchain, prelude))
 }
 
+/// Compiles the base of a prelude for this machine.
+pub fn load_base(prelude: &PreludeReady, runtime: &Runtime) -> Result<()> {
+    let wasm = std::fs::read(&prelude.base).map_err(|e| Error::file("read", &prelude.base, &e))?;
+    runtime.load_base(&runtime.store.put(wasm)?)?;
+    Ok(())
+}
+
 /// What a session in `directory` works with, on a runtime that others may use too.
 pub fn setup_on(
     invocation: &Invocation,

@@ -4,6 +4,7 @@ use lockstep_runtime::sandbox::EngineOptions;
 use serde_json::json;
 
 use super::build::follow;
+use super::kernel::load_base;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::progress;
@@ -67,11 +68,8 @@ fn compile(prelude: &Prelude, what: &'static str, toolchain: &Toolchain, invocat
     let ready = prelude.ensure(toolchain, &invocation.locations.cache, &mut |at| follow(&bar, &at));
     bar.finish_and_clear();
     let ready = ready.map_err(Error::config)?;
-    let wasm = std::fs::read(&ready.base).map_err(|e| Error::file("read", &ready.base, &e))?;
     let spinner = progress::spinner("for this machine");
-    let runtime = invocation.runtime(EngineOptions::default())?;
-    let base = runtime.store.put(wasm)?;
-    runtime.load_base(&base)?;
+    let loaded = load_base(&ready, &invocation.runtime(EngineOptions::default())?);
     spinner.finish_and_clear();
-    Ok(())
+    loaded
 }

@@ -17,9 +17,9 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, innermost};
 use crate::events::{ran, read};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, threads};
 use crate::needs::{Needs, needs_of_plan, needs_of_run};
 
 pub use names::bring;
@@ -99,12 +99,7 @@ impl Remote {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|e| Error::host(format_args!("no connections can be made: {e}")))?;
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("host")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+        let threads = threads("host", 2)?;
         Ok(Self { client, base, threads })
     }
 
@@ -340,11 +335,7 @@ impl Remote {
     }
 
     fn away(&self, error: &reqwest::Error) -> Error {
-        let mut why = error as &dyn std::error::Error;
-        while let Some(source) = why.source() {
-            why = source;
-        }
-        Error::host(format_args!("{} can't be reached: {why}", self.name())).hint(
+        Error::host(format_args!("{} can't be reached: {}", self.name(), innermost(error))).hint(
             "check the address, and that `lockstep serve` runs there; without --host and LOCKSTEP_HOST the work is done here",
         )
     }

@@ -80,19 +80,25 @@ impl LargeFile {
 
     /// The digest of all of it.
     pub(super) fn digest(&self) -> io::Result<Digest> {
-        let (mut hasher, mut buffer, mut at) = (Hasher::default(), vec![0; 1 << 20], 0);
-        loop {
-            match self.read_at(at, &mut buffer)? {
-                0 => return Ok(hasher.finish()),
-                count => {
-                    hasher.update(&buffer[..count]);
-                    at += count as u64;
-                }
-            }
-        }
+        digest_of(|at, buffer| self.read_at(at, buffer))
     }
 
     pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
         self.file.metadata()
+    }
+}
+
+/// The digest of what `read_at` gives, up to where it gives nothing. A file is read so, and not mapped, since pages of a map count as memory of
+/// the process.
+pub(super) fn digest_of(read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize>) -> io::Result<Digest> {
+    let (mut hasher, mut buffer, mut at) = (Hasher::default(), vec![0; 1 << 20], 0);
+    loop {
+        match read_at(at, &mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => {
+                hasher.update(&buffer[..count]);
+                at += count as u64;
+            }
+        }
     }
 }

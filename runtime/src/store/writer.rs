@@ -7,6 +7,7 @@ use tempfile::TempPath;
 
 use super::StoreError;
 use super::blobs::Blobs;
+use super::large::digest_of;
 use crate::digest::{Digest, Hasher};
 
 /// An artifact up to this size is written in one go, without a staging file.
@@ -128,7 +129,9 @@ impl Writer {
         Ok(match (whole, &self.content) {
             (Some(hasher), _) => hasher.finish(),
             (None, Content::Memory(bytes)) => Digest::of(bytes),
-            (None, Content::Staged(file, path)) => digest_of(file).map_err(StoreError::file("read", path))?,
+            (None, Content::Staged(file, path)) => {
+                digest_of(|at, buffer| file.read_at(buffer, at)).map_err(StoreError::file("read", path))?
+            }
         })
     }
 
@@ -158,19 +161,5 @@ impl Writer {
         file.write_all_at(bytes, 0)?;
         self.content = Content::Staged(file, path);
         Ok(())
-    }
-}
-
-/// The digest of a file. It is read, and not mapped, since pages of a map count as memory of the process.
-fn digest_of(file: &File) -> io::Result<Digest> {
-    let (mut hasher, mut piece, mut at) = (Hasher::default(), vec![0; IN_MEMORY], 0);
-    loop {
-        match file.read_at(&mut piece, at)? {
-            0 => return Ok(hasher.finish()),
-            read => {
-                hasher.update(&piece[..read]);
-                at += read as u64;
-            }
-        }
     }
 }

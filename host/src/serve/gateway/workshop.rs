@@ -7,8 +7,8 @@ use lockstep_kernel::session::{Place, Preparing, Setup, fetched_by};
 use lockstep_kernel::toolchain::{Lock, PreludeReady, Toolchain};
 use lockstep_runtime::run::Runtime;
 
-use crate::commands::kernel::{find, setup_on};
-use crate::error::{Error, Result};
+use crate::commands::kernel::{find, load_base, setup_on};
+use crate::error::Result;
 use crate::invocation::Invocation;
 
 /// What all kernels of a host are made with: the toolchain and the prelude, found when the first one needs them.
@@ -28,9 +28,7 @@ impl Workshop {
     /// Has ready what the first session would wait for. Blocks.
     pub fn prepare(&self, runtime: &Runtime) -> Result<()> {
         let (_, prelude) = self.found(&mut |_| ())?;
-        let wasm = std::fs::read(&prelude.base).map_err(|e| Error::file("read", &prelude.base, &e))?;
-        runtime.load_base(&runtime.store.put(wasm)?)?;
-        Ok(())
+        load_base(&prelude, runtime)
     }
 
     fn found(&self, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {

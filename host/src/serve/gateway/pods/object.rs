@@ -9,13 +9,13 @@ use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::cluster::job::read;
-use crate::cluster::pod::{COMMAND, container_security, environment, environment_from, labels, mounts, security, volumes};
+use crate::cluster::pod::{
+    COMMAND, PORT, PORT_NAME, container_security, environment, environment_from, labels, mounts, resources, security, volumes,
+};
 use crate::error::Result;
 
 /// The part that these pods have to play, and the name of their container.
 pub const COMPONENT: &str = "kernel";
-/// Where a kernel listens.
-pub const PORT: u16 = 8080;
 /// The label with the id of the kernel in a pod; one without it has none yet.
 pub const KERNEL_LABEL: &str = "lockstep.dev/kernel";
 /// The label of a user's pods: digits of the digest of the user's name.
@@ -71,12 +71,9 @@ pub fn pod(shape: &Shape, name: &str, user: Option<&str>, shared: &str, kernel: 
                     json!({ "name": "LOCKSTEP_TOKEN", "valueFrom": { "secretKeyRef": { "name": name, "key": TOKEN } } }),
                 ]),
                 "envFrom": environment_from(&shape.secret),
-                "ports": [{ "name": "http", "containerPort": PORT }],
-                "readinessProbe": { "httpGet": { "path": "/health/ready", "port": "http" }, "periodSeconds": 5 },
-                "resources": {
-                    "requests": { "cpu": shape.cpu, "memory": memory(shape.memory) },
-                    "limits": { "memory": memory(shape.memory) },
-                },
+                "ports": [{ "name": PORT_NAME, "containerPort": PORT }],
+                "readinessProbe": { "httpGet": { "path": "/health/ready", "port": PORT_NAME }, "periodSeconds": 5 },
+                "resources": resources(&shape.cpu, shape.memory),
                 "securityContext": container_security(),
                 "volumeMounts": mounts(),
             }],
@@ -148,10 +145,6 @@ pub fn namespace(pattern: &str, user: Option<&str>) -> String {
 
 fn user_label(user: &str) -> String {
     Digest::of(user).hex()[..16].to_owned()
-}
-
-fn memory(bytes: u64) -> String {
-    format!("{}Mi", bytes.div_ceil(1 << 20))
 }
 
 #[cfg(test)]

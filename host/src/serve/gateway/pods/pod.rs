@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::super::ID;
 use super::super::hosted::Model;
 use super::super::specs::NAME;
-use super::object::PORT;
-use crate::error::Error;
+use crate::cluster::pod::PORT;
+use crate::error::{Error, innermost};
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const WORK: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Pod {
     pub name: String,
-    pub address: String,
+    address: String,
     token: String,
     http: Client,
     /// Becomes true when it is known to have ended.
@@ -151,7 +151,7 @@ impl Pod {
 
 /// The answer, unless it is that nothing can be had.
 async fn checked(answer: reqwest::Result<Response>) -> Result<Response, AskError> {
-    let answer = answer.map_err(|error| AskError::Away(crate::error::innermost(&error)))?;
+    let answer = answer.map_err(|error| AskError::Away(innermost(&error)))?;
     let status = answer.status();
     if status.is_success() || status == StatusCode::NOT_FOUND || status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);

@@ -182,14 +182,7 @@ impl Source {
             true => DeleteParams::default().grace_period(0),
             false => DeleteParams::default(),
         };
-        let pods = self.pods(place);
-        cluster::patiently(|| async {
-            match pods.delete(name, &how).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(drop),
-            }
-        })
-        .await
+        cluster::remove(&self.pods(place), name, &how).await
     }
 
     fn pods(&self, place: &Place) -> Api<Object> {
