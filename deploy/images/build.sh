@@ -14,9 +14,7 @@ aarch64-unknown-linux-gnu) architecture=arm64 ;;
 *) echo "error: images are made on Linux with glibc, not on $tuple" >&2; exit 3 ;;
 esac
 
-# a directory of its own: another kind of linking would compile everything anew each time
-RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs" \
-    cargo build --release --locked -p lockstep-host --target "$tuple" --target-dir target/static
+deploy/images/static.sh build --locked -p lockstep-host
 mkdir -p $images
 strip -o $images/lockstep "target/static/$tuple/release/lockstep"
 deploy/images/sbom.py >$images/lockstep.cdx.json
