@@ -2,13 +2,13 @@
 //! moment leaves.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::setup::{GUESTS, Place, ROOT, build};
+use crate::setup::{Bucket, GUESTS, Place, ROOT, build};
 
 /// A place with a pipeline of these tasks; `MODULE` in them is the guests' module.
 fn place(tasks: &str) -> Place {
@@ -194,4 +194,46 @@ fn the_penguins_come_to_the_same_on_another_processor() {
     };
     assert_eq!(field(&verified["verified"], "record"), field(&run["tasks"], "record"));
     assert_eq!(field(&verified["verified"], "verdict"), vec![json!("good"); 5]);
+}
+
+/// What one machine compiles, another takes from the shared store if the seal is that of its own key; else it compiles, and puts its own there.
+#[test]
+fn compiled_code_is_taken_from_those_who_have_the_key() {
+    let bucket = Bucket::start();
+    let run = |key: &str| {
+        let place = Place::new();
+        let what = format!("{}#nothing", GUESTS.display());
+        let output = place
+            .lockstep(&["run", &what, "--no-cache", "--shared", Bucket::URL])
+            .env("LOCKSTEP_CACHE", place.path("cache"))
+            .env("LOCKSTEP_CODE_KEY", key)
+            .envs(bucket.secret())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let code = || -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+        let engines = std::fs::read_dir(bucket.objects().join("native")).unwrap();
+        let files = engines.flat_map(|engine| std::fs::read_dir(engine.unwrap().path()).unwrap());
+        let files = files.map(|file| file.unwrap().path());
+        files
+            .map(|path| {
+                let (changed, bytes) = (path.metadata().unwrap().modified().unwrap(), std::fs::read(&path).unwrap());
+                (path, changed, bytes)
+            })
+            .collect()
+    };
+    let (ours, theirs) = ("a".repeat(32), "b".repeat(32));
+    assert_eq!(run(&ours).0, Some(0));
+    let first = code();
+    assert_eq!(first.len(), 1);
+    assert_eq!(run(&ours).0, Some(0));
+    assert!(code() == first, "what was taken is not put again");
+
+    assert_eq!(run(&theirs).0, Some(0));
+    let other = code();
+    assert!(other[0].2 != first[0].2, "who has another key trusts none of it");
+    assert_eq!(other[0].2[..other[0].2.len() - 32], first[0].2[..first[0].2.len() - 32]);
+    let (refused, said) = run("too short");
+    assert!(refused == Some(3) && said.contains("LOCKSTEP_CODE_KEY"), "{said}");
 }

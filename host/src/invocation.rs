@@ -69,7 +69,22 @@ impl Invocation {
 
     /// The store with an engine.
     pub fn runtime(&self, options: EngineOptions) -> Result<Runtime> {
-        runtime_of(self.engine(options)?, self.store()?)
+        self.runtime_over(self.engine(options)?, self.store()?)
+    }
+
+    /// What carries out runs with `engine`, over `store`.
+    pub fn runtime_over(&self, engine: Engine, store: Store) -> Result<Runtime> {
+        let machine = Machine {
+            name: host_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: SystemTime::now,
+        };
+        let runtime = Runtime::new(engine, store, machine);
+        runtime.ensure_index()?;
+        Ok(match &self.locations.code_key {
+            Some(key) => runtime.sharing_code(key.clone()),
+            None => runtime,
+        })
     }
 
     /// An engine. Compiled modules are kept in the cache of this user.
@@ -95,18 +110,6 @@ pub fn threads(name: &str, count: usize) -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build();
     threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))
-}
-
-/// What carries out runs with `engine`, over `store`.
-pub fn runtime_of(engine: Engine, store: Store) -> Result<Runtime> {
-    let machine = Machine {
-        name: host_name(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        clock: SystemTime::now,
-    };
-    let runtime = Runtime::new(engine, store, machine);
-    runtime.ensure_index()?;
-    Ok(runtime)
 }
 
 /// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.

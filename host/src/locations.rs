@@ -3,6 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use lockstep_runtime::digest::Digest;
+use lockstep_runtime::sandbox::CodeKey;
 
 use crate::error::{Error, Result};
 
@@ -30,9 +31,11 @@ const HOST: &str = "LOCKSTEP_HOST";
 const TOKEN: &str = "LOCKSTEP_TOKEN";
 const LOG: &str = "LOCKSTEP_LOG";
 const IMAGE: &str = "LOCKSTEP_IMAGE";
+/// The variable with the secret that seals compiled code.
+pub const CODE_KEY: &str = "LOCKSTEP_CODE_KEY";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
-pub const VARIABLES: [Variable; 19] = [
+pub const VARIABLES: [Variable; 20] = [
     Variable {
         name: STORE,
         about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
@@ -60,6 +63,10 @@ pub const VARIABLES: [Variable; 19] = [
     Variable {
         name: IMAGE,
         about: "the image of pods [default: lockstep-step and the version]",
+    },
+    Variable {
+        name: CODE_KEY,
+        about: "a secret of 32 characters or more; machines that have it take compiled code from one another, through the shared store",
     },
     Variable {
         name: "LOCKSTEP_BIND, ...",
@@ -148,6 +155,8 @@ pub struct Locations {
     pub log: Option<String>,
     /// The image of pods.
     pub image: Option<String>,
+    /// Whose seal compiled code has that comes through the shared store.
+    pub code_key: Option<CodeKey>,
 }
 
 impl Locations {
@@ -203,12 +212,16 @@ impl Locations {
         let docker = docker.or_else(|| Some(Path::new(variable(HOME)?).join(".docker")));
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         let (host, token, log, image) = (text(HOST), text(TOKEN), text(LOG), text(IMAGE));
+        let code_key = text(CODE_KEY)
+            .map(|secret| CodeKey::new(&secret).ok_or_else(too_short))
+            .transpose()?;
         Ok(Self {
             host,
             host_by_flag: false,
             token,
             log,
             image,
+            code_key,
             store,
             store_by_flag,
             shared,
@@ -255,6 +268,13 @@ impl Locations {
             debian: self.debian,
         }
     }
+}
+
+fn too_short() -> Error {
+    Error::config(format_args!(
+        "the secret in {CODE_KEY} is shorter than 32 characters, and could be guessed"
+    ))
+    .hint("`openssl rand -hex 32` makes one")
 }
 
 /// The directory of a store, and the shared store if `store` names one instead of a directory: its local part is then in the cache.
@@ -314,6 +334,7 @@ mod tests {
     fn what_can_not_be_told_is_an_error() {
         assert!(locations(&[], None).is_err());
         assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "nightly")], None).is_err());
+        assert!(locations(&[("HOME", "/h"), (CODE_KEY, "guessed")], None).is_err());
         assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "debian")], None).unwrap().debian);
     }
 }

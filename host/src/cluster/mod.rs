@@ -12,9 +12,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use lockstep_runtime::digest::Digest;
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result, innermost};
 use crate::invocation::threads;
+use crate::serve::new_secret;
 
 pub use carry::Carried;
 pub use forward::Forward;
@@ -94,6 +95,7 @@ impl Cluster {
         let applied = self
             .threads
             .block_on(patiently(|| async { maps.patch(&name, &apply, &Patch::Apply(&map)).await }))?;
+        self.threads.block_on(make_code_key(&self.client, &self.namespace))?;
         Ok(OwnerReference {
             api_version: "v1".to_owned(),
             kind: "ConfigMap".to_owned(),
@@ -172,6 +174,23 @@ fn known(map: ConfigMap) -> Option<Known> {
             .map(|time| time.0.to_string())
             .unwrap_or_default(),
     })
+}
+
+/// Sees that the pods of a namespace have a key by which they take compiled code from one another. Where one may not make it they do without.
+pub async fn make_code_key(client: &Client, namespace: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = job::read(pod::code_secret(&new_secret()))?;
+    let by = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    patiently(|| async {
+        match secrets.create(&by, &secret).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 409) => Ok(()),
+            other => other.map(drop),
+        }
+    })
+    .await
 }
 
 /// Deletes the object called `name`, if it is there.

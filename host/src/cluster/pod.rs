@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::locations::CODE_KEY;
 
 /// What is started in images.
 pub const COMMAND: &str = "/lockstep";
@@ -16,6 +17,8 @@ pub const CACHE: &str = "/tmp/cache";
 /// Where a host listens in its pod, and what its port is called.
 pub const PORT: u16 = 8080;
 pub const PORT_NAME: &str = "http";
+/// The name of the secret with the key of compiled code.
+const CODE_SECRET: &str = "lockstep-code";
 /// So often is a pod replaced that failed for no fault of its task.
 pub const RETRIES: u32 = 6;
 
@@ -56,9 +59,22 @@ pub fn environment<const N: usize>(shared: &str, more: [Value; N]) -> Vec<Value>
     stores.into_iter().chain(more).collect()
 }
 
-/// The variables by which the shared store is reached.
+/// The variables by which the shared store is reached, and the key of compiled code there, if the namespace has one.
 pub fn environment_from(secret: &str) -> Value {
-    json!([{ "secretRef": { "name": secret } }])
+    json!([
+        { "secretRef": { "name": secret } },
+        { "secretRef": { "name": CODE_SECRET, "optional": true } },
+    ])
+}
+
+/// The secret with the key by which the pods of a namespace take compiled code from one another.
+pub fn code_secret(key: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": CODE_SECRET, "labels": labels("code") },
+        "stringData": { CODE_KEY: key },
+    })
 }
 
 /// What a container asks for: processors, as Kubernetes writes them, and memory in bytes, of which it gets no more.

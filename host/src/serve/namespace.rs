@@ -14,7 +14,6 @@ use super::api::Answers;
 use super::works::{Work, Works};
 use super::{Server, gateway};
 use crate::error::{Error, Result};
-use crate::invocation::runtime_of;
 
 /// What belongs to one user, or to all where users are not told apart: a store that nobody else reads, and what the host keeps beside it.
 pub struct Namespace {
@@ -48,7 +47,7 @@ impl Namespace {
                 (Store::open(&own)?, own.join("host"))
             }
         };
-        let runtime = runtime_of(server.engine.clone(), store)?;
+        let runtime = invocation.runtime_over(server.engine.clone(), store)?;
         let (works, unfinished) = Works::open(directory.join("works"))?;
         let namespace = Self {
             kernels: kernels(user, server, &runtime, &directory)?,

@@ -3,6 +3,7 @@
 mod again;
 mod bind;
 mod call;
+mod code;
 mod flight;
 mod lineage;
 mod log;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, RunKey, canonical_json};
-use crate::sandbox::{CompileBudget, Engine, Finished, Interrupt, Module, SandboxError, Stream};
+use crate::sandbox::{CodeKey, CompileBudget, Engine, Finished, Interrupt, Module, SandboxError, Stream};
 use crate::step::{self, Artifact, BaseError, GuestPath, InvalidGuestPath, Limits, MediaType};
 use crate::store::{Store, StoreError};
 
@@ -196,6 +197,7 @@ pub struct Runtime {
     /// Holds modules, inputs, outputs and records.
     pub store: Store,
     machine: Arc<Machine>,
+    code_key: Option<CodeKey>,
     flights: Arc<flight::Flights>,
     loading: Arc<flight::Flights>,
 }
@@ -311,6 +313,7 @@ impl Runtime {
             engine,
             store,
             machine: Arc::new(machine),
+            code_key: None,
             flights: Arc::default(),
             loading: Arc::default(),
         }
@@ -344,9 +347,7 @@ impl Runtime {
 
     /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
     pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
-        self.load_once(digest, |wasm| {
-            Ok(self.engine.load_within(&wasm, digest, &CompileBudget::large())?)
-        })
+        self.load_once(digest, |wasm| self.load_alone(&wasm, digest, Some(&CompileBudget::large())))
     }
 
     /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
@@ -354,9 +355,9 @@ impl Runtime {
         self.load_once(digest, |wasm| {
             let based = |source| RunError::Base { module: *digest, source };
             let Some(base) = step::base(&wasm).map_err(based)? else {
-                return Ok(self.engine.load(&wasm, digest)?);
+                return self.load_alone(&wasm, digest, None);
             };
-            let base = self.load_once(&base, |wasm| Ok(self.engine.load(&wasm, &base)?))?;
+            let base = self.load_once(&base, |wasm| self.load_alone(&wasm, &base, None))?;
             Ok(self.engine.load_based(&wasm, digest, &base)?)
         })
     }

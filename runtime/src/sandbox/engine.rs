@@ -8,7 +8,7 @@ use super::based::Based;
 use super::guest::Guest;
 use super::native_cache::NativeCache;
 use super::workers::{GUEST_STACK, Workers};
-use super::{CompileBudget, SandboxError, call, preview1};
+use super::{CodeKey, CompileBudget, SandboxError, call, preview1};
 use crate::digest::Digest;
 
 /// How many modules an engine keeps ready to run.
@@ -214,6 +214,28 @@ impl Engine {
         }));
         self.keep(&module);
         Ok(module)
+    }
+
+    /// Whether the code cache has this module.
+    pub fn has_code(&self, digest: &Digest) -> bool {
+        self.0.native_cache.as_ref().is_some_and(|cache| cache.has(digest))
+    }
+
+    /// What the code of a module is called wherever that of several engines is kept: it is for engines like this one, on processors like this
+    /// one. `None` without a code cache.
+    pub fn code_name(&self, digest: &Digest) -> Option<String> {
+        Some(self.0.native_cache.as_ref()?.name(digest))
+    }
+
+    /// The code of a module from the code cache, sealed, for other engines to [admit](Self::admit_code).
+    pub fn sealed_code(&self, digest: &Digest, key: &CodeKey) -> Option<Vec<u8>> {
+        self.0.native_cache.as_ref()?.sealed(digest, key)
+    }
+
+    /// Takes the code of a module into the code cache, if `key` has sealed it. Whether it has it now.
+    pub fn admit_code(&self, sealed: &[u8], digest: &Digest, key: &CodeKey) -> bool {
+        let cache = self.0.native_cache.as_ref();
+        cache.is_some_and(|cache| cache.admit(sealed, digest, key))
     }
 
     /// The module of that digest, if this engine has it ready.

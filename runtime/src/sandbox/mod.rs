@@ -10,6 +10,7 @@
 mod budget;
 mod call;
 mod clock;
+mod code_key;
 
 mod based;
 mod engine;
@@ -38,6 +39,7 @@ use crate::step::{GuestPath, Outcome, Usage};
 pub use budget::CompileBudget;
 pub use call::{Answer, Asking, Caller, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
+pub use code_key::CodeKey;
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
 pub use interrupt::Interrupt;
 

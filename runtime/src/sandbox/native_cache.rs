@@ -1,12 +1,12 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::SandboxError;
+use super::{CodeKey, SandboxError};
 use crate::digest::Digest;
 
 /// The length of the SHA-256 that follows the code in each file.
@@ -25,6 +25,7 @@ const NO_FOLLOW: i32 = 0x100;
 /// of what compiling gives, so all that goes wrong here means compiling again.
 pub(super) struct NativeCache {
     directory: PathBuf,
+    compatibility: Digest,
     owner: u32,
 }
 
@@ -32,21 +33,62 @@ impl NativeCache {
     pub(super) fn open(directory: &Path, engine: &wasmtime::Engine) -> Result<Self, SandboxError> {
         let mut compatibility = Compatibility::default();
         engine.precompile_compatibility_hash().hash(&mut compatibility);
-        let directory = directory.join(compatibility.0.finish().hex());
+        let compatibility = compatibility.0.finish();
+        let directory = directory.join(compatibility.hex());
         let unusable = |source| SandboxError::NativeCache {
             path: directory.display().to_string(),
             source,
         };
         let owner = prepare(&directory).map_err(unusable)?;
-        Ok(Self { directory, owner })
+        Ok(Self {
+            directory,
+            compatibility,
+            owner,
+        })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.join(format!("{}.cwasm", digest.hex()))
     }
 
+    /// What the code of a module is called where that of several engines is kept.
+    pub(super) fn name(&self, digest: &Digest) -> String {
+        format!("{}/{}", self.compatibility.hex(), digest.hex())
+    }
+
+    /// Whether there is code of the module; not, whether it is whole.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// The code of a module and its seal, if it is here and whole.
+    pub(super) fn sealed(&self, digest: &Digest, key: &CodeKey) -> Option<Vec<u8>> {
+        let mut code = Vec::new();
+        self.open_whole(digest)?.read_to_end(&mut code).ok()?;
+        code.truncate(code.len() - CHECKSUM);
+        key.seal(&self.name(digest), &mut code);
+        Some(code)
+    }
+
+    /// Keeps the code of a module that comes from elsewhere, if its seal is that of `key`. Whether it is kept now.
+    pub(super) fn admit(&self, sealed: &[u8], digest: &Digest, key: &CodeKey) -> bool {
+        let code = key.open(&self.name(digest), sealed);
+        code.is_some_and(|code| self.write(code, digest).is_ok())
+    }
+
     /// The compiled module, if it is here and whole.
     pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<wasmtime::Module> {
+        let file = self.open_whole(digest)?;
+        // SAFETY: deserializing is sound for what `Module::serialize` of a compatible engine wrote, as long as nobody
+        // changes the file while it is mapped. It is what we wrote: this very file, opened once, belongs to this user, can
+        // be written by nobody else, and has the checksum that `write` gave it; and what we wrote is what `serialize` gave
+        // here, or where somebody had the key of its seal. Nobody changes it: `write` never writes to a file that has its
+        // final name, it replaces it by another.
+        unsafe { wasmtime::Module::deserialize_open_file(engine, file) }.ok()
+    }
+
+    /// The file of a module, at its start, if it is ours alone and whole.
+    fn open_whole(&self, digest: &Digest) -> Option<File> {
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(NO_FOLLOW)
@@ -57,24 +99,22 @@ impl NativeCache {
             return None;
         }
         check(&mut file).ok()?;
-        // SAFETY: deserializing is sound for what `Module::serialize` of a compatible engine wrote, as long as nobody
-        // changes the file while it is mapped. It is what we wrote: this very file, opened once, belongs to this user, can
-        // be written by nobody else, and has the checksum that `put` gave it. Nobody changes it: `put` never writes to a file
-        // that has its final name, it replaces it by another.
-        unsafe { wasmtime::Module::deserialize_open_file(engine, file) }.ok()
+        file.rewind().ok()?;
+        Some(file)
     }
 
     /// Keeps a compiled module. Failing to costs time later, and nothing else.
     pub(super) fn put(&self, module: &wasmtime::Module, digest: &Digest) {
-        let _ = self.write(module, digest);
+        if let Ok(code) = module.serialize() {
+            let _ = self.write(&code, digest);
+        }
     }
 
-    fn write(&self, module: &wasmtime::Module, digest: &Digest) -> io::Result<()> {
-        let code = module.serialize().map_err(io::Error::other)?;
+    fn write(&self, code: &[u8], digest: &Digest) -> io::Result<()> {
         // `tempfile` makes files that only their owner can read and write, and removes this one if it is not kept.
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(&code)?;
-        file.write_all(&Sha256::digest(&code))?;
+        file.write_all(code)?;
+        file.write_all(&Sha256::digest(code))?;
         file.as_file().sync_all()?;
         file.persist(self.path(digest))?;
         Ok(())

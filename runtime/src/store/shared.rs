@@ -2,8 +2,10 @@
 //!
 //! It holds the same `blobs` and `records` as a directory, and an empty object `keys/sha256/ab/<key>/<record>` for each record that
 //! answers a run key: what the index is to a directory. A record is put after all that it needs, and its key after the record, so what
-//! is found is whole. `notes` are not addressed by content: each is a name for what it says last.
+//! is found is whole. `notes` are not addressed by content: each is a name for what it says last. Nor is `native`: code that machines with one
+//! key compile for one another.
 
+mod code;
 mod error;
 mod notes;
 
@@ -28,6 +30,8 @@ use crate::digest::{Digest, RunKey};
 
 pub use error::SharedError;
 
+/// To ask whether an object of this size is there takes as long as to put it.
+const SMALL: u64 = 64 << 10;
 /// A blob that is larger is transferred in parts.
 const LARGE: u64 = 16 << 20;
 /// The size of a part. S3 takes parts of 5 MiB or more, but for the last.
@@ -153,7 +157,7 @@ impl Shared {
         Ok(found.unwrap_or_default().iter().filter_map(digest).collect())
     }
 
-    /// Puts `blobs`, then the record, then its key; what is there is not put again. False if it could not be reached.
+    /// Puts `blobs`, then the record, then its key; what is known to be there is not put again. False if it could not be reached.
     pub(super) fn publish(
         &self,
         blobs: &[(Digest, Bytes)],
@@ -170,7 +174,7 @@ impl Shared {
         Ok(is_reached)
     }
 
-    /// Puts `blobs`; what is there is not put again. An error if it can't be reached.
+    /// Puts `blobs`; what is known to be there is not put again. An error if it can't be reached.
     pub(super) fn put_all(&self, blobs: &[(Digest, Bytes)]) -> Result<(), SharedError> {
         self.wait(self.put_each(blobs))
     }
@@ -229,16 +233,24 @@ impl Shared {
     }
 
     async fn put(&self, name: &Name, bytes: Bytes) -> Result<(), SharedError> {
-        if self.has(name).await? {
+        let is_there = match bytes.len() as u64 {
+            0..=SMALL => self.seen().contains(name),
+            _ => self.has(name).await?,
+        };
+        if is_there {
             return Ok(());
         }
-        let put = match bytes.len() as u64 {
-            0..=LARGE => self.objects.put(name, bytes.into()).await.map(drop),
-            _ => self.put_parts(name, bytes).await,
-        };
-        put.map_err(|source| self.failed("write", name, &source))?;
+        let written = self.write(name, bytes).await;
+        written.map_err(|source| self.failed("write", name, &source))?;
         self.seen().insert(name.clone());
         Ok(())
+    }
+
+    async fn write(&self, name: &Name, bytes: Bytes) -> Result<(), object_store::Error> {
+        match bytes.len() as u64 {
+            0..=LARGE => self.objects.put(name, bytes.into()).await.map(drop),
+            _ => self.put_parts(name, bytes).await,
+        }
     }
 
     async fn put_parts(&self, name: &Name, bytes: Bytes) -> Result<(), object_store::Error> {

@@ -72,3 +72,29 @@ fn a_directory_that_others_can_write_to_is_refused() {
     let error = Engine::new(&options).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("others can write to it"), "{error}");
 }
+
+/// What is compiled in one place is run in another if it has the seal of the same key, and the name that it was sealed with.
+#[test]
+fn code_from_elsewhere_needs_the_seal() {
+    let place = tempfile::tempdir().unwrap();
+    let [here, there] = ["here", "there"].map(|name| cached(&place.path().join(name)));
+    let key = |letter: &str| CodeKey::new(&letter.repeat(32)).unwrap();
+    let (wasm, other) = (says(1, "hello", ""), says(1, "other", ""));
+    let digest = load(&here, &wasm).digest();
+    let sealed = here.sealed_code(&digest, &key("a")).unwrap();
+    assert_eq!(here.code_name(&digest), there.code_name(&digest));
+
+    assert!(!there.admit_code(&sealed, &digest, &key("b")));
+    assert!(!there.admit_code(&sealed, &Digest::of(&other), &key("a")));
+    for cut in [0, 31, 32, sealed.len() - 1] {
+        assert!(!there.admit_code(&sealed[..cut], &digest, &key("a")), "cut to {cut}");
+    }
+    let mut changed = sealed.clone();
+    changed[sealed.len() / 2] ^= 1;
+    assert!(!there.admit_code(&changed, &digest, &key("a")));
+    assert!(!there.has_code(&digest));
+
+    assert!(there.admit_code(&sealed, &digest, &key("a")));
+    assert!(there.has_code(&digest) && comes_from_cache(&place.path().join("there")));
+    assert!(CodeKey::new(&"a".repeat(31)).is_none());
+}

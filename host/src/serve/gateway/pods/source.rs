@@ -115,6 +115,7 @@ impl Source {
             ..PostParams::default()
         };
         let refused = |e: kube::Error| cluster::error(&e);
+        cluster::make_code_key(&self.client, &place.namespace).await?;
         secrets.create(&by, &secret).await.map_err(refused)?;
         let pod = pods.create(&by, &pod).await.map_err(refused)?;
         let owned = Patch::Merge(object::owned_by(&pod));
