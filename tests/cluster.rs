@@ -5,6 +5,7 @@
 //! namespace and a bucket of its own, on a real S3 server that pods reach.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,14 +14,12 @@ use serde_json::{Value, json};
 
 use crate::browser::{Kernels, notebook, play};
 use crate::examples::example;
-use crate::gateway::Host;
+use crate::gateway::{Host, holds_with};
 use crate::notebook::digests;
-use crate::setup::{GUESTS, Place, ROOT, build, python, signal};
+use crate::setup::{Bucket, GUESTS, Place, ROOT, build, python, signal};
 
 /// This machine, as the cluster reaches it.
 const MACHINE: &str = "10.97.0.1";
-/// What the S3 server knows its client by.
-const KEY: (&str, &str) = ("lockstep", "a-secret-of-tests");
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -28,9 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(240);
 struct Namespace {
     kubeconfig: PathBuf,
     name: String,
-    bucket: tempfile::TempDir,
-    port: u16,
-    server: Child,
+    /// Namespaces of users, which end with it.
+    profiles: Vec<String>,
+    /// Where what is applied is written.
+    files: tempfile::TempDir,
+    bucket: Bucket,
 }
 
 impl Namespace {
@@ -40,44 +41,28 @@ impl Namespace {
             println!("skipped: there is no cluster; `make e2e` brings one up");
             return None;
         };
-        let bucket = tempfile::tempdir().unwrap();
-        std::fs::create_dir(bucket.path().join("team")).unwrap();
-        let port = std::net::TcpListener::bind((MACHINE, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let server = s3(bucket.path(), port);
         let namespace = Self {
             kubeconfig: Path::new(ROOT).join(kubeconfig),
             name: format!("{name}-{}", std::process::id()),
-            bucket,
-            port,
-            server,
+            profiles: Vec::new(),
+            files: tempfile::tempdir().unwrap(),
+            bucket: Bucket::at(MACHINE),
         };
         namespace.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
             "name": namespace.name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
         }}));
-        namespace.secret(KEY.1);
+        namespace.secret(Bucket::KEY);
         Some(namespace)
     }
 
-    /// What pods reach the shared store by.
-    fn secret(&self, secret: &str) {
+    /// What pods reach the shared store by, with this secret key.
+    fn secret(&self, key: &str) {
+        let mut access = BTreeMap::from(self.bucket.secret());
+        access.insert("AWS_SECRET_ACCESS_KEY", key.to_owned());
         self.apply(
             &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lockstep-store", "namespace": self.name },
-            "stringData": self.access(secret) }),
+            "stringData": access }),
         );
-    }
-
-    fn access(&self, secret: &str) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
-            ("AWS_ENDPOINT_URL", format!("http://{MACHINE}:{}", self.port)),
-            ("AWS_ALLOW_HTTP", "true".to_owned()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID", KEY.0.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
-        ])
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Output {
@@ -89,44 +74,117 @@ impl Namespace {
     }
 
     fn apply(&self, object: &Value) {
-        let file = self.bucket.path().join("object.json");
+        let file = self.files.path().join("object.json");
         std::fs::write(&file, object.to_string()).unwrap();
-        let applied = kubectl(&self.kubeconfig).arg("apply").arg("-f").arg(&file).output().unwrap();
+        self.applies("-f", &file);
+    }
+
+    /// Applies what a kustomization says that is in a directory of its own.
+    fn kustomize(&self, directory: &Path, kustomization: &Value) {
+        std::fs::write(directory.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+        self.applies("-k", directory);
+    }
+
+    fn applies(&self, how: &str, what: &Path) {
+        let applied = kubectl(&self.kubeconfig).args(["apply", how]).arg(what).output().unwrap();
         assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     }
 
-    /// Starts a host that makes a pod for each kernel.
-    fn host_of_kernels(&self) {
+    /// Makes a directory for a kustomization.
+    fn directory(&self, name: &str) -> PathBuf {
+        let directory = self.files.path().canonicalize().unwrap().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        directory
+    }
+
+    /// Starts a host that makes a pod for each kernel, with a component of `deploy/kustomize` and these variables.
+    fn host_of_kernels(&self, component: &str, settings: &[(&str, &str)]) {
         let image = std::env::var("LOCKSTEP_IMAGE_KERNEL");
         let image = image.unwrap_or_else(|_| format!("lockstep-kernel:{}", env!("CARGO_PKG_VERSION")));
-        let directory = self.bucket.path().canonicalize().unwrap().join("host");
-        // what is not below its directory kustomize takes by relative paths alone
-        let up = "../".repeat(directory.components().count() - 1);
-        let deploy = |name: &str| {
-            let path = Path::new(ROOT).join("deploy/kustomize").join(name).canonicalize().unwrap();
-            format!("{up}{}", path.strip_prefix("/").unwrap().display())
-        };
+        let own = [("LOCKSTEP_SHARED", Bucket::URL), ("LOCKSTEP_KERNEL_IMAGE", image.as_str())];
+        let variables = own.iter().chain(settings);
+        let env: Vec<Value> = variables
+            .map(|(name, value)| json!({ "name": name, "value": value }))
+            .collect();
         let host = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "lockstep" },
-        "spec": { "template": { "spec": { "containers": [{ "name": "host", "image": image, "env": [
-            { "name": "LOCKSTEP_SHARED", "value": "s3://team/kernels" },
-            { "name": "LOCKSTEP_KERNEL_IMAGE", "value": image },
-        ]}]}}}});
+        "spec": { "template": { "spec": { "containers": [{ "name": "host", "image": image, "env": env }]}}}});
+        let directory = self.directory("host");
         let kustomization = json!({ "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
         "namespace": self.name,
-        "resources": [deploy("base")],
-        "components": [deploy("components/kernels")],
+        "resources": [deploy(&directory, "base")],
+        "components": [deploy(&directory, component)],
         "secretGenerator": [{ "name": "lockstep-token", "literals": [format!("LOCKSTEP_TOKEN={}", Host::TOKEN)],
             "options": { "disableNameSuffixHash": true } }],
         "patches": [
             { "patch": host.to_string() },
-            // the bucket is at a port of its own
-            { "target": { "kind": "NetworkPolicy", "name": "lockstep-store" },
-              "patch": json!([{ "op": "remove", "path": "/spec/egress/0/ports" }]).to_string() },
+            any_port_of_the_bucket(),
         ]});
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("kustomization.yaml"), kustomization.to_string()).unwrap();
-        self.does(&["apply", "-k", directory.to_str().unwrap()]);
+        self.kustomize(&directory, &kustomization);
         self.does(&["rollout", "status", "deployment/lockstep", "--timeout=180s"]);
+    }
+
+    /// Makes the namespace of a user of Kubeflow, in which the host of this one may make kernels.
+    fn profile(&mut self, user: &str) {
+        let name = format!("kubeflow-{}", user.replace(['@', '.'], "-"));
+        self.apply(
+            &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": {
+                "pod-security.kubernetes.io/enforce": "restricted",
+                "app.kubernetes.io/part-of": "kubeflow-profile",
+            }}}),
+        );
+        self.profiles.push(name.clone());
+        let directory = self.directory(&name);
+        let profile = deploy(&directory, "overlays/kubeflow/profile");
+        // kustomize takes no file from elsewhere
+        std::fs::copy(directory.join(&profile).join("kernels.yaml"), directory.join("kernels.yaml")).unwrap();
+        let from = "/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
+        let access = BTreeMap::from(self.bucket.secret());
+        let kustomization = json!({ "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "namespace": name,
+        "resources": [profile, "kernels.yaml"],
+        "patches": [
+            patch("Secret", "lockstep-store", &json!({ "op": "add", "path": "/stringData", "value": access })),
+            patch("RoleBinding", "lockstep-kernels", &json!({ "op": "replace", "path": "/subjects/0/namespace", "value": self.name })),
+            patch("NetworkPolicy", "lockstep-kernels", &json!({ "op": "replace", "path": from, "value": self.name })),
+            any_port_of_the_bucket(),
+        ]});
+        self.kustomize(&directory, &kustomization);
+    }
+
+    /// The address of the host's service, at which this machine is let in from now on.
+    fn address(&self) -> String {
+        self.apply(&json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": { "name": "this-machine", "namespace": self.name },
+        "spec": {
+            "podSelector": { "matchLabels": { "app.kubernetes.io/name": "lockstep", "app.kubernetes.io/component": "host" } },
+            "policyTypes": ["Ingress"],
+            "ingress": [{
+                "from": [{ "ipBlock": { "cidr": format!("{MACHINE}/32") } }],
+                "ports": [{ "port": 8080, "protocol": "TCP" }],
+            }],
+        }}));
+        let service = self.kubectl(&["get", "service", "lockstep", "-o", "jsonpath={.spec.clusterIP}"]);
+        let address = String::from_utf8(service.stdout).unwrap();
+        until("the host is reached", || TcpStream::connect((address.as_str(), 80)).ok());
+        address
+    }
+
+    /// What `clients/gateway.py` has to know of the host and the cluster.
+    fn gateway(&self) -> [(&'static str, String); 4] {
+        [
+            ("GATEWAY", self.address()),
+            ("KUBECTL", json!(self.words()).to_string()),
+            ("NAMESPACE", self.name.clone()),
+            ("OBJECTS", self.bucket.objects().to_string_lossy().into_owned()),
+        ]
+    }
+
+    /// The command that asks for what is in this namespace.
+    fn words(&self) -> Vec<String> {
+        let mut kubectl = kubectl(&self.kubeconfig);
+        kubectl.args(["--namespace", &self.name]);
+        let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     /// What kubectl must succeed in.
@@ -166,9 +224,9 @@ impl Namespace {
         let mut command = place.lockstep(arguments);
         command
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("LOCKSTEP_SHARED", "s3://team/store")
+            .env("LOCKSTEP_SHARED", Bucket::URL)
             .env("LOCKSTEP_IMAGE", image())
-            .envs(self.access(KEY.1));
+            .envs(self.bucket.secret());
         command
     }
 
@@ -197,9 +255,12 @@ impl Drop for Namespace {
             let all = self.kubectl(&["get", "jobs,pods,configmaps,events", "-o", "wide"]);
             eprintln!("{}", String::from_utf8_lossy(&all.stdout));
         }
-        self.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        let profiles = self.profiles.iter().map(String::as_str);
+        let deleted: Vec<&str> = ["delete", "namespace", "--wait=false", &self.name]
+            .into_iter()
+            .chain(profiles)
+            .collect();
+        self.kubectl(&deleted);
     }
 }
 
@@ -210,26 +271,25 @@ fn kubectl(kubeconfig: &Path) -> Command {
     command
 }
 
-/// The server of S3, which checks signatures and keeps objects as files below `root`.
-fn s3(root: &Path, port: u16) -> Child {
-    let server = Command::new(Path::new(ROOT).join("target/s3/bin/s3s-fs"))
-        .args([
-            "--access-key",
-            KEY.0,
-            "--secret-key",
-            KEY.1,
-            "--host",
-            MACHINE,
-            "--port",
-            &port.to_string(),
-        ])
-        .arg(root)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("S3 answers", || std::net::TcpStream::connect((MACHINE, port)).ok());
-    server
+/// A part of `deploy/kustomize` as a kustomization in `directory` has to call it: what is not below that, by a relative path.
+fn deploy(directory: &Path, name: &str) -> String {
+    let up = "../".repeat(directory.components().count() - 1);
+    let path = Path::new(ROOT).join("deploy/kustomize").join(name).canonicalize().unwrap();
+    format!("{up}{}", path.strip_prefix("/").unwrap().display())
+}
+
+/// What changes an object of a kustomization.
+fn patch(kind: &str, name: &str, change: &Value) -> Value {
+    json!({ "target": { "kind": kind, "name": name }, "patch": json!([change]).to_string() })
+}
+
+/// What lets pods reach the bucket, which is at a port of its own.
+fn any_port_of_the_bucket() -> Value {
+    patch(
+        "NetworkPolicy",
+        "lockstep-store",
+        &json!({ "op": "remove", "path": "/spec/egress/0/ports" }),
+    )
 }
 
 /// The image that `make e2e` gave the node.
@@ -412,7 +472,7 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
         assert!(tainted.status.success(), "{}", String::from_utf8_lossy(&tainted.stderr));
     };
     taint("lockstep.dev/pressure=yes:NoSchedule");
-    let eviction = namespace.bucket.path().join("eviction.json");
+    let eviction = namespace.files.path().join("eviction.json");
     let object =
         json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": pod, "namespace": namespace.name } });
     std::fs::write(&eviction, object.to_string()).unwrap();
@@ -460,10 +520,9 @@ fn the_shared_store_may_be_away_for_a_while() {
     let (place, here) = laborious();
     let running = namespace.start(&place, "work.yaml", &[]);
     namespace.pod_at_work();
-    namespace.server.kill().unwrap();
-    namespace.server.wait().unwrap();
+    namespace.bucket.stop();
     std::thread::sleep(Duration::from_secs(15));
-    namespace.server = s3(namespace.bucket.path(), namespace.port);
+    namespace.bucket.resume();
     assert_eq!(digests(&told(&running.wait_with_output().unwrap())), here);
 }
 
@@ -475,7 +534,7 @@ fn credentials_that_have_expired_are_told_and_can_be_renewed() {
     let failed = namespace.run(&place, "work.yaml", &[]);
     let told = failed.to_string();
     assert!(told.contains("refused") && told.contains("403"), "{told}");
-    namespace.secret(KEY.1);
+    namespace.secret(Bucket::KEY);
     assert_eq!(digests(&namespace.run(&place, "work.yaml", &[])), here);
 }
 
@@ -557,23 +616,43 @@ fn mistakes_are_told() {
 #[test]
 fn kernels_in_pods_through_jupyterlab() {
     let Some(namespace) = Namespace::new("kernels") else { return };
-    namespace.host_of_kernels();
-    let mut kubectl = kubectl(&namespace.kubeconfig);
-    kubectl.args(["--namespace", &namespace.name]);
-    let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+    namespace.host_of_kernels("components/kernels", &[]);
     let kernels = Kernels::Pods {
         kubeconfig: &namespace.kubeconfig,
         namespace: &namespace.name,
-        kubectl: &words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+        kubectl: &namespace.words(),
     };
     play("pods", &kernels, || vec![("pods.ipynb", notebook())]);
+}
+
+#[test]
+fn kernels_in_pods_through_a_gateway_end_when_nobody_uses_them() {
+    let Some(namespace) = Namespace::new("gateway") else { return };
+    namespace.host_of_kernels("components/kernels", &[("LOCKSTEP_CULL_IDLE", "5s")]);
+    holds_with(&namespace.gateway(), &["Clients", "Pods"]);
+}
+
+#[test]
+fn users_have_kernels_in_namespaces_of_their_own() {
+    let Some(mut namespace) = Namespace::new("users") else {
+        return;
+    };
+    let users = ["ann", "bob", "carl"].map(|name| format!("{name}-{}@example.org", std::process::id()));
+    // the last one has no namespace
+    for user in &users[..2] {
+        namespace.profile(user);
+    }
+    let trusted = ("LOCKSTEP_TRUST_HEADER", "kubeflow-userid");
+    namespace.host_of_kernels("overlays/kubeflow/kernels", &[trusted]);
+    let users = ("USERS", users.join(" "));
+    holds_with(&[&namespace.gateway()[..], &[users]].concat(), &["Users"]);
 }
 
 /// How long it takes until the first cell of a kernel in a pod is answered, when a pod has to be made for it, and when one is kept ready.
 #[test]
 fn the_start_of_kernels_is_measured() {
     let Some(namespace) = Namespace::new("starts") else { return };
-    namespace.host_of_kernels();
+    namespace.host_of_kernels("components/kernels", &[]);
     let place = Place::new();
     let mut install = place.lockstep(&[
         "kernel",
@@ -757,7 +836,7 @@ fn bare_jobs(namespace: &Namespace, name: &str, count: usize) {
         })
     };
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": (0..count).map(job).collect::<Vec<_>>() });
-    let file = namespace.bucket.path().join("jobs.json");
+    let file = namespace.files.path().join("jobs.json");
     std::fs::write(&file, list.to_string()).unwrap();
     namespace.does(&["create", "-f", file.to_str().unwrap()]);
     let selector = format!("bare={name}");

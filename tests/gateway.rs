@@ -78,7 +78,8 @@ fn holds(names: &[&str]) {
     holds_with(&[], names);
 }
 
-fn holds_with(environment: &[(&str, String)], names: &[&str]) {
+/// The same, with these variables.
+pub fn holds_with(environment: &[(&str, String)], names: &[&str]) {
     let place = Place::new();
     let output = Command::new(python())
         .arg(format!("{ROOT}/tests/clients/gateway.py"))

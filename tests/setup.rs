@@ -1,7 +1,7 @@
 //! A hermetic surrounding for each test: its own store, cache and home, the real binary, the guests' module.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -109,34 +109,40 @@ impl Place {
     }
 }
 
-/// A shared store: a server of S3, which keeps its objects below a directory.
+/// A shared store: a server of S3, which checks signatures and keeps its objects below a directory.
 pub struct Bucket {
     root: tempfile::TempDir,
+    address: SocketAddr,
     server: Child,
-    port: u16,
 }
 
 impl Bucket {
     pub const URL: &'static str = "s3://team/lockstep";
+    /// The secret key by which the server knows its client.
+    pub const KEY: &'static str = "secret";
 
     pub fn start() -> Self {
+        Self::at("127.0.0.1")
+    }
+
+    /// One that listens at this address of the machine.
+    pub fn at(host: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("team")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = Path::new(ROOT).join("target/s3/bin/s3s-fs");
-        assert!(program.exists(), "{} is missing: run `make test`", program.display());
-        let mut server = Command::new(program);
-        server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-        server
-            .args(["--access-key", "lockstep", "--secret-key", "secret"])
-            .arg(root.path());
-        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut tries = 0..1000;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(tries.next().is_some(), "the server of S3 does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { root, server, port }
+        let address = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap();
+        let server = s3(root.path(), address);
+        Self { root, address, server }
+    }
+
+    /// Ends the server. What it holds stays.
+    pub fn stop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts the server again where it was.
+    pub fn resume(&mut self) {
+        self.server = s3(self.root.path(), self.address);
     }
 
     /// Where the objects of [`Self::URL`] are.
@@ -147,20 +153,40 @@ impl Bucket {
     /// What the secret of a cluster holds.
     pub fn secret(&self) -> [(&'static str, String); 5] {
         [
-            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
             ("AWS_REGION", "eu-central-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "lockstep".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", Self::KEY.to_owned()),
         ]
     }
 }
 
 impl Drop for Bucket {
     fn drop(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
+        self.stop();
     }
+}
+
+/// The server of S3 over the buckets in `root`, once it listens.
+fn s3(root: &Path, address: SocketAddr) -> Child {
+    let program = Path::new(ROOT).join("target/s3/bin/s3s-fs");
+    assert!(program.exists(), "{} is missing: run `make test`", program.display());
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let server = Command::new(program)
+        .args(["--host", &host, "--port", &port])
+        .args(["--access-key", "lockstep", "--secret-key", Bucket::KEY])
+        .arg(root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut tries = 0..1000;
+    while TcpStream::connect(address).is_err() {
+        assert!(tries.next().is_some(), "the server of S3 does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server
 }
 
 /// Sends a signal, such as `INT`.

@@ -1,6 +1,7 @@
 """Holds `lockstep serve` to what Jupyter's servers and clients expect of a gateway.
 
-Arguments: the program `lockstep`, and names of classes. Each test has a host of its own, with a store below the working directory.
+Arguments: the program `lockstep`, and names of classes. Each test has a host of its own, with a store below the working directory, but for those
+of a host in a cluster, which is at $GATEWAY.
 """
 
 import json
@@ -29,15 +30,45 @@ PATIENCE = 300
 LONG = "let mut n = 0_u64; for i in 0..LENGTH { n = std::hint::black_box(n ^ i); }".replace("LENGTH", "150_000_000_u64")
 
 
-class Host:
+class There:
+    """A host at an address, with the headers that tell it who asks."""
+
+    def __init__(self, address, headers):
+        self.address = address
+        self.headers = headers
+        self.url = f"http://{address}"
+
+    def ask(self, method, path, body=None):
+        """Status, headers, and what the JSON says."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, self.headers, method=method)
+        try:
+            answer = urllib.request.urlopen(request, timeout=PATIENCE)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            text = answer.read()
+            is_json = answer.headers.get("Content-Type") == "application/json"
+            return answer.status, answer.headers, json.loads(text) if is_json else text
+
+    def kernel(self, **env):
+        status, _, model = self.ask("POST", "/api/kernels", {"name": "lockstep", "env": env})
+        assert status == 201, model
+        return model["id"]
+
+    def connect(self, kernel, session=None, v1=False):
+        return Client(self, kernel, session, v1)
+
+
+class Host(There):
     """A host process, on a port that stays its own when it is started again."""
 
     def __init__(self, *arguments):
         self.directory = tempfile.mkdtemp(dir=".")
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{held.getsockname()[1]}"
-        self.url = f"http://{self.address}"
+            address = f"127.0.0.1:{held.getsockname()[1]}"
+        super().__init__(address, AUTH)
         self.arguments = arguments
         self.start()
 
@@ -58,27 +89,6 @@ class Host:
         self.process.kill()
         self.process.wait()
 
-    def ask(self, method, path, body=None):
-        """Status, headers, and what the JSON says."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, AUTH, method=method)
-        try:
-            answer = urllib.request.urlopen(request, timeout=PATIENCE)
-        except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
-            text = answer.read()
-            is_json = answer.headers.get("Content-Type") == "application/json"
-            return answer.status, answer.headers, json.loads(text) if is_json else text
-
-    def kernel(self, **env):
-        status, _, model = self.ask("POST", "/api/kernels", {"name": "lockstep", "env": env})
-        assert status == 201, model
-        return model["id"]
-
-    def connect(self, kernel, session=None, v1=False):
-        return Client(self, kernel, session, v1)
-
 
 class Client:
     """A WebSocket to a kernel, without any of Jupyter's code but for the frames of v1."""
@@ -87,7 +97,7 @@ class Client:
         query = f"?session_id={session}" if session else ""
         url = f"ws://{host.address}/api/kernels/{kernel}/channels{query}"
         self.socket = websocket.create_connection(
-            url, timeout=PATIENCE, header=AUTH, subprotocols=[V1] if v1 else None, skip_utf8_validation=True
+            url, timeout=PATIENCE, header=host.headers, subprotocols=[V1] if v1 else None, skip_utf8_validation=True
         )
         self.session = session or uuid.uuid4().hex
         self.v1 = v1
@@ -422,6 +432,12 @@ class Many(OneHost):
 class Clients(OneHost):
     """Jupyter's own client of gateways."""
 
+    def setUp(self):
+        if "GATEWAY" in os.environ:
+            self.host = There(os.environ["GATEWAY"], AUTH)
+        else:
+            super().setUp()
+
     def test_nbclient_through_a_gateway(self):
         import nbformat
         from jupyter_server.gateway import managers
@@ -513,6 +529,80 @@ class Remote(unittest.TestCase):
         self.assertIn("start it with `lockstep serve`", reply["evalue"])
         self.host.start()
         self.assertEqual(self.shown("1"), "1")
+
+
+class Pods(unittest.TestCase):
+    """Kernels that a host in a cluster makes pods for, which end soon when nobody uses them."""
+
+    def test_a_kernel_has_a_pod_until_nobody_uses_it_and_goes_on_in_another_one_if_its_id_was_chosen(self):
+        host, chosen = There(os.environ["GATEWAY"], AUTH), str(uuid.uuid4())
+        passing = host.kernel()
+        self.assertEqual(host.kernel(KERNEL_ID=chosen), chosen)
+        client = host.connect(chosen)
+        self.assertEqual(client.run("let kept = 20; kept + 1"), "21")
+        self.assertEqual(namespaces(chosen), [os.environ["NAMESPACE"]])
+        wait_until(lambda: host.ask("GET", f"/api/kernels/{passing}")[0] == 404)
+        wait_until(lambda: namespaces(passing) == [] and not has_copy(passing))
+        self.assertEqual(host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "somebody is connected")
+        client.close()
+        wait_until(lambda: namespaces(chosen) == [])
+        self.assertEqual(host.ask("GET", f"/api/kernels/{chosen}")[0], 404)
+        self.assertTrue(has_copy(chosen))
+        self.assertEqual(host.kernel(KERNEL_ID=chosen), chosen)
+        self.assertRegex(host.connect(chosen).run("kept"), r"(^|\n)20$")
+        self.assertEqual(host.ask("DELETE", f"/api/kernels/{chosen}")[0], 204)
+        wait_until(lambda: namespaces(chosen) == [] and not has_copy(chosen))
+
+
+class Users(unittest.TestCase):
+    """Kernels of the users $USERS, of whom the last one has no namespace."""
+
+    def test_a_kernel_is_in_the_namespace_of_its_user_and_nobody_elses(self):
+        users = os.environ["USERS"].split()
+        ann, bob, carl = (There(os.environ["GATEWAY"], {"kubeflow-userid": user}) for user in users)
+        anns, bobs, carls = ("kubeflow-" + user.replace("@", "-").replace(".", "-") for user in users)
+        kernel = ann.kernel(KERNEL_ID=str(uuid.uuid4()))
+        self.assertEqual(ann.connect(kernel).run("let kept = 20; kept + 1"), "21")
+        self.assertEqual(namespaces(kernel), [anns])
+        wait_until(lambda: has_copy(kernel, f"users/{users[0]}/"))
+
+        self.assertEqual(bob.ask("GET", "/api/kernels")[::2], (200, []))
+        for method, what in [("GET", ""), ("DELETE", ""), ("POST", "/interrupt"), ("POST", "/restart")]:
+            self.assertEqual(bob.ask(method, f"/api/kernels/{kernel}{what}")[0], 404, what)
+        with self.assertRaises(websocket.WebSocketBadStatusException) as refused:
+            bob.connect(kernel)
+        self.assertEqual(refused.exception.status_code, 404)
+        # a kernel of the same id is another one
+        self.assertEqual(bob.kernel(KERNEL_ID=kernel), kernel)
+        client = bob.connect(kernel)
+        self.assertEqual(client.outcome(client.execute("kept"))[0]["status"], "error")
+        self.assertEqual(namespaces(kernel), [anns, bobs])
+        self.assertEqual(bob.ask("DELETE", f"/api/kernels/{kernel}")[0], 204)
+        wait_until(lambda: namespaces(kernel) == [anns])
+        self.assertEqual(ann.connect(kernel).run("kept"), "20")
+
+        status, _, refusal = carl.ask("POST", "/api/kernels", {"name": "lockstep"})
+        self.assertEqual(status, 403, refusal)
+        self.assertIn(carls, refusal["message"])
+
+
+def namespaces(kernel):
+    """Those of the kernel's pods, in order."""
+    get = ["get", "pods", "--all-namespaces", "-l", f"lockstep.dev/kernel={kernel}", "-o", "jsonpath={.items[*].metadata.namespace}"]
+    listed = subprocess.run([*json.loads(os.environ["KUBECTL"]), *get], check=True, stdout=subprocess.PIPE, text=True)
+    return sorted(listed.stdout.split())
+
+
+def has_copy(kernel, of=""):
+    """Whether the shared store has the kernel, among the things of a user or of nobody."""
+    return os.path.exists(f"{os.environ['OBJECTS']}/{of}notes/kernels/{kernel}.json")
+
+
+def wait_until(is_so):
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < PATIENCE, "waited too long"
+        time.sleep(0.05)
 
 
 def closing(client):

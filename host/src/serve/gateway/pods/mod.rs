@@ -75,6 +75,11 @@ impl Kernel {
         }
     }
 
+    /// Whether it is in a pod, and not on its way to one.
+    fn has_pod(&self) -> bool {
+        self.pod.try_lock().is_ok_and(|pod| pod.is_some())
+    }
+
     /// What is told of it: what its pod says, or said last.
     async fn told(&self) -> Model {
         if let Ok(pod) = self.pod.try_lock()
@@ -299,7 +304,9 @@ impl Pods {
             }
         }
         if let Some(cull) = self.source.cull {
-            for model in join_all(kernels.iter().map(|kernel| kernel.told())).await {
+            // a pod may take longer to start than a kernel may be idle
+            let placed: Vec<_> = kernels.iter().filter(|kernel| kernel.has_pod()).collect();
+            for model in join_all(placed.iter().map(|kernel| kernel.told())).await {
                 if cull.takes(&model, SystemTime::now()) {
                     tracing::info!("kernel {}: nobody used it", model.id);
                     self.end(&model.id, true).await?;
