@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Carrier, Execution, Plan, TaskError, expected_memory};
+use lockstep_runtime::pipeline::{Carrier, Execution, ExpectedMemory, Plan, TaskError};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
@@ -73,7 +73,8 @@ impl<'a> Carried<'a> {
         let digest = runtime.store.put(written)?;
         runtime.store.share([digest])?;
         let owner = cluster.announce(&digest, &plan.name, settings)?;
-        let memory: Vec<u64> = plan.tasks().iter().map(|task| expected_memory(runtime, task)).collect();
+        let mut expected = ExpectedMemory::new(runtime);
+        let memory: Vec<u64> = plan.tasks().iter().map(|task| expected.of(task)).collect();
         let large = settings.memory.unwrap_or(LARGE);
         let sharing = settings.fused.then(|| Sharing::of(plan, |place| memory[place] > large));
         let places = plan.tasks().iter().enumerate();

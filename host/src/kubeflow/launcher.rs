@@ -95,7 +95,7 @@ impl ExecutorInput {
             }
         }
         for (name, entries) in directories {
-            given.inputs.insert(name.to_owned(), put_together(&runtime.store, &entries)?);
+            given.inputs.insert(name.to_owned(), runtime.store.put_together(&entries)?);
         }
         Ok(given)
     }
@@ -201,21 +201,6 @@ impl RuntimeArtifact {
             _ => path,
         })
     }
-}
-
-/// A directory with these entries, of which some may be directories themselves.
-fn put_together(store: &Store, entries: &BTreeMap<String, Artifact>) -> Result<Artifact> {
-    let mut files = BTreeMap::new();
-    for (name, artifact) in entries {
-        match artifact.is_directory() {
-            false => drop(files.insert(name.clone(), artifact.clone())),
-            true => {
-                let below = store.list_directory(artifact)?.into_iter();
-                files.extend(below.map(|(path, file)| (format!("{name}/{path}"), file)));
-            }
-        }
-    }
-    Ok(store.put_directory(&files)?)
 }
 
 /// Makes the directory that `path` is in; a directory that is there from an earlier attempt is removed.

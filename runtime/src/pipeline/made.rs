@@ -80,7 +80,7 @@ impl Given {
     pub(super) fn artifact(&self, store: &Store) -> Result<Artifact, StoreError> {
         match self {
             Self::Artifact(artifact) => Ok(artifact.clone()),
-            Self::Gathered(entries) => directory(store, entries),
+            Self::Gathered(entries) => store.put_together(entries),
         }
     }
 }
@@ -91,21 +91,6 @@ pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<B
     inputs
         .map(|(name, given)| Ok((name.clone(), given.artifact(store)?)))
         .collect()
-}
-
-/// A directory with these entries, of which some may be directories themselves.
-fn directory(store: &Store, entries: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
-    let mut files = BTreeMap::new();
-    for (name, artifact) in entries {
-        match artifact.is_directory() {
-            false => drop(files.insert(name.clone(), artifact.clone())),
-            true => {
-                let below = store.list_directory(artifact)?.into_iter();
-                files.extend(below.map(|(path, file)| (format!("{name}/{path}"), file)));
-            }
-        }
-    }
-    store.put_directory(&files)
 }
 
 /// The first condition that does not hold.
@@ -137,7 +122,7 @@ pub(super) fn gathered(
     let of = |output: &String| {
         let entries = instances.iter();
         let entries = entries.filter_map(|(part, made)| Some((part.clone(), made.get(output)?.clone())));
-        directory(store, &entries.collect())
+        store.put_together(&entries.collect())
     };
     outputs.keys().map(|output| Ok((output.clone(), of(output)?))).collect()
 }

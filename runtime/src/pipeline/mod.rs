@@ -38,7 +38,7 @@ pub use error::{PipelineError, Place};
 pub use execute::{Carrier, Done, End, Event, Executed, Execution, Skipped, TaskError, execute, execute_by};
 pub use explain::{Explained, Fate, Miss, explain};
 pub use file::Pipeline;
-pub use needs::expected_memory;
+pub use needs::ExpectedMemory;
 pub use parts::PartsError;
 pub use plan::{ForEach, Plan, PlanError, Source, Task, TaskOutput, Wire};
 pub use resolve::{Given, Role, Use};

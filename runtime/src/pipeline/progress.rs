@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::made::{Given, Made, Names};
-use super::needs::Needs;
+use super::ExpectedMemory;
 use super::plan::instance;
 use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, State, Task, When};
 use crate::run::Runtime;
@@ -11,7 +11,8 @@ use crate::step::Artifact;
 pub(super) struct Progress<'a> {
     pub(super) schedule: Schedule,
     pub(super) admission: Admission,
-    pub(super) needs: Needs<'a>,
+    /// What tasks need; `None` where one is carried out at a time, and it does not matter.
+    pub(super) needs: Option<ExpectedMemory<'a>>,
     pub(super) made: Made,
     /// The tasks of the plan, then the instances of those that were expanded.
     pub(super) nodes: Vec<Node<'a>>,
@@ -64,7 +65,7 @@ impl<'a> Progress<'a> {
         let mut progress = Self {
             schedule: Schedule::new(names.waits_for(plan)),
             admission: Admission::new(execution.memory),
-            needs: Needs::new(runtime, execution),
+            needs: (execution.jobs.get() > 1).then(|| ExpectedMemory::new(runtime)),
             made: Made::default(),
             nodes: plan.tasks().iter().map(node).collect(),
             stopped: false,
@@ -76,7 +77,8 @@ impl<'a> Progress<'a> {
 
     pub(super) fn admit(&mut self, ready: &[usize]) {
         for node in ready {
-            let need = self.needs.of(self.nodes[*node].task);
+            let task = self.nodes[*node].task;
+            let need = self.needs.as_mut().map_or(0, |needs| needs.of(task));
             self.admission.add(*node, need);
         }
     }

@@ -73,8 +73,7 @@ fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> 
     put_directory(store, &files)
 }
 
-/// Keeps a directory artifact made of `files`.
-/// Keeps a directory. The media types of its files are those that their names tell, so that it has the same digest whoever made it.
+/// Keeps a directory made of `files`. The media types of its files are those that their names tell, so that it has the same digest whoever made it.
 pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
     let by_name = |(path, file): (&String, &Artifact)| {
         let media_type = MediaType::of_path(path.as_ref());

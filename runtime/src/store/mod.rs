@@ -167,6 +167,21 @@ impl Store {
         import::put_directory(self, files)
     }
 
+    /// Keeps a directory made of `entries`, of which some may be directories themselves.
+    pub fn put_together(&self, entries: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
+        let mut files = BTreeMap::new();
+        for (name, artifact) in entries {
+            match artifact.is_directory() {
+                false => drop(files.insert(name.clone(), artifact.clone())),
+                true => {
+                    let below = self.list_directory(artifact)?.into_iter();
+                    files.extend(below.map(|(path, file)| (format!("{name}/{path}"), file)));
+                }
+            }
+        }
+        self.put_directory(&files)
+    }
+
     /// What is known of the bytes called `digest`: the media type that a run or an import gave them.
     pub fn artifact(&self, digest: &Digest) -> Result<Option<Artifact>, StoreError> {
         self.index().artifact(digest)

@@ -197,11 +197,12 @@ impl Shared {
         Ok(keys.iter().filter_map(dangling).collect())
     }
 
-    /// Removes an object.
-    pub(super) fn remove(&self, name: &str) -> Result<(), SharedError> {
-        let name = Name::from(name);
-        let removed = self.wait(self.objects.delete(&name));
-        removed.map_err(|source| self.failed("remove", &name, &source))
+    /// Removes an object, if it is there.
+    pub(super) fn remove(&self, name: &Name) -> Result<(), SharedError> {
+        match self.wait(self.objects.delete(name)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(self.failed("remove", name, &source)),
+        }
     }
 
     async fn has(&self, name: &Name) -> Result<bool, SharedError> {

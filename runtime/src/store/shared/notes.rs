@@ -20,11 +20,7 @@ impl Shared {
 
     /// Removes the note, if it is there.
     pub fn remove_note(&self, name: &str) -> Result<(), SharedError> {
-        let name = object(name);
-        match self.wait(self.objects.delete(&name)) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(self.failed("remove", &name, &source)),
-        }
+        self.remove(&object(name))
     }
 }
 
