@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::made::{Given, Made, Names};
 use super::ExpectedMemory;
+use super::made::{Given, Made, Names};
 use super::plan::instance;
 use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, State, Task, When};
 use crate::run::Runtime;

@@ -100,7 +100,9 @@ impl Store {
         match finding {
             Finding::Artifact(digest) => self.blobs.remove("blobs", digest),
             Finding::Record(digest) | Finding::Missing { record: digest, .. } => self.blobs.remove("records", digest),
-            Finding::Dangling { name, .. } => Ok(self.shared().map_or(Ok(()), |shared| shared.remove(&name.as_str().into()))?),
+            Finding::Dangling { name, .. } => {
+                Ok(self.shared().map_or(Ok(()), |shared| shared.remove(&name.as_str().into()))?)
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ mod pod;
 mod source;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,8 +49,10 @@ pub struct Pods {
 struct Kernel {
     id: String,
     env: Env,
-    /// Where it is. Held as long as it is on its way to a pod.
+    /// Where it is. Held as long as it is on its way to a pod, or to its end.
     pod: tokio::sync::Mutex<Option<Pod>>,
+    /// Whether it has been ended: it gets no pod any more.
+    has_ended: AtomicBool,
     /// What its pod said of it last.
     model: Mutex<Model>,
 }
@@ -59,6 +63,7 @@ impl Kernel {
             id: id.to_owned(),
             env,
             pod: tokio::sync::Mutex::new(pod),
+            has_ended: AtomicBool::new(false),
             model: Mutex::new(Model {
                 id: id.to_owned(),
                 last_activity: SystemTime::now(),
@@ -80,15 +85,18 @@ impl Kernel {
         self.pod.try_lock().is_ok_and(|pod| pod.is_some())
     }
 
-    /// What is told of it: what its pod says, or said last.
-    async fn told(&self) -> Model {
+    /// What is told of it: what its pod says, or said last. `None` if that says that there is none.
+    async fn told(&self) -> Option<Model> {
         if let Ok(pod) = self.pod.try_lock()
             && let Some(pod) = &*pod
-            && let Ok(Some(model)) = pod.model(&self.id).await
         {
-            self.tell(&model);
+            match pod.model(&self.id).await {
+                Ok(Some(model)) => self.tell(&model),
+                Ok(None) => return None,
+                Err(_) => {}
+            }
         }
-        self.model.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Some(self.model.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     fn tell(&self, model: &Model) {
@@ -135,7 +143,8 @@ impl Pods {
     pub async fn models(&self) -> Result<Vec<Model>> {
         self.find().await?;
         let kernels: Vec<_> = self.kernels().values().cloned().collect();
-        Ok(join_all(kernels.iter().map(|kernel| kernel.told())).await)
+        let told = join_all(kernels.iter().map(|kernel| kernel.told())).await;
+        Ok(told.into_iter().flatten().collect())
     }
 
     /// Starts a kernel in a pod; or gives the one whose id `env` names.
@@ -171,19 +180,23 @@ impl Pods {
         self.reach(&kernel).await
     }
 
-    /// A kernel whose pod was lost while no host looked: it has a copy. One that has a name is asked for by it.
+    /// A kernel whose pod was lost while no host looked: it has a copy. One whose id its client chose is asked for with that again, and may have
+    /// been left to its copy for being idle.
     async fn lost(&self, id: &str) -> Result<Option<Arc<Kernel>>> {
         if Uuid::parse_str(id).is_err() {
             return Ok(None);
         }
         let copy = tokio::task::block_in_place(|| self.shared.note(&note(id)))?;
         let copy = copy.and_then(|json| Copy::read(&json));
-        let env = copy.map(|copy| copy.env().clone()).filter(|env| !env.contains_key(ID));
+        let env = copy.and_then(|copy| pod::env_of_unnamed(copy.env().clone()));
         Ok(env.map(|env| Kernel::new(id, env, None)))
     }
 
     async fn reach(&self, kernel: &Kernel) -> Result<Option<(Pod, Model)>> {
         let mut place = kernel.pod.lock().await;
+        if kernel.has_ended.load(Relaxed) {
+            return Ok(None);
+        }
         if let Some(pod) = &*place {
             match self.look(pod, &kernel.id).await? {
                 Seen::There(model) => {
@@ -191,6 +204,7 @@ impl Pods {
                     return Ok(Some((pod.clone(), model)));
                 }
                 Seen::Ended => {
+                    kernel.has_ended.store(true, Relaxed);
                     self.kernels().remove(&kernel.id);
                     self.leave(pod, false).await?;
                     return Ok(None);
@@ -259,19 +273,29 @@ impl Pods {
     /// Ends a kernel and its pod. What nobody shut down keeps the session of its notebook, if it has a name to be asked for by.
     pub async fn end(&self, id: &str, session_stays: bool) -> Result<bool> {
         self.find().await?;
-        let Some(kernel) = self.kernels().remove(id) else {
+        let Some(kernel) = self.kernels().get(id).cloned() else {
             return Ok(false);
         };
-        let pod = kernel.pod.lock().await.take();
+        // not off the list before all of it is gone, or whoever asks for it meanwhile would have it back from its copy
+        let mut place = kernel.pod.lock().await;
+        if kernel.has_ended.swap(true, Relaxed) {
+            return Ok(false);
+        }
         let stays = session_stays && kernel.env.contains_key(ID);
+        let removed = self.remove(&kernel.id, place.take(), stays).await;
+        self.kernels().remove(id);
+        removed.map(|()| true)
+    }
+
+    async fn remove(&self, id: &str, pod: Option<Pod>, session_stays: bool) -> Result<()> {
         if let Some(pod) = &pod {
-            let ended = if stays { Ok(()) } else { pod.shut_down(id).await };
+            let ended = if session_stays { Ok(()) } else { pod.shut_down(id).await };
             self.leave(pod, ended.is_err()).await?;
         }
-        if !stays {
+        if !session_stays {
             tokio::task::block_in_place(|| self.shared.remove_note(&note(id)))?;
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn leave(&self, pod: &Pod, is_lost: bool) -> Result<()> {
@@ -295,25 +319,34 @@ impl Pods {
             if let Some(pod) = place.as_ref().filter(|pod| !is_there(pod)) {
                 pod.is_gone();
                 drop(place);
-                let (pods, kernel) = (self.clone(), kernel.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = pods.reach(&kernel).await {
-                        tracing::warn!("kernel {} has no pod for now: {error}", kernel.id);
-                    }
-                });
+                self.reach_later(kernel);
             }
         }
-        if let Some(cull) = self.source.cull {
-            // a pod may take longer to start than a kernel may be idle
-            let placed: Vec<_> = kernels.iter().filter(|kernel| kernel.has_pod()).collect();
-            for model in join_all(placed.iter().map(|kernel| kernel.told())).await {
-                if cull.takes(&model, SystemTime::now()) {
+        // a pod may take longer to start than a kernel may be idle
+        let placed: Vec<_> = kernels.iter().filter(|kernel| kernel.has_pod()).collect();
+        let told = join_all(placed.iter().map(|kernel| kernel.told())).await;
+        for (kernel, told) in placed.into_iter().zip(told) {
+            match told {
+                // a client ended it, and its pod is to go
+                None => self.reach_later(kernel),
+                Some(model) if self.source.cull.is_some_and(|cull| cull.takes(&model, SystemTime::now())) => {
                     tracing::info!("kernel {}: nobody used it", model.id);
                     self.end(&model.id, true).await?;
                 }
+                Some(_) => {}
             }
         }
         self.keep_warm(&there).await
+    }
+
+    /// Sees to the kernel's pod, while nobody waits for it.
+    fn reach_later(self: &Arc<Self>, kernel: &Arc<Kernel>) {
+        let (pods, kernel) = (self.clone(), kernel.clone());
+        tokio::spawn(async move {
+            if let Err(error) = pods.reach(&kernel).await {
+                tracing::warn!("kernel {} has no pod for now: {error}", kernel.id);
+            }
+        });
     }
 
     /// Of users who are told apart, only those have pods ready who have kernels.

@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to make a kernel, or to begin one anew: what ran may have to end first.
 const WORK: Duration = Duration::from_secs(20);
 
+/// The variable of a kernel in a pod whose id no client chose.
+const UNNAMED: &str = "LOCKSTEP_UNNAMED";
+
 /// A pod that has an address.
 #[derive(Clone)]
 pub struct Pod {
@@ -69,7 +72,9 @@ impl Pod {
     /// Starts a kernel there, or gives the one of this id; one that another pod had goes on.
     pub async fn create(&self, id: &str, env: &BTreeMap<String, String>) -> Result<Model, AskError> {
         let mut env = env.clone();
-        env.insert(ID.to_owned(), id.to_owned());
+        if env.insert(ID.to_owned(), id.to_owned()).is_none() {
+            env.insert(UNNAMED.to_owned(), "1".to_owned());
+        }
         let body = json!({ "name": NAME, "env": env }).to_string();
         let ask = self.request(Method::POST, "/api/kernels", WORK);
         let answer = ask.header(CONTENT_TYPE, "application/json").body(body).send().await;
@@ -147,6 +152,13 @@ impl Pod {
             false => format!("http://{}:{PORT}{path}", self.address),
         }
     }
+}
+
+/// What a kernel was asked for with, as it says in its pod; `None` if that was with an id.
+pub fn env_of_unnamed(mut env: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    env.remove(UNNAMED)?;
+    env.remove(ID);
+    Some(env)
 }
 
 /// The answer, unless it is that nothing can be had.
