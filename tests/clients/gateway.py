@@ -550,8 +550,27 @@ class Pods(unittest.TestCase):
         self.assertTrue(has_copy(chosen))
         self.assertEqual(host.kernel(KERNEL_ID=chosen), chosen)
         self.assertRegex(host.connect(chosen).run("kept"), r"(^|\n)20$")
-        self.assertEqual(host.ask("DELETE", f"/api/kernels/{chosen}")[0], 204)
+        # one that a client tells to end takes its pod along
+        host.connect(chosen).send("shutdown_request", {"restart": False}, "control")
         wait_until(lambda: namespaces(chosen) == [] and not has_copy(chosen))
+
+    def test_a_kernel_whose_pod_is_lost_together_with_the_host_goes_on(self):
+        host = There(os.environ["GATEWAY"], AUTH)
+        kernel = host.kernel()
+        client = host.connect(kernel)
+        client.run("let kept = 20;")
+        wait_until(lambda: "kept" in copy_of(kernel))
+        kubectl("scale", "deployment/lockstep", "--replicas=0")
+        kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/component=host")
+        kubectl("delete", "pod", "--now", "-l", f"lockstep.dev/kernel={kernel}")
+        kubectl("scale", "deployment/lockstep", "--replicas=1")
+        kubectl("rollout", "status", "deployment/lockstep")
+        wait_until(lambda: is_reached(host))
+        self.assertEqual(host.ask("GET", f"/api/kernels/{kernel}")[0], 200)
+        self.assertRegex(host.connect(kernel).run("kept"), r"(^|\n)20$")
+        self.assertEqual(host.ask("DELETE", f"/api/kernels/{kernel}")[0], 204)
+        wait_until(lambda: namespaces(kernel) == [] and not has_copy(kernel))
+        self.assertEqual(host.ask("GET", f"/api/kernels/{kernel}")[0], 404)
 
 
 class Users(unittest.TestCase):
@@ -588,14 +607,35 @@ class Users(unittest.TestCase):
 
 def namespaces(kernel):
     """Those of the kernel's pods, in order."""
-    get = ["get", "pods", "--all-namespaces", "-l", f"lockstep.dev/kernel={kernel}", "-o", "jsonpath={.items[*].metadata.namespace}"]
-    listed = subprocess.run([*json.loads(os.environ["KUBECTL"]), *get], check=True, stdout=subprocess.PIPE, text=True)
-    return sorted(listed.stdout.split())
+    return sorted(kubectl(
+        "get", "pods", "--all-namespaces", "-l", f"lockstep.dev/kernel={kernel}", "-o", "jsonpath={.items[*].metadata.namespace}"
+    ).split())
+
+
+def kubectl(*arguments):
+    """What it prints, which it must do well."""
+    command = [*json.loads(os.environ["KUBECTL"]), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def copy_of(kernel, of=""):
+    """What the shared store has of the kernel, among the things of a user or of nobody; nothing if it has none."""
+    try:
+        with open(f"{os.environ['OBJECTS']}/{of}notes/kernels/{kernel}.json") as copy:
+            return copy.read()
+    except FileNotFoundError:
+        return ""
 
 
 def has_copy(kernel, of=""):
-    """Whether the shared store has the kernel, among the things of a user or of nobody."""
-    return os.path.exists(f"{os.environ['OBJECTS']}/{of}notes/kernels/{kernel}.json")
+    return copy_of(kernel, of) != ""
+
+
+def is_reached(host):
+    try:
+        return host.ask("GET", "/api")[0] == 200
+    except urllib.error.URLError:
+        return False
 
 
 def wait_until(is_so):
