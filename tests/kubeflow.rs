@@ -177,6 +177,83 @@ fn a_pipeline_of_the_sdk_is_run_here() {
     assert_eq!(digests(&alone)["clean"], digests(&ran)["clean"]);
 }
 
+/// A pipeline of the SDK with loops, branches and a pipeline within it, and words that it is given.
+fn nested() -> Place {
+    let place = Place::new();
+    std::fs::write(place.path("words"), "one\ntwo\n").unwrap();
+    for step in ["busy", "gather"] {
+        let (what, file) = (format!("{}#{step}", GUESTS.display()), format!("{step}.yaml"));
+        succeeds(&place, &["export", &what, "--to", "kfp", "-o", &file]);
+    }
+    contract(&place, "nests", &["nested.yaml", "busy.yaml", "gather.yaml"]);
+    place
+}
+
+#[test]
+fn loops_and_branches_of_the_sdk_come_to_the_same_as_ours() {
+    let place = nested();
+    let text = "name: p
+tasks:
+  begin: { step: MODULE#busy, inputs: { text: words }, parameters: { rounds: 2 } }
+  begun: { step: MODULE#busy, inputs: { text: begin.text }, parameters: { rounds: 1 } }
+  each: { for_each: { n: [5, 6] }, step: MODULE#busy, inputs: { text: begun.text }, parameters: { rounds: '{{ n }}' } }
+  all: { step: MODULE#gather, inputs: { parts: each.text } }
+  chosen: { for_each: { n: [7] }, step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ n }}' } }
+  few: { step: MODULE#gather, inputs: { parts: chosen.text } }
+  outer: { for_each: { n: [3, 4] }, step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ n }}' } }
+  inner: { for_each: { part: outer.text }, step: MODULE#busy, inputs: { text: part }, parameters: { rounds: 8 } }
+  branch: { for_each: { n: [10, 11, 12] }, step: MODULE#busy, inputs: { text: words }, parameters: { rounds: '{{ n }}' } }
+  last: { for_each: { part: branch.text }, step: MODULE#busy, inputs: { text: part }, parameters: { rounds: 13 } }
+"
+    .replace("MODULE", &GUESTS.display().to_string());
+    std::fs::write(place.path("p.yaml"), text).unwrap();
+    let ours = digests(&place.json(&["run", "p.yaml"]));
+    let run = |more: &[&str]| {
+        let all = [&["run", "nested.yaml", "-i", "words=words"][..], more].concat();
+        place.json(&all)
+    };
+    let ran = run(&[]);
+    let here = digests(&ran);
+    for (task, same) in [
+        ("twice/busy-2", "begun"),
+        ("for-loop-2-0/busy", "each-0"),
+        ("for-loop-2-1/busy", "each-1"),
+        ("gather", "all"),
+        ("for-loop-3-0/condition-4/busy-2", "chosen-0"),
+        ("gather-2", "few"),
+        ("for-loop-5-1/busy-3", "outer-1"),
+        ("for-loop-5-0/for-loop-7-1/busy-4", "inner-0"),
+        ("for-loop-5-1/for-loop-7-1/busy-4", "inner-1"),
+        ("condition-branches-8/condition-9/busy-5", "branch-0"),
+        ("busy-8", "last-0"),
+    ] {
+        assert_eq!(here[task], ours[same], "{task}");
+    }
+    assert_eq!(ran["outputs"]["Output"]["digest"], json!(here["busy-8"]["text"]));
+
+    // parameters decide what is run
+    let skipped = |ran: &Value, name: &str| {
+        let mut tasks = ran["tasks"].as_array().unwrap().iter();
+        tasks.find(|task| task["task"] == name).unwrap()["skipped"].clone()
+    };
+    let (some, many) = (
+        "condition-branches-8/condition-10/busy-6",
+        "condition-branches-8/condition-11/busy-7",
+    );
+    assert_eq!(skipped(&ran, some), json!({ "when": r#""few" != "few""# }));
+    let other = run(&["-p", "how=some", "-p", "most=3", "-p", "rounds=[4]"]);
+    let made = digests(&other);
+    assert_eq!((&made[some], &made["busy-8"]), (&ours["branch-1"], &ours["last-1"]));
+    assert_eq!(made["for-loop-5-0/busy-3"], ours["outer-1"]);
+    assert!(!made.contains_key("for-loop-5-1/busy-3"));
+    assert_eq!(skipped(&other, many), json!({ "when": "3 <= 2" }));
+    let after = skipped(&other, "gather-2")["after"].to_string();
+    assert!(after.contains("/condition-4/busy-2"), "{after}");
+    let last = digests(&run(&["-p", "how=many"]));
+    assert_eq!((&last[many], &last["busy-8"]), (&ours["branch-2"], &ours["last-2"]));
+    assert_eq!(last["for-loop-3-1/condition-4/busy-2"].len(), 1);
+}
+
 #[test]
 fn directories_instances_and_values_come_to_the_same_in_kubeflow() {
     let text = "name: p

@@ -2,6 +2,7 @@
 
     kfp_contract.py parses FILE             both documents are what the SDK's own messages say
     kfp_contract.py compiles OUT FILE...    a pipeline of penguins from components, compiled by the SDK
+    kfp_contract.py nests OUT FILE...       one with loops, branches and a pipeline within it, of guests, compiled by the SDK
     kfp_contract.py runs FILE ROOT [JSON]   runs a pipeline in the SDK's own local runner; prints what each task left, as JSON
     kfp_contract.py argo FILE               a WorkflowTemplate, with nothing that Argo does not know; prints what its pods run, as JSON
 
@@ -15,6 +16,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import List
 
 import yaml
 
@@ -69,6 +71,50 @@ def compiles(out, *files):
         plot(model=model, rows=parts.outputs["test"])
 
     compiler.Compiler().compile(penguins, out)
+
+
+def nests(out, busy, gather):
+    from kfp import compiler, components, dsl
+
+    busy = components.load_component_from_file(busy)
+    listed = next(yaml.safe_load_all(Path(gather).read_text()))
+    for component in (listed["root"], listed["components"]["comp-gather"]):
+        component["inputDefinitions"]["artifacts"]["parts"]["isArtifactList"] = True
+    gather = components.load_component_from_text(yaml.safe_dump(listed))
+
+    @dsl.pipeline(name="twice")
+    def twice(text: dsl.Input[dsl.Artifact], rounds: int = 2) -> dsl.Artifact:
+        return busy(text=busy(text=text, rounds=rounds).output, rounds=1).output
+
+    @dsl.pipeline(name="nested")
+    def nested(
+        words: dsl.Input[dsl.Artifact],
+        rounds: List[int] = [3, 4],
+        items: List[dict] = [{"rounds": 7, "how": "few"}, {"rounds": 8, "how": "many"}],
+        how: str = "few",
+        most: int = 2,
+    ) -> dsl.Artifact:
+        begun = twice(text=words).output
+        with dsl.ParallelFor([5, 6]) as one:
+            each = busy(text=begun, rounds=one)
+        gather(parts=dsl.Collected(each.output))
+        with dsl.ParallelFor(items) as item:
+            with dsl.If(item.how == how):
+                chosen = busy(text=words, rounds=item.rounds)
+        gather(parts=dsl.Collected(chosen.output))
+        with dsl.ParallelFor(rounds) as outer:
+            first = busy(text=words, rounds=outer)
+            with dsl.ParallelFor([7, 8]) as inner:
+                busy(text=first.output, rounds=inner)
+        with dsl.If(how == "few"):
+            few = busy(text=words, rounds=10)
+        with dsl.Elif(most > 2):
+            some = busy(text=words, rounds=11)
+        with dsl.Else():
+            many = busy(text=words, rounds=12)
+        return busy(text=dsl.OneOf(few.output, some.output, many.output), rounds=13).output
+
+    compiler.Compiler().compile(nested, out)
 
 
 class Left:

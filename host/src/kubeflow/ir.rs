@@ -184,9 +184,9 @@ pub struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_policy: Option<RetryPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trigger_policy: Option<Value>,
+    pub trigger_policy: Option<TriggerPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter_iterator: Option<Value>,
+    pub parameter_iterator: Option<ParameterIterator>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_iterator: Option<Value>,
 }
@@ -216,6 +216,38 @@ pub struct RetryPolicy {
     pub max_retry_count: u32,
 }
 
+/// When a task is run.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TriggerPolicy {
+    /// In CEL; empty if there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub condition: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub strategy: String,
+}
+
+impl TriggerPolicy {
+    /// The strategy of what is run even when others fail.
+    pub const COMPLETED: &'static str = "ALL_UPSTREAM_TASKS_COMPLETED";
+}
+
+/// A loop: what the task is run for each of, as which of its parameters.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterIterator {
+    pub item_input: String,
+    pub items: Items,
+}
+
+/// The items of a loop: a list as JSON, or a parameter of the task that is one.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Items {
+    Raw(String),
+    InputParameter(String),
+}
+
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskInputs {
@@ -235,10 +267,18 @@ impl TaskInputs {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ParameterFrom {
-    RuntimeValue { constant: Value },
+    RuntimeValue {
+        constant: Value,
+    },
     ComponentInputParameter(String),
     TaskOutputParameter(Value),
     TaskFinalStatus(Value),
+    /// What an expression makes of the parameter.
+    #[serde(untagged, rename_all = "camelCase")]
+    Selected {
+        component_input_parameter: String,
+        parameter_expression_selector: String,
+    },
 }
 
 /// Where an artifact of a task comes from.

@@ -277,3 +277,89 @@ fn what_is_not_ours_in_a_pipeline_of_kubeflow_is_an_error() {
          hint: `lockstep export STEP --to kfp` writes components that run here too\n",
     );
 }
+
+/// The component of a step, whose task has `more` in it.
+fn with_more(place: &Place, more: &str) {
+    export(place, "steps.wasm#copy");
+    let (from, to) = ("componentRef:\n", format!("{more}\n        componentRef:\n"));
+    place.write("more.yaml", place.read("kfp.yaml").replacen(from, &to, 1));
+}
+
+#[test]
+fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
+    let place = place();
+    for (more, why) in [
+        (
+            "triggerPolicy: { strategy: ALL_UPSTREAM_TASKS_COMPLETED }",
+            "it is run even when others have failed, which is not done here\n\
+             hint: take it out of the pipeline: neither `dsl.ExitHandler` nor `ignore_upstream_failure`\n",
+        ),
+        (
+            "artifactIterator: { itemInput: raw, items: { inputArtifact: raws } }",
+            "it is run for each of a list of artifacts, which is not done here\n\
+             hint: let `dsl.ParallelFor` go over a list of values, and have in its loop what makes the artifacts\n",
+        ),
+        (
+            "parameterIterator: { itemInput: share, items: { raw: '3' } }",
+            "it is run for each of 3, which is no list\n",
+        ),
+        (
+            "parameterIterator: { itemInput: share, items: { inputParameter: shares } }",
+            "parameter `shares` has no value\n",
+        ),
+        (
+            "triggerPolicy: { condition: \"inputs.parameter_values['depth'] > 1\" }",
+            "condition `inputs.parameter_values['depth'] > 1`: parameter `depth` has no value\n",
+        ),
+        (
+            "triggerPolicy: { condition: \"inputs.parameter_values['share'] == 'x'\" }",
+            "condition `inputs.parameter_values['share'] == 'x'`: 0.5 and \"x\" can't be compared by `==`\n",
+        ),
+    ] {
+        with_more(&place, more);
+        place.fails(
+            3,
+            &["run", "more.yaml", "-i", "raw=raw.csv"],
+            &format!("error: task `copy`: {why}"),
+        );
+    }
+    // what another task makes
+    let inputs = "            share:\n              componentInputParameter: share\n";
+    let later = "            share: { taskOutputParameter: { producerTask: other, outputParameterKey: n } }\n";
+    with_more(
+        &place,
+        "triggerPolicy: { condition: \"inputs.parameter_values['share'] > 1\" }",
+    );
+    let text = place.read("more.yaml");
+    assert!(text.contains(inputs), "{text}");
+    place.write("more.yaml", text.replace(inputs, later));
+    place.fails(
+        3,
+        &["run", "more.yaml", "-i", "raw=raw.csv"],
+        "error: task `copy`: parameter `share` is known only when another task has run\n\
+         hint: what tasks make for one another are artifacts\n",
+    );
+}
+
+#[test]
+fn a_task_of_kubeflow_is_run_for_each_of_a_list_and_when_its_condition_holds() {
+    let place = place();
+    let names = |ran: &Value| {
+        let tasks = ran["tasks"].as_array().unwrap_or_else(|| panic!("{ran:#}")).iter();
+        let name = |task: &Value| (task["task"].as_str().unwrap().to_owned(), task["record"].clone());
+        tasks.map(name).collect::<Vec<_>>()
+    };
+    with_more(&place, "parameterIterator: { itemInput: share, items: { raw: '[1, 2.0]' } }");
+    let ran = names(&place.json(&["run", "more.yaml", "-i", "raw=raw.csv"]));
+    for (at, share) in ["share=1", "share=2"].into_iter().enumerate() {
+        let by_hand = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", share]);
+        assert_eq!(ran[at], (format!("copy[{at}]"), by_hand["record"].clone()));
+    }
+    with_more(
+        &place,
+        "triggerPolicy: { condition: \"!(inputs.parameter_values['share'] > 1)\" }",
+    );
+    let ran = place.json(&["run", "more.yaml", "-i", "raw=raw.csv", "-p", "share=2"]);
+    assert_eq!(ran["tasks"][0]["skipped"], json!({ "when": "2.0 <= 1" }));
+    assert_eq!(names(&place.json(&["run", "more.yaml", "-i", "raw=raw.csv"])).len(), 1);
+}

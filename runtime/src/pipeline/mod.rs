@@ -39,7 +39,7 @@ pub use execute::{Carrier, Done, End, Event, Executed, Execution, Skipped, TaskE
 pub use explain::{Explained, Fate, Miss, explain};
 pub use file::Pipeline;
 pub use needs::ExpectedMemory;
-pub use parts::PartsError;
+pub use parts::{PartsError, numbered};
 pub use plan::{ForEach, Plan, PlanError, Source, Task, TaskOutput, Wire};
 pub use resolve::{Given, Role, Use};
 pub use schedule::{Change, Ending, Misuse, Moved, Schedule, State};

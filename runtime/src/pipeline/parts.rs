@@ -64,7 +64,7 @@ pub(super) fn parts(store: &Store, artifact: &Artifact, rows: Option<u64>) -> Re
 }
 
 /// The name of part `index` of `count`, with as many digits as the last has.
-pub(super) fn numbered(index: usize, count: usize) -> String {
+pub fn numbered(index: usize, count: usize) -> String {
     let width = count.saturating_sub(1).max(1).ilog10() as usize + 1;
     format!("{index:0width$}")
 }
