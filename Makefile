@@ -48,7 +48,7 @@ e2e:
 	$(MAKE) --jobs=2 toolchain $(VENV)/.ready target/browser/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
 	tests/cluster/up.sh
 	tests/cluster/import.sh target/images/lockstep-step.tar target/images/lockstep-host.tar target/images/lockstep-kernel.tar
-	LOCKSTEP_CLUSTER=target/cluster/kubeconfig deploy/images/static.sh test --locked -p lockstep-tests --test all cluster:: -- --test-threads=1 --nocapture
+	LOCKSTEP_CLUSTER=target/cluster/kubeconfig deploy/images/static.sh test --locked -p lockstep-host -p lockstep-tests --test all cluster:: -- --test-threads=1 --nocapture
 	tests/cluster/cold.sh
 	tests/cluster/down.sh
 

@@ -1,5 +1,6 @@
 //! What all pods have in common: they may do nothing that they need not, and write below `/tmp` alone.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
@@ -99,10 +100,13 @@ pub fn mounts() -> Value {
 /// What is laid over the template of pods, from a file of YAML.
 pub fn template(path: &Path) -> Result<PodTemplateSpec> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
-    serde_saphyr::from_str(&text).map_err(|e| {
-        Error::config(format_args!("{} is no PodTemplateSpec: {e}", path.display()))
+    let wrong = |reason: &dyn Display| {
+        Error::config(format_args!("{} is no PodTemplateSpec: {reason}", path.display()))
             .hint("write what is to be laid over it, such as `spec: { priorityClassName: low }`")
-    })
+    };
+    // by way of JSON, as that is what the objects of Kubernetes are read from elsewhere: a second reader of them all is megabytes of code
+    let value: Value = serde_saphyr::from_str(&text).map_err(|e| wrong(&e))?;
+    serde_json::from_value(value).map_err(|e| wrong(&e))
 }
 
 /// What Kubernetes tells of a container.
