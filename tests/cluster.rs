@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -185,16 +185,6 @@ impl Namespace {
         kubectl.args(["--namespace", &self.name]);
         let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
         words.map(|word| word.to_string_lossy().into_owned()).collect()
-    }
-
-    /// The compiled code in the shared store: which, and since when.
-    fn compiled(&self) -> Vec<(PathBuf, SystemTime)> {
-        let engines = std::fs::read_dir(self.bucket.objects().join("native")).into_iter().flatten();
-        let files = engines.flat_map(|engine| std::fs::read_dir(engine.unwrap().path()).unwrap());
-        files
-            .map(|file| file.unwrap().path())
-            .map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap()))
-            .collect()
     }
 
     /// What kubectl must succeed in.
@@ -382,11 +372,15 @@ fn penguins_come_to_the_same_in_pods() {
             if compiled.is_empty() { "without" } else { "with" }
         );
         if compiled.is_empty() {
-            compiled = namespace.compiled();
+            compiled = namespace.bucket.compiled();
         }
     }
     assert_eq!(compiled.len(), 1);
-    assert_eq!(namespace.compiled(), compiled, "what the first pod compiled, the others took");
+    assert_eq!(
+        namespace.bucket.compiled(),
+        compiled,
+        "what the first pod compiled, the others took"
+    );
     // what another machine ran is found
     let before = namespace.created();
     let again = namespace.run(&fresh_if_any(place), "penguins.yaml", &[]);

@@ -2,9 +2,9 @@
 //! moment leaves.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -212,28 +212,19 @@ fn compiled_code_is_taken_from_those_who_have_the_key() {
             .unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let code = || -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
-        let engines = std::fs::read_dir(bucket.objects().join("native")).unwrap();
-        let files = engines.flat_map(|engine| std::fs::read_dir(engine.unwrap().path()).unwrap());
-        let files = files.map(|file| file.unwrap().path());
-        files
-            .map(|path| {
-                let (changed, bytes) = (path.metadata().unwrap().modified().unwrap(), std::fs::read(&path).unwrap());
-                (path, changed, bytes)
-            })
-            .collect()
-    };
     let (ours, theirs) = ("a".repeat(32), "b".repeat(32));
     assert_eq!(run(&ours).0, Some(0));
-    let first = code();
+    let first = bucket.compiled();
     assert_eq!(first.len(), 1);
     assert_eq!(run(&ours).0, Some(0));
-    assert!(code() == first, "what was taken is not put again");
+    assert_eq!(bucket.compiled(), first, "what was taken is not put again");
 
+    let bytes = || std::fs::read(&first[0].0).unwrap();
+    let sealed = bytes();
     assert_eq!(run(&theirs).0, Some(0));
-    let other = code();
-    assert!(other[0].2 != first[0].2, "who has another key trusts none of it");
-    assert_eq!(other[0].2[..other[0].2.len() - 32], first[0].2[..first[0].2.len() - 32]);
+    assert_ne!(bucket.compiled(), first, "who has another key trusts none of it");
+    let (other, end) = (bytes(), sealed.len() - 32);
+    assert!(other[..end] == sealed[..end] && other[end..] != sealed[end..]);
     let (refused, said) = run("too short");
     assert!(refused == Some(3) && said.contains("LOCKSTEP_CODE_KEY"), "{said}");
 }

@@ -150,6 +150,20 @@ impl Bucket {
         self.root.path().join("team/lockstep")
     }
 
+    /// The compiled code that it has: which, and since when.
+    pub fn compiled(&self) -> Vec<(PathBuf, SystemTime)> {
+        let of = |path: PathBuf| {
+            std::fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().path())
+        };
+        let files = of(self.objects().join("native/sha256")).flat_map(of);
+        files
+            .map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap()))
+            .collect()
+    }
+
     /// What the secret of a cluster holds.
     pub fn secret(&self) -> [(&'static str, String); 5] {
         [

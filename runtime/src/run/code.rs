@@ -12,7 +12,7 @@ const SMALL: usize = 64 << 10;
 struct Shelf<'a> {
     shared: &'a Shared,
     key: &'a CodeKey,
-    name: String,
+    name: Digest,
 }
 
 impl Runtime {

@@ -3,6 +3,8 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::digest::Digest;
+
 /// The length of a seal.
 const SEAL: usize = 32;
 /// A shorter secret could be guessed.
@@ -21,22 +23,21 @@ impl CodeKey {
     }
 
     /// Puts behind `code`, which is called `name`, the HMAC-SHA-256 (RFC 2104) of both.
-    pub(super) fn seal(&self, name: &str, code: &mut Vec<u8>) {
+    pub(super) fn seal(&self, name: &Digest, code: &mut Vec<u8>) {
         let seal = self.mac(name, code).finalize().into_bytes();
         code.extend_from_slice(&seal);
     }
 
     /// The code called `name` that stands before this key's seal.
-    pub(super) fn open<'c>(&self, name: &str, sealed: &'c [u8]) -> Option<&'c [u8]> {
+    pub(super) fn open<'c>(&self, name: &Digest, sealed: &'c [u8]) -> Option<&'c [u8]> {
         let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL)?)?;
         self.mac(name, code).verify_slice(seal).ok()?;
         Some(code)
     }
 
-    fn mac(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, name: &Digest, code: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
-        mac.update(&(name.len() as u64).to_le_bytes());
-        mac.update(name.as_bytes());
+        mac.update(name.hex().as_bytes());
         mac.update(code);
         mac
     }

@@ -223,7 +223,7 @@ impl Engine {
 
     /// What the code of a module is called wherever that of several engines is kept: it is for engines like this one, on processors like this
     /// one. `None` without a code cache.
-    pub fn code_name(&self, digest: &Digest) -> Option<String> {
+    pub fn code_name(&self, digest: &Digest) -> Option<Digest> {
         Some(self.0.native_cache.as_ref()?.name(digest))
     }
 

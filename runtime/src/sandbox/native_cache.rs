@@ -52,8 +52,8 @@ impl NativeCache {
     }
 
     /// What the code of a module is called where that of several engines is kept.
-    pub(super) fn name(&self, digest: &Digest) -> String {
-        format!("{}/{}", self.compatibility.hex(), digest.hex())
+    pub(super) fn name(&self, digest: &Digest) -> Digest {
+        Digest::of(format!("native {} {}", self.compatibility.hex(), digest.hex()))
     }
 
     /// Whether there is code of the module; not, whether it is whole.

@@ -305,7 +305,7 @@ impl Shared {
 
     /// What `ask` says; `None` if the store can't be reached, or could not be a short while ago.
     fn if_reached<T>(&self, ask: impl FnOnce() -> Result<T, SharedError>) -> Result<Option<T>, SharedError> {
-        if self.away().as_ref().is_some_and(|away| away.since.elapsed() < LEFT_ALONE) {
+        if self.is_left_alone() {
             return Ok(None);
         }
         match ask() {
@@ -318,6 +318,11 @@ impl Shared {
             }
             other => other.map(Some),
         }
+    }
+
+    /// Whether it could not be reached a short while ago.
+    fn is_left_alone(&self) -> bool {
+        self.away().as_ref().is_some_and(|away| away.since.elapsed() < LEFT_ALONE)
     }
 
     fn failed(&self, doing: &'static str, name: &Name, source: &object_store::Error) -> SharedError {

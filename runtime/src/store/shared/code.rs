@@ -1,28 +1,23 @@
 use bytes::Bytes;
-use object_store::path::Path as Name;
 
-use super::Shared;
+use super::{Shared, name};
+use crate::digest::Digest;
 
-/// Compiled code, which is not addressed by content: whoever takes it looks at its seal. It can be made again, so a store that can't be reached
-/// has none.
+/// Compiled code, which is not addressed by content: whoever takes it looks at its seal. It can be made again, so where it can't be had or put nothing
+/// is said of it.
 impl Shared {
-    /// The code called `name`, if it is there.
-    pub(crate) fn code(&self, name: &str) -> Option<Bytes> {
-        let read = self.if_reached(|| self.wait(self.read(&object(name))));
-        read.ok().flatten().flatten()
+    /// The code called `code`, if it is there.
+    pub(crate) fn code(&self, code: &Digest) -> Option<Bytes> {
+        if self.is_left_alone() {
+            return None;
+        }
+        self.wait(self.read(&name("native", code))).ok().flatten()
     }
 
-    /// Puts code in the place of what was called `name`.
-    pub(crate) fn put_code(&self, name: &str, code: Bytes) {
-        let name = object(name);
-        let write = async {
-            let written = self.write(&name, code).await;
-            written.map_err(|source| self.failed("write", &name, &source))
-        };
-        let _ = self.if_reached(|| self.wait(write));
+    /// Puts `bytes` in the place of what was called `code`.
+    pub(crate) fn put_code(&self, code: &Digest, bytes: Bytes) {
+        if !self.is_left_alone() {
+            let _ = self.wait(self.write(&name("native", code), bytes));
+        }
     }
-}
-
-fn object(name: &str) -> Name {
-    Name::from(format!("native/{name}"))
 }
