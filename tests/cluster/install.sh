@@ -29,8 +29,9 @@ done
 
 version=$(go -C tests/cluster/tools list -m -f '{{.Version}}' k8s.io/kubernetes)
 say "building Kubernetes $version"
-CGO_ENABLED=0 go -C tests/cluster/tools build -trimpath -o "$directory/bin/" \
+# what else is built meanwhile goes first: more waits for it
+CGO_ENABLED=0 nice go -C tests/cluster/tools build -trimpath -o "$directory/bin/" \
     -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" tool ./dns ./pause
 # other versions of the same libraries than Kubernetes', hence a module of its own
-CGO_ENABLED=0 go -C tests/cluster/tools/policies build -trimpath -ldflags "-s -w" -o "$directory/bin/" tool
+CGO_ENABLED=0 nice go -C tests/cluster/tools/policies build -trimpath -ldflags "-s -w" -o "$directory/bin/" tool
 touch "$directory/bin/.ready"

@@ -152,7 +152,7 @@ impl Shared {
 
     /// The records of `key`; none if it can't be reached.
     pub(super) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, SharedError> {
-        let found = self.if_reached(|| self.wait(self.list(&name("keys", &key.0))))?;
+        let found = self.if_reached(|| self.wait(self.list_level(&name("keys", &key.0))))?;
         let digest = |name: &Name| Digest::from_hex(name.filename()?).ok();
         Ok(found.unwrap_or_default().iter().filter_map(digest).collect())
     }
@@ -301,6 +301,13 @@ impl Shared {
         let names = self.objects.list(Some(prefix)).map_ok(|meta| meta.location);
         let names = names.try_collect().await;
         names.map_err(|source| self.failed("list", prefix, &source))
+    }
+
+    /// What is directly below `prefix`: servers that keep objects as files look there alone.
+    async fn list_level(&self, prefix: &Name) -> Result<Vec<Name>, SharedError> {
+        let listed = self.objects.list_with_delimiter(Some(prefix)).await;
+        let listed = listed.map_err(|source| self.failed("list", prefix, &source))?;
+        Ok(listed.objects.into_iter().map(|meta| meta.location).collect())
     }
 
     /// What `ask` says; `None` if the store can't be reached, or could not be a short while ago.
