@@ -4,7 +4,8 @@
 # make lint   formatting and clippy, warnings denied
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
 # make images the images of a task, of a host and of a kernel in target/images
-# make e2e    pipelines, images and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go
+# make e2e    pipelines, kernels and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go; forty minutes
+#             the first time on two cores, seven later
 # make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
 # make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
 
