@@ -180,10 +180,7 @@ fn known(map: ConfigMap) -> Option<Known> {
 pub async fn make_code_key(client: &Client, namespace: &str) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = job::read(pod::code_secret(&new_secret()))?;
-    let by = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let by = creating();
     patiently(|| async {
         match secrets.create(&by, &secret).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 409) => Ok(()),
@@ -191,6 +188,14 @@ pub async fn make_code_key(client: &Client, namespace: &str) -> Result<()> {
         }
     })
     .await
+}
+
+/// How objects are made that must not be there yet.
+pub fn creating() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }
 
 /// Deletes the object called `name`, if it is there.

@@ -98,7 +98,8 @@ pub enum WhenError {
 }
 
 impl Comparison {
-    const ALL: [(&'static str, Self); 6] = [
+    /// All of them by their signs: one that begins with another comes first.
+    pub const ALL: [(&'static str, Self); 6] = [
         ("==", Self::Equal),
         ("!=", Self::NotEqual),
         ("<=", Self::AtMost),

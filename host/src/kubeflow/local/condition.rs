@@ -10,15 +10,6 @@ use crate::error::{Error, Result};
 /// More than so many signs that could begin something within something are refused.
 const DEEPEST: usize = 200;
 
-const COMPARISONS: [(&str, Comparison); 6] = [
-    ("==", Comparison::Equal),
-    ("!=", Comparison::NotEqual),
-    ("<=", Comparison::AtMost),
-    (">=", Comparison::AtLeast),
-    ("<", Comparison::Less),
-    (">", Comparison::Greater),
-];
-
 /// Makes one value of another; `None` if that can't be.
 type Cast = fn(&Value) -> Option<Value>;
 
@@ -169,7 +160,7 @@ impl Reader<'_> {
 
     fn compared(&mut self) -> Result<Term> {
         let left = self.operand()?;
-        let Some((_, is)) = COMPARISONS.iter().find(|(sign, _)| self.takes(sign)) else {
+        let Some((_, is)) = Comparison::ALL.iter().find(|(sign, _)| self.takes(sign)) else {
             return Ok(left);
         };
         let right = self.operand()?;

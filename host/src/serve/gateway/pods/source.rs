@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod as Object, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use lockstep_kernel::file::write_whole;
 use lockstep_runtime::digest::Digest;
@@ -13,8 +13,8 @@ use serde_json::json;
 use super::super::cull::Cull;
 use super::object::{self, COMPONENT, KERNEL_LABEL, Named, Shape};
 use super::pod::Pod;
+use crate::cluster;
 use crate::cluster::pod::{template, waiting};
-use crate::cluster::{self, MANAGER};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::serve::{Settings, new_secret};
@@ -110,10 +110,7 @@ impl Source {
         let pods = self.pods(place);
         let pod = object::pod(&self.shape, &name, place.user.as_deref(), &place.shared, kernel)?;
         let secret = object::secret(&name, &self.token(&name))?;
-        let by = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let by = cluster::creating();
         let refused = |e: kube::Error| cluster::error(&e);
         cluster::make_code_key(&self.client, &place.namespace).await?;
         secrets.create(&by, &secret).await.map_err(refused)?;
