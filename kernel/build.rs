@@ -1,4 +1,4 @@
-//! Takes the SDK's sources into the kernel, so that cells can be compiled where only the binary is: see src/toolchain/prelude.rs.
+//! Embeds the sources of the SDK, so that the binary alone can compile steps and cells: see src/toolchain/sdk.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -35,11 +35,6 @@ fn main() -> Result<()> {
         }
         members.insert(path, member);
     }
-    used.insert(
-        "lockstep".to_owned(),
-        Table::from_iter([("path".to_owned(), Value::from(SDK))]).into(),
-    );
-
     let mut workspace = Table::new();
     for key in ["resolver", "package", "lints"] {
         workspace.extend(all.get(key).map(|value| (key.to_owned(), value.clone())));
@@ -48,10 +43,10 @@ fn main() -> Result<()> {
     workspace.insert("dependencies".to_owned(), used.into());
     let workspace = Table::from_iter([("workspace".to_owned(), Value::from(workspace))]);
 
-    let mut code = format!("pub const WORKSPACE: &str = {:?};\n", toml::to_string(&workspace)?);
-    code.push_str("pub const FILES: &[(&str, &str)] = &[\n");
     let lock = lock(read(&root.join("Cargo.lock"))?, &members)?;
-    writeln!(code, "(\"Cargo.lock\", {:?}),", toml::to_string(&lock)?)?;
+    let mut code = format!("pub const LOCK: &str = {:?};\n", toml::to_string(&lock)?);
+    code.push_str("pub const FILES: &[(&str, &str)] = &[\n");
+    writeln!(code, "(\"Cargo.toml\", {:?}),", toml::to_string(&workspace)?)?;
     for (path, member) in members {
         writeln!(code, "({:?}, {:?}),", format!("{path}/Cargo.toml"), toml::to_string(&member)?)?;
         for file in sources(&root.join(path).join("src"))? {
@@ -96,7 +91,7 @@ fn lock(mut lock: Table, members: &BTreeMap<String, Table>) -> Result<Table> {
         .for_each(|package| without_tests(package, members));
     let name = |package: &Value| package.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut needed = BTreeSet::new();
-    let mut next = vec!["lockstep".to_owned()];
+    let mut next = vec!["lockstep-sdk".to_owned()];
     while let Some(wanted) = next.pop() {
         if !needed.insert(wanted.clone()) {
             continue;

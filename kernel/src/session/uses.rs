@@ -13,7 +13,7 @@ use super::{SessionError, failure};
 use crate::cell::{Rust, module_name};
 use crate::compile::{Grant, Version, generate, steps_source};
 use crate::output::{CellError, MimeBundle, Stream};
-use crate::toolchain::{BuildError, BuildOptions, CargoError, Doing, build_module};
+use crate::toolchain::{BuildOptions, Doing, build_module};
 
 /// What `:use` says.
 pub(super) struct Wanted<'a> {
@@ -134,7 +134,7 @@ impl Execution<'_> {
         });
         shown.finish();
         let built = built.map_err(|error| match error {
-            BuildError::Cargo(CargoError::Interrupted) => failure::interrupted(),
+            error if error.is_interrupt() => failure::interrupted(),
             error => self.refuse(range.clone(), &error.to_string()),
         })?;
         let [module] = &built[..] else {

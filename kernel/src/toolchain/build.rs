@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use super::cargo::{self, CargoError, Metadata, Package};
 use super::confine::Confinement;
-use super::{TARGET, Toolchain, flags, making};
+use super::{Doing, Prelude, PreludeError, TARGET, Toolchain, Watch, flags, making, sdk, shelf};
+use crate::file::write_whole;
 
 /// How to build a crate.
 #[derive(Clone, Debug, Default)]
@@ -96,8 +97,24 @@ pub enum BuildError {
         package: String,
     },
     /// Cargo failed.
+    #[error("{source}{hint}")]
+    Cargo {
+        /// what it said
+        source: CargoError,
+        /// what to do about it, if that is known
+        hint: String,
+    },
+    /// The crates that all steps use can't be compiled.
     #[error(transparent)]
-    Cargo(#[from] CargoError),
+    Prelude(#[from] PreludeError),
+    /// The SDK can't be put beside the crate.
+    #[error("can't write {}: {source}\nhint: the directory of the crate must be writable, for the SDK is copied into it", path.display())]
+    Sdk {
+        /// the directory or file
+        path: PathBuf,
+        /// why not
+        source: io::Error,
+    },
     /// A module that cargo says it has built can't be read.
     #[error("can't read {}: {source}", path.display())]
     Read {
@@ -108,10 +125,41 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// The build was interrupted.
+    pub fn is_interrupt(&self) -> bool {
+        matches!(
+            self,
+            Self::Cargo { source: CargoError::Interrupted, .. } | Self::Prelude(PreludeError::Interrupted)
+        )
+    }
+}
+
+impl From<CargoError> for BuildError {
+    fn from(source: CargoError) -> Self {
+        let text = source.to_string();
+        let requirement = format!("{} = {{ package = \"{}\", version = \"{}\" }}", sdk::NAME, sdk::PACKAGE, series());
+        let hint = if text.contains("`cargo add lockstep`") {
+            format!("\nhint: add the SDK to the [dependencies] of Cargo.toml: {requirement}")
+        } else if text.contains(&format!("`{}`", sdk::PACKAGE)) || text.contains(&format!("package `{}", sdk::PACKAGE)) {
+            format!("\nhint: this command brings {} {}: write {requirement}", sdk::PACKAGE, sdk::VERSION)
+        } else {
+            String::new()
+        };
+        Self::Cargo { source, hint }
+    }
+}
+
+/// The requirement that the SDK's version satisfies: `0.1`.
+fn series() -> &'static str {
+    sdk::VERSION.rsplit_once('.').map_or(sdk::VERSION, |(series, _)| series)
+}
+
 /// Builds the crate in `dir`: the library as one module of steps if the crate uses the SDK (or has no program), else each program as a module.
 ///
 /// The same sources give the same bytes in every directory. Nothing in the crate needs to be set up for this, and its own
-/// profiles and host builds are neither used nor invalidated: modules lie in `target/wasm32-wasip1/lockstep`.
+/// profiles and host builds are neither used nor invalidated: modules lie in `target/wasm32-wasip1/lockstep`. A crate that takes the SDK from
+/// the registry gets the one of this program ([`sdk`]). What all steps depend on is compiled once for a machine, with what cells use, and copied.
 pub fn build_module(
     toolchain: &Toolchain,
     dir: &Path,
@@ -122,15 +170,21 @@ pub fn build_module(
     if !dir.join("Cargo.toml").is_file() {
         return Err(BuildError::NoCrate { dir: dir.to_owned() });
     }
-    let mut resolution = Vec::new();
-    resolution.extend(options.offline.then(|| "--offline".to_owned()));
+    let brought = bring_sdk(toolchain, dir, options.locked)?;
+    let mut resolution = brought.clone();
     resolution.extend(options.locked.then(|| "--locked".to_owned()));
-    let metadata = cargo::metadata(toolchain, dir, &resolution, interrupt)?;
+    // What is on this machine is used without the network.
+    let offline = [&resolution[..], &["--offline".to_owned()]].concat();
+    let metadata = match cargo::metadata(toolchain, dir, &offline, interrupt) {
+        Err(CargoError::Failed { .. }) if !options.offline => cargo::metadata(toolchain, dir, &resolution, interrupt)?,
+        metadata => metadata?,
+    };
+    resolution.extend(options.offline.then(|| "--offline".to_owned()));
     let package = choose(&metadata, dir, options)?;
 
     let has = |kind: &str| package.targets.iter().any(|target| target.kind.iter().any(|k| k == kind));
     let has_library = has("lib") || has("cdylib") || has("rlib");
-    let uses_sdk = package.dependencies.iter().any(|dependency| dependency.name == "lockstep");
+    let uses_sdk = package.dependencies.iter().any(|dependency| dependency.name == sdk::PACKAGE);
     let library = has_library && (uses_sdk || !has("bin"));
     if !library && !has("bin") {
         return Err(BuildError::Nothing {
@@ -139,7 +193,7 @@ pub fn build_module(
     }
 
     let confined = match &options.confined_to {
-        Some(target) => Some(confined(toolchain, dir, target, &metadata, interrupt)?),
+        Some(target) => Some(confined(toolchain, dir, target, &metadata, &brought, interrupt)?),
         None => None,
     };
     let mut command = match &options.confined_to {
@@ -147,22 +201,19 @@ pub fn build_module(
         None => toolchain.cargo_command(),
     };
     let target_directory = options.confined_to.as_ref().unwrap_or(&metadata.target_directory);
+    if uses_sdk {
+        seed(toolchain, target_directory, interrupt, progress)?;
+    }
     if library {
         command.args(["rustc", "--lib", "--crate-type=cdylib"]);
     } else {
         command.args(["build", "--bins"]);
     }
     command
-        .args(["--target", TARGET, "--profile", flags::STEP_PROFILE, "--manifest-path"])
-        .arg(&package.manifest_path);
-    for (key, value) in flags::STEP_SETTINGS {
-        command
-            .arg("--config")
-            .arg(format!("profile.{}.{key}={value}", flags::STEP_PROFILE));
-    }
-    command
-        .arg("--config")
-        .arg(cargo::rustflags(toolchain, &metadata, target_directory, flags::step_flags()))
+        .args(["--target", TARGET, "--profile", flags::PROFILE, "--manifest-path"])
+        .arg(&package.manifest_path)
+        .args(flags::profile_arguments())
+        .args(["--config", &cargo::rustflags()])
         .arg("--target-dir")
         .arg(target_directory)
         .args(resolution);
@@ -170,7 +221,13 @@ pub fn build_module(
     if !options.features.is_empty() {
         command.arg("--features").arg(options.features.join(","));
     }
+    // Cargo reads what is before `--` in any order; what is behind it goes to rustc, for the library alone.
+    command.args(["--message-format=json"]);
+    if library {
+        command.arg("--").args(flags::STEP);
+    }
     command.current_dir(dir);
+    cargo::remap(toolchain, &metadata, target_directory, &mut command)?;
 
     let made = cargo::build(toolchain, &mut command, confined.as_ref(), interrupt, progress)?;
     let mut built = Vec::new();
@@ -191,20 +248,67 @@ pub fn build_module(
     Ok(built)
 }
 
+/// Makes the SDK of this program available to the workspace that `dir` is in, if one of its packages takes it from the registry. Gives the
+/// arguments that cargo finds it with.
+fn bring_sdk(toolchain: &Toolchain, dir: &Path, locked: bool) -> Result<Vec<String>, BuildError> {
+    let workspace = cargo::manifests(toolchain, dir)?;
+    let from_registry =
+        |dependency: &cargo::Dependency| dependency.name == sdk::PACKAGE && dependency.path.is_none();
+    if !workspace.packages.iter().any(|package| package.dependencies.iter().any(from_registry)) {
+        return Ok(Vec::new());
+    }
+    let root = &workspace.workspace_root;
+    let failed = |path: PathBuf| move |source| BuildError::Sdk { path, source };
+    sdk::write(root).map_err(failed(root.join(sdk::DIRECTORY)))?;
+    let lock = root.join("Cargo.lock");
+    if !locked && !lock.exists() {
+        // The versions that are compiled already; cargo adds what else the crate needs.
+        let text = super::lock::write(&sdk::PACKAGES).map_err(io::Error::other);
+        text.and_then(|text| write_whole(&lock, text.as_bytes())).map_err(failed(lock))?;
+    }
+    Ok(vec!["--config".to_owned(), sdk::cargo_argument(root)])
+}
+
+/// Puts what is compiled of the SDK and its dependencies into a target directory that has nothing for modules yet. Compiles it first, once for a machine.
+fn seed(
+    toolchain: &Toolchain,
+    target_directory: &Path,
+    interrupt: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(BuildProgress),
+) -> Result<(), BuildError> {
+    if target_directory.join(TARGET).join(flags::PROFILE).exists() {
+        return Ok(());
+    }
+    let mut tell = |doing| {
+        if let Doing::Compiling(at) = doing {
+            progress(at);
+        }
+    };
+    let mut watch = Watch {
+        interrupt,
+        tell: &mut tell,
+    };
+    let ready = Prelude::new().make(toolchain, &toolchain.locations().cache, &mut watch)?;
+    let parts = [flags::PROFILE.into(), Path::new(TARGET).join(flags::PROFILE)];
+    shelf::copy_parts(&ready.directory().join("target"), target_directory, &parts, interrupt)?;
+    Ok(())
+}
+
 /// What may be reached when the crate is built in `target`. All that it depends on is fetched before.
 fn confined(
     toolchain: &Toolchain,
     dir: &Path,
     target: &Path,
     metadata: &Metadata,
+    brought: &[String],
     interrupt: &dyn Fn() -> bool,
 ) -> Result<Confinement, BuildError> {
     std::fs::create_dir_all(target).map_err(|source| BuildError::Read {
         path: target.to_owned(),
         source,
     })?;
-    cargo::fetch(toolchain, dir, true, interrupt).or_else(|error| match error {
-        CargoError::Failed { .. } => cargo::fetch(toolchain, dir, false, interrupt),
+    cargo::fetch(toolchain, dir, true, brought, interrupt).or_else(|error| match error {
+        CargoError::Failed { .. } => cargo::fetch(toolchain, dir, false, brought, interrupt),
         error => Err(error),
     })?;
     let confinement = making::confinement(toolchain, &metadata.workspace_root, metadata).writing(target);

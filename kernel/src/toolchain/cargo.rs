@@ -1,7 +1,9 @@
 //! What cargo says in JSON: `cargo metadata` and `--message-format=json` ("External tools" in the Cargo book).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +13,10 @@ use serde::de::DeserializeOwned;
 use super::command::{self, Said};
 use super::confine::Confinement;
 use super::{BuildProgress, Diagnostic, Toolchain, flags};
+use crate::file::write_whole;
+
+/// The script that cargo starts as the compiler, in a target directory.
+const RUSTC: &str = "lockstep-rustc";
 
 /// A command of cargo that failed before any source was compiled, or that could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +26,14 @@ pub enum CargoError {
     Start {
         /// the cargo
         cargo: PathBuf,
+        /// why not
+        source: io::Error,
+    },
+    /// The script that starts the compiler can't be written.
+    #[error("can't write {}: {source}", path.display())]
+    Script {
+        /// the file
+        path: PathBuf,
         /// why not
         source: io::Error,
     },
@@ -197,11 +211,17 @@ pub fn manifests(toolchain: &Toolchain, dir: &Path) -> Result<Manifests, CargoEr
 }
 
 /// Fetches all that building the package in `dir` takes, for the target and for this machine. Executes nothing of it.
-pub fn fetch(toolchain: &Toolchain, dir: &Path, offline: bool, interrupt: &dyn Fn() -> bool) -> Result<(), CargoError> {
+pub fn fetch(
+    toolchain: &Toolchain,
+    dir: &Path,
+    offline: bool,
+    arguments: &[String],
+    interrupt: &dyn Fn() -> bool,
+) -> Result<(), CargoError> {
     let mut command = toolchain.cargo_command();
     let host = toolchain.host();
     command.args(["fetch", "--locked", "--target", super::TARGET, "--target", host]);
-    command.args(offline.then_some("--offline"));
+    command.args(offline.then_some("--offline")).args(arguments);
     command.arg("--manifest-path").arg(dir.join("Cargo.toml")).current_dir(dir);
     asked(toolchain, &mut command, interrupt).map(drop)
 }
@@ -265,9 +285,44 @@ fn failed(said: &[String]) -> CargoError {
     }
 }
 
-/// The flags of crates, among them those that keep this machine's directories out of the modules, as a `--config` argument. In this form they
-/// are added to those of the user's own configuration.
-pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path, mut all: Vec<String>) -> String {
+/// The flags of all crates, as a `--config` argument. In this form they are added to those of the user's own configuration.
+pub fn rustflags() -> String {
+    format!("target.{}.rustflags={}", super::TARGET, serde_json::Value::from(flags::crate_flags()))
+}
+
+/// Makes `command` compile with names in place of this machine's directories, by a script before rustc: cargo compiles everything anew
+/// when flags change, and directories differ from crate to crate. The script is put into `target_directory`.
+pub fn remap(
+    toolchain: &Toolchain,
+    metadata: &Metadata,
+    target_directory: &Path,
+    command: &mut Command,
+) -> Result<(), CargoError> {
+    let path = target_directory.join(RUSTC);
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let rustc = quoted(&toolchain.rustc().to_string_lossy());
+    let remaps: String = remaps(toolchain, metadata, target_directory)
+        .iter()
+        .map(|flag| format!(" {}", quoted(flag)))
+        .collect();
+    let script = format!("#!/bin/sh\nexec {rustc} \"$@\"{remaps}\n");
+    // Never written while it may be running.
+    if fs::read_to_string(&path).is_ok_and(|found| found == script) {
+        command.env("RUSTC", path);
+        return Ok(());
+    }
+    let written = fs::create_dir_all(target_directory)
+        .and_then(|()| write_whole(&path, script.as_bytes()))
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
+    written.map_err(|source| CargoError::Script {
+        path: path.clone(),
+        source,
+    })?;
+    command.env("RUSTC", path);
+    Ok(())
+}
+
+fn remaps(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path) -> Vec<String> {
     let mut remaps = BTreeSet::new();
     remaps.extend(
         toolchain
@@ -278,21 +333,20 @@ pub fn rustflags(toolchain: &Toolchain, metadata: &Metadata, target_directory: &
         let Some(dir) = package.manifest_path.parent() else { continue };
         match dir.parent() {
             _ if package.source.as_ref().is_some_and(|source| source.starts_with("git+")) => false,
-            // The directory of the registry, not of the crate: the flags should change seldom, for a change recompiles all.
             Some(registry) if package.source.is_some() => remaps.insert(flags::remap(registry, "/cargo")),
             _ if !dir.starts_with(&metadata.workspace_root) => remaps.insert(flags::remap(dir, &format!("/{}", package.name))),
             _ => false,
         };
     }
     let (sources, name) = toolchain.std_sources();
-    all.push(flags::remap(&sources, &name));
+    let mut all = vec![flags::remap(&sources, &name)];
     all.extend(remaps);
     // rustc takes the last that fits, so the target directory comes after the workspace that it may be in.
     all.push(flags::remap(target_directory, "target"));
-    format!("target.{}.rustflags={}", super::TARGET, serde_json::Value::from(all))
+    all
 }
 
-/// Runs a build command of cargo that has no `--message-format` yet.
+/// Runs a build command of cargo that has `--message-format=json`.
 pub fn build(
     toolchain: &Toolchain,
     command: &mut Command,
@@ -300,7 +354,6 @@ pub fn build(
     interrupt: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(BuildProgress),
 ) -> Result<Made, CargoError> {
-    command.args(["--message-format=json"]);
     command.envs([
         ("CARGO_TERM_PROGRESS_WHEN", "always"),
         ("CARGO_TERM_PROGRESS_WIDTH", "200"),

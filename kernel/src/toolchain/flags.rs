@@ -7,21 +7,21 @@ const TARGET_FEATURES: &str = "-Ctarget-feature=+simd128,+bulk-memory";
 /// model leaves that out, and the code generator does not make up for it. It makes a blocked matrix product 1.7 times as fast.
 const INTERLEAVE: &str = "-Cllvm-args=-force-vector-interleave=4";
 
-/// Twice what LLVM puts up with by itself: a call costs more than elsewhere, for each function begins by looking for interrupts and
-/// fuel. It takes a sixth off a loop over the lines of a text and adds 2 % to a module. Not below cells: it would undo that the
-/// SDK is compiled for size there.
+/// Twice LLVM's own threshold: a call costs more than elsewhere, because each function begins by checking for interrupts and
+/// fuel. It takes a sixth off a loop over the lines of a text and adds 2 % to a module. For the crate of a step alone: what it depends on is
+/// compiled once for steps and cells, and for cells the SDK is compiled for size.
 const INLINE: &str = "-Cllvm-args=-inline-threshold=500";
 
-/// Cargo's name for the profile that step crates are compiled with. It is handed to cargo with `--config`, so a crate need
+/// Cargo's name for the profile that crates are compiled with. Cargo gets it with `--config`, so a crate need
 /// not know of it; a crate that has a `[profile.lockstep]` of its own can set what is not set here.
-pub const STEP_PROFILE: &str = "lockstep";
+pub const PROFILE: &str = "lockstep";
 
-/// The profile of step crates, as `profile.lockstep` settings.
+/// The profile, as settings of `profile.lockstep`. Steps and cells have the same one, so that what both depend on is compiled once.
 ///
-/// One codegen unit: smaller and faster modules. No names and no debug info (panics tell their line all the same).
-pub const STEP_SETTINGS: &[(&str, &str)] = &[
+/// One codegen unit: smaller and faster modules, and half the time to compile Arrow. No names and no debug info (panics tell their line all the same).
+const SETTINGS: &[(&str, &str)] = &[
     ("inherits", "\"release\""),
-    ("opt-level", "3"),
+    ("opt-level", "2"),
     ("panic", "\"abort\""),
     ("codegen-units", "1"),
     ("debug", "0"),
@@ -29,22 +29,44 @@ pub const STEP_SETTINGS: &[(&str, &str)] = &[
     ("incremental", "false"),
 ];
 
-/// The profile that the crates below cells are compiled with, in a manifest's words: compiled once, called often, and linked into
-/// every cell.
-///
-/// The SDK itself is not optimised for speed, for only so do cells find in it what it has compiled of generic functions
+/// Crates of the SDK that are compiled for size, and how much. Everything that waits for a first build waits for them, and most of what they hold
+/// is copying. The SDK itself is among them because only then do cells find in it what it has compiled of generic functions
 /// (`lockstep::cell::common`).
-pub const PRELUDE_PROFILE: &str = "[profile.release]\nopt-level = 2\npanic = \"abort\"\ndebug = 0\nincremental = false\n\
-                                   [profile.release.package.lockstep]\nopt-level = \"s\"\n";
+const SMALL: &[(&str, &str)] = &[
+    ("arrow-array", "s"),
+    ("arrow-buffer", "s"),
+    ("arrow-cmp", "z"),
+    ("arrow-data", "s"),
+    ("arrow-ipc", "s"),
+    ("arrow-schema", "s"),
+    ("arrow-select", "z"),
+    ("chrono", "s"),
+    ("lockstep-sdk", "s"),
+    ("num-bigint", "s"),
+    ("zerocopy", "s"),
+];
 
-/// The flags of the crates of a step.
-pub fn step_flags() -> Vec<String> {
-    let mut flags = crate_flags();
-    flags.push(INLINE.to_owned());
-    flags
+/// The flags of the library of a step crate alone: what it calls much is its own.
+pub const STEP: &[&str] = &["-Copt-level=3", INLINE];
+
+fn settings() -> impl Iterator<Item = (String, String)> {
+    let own = SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let small = SMALL.iter().map(|(name, level)| (format!("package.{name}.opt-level"), format!("\"{level}\"")));
+    own.chain(small)
 }
 
-/// The flags of the crates below cells.
+/// The profile in a manifest's words.
+pub fn profile() -> String {
+    let settings = settings().map(|(key, value)| format!("{key} = {value}\n"));
+    format!("[profile.{PROFILE}]\n{}", settings.collect::<String>())
+}
+
+/// The profile as arguments of cargo.
+pub fn profile_arguments() -> impl Iterator<Item = String> {
+    settings().flat_map(|(key, value)| ["--config".to_owned(), format!("profile.{PROFILE}.{key}={value}")])
+}
+
+/// The flags of all crates.
 pub fn crate_flags() -> Vec<String> {
     vec![TARGET_FEATURES.to_owned(), INTERLEAVE.to_owned()]
 }

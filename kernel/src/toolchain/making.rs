@@ -63,10 +63,10 @@ pub fn resolve(toolchain: &Toolchain, dir: &Path, watch: &mut Watch<'_>) -> Resu
 }
 
 pub fn fetch(toolchain: &Toolchain, dir: &Path, watch: &mut Watch<'_>) -> Result<(), CargoError> {
-    match cargo::fetch(toolchain, dir, true, watch.interrupt) {
+    match cargo::fetch(toolchain, dir, true, &[], watch.interrupt) {
         Err(CargoError::Failed { .. }) => {
             (watch.tell)(Doing::Fetching);
-            cargo::fetch(toolchain, dir, false, watch.interrupt)
+            cargo::fetch(toolchain, dir, false, &[], watch.interrupt)
         }
         done => done,
     }
@@ -83,13 +83,12 @@ pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &
     }
     let mut command = toolchain.bare_cargo_command(&scratch);
     command
-        .args(["build", "--release", "--lib", "--frozen", "--target", TARGET, "--target-dir"])
+        .args(["build", "--lib", "--frozen", "--target", TARGET, "--profile", flags::PROFILE])
+        .arg("--target-dir")
         .arg(&target)
-        .args([
-            "--config",
-            &cargo::rustflags(toolchain, metadata, &target, flags::crate_flags()),
-        ])
+        .args(["--config", &cargo::rustflags(), "--message-format=json"])
         .current_dir(work.dir());
+    cargo::remap(toolchain, metadata, &target, &mut command)?;
     let confinement = confinement(toolchain, work.dir(), metadata)
         .writing(&target)
         .writing(&scratch);

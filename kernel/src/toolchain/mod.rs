@@ -19,6 +19,7 @@ mod lock;
 mod making;
 mod prelude;
 mod ready;
+pub mod sdk;
 mod shelf;
 mod sources;
 

@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use lockstep_runtime::digest::Digest;
 
@@ -14,16 +13,10 @@ use super::making::{self, Doing, Watch};
 use super::ready::PreludeReady;
 use super::shelf::{Shelf, Work};
 use super::sources::{self, Sources, SourcesError};
-use super::{BuildProgress, Toolchain, flags};
-
-pub(super) mod sdk {
-    //! `WORKSPACE`: the manifest of a workspace that holds only the SDK. `FILES`: its other files, by path, with a `Cargo.lock`.
-    //! From kernel/build.rs.
-    include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
-}
+use super::{BuildProgress, Toolchain, flags, sdk};
 
 /// The crates that every cell can name.
-pub(super) const CRATES: [&str; 3] = ["lockstep", "serde", "serde_json"];
+pub(super) const CRATES: [&str; 3] = [sdk::NAME, "serde", "serde_json"];
 
 /// The common crates, with the versions that they are compiled in.
 const COMMON: &str = include_str!("common.json");
@@ -135,11 +128,6 @@ impl From<BaseError> for PreludeError {
     }
 }
 
-static SDK_PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| {
-    let cargo_lock = sdk::FILES.iter().find(|(path, _)| *path == "Cargo.lock");
-    cargo_lock.and_then(|(_, text)| lock::read(text).ok()).unwrap_or_default()
-});
-
 impl Prelude {
     /// The SDK, serde and serde_json.
     pub fn new() -> Self {
@@ -168,7 +156,7 @@ impl Prelude {
 
     /// Names of crates that people often mean.
     pub fn known_crates() -> BTreeSet<String> {
-        let sdk = SDK_PACKAGES.iter().map(|package| package.name.clone());
+        let sdk = sdk::PACKAGES.iter().map(|package| package.name.clone());
         common_lock().dependencies.into_keys().chain(sdk).collect()
     }
 
@@ -315,11 +303,12 @@ impl Prelude {
     fn write(&self, work: &Work, sources: &Sources) -> Result<String, PreludeError> {
         let manifest = self.manifest(sources)?;
         let written = |error: toml::ser::Error| unwritable("a lock", &error);
-        let start = lock::merge(&SDK_PACKAGES, self.start());
+        let start = lock::merge(&sdk::PACKAGES, self.start());
         let cargo_lock = lock::write(&start).map_err(written)?;
-        for (path, text) in sdk::FILES {
-            work.write(path, text)?;
-        }
+        sdk::write(work.dir()).map_err(|source| PreludeError::Cache {
+            path: work.dir().join(sdk::DIRECTORY),
+            source,
+        })?;
         for (path, text) in [
             ("Cargo.toml", &manifest),
             ("Cargo.lock", &cargo_lock),
@@ -335,10 +324,13 @@ impl Prelude {
     fn manifest(&self, sources: &Sources) -> Result<String, PreludeError> {
         let mut dependencies = toml::Table::new();
         for name in CRATES {
-            dependencies.insert(
-                name.to_owned(),
-                toml::Table::from_iter([("workspace".to_owned(), true.into())]).into(),
-            );
+            let requirement = match name {
+                sdk::NAME => vec![("package", sdk::PACKAGE.to_owned()), ("path", sdk::place())],
+                // The version and the features are those of the SDK.
+                _ => vec![("version", "1".to_owned())],
+            };
+            let requirement = requirement.into_iter().map(|(key, value)| (key.to_owned(), value.into()));
+            dependencies.insert(name.to_owned(), toml::Table::from_iter(requirement).into());
         }
         for (name, requirement) in &self.dependencies {
             let place = requirement
@@ -352,12 +344,8 @@ impl Prelude {
         let dependencies = toml::Table::from_iter([("dependencies".to_owned(), dependencies.into())]);
         let dependencies = toml::to_string(&dependencies).map_err(|error| unwritable("a manifest", &error))?;
         let package = "[package]\nname = \"prelude\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n";
-        let workspace = sdk::WORKSPACE.replacen(
-            "[workspace]\n",
-            &format!("[workspace]\nexclude = [\"{}\"]\n", sources::DIRECTORY),
-            1,
-        );
-        Ok(format!("{package}{dependencies}{}{workspace}", flags::PRELUDE_PROFILE))
+        let workspace = format!("[workspace]\nexclude = [\"{}\", \"{}\"]\n", sources::DIRECTORY, sdk::DIRECTORY);
+        Ok(format!("{package}{dependencies}{}{workspace}", flags::profile()))
     }
 
     /// The lock of what is asked for, out of all packages.
@@ -409,17 +397,17 @@ mod tests {
 
     #[test]
     fn what_comes_with_the_program_can_be_read() {
-        assert!(SDK_PACKAGES.iter().any(|package| package.name == "serde_json"));
+        assert!(sdk::PACKAGES.iter().any(|package| package.name == "serde_json"));
         let common: Lock = serde_json::from_str(COMMON).unwrap();
         assert_eq!(common.set, Set::Common);
         assert!(common.dependencies.keys().all(|name| common.package(name).is_some()));
         // Else the SDK is compiled anew for the common crates. The file is the lock of a notebook that had none and asks for them all.
-        let merged = lock::merge(&SDK_PACKAGES, &common.packages);
+        let merged = lock::merge(&sdk::PACKAGES, &common.packages);
         let is_kept = |known: &Package| {
             merged
                 .iter()
                 .any(|package| (&package.name, &package.version) == (&known.name, &known.version))
         };
-        assert!(SDK_PACKAGES.iter().all(is_kept));
+        assert!(sdk::PACKAGES.iter().all(is_kept));
     }
 }

@@ -22,10 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Package;
 use super::making::{Doing, Watch};
-use super::prelude::{PreludeError, sdk};
+use super::prelude::PreludeError;
 use super::ready::PreludeReady;
-use super::sources;
-use super::{Toolchain, base, flags};
+use super::{Toolchain, base, flags, sdk, sources};
 use crate::file::write_whole;
 
 /// How long an interrupt may go unnoticed.
@@ -76,12 +75,8 @@ impl Shelf {
             take(name);
             take(value);
         });
-        sdk::FILES.iter().for_each(|(path, text)| {
-            take(path);
-            take(text);
-        });
-        take(flags::PRELUDE_PROFILE);
-        take(sdk::WORKSPACE);
+        take(&sdk::DIGEST.to_string());
+        take(&flags::profile());
         take(base::SOURCE);
         base::MATH.iter().for_each(|name| take(name));
         let digest = hasher.finish();
@@ -290,6 +285,26 @@ fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
     let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
     ready.search = ready.search.iter().map(|dir| dir.replacen(&*from, &to, 1)).collect();
     ready
+}
+
+/// Copies directories below `from` to where they are not yet below `to`, each as a whole or not at all.
+pub fn copy_parts(from: &Path, to: &Path, parts: &[PathBuf], interrupt: &dyn Fn() -> bool) -> Result<(), PreludeError> {
+    for part in parts {
+        let place = to.join(part);
+        let dir = place.parent().unwrap_or(to);
+        let copied = fs::create_dir_all(dir).and_then(|()| {
+            let scratch = tempfile::tempdir_in(dir)?;
+            let whole = scratch.path().join("whole");
+            copy(&from.join(part), &whole, interrupt)?;
+            match fs::rename(&whole, &place) {
+                // Another process was first.
+                Err(_) if place.exists() => Ok(()),
+                renamed => renamed,
+            }
+        });
+        copied.map_err(cache(&place))?;
+    }
+    Ok(())
 }
 
 /// Copies a directory, with the times of its files: cargo goes by them.

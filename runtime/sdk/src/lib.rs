@@ -88,7 +88,6 @@ pub use table::{Column, Table, TableReader};
 /// The parts of arrow that a [`Table`] is made of.
 pub mod arrow {
     pub use arrow_array as array;
-    pub use arrow_cast as cast;
     pub use arrow_schema as schema;
     pub use arrow_select as select;
 }

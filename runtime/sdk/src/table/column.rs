@@ -8,9 +8,9 @@ use arrow_array::types::{
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray, UInt32Array, UInt64Array,
 };
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::DataType;
 
+use super::display::{Shown, has_text};
 use crate::{Context, Result, bail};
 
 /// The values of a column: made of a `Vec` of numbers, texts, booleans or `Option`s of them, or of an Arrow array.
@@ -92,10 +92,9 @@ pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     if let Some(texts) = array.as_string_opt::<i32>() {
         return Ok(texts.clone());
     }
-    let options = FormatOptions::default();
-    let formatter = ArrayFormatter::try_new(array, &options)?;
-    let text = |row: usize| Ok(formatter.value(row).try_to_string()?);
-    (0..array.len())
-        .map(|row| array.is_valid(row).then(|| text(row)).transpose())
-        .collect()
+    if !has_text(array.data_type()) {
+        bail!("it holds {}, which has no text", array.data_type());
+    }
+    let text = |row: usize| Shown { array, row, null: "" }.to_string();
+    Ok((0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect())
 }

@@ -1,4 +1,6 @@
 mod column;
+mod csv;
+mod display;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod read;

@@ -1,21 +1,16 @@
 use std::fmt;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{BufRead, BufReader, Cursor};
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_csv::reader::Format;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
-use regex::Regex;
 
-use super::{Table, same_columns};
+use super::{Table, csv, same_columns};
 use crate::artifact::{create, media_type, open};
 use crate::step::Ports;
 use crate::{Context, Input, Outputs, Result, bail};
 
-/// Rows at a time.
-const BATCH: usize = 8192;
 /// Rows that tell the types of the columns of a CSV file that is not read as a whole.
 const SAMPLE: usize = 10_000;
 /// Fields of CSV that are nulls.
@@ -68,7 +63,7 @@ impl TableReader {
         } else if start.starts_with(b"PAR1") {
             return parquet(path);
         } else {
-            return csv(file, NULLS, sample);
+            return csv::read(file, NULLS, sample);
         };
         reader.with_context(|| format!("{} is not a readable Arrow file", path.display()))
     }
@@ -87,24 +82,9 @@ fn parquet(path: &Path) -> Result<TableReader> {
     )
 }
 
-fn csv(mut source: impl Read + Seek + 'static, nulls: &[&str], sample: Option<usize>) -> Result<TableReader> {
-    let nulls: Vec<String> = nulls.iter().map(|null| regex::escape(null)).collect();
-    let nulls = Regex::new(&format!("^({})$", nulls.join("|")))?;
-    let format = Format::default().with_header(true).with_null_regex(nulls.clone());
-    let (schema, _) = format
-        .infer_schema(&mut source, sample)
-        .context("not a table: neither Arrow, Parquet nor CSV")?;
-    source.rewind()?;
-    let reader = arrow_csv::ReaderBuilder::new(Arc::new(schema))
-        .with_format(format)
-        .with_batch_size(BATCH)
-        .build(source)?;
-    Ok(TableReader::of(reader))
-}
-
 /// The table in the CSV `bytes`.
 pub(crate) fn from_csv(bytes: &[u8], nulls: &[&str]) -> Result<Table> {
-    let tables = csv(Cursor::new(bytes.to_vec()), nulls, None)?.collect::<Result<Vec<_>>>()?;
+    let tables = csv::read(Cursor::new(bytes.to_vec()), nulls, None)?.collect::<Result<Vec<_>>>()?;
     Table::concat(&tables)
 }
 

@@ -2,10 +2,10 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::Field;
 
 use super::Table;
+use super::display::{Shown, has_text};
 use crate::show::{DIM, Escaped, cut};
 
 /// Rows shown at once: all that text shows, and the first page of HTML.
@@ -97,11 +97,13 @@ impl Column<'_> {
     fn cells(&self, rows: Range<usize>) -> Vec<Cell> {
         let array = self.array.slice(rows.start, rows.len());
         let nulls = array.logical_nulls();
-        let options = FormatOptions::default().with_display_error(true).with_null("null");
-        let formatter = ArrayFormatter::try_new(&array, &options);
-        let text = |row: usize| match &formatter {
-            Ok(formatter) => cut(self.most, format_args!("{}", formatter.value(row))),
-            Err(_) => "?".to_owned(),
+        let has_text = has_text(array.data_type());
+        let text = |row: usize| match has_text {
+            true => {
+                let array = &array;
+                cut(self.most, format_args!("{}", Shown { array, row, null: "null" }))
+            }
+            false => "?".to_owned(),
         };
         let cell = |row: usize| Cell {
             text: text(row),
