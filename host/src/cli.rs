@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    attach, build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, pin, plan, provenance,
-    run, serve, show, sign, token, toolchain, verify,
+    attach, build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin, plan,
+    provenance, run, serve, show, sign, token, toolchain, verify,
 };
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
@@ -48,6 +48,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    New(new::NewArgs),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(Box<run::RunArgs>),
@@ -123,6 +124,7 @@ impl Command {
             Command::Verify(_) | Command::Kernel(_) => return Ok(()),
             Command::Diff(_) => "diff",
             Command::Attach(_) => "attach",
+            Command::New(_) => "new",
             Command::Build(_) => "build",
             Command::Serve(_) => "serve",
             Command::Export(_) => "export",
@@ -146,6 +148,7 @@ impl Command {
 
     fn run(self, invocation: &Invocation) -> Result<()> {
         match self {
+            Command::New(args) => new::run(args, invocation),
             Command::Build(args) => build::run(args, invocation),
             Command::Inspect(args) => inspect::run(args, invocation),
             Command::Run(args) => run::run(*args, invocation),

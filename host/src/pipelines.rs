@@ -13,6 +13,7 @@ use lockstep_runtime::sandbox::Interrupt;
 
 use crate::artifacts::artifact;
 use crate::cluster::{Carried, Cluster, Settings};
+use crate::commands::build::build_crate;
 use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::kubeflow::local;
@@ -104,7 +105,7 @@ pub fn planned(
         }
     };
     let uses = pipeline.uses();
-    Ok((resolved(runtime, pipeline, given)?, uses))
+    Ok((resolved(runtime, pipeline, given, interrupt, invocation)?, uses))
 }
 
 fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
@@ -116,7 +117,13 @@ fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
     Plan::read(&json).map_err(|e| Error::config(format_args!("{}: {e}", path.display())))
 }
 
-fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<Plan> {
+fn resolved(
+    runtime: &Runtime,
+    pipeline: Pipeline,
+    given: GivenArgs,
+    interrupt: &Interrupt,
+    invocation: &Invocation,
+) -> Result<Plan> {
     let mut parameters = match &given.parameters_file {
         Some(file) => Pipeline::read_parameters(file)?,
         None => BTreeMap::new(),
@@ -127,7 +134,8 @@ fn resolved(runtime: &Runtime, pipeline: Pipeline, given: GivenArgs) -> Result<P
     for (name, source) in unique("input", given.inputs)? {
         inputs.insert(name, artifact(runtime, &source)?);
     }
-    Ok(pipeline.resolve(runtime, &Given { parameters, inputs })?)
+    let build = |dir: &Path| build_crate(dir, interrupt, invocation).map_err(|error| error.to_string());
+    Ok(pipeline.resolve_building(runtime, &Given { parameters, inputs }, &build)?)
 }
 
 /// Where a plan is carried out.

@@ -4,11 +4,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use lockstep_kernel::toolchain::{BuildError, BuildOptions, BuildProgress, Built, Toolchain, build_module};
 use lockstep_runtime::digest::Digest;
+use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::interfaces;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, print};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
 use crate::{export, progress, quantity};
 
 /// Build a crate of steps, or a program, into a module
@@ -44,7 +45,6 @@ pub struct BuildArgs {
 }
 
 pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
-    let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
     let BuildArgs {
         directory,
         output,
@@ -60,10 +60,7 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
         locked,
         confined_to: None,
     };
-    let bar = progress::steps(&format!("building {}", directory.display()));
-    let built = build_module(&toolchain, &directory, &options, &|| false, &mut |at| follow(&bar, &at));
-    bar.finish_and_clear();
-    let built = built.map_err(refused)?;
+    let built = build(&directory, &options, &interrupt_on_ctrl_c()?, invocation)?;
     if output.is_some() && built.len() > 1 {
         let names = built.iter().map(|built| built.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(Error::user(format_args!("the crate has several programs: {names}"))
@@ -87,6 +84,32 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
     Ok(())
 }
 
+fn build(directory: &Path, options: &BuildOptions, interrupt: &Interrupt, invocation: &Invocation) -> Result<Vec<Built>> {
+    let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
+    let bar = progress::steps(&format!("building {}", directory.display()));
+    let built = build_module(&toolchain, directory, options, &|| interrupt.is_triggered(), &mut |at| {
+        follow(&bar, &at)
+    });
+    bar.finish_and_clear();
+    built.map_err(refused)
+}
+
+/// The module of steps that the crate in `directory` is built to. Cargo compiles only what has changed.
+pub fn build_crate(directory: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Vec<u8>> {
+    let built = build(directory, &BuildOptions::default(), interrupt, invocation)?;
+    for warning in built.iter().flat_map(|built| &built.warnings) {
+        anstream::eprintln!("{}", warning.trim_end());
+    }
+    match <[Built; 1]>::try_from(built) {
+        Ok([module]) => Ok(module.wasm),
+        Err(built) => Err(Error::user(format_args!(
+            "{} has {} programs and no library of steps",
+            directory.display(),
+            built.len()
+        ))),
+    }
+}
+
 /// Shows how far cargo is.
 pub fn follow(bar: &ProgressBar, at: &BuildProgress) {
     bar.set_length(at.total.into());
@@ -97,6 +120,7 @@ pub fn follow(bar: &ProgressBar, at: &BuildProgress) {
 fn refused(error: BuildError) -> Error {
     let kind = match &error {
         BuildError::NoCrate { .. } | BuildError::Which { .. } => Kind::User,
+        error if error.is_interrupt() => Kind::Interrupted,
         _ => Kind::Config,
     };
     Error::new(kind, error)

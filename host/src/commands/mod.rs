@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod lineage;
 pub mod log;
+pub mod new;
 pub mod pin;
 pub mod plan;
 pub mod provenance;

@@ -130,7 +130,10 @@ impl BuildError {
     pub fn is_interrupt(&self) -> bool {
         matches!(
             self,
-            Self::Cargo { source: CargoError::Interrupted, .. } | Self::Prelude(PreludeError::Interrupted)
+            Self::Cargo {
+                source: CargoError::Interrupted,
+                ..
+            } | Self::Prelude(PreludeError::Interrupted)
         )
     }
 }
@@ -138,11 +141,20 @@ impl BuildError {
 impl From<CargoError> for BuildError {
     fn from(source: CargoError) -> Self {
         let text = source.to_string();
-        let requirement = format!("{} = {{ package = \"{}\", version = \"{}\" }}", sdk::NAME, sdk::PACKAGE, series());
+        let requirement = format!(
+            "{} = {{ package = \"{}\", version = \"{}\" }}",
+            sdk::NAME,
+            sdk::PACKAGE,
+            series()
+        );
         let hint = if text.contains("`cargo add lockstep`") {
             format!("\nhint: add the SDK to the [dependencies] of Cargo.toml: {requirement}")
         } else if text.contains(&format!("`{}`", sdk::PACKAGE)) || text.contains(&format!("package `{}", sdk::PACKAGE)) {
-            format!("\nhint: this command brings {} {}: write {requirement}", sdk::PACKAGE, sdk::VERSION)
+            format!(
+                "\nhint: this command brings {} {}: write {requirement}",
+                sdk::PACKAGE,
+                sdk::VERSION
+            )
         } else {
             String::new()
         };
@@ -252,9 +264,12 @@ pub fn build_module(
 /// arguments that cargo finds it with.
 fn bring_sdk(toolchain: &Toolchain, dir: &Path, locked: bool) -> Result<Vec<String>, BuildError> {
     let workspace = cargo::manifests(toolchain, dir)?;
-    let from_registry =
-        |dependency: &cargo::Dependency| dependency.name == sdk::PACKAGE && dependency.path.is_none();
-    if !workspace.packages.iter().any(|package| package.dependencies.iter().any(from_registry)) {
+    let from_registry = |dependency: &cargo::Dependency| dependency.name == sdk::PACKAGE && dependency.path.is_none();
+    if !workspace
+        .packages
+        .iter()
+        .any(|package| package.dependencies.iter().any(from_registry))
+    {
         return Ok(Vec::new());
     }
     let root = &workspace.workspace_root;
@@ -262,9 +277,7 @@ fn bring_sdk(toolchain: &Toolchain, dir: &Path, locked: bool) -> Result<Vec<Stri
     sdk::write(root).map_err(failed(root.join(sdk::DIRECTORY)))?;
     let lock = root.join("Cargo.lock");
     if !locked && !lock.exists() {
-        // The versions that are compiled already; cargo adds what else the crate needs.
-        let text = super::lock::write(&sdk::PACKAGES).map_err(io::Error::other);
-        text.and_then(|text| write_whole(&lock, text.as_bytes())).map_err(failed(lock))?;
+        write_whole(&lock, sdk::cargo_lock().as_bytes()).map_err(failed(lock.clone()))?;
     }
     Ok(vec!["--config".to_owned(), sdk::cargo_argument(root)])
 }

@@ -229,7 +229,7 @@ pub fn fetch(
 /// What a command of cargo writes to stdout.
 fn asked(toolchain: &Toolchain, command: &mut Command, interrupt: &dyn Fn() -> bool) -> Result<String, CargoError> {
     let (mut answer, mut said) = (String::new(), Vec::new());
-    let status = command::run(command, None, interrupt, &mut |line| match line {
+    let status = command::run_guarded(command, None, interrupt, &mut |line| match line {
         Said::Out(line) => answer.push_str(&line),
         Said::Err(line) => said.push(line),
     });
@@ -287,7 +287,11 @@ fn failed(said: &[String]) -> CargoError {
 
 /// The flags of all crates, as a `--config` argument. In this form they are added to those of the user's own configuration.
 pub fn rustflags() -> String {
-    format!("target.{}.rustflags={}", super::TARGET, serde_json::Value::from(flags::crate_flags()))
+    format!(
+        "target.{}.rustflags={}",
+        super::TARGET,
+        serde_json::Value::from(flags::crate_flags())
+    )
 }
 
 /// Makes `command` compile with names in place of this machine's directories, by a script before rustc: cargo compiles everything anew
@@ -361,7 +365,7 @@ pub fn build(
     ]);
     let mut made = Made::default();
     let (mut errors, mut said) = (Vec::new(), Vec::new());
-    let status = command::run(command, confinement, interrupt, &mut |line| match line {
+    let status = command::run_guarded(command, confinement, interrupt, &mut |line| match line {
         Said::Out(line) => match serde_json::from_str(&line) {
             Ok(Message::CompilerArtifact(artifact)) => made.artifacts.push(artifact),
             Ok(Message::BuildScriptExecuted { linked_paths }) => made.native.extend(linked_paths),

@@ -25,12 +25,56 @@ pub fn run(
     interrupt: &dyn Fn() -> bool,
     heard: &mut dyn FnMut(Said),
 ) -> io::Result<Option<ExitStatus>> {
+    follow(start(command, confinement)?, interrupt, heard)
+}
+
+/// Like [`run`], for what takes long: it is also killed, with all that it started, when this process ends in whatever way.
+pub fn run_guarded(
+    command: &mut Command,
+    confinement: Option<&Confinement>,
+    interrupt: &dyn Fn() -> bool,
+    heard: &mut dyn FnMut(Said),
+) -> io::Result<Option<ExitStatus>> {
+    let child = start(command, confinement)?;
+    let guard = Guard::over(&child);
+    let status = follow(child, interrupt, heard);
+    drop(guard);
+    status
+}
+
+/// A process of the same group, which waits for the end of this one and then kills the group. Its stdin is a pipe that only this process writes to.
+struct Guard(Option<Child>);
+
+impl Guard {
+    fn over(child: &Child) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r _; kill -KILL 0"]).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let group = i32::try_from(child.id()).unwrap_or_default();
+        // Without one the build still works, and ends by itself some time after this process.
+        Self(command.process_group(group).spawn().ok())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(guard) = &mut self.0 {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
+    }
+}
+
+fn start(command: &mut Command, confinement: Option<&Confinement>) -> io::Result<Child> {
     // A group of its own, so that the linker that rustc starts can be killed with it.
     let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = match confinement {
-        Some(confinement) => confinement.spawn(command)?,
-        None => command.spawn()?,
-    };
+    match confinement {
+        Some(confinement) => confinement.spawn(command),
+        None => command.spawn(),
+    }
+}
+
+fn follow(mut child: Child, interrupt: &dyn Fn() -> bool, heard: &mut dyn FnMut(Said)) -> io::Result<Option<ExitStatus>> {
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         let sender = sender.clone();
@@ -105,6 +149,16 @@ mod tests {
         heard.sort();
         assert_eq!(heard, ["err d", "out a", "out b", "out c"]);
         assert_eq!(status.unwrap().unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn a_guard_kills_the_group_when_its_pipe_closes() {
+        let mut child = start(Command::new("sh").args(["-c", "sleep 30 & sleep 30; true"]), None).unwrap();
+        let mut guard = Guard::over(&child);
+        drop(guard.0.as_mut().unwrap().stdin.take());
+        let start = Instant::now();
+        assert!(!child.wait().unwrap().success());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -51,7 +51,9 @@ pub const STEP: &[&str] = &["-Copt-level=3", INLINE];
 
 fn settings() -> impl Iterator<Item = (String, String)> {
     let own = SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let small = SMALL.iter().map(|(name, level)| (format!("package.{name}.opt-level"), format!("\"{level}\"")));
+    let small = SMALL
+        .iter()
+        .map(|(name, level)| (format!("package.{name}.opt-level"), format!("\"{level}\"")));
     own.chain(small)
 }
 

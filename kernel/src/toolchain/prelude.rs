@@ -344,7 +344,11 @@ impl Prelude {
         let dependencies = toml::Table::from_iter([("dependencies".to_owned(), dependencies.into())]);
         let dependencies = toml::to_string(&dependencies).map_err(|error| unwritable("a manifest", &error))?;
         let package = "[package]\nname = \"prelude\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n";
-        let workspace = format!("[workspace]\nexclude = [\"{}\", \"{}\"]\n", sources::DIRECTORY, sdk::DIRECTORY);
+        let workspace = format!(
+            "[workspace]\nexclude = [\"{}\", \"{}\"]\n",
+            sources::DIRECTORY,
+            sdk::DIRECTORY
+        );
         Ok(format!("{package}{dependencies}{}{workspace}", flags::profile()))
     }
 

@@ -43,7 +43,9 @@ pub static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| lock::read(embedd
 /// The digest of all files.
 pub static DIGEST: LazyLock<Digest> = LazyLock::new(|| {
     let files = embedded::FILES.iter().flat_map(|(path, text)| [*path, *text]);
-    let sized = files.chain(iter::once(embedded::LOCK)).map(|text| format!("{}:{text}", text.len()));
+    let sized = files
+        .chain(iter::once(embedded::LOCK))
+        .map(|text| format!("{}:{text}", text.len()));
     Digest::of(sized.collect::<String>())
 });
 
@@ -61,6 +63,11 @@ pub fn cargo_config() -> String {
 pub(super) fn cargo_argument(root: &Path) -> String {
     let path = toml::Value::from(root.join(place()).to_string_lossy().into_owned());
     format!("patch.crates-io.{PACKAGE}.path={path}")
+}
+
+/// A `Cargo.lock` of the versions that are compiled for all crates; cargo adds what else a crate needs.
+pub fn cargo_lock() -> String {
+    lock::write(&PACKAGES).unwrap_or_default()
 }
 
 /// Writes the copy into the workspace in `root`, unless it is there.

@@ -41,7 +41,7 @@ pub use file::Pipeline;
 pub use needs::ExpectedMemory;
 pub use parts::{PartsError, numbered};
 pub use plan::{ForEach, Plan, PlanError, Source, Task, TaskOutput, Wire};
-pub use resolve::{Given, Role, Use};
+pub use resolve::{BuildCrate, Given, Role, Use};
 pub use schedule::{Change, Ending, Misuse, Moved, Schedule, State};
 pub use when::{Comparison, Operand, When, WhenError};
 

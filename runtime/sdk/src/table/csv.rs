@@ -262,8 +262,8 @@ fn next(reader: &mut Reader<impl Read>, record: &mut ByteRecord) -> Result<bool>
 /// from all of them; a later field that does not fit is an error that names its line.
 pub(super) fn read(mut source: impl Read + Seek + 'static, nulls: &[&str], sample: Option<usize>) -> Result<TableReader> {
     let nulls: Vec<Vec<u8>> = nulls.iter().map(|null| null.as_bytes().to_vec()).collect();
-    let (names, types) = infer(&mut source, &nulls, sample.unwrap_or(usize::MAX))
-        .context("not a table: neither Arrow, Parquet nor CSV")?;
+    let (names, types) =
+        infer(&mut source, &nulls, sample.unwrap_or(usize::MAX)).context("not a table: neither Arrow, Parquet nor CSV")?;
     source.rewind()?;
     let fields: Vec<Field> = names
         .iter()

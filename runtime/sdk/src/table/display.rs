@@ -244,7 +244,11 @@ mod tests {
             Arc::new(StringArray::from(vec!["a", "", "ä\n"])),
             Arc::new(StringViewArray::from(vec!["a", "", "a text that is not inlined"])),
             Arc::new(BinaryArray::from(vec![&b"\x00\xff"[..], b"", b"a"])),
-            Arc::new(Decimal128Array::from(vec![12345, -5, 0]).with_precision_and_scale(10, 2).unwrap()),
+            Arc::new(
+                Decimal128Array::from(vec![12345, -5, 0])
+                    .with_precision_and_scale(10, 2)
+                    .unwrap(),
+            ),
             Arc::new(Date32Array::from(vec![0, -1, 19_000])),
             Arc::new(Date64Array::from(vec![0, -1, 86_400_000])),
             Arc::new(TimestampSecondArray::from(vec![0, -1, 1_700_000_000])),
@@ -260,14 +264,23 @@ mod tests {
                 Arc::new(Field::new("x", DataType::Float64, true)),
                 numbers,
             )])),
-            Arc::new(vec![Some("a"), None, Some("a")].into_iter().collect::<DictionaryArray<Int8Type>>()),
+            Arc::new(
+                vec![Some("a"), None, Some("a")]
+                    .into_iter()
+                    .collect::<DictionaryArray<Int8Type>>(),
+            ),
         ];
         let options = FormatOptions::default().with_null("null");
         for array in &arrays {
             assert!(has_text(array.data_type()), "{}", array.data_type());
             let theirs = ArrayFormatter::try_new(array, &options).unwrap();
             for row in 0..array.len() {
-                let ours = Shown { array, row, null: "null" }.to_string();
+                let ours = Shown {
+                    array,
+                    row,
+                    null: "null",
+                }
+                .to_string();
                 assert_eq!(ours, theirs.value(row).to_string(), "{} {row}", array.data_type());
             }
         }

@@ -101,7 +101,17 @@ impl Column<'_> {
         let text = |row: usize| match has_text {
             true => {
                 let array = &array;
-                cut(self.most, format_args!("{}", Shown { array, row, null: "null" }))
+                cut(
+                    self.most,
+                    format_args!(
+                        "{}",
+                        Shown {
+                            array,
+                            row,
+                            null: "null"
+                        }
+                    ),
+                )
             }
             false => "?".to_owned(),
         };

@@ -10,7 +10,7 @@ mod task;
 mod uses;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -36,6 +36,9 @@ pub struct Given {
     pub inputs: BTreeMap<String, Artifact>,
 }
 
+/// Builds the crate in a directory, and gives the module or a message for people.
+pub type BuildCrate<'a> = &'a dyn Fn(&Path) -> Result<Vec<u8>, String>;
+
 /// A module of the pipeline: its digest and what it declares.
 struct Module {
     digest: Digest,
@@ -48,6 +51,7 @@ type Ports = BTreeMap<String, Bound>;
 /// What is kept from task to task.
 struct Resolver<'a> {
     runtime: &'a Runtime,
+    build: BuildCrate<'a>,
     modules: BTreeMap<PathBuf, Rc<Module>>,
     grants: BTreeMap<PathBuf, Artifact>,
     pipelines: BTreeMap<PathBuf, Rc<Pipeline>>,
@@ -80,10 +84,17 @@ struct Place<'a> {
 }
 
 impl Pipeline {
-    /// Pins every module and outside input, fills in parameters and checks that all fits together.
+    /// Pins every module and outside input, fills in parameters and checks that all fits together. A step of a crate is an error.
     pub fn resolve(&self, runtime: &Runtime, given: &Given) -> Result<Plan, PipelineError> {
+        let build = |dir: &Path| Err(format!("{} is a directory, not a module", dir.display()));
+        self.resolve_building(runtime, given, &build)
+    }
+
+    /// Like [`resolve`](Self::resolve); a step may name the directory of a crate, which `build` makes a module of.
+    pub fn resolve_building(&self, runtime: &Runtime, given: &Given, build: BuildCrate) -> Result<Plan, PipelineError> {
         let mut resolver = Resolver {
             runtime,
+            build,
             modules: BTreeMap::new(),
             grants: BTreeMap::new(),
             pipelines: BTreeMap::new(),

@@ -156,6 +156,10 @@ impl Resolver<'_> {
         let store = &self.runtime.store;
         let artifact = match path.parse::<Digest>() {
             Ok(digest) => digest,
+            Err(_) if file.is_dir() => {
+                let wasm = (self.build)(&file).map_err(failed)?;
+                store.put(wasm).map_err(|e| failed(e.to_string()))?
+            }
             Err(_) => {
                 let hint = match file.exists() {
                     true => "",
