@@ -8,7 +8,10 @@ use crate::setup::{ROOT, binary, python};
 /// Runs the commands of all pages of `chapter`.
 fn pages_run(chapter: &str) {
     let directory = Path::new(ROOT).join("docs/src").join(chapter);
-    let mut pages: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut pages: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     pages.sort();
     assert!(!pages.is_empty(), "no pages in {chapter}");
     let output = Command::new(python())
@@ -19,11 +22,7 @@ fn pages_run(chapter: &str) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}");
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
