@@ -2,6 +2,7 @@
 # make test   all tests
 # make bench  the table of ratios
 # make lint   formatting and clippy, warnings denied
+# make docs   the book in docs/book, with the command line's page written anew; `make book` takes that page as it is
 # make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
 # make images the images of a task, of a host and of a kernel in target/images
 # make e2e    pipelines, kernels and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go; forty minutes
@@ -15,7 +16,7 @@ WHEEL := target/wheel
 # always the same packages, so that what they need is compiled once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint wheel images e2e fuzz screenshot toolchain
+.PHONY: demo test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -30,6 +31,13 @@ bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.rea
 lint:
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+
+docs: $(LOCKSTEP)
+	python3 docs/reference.py $(LOCKSTEP)
+	$(MAKE) book
+
+book: target/mdbook/bin/mdbook
+	$< build docs
 
 wheel: $(LOCKSTEP) $(VENV)/.maturin
 	rm -rf $(WHEEL)
@@ -77,6 +85,11 @@ toolchain:
 
 $(LOCKSTEP): toolchain
 	cargo build --release -p lockstep-host
+
+# what makes the book of docs
+target/mdbook/bin/mdbook:
+	cargo install --quiet --locked mdbook --root target/mdbook --target-dir target/mdbook/build
+	rm -rf target/mdbook/build
 
 # the notebook kernel that ours is measured against; where it can't be built, the table says that it is missing
 target/evcxr/bin/evcxr_jupyter:

@@ -136,8 +136,8 @@ fn libraries_are_given_their_surroundings() {
 
 #[test]
 fn the_top_level_holds_nothing_else() {
-    let known = "Cargo.toml Cargo.lock Makefile README.md ARCHITECTURE.md CHANGELOG.md LICENSE deny.toml clippy.toml rustfmt.toml \
-                 runtime kernel host examples deploy tests benches target";
+    let known = "Cargo.toml Cargo.lock Makefile README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE \
+                 deny.toml clippy.toml rustfmt.toml runtime kernel host examples deploy docs tests benches target";
     for entry in std::fs::read_dir(ROOT).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(

@@ -8,6 +8,7 @@ mod clients;
 mod cluster;
 mod dashboard;
 mod determinism;
+mod docs;
 mod examples;
 mod gateway;
 mod host;
