@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use lockstep_runtime::run::{Machine, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
+use lockstep_view::error::{Error, Kind, REACH, Result};
+use lockstep_view::print::print;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::error::{Error, Kind, REACH, Result};
 use crate::locations::Locations;
 
 /// What every command is given: where things are, and how to answer.
@@ -99,33 +100,6 @@ impl Invocation {
         } else {
             print(text)
         }
-    }
-}
-
-/// What drives connections on so many threads called `name`, while whoever asks waits.
-pub fn threads(name: &str, count: usize) -> Result<tokio::runtime::Runtime> {
-    let threads = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(count)
-        .thread_name(name)
-        .enable_all()
-        .build();
-    threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))
-}
-
-/// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.
-pub fn print(text: impl fmt::Display) -> Result<()> {
-    written(write!(anstream::stdout().lock(), "{text}"))
-}
-
-/// Writes bytes to stdout as they are.
-pub fn print_bytes(bytes: &[u8]) -> Result<()> {
-    written(io::stdout().lock().write_all(bytes))
-}
-
-fn written(result: io::Result<()>) -> Result<()> {
-    match result.and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::host(format_args!("can't write to stdout: {e}"))),
-        _ => Ok(()),
     }
 }
 

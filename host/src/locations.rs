@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::CodeKey;
-
-use crate::error::{Error, Result};
+use lockstep_view::error::{Error, Result};
 
 /// An environment variable that lockstep reads.
 pub struct Variable {

@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{
-    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute, execute_by,
-};
+use lockstep_runtime::pipeline::{Event, Executed, Execution, Given, Pipeline, Plan, Use, execute, execute_by};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_view::artifacts::{artifact, unique};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::logs::Logs;
 
-use crate::artifacts::artifact;
 use crate::cluster::{Carried, Cluster, Settings};
-use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::kubeflow::local;
-use crate::logs::Logs;
 use crate::notebooks;
 use crate::remote::Remote;
 
@@ -42,18 +40,6 @@ pub fn pair(text: &str) -> Result<(String, String), &'static str> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE"),
     }
-}
-
-/// Pairs as a map; a name that stands twice is an error.
-pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
-    let mut map = BTreeMap::new();
-    for (name, value) in pairs {
-        if map.contains_key(&name) {
-            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
-        }
-        map.insert(name, value);
-    }
-    Ok(map)
 }
 
 /// Whether `what` names a pipeline's file, a plan or a notebook.
@@ -168,26 +154,4 @@ pub fn carry_out(
     };
     logs.end();
     executed
-}
-
-impl From<PipelineError> for Error {
-    fn from(error: PipelineError) -> Self {
-        Self::config(error)
-    }
-}
-
-impl From<PlanError> for Error {
-    fn from(error: PlanError) -> Self {
-        Self::config(error)
-    }
-}
-
-impl From<TaskError> for Error {
-    fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::Run(error) => error.into(),
-            TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
-            TaskError::NotMade | TaskError::Elsewhere(_) => Self::host(error),
-        }
-    }
 }

@@ -9,9 +9,8 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Observed, Record, Run};
 use lockstep_runtime::step::{Artifact, base};
 use lockstep_runtime::store::{Store, StoreError};
+use lockstep_view::error::{Error, Result};
 use serde_json::{Map, Value, json};
-
-use crate::error::{Error, Result};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";

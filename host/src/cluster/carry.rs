@@ -10,12 +10,12 @@ use lockstep_runtime::pipeline::{Carrier, Execution, ExpectedMemory, Plan, TaskE
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::needs::needs_of_plan;
 
 use super::group::{Group, News};
 use super::job::{Settings, Work, job};
 use super::{Cluster, follow};
-use crate::error::{Error, Result};
-use crate::needs::needs_of_plan;
 
 /// A task that is expected to take more than this has a pod of its own: 1 GiB.
 const LARGE: u64 = 1 << 30;

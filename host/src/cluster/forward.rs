@@ -6,14 +6,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::threads::threads;
 use serde_json::json;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::pod::{PORT, PORT_NAME};
 use super::{connect, error};
-use crate::error::{Error, Result};
-use crate::invocation::threads;
 
 /// The pods of hosts.
 const HOSTS: &str = "app.kubernetes.io/name=lockstep,app.kubernetes.io/component=host";

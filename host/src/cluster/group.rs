@@ -8,9 +8,8 @@ use lockstep_runtime::pipeline::{End, Event};
 use lockstep_runtime::run::Ran;
 use lockstep_runtime::sandbox::Stream;
 use lockstep_runtime::step::{Interruption, Outcome};
+use lockstep_view::events;
 use serde_json::Value;
-
-use crate::events;
 
 /// The tasks of a Job.
 #[derive(Default)]

@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use lockstep_runtime::digest::{Digest, canonical_json};
 use lockstep_runtime::step::OwnLimits;
+use lockstep_view::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::pod::{self, COMMAND, RETRIES};
-use crate::error::{Error, Kind, Result};
 
 /// The container of a task's pod.
 pub const CONTAINER: &str = "task";
@@ -186,7 +186,7 @@ fn labels(plan: &Digest) -> Value {
 }
 
 fn annotations(work: &Work) -> Value {
-    json!({ "lockstep.dev/plan": work.plan.to_string(), "lockstep.dev/tasks": crate::columns::fit(&work.tasks.join(", "), 1000) })
+    json!({ "lockstep.dev/plan": work.plan.to_string(), "lockstep.dev/tasks": lockstep_view::columns::fit(&work.tasks.join(", "), 1000) })
 }
 
 fn short(plan: &Digest) -> String {

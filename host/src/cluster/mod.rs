@@ -18,10 +18,10 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Kind, Result, innermost};
+use lockstep_view::threads::threads;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Kind, Result, innermost};
-use crate::invocation::threads;
 use crate::serve::new_secret;
 
 pub use carry::Carried;

@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
+use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
 use crate::locations::CODE_KEY;
 
 /// What is started in images.

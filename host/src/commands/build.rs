@@ -5,11 +5,12 @@ use indicatif::ProgressBar;
 use lockstep_kernel::toolchain::{BuildError, BuildOptions, BuildProgress, Built, Toolchain, build_module};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::interfaces;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::print::print;
+use lockstep_view::{export, progress, quantity};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, print};
-use crate::{export, progress, quantity};
+use crate::invocation::Invocation;
 
 /// Build a crate of steps, or a program, into a module
 #[derive(Args)]

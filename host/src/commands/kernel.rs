@@ -17,13 +17,13 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use signal_hook::consts::SIGINT;
 use uuid::Uuid;
 
 use crate::cache;
 use crate::cluster::Forward;
-use crate::error::{Error, Result};
 use crate::invocation::{Invocation, host_name};
 use crate::locations::Locations;
 

@@ -7,25 +7,26 @@ use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::{check_parent, export};
+use lockstep_view::logs::Logs;
+use lockstep_view::print::print;
+use lockstep_view::quantity::{parse_bytes, parse_count, parse_duration};
+use lockstep_view::report;
 use serde_json::json;
 
-use crate::error::{Error, Result};
-use crate::export::{check_parent, export};
-use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::kubeflow::Given;
 use crate::kubeflow::launcher::ExecutorInput;
-use crate::logs::Logs;
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
-use crate::quantity::{parse_bytes, parse_count, parse_duration};
 use crate::remote::{Remote, bring};
-use crate::report;
 
 mod cluster;
 mod pipeline;
 mod target;
 
 pub use cluster::WhereArgs;
-pub use pipeline::{ELSEWHERE, in_cluster, task_to_json, to_json, verdict};
+pub use pipeline::{ELSEWHERE, in_cluster};
 
 /// Run a step, a plain program or a pipeline
 ///

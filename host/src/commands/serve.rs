@@ -1,6 +1,6 @@
 use clap::Args;
+use lockstep_view::error::Result;
 
-use crate::error::Result;
 use crate::invocation::Invocation;
 use crate::serve::{Settings, serve};
 

@@ -4,17 +4,15 @@ use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::content::Content;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::export;
+use lockstep_view::print::print_bytes;
+use lockstep_view::record;
 
-use crate::artifacts::{Named, find};
-use crate::content::Content;
-use crate::error::{Error, Result};
-use crate::export::export;
-use crate::invocation::{Invocation, print_bytes};
+use crate::invocation::Invocation;
 use crate::remote::bring;
-
-mod record;
-
-pub use record::to_json as record_to_json;
 
 /// Show an artifact or a record
 #[derive(Args)]

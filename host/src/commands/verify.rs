@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity::parse_duration;
+use lockstep_view::runs::since;
 use serde_json::json;
 
-use crate::artifacts::{Named, find};
-use crate::commands::log::since;
-use crate::error::{Error, Result};
 use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
-use crate::quantity::parse_duration;
 use crate::remote::{Remote, bring};
 use crate::signature;
 

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::pipeline::{Plan, Task, Use};
 use lockstep_runtime::run::Runtime;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::needs::needs_of_plan;
 use serde_json::{Value, json};
 
 use super::pipeline::yaml;
 use super::{Containers, Labels, Written};
 use crate::cluster::pod::{self, COMMAND, RETRIES};
-use crate::error::{Error, Kind, Result};
-use crate::needs::needs_of_plan;
 
 /// The template of a plan, whose file uses its parameters so.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {

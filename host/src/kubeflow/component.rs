@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Run, Runtime};
 use lockstep_runtime::step::Interface;
+use lockstep_view::error::Result;
+use lockstep_view::needs::needs_of_run;
 
 use super::executor::{Work, check, executor};
 use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selectors, Task, TaskInfo, TaskInputs};
 use super::pipeline::{Parts, documents};
 use super::{Containers, Labels, Written, ir};
 use crate::cluster::pod::{CACHE, STORE};
-use crate::error::Result;
-use crate::needs::needs_of_run;
 
 /// The component of a step: a pipeline with that one task, whose parameters and artifacts are the pipeline's.
 pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, containers: &Containers) -> Result<Written> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::run::{Entry, Input, Run, Runtime, choose};
 use lockstep_runtime::step::{GuestPath, Interface, MediaType, OwnLimits, Parameter, ParameterKind, Port, interfaces, value};
+use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
 use super::ir::{
@@ -11,7 +12,6 @@ use super::ir::{
 };
 use super::{Containers, told};
 use crate::cluster::pod::{CACHE, COMMAND, STORE};
-use crate::error::{Error, Result};
 
 /// What stands in the arguments for all that Kubeflow gives a container.
 pub const EXECUTOR_INPUT: &str = "{{$}}";

@@ -7,14 +7,14 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Names, Ran, Runtime};
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts::import;
+use lockstep_view::content::Content;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::export::{export, write};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Given;
-use crate::artifacts::import;
-use crate::content::Content;
-use crate::error::{Error, Kind, Result};
-use crate::export::{export, write};
 
 /// Where Kubeflow has what of buckets the container reads and writes.
 const MOUNTS: [(&str, &str); 3] = [("s3", "/s3"), ("minio", "/minio"), ("gs", "/gcs")];

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_runtime::pipeline::{Role, Task, Use};
 use lockstep_runtime::run::{Entry, Runtime};
 use lockstep_runtime::step::{Parameter, ParameterKind};
+use lockstep_view::error::Result;
 use serde_json::Value;
 
 use super::executor::{interface, of_value, value_of};
 use super::told;
-use crate::error::Result;
 
 /// The parameters that tasks take as they are, each of one kind. All others have decided what the plan is.
 pub struct Live {

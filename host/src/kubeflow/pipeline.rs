@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_runtime::digest::{Digest, canonical_json};
 use lockstep_runtime::pipeline::{Operand, Plan, Source, Task, TaskOutput, Use};
 use lockstep_runtime::run::{Entry, Runtime};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::needs::{Needs, needs_of_run};
 use serde_json::{Value, json};
 
 use super::executor::{Work, check, definition, env, executor, value_of};
@@ -14,8 +16,6 @@ use super::ir::{
 };
 use super::live::Live;
 use super::{Containers, Labels, Written, ir, told};
-use crate::error::{Error, Result};
-use crate::needs::{Needs, needs_of_run};
 
 /// Components with their executors.
 pub struct Parts {

@@ -12,15 +12,16 @@ use lockstep_runtime::run::{Entry, Ran, Reuse, Run};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
 use lockstep_runtime::store::{Row, Runs, Store};
+use lockstep_view::error::{Error, Kind, Result, innermost};
+use lockstep_view::events::{ran, read};
+use lockstep_view::needs::{Needs, needs_of_plan, needs_of_run};
+use lockstep_view::threads::threads;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result, innermost};
-use crate::events::{ran, read};
-use crate::invocation::{Invocation, threads};
-use crate::needs::{Needs, needs_of_plan, needs_of_run};
+use crate::invocation::Invocation;
 
 pub use names::bring;
 

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
+use lockstep_view::artifacts::find;
+use lockstep_view::error::{Error, Result};
 
 use super::Remote;
-use crate::artifacts::find;
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 /// Brings here what `text` names on the host that this invocation names, if it names one, and if `text` names nothing here: so that it has

@@ -6,16 +6,16 @@ use futures::{StreamExt, TryStreamExt};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::{Content, Store};
+use lockstep_view::artifacts::known;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::events::read;
+use lockstep_view::needs::Needs;
+use lockstep_view::progress;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
 use serde::Deserialize;
 
 use super::Remote;
-use crate::artifacts::known;
-use crate::error::{Error, Result};
-use crate::events::read;
-use crate::needs::Needs;
-use crate::progress;
 
 /// So many artifacts are sent at a time.
 const AT_A_TIME: usize = 8;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use lockstep_runtime::pipeline::{Done, Event, Plan};
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::events;
 use reqwest::Method;
 use serde_json::Value;
 
 use super::{Remote, TRIES};
-use crate::error::{Error, Result};
-use crate::events;
 
 /// A host says something at least every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);

@@ -6,11 +6,10 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
+use lockstep_view::error::{Error, Kind};
 
 use lockstep_runtime::digest::Digest;
 use serde_json::json;
-
-use crate::error::{Error, Kind};
 
 /// A request that is refused, or could not be answered: a status, and the same JSON that `lockstep --json` writes.
 #[derive(Debug)]

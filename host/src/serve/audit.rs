@@ -8,9 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use lockstep_view::error::{Error, Result};
 use serde::Serialize;
-
-use crate::error::{Error, Result};
 
 /// The file that is only ever added to, by a thread of its own.
 pub struct Audit(Sender<Line>);

@@ -9,10 +9,10 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use futures::StreamExt;
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Kind};
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal};
-use crate::error::{Error, Kind};
 
 /// The body, read as JSON.
 pub struct Body<T>(pub T);
@@ -75,7 +75,10 @@ pub async fn next(pieces: &mut BodyDataStream) -> Answer<Option<Bytes>> {
 pub fn too_large(limit: u64, what: &str) -> Refusal {
     let error = Error::new(
         Kind::Denied,
-        format_args!("{what} of more than {} are not taken in", crate::quantity::bytes(limit)),
+        format_args!(
+            "{what} of more than {} are not taken in",
+            lockstep_view::quantity::bytes(limit)
+        ),
     );
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }

@@ -29,6 +29,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use lockstep_runtime::sandbox::{Engine, EngineOptions};
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -36,7 +37,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 use access::Access;
@@ -177,7 +177,7 @@ async fn run(settings: Settings, invocation: &Invocation) -> Result<()> {
         _ => url.clone(),
     };
     match invocation.json {
-        true => crate::invocation::print(format_args!(
+        true => lockstep_view::print::print(format_args!(
             "{}\n",
             json!({ "url": url, "token": given.is_none().then_some(&secret) })
         ))?,

@@ -8,12 +8,12 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
+use lockstep_view::error::{Error, Result};
 use quick_cache::sync::Cache;
 
 use super::api::Answers;
 use super::works::{Work, Works};
 use super::{Server, gateway};
-use crate::error::{Error, Result};
 
 /// What belongs to one user, or to all where users are not told apart: a store that nobody else reads, and what the host keeps beside it.
 pub struct Namespace {

@@ -6,6 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use lockstep_runtime::pipeline::Plan;
 use lockstep_runtime::run::{Ran, Run};
+use lockstep_view::error::{Error, Result};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
@@ -20,8 +21,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
-
-use crate::error::{Error, Result};
 
 /// What spans are of, among all that is logged.
 pub const TARGET: &str = "lockstep::traces";

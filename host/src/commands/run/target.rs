@@ -4,14 +4,14 @@ use std::path::Path;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{BindError, Entry, Input, Names, Run, Runtime, bind as bind_step, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, Parameter, ParameterKind, interfaces, value};
+use lockstep_view::artifacts::unique;
+use lockstep_view::artifacts::{self, artifact};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::module::not_a_module;
 use serde_json::Value;
 
 use super::{Output, RunArgs};
-use crate::artifacts::{self, artifact};
-use crate::commands::inspect::not_a_module;
-use crate::error::{Error, Result};
 use crate::kubeflow::{self, Given};
-use crate::pipelines::unique;
 
 /// The run that the command line asks for, with what else it is given, and the outputs that it names.
 pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Result<(Run, Vec<Output>)> {

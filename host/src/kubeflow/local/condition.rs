@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use lockstep_runtime::pipeline::{Comparison, Operand, When};
+use lockstep_view::error::{Error, Result};
 use serde_json::Value;
-
-use crate::error::{Error, Result};
 
 /// More than so many signs that could begin something within something are refused.
 const DEEPEST: usize = 200;

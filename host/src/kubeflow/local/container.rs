@@ -6,11 +6,11 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Source, Task as Planned, Wire};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::{Artifact, MediaType};
+use lockstep_view::error::{Error, Result};
 
 use super::scope::Scope;
 use crate::cli::read_run;
 use crate::commands::run::of_container;
-use crate::error::{Error, Result};
 use crate::kubeflow::ir::{Component, Container, PipelineSpec, Task};
 use crate::kubeflow::{Given, executor};
 

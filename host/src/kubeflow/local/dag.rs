@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::pipeline::{Source, Task as Planned, TaskOutput, numbered};
 use lockstep_runtime::run::{Names, Runtime};
+use lockstep_view::error::{Error, Result};
 
 use super::container;
 use super::scope::{Made, Scope, Sources};
-use crate::error::{Error, Result};
 use crate::kubeflow::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
 
 /// The tasks of a pipeline, each after those that it waits for, and where its outputs come from.

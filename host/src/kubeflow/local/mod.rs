@@ -14,14 +14,15 @@ use std::path::Path;
 use lockstep_runtime::pipeline::{Pipeline, Plan};
 use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::step::{Artifact, Parameter};
+use lockstep_view::artifacts::artifact;
+use lockstep_view::artifacts::unique;
+use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
 use self::scope::Scope;
 use super::ir::PipelineSpec;
 use super::parameter;
-use crate::artifacts::artifact;
-use crate::error::{Error, Result};
-use crate::pipelines::{GivenArgs, unique};
+use crate::pipelines::GivenArgs;
 
 /// What tells such a file from a pipeline of ours and from a plan.
 const KEYS: [&str; 2] = ["pipelineInfo", "deploymentSpec"];

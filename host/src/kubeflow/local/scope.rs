@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use lockstep_runtime::pipeline::{Source, When};
 use lockstep_runtime::run::Names;
 use lockstep_runtime::step::Artifact;
+use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
 use super::condition;
-use crate::error::{Error, Result};
 use crate::kubeflow::ir::{ArtifactFrom, Component, Items, ParameterFrom, ParameterIterator, ParameterType, Task};
 use crate::kubeflow::{parameter, whole};
 

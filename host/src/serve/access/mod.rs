@@ -12,12 +12,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use lockstep_view::error::{Error, Kind, Result};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
 use super::{Namespace, Server, gateway};
-use crate::error::{Error, Kind, Result};
 
 pub use tokens::{Token, TokenFile, new_secret};
 

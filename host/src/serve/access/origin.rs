@@ -2,8 +2,7 @@
 
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method, Uri};
-
-use crate::error::{Error, Kind, Result};
+use lockstep_view::error::{Error, Kind, Result};
 
 /// An error if the request names a host that this is not, as it does when a foreign name was made to lead here; or if a page of another
 /// origin wants to change something.

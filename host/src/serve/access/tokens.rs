@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
-use crate::error::{Error, Result};
-use crate::export;
 
 /// A token as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -12,13 +12,13 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Direction;
 use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::Content;
+use lockstep_view::artifacts::known;
+use lockstep_view::error::Error;
+use lockstep_view::{lineage as told, module as inspect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ErrorAnswer, LineageQuery, Way};
-use crate::artifacts::known;
-use crate::commands::{inspect, lineage as told};
-use crate::error::Error;
 use crate::serve::extract::{Named, Path, Query, blocking};
 use crate::serve::{Answer, Caller, Refusal, Server};
 
@@ -187,7 +187,7 @@ pub async fn preview(caller: Caller, Named(digest): Named, Query(query): Query<P
         let artifact = find(&caller, &digest)?;
         let rows = query.rows.unwrap_or(20).min(ROWS);
         Ok(Json(
-            crate::content::Content::read(&caller.namespace.runtime.store, &artifact, 0..rows)?.to_json(),
+            lockstep_view::content::Content::read(&caller.namespace.runtime.store, &artifact, 0..rows)?.to_json(),
         ))
     })
     .await

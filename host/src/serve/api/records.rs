@@ -5,12 +5,12 @@ use axum::extract::State;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Observed, Record};
 use lockstep_runtime::store::Runs;
+use lockstep_view::{record, runs};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::artifacts::lineage_of;
 use super::{ErrorAnswer, LineageQuery, Way};
-use crate::commands::{log, show};
 use crate::serve::extract::{Named, Query, blocking};
 use crate::serve::{Answer, Caller, Refusal, Server};
 
@@ -61,7 +61,7 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json
     };
     blocking(move || {
         let rows = caller.namespace.runtime.runs(&runs)?;
-        Ok(Json(json!({ "runs": rows.iter().map(log::to_json).collect::<Vec<_>>() })))
+        Ok(Json(json!({ "runs": rows.iter().map(runs::to_json).collect::<Vec<_>>() })))
     })
     .await
 }
@@ -80,7 +80,7 @@ fn find(caller: &Caller, digest: &Digest) -> Answer<(Record, Observed)> {
 pub async fn get(caller: Caller, Named(digest): Named) -> Answer<Json<Value>> {
     blocking(move || {
         let (record, observed) = find(&caller, &digest)?;
-        Ok(Json(show::record_to_json(&digest, &record, &observed)))
+        Ok(Json(record::to_json(&digest, &record, &observed)))
     })
     .await
 }

@@ -11,15 +11,15 @@ use axum::response::{IntoResponse, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Input, Ran, Run, Runtime, bind, choose};
 use lockstep_runtime::step::{Artifact, GuestPath, Interface, Limits, MediaType, OwnLimits, base, interfaces};
+use lockstep_view::artifacts::known;
+use lockstep_view::error::Error;
+use lockstep_view::module::not_a_module;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
-use crate::artifacts::known;
-use crate::commands::inspect::not_a_module;
-use crate::error::Error;
 use crate::serve::extract::{Query, blocking, bytes, digest, json};
 use crate::serve::namespace::ModuleFacts;
 use crate::serve::works::{Submission, run_one};

@@ -15,12 +15,12 @@ use bytes::Bytes;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts::known;
+use lockstep_view::error::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
-use crate::artifacts::known;
-use crate::error::Error;
 use crate::serve::extract::{Named, blocking, next, too_large, whole};
 use crate::serve::{Answer, Caller, Refusal, Server};
 

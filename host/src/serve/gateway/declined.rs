@@ -2,9 +2,9 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
+use lockstep_view::error::Error;
 use serde_json::json;
 
-use crate::error::Error;
 use crate::serve::Refusal;
 
 /// A request that is refused, as Jupyter's clients show it: `reason` and `message`.

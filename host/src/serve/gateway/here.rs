@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep_kernel::jupyter::Stopped;
 use lockstep_kernel::session::Place;
 use lockstep_runtime::run::Runtime;
+use lockstep_view::error::{Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
@@ -18,7 +19,6 @@ use super::mirror::Mirror;
 use super::running::Ground;
 use super::workshop::Workshop;
 use super::{ID, id_in};
-use crate::error::{Error, Result};
 
 /// The variable of a kernel's `env` that says which notebook it is for.
 const NOTEBOOK: &str = "JPY_SESSION_NAME";

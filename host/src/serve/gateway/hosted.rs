@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_kernel::jupyter::{Channel, Header, History, Kernel, Message, Origin, Outlets, Publication, Reply, Stopped};
 use lockstep_kernel::websocket::Encoded;
+use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,7 +16,6 @@ use super::journal::{Journal, Request};
 use super::queue::Outgoing;
 use super::running::{Ground, Noted};
 use super::specs::NAME;
-use crate::error::{Error, Result};
 
 /// How long a running cell may take to end once the kernel is to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_view::error::Result;
+
 use super::here::Here;
 use super::hosted::{Env, Model};
 use super::pods::Pods;
-use crate::error::Result;
 
 /// The kernels of a namespace.
 pub enum Kernels {

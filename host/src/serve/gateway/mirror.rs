@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lockstep_runtime::store::{Shared, Store};
-
-use crate::error::{Error, Result};
+use lockstep_view::error::{Error, Result};
 
 /// How long to wait before a shared store that could not be reached is tried again.
 const AGAIN: Duration = Duration::from_secs(2);

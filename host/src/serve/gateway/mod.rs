@@ -25,11 +25,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use lockstep_view::error::{Error, Result};
 
 use uuid::Uuid;
 
 use super::Server;
-use crate::error::{Error, Result};
 use hosted::Env;
 
 pub use cull::Cull;

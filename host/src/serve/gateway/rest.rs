@@ -5,13 +5,13 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
+use lockstep_view::error::Error;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::declined::Declined;
 use super::hosted::{Env, Model};
 use super::specs::NAME;
-use crate::error::Error;
 use crate::serve::Caller;
 
 /// What kernel is wanted. Clients say more, such as the path of a notebook on their machine.

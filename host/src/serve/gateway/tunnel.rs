@@ -5,11 +5,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper_util::rt::TokioIo;
+use lockstep_view::error::Error;
 use tokio::io::copy_bidirectional;
 
 use super::declined::Declined;
 use super::pods::Pods;
-use crate::error::Error;
 
 /// Connects a client to the kernel `id`.
 pub async fn channels(pods: &Pods, id: &str, mut request: Request) -> Result<Response, Declined> {

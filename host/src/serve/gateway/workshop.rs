@@ -6,9 +6,9 @@ use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::session::{Place, Preparing, Setup, fetched_by};
 use lockstep_kernel::toolchain::{Lock, PreludeReady, Toolchain};
 use lockstep_runtime::run::Runtime;
+use lockstep_view::error::Result;
 
 use crate::commands::kernel::{find, load_base, setup_on};
-use crate::error::Result;
 use crate::invocation::Invocation;
 
 /// What all kernels of a host are made with: the toolchain and the prelude, found when the first one needs them.

@@ -11,15 +11,15 @@ use bytes::Bytes;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::{self, LargeFile, Link, Role};
+use lockstep_view::columns::fit;
+use lockstep_view::content::Content;
+use lockstep_view::quantity;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::parts::{copied, digest, facts, media_type, pager, section, step};
 use super::view::{self, LARGEST, picture_type};
 use super::{Asked, Page, Site, Tab, with_query};
-use crate::columns::fit;
-use crate::content::Content;
-use crate::quantity;
 use crate::serve::{Answer, Refusal};
 
 /// Rows of a table on a page.
@@ -232,7 +232,7 @@ pub async fn download(site: Site, Path(text): Path<String>, Asked(shown): Asked<
 
 fn bytes(site: &Site, digest: &Digest) -> Answer<Bytes> {
     if !site.store().contains(digest)? {
-        let gone = crate::error::Error::user(format_args!("the bytes of {} are gone", digest.short()));
+        let gone = lockstep_view::error::Error::user(format_args!("the bytes of {} are gone", digest.short()));
         return Err(Refusal::new(StatusCode::GONE, gone));
     }
     Ok(site.store().get(digest)?)

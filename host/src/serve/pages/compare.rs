@@ -5,15 +5,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Observed, Record};
 use lockstep_runtime::step::{Artifact, MediaType};
+use lockstep_view::columns::fit;
+use lockstep_view::difference::{Changed, diff_records};
+use lockstep_view::quantity;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::parts::{digest, section, status, step, when};
 use super::view::{picture_type, preview};
 use super::{Asked, Page, Site, Tab};
-use crate::columns::fit;
-use crate::commands::diff::{Changed, diff_records};
-use crate::quantity;
 use crate::serve::{Answer, Refusal};
 
 /// Two records to compare.

@@ -5,14 +5,14 @@ use axum::response::Response;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Direction, Lineage};
 use lockstep_runtime::store::Row;
+use lockstep_view::columns::fit;
+use lockstep_view::error::Result;
+use lockstep_view::lineage::graph;
+use lockstep_view::quantity;
 use maud::{Markup, PreEscaped, html};
 
 use super::parts::{digest, section, status, step, type_name};
 use super::{Page, Site, Tab};
-use crate::columns::fit;
-use crate::commands::lineage::graph;
-use crate::error::Result;
-use crate::quantity;
 use crate::serve::{Answer, Refusal};
 
 /// Larger graphs are not drawn.

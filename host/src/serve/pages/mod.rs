@@ -27,13 +27,13 @@ use axum::routing::get;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts;
+use lockstep_view::error::Error;
 use serde::de::DeserializeOwned;
 
 use super::access::Caller;
 use super::extract::blocking;
 use super::{Answer, Namespace, Refusal, Server};
-use crate::artifacts;
-use crate::error::Error;
 
 pub use assets::routes as assets;
 pub use wrong::as_pages;

@@ -4,14 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
 use lockstep_runtime::step::Artifact;
+use lockstep_view::artifacts::mentioned;
+use lockstep_view::columns::fit;
+use lockstep_view::quantity;
+use lockstep_view::report::counted;
 use maud::{Markup, html};
 
 use super::parts::{artifacts, code_block, status, when};
 use super::{Page, Site, Tab};
-use crate::columns::fit;
-use crate::commands::gc::mentioned;
-use crate::quantity;
-use crate::report::counted;
 use crate::serve::Answer;
 use crate::serve::gateway::Model;
 

@@ -1,10 +1,10 @@
 use axum::response::Response;
 use lockstep_runtime::store::{Row, Runs, StepTally};
+use lockstep_view::quantity;
 use maud::{Markup, html};
 
 use super::parts::{class, code_block, runs, section, step, when};
 use super::{Page, Site, Tab, notebooks, pipelines, with_query};
-use crate::quantity;
 use crate::serve::Answer;
 use crate::serve::gateway::Model;
 

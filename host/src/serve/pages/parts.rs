@@ -5,12 +5,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::{Role, Row};
+use lockstep_view::columns::fit;
+use lockstep_view::quantity;
+use lockstep_view::runs::age;
 use maud::{Markup, html};
 
 use super::{Site, with_query};
-use crate::columns::fit;
-use crate::commands::log::age;
-use crate::quantity;
 
 /// A picture of 16 × 16 that stands beside a word.
 pub fn icon(name: &str) -> Markup {

@@ -6,16 +6,17 @@ use lockstep_runtime::pipeline::Difference;
 use lockstep_runtime::run::{Entry, Input, Observed, Record};
 use lockstep_runtime::step::{Artifact, Limit, Usage};
 use lockstep_runtime::store::{Row, Runs};
+use lockstep_view::columns::fit;
+use lockstep_view::plan::difference;
+use lockstep_view::quantity;
+use lockstep_view::runs::age;
 use maud::{Markup, html};
 
 use super::parts::{artifacts, code_block, copied, digest, facts, section, status, step, when};
 use super::view::preview;
 use super::{Page, Site, Tab};
-use crate::columns::fit;
-use crate::commands::log::age;
-use crate::commands::plan::difference;
+use crate::provenance as statements;
 use crate::serve::{Answer, Refusal};
-use crate::{provenance as statements, quantity};
 
 /// Runs of the step that are offered for comparison.
 const OFFERED: usize = 30;

@@ -1,13 +1,13 @@
 use axum::response::Response;
 use lockstep_runtime::store::Runs;
+use lockstep_view::error::Error;
+use lockstep_view::quantity;
+use lockstep_view::runs::since;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::parts::{pager, runs};
 use super::{Asked, Page, Site, Tab, with_query};
-use crate::commands::log::since;
-use crate::error::Error;
-use crate::quantity;
 use crate::serve::Answer;
 
 const PAGE: usize = 50;

@@ -2,13 +2,13 @@ use axum::response::Response;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::{Runs, StepTally};
+use lockstep_view::quantity;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::overview::of_step;
 use super::parts::{digest, media_type, runs, section, status, step};
 use super::{Asked, Page, Site, Tab, with_query};
-use crate::quantity;
 use crate::serve::Answer;
 
 /// Of each kind at most so many are told.

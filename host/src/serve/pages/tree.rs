@@ -1,9 +1,8 @@
 //! JSON as a tree that folds.
 
+use lockstep_view::columns::fit;
 use maud::{Markup, html};
 use serde_json::Value;
-
-use crate::columns::fit;
 
 /// Values that are written; what is beyond is only counted.
 const VALUES: usize = 3_000;

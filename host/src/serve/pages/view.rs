@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Port};
+use lockstep_view::columns::fit;
+use lockstep_view::content::{Content, Table};
+use lockstep_view::module::{Module, kind_of};
+use lockstep_view::quantity;
 use maud::{Markup, html};
 
 use super::log::log;
 use super::parts::{artifacts, code_block};
 use super::tree::tree;
 use super::{Site, with_query};
-use crate::columns::fit;
-use crate::commands::inspect::{Module, kind_of};
-use crate::content::{Content, Table};
-use crate::quantity;
 
 /// No cell of a table is wider, in characters.
 const CELL: usize = 120;

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use lockstep_view::error::Error;
 use maud::html;
 
 use super::parts::{code_block, icon};
 use super::{Page, Tab, shell};
-use crate::error::Error;
 use crate::serve::Server;
 use crate::serve::access::wants_html;
 

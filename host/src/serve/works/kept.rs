@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export;
 use serde::{Deserialize, Serialize};
 
 use super::{Progress, Submission, Work};
-use crate::error::{Error, Result};
-use crate::export;
 
 #[derive(Serialize)]
 struct Written<'a> {

@@ -17,16 +17,16 @@ use lockstep_runtime::pipeline::{Done, End, Event, Execution, Plan, execute};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::events;
+use lockstep_view::executed::{to_json, verdict};
+use lockstep_view::report;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::gate::Gate;
 use super::traces;
-use crate::commands::run::{to_json, verdict};
-use crate::error::{Error, Kind, Result};
-use crate::events;
 use crate::invocation::available_memory;
-use crate::report;
 
 pub use journal::{Entry, Journal};
 

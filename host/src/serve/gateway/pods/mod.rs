@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod as Object;
 use lockstep_runtime::store::Shared;
+use lockstep_view::error::{Error, Result};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -26,7 +27,6 @@ use super::ID;
 use super::hosted::{Env, Model};
 use super::journal::Copy;
 use super::mirror::note;
-use crate::error::{Error, Result};
 
 pub use pod::Pod;
 pub use source::Source;

@@ -6,13 +6,13 @@ use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::Result;
 use serde_json::{Value, json};
 
 use crate::cluster::job::read;
 use crate::cluster::pod::{
     COMMAND, PORT, PORT_NAME, container_security, environment, environment_from, labels, mounts, resources, security, volumes,
 };
-use crate::error::Result;
 
 /// The part that these pods have to play, and the name of their container.
 pub const COMPONENT: &str = "kernel";

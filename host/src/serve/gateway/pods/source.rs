@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use lockstep_kernel::file::write_whole;
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 
 use super::super::cull::Cull;
@@ -15,7 +16,6 @@ use super::object::{self, COMPONENT, KERNEL_LABEL, Named, Shape};
 use super::pod::Pod;
 use crate::cluster;
 use crate::cluster::pod::{template, waiting};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::serve::{Settings, new_secret};
 

@@ -1,5 +1,6 @@
 //! Where two artifacts differ first, told by what kind they are.
 
+mod records;
 mod table;
 
 use std::fmt;
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 use crate::columns::fit;
 use crate::content::{cbor_to_json, guess};
 use crate::error::Result;
+
+pub use records::{Changed, diff_records};
 
 /// No value that is told is wider.
 const VALUE: usize = 60;
@@ -34,9 +37,19 @@ pub struct Difference {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
     /// Of a text, both from 1; columns are characters.
-    Text { line: u64, column: u64 },
+    Text {
+        /// The line.
+        line: u64,
+        /// The character in it.
+        column: u64,
+    },
     /// Of a table: a row from 1, without the header, and the name of its column.
-    Cell { row: u64, column: String },
+    Cell {
+        /// The row.
+        row: u64,
+        /// The column.
+        column: String,
+    },
     /// The names and types of a table's columns.
     Columns,
     /// A JSON pointer (RFC 6901).

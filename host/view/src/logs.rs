@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use indicatif::{MultiProgress, ProgressBar};
-use lockstep_kernel::terminal::{Said, Terminal};
+use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Stream;
 
 use crate::progress;

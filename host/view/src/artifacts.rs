@@ -1,5 +1,6 @@
 //! What people call things: a path, a digest, the start of one, or an output of a record.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lockstep_runtime::digest::Digest;
@@ -11,7 +12,9 @@ use crate::error::{Error, Result};
 
 /// What a name of a person leads to.
 pub enum Named {
+    /// An artifact.
     Artifact(Artifact),
+    /// A record, its digest, and what was observed.
     Record(Box<(Digest, Record, Observed)>),
 }
 
@@ -119,4 +122,24 @@ pub fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
             )
         }
     }
+}
+
+/// Pairs as a map; a name that stands twice is an error.
+pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
+    let mut map = BTreeMap::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
+        }
+        map.insert(name, value);
+    }
+    Ok(map)
+}
+
+/// Every digest in a text.
+pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
+    const LENGTH: usize = "sha256:".len() + 64;
+    let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
+    let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
+    starts.filter_map(digest)
 }

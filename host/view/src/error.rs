@@ -1,13 +1,20 @@
+//! What a person is told when something fails.
+
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use lockstep_runtime::bundle::BundleError;
+use lockstep_runtime::bundle::registry::RegistryError;
+use lockstep_runtime::pipeline::{PipelineError, PlanError, TaskError};
 use lockstep_runtime::run::{BindError, RecordError, RunError};
 use lockstep_runtime::sandbox::SandboxError;
 use lockstep_runtime::step::InterfaceError;
 use lockstep_runtime::store::{SharedError, StoreError};
 use serde_json::{Value, json};
+
+use crate::columns::fit;
 
 /// Whose turn it is to do something about an error. Each kind has an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,14 +97,17 @@ impl Error {
         }
     }
 
+    /// An error of whoever wrote the command line.
     pub fn user(message: impl fmt::Display) -> Self {
         Self::new(Kind::User, message)
     }
 
+    /// An error in a file or the toolchain.
     pub fn config(message: impl fmt::Display) -> Self {
         Self::new(Kind::Config, message)
     }
 
+    /// An error of the machine, the store or lockstep itself.
     pub fn host(message: impl fmt::Display) -> Self {
         Self::new(Kind::Host, message)
     }
@@ -294,6 +304,73 @@ impl From<BindError> for Error {
 impl From<InterfaceError> for Error {
     fn from(error: InterfaceError) -> Self {
         Self::config(error)
+    }
+}
+
+impl From<PipelineError> for Error {
+    fn from(error: PipelineError) -> Self {
+        Self::config(error)
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        Self::config(error)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Run(error) => error.into(),
+            TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
+            TaskError::NotMade | TaskError::Elsewhere(_) => Self::host(error),
+        }
+    }
+}
+
+/// The registry could not be reached, or does not know who asks.
+const LOGIN: &str = "`docker login HOST` writes ~/.docker/config.json, which is read; credential helpers are not asked";
+
+impl From<BundleError> for Error {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::File { doing, path, source } => Self::file(doing, &path, &source),
+            BundleError::Store(error) => error.into(),
+            BundleError::Record(error) => error.into(),
+            BundleError::Run(error) => error.into(),
+            BundleError::Registry(error) => error.into(),
+            BundleError::Exists { .. } => Self::user(error).hint("move it away, or give a path that ends in .tar"),
+            BundleError::Compressed { .. } => Self::user(error).hint("name a file that ends in .tar, or gunzip it"),
+            BundleError::Failed { .. } => Self::new(Kind::Guest, error),
+            BundleError::Encode(_) => Self::host(error),
+            // what is wrong is in the bundle, which may hold anything that a terminal should not be told
+            _ => Self::config(fit(&error.to_string(), 1000)),
+        }
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Away { .. } => Self::host(cause(error))
+                .hint("check the name and the network; a registry without TLS that is not on this machine needs --plain-http"),
+            RegistryError::Refused { .. } => Self::new(Kind::Denied, error).hint(LOGIN),
+            RegistryError::Plain { .. } => Self::new(Kind::Denied, error),
+            RegistryError::Absent { .. } | RegistryError::NoBundle { .. } => Self::user(error),
+            RegistryError::Trouble { .. } => Self::host(error).hint("try again later: what was sent is there already"),
+            RegistryError::Answer { .. } | RegistryError::Threads { .. } => Self::host(error),
+        }
+    }
+}
+
+/// An error with what is at the bottom of it.
+fn cause(error: impl std::error::Error) -> String {
+    let (told, root) = (error.to_string(), innermost(&error));
+    if told.contains(&root) {
+        told
+    } else {
+        format!("{told}: {root}")
     }
 }
 

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::commands::run::task_to_json;
 use crate::error::{Error, Result};
+use crate::executed::task_to_json;
 
 /// The name of an event and what is told of it: `task`, and what belongs to the event.
 pub fn told(event: &Event) -> (&'static str, Value) {

@@ -6,10 +6,8 @@ mod svg;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use clap::ValueEnum;
-
 /// What a graph is written as.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// a picture
     Svg,

@@ -7,16 +7,16 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use lockstep_kernel::terminal::{Said, Terminal};
 use lockstep_runtime::run::chunks;
+use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Stream;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
 use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
-use crate::commands::inspect::Module;
 use crate::error::{Error, Result};
+use crate::module::Module;
 use crate::{quantity, report};
 
 pub use table::Table;
@@ -29,24 +29,39 @@ const BYTES: usize = 256;
 
 /// An artifact, read.
 pub enum Content {
+    /// A table.
     Table(Table),
+    /// Text, of which the end may be left out.
     Text {
+        /// What of it is shown.
         text: String,
+        /// All of its bytes.
         size: usize,
     },
+    /// JSON, or what else has such a form.
     Json(Value),
+    /// Numbers by name.
     Metrics(BTreeMap<String, f64>),
+    /// The files of a directory.
     Directory(BTreeMap<String, Artifact>),
+    /// A module.
     Module(Box<Module>),
+    /// What a guest wrote, in its order.
     Log(Vec<(Stream, String)>),
     /// SVG, with the width and height that it says
     Figure {
+        /// How many bytes it has.
         size: usize,
+        /// `640 × 480`.
         dimensions: Option<String>,
     },
+    /// Bytes of another type.
     Bytes {
+        /// What they are said to be.
         media_type: MediaType,
+        /// The first of them.
         start: Bytes,
+        /// All of them.
         size: usize,
     },
 }

@@ -20,6 +20,7 @@ const CELL: usize = 40;
 
 /// Some rows of a table.
 pub struct Table {
+    /// Its columns, each with what is said of it.
     pub columns: Vec<Column>,
     /// The cells; nothing where there is no value.
     pub rows: Vec<Vec<Option<String>>>,
@@ -146,6 +147,7 @@ impl Table {
         }
     }
 
+    /// `columns`, `rows` and `total_rows`.
     pub fn to_json(&self) -> Value {
         let columns: Vec<Value> = self
             .columns

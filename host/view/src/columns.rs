@@ -7,7 +7,9 @@ use anstyle::Style;
 /// Which edge of its column a text keeps to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Align {
+    /// Blanks come behind.
     Left,
+    /// Blanks come before, as before numbers.
     Right,
 }
 

@@ -1,3 +1,5 @@
+//! A record, with what its run was given and came to.
+
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,7 +8,7 @@ use lockstep_runtime::run::{Entry, Observed, Record};
 use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
-use crate::commands::log::age;
+use crate::runs::age;
 use crate::{quantity, report};
 
 /// A record, for people.
