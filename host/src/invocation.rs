@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use lockstep_client::Remote;
 use lockstep_runtime::run::{Machine, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
@@ -93,6 +94,18 @@ impl Invocation {
         options.native_cache = Some(self.locations.cache.join("native"));
         Ok(Engine::new(&options)?)
     }
+
+    /// The host that does the work, if one is named.
+    pub fn remote(&self) -> Result<Option<Remote>> {
+        let token = self.locations.token.as_deref();
+        self.locations.host.as_ref().map(|url| Remote::new(url, token)).transpose()
+    }
+
+    /// Brings here what `text` names on that host, if there is one, and if `text` names nothing here.
+    pub fn bring(&self, runtime: &Runtime, text: &str) -> Result<()> {
+        self.remote()?.map_or(Ok(()), |remote| remote.bring(runtime, text))
+    }
+
     /// Answers: `value` with `--json`, else `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
         if self.json {

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lockstep_client::Remote;
+use lockstep_cluster::{Carried, Cluster, Settings};
+use lockstep_kubeflow as kubeflow;
+use lockstep_kubeflow::local::{self, Typed};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Event, Executed, Execution, Given, Pipeline, Plan, Use, execute, execute_by};
 use lockstep_runtime::run::Runtime;
@@ -12,11 +16,10 @@ use lockstep_view::artifacts::{artifact, unique};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::logs::Logs;
 
-use crate::cluster::{Carried, Cluster, Settings};
+use crate::cli::read_run;
+use crate::commands::run::of_container;
 use crate::invocation::Invocation;
-use crate::kubeflow::local;
 use crate::notebooks;
-use crate::remote::Remote;
 
 /// What a pipeline is given.
 #[derive(Args)]
@@ -81,7 +84,13 @@ pub fn planned(
         true => notebooks::pipeline(path, interrupt, invocation)?,
         false => {
             if let Some(spec) = local::read(path)? {
-                return Ok((local::plan(runtime, &spec, given)?, Vec::new()));
+                let typed = Typed {
+                    parameters: given.parameters,
+                    inputs: given.inputs,
+                    parameters_file: given.parameters_file,
+                };
+                let bind = |args: &[String], given: kubeflow::Given| of_container(read_run(args)?, runtime, given);
+                return Ok((local::plan(runtime, &spec, typed, &bind)?, Vec::new()));
             }
             if path.extension().is_some_and(|extension| extension == "json") {
                 return Ok((written(path, &given)?, Vec::new()));

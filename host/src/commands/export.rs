@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
 use lockstep_kernel::session::{InputFrom, Tasks};
+use lockstep_kubeflow::{Containers, argo, component, is_pinned, pipeline};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Names, Reuse, Runtime, choose};
 use lockstep_runtime::sandbox::EngineOptions;
@@ -15,7 +16,6 @@ use lockstep_view::module::not_a_module;
 use serde_json::json;
 
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
-use crate::kubeflow::{Containers, argo, component, is_pinned, pipeline};
 use crate::notebooks;
 use crate::pipelines::{GivenArgs, is_pipeline, planned};
 

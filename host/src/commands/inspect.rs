@@ -5,7 +5,6 @@ use lockstep_view::error::Result;
 use lockstep_view::module::{Module, not_a_module};
 
 use crate::invocation::Invocation;
-use crate::remote::bring;
 
 /// Say what a module is: its steps with their inputs, parameters and outputs
 #[derive(Args)]
@@ -20,7 +19,7 @@ pub struct InspectArgs {
 
 pub fn run(args: InspectArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
-    bring(&runtime, &args.module, invocation)?;
+    invocation.bring(&runtime, &args.module)?;
     let artifact = artifacts::artifact(&runtime, &args.module)?;
     let wasm = runtime.store.get(&artifact.digest)?;
     let module = Module::read(artifact.digest, &wasm).map_err(|e| not_a_module(&args.module, &wasm, e))?;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use lockstep_cluster::Forward;
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
@@ -23,7 +24,6 @@ use signal_hook::consts::SIGINT;
 use uuid::Uuid;
 
 use crate::cache;
-use crate::cluster::Forward;
 use crate::invocation::{Invocation, host_name};
 use crate::locations::Locations;
 

@@ -12,7 +12,6 @@ use lockstep_view::runs::{age, since, to_json};
 use serde_json::json;
 
 use crate::invocation::Invocation;
-use crate::remote::Remote;
 
 /// List the runs of the store, newest first
 #[derive(Args)]
@@ -61,7 +60,7 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
         since_ms: args.since.map_or(0, since),
         ..Runs::newest(args.most)
     };
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let rows = match &remote {
         None => invocation.runtime(EngineOptions::default())?.runs(&runs)?,
         Some(remote) => remote.rows(&runs)?,

@@ -16,7 +16,6 @@ use serde_json::json;
 use crate::format::Format;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, plan};
-use crate::remote::{Remote, bring};
 
 /// Say of each task of a pipeline whether it would be run, and why
 ///
@@ -48,13 +47,13 @@ pub fn run(args: PlanArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
-        bring(&runtime, source, invocation)?;
+        invocation.bring(&runtime, source)?;
     }
     let plan = plan(&runtime, &args.what, args.given, &interrupt, invocation)?;
     if let Some(path) = &args.output {
         export::write(path, &plan.write()?)?;
     }
-    let explained = match Remote::of(invocation)? {
+    let explained = match invocation.remote()? {
         None => explain(&runtime, &plan, &Limits::default())?,
         Some(remote) => remote.explain(&runtime.store, &plan)?,
     };

@@ -3,6 +3,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use lockstep_client::Remote;
+use lockstep_kubeflow::Given;
+use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
@@ -16,10 +19,7 @@ use lockstep_view::report;
 use serde_json::json;
 
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
-use crate::kubeflow::Given;
-use crate::kubeflow::launcher::ExecutorInput;
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
-use crate::remote::{Remote, bring};
 
 mod cluster;
 mod pipeline;
@@ -217,13 +217,13 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
-        bring(&runtime, source, invocation)?;
+        invocation.bring(&runtime, source)?;
     }
     if is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
     refuse_for_pipelines(&args)?;
-    bring(&runtime, args.what.split('#').next().unwrap_or_default(), invocation)?;
+    invocation.bring(&runtime, args.what.split('#').next().unwrap_or_default())?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
     let (elsewhere, large_module) = (args.cluster.clone(), args.limits.large_module);
     let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
@@ -245,7 +245,7 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
         let ran = pipeline::alone_in_cluster(&cluster, &settings, &run, &execution, invocation, &runtime, &interrupt)?;
         return tell(&runtime, None, &ran, &outputs, invocation);
     }
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let title = run.entry.title();
     let mut logs = Logs::of_run(invocation.json);
     logs.start(&title);

@@ -12,7 +12,6 @@ use lockstep_view::print::print_bytes;
 use lockstep_view::record;
 
 use crate::invocation::Invocation;
-use crate::remote::bring;
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -41,7 +40,7 @@ pub struct ShowArgs {
 
 pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
-    bring(&runtime, &args.what, invocation)?;
+    invocation.bring(&runtime, &args.what)?;
     match find(&runtime, &args.what)? {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))

@@ -28,6 +28,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use lockstep_cluster::new_secret;
 use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
@@ -46,7 +47,7 @@ use metrics::{Counted, Metrics};
 use traces::Traces;
 use works::Work;
 
-pub use access::{Caller, Scope, Token, TokenFile, new_secret, user_name};
+pub use access::{Caller, Scope, Token, TokenFile, user_name};
 pub use answer::{Answer, Refusal};
 pub use namespace::Namespace;
 pub use settings::Settings;

@@ -3,11 +3,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use lockstep_cluster::cpu;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 use serde::{Deserialize, Deserializer};
-
-use crate::cluster::cpu;
 
 /// How a host is set up. A flag goes before its environment variable, which goes before the line of the file; keys of the
 /// file are called like the flags.

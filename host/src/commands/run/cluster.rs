@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::Toleration;
+use lockstep_cluster::pod::template;
+use lockstep_cluster::{Cluster, Settings, cpu, toleration};
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::step::OwnLimits;
@@ -10,8 +12,6 @@ use lockstep_view::artifacts::unique;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 
-use crate::cluster::pod::template;
-use crate::cluster::{Cluster, Settings, cpu, toleration};
 use crate::invocation::Invocation;
 use crate::pipelines::pair;
 

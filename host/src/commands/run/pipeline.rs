@@ -3,6 +3,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
+use lockstep_client::Remote;
+use lockstep_cluster::{Cluster, Settings};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{End, Event, Executed, Execution, Plan, execute};
 use lockstep_runtime::run::{Names, Ran, Run, Runtime};
@@ -19,11 +21,9 @@ use lockstep_view::report;
 use serde_json::{Value, json};
 
 use super::{Output, RunArgs};
-use crate::cluster::{Cluster, Settings};
 use crate::invocation::{Invocation, available_memory};
 use crate::pipelines;
 use crate::pipelines::Place;
-use crate::remote::Remote;
 
 /// So many tasks at a time where this machine does not do the work.
 pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -101,7 +101,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         let outputs = in_cluster(&cluster, &settings, &plan, &execution, invocation, runtime, interrupt)?;
         return write_outputs(runtime, None, &outputs, &args.outputs);
     }
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let place = remote.as_ref().map_or(Place::Here, Place::Host);
     let outputs = shown(&place, &plan, &execution, invocation, runtime, interrupt)?;
     write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::Refusal;
 use super::{Namespace, Server, gateway};
 
-pub use tokens::{Token, TokenFile, new_secret};
+pub use tokens::{Token, TokenFile};
 
 /// What a caller may do; each may also do what stands before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, clap::ValueEnum)]

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export;
@@ -52,11 +50,6 @@ pub struct TokenFile {
 struct Read {
     stamp: Option<(SystemTime, u64)>,
     tokens: Arc<Tokens>,
-}
-
-/// A new token: 256 random bits.
-pub fn new_secret() -> String {
-    format!("ls_{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 impl TokenFile {
@@ -110,6 +103,8 @@ pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<&'a Token>
 
 #[cfg(test)]
 mod tests {
+    use lockstep_cluster::new_secret;
+
     use super::*;
 
     #[test]

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use lockstep_cluster::job::read;
+use lockstep_cluster::pod::{
+    COMMAND, PORT, PORT_NAME, container_security, environment, environment_from, labels, mounts, resources, security, volumes,
+};
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::Result;
 use serde_json::{Value, json};
-
-use crate::cluster::job::read;
-use crate::cluster::pod::{
-    COMMAND, PORT, PORT_NAME, container_security, environment, environment_from, labels, mounts, resources, security, volumes,
-};
 
 /// The part that these pods have to play, and the name of their container.
 pub const COMPONENT: &str = "kernel";
@@ -125,7 +124,7 @@ pub fn owned_by(pod: &Pod) -> Value {
 
 /// The selector of the pods of `user`; without one, of those that are nobody's own.
 pub fn selector(user: Option<&str>) -> String {
-    let all = format!("{},app.kubernetes.io/component={COMPONENT}", crate::cluster::job::MANAGED);
+    let all = format!("{},app.kubernetes.io/component={COMPONENT}", lockstep_cluster::job::MANAGED);
     match user {
         Some(user) => format!("{all},{USER_LABEL}={}", user_label(user)),
         None => format!("{all},!{USER_LABEL}"),

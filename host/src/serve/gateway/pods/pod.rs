@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::http::{HeaderMap, Method, StatusCode};
+use lockstep_cluster::pod::PORT;
 use lockstep_view::error::{Error, innermost};
 use reqwest::{Client, Response};
 use serde::Deserialize;
@@ -14,7 +15,6 @@ use tokio::sync::watch;
 use super::super::ID;
 use super::super::hosted::Model;
 use super::super::specs::NAME;
-use crate::cluster::pod::PORT;
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Pod as Object, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
+use lockstep_cluster as cluster;
+use lockstep_cluster::new_secret;
+use lockstep_cluster::pod::{template, waiting};
 use lockstep_kernel::file::write_whole;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Result};
@@ -14,10 +17,8 @@ use serde_json::json;
 use super::super::cull::Cull;
 use super::object::{self, COMPONENT, KERNEL_LABEL, Named, Shape};
 use super::pod::Pod;
-use crate::cluster;
-use crate::cluster::pod::{template, waiting};
 use crate::invocation::Invocation;
-use crate::serve::{Settings, new_secret};
+use crate::serve::Settings;
 
 /// How long a pod may take to start: an image may have to be fetched.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Source, Task as Planned, Wire};
-use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_view::error::{Error, Result};
 
+use super::Bind;
 use super::scope::Scope;
-use crate::cli::read_run;
-use crate::commands::run::of_container;
-use crate::kubeflow::ir::{Component, Container, PipelineSpec, Task};
-use crate::kubeflow::{Given, executor};
+use crate::ir::{Component, Container, PipelineSpec, Task};
+use crate::{Given, executor};
 
 /// The task of the plan that does what the container does, which is given `scope`.
-pub fn planned(runtime: &Runtime, spec: &PipelineSpec, task: &Task, component: &Component, scope: Scope) -> Result<Planned> {
+pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Component, scope: Scope) -> Result<Planned> {
     let container = container(spec, &task.component_ref.name, component)?;
     let (given, mut wires) = given(&scope)?;
-    let (mut run, limits) = of_container(read_run(&container.args)?, runtime, given)?;
+    let (mut run, limits) = bind(&container.args, given)?;
     for (name, wire) in &mut wires {
         wire.at = run.inputs.remove(name).and_then(|input| input.at);
     }
@@ -47,7 +45,7 @@ fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> R
     let is_ours = container
         .command
         .last()
-        .is_some_and(|last| last == crate::cluster::pod::COMMAND)
+        .is_some_and(|last| last == lockstep_cluster::pod::COMMAND)
         && container.args.first().is_some_and(|first| first == "run")
         && container.args.iter().any(|arg| arg == executor::EXECUTOR_INPUT);
     match is_ours {

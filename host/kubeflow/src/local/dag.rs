@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::pipeline::{Source, Task as Planned, TaskOutput, numbered};
-use lockstep_runtime::run::{Names, Runtime};
+use lockstep_runtime::run::Names;
 use lockstep_view::error::{Error, Result};
 
-use super::container;
 use super::scope::{Made, Scope, Sources};
-use crate::kubeflow::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
+use super::{Bind, container};
+use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
 
 /// The tasks of a pipeline, each after those that it waits for, and where its outputs come from.
-pub fn tasks(runtime: &Runtime, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
+pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
     let mut flat = Flat {
-        runtime,
+        bind,
         spec,
         tasks: Vec::new(),
         skipped: BTreeSet::new(),
@@ -25,7 +25,8 @@ pub fn tasks(runtime: &Runtime, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -
 
 /// A pipeline that is becoming a plan.
 struct Flat<'a> {
-    runtime: &'a Runtime,
+    /// What binds a container's arguments.
+    bind: &'a Bind<'a>,
     spec: &'a PipelineSpec,
     tasks: Vec<Planned>,
     /// Those that will not be run, since a condition does not hold.
@@ -90,7 +91,7 @@ impl<'a> Flat<'a> {
 
     fn container(&mut self, task: &Task, component: &Component, scope: Scope) -> Result<Sources> {
         let (name, holds) = (scope.name.clone(), scope.holds()?);
-        let planned = container::planned(self.runtime, self.spec, task, component, scope);
+        let planned = container::planned(self.bind, self.spec, task, component, scope);
         let planned = planned.map_err(|error| error.of(format_args!("task `{name}`")))?;
         if !holds || planned.waits_for().any(|on| self.skipped.contains(on)) {
             self.skipped.insert(name.clone());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_cluster::pod::{CACHE, STORE};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Run, Runtime};
 use lockstep_runtime::step::Interface;
@@ -15,7 +16,6 @@ use super::executor::{Work, check, executor};
 use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selectors, Task, TaskInfo, TaskInputs};
 use super::pipeline::{Parts, documents};
 use super::{Containers, Labels, Written, ir};
-use crate::cluster::pod::{CACHE, STORE};
 
 /// The component of a step: a pipeline with that one task, whose parameters and artifacts are the pipeline's.
 pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, containers: &Containers) -> Result<Written> {

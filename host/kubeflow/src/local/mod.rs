@@ -9,11 +9,11 @@ mod dag;
 mod scope;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lockstep_runtime::pipeline::{Pipeline, Plan};
-use lockstep_runtime::run::{Names, Runtime};
-use lockstep_runtime::step::{Artifact, Parameter};
+use lockstep_runtime::run::{Names, Run, Runtime};
+use lockstep_runtime::step::{Artifact, OwnLimits, Parameter};
 use lockstep_view::artifacts::artifact;
 use lockstep_view::artifacts::unique;
 use lockstep_view::error::{Error, Result};
@@ -21,8 +21,7 @@ use serde_json::Value;
 
 use self::scope::Scope;
 use super::ir::PipelineSpec;
-use super::parameter;
-use crate::pipelines::GivenArgs;
+use super::{Given, parameter};
 
 /// What tells such a file from a pipeline of ours and from a plan.
 const KEYS: [&str; 2] = ["pipelineInfo", "deploymentSpec"];
@@ -50,18 +49,31 @@ pub fn read(path: &Path) -> Result<Option<PipelineSpec>> {
     Ok(Some(spec))
 }
 
-/// The plan of a pipeline of Kubeflow, with what it is given.
-pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: GivenArgs) -> Result<Plan> {
+/// What a person gives a pipeline, as it was typed.
+pub struct Typed {
+    /// Parameters: names and texts.
+    pub parameters: Vec<(String, String)>,
+    /// Inputs: names, and what people call artifacts.
+    pub inputs: Vec<(String, String)>,
+    /// A file with more parameters.
+    pub parameters_file: Option<PathBuf>,
+}
+
+/// The run that the arguments of `lockstep run` ask for, with what else a container is given; and the limits that they set.
+pub type Bind<'a> = dyn Fn(&[String], Given) -> Result<(Run, OwnLimits)> + 'a;
+
+/// The plan of a pipeline of Kubeflow, with what it is given. `bind` reads what containers are called with.
+pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -> Result<Plan> {
     let Some(dag) = &spec.root.dag else {
         return Err(Error::config(format_args!("{} has no tasks", spec.pipeline_info.name)));
     };
     let scope = Scope::of_pipeline(parameters(spec, &given)?, inputs(runtime, spec, given.inputs)?);
-    let (tasks, outputs) = dag::tasks(runtime, spec, dag, &scope)?;
+    let (tasks, outputs) = dag::tasks(bind, spec, dag, &scope)?;
     Ok(Plan::of_tasks(&spec.pipeline_info.name, tasks, outputs)?)
 }
 
 /// The parameters of the pipeline: those that are given, else the defaults. Those that may be left out may be missing.
-fn parameters(spec: &PipelineSpec, given: &GivenArgs) -> Result<BTreeMap<String, Value>> {
+fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Value>> {
     let definitions = &spec.root.input_definitions.parameters;
     let mut all = match &given.parameters_file {
         Some(file) => Pipeline::read_parameters(file)?,

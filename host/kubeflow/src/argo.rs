@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_cluster::pod::{self, COMMAND, RETRIES};
 use lockstep_runtime::pipeline::{Plan, Task, Use};
 use lockstep_runtime::run::Runtime;
 use lockstep_view::error::{Error, Kind, Result};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::pipeline::yaml;
 use super::{Containers, Labels, Written};
-use crate::cluster::pod::{self, COMMAND, RETRIES};
 
 /// The template of a plan, whose file uses its parameters so.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_cluster::pod::{CACHE, COMMAND, STORE};
 use lockstep_runtime::run::{Entry, Input, Run, Runtime, choose};
 use lockstep_runtime::step::{GuestPath, Interface, MediaType, OwnLimits, Parameter, ParameterKind, Port, interfaces, value};
 use lockstep_view::error::{Error, Result};
@@ -11,7 +12,6 @@ use super::ir::{
     ArtifactDefinition, Component, Container, Definitions, Executor, ParameterDefinition, ParameterType, Variable,
 };
 use super::{Containers, told};
-use crate::cluster::pod::{CACHE, COMMAND, STORE};
 
 /// What stands in the arguments for all that Kubeflow gives a container.
 pub const EXECUTOR_INPUT: &str = "{{$}}";

@@ -9,8 +9,8 @@ use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
 use super::condition;
-use crate::kubeflow::ir::{ArtifactFrom, Component, Items, ParameterFrom, ParameterIterator, ParameterType, Task};
-use crate::kubeflow::{parameter, whole};
+use crate::ir::{ArtifactFrom, Component, Items, ParameterFrom, ParameterIterator, ParameterType, Task};
+use crate::{parameter, whole};
 
 /// Where artifacts come from, by name.
 pub type Sources = BTreeMap<String, Source>;

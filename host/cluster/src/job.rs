@@ -29,6 +29,7 @@ const AT_A_TIME: u32 = 4;
 /// How tasks become pods. Kept in the cluster, so that whoever attaches goes on in the same way.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Settings {
+    /// The image of its pods.
     pub image: String,
     /// The shared store, as pods name it.
     pub shared: String,
@@ -36,10 +37,13 @@ pub struct Settings {
     pub secret: String,
     /// Whether small tasks share pods.
     pub fused: bool,
+    /// The service account of its pods.
     pub service_account: Option<String>,
     /// The queue of Kueue that admits Jobs.
     pub queue: Option<String>,
+    /// The labels of the nodes that pods may be on.
     pub node_selector: BTreeMap<String, String>,
+    /// The taints of nodes that pods tolerate.
     pub tolerations: Vec<Toleration>,
     /// What is laid over the template of every pod.
     pub template: Option<PodTemplateSpec>,

@@ -7,17 +7,18 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::locations::CODE_KEY;
-
 /// What is started in images.
 pub const COMMAND: &str = "/lockstep";
 /// Where its store is in pods.
 pub const STORE: &str = "/tmp/store";
 /// Where its cache is in pods.
 pub const CACHE: &str = "/tmp/cache";
-/// Where a host listens in its pod, and what its port is called.
+/// Where a host listens in its pod.
 pub const PORT: u16 = 8080;
+/// What that port is called.
 pub const PORT_NAME: &str = "http";
+/// The variable with the secret that seals compiled code.
+pub const CODE_KEY: &str = "LOCKSTEP_CODE_KEY";
 /// The name of the secret with the key of compiled code.
 const CODE_SECRET: &str = "lockstep-code";
 /// So often is a pod replaced that failed for no fault of its task.

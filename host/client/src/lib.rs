@@ -21,10 +21,6 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::invocation::Invocation;
-
-pub use names::bring;
-
 /// A host, and what it knows this caller by.
 pub struct Remote {
     client: Client,
@@ -70,15 +66,8 @@ impl From<Error> for Trouble {
 const TRIES: u32 = 5;
 
 impl Remote {
-    /// The host that this invocation names, if it names one.
-    pub fn of(invocation: &Invocation) -> Result<Option<Self>> {
-        let Some(url) = &invocation.locations.host else {
-            return Ok(None);
-        };
-        Self::new(url, invocation.locations.token.as_deref()).map(Some)
-    }
-
-    fn new(url: &str, token: Option<&str>) -> Result<Self> {
+    /// The host at `url`, which knows this caller by `token`.
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self> {
         let wrong = |why: &dyn std::fmt::Display| {
             Error::user(format_args!("{url} is no address of a host: {why}")).hint("write --host https://HOST[:PORT]")
         };

@@ -7,6 +7,7 @@ mod forward;
 mod group;
 pub mod job;
 pub mod pod;
+mod secret;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -22,11 +23,10 @@ use lockstep_view::error::{Error, Kind, Result, innermost};
 use lockstep_view::threads::threads;
 use serde::de::DeserializeOwned;
 
-use crate::serve::new_secret;
-
 pub use carry::Carried;
 pub use forward::Forward;
 pub use job::{Settings, cpu, toleration};
+pub use secret::new_secret;
 
 /// Who applies objects, to Kubernetes.
 pub const MANAGER: &str = "lockstep";
@@ -43,8 +43,11 @@ pub struct Cluster {
 
 /// A run of a plan that the cluster knows.
 pub struct Known {
+    /// The plan.
     pub plan: Digest,
+    /// What its pipeline is called.
     pub pipeline: String,
+    /// How it is carried out.
     pub settings: Settings,
     /// When it was first submitted, as Kubernetes writes it.
     pub created: String,

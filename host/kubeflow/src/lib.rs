@@ -40,6 +40,7 @@ pub struct Containers {
 
 /// Something that was written for others.
 pub struct Written {
+    /// The file.
     pub text: String,
     /// What is not as the reader of it might expect.
     pub notes: Vec<String>,
