@@ -7,7 +7,7 @@ use std::process::Command;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The crates of the house, and which others of it each may use in what ships.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     (
         "lockstep-host",
         &[
@@ -16,10 +16,18 @@ const EDGES: [(&str, &[&str]); 11] = [
             "lockstep-kernel",
             "lockstep-kubeflow",
             "lockstep-runtime",
+            "lockstep-server",
             "lockstep-view",
         ],
     ),
-    ("lockstep-kubeflow", &["lockstep-cluster", "lockstep-view", "lockstep-runtime"]),
+    (
+        "lockstep-server",
+        &["lockstep-cluster", "lockstep-kernel", "lockstep-runtime", "lockstep-view"],
+    ),
+    (
+        "lockstep-kubeflow",
+        &["lockstep-cluster", "lockstep-view", "lockstep-runtime"],
+    ),
     ("lockstep-cluster", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-client", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-view", &["lockstep-runtime"]),
@@ -39,11 +47,12 @@ const OWNED: [(&str, &[&str]); 10] = [
     ("zeromq", &["lockstep-kernel"]),
     ("landlock", &["lockstep-kernel"]),
     ("seccompiler", &["lockstep-kernel"]),
-    ("clap", &["lockstep-host"]),
-    ("axum", &["lockstep-host"]),
+    // the settings of the server are arguments of `lockstep serve` too
+    ("clap", &["lockstep-host", "lockstep-server"]),
+    ("axum", &["lockstep-server"]),
     // the server has kernels in pods
-    ("kube", &["lockstep-cluster", "lockstep-host"]),
-    ("k8s-openapi", &["lockstep-cluster", "lockstep-host"]),
+    ("kube", &["lockstep-cluster", "lockstep-server"]),
+    ("k8s-openapi", &["lockstep-cluster", "lockstep-host", "lockstep-server"]),
 ];
 
 /// Rooms of the runtime, each using only those before it in its own list.

@@ -2,12 +2,12 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use lockstep_client::Remote;
-use lockstep_runtime::run::{Machine, Runtime};
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
+use lockstep_server::machine::{self, Surroundings};
 use lockstep_view::error::{Error, Kind, REACH, Result};
 use lockstep_view::print::print;
 use serde_json::Value;
@@ -76,23 +76,30 @@ impl Invocation {
 
     /// What carries out runs with `engine`, over `store`.
     pub fn runtime_over(&self, engine: Engine, store: Store) -> Result<Runtime> {
-        let machine = Machine {
-            name: host_name(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            clock: SystemTime::now,
-        };
-        let runtime = Runtime::new(engine, store, machine);
-        runtime.ensure_index()?;
-        Ok(match &self.locations.code_key {
-            Some(key) => runtime.sharing_code(key.clone()),
-            None => runtime,
-        })
+        machine::runtime_over(engine, store, self.locations.code_key.as_ref())
     }
 
     /// An engine. Compiled modules are kept in the cache of this user.
-    pub fn engine(&self, mut options: EngineOptions) -> Result<Engine> {
-        options.native_cache = Some(self.locations.cache.join("native"));
-        Ok(Engine::new(&options)?)
+    pub fn engine(&self, options: EngineOptions) -> Result<Engine> {
+        machine::engine(&self.locations.cache, options)
+    }
+
+    /// What a host is told of this machine.
+    pub fn surroundings(&self) -> Result<Surroundings> {
+        let locations = &self.locations;
+        Ok(Surroundings {
+            store: self.store()?,
+            directory: locations.store.clone(),
+            shared: locations.shared.clone(),
+            shared_settings: locations.shared_settings(),
+            cache: locations.cache.clone(),
+            cache_from: locations.cache_from.clone(),
+            toolchain: locations.toolchain(),
+            code_key: locations.code_key.clone(),
+            token: locations.token.clone(),
+            log: locations.log.clone(),
+            json: self.json,
+        })
     }
 
     /// The host that does the work, if one is named.
@@ -136,18 +143,4 @@ pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
         .spawn(listen)
         .map_err(failed)?;
     Ok(interrupt)
-}
-
-/// The memory that programs can take without others being pushed out, in bytes.
-pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
-}
-
-/// What this machine is called.
-pub fn host_name() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }

@@ -1,6 +1,5 @@
 //! The `lockstep` command.
 
-mod cache;
 mod cli;
 mod commands;
 mod credentials;
@@ -9,8 +8,6 @@ mod invocation;
 mod locations;
 mod notebooks;
 mod pipelines;
-mod provenance;
-mod serve;
 mod signature;
 
 use std::process::ExitCode;

@@ -6,9 +6,9 @@ use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::write;
 use lockstep_view::print::print_bytes;
+use lockstep_view::provenance::statement;
 
 use crate::invocation::Invocation;
-use crate::provenance::statement;
 
 /// Print where what a run made came from, as an in-toto statement with SLSA provenance
 ///

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use lockstep_client::Remote;
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
+use lockstep_server::machine::available_memory;
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::parse_duration;
 use lockstep_view::runs::since;
 use serde_json::json;
 
-use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
 use crate::signature;
 

@@ -18,6 +18,7 @@ pub mod needs;
 pub mod plan;
 pub mod print;
 pub mod progress;
+pub mod provenance;
 pub mod quantity;
 pub mod record;
 pub mod report;

@@ -6,6 +6,7 @@ use lockstep_runtime::bundle::{BundleError, Contents, check_target};
 use lockstep_runtime::pipeline::{Execution, Plan};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_server::machine::available_memory;
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::executed::verdict;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::carry_out;
 use crate::commands::run::LimitArgs;
-use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, plan};
 
 /// Write a pipeline, a notebook or a run with its modules, inputs and expected digests to one file

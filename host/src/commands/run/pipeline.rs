@@ -10,6 +10,7 @@ use lockstep_runtime::pipeline::{End, Event, Executed, Execution, Plan, execute}
 use lockstep_runtime::run::{Names, Ran, Run, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
+use lockstep_server::machine::available_memory;
 use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
@@ -21,7 +22,7 @@ use lockstep_view::report;
 use serde_json::{Value, json};
 
 use super::{Output, RunArgs};
-use crate::invocation::{Invocation, available_memory};
+use crate::invocation::Invocation;
 use crate::pipelines;
 use crate::pipelines::Place;
 
