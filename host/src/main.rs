@@ -1,17 +1,7 @@
 //! The `lockstep` command.
 
-mod cli;
-mod commands;
-mod credentials;
-mod format;
-mod invocation;
-mod locations;
-mod notebooks;
-mod pipelines;
-mod signature;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    lockstep_host::main()
 }
