@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use lockstep_view::error::{Error, Kind, Result};
 
 use crate::commands::{
     attach, build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin, plan,
     provenance, run, serve, show, sign, token, toolchain, verify,
 };
-use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
 use crate::locations::{CACHE, Locations, VARIABLES};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lockstep_runtime::bundle::registry::Credentials;
+use lockstep_view::error::{Error, Result};
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
 use crate::locations::Locations;
 
 /// What of `~/.docker/config.json` is read; all else is docker's.

@@ -1,17 +1,19 @@
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
-use lockstep_runtime::run::{Machine, Runtime};
+use lockstep_client::Remote;
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
+use lockstep_server::machine::{self, Surroundings};
+use lockstep_view::error::{Error, Kind, REACH, Result};
+use lockstep_view::print::print;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::error::{Error, Kind, REACH, Result};
 use crate::locations::Locations;
 
 /// What every command is given: where things are, and how to answer.
@@ -74,24 +76,43 @@ impl Invocation {
 
     /// What carries out runs with `engine`, over `store`.
     pub fn runtime_over(&self, engine: Engine, store: Store) -> Result<Runtime> {
-        let machine = Machine {
-            name: host_name(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            clock: SystemTime::now,
-        };
-        let runtime = Runtime::new(engine, store, machine);
-        runtime.ensure_index()?;
-        Ok(match &self.locations.code_key {
-            Some(key) => runtime.sharing_code(key.clone()),
-            None => runtime,
-        })
+        machine::runtime_over(engine, store, self.locations.code_key.as_ref())
     }
 
     /// An engine. Compiled modules are kept in the cache of this user.
-    pub fn engine(&self, mut options: EngineOptions) -> Result<Engine> {
-        options.native_cache = Some(self.locations.cache.join("native"));
-        Ok(Engine::new(&options)?)
+    pub fn engine(&self, options: EngineOptions) -> Result<Engine> {
+        machine::engine(&self.locations.cache, options)
     }
+
+    /// What a host is told of this machine.
+    pub fn surroundings(&self) -> Result<Surroundings> {
+        let locations = &self.locations;
+        Ok(Surroundings {
+            store: self.store()?,
+            directory: locations.store.clone(),
+            shared: locations.shared.clone(),
+            shared_settings: locations.shared_settings(),
+            cache: locations.cache.clone(),
+            cache_from: locations.cache_from.clone(),
+            toolchain: locations.toolchain(),
+            code_key: locations.code_key.clone(),
+            token: locations.token.clone(),
+            log: locations.log.clone(),
+            json: self.json,
+        })
+    }
+
+    /// The host that does the work, if one is named.
+    pub fn remote(&self) -> Result<Option<Remote>> {
+        let token = self.locations.token.as_deref();
+        self.locations.host.as_ref().map(|url| Remote::new(url, token)).transpose()
+    }
+
+    /// Brings here what `text` names on that host, if there is one, and if `text` names nothing here.
+    pub fn bring(&self, runtime: &Runtime, text: &str) -> Result<()> {
+        self.remote()?.map_or(Ok(()), |remote| remote.bring(runtime, text))
+    }
+
     /// Answers: `value` with `--json`, else `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
         if self.json {
@@ -99,33 +120,6 @@ impl Invocation {
         } else {
             print(text)
         }
-    }
-}
-
-/// What drives connections on so many threads called `name`, while whoever asks waits.
-pub fn threads(name: &str, count: usize) -> Result<tokio::runtime::Runtime> {
-    let threads = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(count)
-        .thread_name(name)
-        .enable_all()
-        .build();
-    threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))
-}
-
-/// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.
-pub fn print(text: impl fmt::Display) -> Result<()> {
-    written(write!(anstream::stdout().lock(), "{text}"))
-}
-
-/// Writes bytes to stdout as they are.
-pub fn print_bytes(bytes: &[u8]) -> Result<()> {
-    written(io::stdout().lock().write_all(bytes))
-}
-
-fn written(result: io::Result<()>) -> Result<()> {
-    match result.and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::host(format_args!("can't write to stdout: {e}"))),
-        _ => Ok(()),
     }
 }
 
@@ -149,18 +143,4 @@ pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
         .spawn(listen)
         .map_err(failed)?;
     Ok(interrupt)
-}
-
-/// The memory that programs can take without others being pushed out, in bytes.
-pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
-}
-
-/// What this machine is called.
-pub fn host_name() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use lockstep_cluster::pod::CODE_KEY;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::CodeKey;
-
-use crate::error::{Error, Result};
+use lockstep_view::error::{Error, Result};
 
 /// An environment variable that lockstep reads.
 pub struct Variable {
@@ -31,8 +31,6 @@ const HOST: &str = "LOCKSTEP_HOST";
 const TOKEN: &str = "LOCKSTEP_TOKEN";
 const LOG: &str = "LOCKSTEP_LOG";
 const IMAGE: &str = "LOCKSTEP_IMAGE";
-/// The variable with the secret that seals compiled code.
-pub const CODE_KEY: &str = "LOCKSTEP_CODE_KEY";
 
 /// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
 pub const VARIABLES: [Variable; 20] = [

@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lockstep_client::Remote;
+use lockstep_cluster::{Carried, Cluster, Settings};
+use lockstep_kubeflow as kubeflow;
+use lockstep_kubeflow::local::{self, Typed};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{
-    Event, Executed, Execution, Given, Pipeline, PipelineError, Plan, PlanError, TaskError, Use, execute, execute_by,
-};
+use lockstep_runtime::pipeline::{Event, Executed, Execution, Given, Pipeline, Plan, Use, execute, execute_by};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_view::artifacts::{artifact, unique};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::logs::Logs;
 
-use crate::artifacts::artifact;
-use crate::cluster::{Carried, Cluster, Settings};
+use crate::cli::read_run;
 use crate::commands::build::build_crate;
-use crate::error::{Error, Kind, Result};
+use crate::commands::run::of_container;
 use crate::invocation::Invocation;
-use crate::kubeflow::local;
-use crate::logs::Logs;
 use crate::notebooks;
-use crate::remote::Remote;
 
 /// What a pipeline is given.
 #[derive(Args)]
@@ -43,18 +44,6 @@ pub fn pair(text: &str) -> Result<(String, String), &'static str> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE"),
     }
-}
-
-/// Pairs as a map; a name that stands twice is an error.
-pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
-    let mut map = BTreeMap::new();
-    for (name, value) in pairs {
-        if map.contains_key(&name) {
-            return Err(Error::user(format_args!("{what} `{name}` is given twice")));
-        }
-        map.insert(name, value);
-    }
-    Ok(map)
 }
 
 /// Whether `what` names a pipeline's file, a plan or a notebook.
@@ -96,7 +85,13 @@ pub fn planned(
         true => notebooks::pipeline(path, interrupt, invocation)?,
         false => {
             if let Some(spec) = local::read(path)? {
-                return Ok((local::plan(runtime, &spec, given)?, Vec::new()));
+                let typed = Typed {
+                    parameters: given.parameters,
+                    inputs: given.inputs,
+                    parameters_file: given.parameters_file,
+                };
+                let bind = |args: &[String], given: kubeflow::Given| of_container(read_run(args)?, runtime, given);
+                return Ok((local::plan(runtime, &spec, typed, &bind)?, Vec::new()));
             }
             if path.extension().is_some_and(|extension| extension == "json") {
                 return Ok((written(path, &given)?, Vec::new()));
@@ -176,26 +171,4 @@ pub fn carry_out(
     };
     logs.end();
     executed
-}
-
-impl From<PipelineError> for Error {
-    fn from(error: PipelineError) -> Self {
-        Self::config(error)
-    }
-}
-
-impl From<PlanError> for Error {
-    fn from(error: PlanError) -> Self {
-        Self::config(error)
-    }
-}
-
-impl From<TaskError> for Error {
-    fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::Run(error) => error.into(),
-            TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
-            TaskError::NotMade | TaskError::Elsewhere(_) => Self::host(error),
-        }
-    }
 }

@@ -14,11 +14,10 @@ use ed25519_dalek::pkcs8::spki::{DecodePublicKey, EncodePublicKey};
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::provenance;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::error::{Error, Kind, Result};
-use crate::provenance;
 
 const PAYLOAD: &str = "application/vnd.in-toto+json";
 

@@ -10,7 +10,7 @@
 //! - [`session`]: what is known after the cells that were executed, and how the next one is
 //! - [`toolchain`]: finds the compiler, builds modules, compiles cells
 //! - [`assist`]: rust-analyzer, asked about a cell that is being typed
-//! - [`output`]: what a cell shows, and [`terminal`]: a guest's bytes as text and progress
+//! - [`output`]: what a cell shows
 //! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
 //! - [`remote`]: a kernel that a host holds, in the place of one in this process
 //! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
@@ -28,7 +28,6 @@ pub mod notebook;
 pub mod output;
 pub mod remote;
 pub mod session;
-pub mod terminal;
 pub mod toolchain;
 pub mod websocket;
 pub mod wire;

@@ -1,14 +1,14 @@
 use clap::Args;
+use lockstep_cluster::{Cluster, Known};
 use lockstep_runtime::pipeline::{Execution, Plan};
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Limits;
+use lockstep_view::columns::Columns;
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 
 use super::run::{ELSEWHERE, WhereArgs, in_cluster};
-use crate::cluster::{Cluster, Known};
-use crate::columns::Columns;
-use crate::error::{Error, Result};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 
 /// Follow a pipeline that a cluster carries out, or end it

@@ -6,11 +6,12 @@ use lockstep_kernel::toolchain::{BuildError, BuildOptions, BuildProgress, Built,
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::interfaces;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::print::print;
+use lockstep_view::{export, progress, quantity};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
-use crate::{export, progress, quantity};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 
 /// Build a crate of steps, or a program, into a module
 #[derive(Args)]

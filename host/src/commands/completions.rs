@@ -2,8 +2,7 @@ use std::io;
 
 use clap::Args;
 use clap_complete::Shell;
-
-use crate::error::Result;
+use lockstep_view::error::Result;
 
 /// Write a completion script for a shell
 #[derive(Args)]

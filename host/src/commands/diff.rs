@@ -1,17 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use clap::Args;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Record, Runtime};
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Artifact;
-use lockstep_runtime::store::{Store, StoreError};
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::columns::{Columns, fit};
+use lockstep_view::difference::{Changed, Difference, compare, diff_records};
+use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::artifacts::{Named, find};
-use crate::columns::{Columns, fit};
-use crate::difference::{Difference, compare};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 /// Tell what differs in what two runs were given and came to, or where two artifacts differ first
@@ -28,30 +25,6 @@ pub struct DiffArgs {
     /// What it is compared with
     #[arg(value_name = "RIGHT")]
     right: String,
-}
-
-/// Something that is not the same on both sides.
-pub struct Changed {
-    /// Whether it went into the run, rather than came out.
-    pub went_in: bool,
-    /// `input raw`
-    pub what: String,
-    pub left: String,
-    pub right: String,
-    /// Where two artifacts differ first, if both are there.
-    pub first: Option<Difference>,
-}
-
-impl Changed {
-    /// The same for programs.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "what": self.what,
-            "left": self.left,
-            "right": self.right,
-            "first": self.first.as_ref().map(Difference::to_json),
-        })
-    }
 }
 
 pub fn run(args: DiffArgs, invocation: &Invocation) -> Result<()> {
@@ -86,128 +59,6 @@ fn diff_artifacts(runtime: &Runtime, left: &Artifact, right: &Artifact, invocati
             "first": first.as_ref().map(Difference::to_json),
         })
     })
-}
-
-/// What differs in two records, in what went in and in what came out.
-pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<Changed>> {
-    let mut changed = Vec::new();
-    let mut facts = |went_in, left: BTreeMap<String, String>, right: BTreeMap<String, String>| {
-        changed.extend(both(&left, &right).map(|(what, left, right)| Changed {
-            went_in,
-            what,
-            left: left.cloned().unwrap_or_default(),
-            right: right.cloned().unwrap_or_default(),
-            first: None,
-        }));
-    };
-    facts(true, given(left), given(right));
-    facts(false, came_to(left), came_to(right));
-    let inputs = |record: &Record| -> BTreeMap<String, Artifact> {
-        let input = |(name, input): (&String, &lockstep_runtime::run::Input)| (format!("input {name}"), input.artifact.clone());
-        record.run.inputs.iter().map(input).collect()
-    };
-    let made = |record: &Record| -> BTreeMap<String, Artifact> {
-        let outputs = record
-            .outputs
-            .iter()
-            .map(|(name, artifact)| (format!("output {name}"), artifact.clone()));
-        outputs
-            .chain(record.log.iter().map(|log| ("log".to_owned(), log.clone())))
-            .collect()
-    };
-    for (went_in, left, right) in [(true, inputs(left), inputs(right)), (false, made(left), made(right))] {
-        for (what, left, right) in both(&left, &right) {
-            changed.push(Changed {
-                went_in,
-                what,
-                left: left.map(|artifact| artifact.digest.short()).unwrap_or_default(),
-                right: right.map(|artifact| artifact.digest.short()).unwrap_or_default(),
-                first: first(store, left, right)?,
-            });
-        }
-    }
-    Ok(changed)
-}
-
-/// What is not the same under a name, or there on one side only.
-fn both<'a, T: PartialEq>(
-    left: &'a BTreeMap<String, T>,
-    right: &'a BTreeMap<String, T>,
-) -> impl Iterator<Item = (String, Option<&'a T>, Option<&'a T>)> {
-    let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    let sides = names.into_iter().map(|name| (name.clone(), left.get(name), right.get(name)));
-    sides.filter(|(_, left, right)| left != right)
-}
-
-/// Where two artifacts differ first, as far as the store still has both.
-fn first(store: &Store, left: Option<&Artifact>, right: Option<&Artifact>) -> Result<Option<Difference>> {
-    let (Some(left), Some(right)) = (left, right) else {
-        return Ok(None);
-    };
-    for side in [left, right] {
-        match store.get(&side.digest) {
-            Err(StoreError::Missing(_)) => return Ok(None),
-            other => other?,
-        };
-    }
-    compare(store, left, right)
-}
-
-/// What a run was given, but for its inputs.
-fn given(record: &Record) -> BTreeMap<String, String> {
-    let run = &record.run;
-    let mut facts = BTreeMap::from([
-        ("module".to_owned(), run.module.short()),
-        ("seed".to_owned(), run.seed.to_string()),
-    ]);
-    for (name, input) in &run.inputs {
-        if let Some(at) = &input.at {
-            facts.insert(format!("place of {name}"), at.to_string());
-        }
-    }
-    for (name, media_type) in &run.outputs {
-        facts.insert(format!("type of {name}"), media_type.to_string());
-    }
-    match &run.entry {
-        Entry::Step { name, parameters } => {
-            facts.insert("step".to_owned(), name.clone());
-            facts.extend(
-                parameters
-                    .iter()
-                    .map(|(name, value)| (format!("parameter {name}"), value.to_string())),
-            );
-        }
-        Entry::Program {
-            args,
-            env,
-            stdin,
-            stdout,
-        } => {
-            facts.insert("arguments".to_owned(), args.join(" "));
-            facts.extend(env.iter().map(|(name, value)| (format!("${name}"), value.clone())));
-            facts.extend(stdin.iter().map(|name| ("stdin".to_owned(), name.clone())));
-            facts.extend(stdout.iter().map(|name| ("stdout".to_owned(), name.clone())));
-        }
-    }
-    facts
-}
-
-/// What a run came to, but for what it made.
-fn came_to(record: &Record) -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::from([("outcome".to_owned(), record.outcome.to_string())]);
-    if let Some(usage) = &record.usage {
-        facts.insert("fuel".to_owned(), usage.fuel.to_string());
-        facts.insert("memory".to_owned(), usage.memory.to_string());
-        facts.insert("bytes of files".to_owned(), usage.output.to_string());
-        facts.insert("bytes of log".to_owned(), usage.log.to_string());
-        let reached = usage.reached.iter();
-        facts.extend(reached.map(|(limit, value)| (format!("limit of {limit}, reached"), value.to_string())));
-    }
-    if !record.called.is_empty() {
-        let called: Vec<String> = record.called.iter().map(Digest::short).collect();
-        facts.insert("called".to_owned(), called.join(" "));
-    }
-    facts
 }
 
 fn report(changed: &[Changed], (left, right): (&Digest, &Digest), invocation: &Invocation) -> Result<()> {

@@ -2,10 +2,11 @@ use anstyle::AnsiColor;
 use clap::Args;
 use lockstep_kernel::toolchain::{Check, State, doctor};
 use lockstep_runtime::store::{Shared, Store};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::print::print;
 use serde_json::json;
 
-use crate::error::{Error, Result};
-use crate::invocation::{Invocation, print};
+use crate::invocation::Invocation;
 
 /// Check that all that lockstep needs is there
 #[derive(Args)]

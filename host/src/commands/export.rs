@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use anstyle::AnsiColor;
 use clap::{Args, ValueEnum};
 use lockstep_kernel::session::{InputFrom, Tasks};
+use lockstep_kubeflow::{Containers, argo, component, is_pinned, pipeline};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Names, Reuse, Runtime, choose};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::{Artifact, Interface, base, interfaces};
+use lockstep_view::artifacts::artifact;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::{check_parent, export, write};
+use lockstep_view::module::not_a_module;
 use serde_json::json;
 
-use crate::artifacts::artifact;
-use crate::commands::inspect::not_a_module;
-use crate::error::{Error, Result};
-use crate::export::{check_parent, export, write};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
-use crate::kubeflow::{Containers, argo, component, is_pinned, pipeline};
 use crate::notebooks;
 use crate::pipelines::{GivenArgs, is_pipeline, planned};
 

@@ -1,10 +1,11 @@
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::print::print;
+use lockstep_view::quantity;
 use serde_json::json;
 
-use crate::error::{Error, Result};
-use crate::invocation::{Invocation, print};
-use crate::quantity;
+use crate::invocation::Invocation;
 
 /// Check every byte of the store against its digest, and rebuild its index
 #[derive(Args)]

@@ -6,11 +6,12 @@ use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::{Keep, Store, Sweep};
+use lockstep_view::artifacts::mentioned;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::{progress, quantity};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::{progress, quantity};
 
 /// Remove what nothing needs: artifacts of no run, and of runs that are too old or too many
 #[derive(Args)]
@@ -86,14 +87,6 @@ fn roots(store: &Store, notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-/// Every digest in a text.
-pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
-    const LENGTH: usize = "sha256:".len() + 64;
-    let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
-    let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
-    starts.filter_map(digest)
 }
 
 fn report(sweep: &Sweep, dry_run: bool, quiet: bool) -> String {

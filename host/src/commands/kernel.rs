@@ -6,25 +6,24 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use lockstep_cluster::Forward;
 use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::remote::{Host, Token};
 use lockstep_kernel::session::{Place, Preparing, Setup, Starting, fetched_by};
-use lockstep_kernel::toolchain::{BuildProgress, Lock, Prelude, PreludeReady, Toolchain};
+use lockstep_kernel::toolchain::Lock;
 use lockstep_kernel::wire::{Connection, Surroundings, serve, serve_remote};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::step::Limits;
+use lockstep_server::machine::host_name;
+use lockstep_server::prepare::{find, setup_on};
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use signal_hook::consts::SIGINT;
 use uuid::Uuid;
 
-use crate::cache;
-use crate::cluster::Forward;
-use crate::error::{Error, Result};
-use crate::invocation::{Invocation, host_name};
+use crate::invocation::Invocation;
 use crate::locations::Locations;
 
 /// The Jupyter kernel
@@ -310,57 +309,12 @@ pub fn setup(
     engine: EngineOptions,
     tell: &mut dyn FnMut(Preparing),
 ) -> Result<Setup> {
-    let found = find(invocation, tell)?;
-    setup_on(invocation, found, Arc::new(invocation.runtime(engine)?), directory)
-}
-
-/// What cells are compiled with, and what they can name from the start.
-pub fn find(invocation: &Invocation, tell: &mut dyn FnMut(Preparing)) -> Result<(Toolchain, PreludeReady)> {
-    let cache = &invocation.locations.cache;
-    if let Some(from) = &invocation.locations.cache_from {
-        cache::start_from(from, cache).map_err(|e| Error::file("read", from, &e))?;
-    }
-    let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
-    let prelude = Prelude::new();
-    if prelude.ready(&toolchain, cache).is_none() {
-        let what = "compiling what notebooks start with, once for this machine";
-        tell(Preparing::Says(what.to_owned()));
-    }
-    let mut tell = |at: BuildProgress| {
-        tell(Preparing::Percent(at.percent()));
-    };
-    let prelude = prelude.ensure(&toolchain, cache, &mut tell).map_err(Error::config)?;
-    Ok((toolchain, prelude))
-}
-
-/// Compiles the base of a prelude for this machine.
-pub fn load_base(prelude: &PreludeReady, runtime: &Runtime) -> Result<()> {
-    let wasm = std::fs::read(&prelude.base).map_err(|e| Error::file("read", &prelude.base, &e))?;
-    runtime.load_base(&runtime.store.put(wasm)?)?;
-    Ok(())
-}
-
-/// What a session in `directory` works with, on a runtime that others may use too.
-pub fn setup_on(
-    invocation: &Invocation,
-    (toolchain, prelude): (Toolchain, PreludeReady),
-    runtime: Arc<Runtime>,
-    directory: PathBuf,
-) -> Result<Setup> {
-    let scratch = invocation.locations.cache.join("scratch");
-    std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
-    Ok(Setup {
-        runtime,
-        toolchain,
-        prelude,
-        locks: Vec::new(),
-        fetched: BTreeMap::new(),
-        directory,
-        reach: None,
-        scratch,
-        limits: Limits::default(),
-        seed: 0,
-        reuse: Reuse::Records,
-        place: None,
-    })
+    let locations = &invocation.locations;
+    let found = find(
+        &locations.cache,
+        locations.cache_from.as_deref(),
+        &locations.toolchain(),
+        tell,
+    )?;
+    setup_on(&locations.cache, found, Arc::new(invocation.runtime(engine)?), directory)
 }

@@ -1,18 +1,19 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Direction, Lineage, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::store::{Link, Role, Row};
-use serde_json::{Value, json};
+use lockstep_runtime::store::{Link, Row};
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::columns::fit;
+use lockstep_view::error::Result;
+use lockstep_view::lineage::{graph, to_json};
+use lockstep_view::quantity;
+use serde_json::json;
 
-use crate::artifacts::{Named, find};
-use crate::columns::fit;
-use crate::error::Result;
-use crate::graph::{Class, Format, Graph};
+use crate::format::Format;
 use crate::invocation::Invocation;
-use crate::quantity;
 
 /// Tell what an artifact or a record came from, back to what was given; or what came from it
 #[derive(Args)]
@@ -53,7 +54,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
     };
     let lineage = runtime.lineage(&start, direction)?;
     if let Some(format) = args.graph {
-        let graph = graph(&[&lineage], &start, |artifact| describe(&runtime, artifact, "\n"))?.to_format(format);
+        let graph = graph(&[&lineage], &start, |artifact| describe(&runtime, artifact, "\n"))?.to_format(format.into());
         return invocation.answer(&graph, || json!({ "graph": graph }));
     }
     let mut told = Told {
@@ -145,68 +146,5 @@ fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String>
             let (media_type, size) = (fit(artifact.media_type.as_str(), 60), quantity::bytes(artifact.size));
             format!("{}{between}{media_type}  {size}", digest.short())
         }
-    })
-}
-
-/// Runs and artifacts of these lineages of `start`; nodes are called by the digits of their digests. `label` is what is written in those
-/// of artifacts.
-pub fn graph(lineages: &[&Lineage], start: &Digest, label: impl Fn(&Digest) -> Result<String>) -> Result<Graph> {
-    let mut graph = Graph::default();
-    let class = |digest: &Digest, other| if digest == start { Class::Focus } else { other };
-    let mut artifacts: BTreeSet<Digest> = lineages.iter().flat_map(|lineage| lineage.leads.keys().copied()).collect();
-    let runs: BTreeMap<&Digest, &Row> = lineages.iter().flat_map(|lineage| &lineage.runs).collect();
-    for row in runs.values() {
-        artifacts.extend(
-            row.links
-                .iter()
-                .filter(|link| link.role == Role::Output)
-                .map(|link| link.artifact),
-        );
-    }
-    for digest in &artifacts {
-        graph.node(&digest.hex(), label(digest)?, class(digest, Class::Plain));
-    }
-    for (record, row) in runs {
-        let outcome = if row.word == "succeeded" { Class::Hit } else { Class::Failed };
-        let label = format!("{}\nrecord {}", fit(&row.step, 30), record.short());
-        graph.node(&record.hex(), label, class(record, outcome));
-        for link in row.links.iter().filter(|link| artifacts.contains(&link.artifact)) {
-            let (artifact, run) = (link.artifact.hex(), record.hex());
-            match link.role {
-                Role::Input => graph.edge(&artifact, &run, &link.name),
-                Role::Module => graph.edge(&artifact, &run, "module"),
-                Role::Output => graph.edge(&run, &artifact, &link.name),
-                Role::Log => {}
-            }
-        }
-    }
-    Ok(graph)
-}
-
-/// `of`, `direction`, `runs` and `artifacts`.
-pub fn to_json(lineage: &Lineage, start: &Digest, direction: Direction) -> Value {
-    let links = |row: &Row, role| -> Value {
-        let links = row.links.iter().filter(|link| link.role == role);
-        links
-            .map(|link| (link.name.clone(), json!(link.artifact)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    let run = |row: &Row| {
-        json!({
-            "record": row.record,
-            "module": row.module,
-            "step": row.step,
-            "is": row.word,
-            "inputs": links(row, Role::Input),
-            "outputs": links(row, Role::Output),
-        })
-    };
-    let artifact = |(digest, runs): (&Digest, &Vec<Digest>)| json!({ "digest": digest, "records": runs });
-    json!({
-        "of": start,
-        "direction": if direction == Direction::Up { "up" } else { "down" },
-        "runs": lineage.runs.values().map(run).collect::<Vec<_>>(),
-        "artifacts": lineage.leads.iter().map(artifact).collect::<Vec<_>>(),
     })
 }

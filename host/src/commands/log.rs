@@ -1,17 +1,17 @@
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::{Row, Runs};
-use serde_json::{Value, json};
+use lockstep_view::columns::{Align, Columns, fit};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity;
+use lockstep_view::runs::{age, since, to_json};
+use serde_json::json;
 
-use crate::columns::{Align, Columns, fit};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::quantity;
-use crate::remote::Remote;
 
 /// List the runs of the store, newest first
 #[derive(Args)]
@@ -60,7 +60,7 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
         since_ms: args.since.map_or(0, since),
         ..Runs::newest(args.most)
     };
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let rows = match &remote {
         None => invocation.runtime(EngineOptions::default())?.runs(&runs)?,
         Some(remote) => remote.rows(&runs)?,
@@ -91,12 +91,6 @@ fn module(text: &str) -> Result<String> {
     Ok(hex.to_ascii_lowercase())
 }
 
-/// When `age` ago was, in milliseconds of Unix time.
-pub fn since(age: Duration) -> u64 {
-    let start = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-    start.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
 fn table(rows: &[Row]) -> Columns {
     let mut table = Columns::headed(&["record", "age", "step", "took", "outcome"]).aligned([
         Align::Left,
@@ -117,24 +111,4 @@ fn table(rows: &[Row]) -> Columns {
         ]);
     }
     table
-}
-
-/// How long ago `started_ms` was.
-pub fn age(started_ms: u64) -> Duration {
-    let started = UNIX_EPOCH + Duration::from_millis(started_ms);
-    SystemTime::now().duration_since(started).unwrap_or_default()
-}
-
-/// A run in a list.
-pub fn to_json(row: &Row) -> Value {
-    json!({
-        "record": row.record,
-        "key": row.key,
-        "module": row.module,
-        "step": row.step,
-        "is": row.word,
-        "outcome": row.outcome,
-        "started_ms": row.started_ms,
-        "wall_us": row.wall_us,
-    })
 }

@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_kernel::toolchain::sdk;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::write;
 use serde_json::json;
 
-use crate::error::{Error, Result};
-use crate::export::write;
 use crate::invocation::Invocation;
 
 /// Create a crate of steps, with a test, a pipeline and a notebook

@@ -2,10 +2,10 @@ use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
 use serde_json::json;
 
-use crate::artifacts::{Named, find};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 /// Let artifacts and records stay, with all that they came from; without a name, list what stays

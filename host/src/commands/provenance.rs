@@ -2,12 +2,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::write;
+use lockstep_view::print::print_bytes;
+use lockstep_view::provenance::statement;
 
-use crate::artifacts::{Named, find};
-use crate::error::{Error, Result};
-use crate::export::write;
-use crate::invocation::{Invocation, print_bytes};
-use crate::provenance::statement;
+use crate::invocation::Invocation;
 
 /// Print where what a run made came from, as an in-toto statement with SLSA provenance
 ///

@@ -3,29 +3,30 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use lockstep_client::Remote;
+use lockstep_kubeflow::Given;
+use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::{check_parent, export};
+use lockstep_view::logs::Logs;
+use lockstep_view::print::print;
+use lockstep_view::quantity::{parse_bytes, parse_count, parse_duration};
+use lockstep_view::report;
 use serde_json::json;
 
-use crate::error::{Error, Result};
-use crate::export::{check_parent, export};
-use crate::invocation::{Invocation, interrupt_on_ctrl_c, print};
-use crate::kubeflow::Given;
-use crate::kubeflow::launcher::ExecutorInput;
-use crate::logs::Logs;
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
-use crate::quantity::{parse_bytes, parse_count, parse_duration};
-use crate::remote::{Remote, bring};
-use crate::report;
 
 mod cluster;
 mod pipeline;
 mod target;
 
 pub use cluster::WhereArgs;
-pub use pipeline::{ELSEWHERE, in_cluster, task_to_json, to_json, verdict};
+pub use pipeline::{ELSEWHERE, in_cluster};
 
 /// Run a step, a plain program or a pipeline
 ///
@@ -216,13 +217,13 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
-        bring(&runtime, source, invocation)?;
+        invocation.bring(&runtime, source)?;
     }
     if is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
         return pipeline::run(args, invocation, &runtime, &interrupt);
     }
     refuse_for_pipelines(&args)?;
-    bring(&runtime, args.what.split('#').next().unwrap_or_default(), invocation)?;
+    invocation.bring(&runtime, args.what.split('#').next().unwrap_or_default())?;
     let (limits, reuse) = (args.limits.limits(), args.reuse());
     let (elsewhere, large_module) = (args.cluster.clone(), args.limits.large_module);
     let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
@@ -244,7 +245,7 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
         let ran = pipeline::alone_in_cluster(&cluster, &settings, &run, &execution, invocation, &runtime, &interrupt)?;
         return tell(&runtime, None, &ran, &outputs, invocation);
     }
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let title = run.entry.title();
     let mut logs = Logs::of_run(invocation.json);
     logs.start(&title);

@@ -1,8 +1,8 @@
 use clap::Args;
+use lockstep_server::{Settings, serve};
+use lockstep_view::error::Result;
 
-use crate::error::Result;
 use crate::invocation::Invocation;
-use crate::serve::{Settings, serve};
 
 /// Hold sandboxes for others: an HTTP API, Jupyter's gateway and a dashboard
 #[derive(Args)]
@@ -17,5 +17,5 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: ServeArgs, invocation: &Invocation) -> Result<()> {
-    serve(args.settings.complete()?, invocation)
+    serve(args.settings.complete()?, &invocation.surroundings()?)
 }

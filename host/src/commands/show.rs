@@ -4,17 +4,14 @@ use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::Store;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::content::Content;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export::export;
+use lockstep_view::print::print_bytes;
+use lockstep_view::record;
 
-use crate::artifacts::{Named, find};
-use crate::content::Content;
-use crate::error::{Error, Result};
-use crate::export::export;
-use crate::invocation::{Invocation, print_bytes};
-use crate::remote::bring;
-
-mod record;
-
-pub use record::to_json as record_to_json;
+use crate::invocation::Invocation;
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -43,7 +40,7 @@ pub struct ShowArgs {
 
 pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
-    bring(&runtime, &args.what, invocation)?;
+    invocation.bring(&runtime, &args.what)?;
     match find(&runtime, &args.what)? {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))

@@ -2,12 +2,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::provenance;
 use serde_json::json;
 
-use crate::artifacts::{Named, find};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::{provenance, signature};
+use crate::signature;
 
 /// Sign records: what the runs made, and from what
 ///

@@ -1,14 +1,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use lockstep_cluster::new_secret;
 use lockstep_runtime::digest::Digest;
+use lockstep_server::{Scope, Token, TokenFile, user_name};
+use lockstep_view::columns::Columns;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity::parse_duration;
 use serde_json::json;
 
-use crate::columns::Columns;
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::quantity::parse_duration;
-use crate::serve::{Scope, Token, TokenFile, new_secret, user_name};
 
 /// The tokens of the host that serves this store
 ///

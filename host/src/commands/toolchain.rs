@@ -1,13 +1,13 @@
 use clap::{Args, Subcommand};
 use lockstep_kernel::toolchain::{Prelude, Toolchain};
 use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_server::prepare::load_base;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::progress;
 use serde_json::json;
 
 use super::build::follow;
-use super::kernel::load_base;
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::progress;
 
 /// Find or install the Rust toolchain that steps and cells are compiled with
 #[derive(Args)]

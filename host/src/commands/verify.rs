@@ -3,16 +3,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use lockstep_client::Remote;
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
+use lockstep_server::machine::available_memory;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity::parse_duration;
+use lockstep_view::runs::since;
 use serde_json::json;
 
-use crate::artifacts::{Named, find};
-use crate::commands::log::since;
-use crate::error::{Error, Result};
-use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
-use crate::quantity::parse_duration;
-use crate::remote::{Remote, bring};
 use crate::signature;
 
 mod check;
@@ -82,7 +83,7 @@ enum Processor {
 pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     let interrupt = interrupt_on_ctrl_c()?;
     let notebook = args.what.as_deref().map(Path::new);
-    if let Some(remote) = Remote::of(invocation)? {
+    if let Some(remote) = invocation.remote()? {
         return verify_there(&remote, &args, invocation);
     }
     match notebook.filter(|path| path.extension().is_some_and(|extension| extension == "ipynb")) {
@@ -101,7 +102,7 @@ fn verify_there(remote: &Remote, args: &VerifyArgs, invocation: &Invocation) -> 
                 .hint("name one, as `lockstep log` lists them; or unset LOCKSTEP_HOST and verify here"));
         }
     };
-    bring(&runtime, what, invocation)?;
+    invocation.bring(&runtime, what)?;
     let Named::Record(found) = find(&runtime, what)? else {
         return Err(Error::user(format_args!("{what} is an artifact, not a record")));
     };

@@ -4,11 +4,10 @@ use lockstep_kernel::session::{CellTask, InputFrom, Tasks};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Entry;
 use lockstep_runtime::step::MediaType;
+use lockstep_view::error::{Error, Result};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-
-use crate::error::{Error, Result};
 
 /// What modules and inputs are called in a pipeline's file; those that are not here are called by their digests.
 pub type Names = BTreeMap<Digest, String>;

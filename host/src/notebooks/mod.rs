@@ -13,11 +13,11 @@ use lockstep_kernel::toolchain::Lock;
 use lockstep_runtime::pipeline::Pipeline;
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::progress;
 
 use crate::commands::kernel::setup;
-use crate::error::{Error, Kind, Result};
 use crate::invocation::Invocation;
-use crate::progress;
 
 pub use file::{Names, yaml};
 

@@ -1,12 +1,12 @@
 //! The output of one running cell, on its way to the front ends.
 
+use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Interrupt;
 use serde_json::{Value, json};
 
 use super::kernel::{Desk, Request};
 use super::message::Channel;
 use crate::output::{MimeBundle, Output, Stream, Unanswered};
-use crate::terminal::{Said, Terminal};
 
 pub(super) struct CellOutput<'a, R> {
     desk: &'a Desk<R>,

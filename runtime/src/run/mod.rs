@@ -9,6 +9,7 @@ mod lineage;
 mod log;
 mod lookup;
 mod record;
+pub mod terminal;
 mod world;
 
 use std::collections::BTreeMap;

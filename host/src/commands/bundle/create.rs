@@ -6,16 +6,18 @@ use lockstep_runtime::bundle::{BundleError, Contents, check_target};
 use lockstep_runtime::pipeline::{Execution, Plan};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_server::machine::available_memory;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::executed::verdict;
+use lockstep_view::export::check_parent;
+use lockstep_view::{quantity, report};
 use serde_json::json;
 
 use super::carry_out;
-use crate::artifacts::{Named, find};
-use crate::commands::run::{LimitArgs, verdict};
-use crate::error::{Error, Result};
-use crate::export::check_parent;
-use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c};
+use crate::commands::run::LimitArgs;
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, plan};
-use crate::{quantity, report};
 
 /// Write a pipeline, a notebook or a run with its modules, inputs and expected digests to one file
 ///

@@ -3,12 +3,12 @@ use std::path::PathBuf;
 use clap::Args;
 use lockstep_runtime::bundle::{Bundle, Role};
 use lockstep_runtime::step::Artifact;
+use lockstep_view::columns::{Align, Columns, fit};
+use lockstep_view::error::Result;
+use lockstep_view::{progress, quantity, report};
 use serde_json::{Value, json};
 
-use crate::columns::{Align, Columns, fit};
-use crate::error::Result;
 use crate::invocation::Invocation;
-use crate::{progress, quantity, report};
 
 /// Say what is in a bundle, and check that all of it is what its digests say
 #[derive(Args)]

@@ -8,16 +8,18 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Done, End, Execution};
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
+use lockstep_server::machine::available_memory;
+use lockstep_view::columns::{Columns, fit};
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::print::print;
+use lockstep_view::progress;
 use serde_json::json;
 
 use super::carry_out;
 use super::create::jobs;
-use crate::columns::{Columns, fit};
 use crate::commands::run::LimitArgs;
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, available_memory, interrupt_on_ctrl_c, print};
+use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::locations::Locations;
-use crate::progress;
 
 /// Run everything in a bundle again and compare every digest
 ///

@@ -4,13 +4,13 @@ use clap::Args;
 use indicatif::ProgressBar;
 use lockstep_runtime::bundle::registry::{InvalidReference, Progress, Reference, Registry, Transferred};
 use lockstep_runtime::bundle::{Bundle, check_target};
+use lockstep_view::error::Result;
+use lockstep_view::export::check_parent;
+use lockstep_view::{progress, quantity, report};
 use serde_json::json;
 
 use crate::credentials::credentials;
-use crate::error::Result;
-use crate::export::check_parent;
 use crate::invocation::Invocation;
-use crate::{progress, quantity, report};
 
 /// Send a bundle to a registry
 ///

@@ -3,16 +3,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::Toleration;
+use lockstep_cluster::pod::template;
+use lockstep_cluster::{Cluster, Settings, cpu, toleration};
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::step::OwnLimits;
+use lockstep_view::artifacts::unique;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity::{parse_bytes, parse_duration};
 
-use crate::cluster::pod::template;
-use crate::cluster::{Cluster, Settings, cpu, toleration};
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
-use crate::pipelines::{pair, unique};
-use crate::quantity::{parse_bytes, parse_duration};
+use crate::pipelines::pair;
 
 /// Where tasks are run, if not on this machine.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,24 +3,28 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
+use lockstep_client::Remote;
+use lockstep_cluster::{Cluster, Settings};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Done, End, Event, Executed, Execution, Plan, Skipped, execute};
+use lockstep_runtime::pipeline::{End, Event, Executed, Execution, Plan, execute};
 use lockstep_runtime::run::{Names, Ran, Run, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
+use lockstep_server::machine::available_memory;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::events;
+use lockstep_view::executed::{to_json, verdict};
+use lockstep_view::export::{check_parent, export};
+use lockstep_view::logs::Logs;
+use lockstep_view::print::print;
+use lockstep_view::quantity::parse_bytes;
+use lockstep_view::report;
 use serde_json::{Value, json};
 
 use super::{Output, RunArgs};
-use crate::cluster::{Cluster, Settings};
-use crate::error::{Error, Kind, Result};
-use crate::events;
-use crate::export::{check_parent, export};
-use crate::invocation::{Invocation, available_memory, print};
-use crate::logs::Logs;
+use crate::invocation::Invocation;
+use crate::pipelines;
 use crate::pipelines::Place;
-use crate::quantity::parse_bytes;
-use crate::remote::Remote;
-use crate::{pipelines, report};
 
 /// So many tasks at a time where this machine does not do the work.
 pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -98,7 +102,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         let outputs = in_cluster(&cluster, &settings, &plan, &execution, invocation, runtime, interrupt)?;
         return write_outputs(runtime, None, &outputs, &args.outputs);
     }
-    let remote = Remote::of(invocation)?;
+    let remote = invocation.remote()?;
     let place = remote.as_ref().map_or(Place::Here, Place::Host);
     let outputs = shown(&place, &plan, &execution, invocation, runtime, interrupt)?;
     write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
@@ -269,65 +273,4 @@ fn write_outputs(
         }
     }
     Ok(())
-}
-
-/// An error unless every task succeeded or is skipped by a condition.
-pub fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
-    let succeeded = tasks.iter().filter(|done| succeeded(&done.end)).count();
-    let left = tasks.iter().any(|done| !succeeded_or_skipped(&done.end));
-    if interrupt.is_triggered() && left {
-        let message = format!("interrupted after {succeeded} of {} tasks", tasks.len());
-        return Err(Error::new(Kind::Interrupted, message).hint("what they made is kept: the same command goes on from here"));
-    }
-    let mut failed = tasks.into_iter().filter(|done| is_failure(&done.end));
-    let Some(Done { task, end }) = failed.next() else {
-        return Ok(());
-    };
-    let error = match end {
-        End::Ran(ran) => report::verdict(&ran, Some(&task)),
-        End::Error(error) => Err(Error::from(error).of(format_args!("task `{task}`"))),
-        End::Skipped(_) | End::NotStarted => Ok(()),
-    };
-    let others: Vec<String> = failed.map(|done| done.task).collect();
-    error.map_err(|error| match others[..] {
-        [] => error,
-        _ => error.detail(format_args!("also failed: {}", others.join(", "))),
-    })
-}
-
-fn succeeded(end: &End) -> bool {
-    matches!(end, End::Ran(ran) if ran.record.outcome.succeeded())
-}
-
-fn succeeded_or_skipped(end: &End) -> bool {
-    succeeded(end) || matches!(end, End::Skipped(_))
-}
-
-fn is_failure(end: &End) -> bool {
-    matches!(end, End::Ran(_) | End::Error(_)) && !succeeded(end)
-}
-
-/// What a pipeline came to, as JSON: its tasks in the order of the plan.
-pub fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
-    let tasks: Vec<Value> = executed.tasks.iter().map(task_to_json).collect();
-    Ok(json!({
-        "pipeline": plan.name,
-        "plan": plan.digest()?,
-        "tasks": tasks,
-        "outputs": executed.outputs,
-    }))
-}
-
-/// What a task came to, as JSON: what [`Ran::to_json`] tells, or `skipped`, `error` or `started`; and `task`.
-pub fn task_to_json(done: &Done) -> Value {
-    let nothing = |key: &str, value: Value| json!({ "outputs": {}, key: value });
-    let mut object = match &done.end {
-        End::Ran(ran) => ran.to_json(),
-        End::Skipped(Skipped::When(when)) => nothing("skipped", json!({ "when": when.to_string() })),
-        End::Skipped(Skipped::After(task)) => nothing("skipped", json!({ "after": task })),
-        End::Error(error) => nothing("error", json!(error.to_string())),
-        End::NotStarted => nothing("started", json!(false)),
-    };
-    object["task"] = json!(done.task);
-    object
 }

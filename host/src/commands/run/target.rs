@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lockstep_kubeflow::Given;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{BindError, Entry, Input, Names, Run, Runtime, bind as bind_step, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, Parameter, ParameterKind, interfaces, value};
+use lockstep_view::artifacts::unique;
+use lockstep_view::artifacts::{self, artifact};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::module::not_a_module;
 use serde_json::Value;
 
 use super::{Output, RunArgs};
-use crate::artifacts::{self, artifact};
-use crate::commands::inspect::not_a_module;
-use crate::error::{Error, Result};
-use crate::kubeflow::{self, Given};
-use crate::pipelines::unique;
 
 /// The run that the command line asks for, with what else it is given, and the outputs that it names.
 pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Result<(Run, Vec<Output>)> {
@@ -66,7 +66,7 @@ fn add_values(runtime: &Runtime, values: Vec<(String, String)>, given: &mut Give
             default: Some(default),
         };
         let told = given.parameters.remove(&name);
-        let told = told.and_then(|told| kubeflow::parameter(parameter.kind, told));
+        let told = told.and_then(|told| lockstep_kubeflow::parameter(parameter.kind, told));
         let bytes = value::encode(&parameter.value(told.as_ref()).map_err(Error::user)?);
         let artifact = runtime.store.put_artifact(bytes, &MediaType::new(MediaType::VALUE))?;
         add_input(&mut given.inputs, name, artifact)?;
@@ -143,7 +143,7 @@ fn bind_interface(
     for (name, told) in given.parameters {
         let kind = interface.parameters.iter().find(|parameter| parameter.name == name);
         let kind = kind.map_or(ParameterKind::Any, |parameter| parameter.kind);
-        parameters.extend(kubeflow::parameter(kind, told).map(|value| (name, value)));
+        parameters.extend(lockstep_kubeflow::parameter(kind, told).map(|value| (name, value)));
     }
     let sources = unique("input", args.given.inputs)?.into_iter();
     let sources: BTreeMap<_, _> = sources

@@ -11,11 +11,12 @@ use lockstep_runtime::pipeline::Admission;
 use lockstep_runtime::run::{Record, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::store::StoreError;
+use lockstep_view::difference::{Changed, diff_records};
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::progress;
 
 use super::subjects::Subject;
-use crate::commands::diff::{Changed, diff_records};
-use crate::error::{Error, Kind, Result};
-use crate::{progress, signature};
+use crate::signature;
 
 /// How a record is verified.
 pub enum Check {

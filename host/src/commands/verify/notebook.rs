@@ -8,11 +8,12 @@ use lockstep_kernel::session::{Account, Done};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
+use lockstep_view::columns::Columns;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::print::print;
 use serde_json::json;
 
-use crate::columns::Columns;
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, print};
+use crate::invocation::Invocation;
 use crate::notebooks;
 
 /// Something that a cell made: its digest as the notebook has it, and as it came out now.

@@ -5,14 +5,15 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::Interrupt;
+use lockstep_view::columns::{Columns, fit};
+use lockstep_view::difference::Changed;
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::print::print;
+use lockstep_view::report::counts;
 use serde_json::{Value, json};
 
 use super::check::{Check, Checked, Verdict};
-use crate::columns::{Columns, fit};
-use crate::commands::diff::Changed;
-use crate::error::{Error, Kind, Result};
-use crate::invocation::{Invocation, print};
-use crate::report::counts;
+use crate::invocation::Invocation;
 
 /// Of more than so many only those are listed that are not as they should be.
 const LISTED: usize = 50;

@@ -6,13 +6,13 @@ use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Runs;
+use lockstep_view::artifacts::{Named, find};
+use lockstep_view::error::{Error, Result};
+use lockstep_view::plan::told;
+use lockstep_view::report;
 
-use crate::artifacts::{Named, find};
-use crate::commands::plan::told;
-use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::pipelines::{GivenArgs, plan};
-use crate::report;
 
 /// Something that is to be verified.
 pub struct Subject {
@@ -86,7 +86,7 @@ pub fn newest(runtime: &Runtime, most: usize, since_ms: u64) -> Result<Vec<Subje
     let subject = |row: lockstep_runtime::store::Row| Subject {
         what: match row.step.as_str() {
             "" => "program".to_owned(),
-            step => crate::columns::fit(step, 60),
+            step => lockstep_view::columns::fit(step, 60),
         },
         record: Ok(row.record),
     };

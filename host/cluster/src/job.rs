@@ -1,0 +1,350 @@
+//! The objects of a run in a cluster: a ConfigMap that says what is carried out and owns the rest, and Jobs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::DeepMerge;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use lockstep_runtime::digest::{Digest, canonical_json};
+use lockstep_runtime::step::OwnLimits;
+use lockstep_view::error::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::pod::{self, COMMAND, RETRIES};
+
+/// The container of a task's pod.
+pub const CONTAINER: &str = "task";
+/// The label of all objects of a plan: the first digits of its digest.
+pub const PLAN_LABEL: &str = "lockstep.dev/plan";
+/// The label of objects that lockstep makes.
+pub const MANAGED: &str = "app.kubernetes.io/managed-by=lockstep";
+
+/// What a pod takes for itself, beside its guests, most of it while it compiles: 512 MiB.
+const OWN_MEMORY: u64 = 512 << 20;
+/// So many tasks of a pod at a time, if they fit into its memory: while some wait for the shared store, others are at work.
+const AT_A_TIME: u32 = 4;
+
+/// How tasks become pods. Kept in the cluster, so that whoever attaches goes on in the same way.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The image of its pods.
+    pub image: String,
+    /// The shared store, as pods name it.
+    pub shared: String,
+    /// The secret with the variables by which pods reach it.
+    pub secret: String,
+    /// Whether small tasks share pods.
+    pub fused: bool,
+    /// The service account of its pods.
+    pub service_account: Option<String>,
+    /// The queue of Kueue that admits Jobs.
+    pub queue: Option<String>,
+    /// The labels of the nodes that pods may be on.
+    pub node_selector: BTreeMap<String, String>,
+    /// The taints of nodes that pods tolerate.
+    pub tolerations: Vec<Toleration>,
+    /// What is laid over the template of every pod.
+    pub template: Option<PodTemplateSpec>,
+    /// The processors that a pod asks for, as Kubernetes writes it.
+    pub cpu: String,
+    /// The memory of a pod's guests in bytes, instead of what is expected.
+    pub memory: Option<u64>,
+    /// How long a Job may take, in seconds.
+    pub deadline: Option<u64>,
+    /// How long a Job stays when it has ended, in seconds.
+    pub ttl: u64,
+    /// The limits of tasks that set none themselves.
+    pub limits: OwnLimits,
+    /// More arguments of the command in pods: `--no-cache` and others.
+    pub args: Vec<String>,
+}
+
+/// What a Job carries out.
+pub struct Work<'a> {
+    /// The plan that it belongs to.
+    pub plan: &'a Digest,
+    /// The plan of its own tasks, an artifact of the shared store.
+    pub part: &'a Digest,
+    /// What it is there for.
+    pub tasks: &'a [String],
+    /// A pod for each task, rather than one for all.
+    pub indexed: bool,
+    /// What its guests are expected to take at a time, in bytes.
+    pub memory: u64,
+}
+
+/// What is called after a plan: `lockstep-` and the first digits of its digest.
+pub fn run_name(plan: &Digest) -> String {
+    format!("lockstep-{}", short(plan))
+}
+
+/// The ConfigMap that says what is carried out, and owns the Jobs.
+pub fn config_map(plan: &Digest, pipeline: &str, settings: &Settings) -> Result<ConfigMap> {
+    read(json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": run_name(plan), "labels": labels(plan) },
+        "data": {
+            "plan": plan.to_string(),
+            "pipeline": pipeline,
+            "settings": serde_json::to_string(settings).map_err(Error::host)?,
+        },
+    }))
+}
+
+/// The Job that carries out `work`. Its name is made of all that it says, so that the same Job is never there twice.
+pub fn job(settings: &Settings, owner: &OwnerReference, work: &Work) -> Result<Job> {
+    let spec = job_spec(settings, work)?;
+    let all = canonical_json(&spec).map_err(Error::host)?;
+    let name = format!("{}-{}", run_name(work.plan), &Digest::of(all).hex()[..10]);
+    let mut metadata = json!({ "name": name, "labels": labels(work.plan), "ownerReferences": [owner] });
+    if let Some(queue) = &settings.queue {
+        metadata["labels"]["kueue.x-k8s.io/queue-name"] = json!(queue);
+    }
+    metadata["annotations"] = annotations(work);
+    read(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec }))
+}
+
+fn job_spec(settings: &Settings, work: &Work) -> Result<Value> {
+    let fail = if work.indexed { "FailIndex" } else { "FailJob" };
+    let mut spec = json!({
+        "ttlSecondsAfterFinished": settings.ttl,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": { "rules": [
+            // a node that is drained or full is no fault of the task
+            { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
+            // these come to the same another time
+            { "action": fail, "onExitCodes": { "containerName": CONTAINER, "operator": "In", "values": deterministic() } },
+        ]},
+        "template": template(settings, work)?,
+    });
+    if let Some(deadline) = settings.deadline {
+        spec["activeDeadlineSeconds"] = json!(deadline);
+    }
+    if settings.queue.is_some() {
+        spec["suspend"] = json!(true);
+    }
+    if work.indexed {
+        let count = work.tasks.len();
+        spec["completionMode"] = json!("Indexed");
+        spec["completions"] = json!(count);
+        spec["parallelism"] = json!(count);
+        spec["backoffLimitPerIndex"] = json!(RETRIES);
+    } else {
+        spec["backoffLimit"] = json!(RETRIES);
+    }
+    Ok(spec)
+}
+
+/// The exit codes of what would come to the same another time.
+fn deterministic() -> Vec<u8> {
+    [Kind::User, Kind::Config, Kind::Guest, Kind::Denied].map(Kind::code).to_vec()
+}
+
+fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
+    let guests = settings.memory.unwrap_or(work.memory);
+    let mut args = vec!["run".to_owned(), work.part.to_string(), "--events".to_owned()];
+    args.extend(["--memory-budget".to_owned(), guests.to_string()]);
+    args.extend(["--jobs".to_owned(), AT_A_TIME.to_string()]);
+    if work.indexed {
+        args.extend(["--only".to_owned(), "$(JOB_COMPLETION_INDEX)".to_owned()]);
+    }
+    args.extend_from_slice(&settings.args);
+    let mut template: PodTemplateSpec = read(json!({
+        "metadata": { "labels": labels(work.plan), "annotations": annotations(work) },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 10,
+            "serviceAccountName": settings.service_account,
+            "nodeSelector": settings.node_selector,
+            "tolerations": settings.tolerations,
+            "securityContext": pod::security(),
+            "containers": [{
+                "name": CONTAINER,
+                "image": settings.image,
+                "command": [COMMAND],
+                "args": args,
+                "env": pod::environment(&settings.shared, []),
+                "envFrom": pod::environment_from(&settings.secret),
+                "resources": pod::resources(&settings.cpu, guests + OWN_MEMORY),
+                "securityContext": pod::container_security(),
+                "volumeMounts": pod::mounts(),
+            }],
+            "volumes": pod::volumes(),
+        },
+    }))?;
+    if let Some(over) = &settings.template {
+        template.merge_from(over.clone());
+    }
+    Ok(template)
+}
+
+fn labels(plan: &Digest) -> Value {
+    let mut labels = pod::labels(CONTAINER);
+    labels[PLAN_LABEL] = json!(short(plan));
+    labels
+}
+
+fn annotations(work: &Work) -> Value {
+    json!({ "lockstep.dev/plan": work.plan.to_string(), "lockstep.dev/tasks": lockstep_view::columns::fit(&work.tasks.join(", "), 1000) })
+}
+
+fn short(plan: &Digest) -> String {
+    plan.hex()[..16].to_owned()
+}
+
+/// The selector of all objects of a plan.
+pub fn selector(plan: &Digest) -> String {
+    format!("{MANAGED},{PLAN_LABEL}={}", short(plan))
+}
+
+/// The object that `object` writes.
+pub fn read<T: serde::de::DeserializeOwned>(object: Value) -> Result<T> {
+    serde_json::from_value(object).map_err(|e| Error::host(format_args!("no object of Kubernetes: {e}")))
+}
+
+/// `KEY`, `KEY=VALUE`, with `:EFFECT` behind.
+pub fn toleration(text: &str) -> Result<Toleration, &'static str> {
+    let (rest, effect) = match text.rsplit_once(':') {
+        Some((rest, effect)) => (rest, Some(effect.to_owned())),
+        None => (text, None),
+    };
+    let (key, value) = match rest.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (rest, None),
+    };
+    if key.is_empty() {
+        return Err("write KEY[=VALUE][:EFFECT]");
+    }
+    Ok(Toleration {
+        key: Some(key.to_owned()),
+        operator: Some(if value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+        value,
+        effect,
+        ..Toleration::default()
+    })
+}
+
+/// A quantity of processors: `2`, `0.5`, `500m`.
+pub fn cpu(text: &str) -> Result<String, &'static str> {
+    let number = text.strip_suffix('m').unwrap_or(text);
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(text.to_owned()),
+        _ => Err("write a number of processors: 2, 0.5 or 500m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            image: "lockstep-step@sha256:ab".to_owned(),
+            shared: "s3://bucket/a".to_owned(),
+            secret: "lockstep-store".to_owned(),
+            fused: true,
+            service_account: None,
+            queue: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            template: None,
+            cpu: "1".to_owned(),
+            memory: None,
+            deadline: None,
+            ttl: 60,
+            limits: OwnLimits::default(),
+            args: Vec::new(),
+        }
+    }
+
+    fn made(settings: &Settings, indexed: bool) -> Job {
+        let (plan, part) = (Digest::of("plan"), Digest::of("part"));
+        let work = Work {
+            plan: &plan,
+            part: &part,
+            tasks: &["a".to_owned(), "b".to_owned()],
+            indexed,
+            memory: 1 << 30,
+        };
+        job(settings, &OwnerReference::default(), &work).unwrap()
+    }
+
+    #[test]
+    fn the_same_work_has_the_same_name_and_other_work_another() {
+        let name = |settings: &Settings| made(settings, false).metadata.name;
+        assert_eq!(name(&settings()), name(&settings()));
+        let other = Settings {
+            image: "other".to_owned(),
+            ..settings()
+        };
+        assert_ne!(name(&settings()), name(&other));
+        assert_ne!(made(&settings(), true).metadata.name, name(&settings()));
+        assert!(name(&settings()).unwrap().len() <= 63 - 6, "room for the index of a pod");
+    }
+
+    #[test]
+    fn a_pod_may_do_nothing_that_it_need_not() {
+        let pod = made(&settings(), false).spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let container = &pod.containers[0];
+        let security = container.security_context.as_ref().unwrap();
+        assert_eq!(security.read_only_root_filesystem, Some(true));
+        assert_eq!(security.allow_privilege_escalation, Some(false));
+        let memory = |of: &Option<BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
+            of.as_ref().unwrap()["memory"].0.clone()
+        };
+        let resources = container.resources.as_ref().unwrap();
+        assert_eq!(
+            (memory(&resources.requests), memory(&resources.limits)),
+            ("1536Mi".to_owned(), "1536Mi".to_owned())
+        );
+        let text = serde_json::to_string(&pod).unwrap();
+        assert!(!text.contains("SECRET_ACCESS_KEY"), "{text}");
+    }
+
+    #[test]
+    fn a_template_is_laid_over_that_of_pods() {
+        let over = json!({ "spec": {
+            "priorityClassName": "low",
+            "containers": [{ "name": CONTAINER, "env": [{ "name": "AWS_REGION", "value": "a" }] }],
+        }});
+        let with = Settings {
+            template: Some(read(over).unwrap()),
+            tolerations: vec![toleration("gpu=yes:NoSchedule").unwrap()],
+            ..settings()
+        };
+        let pod = made(&with, false).spec.unwrap().template.spec.unwrap();
+        assert_eq!(pod.priority_class_name.as_deref(), Some("low"));
+        assert_eq!(pod.containers.len(), 1);
+        let env: Vec<&str> = pod.containers[0].env.iter().flatten().map(|env| env.name.as_str()).collect();
+        assert_eq!(env, ["LOCKSTEP_STORE", "LOCKSTEP_CACHE", "LOCKSTEP_SHARED", "AWS_REGION"]);
+        assert_eq!(pod.tolerations.unwrap()[0].operator.as_deref(), Some("Equal"));
+    }
+
+    #[test]
+    fn instances_are_the_indices_of_one_job() {
+        let spec = made(&settings(), true).spec.unwrap();
+        assert_eq!(
+            (spec.completions, spec.completion_mode.as_deref()),
+            (Some(2), Some("Indexed"))
+        );
+        let args = spec.template.spec.unwrap().containers[0].args.clone().unwrap();
+        assert!(
+            args.ends_with(&["--only".to_owned(), "$(JOB_COMPLETION_INDEX)".to_owned()]),
+            "{args:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_typed_is_checked() {
+        assert_eq!(toleration("gpu:NoSchedule").unwrap().effect.as_deref(), Some("NoSchedule"));
+        assert!(toleration("=x").is_err());
+        assert_eq!(cpu("500m"), Ok("500m".to_owned()));
+        assert!(cpu("-1").is_err() && cpu("many").is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Kubeflow Pipelines and Argo Workflows: plans written for them ([`pipeline`], [`component`], [`argo`]), what a container of ours does there
+//! ([`launcher`]), and their pipelines run here ([`local`]).
+//!
+//! A container runs `lockstep run MODULE#STEP --executor-input {{$}}`: the arguments name digests, which the shared store holds; parameters and what
+//! other tasks made come from Kubeflow.
+
+pub mod argo;
+pub mod component;
+mod executor;
+mod ir;
+pub mod launcher;
+mod live;
+pub mod local;
+pub mod pipeline;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::step::{Artifact, ParameterKind};
+use serde_json::Value;
+
+/// What a run is given beside its arguments.
+#[derive(Default)]
+pub struct Given {
+    /// Parameters, as Kubeflow says them.
+    pub parameters: BTreeMap<String, Value>,
+    /// Inputs that are artifacts.
+    pub inputs: BTreeMap<String, Artifact>,
+}
+
+/// What containers of ours are started with.
+pub struct Containers {
+    /// The image, whose `/lockstep` is run.
+    pub image: String,
+    /// The shared store, if it is known.
+    pub shared: Option<String>,
+    /// The secret with the variables by which it is reached.
+    pub secret: String,
+}
+
+/// Something that was written for others.
+pub struct Written {
+    /// The file.
+    pub text: String,
+    /// What is not as the reader of it might expect.
+    pub notes: Vec<String>,
+}
+
+/// Whole numbers beyond this are not told apart by doubles, which is what Kubeflow's numbers are.
+const WHOLE: f64 = (1u64 << 53) as f64;
+
+/// A parameter of this kind, from what Kubeflow made of it: a number may have become a double, anything a text. `None` if it was left out.
+pub fn parameter(kind: ParameterKind, told: Value) -> Option<Value> {
+    let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let value = match (kind, told) {
+        (_, Value::Null) => return None,
+        (ParameterKind::String, told) => return Some(told),
+        (ParameterKind::Any, Value::String(text)) => return Some(read(&text)),
+        (ParameterKind::Boolean, Value::String(text)) => read(&text.to_lowercase()),
+        (_, Value::String(text)) => read(&text),
+        (_, told) => told,
+    };
+    Some(match kind {
+        ParameterKind::Number => value.as_f64().map_or(value, Value::from),
+        _ => whole(value),
+    })
+}
+
+/// The same value, in which each double without a fraction is a whole number.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() <= WHOLE => Value::from(double as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(whole).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, item)| (key, whole(item))).collect(),
+        other => other,
+    }
+}
+
+/// What Kubeflow is to be told of the parameter `value`, so that [`parameter`] gives it again; `None` if its doubles can't say it.
+fn told(kind: ParameterKind, value: &Value) -> Option<Value> {
+    let told = match kind {
+        ParameterKind::Any => Value::from(value.to_string()),
+        _ => value.clone(),
+    };
+    let passed = match kind {
+        ParameterKind::Any => told.clone(),
+        _ => doubles(&told)?,
+    };
+    (parameter(kind, passed).as_ref() == Some(value)).then_some(told)
+}
+
+/// The value with all numbers as doubles; `None` if one would be another.
+fn doubles(value: &Value) -> Option<Value> {
+    Some(match value {
+        Value::Number(number) => {
+            let double = number.as_f64().filter(|double| number.is_f64() || double.abs() <= WHOLE)?;
+            Value::from(double)
+        }
+        Value::Array(items) => items.iter().map(doubles).collect::<Option<_>>()?,
+        Value::Object(map) => {
+            let fields = map.iter().map(|(key, item)| Some((key.clone(), doubles(item)?)));
+            Value::Object(fields.collect::<Option<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// Names that Kubernetes takes: lower case, digits and `-`, each once.
+#[derive(Default)]
+struct Labels(BTreeSet<String>);
+
+impl Labels {
+    fn of(&mut self, name: &str) -> String {
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        };
+        let plain: String = name.chars().map(plain).collect();
+        let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();
+        let mut short = parts.join("-");
+        short.truncate(50);
+        let short = match short.trim_end_matches('-') {
+            "" => "task",
+            short => short,
+        };
+        let numbered = (2..).map(|number| format!("{short}-{number}"));
+        let mut names = std::iter::once(short.to_owned()).chain(numbered);
+        names.find(|name| self.0.insert(name.clone())).unwrap_or_default()
+    }
+}
+
+/// Whether `image` is named by its digest, so that it can't become another.
+pub fn is_pinned(image: &str) -> bool {
+    image
+        .split_once("@sha256:")
+        .is_some_and(|(_, hex)| Digest::from_hex(hex).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_doubles_can_say_comes_back_as_it_was() {
+        use ParameterKind as K;
+        for (kind, value) in [
+            (K::Integer, json!(7)),
+            (K::Integer, json!(-(1i64 << 53))),
+            (K::Number, json!(1.0)),
+            (K::Number, json!(0.1)),
+            (K::Boolean, json!(true)),
+            (K::String, json!("7")),
+            (K::List, json!([1, 0.5, "a", [true]])),
+            (K::Struct, json!({"depth": 4})),
+            (K::Any, json!(null)),
+            (K::Any, json!([1.0, 1u64 << 60])),
+            (K::Any, json!("7")),
+        ] {
+            assert!(told(kind, &value).is_some(), "{value}");
+        }
+        for (kind, value) in [
+            (K::Integer, json!((1i64 << 60) + 1)),
+            (K::List, json!([1.0])),
+            (K::Struct, json!({"a": [2.0]})),
+            (K::Integer, json!(null)),
+        ] {
+            assert_eq!(told(kind, &value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_kubeflow_made_of_a_value_is_read() {
+        use ParameterKind as K;
+        for (kind, said, value) in [
+            (K::Integer, json!(7.0), json!(7)),
+            (K::Integer, json!("7"), json!(7)),
+            (K::Number, json!(1), json!(1.0)),
+            (K::Number, json!("0.5"), json!(0.5)),
+            (K::Boolean, json!("True"), json!(true)),
+            (K::String, json!("7"), json!("7")),
+            (K::List, json!("[1, 2.0]"), json!([1, 2])),
+            (K::Struct, json!({"a": 1.0}), json!({"a": 1})),
+        ] {
+            assert_eq!(parameter(kind, said.clone()), Some(value), "{said}");
+        }
+        assert_eq!(parameter(K::Integer, Value::Null), None);
+    }
+
+    #[test]
+    fn names_are_made_plain_and_stay_different() {
+        let mut labels = Labels::default();
+        let all = ["train[0]", "train-0", "Prepare/Clean", "日本", &"x".repeat(90)].map(|name| labels.of(name));
+        assert_eq!(all[..4], ["train-0", "train-0-2", "prepare-clean", "task"]);
+        assert_eq!(all[4].len(), 50);
+    }
+
+    #[test]
+    fn an_image_is_pinned_by_a_whole_digest() {
+        assert!(is_pinned(&format!("registry/lockstep-step@sha256:{}", "0".repeat(64))));
+        assert!(!is_pinned("lockstep-step:1.0") && !is_pinned("lockstep-step@sha256:12"));
+    }
+}

@@ -1,0 +1,120 @@
+//! The parameters of a pipeline that stay parameters when it is written for Kubeflow.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_runtime::pipeline::{Role, Task, Use};
+use lockstep_runtime::run::{Entry, Runtime};
+use lockstep_runtime::step::{Parameter, ParameterKind};
+use lockstep_view::error::Result;
+use serde_json::Value;
+
+use super::executor::{interface, of_value, value_of};
+use super::told;
+
+/// The parameters that tasks take as they are, each of one kind. All others have decided what the plan is.
+pub struct Live {
+    pub parameters: BTreeMap<String, Parameter>,
+    /// What they are, by the name that the pipeline's file has for a task.
+    uses: BTreeMap<String, Vec<(Role, String)>>,
+}
+
+impl Live {
+    /// Those of `uses`, in a plan of these tasks. Notes say which are none.
+    pub fn of(runtime: &Runtime, tasks: &[&Task], uses: &[Use], notes: &mut Vec<String>) -> Result<Self> {
+        let mut live = Self {
+            parameters: BTreeMap::new(),
+            uses: BTreeMap::new(),
+        };
+        let names: BTreeSet<&String> = uses.iter().map(|one| &one.parameter).collect();
+        for name in names {
+            let own: Vec<&Use> = uses.iter().filter(|one| one.parameter == *name).collect();
+            let Some(parameter) = common(runtime, tasks, &own)? else {
+                notes.push(format!(
+                    "parameter `{name}` has the value that it has now: more than parameters of steps depend on it"
+                ));
+                continue;
+            };
+            live.parameters.insert(
+                name.clone(),
+                Parameter {
+                    name: name.clone(),
+                    ..parameter
+                },
+            );
+            for one in own {
+                let of_task = live.uses.entry(one.task.clone()).or_default();
+                of_task.push((one.role.clone(), name.clone()));
+            }
+        }
+        Ok(live)
+    }
+
+    /// Whether any of them is for `task`.
+    pub fn is_for(&self, task: &Task) -> bool {
+        self.uses.contains_key(file_name(task))
+    }
+
+    /// The parameter of the pipeline that the step's parameter `name` is.
+    pub fn parameter_of(&self, task: &Task, name: &str) -> Option<&str> {
+        let uses = self.uses.get(file_name(task)).into_iter().flatten();
+        let mut uses = uses.filter(|(role, _)| matches!(role, Role::Parameter(own) if own == name));
+        uses.next().map(|(_, parameter)| parameter.as_str())
+    }
+
+    /// The inputs of `task` that are parameters of the pipeline, and which.
+    pub fn values_of<'a>(&'a self, task: &Task) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let uses = self.uses.get(file_name(task)).into_iter().flatten();
+        uses.filter_map(|(role, parameter)| match role {
+            Role::Value(input) => Some((input.as_str(), parameter.as_str())),
+            _ => None,
+        })
+    }
+}
+
+/// What the pipeline's file calls a task: `train` for `train[3]`. Tasks of pipelines within it have names with a slash, which no file has.
+fn file_name(task: &Task) -> &str {
+    task.name.split('[').next().unwrap_or_default()
+}
+
+/// The one kind and value that a parameter has wherever it is used; `None` if there is none.
+fn common(runtime: &Runtime, tasks: &[&Task], uses: &[&Use]) -> Result<Option<Parameter>> {
+    let mut found: Option<Parameter> = None;
+    for one in uses {
+        for task in tasks.iter().filter(|task| file_name(task) == one.task) {
+            let Some(own) = used(runtime, task, &one.role)? else {
+                return Ok(None);
+            };
+            let same = |other: &Parameter| (other.kind, &other.default) == (own.kind, &own.default);
+            if found.as_ref().is_some_and(|found| !same(found)) {
+                return Ok(None);
+            }
+            found = Some(own);
+        }
+    }
+    Ok(found)
+}
+
+/// The kind of a parameter and the value that it has for a task, as the default; `None` if Kubeflow could not give it.
+fn used(runtime: &Runtime, task: &Task, role: &Role) -> Result<Option<Parameter>> {
+    let parameter = match (role, &task.run.entry) {
+        (Role::Parameter(name), Entry::Step { parameters, .. }) => {
+            let declared = interface(runtime, &task.run)?
+                .into_iter()
+                .flat_map(|interface| interface.parameters);
+            let declared = declared.into_iter().find(|one| one.name == *name);
+            declared.zip(parameters.get(name)).map(|(declared, value)| Parameter {
+                default: Some(value.clone()),
+                ..declared
+            })
+        }
+        (Role::Value(input), _) => match task.run.inputs.get(input) {
+            Some(input_given) => value_of(runtime, input_given)?.map(|value| of_value(input, &value)),
+            None => None,
+        },
+        _ => None,
+    };
+    Ok(parameter.filter(|one| {
+        let value = one.default.as_ref().unwrap_or(&Value::Null);
+        one.kind != ParameterKind::Any && told(one.kind, value).is_some()
+    }))
+}

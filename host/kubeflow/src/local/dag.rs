@@ -1,0 +1,195 @@
+//! The tasks of a pipeline and of the DAGs within it, as those of one plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_runtime::pipeline::{Source, Task as Planned, TaskOutput, numbered};
+use lockstep_runtime::run::Names;
+use lockstep_view::error::{Error, Result};
+
+use super::scope::{Made, Scope, Sources};
+use super::{Bind, container};
+use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
+
+/// The tasks of a pipeline, each after those that it waits for, and where its outputs come from.
+pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
+    let mut flat = Flat {
+        bind,
+        spec,
+        tasks: Vec::new(),
+        skipped: BTreeSet::new(),
+        open: Vec::new(),
+    };
+    let outputs = flat.dag(dag, scope)?;
+    Ok((flat.tasks, outputs))
+}
+
+/// A pipeline that is becoming a plan.
+struct Flat<'a> {
+    /// What binds a container's arguments.
+    bind: &'a Bind<'a>,
+    spec: &'a PipelineSpec,
+    tasks: Vec<Planned>,
+    /// Those that will not be run, since a condition does not hold.
+    skipped: BTreeSet<String>,
+    /// The components whose tasks are being added.
+    open: Vec<String>,
+}
+
+impl<'a> Flat<'a> {
+    /// Adds the tasks of a DAG: where its outputs come from.
+    fn dag(&mut self, dag: &Dag, scope: &Scope) -> Result<Sources> {
+        let mut made = Made::default();
+        for label in in_order(dag)? {
+            let outputs = self.task(label, &dag.tasks[label], scope, &made)?;
+            made.insert(label, outputs);
+        }
+        let mut outputs = Sources::new();
+        for (name, from) in &dag.outputs.artifacts {
+            let source = self.one_of(from, &made);
+            let source = source.map_err(|error| error.of(format_args!("output `{}`", scope.name_of(name))))?;
+            outputs.extend(source.map(|source| (name.clone(), source)));
+        }
+        Ok(outputs)
+    }
+
+    /// Adds what a task of a DAG is: where its outputs come from.
+    fn task(&mut self, label: &str, task: &Task, around: &Scope, made: &Made) -> Result<Sources> {
+        let name = around.name_of(label);
+        let of_task = |error: Error| error.of(format_args!("task `{name}`"));
+        refuse_what_comes_later(task).map_err(of_task)?;
+        let component = self.component(task).map_err(of_task)?;
+        let scope = around.of_task(label, task, component, made).map_err(of_task)?;
+        let Some(iterator) = &task.parameter_iterator else {
+            return self.add(task, component, scope);
+        };
+        self.each(task, component, &scope, iterator)
+    }
+
+    fn component(&self, task: &Task) -> Result<&'a Component> {
+        let name = &task.component_ref.name;
+        let component = self.spec.components.get(name);
+        component.ok_or_else(|| Error::config(format_args!("there is no component `{name}`")))
+    }
+
+    /// Adds a container, or the tasks of a DAG.
+    fn add(&mut self, task: &Task, component: &Component, scope: Scope) -> Result<Sources> {
+        let Some(dag) = &component.dag else {
+            return self.container(task, component, scope);
+        };
+        let name = &task.component_ref.name;
+        if self.open.contains(name) {
+            return Err(Error::config(format_args!(
+                "task `{}`: component `{name}` is within itself",
+                scope.name
+            )));
+        }
+        self.open.push(name.clone());
+        let outputs = self.dag(dag, &scope)?;
+        self.open.pop();
+        Ok(outputs)
+    }
+
+    fn container(&mut self, task: &Task, component: &Component, scope: Scope) -> Result<Sources> {
+        let (name, holds) = (scope.name.clone(), scope.holds()?);
+        let planned = container::planned(self.bind, self.spec, task, component, scope);
+        let planned = planned.map_err(|error| error.of(format_args!("task `{name}`")))?;
+        if !holds || planned.waits_for().any(|on| self.skipped.contains(on)) {
+            self.skipped.insert(name.clone());
+        }
+        let output = |output: &String| {
+            let (task, output) = (name.clone(), output.clone());
+            (output.clone(), Source::Output(TaskOutput { task, output }))
+        };
+        let outputs = planned.run.outputs.keys().map(output).collect();
+        self.tasks.push(planned);
+        Ok(outputs)
+    }
+
+    /// Adds a task for each item of a loop. Its outputs are directories with an entry for each.
+    fn each(&mut self, task: &Task, component: &Component, scope: &Scope, iterator: &ParameterIterator) -> Result<Sources> {
+        let items = scope.items(iterator);
+        let items = items.map_err(|error| error.of(format_args!("task `{}`", scope.name)))?;
+        let count = items.len();
+        let mut made = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let part = numbered(index, count);
+            let one = scope.of_item(&part, component, &iterator.item_input, item);
+            made.push((part, self.add(task, component, one)?));
+        }
+        let outputs = component.output_definitions.artifacts.keys();
+        Ok(outputs.map(|name| (name.clone(), self.gathered(name, &made))).collect())
+    }
+
+    /// An output of all that a loop is run for, as one directory: of those that are run, if there are any. As Kubeflow's lists, it is flat: what a loop within
+    /// the loop makes is called `0-1`.
+    fn gathered(&self, name: &str, made: &[(String, Sources)]) -> Source {
+        let mut entries = BTreeMap::new();
+        for (part, outputs) in made {
+            match outputs.get(name) {
+                Some(Source::Output(output)) => drop(entries.insert(part.clone(), output.clone())),
+                Some(Source::Gathered(below)) => {
+                    let below = below.iter();
+                    entries.extend(below.map(|(entry, output)| (format!("{part}-{entry}"), output.clone())));
+                }
+                Some(Source::Part | Source::Pinned(_)) | None => (),
+            }
+        }
+        if entries.values().any(|output| !self.skipped.contains(&output.task)) {
+            entries.retain(|_, output| !self.skipped.contains(&output.task));
+        }
+        Source::Gathered(entries)
+    }
+
+    /// Where an output of a DAG comes from: of several tasks, the first that is run.
+    fn one_of(&self, from: &Selectors, made: &Made) -> Result<Option<Source>> {
+        let mut sources = Vec::new();
+        for one in &from.artifact_selectors {
+            sources.push(made.output(&one.producer_subtask, &one.output_artifact_key)?);
+        }
+        let mut all = sources.iter();
+        let run = all.find(|source| !source.tasks().any(|task| self.skipped.contains(task)));
+        Ok(run.or(sources.first()).map(|source| (*source).clone()))
+    }
+}
+
+/// An error for what can be told only while other tasks are run.
+fn refuse_what_comes_later(task: &Task) -> Result<()> {
+    let policy = task.trigger_policy.as_ref();
+    if policy.is_some_and(|policy| policy.strategy == TriggerPolicy::COMPLETED) {
+        return Err(
+            Error::config("it is run even when others have failed, which is not done here")
+                .hint("take it out of the pipeline: neither `dsl.ExitHandler` nor `ignore_upstream_failure`"),
+        );
+    }
+    match task.artifact_iterator {
+        None => Ok(()),
+        Some(_) => Err(
+            Error::config("it is run for each of a list of artifacts, which is not done here")
+                .hint("let `dsl.ParallelFor` go over a list of values, and have in its loop what makes the artifacts"),
+        ),
+    }
+}
+
+/// The tasks, each after those whose outputs it is given.
+fn in_order(dag: &Dag) -> Result<Vec<&str>> {
+    let mut order = Vec::new();
+    let mut open: BTreeSet<&str> = dag.tasks.keys().map(String::as_str).collect();
+    while !open.is_empty() {
+        let ready = |label: &&str| producers(&dag.tasks[*label]).all(|producer| !open.contains(producer));
+        let ready: Vec<&str> = open.iter().copied().filter(ready).collect();
+        if ready.is_empty() {
+            let known = Names::of(open);
+            return Err(Error::config(format_args!("these tasks wait for one another: {known}")));
+        }
+        open.retain(|label| !ready.contains(label));
+        order.extend(ready);
+    }
+    Ok(order)
+}
+
+fn producers(task: &Task) -> impl Iterator<Item = &str> {
+    task.inputs.artifacts.values().filter_map(|from| match from {
+        ArtifactFrom::TaskOutputArtifact { producer_task, .. } => Some(producer_task.as_str()),
+        ArtifactFrom::ComponentInputArtifact(_) => None,
+    })
+}

@@ -1,0 +1,88 @@
+//! Errors as HTTP answers.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use lockstep_view::error::{Error, Kind};
+
+use lockstep_runtime::digest::Digest;
+use serde_json::json;
+
+/// A request that is refused, or could not be answered: a status, and the same JSON that `lockstep --json` writes.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub error: Error,
+    /// What must be sent first.
+    pub missing: Option<Digest>,
+}
+
+/// What requests are answered with.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    pub fn new(status: StatusCode, error: Error) -> Self {
+        Self {
+            status,
+            error,
+            missing: None,
+        }
+    }
+
+    /// There is nothing called `what`.
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, Error::user(what))
+    }
+
+    /// The request itself is wrong.
+    pub fn bad(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Error::user(error))
+    }
+
+    /// There is too much to do; the client may come again.
+    pub fn busy(why: impl std::fmt::Display) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Error::host(why).hint("try again in some seconds"),
+        )
+    }
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let status = match error.kind() {
+            Kind::User => StatusCode::BAD_REQUEST,
+            Kind::Config | Kind::Guest => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::Denied => StatusCode::FORBIDDEN,
+            Kind::Host => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Interrupted => StatusCode::CONFLICT,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut told = self.error.to_json();
+        if let Some(missing) = self.missing {
+            told["error"]["missing"] = json!(missing);
+        }
+        let mut response = (self.status, Json(told)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = axum::http::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+        }
+        // pages show it in their own way
+        response.extensions_mut().insert(Arc::new(self.error));
+        response
+    }
+}

@@ -1,0 +1,107 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::stream::{Stream, StreamExt, iter, unfold};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ErrorAnswer;
+use crate::extract::{Path, Query};
+use crate::works::{Entry, Work};
+use crate::{Answer, Caller, Refusal};
+
+fn find(caller: &Caller, id: &str) -> Answer<Arc<Work>> {
+    let work = caller.namespace.works.get(id);
+    work.ok_or_else(|| Refusal::not_found("there is no such work, or it was so long ago that only its records are left"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    most: Option<usize>,
+}
+
+/// Work that was submitted, newest first
+#[utoipa::path(
+    get, path = "/api/v1/works",
+    params(("most" = Option<usize>, Query, description = "at most so many")),
+    responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
+)]
+pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<Value>> {
+    let newest = caller.namespace.works.newest();
+    let told = newest.iter().take(query.most.unwrap_or(50)).map(|work| {
+        let mut told = work.to_json();
+        if let Some(object) = told.as_object_mut() {
+            object.remove("tasks");
+            object.remove("result");
+        }
+        told
+    });
+    Ok(Json(json!({ "works": told.collect::<Vec<_>>() })))
+}
+
+/// How far a piece of work is
+#[utoipa::path(
+    get, path = "/api/v1/works/{id}",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
+)]
+pub async fn get(caller: Caller, Path(id): Path) -> Answer<Json<Value>> {
+    Ok(Json(find(&caller, &id)?.to_json()))
+}
+
+/// Cancel a piece of work; what has ended is recorded
+#[utoipa::path(
+    delete, path = "/api/v1/works/{id}",
+    params(("id" = String, Path)),
+    responses((status = 202, description = "it will end soon", body = Object), (status = "4XX", body = ErrorAnswer))
+)]
+pub async fn cancel(caller: Caller, Path(id): Path) -> Answer<(StatusCode, Json<Value>)> {
+    let work = find(&caller, &id)?;
+    work.cancel();
+    Ok((StatusCode::ACCEPTED, Json(work.to_json())))
+}
+
+/// What happens to a piece of work, as server-sent events
+///
+/// `started`, `expanded`, `log`, `retrying` and `finished` tell of tasks, `ended` of the whole; `dropped` says that so many events are not
+/// kept any more. A client that was cut off goes on with `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/api/v1/works/{id}/events",
+    params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"), (status = "4XX", body = ErrorAnswer))
+)]
+pub async fn events(
+    caller: Caller,
+    Path(id): Path,
+    headers: HeaderMap,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let work = find(&caller, &id)?;
+    let seen = headers
+        .get("last-event-id")
+        .and_then(|text| text.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    let pieces = unfold((work, seen), async |(work, seen)| {
+        let (entries, dropped) = work.journal.next(seen).await?;
+        let last = entries.last().map_or(seen, |entry| entry.number);
+        let dropped = (dropped > 0).then(|| {
+            Event::default()
+                .event("dropped")
+                .data(json!({ "count": dropped }).to_string())
+        });
+        let events: Vec<_> = dropped.into_iter().chain(entries.iter().map(event)).map(Ok).collect();
+        Some((iter(events), (work, last)))
+    });
+    Ok(Sse::new(pieces.flatten()).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+fn event(entry: &Entry) -> Event {
+    Event::default()
+        .id(entry.number.to_string())
+        .event(entry.event)
+        .data(&*entry.data)
+}

@@ -1,0 +1,80 @@
+//! Ends kernels that nobody uses.
+
+use std::sync::Weak;
+use std::time::{Duration, SystemTime};
+
+use super::here::Here;
+use super::hosted::Model;
+use crate::Settings;
+
+/// Which kernels are ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Cull {
+    /// For how long nothing came from or went to a kernel.
+    idle: Duration,
+    /// Also those that somebody is connected to.
+    connected: bool,
+    /// Also those whose cell is running.
+    busy: bool,
+}
+
+impl Cull {
+    /// As the settings say; `None` if kernels stay.
+    pub fn new(settings: &Settings) -> Option<Self> {
+        Some(Self {
+            idle: settings.cull_idle()?,
+            connected: settings.cull_connected(),
+            busy: settings.cull_busy(),
+        })
+    }
+
+    /// Looks now and then until the kernels are gone.
+    pub async fn watch(self, kernels: Weak<Here>) {
+        let pause = (self.idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(kernels) = kernels.upgrade() else { return };
+            for hosted in kernels.all() {
+                if self.takes(&hosted.model(), SystemTime::now()) {
+                    kernels.end(&hosted.id, true).await;
+                }
+            }
+        }
+    }
+
+    /// Whether `kernel` is ended.
+    pub fn takes(&self, kernel: &Model, now: SystemTime) -> bool {
+        let idle = now.duration_since(kernel.last_activity).unwrap_or_default();
+        idle >= self.idle && (self.connected || kernel.connections == 0) && (self.busy || kernel.execution_state != "busy")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_is_spared_unless_the_settings_say_otherwise() {
+        let now = SystemTime::now();
+        let kernel = |idle: u64, execution_state: &str, connections: usize| Model {
+            id: String::new(),
+            last_activity: now - Duration::from_secs(idle),
+            execution_state: execution_state.to_owned(),
+            connections,
+        };
+        let takes = |connected: bool, busy: bool| {
+            let idle = Duration::from_secs(60);
+            let cull = Cull { idle, connected, busy };
+            let kernels = [
+                kernel(59, "idle", 0),
+                kernel(60, "idle", 0),
+                kernel(60, "idle", 1),
+                kernel(60, "busy", 0),
+            ];
+            kernels.map(|kernel| cull.takes(&kernel, now))
+        };
+        assert_eq!(takes(false, false), [false, true, false, false]);
+        assert_eq!(takes(true, false), [false, true, true, false]);
+        assert_eq!(takes(false, true), [false, true, false, true]);
+    }
+}

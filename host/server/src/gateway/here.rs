@@ -1,0 +1,188 @@
+//! Kernels in this process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lockstep_kernel::jupyter::Stopped;
+use lockstep_kernel::session::Place;
+use lockstep_runtime::run::Runtime;
+use lockstep_view::error::{Error, Result};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use uuid::Uuid;
+
+use super::cull::Cull;
+use super::hosted::{Env, Hosted};
+use super::journal::{Copy, Journal};
+use super::mirror::Mirror;
+use super::running::Ground;
+use super::workshop::Workshop;
+use super::{ID, id_in};
+
+/// The variable of a kernel's `env` that says which notebook it is for.
+const NOTEBOOK: &str = "JPY_SESSION_NAME";
+
+/// The kernels of a namespace, in this process.
+pub struct Here {
+    ground: Arc<Ground>,
+    /// Where they have copies.
+    mirror: Option<Arc<Mirror>>,
+    held: Mutex<BTreeMap<String, Arc<Hosted>>>,
+    stopped: UnboundedSender<(String, Stopped)>,
+}
+
+impl Here {
+    /// Those that an earlier process of the host left in `directory`, and those to come. What was left unanswered is carried out. To be
+    /// called within tokio. Cells can name files below `reach` alone, if that is given.
+    pub fn open(
+        runtime: &Runtime,
+        directory: PathBuf,
+        reach: Option<PathBuf>,
+        workshop: Arc<Workshop>,
+        cull: Option<Cull>,
+    ) -> Result<Arc<Self>> {
+        let store = runtime.store.directory().map(|store| store.join("sessions"));
+        let ground = Arc::new(Ground {
+            runtime: Arc::new(runtime.clone()),
+            workshop,
+            reach,
+            sessions: store.unwrap_or_else(|| directory.join("sessions")),
+            directory,
+        });
+        let (stopped, told) = unbounded_channel();
+        let kernels = Arc::new(Self {
+            ground,
+            mirror: Mirror::behind(&runtime.store)?,
+            held: Mutex::default(),
+            stopped,
+        });
+        kernels.find();
+        tokio::spawn(end_stopped(Arc::downgrade(&kernels), told));
+        if let Some(cull) = cull {
+            tokio::spawn(cull.watch(Arc::downgrade(&kernels)));
+        }
+        Ok(kernels)
+    }
+
+    /// Finds the kernels of an earlier process. They get threads when somebody comes for them, or now if they have something to do.
+    fn find(&self) {
+        let found = std::fs::read_dir(self.directory()).into_iter().flatten().flatten();
+        for entry in found {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let journal = Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone());
+            let (true, Some(journal)) = (Uuid::parse_str(&id).is_ok(), journal) else {
+                anstream::eprintln!(
+                    "note: {} is no kernel of this version; it is left alone",
+                    entry.path().display()
+                );
+                continue;
+            };
+            let hosted = self.hosted(&id, journal, "idle");
+            let woken = if hosted.has_requests() { hosted.wake() } else { Ok(()) };
+            if let Err(error) = woken {
+                anstream::eprintln!("note: {error}");
+            }
+            self.held().insert(id, hosted);
+        }
+    }
+
+    /// Starts a kernel; or gives the one whose id `env` names.
+    pub fn create(&self, env: Env) -> Result<Arc<Hosted>> {
+        let id = id_in(&env)?.unwrap_or_else(Uuid::new_v4).to_string();
+        let hosted = {
+            let mut held = self.held();
+            if let Some(there) = held.get(&id) {
+                return Ok(there.clone());
+            }
+            let journal = self.journal(&id, env, &held)?;
+            let hosted = self.hosted(&id, journal, "starting");
+            held.insert(id, hosted.clone());
+            hosted
+        };
+        hosted.wake()?;
+        Ok(hosted)
+    }
+
+    /// That of a kernel that is asked for: of one that another machine had, as its copy tells, else of a new one.
+    fn journal(&self, id: &str, env: Env, held: &BTreeMap<String, Arc<Hosted>>) -> Result<Journal> {
+        let failed = |e: std::io::Error| Error::host(format_args!("the host can't keep a new kernel: {e}"));
+        let (directory, mirror) = (self.directory().join(id), self.mirror.clone());
+        // one that is not asked for by its id is new
+        let asked = mirror.as_ref().filter(|_| env.contains_key(ID));
+        let copy = asked.map_or(Ok(None), |mirror| mirror.copy(id))?;
+        if let Some(copy) = copy.and_then(|json| Copy::read(&json)) {
+            return Journal::restore(directory, env, &self.ground.sessions, copy, mirror).map_err(failed);
+        }
+        let notebook = env.get(NOTEBOOK).map(PathBuf::from);
+        let notebook = notebook.filter(|path| path.is_absolute() && self.ground.reach.is_none());
+        let free = notebook.filter(|path| held.values().all(|hosted| hosted.session() != *path));
+        let place = Place {
+            directory: self.ground.sessions.clone(),
+            notebook: free.unwrap_or_else(|| id.into()),
+        };
+        Journal::create(directory, env, place, mirror).map_err(failed)
+    }
+
+    /// Waits until the shared store has copies of all, no longer than `patience`.
+    pub fn flush(&self, patience: Duration) {
+        if self.mirror.as_ref().is_some_and(|mirror| !mirror.flush(patience)) {
+            tracing::warn!("the shared store lacks the newest copies of kernels: it can't be reached, or is slow");
+        }
+    }
+
+    fn hosted(&self, id: &str, journal: Journal, state: &str) -> Arc<Hosted> {
+        Arc::new(Hosted::new(id, &self.ground, journal, state, self.stopped.clone()))
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<Hosted>> {
+        self.held().get(id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Hosted>> {
+        self.held().values().cloned().collect()
+    }
+
+    /// Ends a kernel. What nobody shut down keeps the session of its notebook.
+    pub async fn end(&self, id: &str, session_stays: bool) -> bool {
+        let hosted = {
+            let mut held = self.held();
+            let hosted = held.remove(id);
+            // before one that is asked for by the same id is begun in the same place
+            hosted.inspect(|hosted| hosted.forget(session_stays))
+        };
+        match hosted {
+            Some(hosted) => {
+                hosted.end().await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.ground.directory.join("kernels")
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Hosted>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does what clients ask of kernels by message: to end, or to begin anew.
+async fn end_stopped(kernels: std::sync::Weak<Here>, mut told: UnboundedReceiver<(String, Stopped)>) {
+    while let Some((id, stopped)) = told.recv().await {
+        let Some(kernels) = kernels.upgrade() else { return };
+        // the reply goes out first
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        match (stopped.restart, kernels.get(&id)) {
+            (true, Some(hosted)) => {
+                if let Err(error) = hosted.restart().await {
+                    anstream::eprintln!("note: {error}");
+                }
+            }
+            (true, None) => {}
+            (false, _) => drop(kernels.end(&id, false).await),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Where pods come from: the cluster around this host.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Pod as Object, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use lockstep_cluster as cluster;
+use lockstep_cluster::new_secret;
+use lockstep_cluster::pod::{template, waiting};
+use lockstep_kernel::file::write_whole;
+use lockstep_runtime::digest::Digest;
+use lockstep_view::error::{Error, Result};
+use serde_json::json;
+
+use super::super::cull::Cull;
+use super::object::{self, COMPONENT, KERNEL_LABEL, Named, Shape};
+use super::pod::Pod;
+use crate::Settings;
+use crate::machine::Surroundings;
+
+/// How long a pod may take to start: an image may have to be fetched.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How kernels get pods.
+pub struct Source {
+    client: Client,
+    http: reqwest::Client,
+    shape: Shape,
+    /// The namespace of pods, where `{user}` stands for the user.
+    namespace: String,
+    /// So many pods are kept ready.
+    pub warm: usize,
+    pub cull: Option<Cull>,
+    /// What tokens are made of. A host that is started again makes the same.
+    key: String,
+}
+
+/// A namespace of the cluster, with the pods of a user there.
+pub struct Place {
+    pub namespace: String,
+    pub user: Option<String>,
+    /// The shared store of those pods.
+    pub shared: String,
+}
+
+impl Source {
+    /// As the settings say; `None` if kernels are in this process.
+    pub async fn connect(settings: &Settings, surroundings: &Surroundings) -> Result<Option<Self>> {
+        let Some(image) = settings.kernel_image() else {
+            return Ok(None);
+        };
+        if surroundings.shared.is_none() {
+            return Err(
+                Error::config("kernels in pods keep their sessions in a shared store, and there is none")
+                    .hint("--shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one"),
+            );
+        }
+        let (client, own) = cluster::connect(None).await?;
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(3));
+        Ok(Some(Self {
+            client,
+            http: http.build().map_err(Error::host)?,
+            shape: Shape {
+                image: image.to_owned(),
+                cpu: settings.kernel_cpu(),
+                memory: settings.kernel_memory(),
+                secret: settings.kernel_secret(),
+                template: settings.kernel_template().map(template).transpose()?,
+            },
+            namespace: settings.kernel_namespace().map_or(own, str::to_owned),
+            warm: settings.kernel_warm(),
+            cull: Cull::new(settings),
+            // the token outlives what the host keeps, which may be gone with its pod
+            key: match &surroundings.token {
+                Some(token) => token.clone(),
+                None => key(&surroundings.host_directory().join("kernel-key"))?,
+            },
+        }))
+    }
+
+    /// Where the pods of `user` are.
+    pub fn place(&self, user: Option<&str>, shared: String) -> Place {
+        Place {
+            namespace: object::namespace(&self.namespace, user),
+            user: user.map(str::to_owned),
+            shared,
+        }
+    }
+
+    /// Whether there is a place for `user`: there is none for nobody where each user has one.
+    pub fn serves(&self, user: Option<&str>) -> bool {
+        user.is_some() || !self.namespace.contains(object::USER)
+    }
+
+    /// The pods that there are.
+    pub async fn list(&self, place: &Place) -> Result<Vec<Object>> {
+        let own = ListParams::default().labels(&object::selector(place.user.as_deref()));
+        let pods = self.pods(place);
+        let listed = cluster::patiently(|| async { pods.list(&own).await }).await?;
+        Ok(listed.items)
+    }
+
+    /// Makes a pod, for a kernel if one is named. It has yet to start.
+    pub async fn make(&self, place: &Place, kernel: Option<Named<'_>>) -> Result<String> {
+        let name = format!("lockstep-kernel-{:08x}", rand::random::<u32>());
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &place.namespace);
+        let pods = self.pods(place);
+        let pod = object::pod(&self.shape, &name, place.user.as_deref(), &place.shared, kernel)?;
+        let secret = object::secret(&name, &self.token(&name))?;
+        let by = cluster::creating();
+        let refused = |e: kube::Error| cluster::error(&e);
+        cluster::make_code_key(&self.client, &place.namespace).await?;
+        secrets.create(&by, &secret).await.map_err(refused)?;
+        let pod = pods.create(&by, &pod).await.map_err(refused)?;
+        let owned = Patch::Merge(object::owned_by(&pod));
+        let owned = secrets.patch(&name, &PatchParams::default(), &owned).await;
+        owned.map_err(refused)?;
+        Ok(name)
+    }
+
+    /// Says that the pod `name`, which had none, has this kernel now.
+    pub async fn give(&self, place: &Place, name: &str, kernel: &Named<'_>) -> Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": object::of_kernel(kernel) }));
+        let pods = self.pods(place);
+        cluster::patiently(|| async { pods.patch(name, &PatchParams::default(), &patch).await }).await?;
+        Ok(())
+    }
+
+    /// Waits until the pod `name` takes in work.
+    pub async fn started(&self, place: &Place, name: &str) -> Result<Pod> {
+        let begun = Instant::now();
+        let pods = self.pods(place);
+        loop {
+            let Some(object) = cluster::patiently(|| async { pods.get_opt(name).await }).await? else {
+                return Err(does_not_start(place, name, "it was deleted"));
+            };
+            if let Some(pod) = self.running(&object)
+                && pod.is_ready().await
+            {
+                return Ok(pod);
+            }
+            let why = waiting(&object, COMPONENT);
+            match why {
+                Some(why) if is_final(&why) => return Err(does_not_start(place, name, &why)),
+                _ if has_ended(&object) => return Err(does_not_start(place, name, "it ended")),
+                why if begun.elapsed() > PATIENCE => {
+                    return Err(does_not_start(
+                        place,
+                        name,
+                        &why.unwrap_or_else(|| "it takes too long".to_owned()),
+                    ));
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// The pod that the object is, if it runs.
+    pub fn running(&self, object: &Object) -> Option<Pod> {
+        let status = object.status.as_ref()?;
+        let name = object.metadata.name.as_deref()?;
+        let address = status.pod_ip.as_deref()?;
+        let runs = status.phase.as_deref() == Some("Running") && !is_leaving(object);
+        runs.then(|| Pod::new(name, address, self.token(name), &self.http))
+    }
+
+    /// Whether the cluster has the pod still, and it may run.
+    pub async fn has(&self, place: &Place, name: &str) -> Result<bool> {
+        let pods = self.pods(place);
+        let found = cluster::patiently(|| async { pods.get_opt(name).await }).await?;
+        Ok(found.is_some_and(|object| !is_leaving(&object) && !has_ended(&object)))
+    }
+
+    /// Ends the pod; at once if it is lost anyway.
+    pub async fn delete(&self, place: &Place, name: &str, is_lost: bool) -> Result<()> {
+        let how = match is_lost {
+            true => DeleteParams::default().grace_period(0),
+            false => DeleteParams::default(),
+        };
+        cluster::remove(&self.pods(place), name, &how).await
+    }
+
+    fn pods(&self, place: &Place) -> Api<Object> {
+        Api::namespaced(self.client.clone(), &place.namespace)
+    }
+
+    /// The token of a pod, which nobody else can tell who has not the key.
+    fn token(&self, pod: &str) -> String {
+        Digest::of(format!("{pod}\0{}", self.key)).hex()
+    }
+}
+
+/// The id of the kernel that a pod has.
+pub fn kernel_of(object: &Object) -> Option<&str> {
+    object.metadata.labels.as_ref()?.get(KERNEL_LABEL).map(String::as_str)
+}
+
+/// Whether it is being deleted.
+pub fn is_leaving(object: &Object) -> bool {
+    object.metadata.deletion_timestamp.is_some()
+}
+
+pub fn has_ended(object: &Object) -> bool {
+    let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Whether waiting longer would not help.
+fn is_final(why: &str) -> bool {
+    let reasons = [
+        "ErrImageNeverPull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "CreateContainerError",
+    ];
+    reasons.iter().any(|reason| why.starts_with(reason))
+}
+
+fn does_not_start(place: &Place, name: &str, why: &str) -> Error {
+    Error::host(format_args!("the kernel's pod {name} does not start: {why}"))
+        .hint(format_args!("see `kubectl --namespace {} get events`", place.namespace))
+}
+
+/// The key in the file at `path`, which is made when it is not there. Nobody else can read it.
+fn key(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(key) => Ok(key),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let key = new_secret();
+            write_whole(path, key.as_bytes()).map_err(|e| Error::file("write", path, &e))?;
+            Ok(key)
+        }
+        Err(e) => Err(Error::file("read", path, &e)),
+    }
+}

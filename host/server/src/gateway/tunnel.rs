@@ -1,0 +1,42 @@
+//! The channels of a kernel in a pod: the client and the pod speak with each other, and this host passes on bytes. So what they agree on,
+//! pings among it, is between them.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper_util::rt::TokioIo;
+use lockstep_view::error::Error;
+use tokio::io::copy_bidirectional;
+
+use super::declined::Declined;
+use super::pods::Pods;
+
+/// Connects a client to the kernel `id`.
+pub async fn channels(pods: &Pods, id: &str, mut request: Request) -> Result<Response, Declined> {
+    let (pod, _) = pods.at(id).await?.ok_or_else(|| Declined::no_kernel(id))?;
+    // who the client is, is this host's affair
+    let query = request.uri().query().unwrap_or_default();
+    let query: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();
+    let answer = pod
+        .channels(id, &query.join("&"), request.headers())
+        .await
+        .map_err(Error::from)?;
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers() {
+        response = response.header(name, value);
+    }
+    let response = response.body(Body::empty()).map_err(Error::host)?;
+    let client = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        // either may have gone before they spoke
+        let (Ok(client), Ok(mut kernel)) = tokio::join!(client, answer.upgrade()) else {
+            return;
+        };
+        let mut client = TokioIo::new(client);
+        tokio::select! {
+            _ = copy_bidirectional(&mut client, &mut kernel) => {}
+            () = pod.ended() => {}
+        }
+    });
+    Ok(response)
+}

@@ -1,0 +1,156 @@
+//! What the host counts, in the text format of Prometheus.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use lockstep_runtime::run::Ran;
+use lockstep_view::error::Error;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Server;
+use super::answer::Answer;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RunLabels {
+    outcome: &'static str,
+    cached: Truth,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+enum Truth {
+    Yes,
+    No,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    status: u16,
+}
+
+/// All that is counted.
+pub struct Metrics {
+    registry: Registry,
+    runs: Family<RunLabels, Counter>,
+    run_seconds: Histogram,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Histogram,
+    running: Gauge,
+    waiting: Gauge,
+    kernels: Gauge,
+    memory: Gauge,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 4.0, 10))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("lockstep");
+        let (runs, requests) = (Family::default(), Family::default());
+        let (run_seconds, request_seconds) = (seconds(), seconds());
+        let (running, waiting, kernels, memory) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register("runs", "Runs that were answered, by what they came to", runs.clone());
+        registry.register_with_unit(
+            "run",
+            "From a request for a run to its answer",
+            Unit::Seconds,
+            run_seconds.clone(),
+        );
+        registry.register("requests", "Requests, by route", Family::clone(&requests));
+        registry.register_with_unit(
+            "request",
+            "From a request to the start of its answer",
+            Unit::Seconds,
+            request_seconds.clone(),
+        );
+        registry.register("sandboxes", "Runs that are at work now", running.clone());
+        registry.register("queue", "Runs that wait for their turn", waiting.clone());
+        registry.register("kernels", "Kernels that are alive", kernels.clone());
+        registry.register_with_unit("resident_memory", "Memory of this process", Unit::Bytes, memory.clone());
+        Self {
+            registry,
+            runs,
+            run_seconds,
+            requests,
+            request_seconds,
+            running,
+            waiting,
+            kernels,
+            memory,
+        }
+    }
+}
+
+impl Metrics {
+    /// A run was answered.
+    pub fn ran(&self, ran: &Ran, took: Duration) {
+        let labels = RunLabels {
+            outcome: ran.record.outcome.word(),
+            cached: if ran.cached { Truth::Yes } else { Truth::No },
+        };
+        self.runs.get_or_create(&labels).inc();
+        self.run_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request is answered.
+    pub fn answered(&self, counted: Counted, status: StatusCode) {
+        let Counted { route, start } = counted;
+        let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+        let labels = RequestLabels {
+            route,
+            status: status.as_u16(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.observe(start.elapsed().as_secs_f64());
+    }
+}
+
+/// What is to be counted of a request.
+pub struct Counted {
+    route: Option<MatchedPath>,
+    start: Instant,
+}
+
+impl Counted {
+    /// A request that has come just now.
+    pub fn new(request: &Request) -> Self {
+        Self {
+            route: request.extensions().get().cloned(),
+            start: Instant::now(),
+        }
+    }
+}
+
+/// All that is counted.
+pub async fn metrics(State(server): State<Arc<Server>>) -> Answer<Response> {
+    let metrics = &server.metrics;
+    let (running, waiting) = server.gate.counts();
+    metrics.running.set(running as i64);
+    metrics.waiting.set(waiting as i64);
+    metrics.kernels.set(server.kernels() as i64);
+    metrics.memory.set(resident().unwrap_or(0));
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).map_err(|e| Error::host(format_args!("metrics can't be written: {e}")))?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}

@@ -1,0 +1,168 @@
+//! What belongs to one user.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::Runtime;
+use lockstep_runtime::step::Interface;
+use lockstep_runtime::store::{Shared, Store};
+use lockstep_view::error::{Error, Result};
+use quick_cache::sync::Cache;
+
+use super::api::Answers;
+use super::machine::runtime_over;
+use super::works::{Work, Works};
+use super::{Server, gateway};
+
+/// What belongs to one user, or to all where users are not told apart: a store that nobody else reads, and what the host keeps beside it.
+pub struct Namespace {
+    pub runtime: Runtime,
+    /// What the host keeps beside the store.
+    pub directory: PathBuf,
+    pub works: Arc<Works>,
+    pub kernels: gateway::Kernels,
+    pub answers: Answers,
+    pub uploads: Uploads,
+    /// Modules that were asked for lately.
+    pub modules: Cache<Digest, Arc<ModuleFacts>>,
+}
+
+/// What there is to know of a module.
+pub struct ModuleFacts {
+    /// Its steps.
+    pub interfaces: Vec<Interface>,
+    /// The module that it is based on.
+    pub base: Option<Digest>,
+}
+
+impl Namespace {
+    /// What belongs to `user`, and the work of it that is to be gone on with.
+    pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<Work>>)> {
+        let surroundings = &server.surroundings;
+        let (store, directory) = match user {
+            None => (surroundings.store.clone(), surroundings.host_directory()),
+            Some(user) => {
+                let own = surroundings.directory.join("users").join(directory_name(user));
+                (Store::open(&own)?, own.join("host"))
+            }
+        };
+        let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
+        let (works, unfinished) = Works::open(directory.join("works"))?;
+        let namespace = Self {
+            kernels: kernels(user, server, &runtime, &directory)?,
+            runtime,
+            directory,
+            works: Arc::new(works),
+            answers: Answers::default(),
+            uploads: Uploads::default(),
+            modules: Cache::new(256),
+        };
+        Ok((namespace, unfinished))
+    }
+}
+
+fn kernels(user: Option<&str>, server: &Server, runtime: &Runtime, directory: &Path) -> Result<gateway::Kernels> {
+    let surroundings = &server.surroundings;
+    if let (Some(source), Some(shared)) = (&server.pods, &surroundings.shared) {
+        let own = match user {
+            None => shared.clone(),
+            Some(user) => format!("{}/users/{}", shared.trim_end_matches('/'), directory_name(user)),
+        };
+        let shared = Shared::open(&own, &surroundings.shared_settings)?;
+        return Ok(gateway::Kernels::Pods(gateway::Pods::open(source, user, shared)));
+    }
+    // the files of the process are those of all users
+    let reach = match user {
+        None => server.settings.files().map(Path::to_owned),
+        Some(_) => Some(directory.join("files")),
+    };
+    if let Some(files) = &reach {
+        std::fs::create_dir_all(files).map_err(|e| Error::file("make", files, &e))?;
+    }
+    let (workshop, cull) = (server.workshop.clone(), gateway::Cull::new(&server.settings));
+    let here = gateway::Here::open(runtime, directory.to_owned(), reach, workshop, cull)?;
+    Ok(gateway::Kernels::Here(here))
+}
+
+/// The users that have something in the store `store`, as their directories are called.
+pub fn users(store: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(store.join("users")).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| user_of(&entry.file_name().into_string().ok()?))
+        .collect()
+}
+
+/// Letters, digits, `-` and `_` stand for themselves, and so do `.` and `@` but at the start; other bytes are written in hexadecimal. So no
+/// two users share a directory, and no name leads out of it.
+fn directory_name(user: &str) -> String {
+    let mut name = String::new();
+    for (at, byte) in user.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(byte as char),
+            b'.' | b'@' if at > 0 => name.push(byte as char),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
+fn user_of(directory: &str) -> Option<String> {
+    let user = percent_encoding::percent_decode_str(directory)
+        .decode_utf8()
+        .ok()?
+        .into_owned();
+    (directory_name(&user) == directory).then_some(user)
+}
+
+/// The artifacts that are being sent right now.
+#[derive(Default)]
+pub struct Uploads(Arc<Mutex<BTreeSet<Digest>>>);
+
+/// That an artifact is being sent, as long as this lives.
+pub struct Sending(Arc<Mutex<BTreeSet<Digest>>>, Digest);
+
+impl Uploads {
+    /// `None` if somebody is sending it already.
+    pub fn begin(&self, digest: &Digest) -> Option<Sending> {
+        let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
+        new.then(|| Sending(self.0.clone(), *digest))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_user_has_a_directory_of_its_own() {
+        for (user, name) in [
+            ("ann@example.org", "ann@example.org"),
+            ("..", "%2e."),
+            ("a b", "a%20b"),
+            ("a%20b", "a%2520b"),
+            ("ü", "%c3%bc"),
+        ] {
+            assert_eq!(directory_name(user), name);
+            assert_eq!(user_of(name).as_deref(), Some(user));
+        }
+        assert_eq!(user_of("%C3%BC"), None);
+    }
+
+    #[test]
+    fn an_artifact_is_sent_once_at_a_time() {
+        let uploads = Uploads::default();
+        let digest = Digest::of("a");
+        let sending = uploads.begin(&digest);
+        assert!(sending.is_some() && uploads.begin(&digest).is_none());
+        drop(sending);
+        assert!(uploads.begin(&digest).is_some());
+    }
+}

@@ -1,0 +1,140 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::response::Response;
+use lockstep_runtime::step::Artifact;
+use lockstep_view::artifacts::mentioned;
+use lockstep_view::columns::fit;
+use lockstep_view::quantity;
+use lockstep_view::report::counted;
+use maud::{Markup, html};
+
+use super::parts::{artifacts, code_block, status, when};
+use super::{Page, Site, Tab};
+use crate::Answer;
+use crate::gateway::Model;
+
+/// Sessions that are listed, and artifacts of each.
+const LISTED: usize = 100;
+
+/// A session as it is kept beside the store.
+struct Session {
+    /// What its file is called: the digest of the notebook's path.
+    name: String,
+    changed_ms: u64,
+    artifacts: Vec<Artifact>,
+}
+
+pub async fn page(site: Site) -> Answer<Response> {
+    let models = site.namespace.kernels.models().await?;
+    site.page(move |site| {
+        let sessions = sessions(site)?;
+        Ok(Page {
+            tab: Tab::Notebooks,
+            title: "Notebooks".to_owned(),
+            body: html! {
+                h1 { "Notebooks" }
+                section.card #live data-live {
+                    h2 { "Kernels" }
+                    (kernels(&models))
+                }
+                section.card {
+                    h2 { "Sessions" }
+                    @if sessions.is_empty() { (no_sessions()) } @else { (list(site, &sessions)) }
+                }
+            },
+        })
+    })
+    .await
+}
+
+/// What the overview tells of them.
+pub fn newest(models: &[Model]) -> Markup {
+    match models.is_empty() {
+        true => html! {},
+        false => html! { section.card { h2 { "Kernels" } (kernels(models)) } },
+    }
+}
+
+/// The kernels that the host holds.
+fn kernels(models: &[Model]) -> Markup {
+    html! {
+        @if models.is_empty() {
+            p { "No kernel is alive here. JupyterLab starts them:" }
+            (code_block("jupyter lab --gateway-url=ADDRESS\nlockstep kernel install --host ADDRESS --name team"))
+        } @else {
+            ul.plain { @for model in models { li {
+                code.digest { (fit(&model.id, 8)) } " "
+                (status(&model.execution_state))
+                span.dim { " " (counted(model.connections, "client")) ", last used " (when(ms(model.last_activity))) " ago" }
+            } } }
+        }
+    }
+}
+
+/// In milliseconds of Unix time.
+fn ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+fn no_sessions() -> Markup {
+    html! {
+        p { "No notebook has left a session in this store. A session is a list of digests: a kernel that ends loses nothing." }
+        (code_block("lockstep kernel install\njupyter lab"))
+    }
+}
+
+fn list(site: &Site, sessions: &[Session]) -> Markup {
+    html! {
+        ul.plain { @for session in sessions { li {
+            details {
+                summary {
+                    code.digest { (session.name) } " "
+                    (session.artifacts.len()) " values, "
+                    (quantity::bytes(session.artifacts.iter().map(|one| one.size).sum()))
+                    span.dim { ", changed " (when(session.changed_ms)) " ago" }
+                }
+                (artifacts(site, "Value", session.artifacts.iter().map(|one| ("value", one, html! {}))))
+            }
+        } } }
+    }
+}
+
+/// The sessions, those changed last first.
+fn sessions(site: &Site) -> Answer<Vec<Session>> {
+    let Some(directory) = site.store().directory().map(|store| store.join("sessions")) else {
+        return Ok(Vec::new());
+    };
+    let files = std::fs::read_dir(directory).into_iter().flatten();
+    let mut sessions = Vec::new();
+    for file in files.filter_map(|entry| Some(entry.ok()?.path())).take(LISTED) {
+        sessions.extend(session(site, &file)?);
+    }
+    sessions.sort_by_key(|session| std::cmp::Reverse(session.changed_ms));
+    Ok(sessions)
+}
+
+/// A session that is not ended; nothing where another file is, or where it ends right now.
+fn session(site: &Site, file: &Path) -> Answer<Option<Session>> {
+    let name = file
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.strip_suffix(".json"));
+    let Some(name) = name.filter(|name| !name.contains('.')) else {
+        return Ok(None);
+    };
+    let (Ok(text), Ok(changed)) = (std::fs::read(file), std::fs::metadata(file).and_then(|file| file.modified())) else {
+        return Ok(None);
+    };
+    let digests: BTreeSet<_> = mentioned(&text).collect();
+    let mut artifacts = Vec::new();
+    for digest in digests.iter().take(LISTED) {
+        artifacts.extend(site.store().artifact(digest)?);
+    }
+    Ok(Some(Session {
+        name: name.chars().take(12).collect(),
+        changed_ms: changed.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64),
+        artifacts,
+    }))
+}

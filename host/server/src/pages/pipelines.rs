@@ -1,0 +1,334 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::{Redirect, Response};
+use axum::routing::{get, post};
+use lockstep_runtime::digest::Digest;
+use lockstep_runtime::pipeline::{Plan, explain};
+use lockstep_runtime::step::{Artifact, Limits};
+use lockstep_view::columns::fit;
+use lockstep_view::graph::{Class, Graph};
+use lockstep_view::plan::{difference, edges, told};
+use lockstep_view::quantity;
+use maud::{Markup, PreEscaped, html};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::parts::{artifacts, code_block, section, status, when};
+use super::run::before;
+use super::{Page, Site, Tab};
+use crate::works::{Progress, State, TaskProgress, Work, now_ms};
+use crate::{Answer, Refusal, Server};
+
+/// Work that is listed.
+const LISTED: usize = 100;
+/// On the overview.
+const NEWEST: usize = 5;
+/// Graphs with more tasks are not drawn, and their misses not explained.
+const DRAWN: usize = 200;
+/// Tasks that are listed.
+const TASKS: usize = 1_000;
+
+pub fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/pipelines", get(list))
+        .route("/pipelines/{id}", get(page))
+        .route("/pipelines/{id}/cancel", post(cancel))
+}
+
+/// How many tasks were answered from the cache, for the overview.
+pub fn tile(site: &Site) -> Markup {
+    let works = site.namespace.works.newest();
+    let cached: usize = works.iter().map(|work| counts(&work.progress()).1).sum();
+    html! { @if !works.is_empty() {
+        a.tile href=(site.at("/pipelines")) {
+            span class={ "figure" @if cached > 0 { " hit" } } { (quantity::count(cached as u64)) }
+            span.dim { "answered from the cache" }
+        }
+    } }
+}
+
+/// What was submitted lately, for the overview.
+pub fn newest(site: &Site) -> Markup {
+    let works = site.namespace.works.newest();
+    html! { @if !works.is_empty() { section.card {
+        h2 { "Pipelines" a.more href=(site.at("/pipelines")) { "All" } }
+        ul.plain { @for work in works.iter().take(NEWEST) { li.row {
+            (status(work.state().word())) " " a.name href=(address(site, work)) { (fit(&work.title, 60)) }
+            span.dim.end { (when(work.submitted_ms)) }
+        } } }
+    } } }
+}
+
+fn address(site: &Site, work: &Work) -> String {
+    site.at(&format!("/pipelines/{}", work.id))
+}
+
+async fn list(site: Site) -> Answer<Response> {
+    site.page(|site| {
+        let works = site.namespace.works.newest();
+        Ok(Page {
+            tab: Tab::Pipelines,
+            title: "Pipelines".to_owned(),
+            body: html! {
+                div.title { h1 { "Pipelines" } span.dim { "and runs that were submitted to this host" } }
+                div #live data-live {
+                    @if works.is_empty() { (nothing_yet()) } @else { section.card { (of_works(site, &works)) } }
+                }
+            },
+        })
+    })
+    .await
+}
+
+fn nothing_yet() -> Markup {
+    html! {
+        p.nothing { "Nothing was submitted to this host yet." }
+        p { "With its address and a token, the command has the host run what it is told:" }
+        (code_block("export LOCKSTEP_HOST=http://127.0.0.1:8765 LOCKSTEP_TOKEN=...\nlockstep run penguins.yaml"))
+    }
+}
+
+fn of_works(site: &Site, works: &[Arc<Work>]) -> Markup {
+    html! { div.scroll { table.list {
+        thead { tr {
+            th scope="col" { "State" }
+            th scope="col" { "What" }
+            th.n.wide scope="col" { "Run" }
+            th.n.wide scope="col" { "Cached" }
+            th.n.wide scope="col" { "Failed" }
+            th.n.wide scope="col" { "Took" }
+            th.n scope="col" { "Age" }
+        } }
+        tbody { @for work in works.iter().take(LISTED) {
+            @let progress = work.progress();
+            @let (run, cached, failed) = counts(&progress);
+            tr {
+                td { (status(progress.state.word())) }
+                td.grow { a.name href=(address(site, work)) { (fit(&work.title, 80)) } @if work.plan().is_none() { " " span.dim { "a single run" } } }
+                td.n.wide { (run) }
+                td.n.wide { (cached) }
+                td.n.wide { (failed) }
+                td.n.wide { (took(progress.started_ms, progress.ended_ms)) }
+                td.n { (when(work.submitted_ms)) }
+            }
+        } }
+    } } }
+}
+
+/// How many tasks were run, answered from the cache, and failed.
+fn counts(progress: &Progress) -> (usize, usize, usize) {
+    let count = |is: fn(&TaskProgress) -> bool| progress.tasks.iter().filter(|task| is(task)).count();
+    (
+        count(|task| task.record.is_some() && !task.cached),
+        count(|task| task.cached),
+        count(|task| task.state == State::Failed),
+    )
+}
+
+fn took(started_ms: Option<u64>, ended_ms: Option<u64>) -> String {
+    started_ms.map_or_else(String::new, |started| {
+        quantity::micros(ended_ms.unwrap_or_else(now_ms).saturating_sub(started) * 1_000)
+    })
+}
+
+fn find(site: &Site, id: &str) -> Answer<Arc<Work>> {
+    let work = site.namespace.works.get(id);
+    work.ok_or_else(|| Refusal::not_found("there is no such work, or it was so long ago that only its records are left"))
+}
+
+async fn page(site: Site, Path(id): Path<String>) -> Answer<Response> {
+    site.page(move |site| {
+        let work = find(site, &id)?;
+        Ok(Page {
+            tab: Tab::Pipelines,
+            title: fit(&work.title, 80),
+            body: body(site, &work)?,
+        })
+    })
+    .await
+}
+
+/// That a page of another origin can't do this is seen to before.
+async fn cancel(site: Site, Path(id): Path<String>) -> Answer<Redirect> {
+    let work = find(&site, &id)?;
+    work.cancel();
+    Ok(Redirect::to(&address(&site, &work)))
+}
+
+fn body(site: &Site, work: &Work) -> Answer<Markup> {
+    let progress = work.progress();
+    let (run, cached, failed) = counts(&progress);
+    let over = progress.state.is_over();
+    Ok(html! {
+        div #live data-live[!over] .part {
+            div.title {
+                h1 { (fit(&work.title, 80)) }
+                (status(progress.state.word()))
+                span.dim {
+                    (run) " run, " (cached) " cached"
+                    @if failed > 0 { ", " (failed) " failed" }
+                    @if progress.started_ms.is_some() { " in " (took(progress.started_ms, progress.ended_ms)) }
+                    ", submitted " (when(work.submitted_ms)) " ago"
+                }
+                @if !over {
+                    form.actions method="post" action={ (address(site, work)) "/cancel" } {
+                        button.danger type="submit" { "Cancel" }
+                    }
+                }
+            }
+            @if let Some(error) = progress.result.as_ref().and_then(|result| result["error"]["message"].as_str()) {
+                section.card { h2 { "What happened" } (code_block(error)) }
+            }
+            @if let Some(plan) = work.plan().filter(|plan| (2..=DRAWN).contains(&plan.tasks().len())) {
+                section.card { div.graph tabindex="0" role="region" aria-label="Graph" { (PreEscaped(graph(site, plan, &progress).to_page())) } }
+            }
+            (section("Tasks", tasks(site, work, &progress)?))
+            (outputs(site, &progress))
+        }
+        section.card #written hidden {
+            h2 { "Written" }
+            div.log tabindex="0" role="region" aria-label="Log" data-events=(site.at(&format!("/api/v1/works/{}/events", work.id))) {}
+        }
+    })
+}
+
+/// The tasks with their states. Of one that became several, the parts are counted.
+fn graph(site: &Site, plan: &Plan, progress: &Progress) -> Graph {
+    let mut graph = Graph::default();
+    for task in plan.tasks() {
+        let parts = format!("{}[", task.name);
+        let own: Vec<&TaskProgress> = progress
+            .tasks
+            .iter()
+            .filter(|part| part.task == task.name || task.for_each.is_some() && part.task.starts_with(&parts))
+            .collect();
+        graph.node(&task.name, format!("{}\n{}", fit(&task.name, 40), told_of(&own)), class(&own));
+        if let Some(record) = own.iter().find_map(|part| record(part)) {
+            graph.link(&task.name, site.run(&record));
+        }
+    }
+    edges(&mut graph, plan);
+    graph
+}
+
+fn told_of(own: &[&TaskProgress]) -> String {
+    match own {
+        [] => "queued".to_owned(),
+        [one] if one.cached => format!("{}, cached", one.state.word()),
+        [one] => match took(one.started_ms, one.ended_ms).as_str() {
+            "" => one.state.word().to_owned(),
+            took => format!("{}, {took}", one.state.word()),
+        },
+        [_, parts @ ..] => {
+            let over = parts.iter().filter(|part| part.state.is_over()).count();
+            format!("{over} of {} parts", parts.len())
+        }
+    }
+}
+
+fn class(own: &[&TaskProgress]) -> Class {
+    let any = |state: State| own.iter().any(|part| part.state == state);
+    if any(State::Failed) {
+        Class::Failed
+    } else if any(State::Running) {
+        Class::Focus
+    } else if any(State::Interrupted) {
+        Class::Miss
+    } else if !own.is_empty() && own.iter().all(|part| part.state == State::Succeeded) {
+        Class::Hit
+    } else {
+        Class::Plain
+    }
+}
+
+fn record(task: &TaskProgress) -> Option<Digest> {
+    Digest::from_hex(task.record.as_deref()?).ok()
+}
+
+fn tasks(site: &Site, work: &Work, progress: &Progress) -> Answer<Markup> {
+    let begun = progress.started_ms.unwrap_or(work.submitted_ms);
+    let whole = progress.ended_ms.unwrap_or_else(now_ms).saturating_sub(begun).max(1);
+    let coming = coming(site, work, progress);
+    let mut rows = Vec::new();
+    for task in progress.tasks.iter().take(TASKS) {
+        rows.push(html! { tr {
+            td { (status(task.state.word())) @if task.cached { " " (status("cached")) } }
+            td.grow {
+                @match record(task) { Some(record) => { a.name href=(site.run(&record)) { (fit(&task.task, 80)) } } None => { span.name { (fit(&task.task, 80)) } } }
+                @if let Some(says) = &task.says { div.dim { (fit(says.lines().next().unwrap_or_default(), 200)) } }
+                @if let Some(why) = why(site, task, &coming)? { div.dim { (why) } }
+            }
+            td.wide { @if !task.cached { (bar(task, begun, whole)) } }
+            td.n { @if !task.cached { (took(task.started_ms, task.ended_ms)) } }
+        } });
+    }
+    Ok(html! {
+        div.scroll { table.list {
+            thead { tr {
+                th scope="col" { "State" }
+                th scope="col" { "Task" }
+                th.wide scope="col" { "When" }
+                th.n scope="col" { "Took" }
+            } }
+            tbody { @for row in rows { (row) } }
+        } }
+        @if progress.tasks.len() > TASKS { p.dim { "… and " (progress.tasks.len() - TASKS) " more" } }
+    })
+}
+
+/// What would become of the tasks that have not begun, in words.
+fn coming(site: &Site, work: &Work, progress: &Progress) -> Vec<(String, String)> {
+    let plan = work
+        .plan()
+        .filter(|plan| !progress.state.is_over() && plan.tasks().len() <= DRAWN);
+    let explained = plan.and_then(|plan| explain(site.runtime(), plan, &Limits::default()).ok());
+    let words = |one: lockstep_runtime::pipeline::Explained| {
+        let (word, why) = told(&one.fate);
+        (one.task, format!("{word}: {why}"))
+    };
+    explained.unwrap_or_default().into_iter().map(words).collect()
+}
+
+/// Why a task is run: in what it differs from the run of the step before it.
+fn why(site: &Site, task: &TaskProgress, coming: &[(String, String)]) -> Answer<Option<String>> {
+    if task.state == State::Queued {
+        let told = coming.iter().find(|(name, _)| *name == task.task);
+        return Ok(told.map(|(_, why)| why.clone()));
+    }
+    let Some(record) = record(task).filter(|_| !task.cached) else {
+        return Ok(None);
+    };
+    Ok(match before(site, &record)? {
+        None => Some("never run before".to_owned()),
+        Some((_, differences)) if differences.is_empty() => None,
+        Some((_, differences)) => Some(differences.iter().map(difference).collect::<Vec<_>>().join("; ")),
+    })
+}
+
+/// When a task was at work, in the time of the whole.
+fn bar(task: &TaskProgress, begun: u64, whole: u64) -> Markup {
+    let Some(started) = task.started_ms else { return html! {} };
+    let percent = |ms: u64| ms as f64 * 100.0 / whole as f64;
+    let (from, to) = (
+        percent(started.saturating_sub(begun)).min(99.0),
+        percent(task.ended_ms.unwrap_or_else(now_ms).saturating_sub(begun)).min(100.0),
+    );
+    html! {
+        svg.when viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" {
+            rect.track width="100" height="8" {}
+            rect class=(super::parts::class(task.state.word())) x=(format!("{from:.1}")) width=(format!("{:.1}", (to - from).max(1.0))) height="8" {}
+        }
+    }
+}
+
+/// What the pipeline made as a whole.
+fn outputs(site: &Site, progress: &Progress) -> Markup {
+    let made = progress.result.as_ref().and_then(|result| result["outputs"].as_object());
+    let read = |(name, artifact): (&String, &Value)| Some((name.clone(), Artifact::deserialize(artifact).ok()?));
+    let made: Vec<(String, Artifact)> = made.into_iter().flatten().filter_map(read).collect();
+    html! { @if !made.is_empty() {
+        (section("Outputs", artifacts(site, "Output", made.iter().map(|(name, artifact)| (name.as_str(), artifact, html! {})))))
+    } }
+}

@@ -1,0 +1,332 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use lockstep_cluster::cpu;
+use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity::{parse_bytes, parse_duration};
+use serde::{Deserialize, Deserializer};
+
+/// How a host is set up. A flag goes before its environment variable, which goes before the line of the file; keys of the
+/// file are called like the flags.
+#[derive(Args, Deserialize, Clone, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// A file of TOML with these settings
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+
+    /// Where to listen [default: 127.0.0.1:8765]
+    #[arg(long, value_name = "ADDRESS", env = "LOCKSTEP_BIND")]
+    bind: Option<SocketAddr>,
+
+    /// The path that all addresses start with [default: $NB_PREFIX]
+    #[arg(long, value_name = "PATH", env = "NB_PREFIX")]
+    base_path: Option<String>,
+
+    /// A name that browsers may call this host by; can be given several times
+    #[arg(
+        long = "allow-host",
+        value_name = "NAME",
+        env = "LOCKSTEP_ALLOW_HOST",
+        value_delimiter = ','
+    )]
+    allow_host: Vec<String>,
+
+    /// The header in which a proxy before this host says who asks, such as kubeflow-userid. Whoever reaches this host without that
+    /// proxy can say to be anybody
+    #[arg(long, value_name = "HEADER", env = "LOCKSTEP_TRUST_HEADER")]
+    trust_header: Option<String>,
+
+    /// The certificate, a file of PEM
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Its key, a file of PEM
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// So many runs at a time [default: one for each core]
+    #[arg(short, long, value_name = "N", env = "LOCKSTEP_JOBS")]
+    jobs: Option<usize>,
+
+    /// So many runs may wait for their turn; more are told to come again [default: 1000]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_QUEUE")]
+    queue: Option<usize>,
+
+    /// The largest artifact that is taken in [default: 16GiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_UPLOAD_LIMIT", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    upload_limit: Option<u64>,
+
+    /// So many connections at a time [default: 4096]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_CONNECTIONS")]
+    connections: Option<usize>,
+
+    /// A kernel that nobody uses for so long is ended; its session is kept [default: never]
+    #[arg(long, value_name = "TIME", env = "LOCKSTEP_CULL_IDLE", value_parser = parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    cull_idle: Option<Duration>,
+
+    /// Also kernels that somebody is connected to
+    #[arg(long, env = "LOCKSTEP_CULL_CONNECTED")]
+    cull_connected: bool,
+
+    /// Also kernels whose cell has been running for so long
+    #[arg(long, env = "LOCKSTEP_CULL_BUSY")]
+    cull_busy: bool,
+
+    /// How long running work may go on once the host is told to end [default: 30s]
+    #[arg(long, value_name = "TIME", env = "LOCKSTEP_GRACE", value_parser = parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    grace: Option<Duration>,
+
+    /// The only directory whose files cells may name [default: all that this process can read; for users who are told apart, one of their own]
+    #[arg(long, value_name = "DIR", env = "LOCKSTEP_FILES")]
+    files: Option<PathBuf>,
+
+    /// Each kernel gets a pod of this image, such as lockstep-kernel, in the cluster around this host [default: kernels are in this process]
+    #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE", help_heading = "Kernels in pods")]
+    kernel_image: Option<String>,
+
+    /// The namespace of kernels' pods, where `{user}` stands for the user [default: the host's own]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKSTEP_KERNEL_NAMESPACE",
+        help_heading = "Kernels in pods"
+    )]
+    kernel_namespace: Option<String>,
+
+    /// The processors that a kernel's pod asks for [default: 0.5]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_CPU", value_parser = cpu, help_heading = "Kernels in pods")]
+    kernel_cpu: Option<String>,
+
+    /// The memory of a kernel's pod [default: 2GiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_KERNEL_MEMORY", value_parser = parse_bytes, help_heading = "Kernels in pods")]
+    #[serde(deserialize_with = "bytes")]
+    kernel_memory: Option<u64>,
+
+    /// So many pods are kept ready for kernels to come, so that these start at once [default: 0]
+    #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_WARM", help_heading = "Kernels in pods")]
+    kernel_warm: Option<usize>,
+
+    /// A PodTemplateSpec as YAML, laid over that of kernels' pods; the container is called `kernel`
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKSTEP_KERNEL_TEMPLATE",
+        help_heading = "Kernels in pods"
+    )]
+    kernel_template: Option<PathBuf>,
+
+    /// The secret by which kernels' pods reach the shared store [default: lockstep-store]
+    #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_SECRET", help_heading = "Kernels in pods")]
+    kernel_secret: Option<String>,
+
+    /// The collector of OpenTelemetry that spans of requests and runs are sent to, such as http://127.0.0.1:4318 [default: none]
+    #[arg(long, value_name = "URL", env = "LOCKSTEP_TRACES")]
+    traces: Option<String>,
+}
+
+/// The port that a host listens on when none is said.
+pub const PORT: u16 = 8765;
+
+impl Settings {
+    /// With what the file says, where nothing else does.
+    pub fn complete(self) -> Result<Self> {
+        let Some(path) = &self.config else { return Ok(self) };
+        let file = read(path)?;
+        Ok(Self {
+            config: None,
+            bind: self.bind.or(file.bind),
+            base_path: self.base_path.or(file.base_path),
+            allow_host: if self.allow_host.is_empty() {
+                file.allow_host
+            } else {
+                self.allow_host
+            },
+            trust_header: self.trust_header.or(file.trust_header),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            jobs: self.jobs.or(file.jobs),
+            queue: self.queue.or(file.queue),
+            upload_limit: self.upload_limit.or(file.upload_limit),
+            connections: self.connections.or(file.connections),
+            cull_idle: self.cull_idle.or(file.cull_idle),
+            cull_connected: self.cull_connected || file.cull_connected,
+            cull_busy: self.cull_busy || file.cull_busy,
+            grace: self.grace.or(file.grace),
+            files: self.files.or(file.files),
+            kernel_image: self.kernel_image.or(file.kernel_image),
+            kernel_namespace: self.kernel_namespace.or(file.kernel_namespace),
+            kernel_cpu: self.kernel_cpu.or(file.kernel_cpu),
+            kernel_memory: self.kernel_memory.or(file.kernel_memory),
+            kernel_warm: self.kernel_warm.or(file.kernel_warm),
+            kernel_template: self.kernel_template.or(file.kernel_template),
+            kernel_secret: self.kernel_secret.or(file.kernel_secret),
+            traces: self.traces.or(file.traces),
+        })
+    }
+
+    pub(crate) fn bind(&self) -> SocketAddr {
+        self.bind.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT))
+    }
+
+    /// `/` is before it and none after it; empty at the root.
+    pub(crate) fn base_path(&self) -> String {
+        match self.base_path.as_deref().unwrap_or_default().trim_matches('/') {
+            "" => String::new(),
+            path => format!("/{path}"),
+        }
+    }
+
+    pub(crate) fn allowed_hosts(&self) -> &[String] {
+        &self.allow_host
+    }
+
+    pub(crate) fn trust_header(&self) -> Option<&str> {
+        self.trust_header.as_deref()
+    }
+
+    /// Certificate and key.
+    pub(crate) fn tls(&self) -> Option<(&Path, &Path)> {
+        self.tls_cert.as_deref().zip(self.tls_key.as_deref())
+    }
+
+    pub(crate) fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.unwrap_or_else(cores).max(1)
+    }
+
+    pub(crate) fn queue(&self) -> usize {
+        self.queue.unwrap_or(1000)
+    }
+
+    /// In bytes.
+    pub(crate) fn upload_limit(&self) -> u64 {
+        self.upload_limit.unwrap_or(16 << 30)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.unwrap_or(4096).max(1)
+    }
+
+    /// After how long without use kernels are ended.
+    pub(crate) fn cull_idle(&self) -> Option<Duration> {
+        self.cull_idle
+    }
+
+    pub(crate) fn cull_connected(&self) -> bool {
+        self.cull_connected
+    }
+
+    pub(crate) fn cull_busy(&self) -> bool {
+        self.cull_busy
+    }
+
+    /// The only directory whose files cells may name.
+    pub(crate) fn files(&self) -> Option<&Path> {
+        self.files.as_deref()
+    }
+
+    /// The image of kernels' pods; without one, kernels are in this process.
+    pub(crate) fn kernel_image(&self) -> Option<&str> {
+        self.kernel_image.as_deref()
+    }
+
+    /// With `{user}` in the user's place.
+    pub(crate) fn kernel_namespace(&self) -> Option<&str> {
+        self.kernel_namespace.as_deref()
+    }
+
+    pub(crate) fn kernel_cpu(&self) -> String {
+        self.kernel_cpu.clone().unwrap_or_else(|| "500m".to_owned())
+    }
+
+    /// In bytes.
+    pub(crate) fn kernel_memory(&self) -> u64 {
+        self.kernel_memory.unwrap_or(2 << 30)
+    }
+
+    pub(crate) fn kernel_warm(&self) -> usize {
+        self.kernel_warm.unwrap_or(0)
+    }
+
+    pub(crate) fn kernel_template(&self) -> Option<&Path> {
+        self.kernel_template.as_deref()
+    }
+
+    pub(crate) fn kernel_secret(&self) -> String {
+        self.kernel_secret.clone().unwrap_or_else(|| "lockstep-store".to_owned())
+    }
+
+    /// Where spans are sent to.
+    pub(crate) fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace.unwrap_or(Duration::from_secs(30))
+    }
+}
+
+fn read(path: &Path) -> Result<Settings> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
+    toml::from_str(&text).map_err(|error| {
+        Error::config(format_args!("{}: {}", path.display(), error.to_string().trim_end()))
+            .hint("`lockstep serve --help` lists the settings; keys are called like the flags")
+    })
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Settings> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("serve.toml");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn a_file_is_called_like_the_flags() {
+        let settings =
+            file("bind = '0.0.0.0:80'\nallow-host = ['a.example']\ncull-idle = '2h'\nupload-limit = '1GiB'").unwrap();
+        assert_eq!(settings.bind(), "0.0.0.0:80".parse().unwrap());
+        assert_eq!(settings.allowed_hosts(), ["a.example"]);
+        assert_eq!(settings.cull_idle(), Some(Duration::from_secs(7200)));
+        assert_eq!(settings.upload_limit(), 1 << 30);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_their_place() {
+        let error = file("bnid = '0.0.0.0:80'").unwrap_err();
+        assert!(error.message().contains("line 1, column 1"), "{error}");
+        assert!(error.message().contains("unknown field `bnid`"), "{error}");
+    }
+
+    #[test]
+    fn a_base_path_has_one_slash_before_it() {
+        for (given, is) in [("", ""), ("/", ""), ("a/b/", "/a/b"), ("/a", "/a")] {
+            let settings = Settings {
+                base_path: Some(given.to_owned()),
+                ..Settings::default()
+            };
+            assert_eq!(settings.base_path(), is);
+        }
+    }
+}

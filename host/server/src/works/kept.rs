@@ -1,0 +1,69 @@
+//! Work as files: one for each, `<id>.json`.
+
+use std::path::{Path, PathBuf};
+
+use lockstep_view::error::{Error, Result};
+use lockstep_view::export;
+use serde::{Deserialize, Serialize};
+
+use super::{Progress, Submission, Work};
+
+#[derive(Serialize)]
+struct Written<'a> {
+    id: &'a str,
+    submitted_ms: u64,
+    submission: &'a Submission,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Progress>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    id: String,
+    submitted_ms: u64,
+    submission: Submission,
+    ended: Option<Progress>,
+}
+
+/// Writes the file of `work`: what was submitted, and what it came to if it is over.
+pub(super) fn write(directory: &Path, work: &Work) -> Result<()> {
+    let progress = work.progress();
+    let written = Written {
+        id: &work.id,
+        submitted_ms: work.submitted_ms,
+        submission: &work.submission,
+        ended: progress.state.is_over().then_some(progress),
+    };
+    let json = serde_json::to_vec(&written).map_err(|e| Error::host(format_args!("work can't be written as JSON: {e}")))?;
+    export::write(&path(directory, &work.id), &json)
+}
+
+/// All work in the directory. What can't be read is left out, and said.
+pub(super) fn read(directory: &Path) -> Vec<Work> {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = files
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|is| is == "json"));
+    paths.filter_map(|path| read_one(&path)).collect()
+}
+
+fn read_one(path: &Path) -> Option<Work> {
+    let bytes = std::fs::read(path).ok()?;
+    match serde_json::from_slice::<Read>(&bytes) {
+        Ok(read) => Some(Work::new(read.id, read.submitted_ms, read.submission, read.ended)),
+        Err(error) => {
+            tracing::error!("{} can't be read and is left as it is: {error}", path.display());
+            None
+        }
+    }
+}
+
+pub(super) fn remove(directory: &Path, id: &str) {
+    // it is older than what is remembered; being there does no harm
+    let _ = std::fs::remove_file(path(directory, id));
+}
+
+fn path(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}.json"))
+}

@@ -1,0 +1,506 @@
+//! Work that was submitted: single runs and plans, from the queue to what they came to.
+//!
+//! Work that a client does not wait for is a file in the namespace's `works/`, so that a host that is started again goes on
+//! with it. That is sound because runs are pure: what has been run is found, and the rest is run.
+
+mod journal;
+mod kept;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lockstep_runtime::pipeline::{Done, End, Event, Execution, Plan, execute};
+use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
+use lockstep_runtime::sandbox::{Interrupt, Stream};
+use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::events;
+use lockstep_view::executed::{to_json, verdict};
+use lockstep_view::report;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::gate::Gate;
+use super::traces;
+use crate::machine::available_memory;
+
+pub use journal::{Entry, Journal};
+
+/// What was submitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Submission {
+    /// A single run.
+    Run {
+        run: Box<Run>,
+        #[serde(default)]
+        limits: OwnLimits,
+        /// Run it although it may be known.
+        #[serde(default)]
+        fresh: bool,
+    },
+    /// A plan.
+    Plan {
+        plan: Box<Plan>,
+        #[serde(default)]
+        limits: OwnLimits,
+        #[serde(default)]
+        fresh: bool,
+        /// After a failure, run what does not depend on it.
+        #[serde(default)]
+        keep_going: bool,
+    },
+}
+
+/// Where a piece of work, or a task of it, is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It waits for its turn, or for other tasks.
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Interrupted,
+    /// It is not to be run.
+    Skipped,
+}
+
+impl State {
+    /// Whether nothing more will happen to it.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// How far one task is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskProgress {
+    pub task: String,
+    pub state: State,
+    /// In milliseconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// The record, once it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// It was found and not run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
+    /// What went wrong, or why it is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+}
+
+/// How far a piece of work is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    pub state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// In the order of the plan; the instances of one after it, in the order in which they started.
+    pub tasks: Vec<TaskProgress>,
+    /// What it came to: what `lockstep run --json` writes, or `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+}
+
+/// A piece of work.
+#[derive(Debug)]
+pub struct Work {
+    pub id: String,
+    /// The step or the pipeline.
+    pub title: String,
+    /// In milliseconds of Unix time.
+    pub submitted_ms: u64,
+    pub submission: Submission,
+    pub journal: Journal,
+    interrupt: Interrupt,
+    tracked: Mutex<Tracked>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    progress: Progress,
+    /// Where in `progress` a task is.
+    places: BTreeMap<String, usize>,
+}
+
+impl Work {
+    fn new(id: String, submitted_ms: u64, submission: Submission, progress: Option<Progress>) -> Self {
+        let title = match &submission {
+            Submission::Run { run, .. } if run.entry.title().is_empty() => "program".to_owned(),
+            Submission::Run { run, .. } => run.entry.title(),
+            Submission::Plan { plan, .. } => plan.name.clone(),
+        };
+        let progress = progress.unwrap_or_else(|| Progress {
+            state: State::Queued,
+            started_ms: None,
+            ended_ms: None,
+            tasks: tasks(&submission, &title),
+            result: None,
+        });
+        let names = progress.tasks.iter().enumerate();
+        let places = names.map(|(place, task)| (task.task.clone(), place)).collect();
+        let journal = Journal::default();
+        if let Some(result) = &progress.result {
+            journal.end("ended", result);
+        }
+        Self {
+            id,
+            title,
+            submitted_ms,
+            submission,
+            journal,
+            interrupt: Interrupt::default(),
+            tracked: Mutex::new(Tracked { progress, places }),
+        }
+    }
+
+    /// The plan, of a pipeline.
+    pub fn plan(&self) -> Option<&Plan> {
+        match &self.submission {
+            Submission::Plan { plan, .. } => Some(plan),
+            Submission::Run { .. } => None,
+        }
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.lock().progress.clone()
+    }
+
+    pub fn state(&self) -> State {
+        self.lock().progress.state
+    }
+
+    /// Ends it; what ended before is recorded.
+    pub fn cancel(&self) {
+        self.interrupt.trigger();
+    }
+
+    /// `id`, `kind`, `title`, `submitted_ms` and the fields of [`Progress`].
+    pub fn to_json(&self) -> Value {
+        let mut object = json!(self.lock().progress);
+        object["id"] = json!(self.id);
+        object["kind"] = json!(if self.plan().is_some() { "plan" } else { "run" });
+        object["title"] = json!(self.title);
+        object["submitted_ms"] = json!(self.submitted_ms);
+        object
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tracked> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) {
+        let progress = &mut self.lock().progress;
+        progress.state = State::Running;
+        progress.started_ms = Some(now_ms());
+    }
+
+    fn end(&self, result: Result<(State, Value)>) {
+        let (state, result) = result.unwrap_or_else(|error| match error.kind() {
+            Kind::Interrupted => (State::Interrupted, error.to_json()),
+            _ => (State::Failed, error.to_json()),
+        });
+        let mut tracked = self.lock();
+        tracked.progress.state = state;
+        tracked.progress.ended_ms = Some(now_ms());
+        tracked.progress.result = Some(result.clone());
+        drop(tracked);
+        self.journal.end("ended", &result);
+    }
+
+    fn task(&self, name: &str, change: impl FnOnce(&mut TaskProgress)) {
+        let Tracked { progress, places } = &mut *self.lock();
+        let place = *places.entry(name.to_owned()).or_insert(progress.tasks.len());
+        if place == progress.tasks.len() {
+            progress.tasks.push(waiting(name));
+        }
+        change(&mut progress.tasks[place]);
+    }
+
+    /// Carries it out. Blocks.
+    fn carry_out(&self, runtime: &Runtime, jobs: NonZeroUsize) -> Result<(State, Value)> {
+        match &self.submission {
+            Submission::Run { run, limits, fresh } => {
+                self.on(Event::Started { task: &self.title });
+                let ran = run_one(
+                    runtime,
+                    run,
+                    &limits.or(&Limits::default()),
+                    *fresh,
+                    &self.interrupt,
+                    &mut |stream, bytes| {
+                        self.on(Event::Log {
+                            task: &self.title,
+                            stream,
+                            bytes,
+                        });
+                    },
+                )?;
+                let result = ran.to_json();
+                let done = Done {
+                    task: self.title.clone(),
+                    end: End::Ran(Box::new(ran)),
+                };
+                self.on(Event::Finished { done: &done });
+                Ok((state(&done.end), result))
+            }
+            Submission::Plan {
+                plan,
+                limits,
+                fresh,
+                keep_going,
+            } => {
+                let execution = Execution {
+                    jobs,
+                    memory: available_memory().unwrap_or(u64::MAX),
+                    reuse: reuse(*fresh),
+                    limits: limits.or(&Limits::default()),
+                    keep_going: *keep_going,
+                    ..Execution::default()
+                };
+                let _within = traces::plan(plan).entered();
+                let executed = execute(runtime, plan, &execution, &self.interrupt, &mut |event| self.on(event))?;
+                let mut result = to_json(plan, &executed)?;
+                let state = match verdict(executed.tasks, &self.interrupt) {
+                    Ok(()) => State::Succeeded,
+                    Err(error) => {
+                        result["error"] = error.to_json()["error"].take();
+                        if self.interrupt.is_triggered() {
+                            State::Interrupted
+                        } else {
+                            State::Failed
+                        }
+                    }
+                };
+                Ok((state, result))
+            }
+        }
+    }
+
+    fn on(&self, event: Event) {
+        match &event {
+            Event::Started { task } => self.task(task, |task| {
+                task.state = State::Running;
+                task.started_ms = Some(now_ms());
+            }),
+            Event::Expanded { task, count } => self.task(task, |task| task.says = Some(report::counted(*count, "part"))),
+            Event::Log { .. } | Event::Retrying { .. } => {}
+            Event::Finished { done } => self.task(&done.task, |task| {
+                task.state = state(&done.end);
+                task.ended_ms = Some(now_ms());
+                match &done.end {
+                    End::Ran(ran) => {
+                        (task.record, task.cached) = (Some(ran.digest.hex()), ran.cached);
+                        task.says = (!ran.record.outcome.succeeded()).then(|| ran.record.outcome.to_string());
+                    }
+                    End::Skipped(skipped) => task.says = Some(report::skipped(skipped)),
+                    End::Error(error) => task.says = Some(error.to_string()),
+                    End::NotStarted => {}
+                }
+            }),
+        }
+        let (name, told) = events::told(&event);
+        self.journal.tell(name, &told);
+    }
+}
+
+/// Carries out one run. Blocks.
+pub fn run_one(
+    runtime: &Runtime,
+    run: &Run,
+    limits: &Limits,
+    fresh: bool,
+    interrupt: &Interrupt,
+    log: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Ran> {
+    let span = traces::span(run);
+    let ran = span.in_scope(|| runtime.run(run, reuse(fresh), limits, interrupt, log))?;
+    traces::ran(&span, &ran);
+    Ok(ran)
+}
+
+fn reuse(fresh: bool) -> Reuse {
+    if fresh { Reuse::Nothing } else { Reuse::Records }
+}
+
+fn tasks(submission: &Submission, title: &str) -> Vec<TaskProgress> {
+    match submission {
+        Submission::Run { .. } => vec![waiting(title)],
+        Submission::Plan { plan, .. } => plan.tasks().iter().map(|task| waiting(&task.name)).collect(),
+    }
+}
+
+fn waiting(name: &str) -> TaskProgress {
+    TaskProgress {
+        task: name.to_owned(),
+        state: State::Queued,
+        started_ms: None,
+        ended_ms: None,
+        record: None,
+        cached: false,
+        says: None,
+    }
+}
+
+fn state(end: &End) -> State {
+    use lockstep_runtime::step::Outcome;
+    match end {
+        End::Ran(ran) => match ran.record.outcome {
+            Outcome::Succeeded => State::Succeeded,
+            Outcome::Failed(_) => State::Failed,
+            Outcome::Interrupted { .. } => State::Interrupted,
+        },
+        End::Skipped(_) => State::Skipped,
+        End::Error(_) => State::Failed,
+        End::NotStarted => State::Interrupted,
+    }
+}
+
+/// Milliseconds of Unix time.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_millis() as u64)
+}
+
+/// At least so much finished work is remembered, for whoever comes to see what it came to; at twice as much the older half is forgotten.
+const REMEMBERED: usize = 5_000;
+
+/// The work of a namespace.
+#[derive(Debug)]
+pub struct Works {
+    directory: PathBuf,
+    all: Mutex<BTreeMap<String, Arc<Work>>>,
+    next: AtomicU64,
+}
+
+impl Works {
+    /// What is kept in `directory`, and the work of it that is to be gone on with.
+    pub fn open(directory: PathBuf) -> Result<(Self, Vec<Arc<Work>>)> {
+        std::fs::create_dir_all(&directory).map_err(|e| Error::file("make", &directory, &e))?;
+        let all: BTreeMap<String, Arc<Work>> = kept::read(&directory)
+            .into_iter()
+            .map(|work| (work.id.clone(), Arc::new(work)))
+            .collect();
+        let unfinished = all.values().filter(|work| !work.state().is_over()).cloned().collect();
+        let works = Self {
+            directory,
+            all: Mutex::new(all),
+            next: AtomicU64::new(0),
+        };
+        Ok((works, unfinished))
+    }
+
+    /// The work called `id`.
+    pub fn get(&self, id: &str) -> Option<Arc<Work>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// All work, newest first.
+    pub fn newest(&self) -> Vec<Arc<Work>> {
+        self.lock().values().rev().cloned().collect()
+    }
+
+    /// Takes in work; it waits for its turn. It is on disk when this returns.
+    pub fn submit(&self, submission: Submission) -> Result<Arc<Work>> {
+        let submitted_ms = now_ms();
+        // sorted by time, and unique also among hosts that follow one another
+        let id = format!(
+            "{submitted_ms:012x}{:04x}{:04x}",
+            self.next.fetch_add(1, Ordering::Relaxed) & 0xffff,
+            rand::random::<u16>()
+        );
+        let work = Arc::new(Work::new(id.clone(), submitted_ms, submission, None));
+        kept::write(&self.directory, &work)?;
+        let mut all = self.lock();
+        all.insert(id, work.clone());
+        if all.len() >= 2 * REMEMBERED {
+            let over = all.values().filter(|work| work.state().is_over());
+            let over: Vec<String> = over.map(|work| work.id.clone()).collect();
+            for id in &over[..over.len().saturating_sub(REMEMBERED)] {
+                all.remove(id);
+                kept::remove(&self.directory, id);
+            }
+        }
+        Ok(work)
+    }
+
+    /// Carries out `work` when its turn comes, and keeps what it came to.
+    pub async fn carry_out(self: Arc<Self>, work: Arc<Work>, runtime: Runtime, gate: Arc<Gate>) {
+        let Some(turn) = gate.turn_of(&work).await else {
+            if gate.is_closing() {
+                return work.end(Err(left()));
+            }
+            work.end(Ok((State::Interrupted, cancelled().to_json())));
+            return self.keep(&work);
+        };
+        work.start();
+        let jobs = turn.jobs();
+        let own = work.clone();
+        let ended = tokio::task::spawn_blocking(move || own.carry_out(&runtime, jobs)).await;
+        drop(turn);
+        if gate.is_closing() && work.interrupt.is_triggered() {
+            return work.end(Err(left()));
+        }
+        work.end(ended.unwrap_or_else(|e| Err(Error::host(format_args!("it could not be carried out: {e}")))));
+        self.keep(&work);
+    }
+
+    fn keep(&self, work: &Work) {
+        if let Err(error) = kept::write(&self.directory, work) {
+            tracing::error!(work = work.id, "can't keep what the work came to: {error}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Work>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A host that ends leaves unfinished work to the next one: nothing of its end is kept.
+fn left() -> Error {
+    Error::new(Kind::Interrupted, "the host is ending")
+        .hint("the work goes on when the host is started again, under the same id")
+}
+
+fn cancelled() -> Error {
+    Error::new(Kind::Interrupted, "it was cancelled before it began")
+}
+
+impl Work {
+    /// What ends it.
+    pub(super) fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// Waits until it is cancelled.
+    pub(super) async fn cancelled(&self) {
+        while !self.interrupt.is_triggered() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}

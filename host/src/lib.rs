@@ -1,0 +1,13 @@
+//! The `lockstep` command.
+
+mod cli;
+mod commands;
+mod credentials;
+mod format;
+mod invocation;
+mod locations;
+mod notebooks;
+mod pipelines;
+mod signature;
+
+pub use cli::main;

@@ -1,0 +1,303 @@
+//! Artifacts, read by their media type.
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use lockstep_runtime::run::chunks;
+use lockstep_runtime::run::terminal::{Said, Terminal};
+use lockstep_runtime::sandbox::Stream;
+use lockstep_runtime::step::{Artifact, MediaType};
+use lockstep_runtime::store::Store;
+use serde_json::{Value, json};
+
+use crate::columns::{Align, Columns, fit};
+use crate::error::{Error, Result};
+use crate::module::Module;
+use crate::{quantity, report};
+
+pub use table::Table;
+
+/// Text beyond this is not shown.
+const TEXT: usize = 1 << 20;
+
+/// Bytes that nobody said anything about are shown up to here.
+const BYTES: usize = 256;
+
+/// An artifact, read.
+pub enum Content {
+    /// A table.
+    Table(Table),
+    /// Text, of which the end may be left out.
+    Text {
+        /// What of it is shown.
+        text: String,
+        /// All of its bytes.
+        size: usize,
+    },
+    /// JSON, or what else has such a form.
+    Json(Value),
+    /// Numbers by name.
+    Metrics(BTreeMap<String, f64>),
+    /// The files of a directory.
+    Directory(BTreeMap<String, Artifact>),
+    /// A module.
+    Module(Box<Module>),
+    /// What a guest wrote, in its order.
+    Log(Vec<(Stream, String)>),
+    /// SVG, with the width and height that it says
+    Figure {
+        /// How many bytes it has.
+        size: usize,
+        /// `640 × 480`.
+        dimensions: Option<String>,
+    },
+    /// Bytes of another type.
+    Bytes {
+        /// What they are said to be.
+        media_type: MediaType,
+        /// The first of them.
+        start: Bytes,
+        /// All of them.
+        size: usize,
+    },
+}
+
+impl Content {
+    /// Reads an artifact by its media type; bytes of no known type by how they start. Of a table, these `rows` are read.
+    pub fn read(store: &Store, artifact: &Artifact, rows: Range<usize>) -> Result<Self> {
+        if artifact.is_directory() {
+            return Ok(Self::Directory(store.list_directory(artifact)?));
+        }
+        let bytes = store.get(&artifact.digest)?;
+        let unreadable = |reason: &dyn fmt::Display| {
+            Error::user(format_args!(
+                "{} can't be read as {}: {reason}",
+                artifact.digest.short(),
+                artifact.media_type
+            ))
+            .hint("--raw writes the bytes as they are")
+        };
+        match guess(&artifact.media_type, &bytes) {
+            MediaType::TABLE => Table::of_arrow(bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
+            MediaType::CSV => Table::of_csv(&bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
+            MediaType::TEXT => Ok(text(&bytes)),
+            MediaType::JSON => serde_json::from_slice(&bytes).map(Self::Json).map_err(|e| unreadable(&e)),
+            MediaType::METRICS => serde_json::from_slice(&bytes).map(Self::Metrics).map_err(|e| unreadable(&e)),
+            MediaType::VALUE => {
+                let value: ciborium::Value = ciborium::from_reader(&*bytes).map_err(|e| unreadable(&e))?;
+                Ok(Self::Json(cbor_to_json(value)))
+            }
+            MediaType::FIGURE => Ok(Self::Figure {
+                size: bytes.len(),
+                dimensions: dimensions(&bytes),
+            }),
+            MediaType::MODULE => {
+                let module = Module::read(artifact.digest, &bytes).map_err(|e| unreadable(&e))?;
+                Ok(Self::Module(Box::new(module)))
+            }
+            MediaType::LOG => Ok(Self::Log(log(&bytes))),
+            _ => Ok(Self::Bytes {
+                media_type: artifact.media_type.clone(),
+                start: bytes.slice(..bytes.len().min(BYTES)),
+                size: bytes.len(),
+            }),
+        }
+    }
+
+    /// What is not shown, for people.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Self::Table(table) => Some(table.note()),
+            Self::Text { text, size } if text.len() < *size => Some(format!(
+                "{} of text are left out; --raw writes all of it",
+                quantity::bytes((size - text.len()) as u64)
+            )),
+            Self::Figure { .. } | Self::Bytes { .. } => Some("-o FILE writes it to a file".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The content as JSON: what is JSON, CBOR or metrics as it is, a table as `columns`, `rows` and `total_rows`.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Table(table) => table.to_json(),
+            Self::Text { text, .. } => json!(text),
+            Self::Json(value) => value.clone(),
+            Self::Metrics(metrics) => json!(metrics),
+            Self::Directory(files) => json!(files),
+            Self::Module(module) => module.to_json(),
+            Self::Log(said) => {
+                let piece = |(stream, text): &(Stream, String)| match stream {
+                    Stream::Stdout => json!({ "stream": "stdout", "text": text }),
+                    Stream::Stderr => json!({ "stream": "stderr", "text": text }),
+                };
+                said.iter().map(piece).collect()
+            }
+            Self::Figure { size, dimensions } => json!({ "size": size, "dimensions": dimensions }),
+            Self::Bytes { media_type, size, .. } => json!({ "media_type": media_type, "size": size }),
+        }
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(table) => table.fmt(f),
+            Self::Text { text, .. } if text.is_empty() || text.ends_with('\n') => f.write_str(text),
+            Self::Text { text, .. } => writeln!(f, "{text}"),
+            Self::Json(value) => writeln!(f, "{value:#}"),
+            Self::Metrics(metrics) => {
+                let mut columns = Columns::plain().aligned([Align::Left, Align::Right]);
+                metrics
+                    .iter()
+                    .for_each(|(name, value)| columns.row([fit(name, 60), value.to_string()]));
+                columns.fmt(f)
+            }
+            Self::Directory(files) => {
+                let mut columns = Columns::plain().aligned([Align::Left, Align::Left, Align::Left, Align::Right]);
+                files
+                    .iter()
+                    .for_each(|(name, artifact)| columns.row(report::artifact_row(&fit(name, 120), artifact)));
+                columns.fmt(f)
+            }
+            Self::Module(module) => f.write_str(&module.describe()),
+            Self::Log(said) => said.iter().try_for_each(|(_, text)| f.write_str(text)),
+            Self::Figure { size, dimensions } => {
+                let dimensions = dimensions.as_ref().map_or(String::new(), |text| format!(", {text}"));
+                writeln!(f, "SVG figure{dimensions}, {}", quantity::bytes(*size as u64))
+            }
+            Self::Bytes { media_type, start, size } => {
+                writeln!(f, "{media_type}, {}", quantity::bytes(*size as u64))?;
+                for (at, line) in start.chunks(16).enumerate() {
+                    let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+                    let printable = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '.' };
+                    let text: String = line.iter().map(printable).collect();
+                    writeln!(f, "{:06x}  {:<47}  {text}", at * 16, hex.join(" "))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The media type to read `bytes` by.
+pub fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
+    let said = media_type.as_str();
+    if said.starts_with("text/") && said != MediaType::CSV {
+        return MediaType::TEXT;
+    }
+    if said != MediaType::BYTES {
+        return said;
+    }
+    let head = &bytes[..bytes.len().min(4096)];
+    let is_text = |head: &[u8]| match std::str::from_utf8(head) {
+        Ok(text) => !text.contains('\0'),
+        // cut in the middle of a character
+        Err(e) => e.error_len().is_none() && !head.contains(&0),
+    };
+    match head {
+        head if head.starts_with(b"\0asm") => MediaType::MODULE,
+        head if head.starts_with(b"ARROW1") || head.starts_with(b"\xff\xff\xff\xff") => MediaType::TABLE,
+        head if !head.is_empty() && is_text(head) => MediaType::TEXT,
+        _ => said,
+    }
+}
+
+fn text(bytes: &[u8]) -> Content {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT)]).into_owned();
+    Content::Text { text, size: bytes.len() }
+}
+
+fn log(bytes: &[u8]) -> Vec<(Stream, String)> {
+    let mut said = Vec::new();
+    for chunk in chunks(bytes) {
+        let mut terminal = Terminal::default();
+        let texts = terminal.read(chunk.bytes).into_iter().filter_map(|said| match said {
+            Said::Text(text) => Some(text),
+            Said::Progress(_) => None,
+        });
+        let mut text: String = texts.collect();
+        text.extend(terminal.finish());
+        said.push((chunk.stream, text));
+    }
+    said
+}
+
+/// CBOR as JSON: keys that are no texts are written as JSON, bytes as hexadecimal digits.
+pub fn cbor_to_json(value: ciborium::Value) -> Value {
+    use ciborium::Value as Cbor;
+    match value {
+        Cbor::Integer(number) => match i128::from(number) {
+            number if i64::try_from(number).is_ok() => json!(number as i64),
+            number => u64::try_from(number).map_or_else(|_| json!(number.to_string()), Value::from),
+        },
+        Cbor::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        Cbor::Float(number) => json!(number),
+        Cbor::Text(text) => text.into(),
+        Cbor::Bool(truth) => truth.into(),
+        Cbor::Tag(_, value) => cbor_to_json(*value),
+        Cbor::Array(items) => items.into_iter().map(cbor_to_json).collect(),
+        Cbor::Map(entries) => {
+            let key = |key| match cbor_to_json(key) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            entries
+                .into_iter()
+                .map(|(name, value)| (key(name), cbor_to_json(value)))
+                .collect()
+        }
+        _ => Value::Null,
+    }
+}
+
+/// `640 × 480`, as the opening tag of an SVG says it.
+fn dimensions(svg: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(&svg[..svg.len().min(4096)]);
+    let (_, tag) = head.split_once("<svg")?;
+    let (tag, _) = tag.split_once('>')?;
+    let attribute = |name: &str| {
+        let (_, rest) = tag.split_once(&format!(" {name}="))?;
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        Some(fit(rest[1..].split_once(quote)?.0, 20))
+    };
+    Some(format!("{} × {}", attribute("width")?, attribute("height")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_value_has_a_json_form() {
+        use ciborium::Value as Cbor;
+        let map = Cbor::Map(vec![
+            (Cbor::from(1), Cbor::Bytes(vec![0xab])),
+            (Cbor::from("x"), Cbor::from(u64::MAX)),
+            (Cbor::from("n"), Cbor::Array(vec![Cbor::Null, Cbor::from(-1)])),
+        ]);
+        assert_eq!(cbor_to_json(map), json!({"1": "ab", "x": u64::MAX, "n": [null, -1]}));
+    }
+
+    #[test]
+    fn bytes_of_no_type_are_read_by_how_they_start() {
+        let bytes = MediaType::default();
+        assert_eq!(guess(&bytes, b"\0asm\x01"), MediaType::MODULE);
+        assert_eq!(guess(&bytes, "größer".as_bytes()), MediaType::TEXT);
+        assert_eq!(guess(&bytes, b"\x80\0"), MediaType::BYTES);
+        assert_eq!(guess(&MediaType::new("text/html"), b""), MediaType::TEXT);
+    }
+
+    #[test]
+    fn a_figure_says_its_size() {
+        assert_eq!(
+            dimensions(b"<?xml?><svg xmlns=\"x\" width=\"640\" height='480px'>").as_deref(),
+            Some("640 × 480px")
+        );
+        assert_eq!(dimensions(b"<svg>"), None);
+    }
+}

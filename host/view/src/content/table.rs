@@ -1,0 +1,239 @@
+use std::fmt;
+use std::io::{Cursor, IsTerminal};
+use std::ops::Range;
+
+use arrow_array::{Array, RecordBatch};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::{ArrowError, Schema};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::columns::{Align, Columns, fit};
+use crate::quantity;
+
+/// Rows of a larger table are not counted to the end.
+const COUNTED: u64 = 256 << 20;
+
+/// No cell is wider.
+const CELL: usize = 40;
+
+/// Some rows of a table.
+pub struct Table {
+    /// Its columns, each with what is said of it.
+    pub columns: Vec<Column>,
+    /// The cells; nothing where there is no value.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// How many rows there are in all; `None` when there are too many to count.
+    pub total: Option<u64>,
+}
+
+pub struct Column {
+    pub name: String,
+    /// Its type in Arrow; empty in CSV.
+    pub kind: String,
+    /// Whether its cells are numbers.
+    pub numeric: bool,
+}
+
+impl Table {
+    /// These rows of an Arrow IPC stream or file.
+    pub fn of_arrow(bytes: Bytes, wanted: Range<usize>) -> Result<Self, ArrowError> {
+        let size = bytes.len() as u64;
+        let cursor = Cursor::new(bytes);
+        if cursor.get_ref().starts_with(b"ARROW1") {
+            let reader = FileReader::try_new(cursor, None)?;
+            return Self::of_batches(&reader.schema(), reader, wanted);
+        }
+        let reader = StreamReader::try_new(cursor, None)?;
+        let mut table = Self::of_batches(&reader.schema(), reader, wanted)?;
+        table.total = table.total.filter(|_| size <= COUNTED);
+        Ok(table)
+    }
+
+    fn of_batches(
+        schema: &Schema,
+        batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+        wanted: Range<usize>,
+    ) -> Result<Self, ArrowError> {
+        let column = |field: &arrow_schema::FieldRef| Column {
+            name: field.name().clone(),
+            kind: field.data_type().to_string(),
+            numeric: field.data_type().is_numeric(),
+        };
+        let mut table = Self {
+            columns: schema.fields().iter().map(column).collect(),
+            rows: Vec::new(),
+            total: Some(0),
+        };
+        let mut total = 0;
+        for batch in batches {
+            let batch = batch?;
+            let within = |row: usize| row.clamp(total, total + batch.num_rows()) - total;
+            table.take(&batch, within(wanted.start)..within(wanted.end))?;
+            total += batch.num_rows();
+        }
+        table.total = Some(total as u64);
+        Ok(table)
+    }
+
+    fn take(&mut self, batch: &RecordBatch, rows: Range<usize>) -> Result<(), ArrowError> {
+        let options = FormatOptions::default();
+        let formatters: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|array| ArrayFormatter::try_new(array, &options))
+            .collect::<Result<_, _>>()?;
+        for row in rows {
+            let cells = batch.columns().iter().zip(&formatters);
+            let cell = |(array, formatter): (&std::sync::Arc<dyn Array>, &ArrayFormatter)| {
+                if array.is_null(row) {
+                    Ok(None)
+                } else {
+                    formatter.value(row).try_to_string().map(Some)
+                }
+            };
+            self.rows.push(cells.map(cell).collect::<Result<_, _>>()?);
+        }
+        Ok(())
+    }
+
+    /// These rows of comma-separated values with a header.
+    pub fn of_csv(bytes: &[u8], wanted: Range<usize>) -> Result<Self, csv::Error> {
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+        let names: Vec<String> = reader.byte_headers()?.iter().map(text).collect();
+        let (mut rows, mut total, mut at) = (Vec::new(), Some(0), 0);
+        let mut record = csv::ByteRecord::new();
+        while reader.read_byte_record(&mut record)? {
+            if wanted.contains(&at) {
+                rows.push(record.iter().map(|field| Some(text(field))).collect::<Vec<_>>());
+            } else if at >= wanted.end && reader.position().byte() > COUNTED {
+                total = None;
+                break;
+            }
+            at += 1;
+            total = Some(at as u64);
+        }
+        let is_number = |text: &str| text.is_empty() || text.parse::<f64>().is_ok();
+        let numeric = |at: usize| {
+            rows.iter()
+                .all(|row| row.get(at).is_none_or(|cell| cell.as_deref().is_none_or(is_number)))
+        };
+        let columns = names.into_iter().enumerate().map(|(at, name)| Column {
+            name,
+            kind: String::new(),
+            numeric: numeric(at),
+        });
+        Ok(Self {
+            columns: columns.collect(),
+            rows,
+            total,
+        })
+    }
+
+    /// What is left out, in a line.
+    pub fn note(&self) -> String {
+        let columns = match self.columns.len() {
+            1 => "1 column".to_owned(),
+            count => format!("{count} columns"),
+        };
+        let shown = self.rows.len() as u64;
+        match self.total {
+            Some(1) => format!("1 row, {columns}"),
+            Some(total) if total == shown => format!("{} rows, {columns}", quantity::count(total)),
+            Some(total) => format!("{} rows, {columns}; the first {shown} are shown", quantity::count(total)),
+            None => format!("many rows, {columns}; the first {shown} are shown"),
+        }
+    }
+
+    /// `columns`, `rows` and `total_rows`.
+    pub fn to_json(&self) -> Value {
+        let columns: Vec<Value> = self
+            .columns
+            .iter()
+            .map(|column| json!({ "name": column.name, "type": column.kind }))
+            .collect();
+        let cell = |(at, cell): (usize, &Option<String>)| match cell {
+            Some(text) if self.columns.get(at).is_some_and(|column| column.numeric) => serde_json::from_str(text)
+                .ok()
+                .filter(Value::is_number)
+                .unwrap_or_else(|| Value::from(text.as_str())),
+            other => json!(other),
+        };
+        let rows: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| row.iter().enumerate().map(cell).collect())
+            .collect();
+        json!({ "columns": columns, "rows": rows, "total_rows": self.total })
+    }
+
+    /// How many columns fit into `width`, at least one.
+    fn fitting(&self, width: usize) -> usize {
+        let mut used = 0;
+        for (at, column) in self.columns.iter().enumerate() {
+            let cells = self.rows.iter().filter_map(|row| row.get(at)?.as_deref());
+            let texts = cells.chain([column.name.as_str(), column.kind.as_str()]);
+            used += 2 + texts.map(|text| text.chars().count().min(CELL)).max().unwrap_or(0);
+            if used > width + 2 {
+                return at.max(1);
+            }
+        }
+        self.columns.len()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.fitting(terminal_width().unwrap_or(usize::MAX / 2));
+        let columns = &self.columns[..shown];
+        let names: Vec<String> = columns.iter().map(|column| fit(&column.name, CELL)).collect();
+        let align = |column: &Column| if column.numeric { Align::Right } else { Align::Left };
+        let mut text =
+            Columns::headed(&names.iter().map(String::as_str).collect::<Vec<_>>()).aligned(columns.iter().map(align));
+        if columns.iter().any(|column| !column.kind.is_empty()) {
+            text = text.subheaded(columns.iter().map(|column| fit(&column.kind, CELL)));
+        }
+        for row in &self.rows {
+            text.row(
+                row.iter()
+                    .take(shown)
+                    .map(|cell| cell.as_deref().map_or("∅".to_owned(), |text| fit(text, CELL))),
+            );
+        }
+        text.fmt(f)?;
+        if shown < self.columns.len() {
+            let hidden: Vec<&str> = self.columns[shown..].iter().map(|column| column.name.as_str()).collect();
+            writeln!(f, "… and {}: {}", hidden.len(), fit(&hidden.join(", "), 200))?;
+        }
+        Ok(())
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    Some(terminal_size::terminal_size()?.0.0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_lines_up_and_says_what_is_left_out() {
+        let table = Table::of_csv(b"name,mass\nAdelie,3750\n\"a,b\",\nx,1.5\n", 0..2).unwrap();
+        let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
+        assert_eq!(plain, "name    mass\nAdelie  3750\na,b\n");
+        assert_eq!(table.note(), "3 rows, 2 columns; the first 2 are shown");
+        assert_eq!(table.to_json()["rows"], json!([["Adelie", 3750], ["a,b", ""]]));
+    }
+
+    #[test]
+    fn a_broken_table_is_an_error() {
+        assert!(Table::of_arrow(Bytes::from_static(b"\xff\xff\xff\xff\x10\0\0\0junk"), 0..5).is_err());
+        assert!(Table::of_arrow(Bytes::from_static(b"ARROW1"), 0..5).is_err());
+    }
+}

@@ -1,0 +1,23 @@
+//! What goes to stdout.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::error::{Error, Result};
+
+/// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.
+pub fn print(text: impl fmt::Display) -> Result<()> {
+    written(write!(anstream::stdout().lock(), "{text}"))
+}
+
+/// Writes bytes to stdout as they are.
+pub fn print_bytes(bytes: &[u8]) -> Result<()> {
+    written(io::stdout().lock().write_all(bytes))
+}
+
+fn written(result: io::Result<()>) -> Result<()> {
+    match result.and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::host(format_args!("can't write to stdout: {e}"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,32 @@
+//! Runs in a list.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lockstep_runtime::store::Row;
+use serde_json::{Value, json};
+
+/// When `age` ago was, in milliseconds of Unix time.
+pub fn since(age: Duration) -> u64 {
+    let start = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+    start.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+/// How long ago `started_ms` was.
+pub fn age(started_ms: u64) -> Duration {
+    let started = UNIX_EPOCH + Duration::from_millis(started_ms);
+    SystemTime::now().duration_since(started).unwrap_or_default()
+}
+
+/// A run in a list.
+pub fn to_json(row: &Row) -> Value {
+    json!({
+        "record": row.record,
+        "key": row.key,
+        "module": row.module,
+        "step": row.step,
+        "is": row.word,
+        "outcome": row.outcome,
+        "started_ms": row.started_ms,
+        "wall_us": row.wall_us,
+    })
+}
