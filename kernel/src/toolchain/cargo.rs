@@ -198,7 +198,9 @@ pub fn metadata(
 ) -> Result<Metadata, CargoError> {
     let mut command = toolchain.cargo_command();
     command.args(["metadata", "--format-version=1", "--filter-platform", super::TARGET]);
-    command.arg("--manifest-path").arg(dir.join("Cargo.toml")).args(arguments);
+    command.args(["--manifest-path", "Cargo.toml"]).args(arguments);
+    // Not where the user is: settings of that directory are not those of the package.
+    command.current_dir(dir);
     read(toolchain, &asked(toolchain, &mut command, interrupt)?)
 }
 
@@ -206,7 +208,7 @@ pub fn metadata(
 pub fn manifests(toolchain: &Toolchain, dir: &Path) -> Result<Manifests, CargoError> {
     let mut command = toolchain.cargo_command();
     command.args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
-    command.arg("--manifest-path").arg(dir.join("Cargo.toml"));
+    command.args(["--manifest-path", "Cargo.toml"]).current_dir(dir);
     read(toolchain, &asked(toolchain, &mut command, &|| false)?)
 }
 
@@ -222,7 +224,7 @@ pub fn fetch(
     let host = toolchain.host();
     command.args(["fetch", "--locked", "--target", super::TARGET, "--target", host]);
     command.args(offline.then_some("--offline")).args(arguments);
-    command.arg("--manifest-path").arg(dir.join("Cargo.toml")).current_dir(dir);
+    command.args(["--manifest-path", "Cargo.toml"]).current_dir(dir);
     asked(toolchain, &mut command, interrupt).map(drop)
 }
 
