@@ -83,10 +83,9 @@ fn name_of(directory: &Path) -> Result<String> {
 
 /// What every crate has: the files that do not depend on its steps.
 fn common(name: &str, dependencies: &str) -> Vec<(&'static str, String)> {
-    let series = sdk::VERSION.rsplit_once('.').map_or(sdk::VERSION, |(series, _)| series);
     let manifest = format!("{MANIFEST}{dependencies}")
         .replace("NAME", name)
-        .replace("SERIES", series);
+        .replace("SERIES", sdk::series());
     vec![
         ("Cargo.toml", manifest),
         ("Cargo.lock", sdk::cargo_lock()),

@@ -145,7 +145,7 @@ impl From<CargoError> for BuildError {
             "{} = {{ package = \"{}\", version = \"{}\" }}",
             sdk::NAME,
             sdk::PACKAGE,
-            series()
+            sdk::series()
         );
         let hint = if text.contains("`cargo add lockstep`") {
             format!("\nhint: add the SDK to the [dependencies] of Cargo.toml: {requirement}")
@@ -160,11 +160,6 @@ impl From<CargoError> for BuildError {
         };
         Self::Cargo { source, hint }
     }
-}
-
-/// The requirement that the SDK's version satisfies: `0.1`.
-fn series() -> &'static str {
-    sdk::VERSION.rsplit_once('.').map_or(sdk::VERSION, |(series, _)| series)
 }
 
 /// Builds the crate in `dir`: the library as one module of steps if the crate uses the SDK (or has no program), else each program as a module.

@@ -49,6 +49,11 @@ pub static DIGEST: LazyLock<Digest> = LazyLock::new(|| {
     Digest::of(sized.collect::<String>())
 });
 
+/// The requirement that this version satisfies: `0.1`.
+pub fn series() -> &'static str {
+    VERSION.rsplit_once('.').map_or(VERSION, |(series, _)| series)
+}
+
 /// The directory of the package, relative to that of the workspace.
 pub fn place() -> String {
     format!("{DIRECTORY}/{PLACE}")

@@ -163,8 +163,10 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
             })
         }
         DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            match dictionary.normalized_keys().get(row) {
+            // One row: the keys of all rows would be read again for each.
+            let one = array.slice(row, 1);
+            let dictionary = one.as_any_dictionary();
+            match dictionary.normalized_keys().first() {
                 Some(key) => write(dictionary.values(), *key, null, to),
                 None => to.write_str(null),
             }
