@@ -76,10 +76,10 @@ fn body(site: &Site, start: &Digest, is_record: bool) -> Answer<Markup> {
             (digest(start, &home))
             div.actions { a.button href=(home) { @if is_record { "The run" } @else { "The artifact" } } }
         }
-        @if graph.len() <= DRAWN {
+        @if graph.node_count() <= DRAWN {
             section.card { div.graph tabindex="0" role="region" aria-label="Graph" { (PreEscaped(graph.to_page())) } }
         } @else {
-            p.nothing { "The graph has " (graph.len()) " nodes, too many to be drawn; the lists have them." }
+            p.nothing { "The graph has " (graph.node_count()) " nodes, too many to be drawn; the lists have them." }
         }
         div.halves {
             (section("Came from", list(Direction::Up, &up)?))
