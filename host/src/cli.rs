@@ -14,31 +14,31 @@ use crate::commands::{
 use crate::invocation::Invocation;
 use crate::locations::{CACHE, Locations, VARIABLES};
 
-/// Run WebAssembly steps, programs and pipelines: the same bytes in, the same bytes out.
+/// Run WebAssembly steps, programs and pipelines: same bytes in, same bytes out.
 #[derive(Parser)]
 #[command(name = "lockstep", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// The directory of the store, or s3://BUCKET/PREFIX
+    /// Store directory, or s3://BUCKET/PREFIX [default: $LOCKSTEP_STORE]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
 
-    /// The shared store behind it, as s3://BUCKET/PREFIX
+    /// Shared store behind it, as s3://BUCKET/PREFIX [default: $LOCKSTEP_SHARED]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     shared: Option<String>,
 
-    /// The directory of what can be made again [default: $LOCKSTEP_CACHE]
+    /// Cache directory; safe to delete [default: $LOCKSTEP_CACHE]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     cache: Option<PathBuf>,
 
-    /// The host that does the work, instead of this machine [default: $LOCKSTEP_HOST]
+    /// Run on this host instead of this machine [default: $LOCKSTEP_HOST]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     host: Option<String>,
 
-    /// Answer with one JSON object on stdout; what guests write goes to stderr
+    /// Print one JSON object to stdout; guest output goes to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
 
-    /// Say nothing of what went well
+    /// Suppress success output
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
 
@@ -74,12 +74,12 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// The command with all of its help.
+/// Returns the command line definition, with the tables after its help.
 pub fn command() -> clap::Command {
     Cli::command().after_long_help(after_help())
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -90,13 +90,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What `lockstep run` is asked by these arguments, of which the first is `run`. What is said of stores is for where they are meant for.
+/// Parses the arguments of a `lockstep run`; the first is `run`. Store options are ignored: they apply where the container runs.
 pub fn read_run(args: &[String]) -> Result<run::RunArgs> {
     let command_line = std::iter::once("lockstep").chain(args.iter().map(String::as_str));
     let cli = Cli::try_parse_from(command_line).map_err(|e| Error::config(e.to_string().trim_end()))?;
     match cli.command {
         Command::Run(args) => Ok(*args),
-        _ => Err(Error::config("it is no `lockstep run`")),
+        _ => Err(Error::config("not a `lockstep run` command")),
     }
 }
 
@@ -117,7 +117,7 @@ impl Cli {
 }
 
 impl Command {
-    /// An error for a command that looks at this machine only.
+    /// Returns an error if the command works on this machine only.
     fn check_host(&self) -> Result<()> {
         let name = match self {
             Command::Run(_) | Command::Plan(_) | Command::Show(_) | Command::Log(_) | Command::Inspect(_) => return Ok(()),
@@ -140,10 +140,8 @@ impl Command {
             Command::Token(_) => "token",
             Command::Completions(_) => "completions",
         };
-        Err(
-            Error::user(format_args!("`lockstep {name}` is about this machine and asks no host"))
-                .hint("run it where the host is, with that host's --store; or leave out --host"),
-        )
+        Err(Error::user(format_args!("`lockstep {name}` does not support --host"))
+            .hint("run it on the machine of the host, with the host's --store; or omit --host"))
     }
 
     fn run(self, invocation: &Invocation) -> Result<()> {
@@ -178,7 +176,7 @@ impl Command {
 
 fn after_help() -> String {
     let header = clap::builder::Styles::styled().get_header().to_owned();
-    let mut text = format!("{header}Exit codes:{header:#}\n    0  it succeeded\n");
+    let mut text = format!("{header}Exit codes:{header:#}\n    0  success\n");
     for (kind, about) in Kind::ALL {
         let _ = writeln!(text, "  {:>3}  {about}", kind.code());
     }

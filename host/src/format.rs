@@ -1,14 +1,14 @@
 use clap::ValueEnum;
 use lockstep_view::graph;
 
-/// What a graph is written as, as the command line names it.
+/// The format of a graph on the command line.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Format {
-    /// a picture
+    /// SVG image
     Svg,
-    /// text for Mermaid, which GitHub and JupyterLab draw
+    /// Mermaid source, which GitHub and JupyterLab render
     Mermaid,
-    /// text for Graphviz
+    /// Graphviz source
     Dot,
 }
 

@@ -16,20 +16,20 @@ use signal_hook::iterator::Signals;
 
 use crate::locations::Locations;
 
-/// What every command is given: where things are, and how to answer.
+/// The global options and locations that every command gets.
 #[derive(Clone)]
 pub struct Invocation {
-    /// Where things are on this machine.
+    /// Directories, addresses and credentials.
     pub locations: Locations,
-    /// Answer with one JSON object on stdout.
+    /// Print one JSON object to stdout.
     pub json: bool,
-    /// Say nothing of what went well.
+    /// Suppress success output.
     pub quiet: bool,
     opened: Arc<OnceLock<Store>>,
 }
 
 impl Invocation {
-    /// What a command is given.
+    /// Creates an invocation. The store is opened on first use.
     pub fn new(locations: Locations, json: bool, quiet: bool) -> Self {
         Self {
             locations,
@@ -39,14 +39,14 @@ impl Invocation {
         }
     }
 
-    /// The store, in front of the shared one if there is one.
+    /// Opens the store, in front of the shared one if there is one.
     pub fn store(&self) -> Result<Store> {
         if let Some(store) = self.opened.get() {
             return Ok(store.clone());
         }
         let directory = &self.locations.store;
         let store = Store::open(directory).map_err(|error| {
-            Error::from(error).hint(format!("the store is {}; --store DIR takes another", directory.display()))
+            Error::from(error).hint(format!("the store is {}; --store DIR selects another", directory.display()))
         })?;
         let store = match &self.locations.shared {
             Some(url) => store.in_front_of(Shared::open(url, &self.locations.shared_settings())?),
@@ -55,7 +55,7 @@ impl Invocation {
         Ok(self.opened.get_or_init(|| store).clone())
     }
 
-    /// An error if the shared store could not be reached: what was done is whole, but is here only.
+    /// Returns an error if the shared store could not be reached. The results are then complete, but only in the local store.
     pub fn check_shared(&self) -> Result<()> {
         let shared = self.opened.get().and_then(Store::shared);
         let Some(trouble) = shared.and_then(Shared::trouble) else {
@@ -63,28 +63,28 @@ impl Invocation {
         };
         let here = self.locations.store.display();
         Err(Error::host(trouble)
-            .detail(format_args!("what was done is kept in {here}, but not shared"))
-            .hint("run it again when the shared store can be reached, and what that lacks is put there")
+            .detail(format_args!("the results are in {here}, but not shared"))
+            .hint("run the command again when the shared store is reachable; that uploads what is missing")
             .hint(REACH)
             .reported())
     }
 
-    /// The store with an engine.
+    /// Creates a runtime over the store.
     pub fn runtime(&self, options: EngineOptions) -> Result<Runtime> {
         self.runtime_over(self.engine(options)?, self.store()?)
     }
 
-    /// What carries out runs with `engine`, over `store`.
+    /// Creates a runtime from `engine` and `store`.
     pub fn runtime_over(&self, engine: Engine, store: Store) -> Result<Runtime> {
         machine::runtime_over(engine, store, self.locations.code_key.as_ref())
     }
 
-    /// An engine. Compiled modules are kept in the cache of this user.
+    /// Creates an engine. It caches compiled modules in the cache directory.
     pub fn engine(&self, options: EngineOptions) -> Result<Engine> {
         machine::engine(&self.locations.cache, options)
     }
 
-    /// What a host is told of this machine.
+    /// Returns what a host needs from this machine.
     pub fn surroundings(&self) -> Result<Surroundings> {
         let locations = &self.locations;
         Ok(Surroundings {
@@ -102,18 +102,18 @@ impl Invocation {
         })
     }
 
-    /// The host that does the work, if one is named.
+    /// Returns a client of the host, if one is named.
     pub fn remote(&self) -> Result<Option<Remote>> {
         let token = self.locations.token.as_deref();
         self.locations.host.as_ref().map(|url| Remote::new(url, token)).transpose()
     }
 
-    /// Brings here what `text` names on that host, if there is one, and if `text` names nothing here.
+    /// Downloads what `text` names from the host, if there is a host and the local store does not have it.
     pub fn bring(&self, runtime: &Runtime, text: &str) -> Result<()> {
         self.remote()?.map_or(Ok(()), |remote| remote.bring(runtime, text))
     }
 
-    /// Answers: `value` with `--json`, else `text`.
+    /// Prints `value` with `--json`, otherwise `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
         if self.json {
             print(format_args!("{}\n", value()))
@@ -123,7 +123,7 @@ impl Invocation {
     }
 }
 
-/// An interrupt that Ctrl-C triggers, and SIGTERM, with which others end programs. The second ends the process at once.
+/// Returns an interrupt that SIGINT (Ctrl-C) and SIGTERM trigger. A second signal exits at once.
 pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {
     let failed = |e: io::Error| Error::host(format_args!("can't listen for signals: {e}"));
     let interrupt = Interrupt::default();

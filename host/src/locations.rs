@@ -15,9 +15,9 @@ pub struct Variable {
 
 const STORE: &str = "LOCKSTEP_STORE";
 const SHARED: &str = "LOCKSTEP_SHARED";
-/// The variable that says where what can be made again is.
+/// The variable with the cache directory.
 pub const CACHE: &str = "LOCKSTEP_CACHE";
-/// The variable that says what the cache starts from.
+/// The variable with a read-only cache.
 const CACHE_FROM: &str = "LOCKSTEP_CACHE_FROM";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
@@ -32,142 +32,142 @@ const TOKEN: &str = "LOCKSTEP_TOKEN";
 const LOG: &str = "LOCKSTEP_LOG";
 const IMAGE: &str = "LOCKSTEP_IMAGE";
 
-/// Every environment variable that lockstep reads. Those of the programs that it starts (cargo, rustc) are passed on.
+/// Every environment variable that lockstep reads. It also passes the environment on to the programs that it starts (cargo, rustc).
 pub const VARIABLES: [Variable; 20] = [
     Variable {
         name: STORE,
-        about: "the store [default: $XDG_DATA_HOME/lockstep/store]",
+        about: "store directory, or s3://BUCKET/PREFIX [default: $XDG_DATA_HOME/lockstep/store]",
     },
     Variable {
         name: SHARED,
-        about: "the shared store behind it: s3://BUCKET/PREFIX",
+        about: "shared store behind it: s3://BUCKET/PREFIX",
     },
     Variable {
         name: "AWS_*",
-        about: "how it is reached: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ALLOW_HTTP and others",
+        about: "access to the shared store: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ALLOW_HTTP and others",
     },
     Variable {
         name: HOST,
-        about: "the host that does the work, instead of this machine: https://HOST[:PORT]",
+        about: "host to run on instead of this machine: https://HOST[:PORT]",
     },
     Variable {
         name: TOKEN,
-        about: "what that host knows its caller by; of `lockstep serve`: a token that may do everything",
+        about: "token for that host; for `lockstep serve`: a token with full access",
     },
     Variable {
         name: LOG,
-        about: "what `lockstep serve` writes of its own work to stderr: error, warn, info, debug [default: info]",
+        about: "log level of `lockstep serve`: error, warn, info, debug [default: info]",
     },
     Variable {
         name: IMAGE,
-        about: "the image of pods [default: lockstep-step and the version]",
+        about: "image of pods [default: lockstep-step:VERSION]",
     },
     Variable {
         name: CODE_KEY,
-        about: "a secret of 32 characters or more; machines that have it take compiled code from one another, through the shared store",
+        about: "secret of at least 32 characters; machines with the same secret reuse each other's compiled code through the shared store",
     },
     Variable {
         name: "LOCKSTEP_BIND, ...",
-        about: "the settings of a host: `lockstep serve --help`",
+        about: "settings of a host; see `lockstep serve --help`",
     },
     Variable {
         name: CACHE,
-        about: "what can be made again [default: $XDG_CACHE_HOME/lockstep]",
+        about: "cache directory; safe to delete [default: $XDG_CACHE_HOME/lockstep]",
     },
     Variable {
         name: CACHE_FROM,
-        about: "a cache that is only read, such as that of an image: what notebooks start with is taken from there",
+        about: "read-only cache with the prelude of notebooks, such as one in an image",
     },
     Variable {
         name: TOOLCHAIN,
-        about: "`debian` takes the toolchain of Debian's packages, not rustup's",
+        about: "`debian` selects the toolchain of Debian's packages instead of rustup's",
     },
     Variable {
         name: JUPYTER_DATA,
-        about: "Jupyter's data of this user [default: $XDG_DATA_HOME/jupyter]",
+        about: "Jupyter data directory of the user [default: $XDG_DATA_HOME/jupyter]",
     },
     Variable {
         name: JUPYTER_PARENT,
-        about: "the process with which `kernel run` ends; Jupyter sets it",
+        about: "process that started `kernel run`, which exits with it; set by Jupyter",
     },
     Variable {
         name: NOTEBOOK,
-        about: "the notebook that `kernel run` serves: where its locked versions are; its session survives the kernel. Jupyter sets it",
+        about: "path of the notebook that `kernel run` serves; locates its locked versions and its saved session; set by Jupyter",
     },
     Variable {
         name: DOCKER_CONFIG,
-        about: "where docker keeps who one is to registries, in config.json [default: $HOME/.docker]",
+        about: "directory of docker's config.json, which has the credentials for registries [default: $HOME/.docker]",
     },
     Variable {
         name: DATA_HOME,
-        about: "where data of the user are [default: $HOME/.local/share]",
+        about: "data directory of the user [default: $HOME/.local/share]",
     },
     Variable {
         name: CACHE_HOME,
-        about: "where caches of the user are [default: $HOME/.cache]",
+        about: "cache directory of the user [default: $HOME/.cache]",
     },
     Variable {
         name: HOME,
-        about: "the user's home directory",
+        about: "home directory of the user",
     },
     Variable {
         name: "NO_COLOR",
-        about: "when set, colours are left out",
+        about: "disable colours when set",
     },
 ];
 
-/// Where things are on this machine. Nothing else of lockstep looks at the environment.
+/// Directories, addresses and credentials from the command line and the environment. No other code reads the environment.
 #[derive(Clone)]
 pub struct Locations {
-    /// Artifacts and records.
+    /// The store directory.
     pub store: PathBuf,
     /// Whether the store was named on the command line, rather than by the environment or by default.
     pub store_by_flag: bool,
     /// The shared store behind it.
     pub shared: Option<String>,
-    /// Whether that was named on the command line.
+    /// Whether the shared store was named on the command line.
     pub shared_by_flag: bool,
-    /// What can be made again.
+    /// The cache directory. It is safe to delete.
     pub cache: PathBuf,
-    /// What it starts from, which is only read.
+    /// A read-only cache that fills the cache directory.
     pub cache_from: Option<PathBuf>,
-    /// Jupyter's data of this user: where `kernel install` puts its files.
+    /// The Jupyter data directory of the user, where `kernel install` writes the kernelspec.
     pub jupyter_data: PathBuf,
     /// The process that started this one, if it is Jupyter.
     pub jupyter_parent: Option<u32>,
-    /// The notebook that is served.
+    /// The notebook that `kernel run` serves.
     pub notebook: Option<PathBuf>,
-    /// Who one is to registries, if that is kept anywhere.
+    /// The `config.json` of docker, with the credentials for registries.
     pub docker_config: Option<PathBuf>,
-    /// The whole environment, for the programs that are started.
+    /// The whole environment, for child processes.
     pub environment: BTreeMap<OsString, OsString>,
-    /// Whether the toolchain of Debian is asked for.
+    /// Whether to use the toolchain of Debian's packages.
     pub debian: bool,
-    /// The host that does the work, instead of this machine.
+    /// The host to run on instead of this machine.
     pub host: Option<String>,
-    /// Whether that was named on the command line.
+    /// Whether the host was named on the command line.
     pub host_by_flag: bool,
-    /// What that host knows its caller by.
+    /// The token for that host.
     pub token: Option<String>,
-    /// What a host writes of its own work.
+    /// The log filter of a host.
     pub log: Option<String>,
     /// The image of pods.
     pub image: Option<String>,
-    /// Whose seal compiled code has that comes through the shared store.
+    /// The key that authenticates compiled code from the shared store.
     pub code_key: Option<CodeKey>,
 }
 
 impl Locations {
-    /// The locations that `environment` tells, with the store in `store` and the shared store at `shared` when those are given.
+    /// Reads the locations from `environment`. `store` and `shared` take precedence over it.
     pub fn new(environment: BTreeMap<OsString, OsString>, store: Option<&Path>, shared: Option<&str>) -> Result<Self> {
         let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
-        // the XDG base directory specification: a relative path is to be ignored
+        // the XDG base directory specification says to ignore relative paths
         let home = |name: &str, below: &str| {
             let given = variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
             given.or_else(|| Some(Path::new(variable(HOME)?).join(below)))
         };
         let lost = |what: &str, name: &str| {
-            Error::config(format!("can't tell where the {what} is: neither {name} nor {HOME} is set"))
+            Error::config(format!("can't locate the {what}: neither {name} nor {HOME} is set"))
                 .hint(format!("set {HOME} or {name}"))
         };
         let data_home = home(DATA_HOME, ".local/share");
@@ -195,7 +195,7 @@ impl Locations {
             None => false,
             Some(value) if value == "debian" => true,
             Some(value) => {
-                return Err(Error::config(format!("{TOOLCHAIN} is `{value}`, which is not known"))
+                return Err(Error::config(format!("unknown toolchain `{value}` in {TOOLCHAIN}"))
                     .hint("set it to `debian`, or unset it"));
             }
         };
@@ -235,12 +235,12 @@ impl Locations {
         })
     }
 
-    /// What a host keeps beside the store, for itself and for those whom it does not tell apart.
+    /// The directory in the store for the host's own files and for the files of callers without a user name.
     pub fn host_directory(&self) -> PathBuf {
         self.store.join("host")
     }
 
-    /// The settings of the shared store.
+    /// Returns the settings of the shared store: the `AWS_*` variables.
     pub fn shared_settings(&self) -> BTreeMap<String, String> {
         let settings = self
             .environment
@@ -250,7 +250,7 @@ impl Locations {
         settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    /// The program called `name` on `PATH`.
+    /// Finds the program called `name` on `PATH`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let search = self.environment.get(OsStr::new("PATH"))?;
         std::env::split_paths(search)
@@ -258,7 +258,7 @@ impl Locations {
             .find(|file| file.is_file())
     }
 
-    /// What the toolchain is told of them.
+    /// Returns the locations that the toolchain uses.
     pub fn toolchain(&self) -> lockstep_kernel::toolchain::Locations {
         lockstep_kernel::toolchain::Locations {
             cache: self.cache.clone(),
@@ -269,20 +269,18 @@ impl Locations {
 }
 
 fn too_short() -> Error {
-    Error::config(format_args!(
-        "the secret in {CODE_KEY} is shorter than 32 characters, and could be guessed"
-    ))
-    .hint("`openssl rand -hex 32` makes one")
+    Error::config(format_args!("{CODE_KEY} is too short: it must have at least 32 characters"))
+        .hint("`openssl rand -hex 32` generates one")
 }
 
-/// The directory of a store, and the shared store if `store` names one instead of a directory: its local part is then in the cache.
+/// Returns the directory of a store. If `store` is the URL of a shared store, returns a directory in the cache and the URL.
 fn local_part(store: PathBuf, cache: &Path, shared: Option<&str>) -> Result<(PathBuf, Option<String>)> {
     let Some(url) = store.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned) else {
         return Ok((store, None));
     };
     if let Some(other) = shared {
-        let error = Error::user(format_args!("the store is {url}, and {other} is to be behind it"));
-        return Err(error.hint("give one of them; --store DIR --shared URL puts a directory in front of a shared store"));
+        let error = Error::user(format_args!("store {url} can't be combined with shared store {other}"));
+        return Err(error.hint("give only one of them, or use --store DIR --shared URL"));
     }
     let name = Digest::of(url.trim_end_matches('/')).short();
     Ok((cache.join("shared").join(name), Some(url)))

@@ -175,7 +175,7 @@ fn only_what_succeeds_is_bundled() {
     place.fails(
         2,
         &["bundle", "create", "two.yaml", "-o", "two.tar.gz"],
-        "error: two.tar.gz is compressed: a bundle is a plain tar or a directory\nhint: name a file that ends in .tar, or gunzip it\n",
+        "error: two.tar.gz is compressed: a bundle is a plain tar or a directory\nhint: give a file that ends in .tar, or decompress it with gunzip\n",
     );
     place.fails(
         2,

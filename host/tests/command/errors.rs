@@ -90,7 +90,7 @@ fn what_is_not_there_is_told_with_what_to_give() {
     place.fails(
         2,
         &["show", &digest],
-        &format!("error: there is no artifact {digest} in the store\nhint: `lockstep log` lists the runs of this store\n"),
+        &format!("error: there is no artifact {digest} in the store\nhint: `lockstep log` lists the runs in this store\n"),
     );
     let record = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"])["record"]
         .as_str()
@@ -258,7 +258,7 @@ fn surroundings_that_do_not_say_enough_are_config() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: can't tell where the store is: neither LOCKSTEP_STORE nor HOME is set\nhint: set HOME or LOCKSTEP_STORE\n"
+        "error: can't locate the store: neither LOCKSTEP_STORE nor HOME is set\nhint: set HOME or LOCKSTEP_STORE\n"
     );
     let output = place
         .command(&["log"])
@@ -275,13 +275,13 @@ fn help_says_exit_codes_and_environment() {
     assert_eq!(
         tail.trim_end().lines().take(8).collect::<Vec<_>>().join("\n"),
         "
-    0  it succeeded
-    2  the command line, or what it names, is not right
-    3  a pipeline file, a module or the toolchain is not right
-    4  the step or program failed
-    5  it asks for something that is not allowed
-    6  the machine, the store or lockstep itself failed
-  130  interrupted, or out of time"
+    0  success
+    2  invalid command line, or a name that does not exist
+    3  invalid pipeline, module, configuration or toolchain
+    4  a step or program failed
+    5  permission denied, or not allowed
+    6  failure of the machine, the store or lockstep itself
+  130  interrupted or timed out"
     );
     assert!(tail.contains("LOCKSTEP_STORE"));
 }

@@ -159,7 +159,7 @@ fn passwords_are_those_that_docker_keeps() {
     let here = bundled();
     let name = registry.name("two:1.0");
     let said = here.run(&["bundle", "push", "two.tar", &name]);
-    let hint = "hint: `docker login HOST` writes ~/.docker/config.json, which is read; credential helpers are not asked";
+    let hint = "hint: run `docker login HOST`; lockstep reads ~/.docker/config.json, but does not use credential helpers";
     assert_eq!((said.code, said.stderr.lines().last()), (5, Some(hint)), "{said:?}");
     std::fs::create_dir(here.path(".docker")).unwrap();
     // bG9ja3N0ZXA6c2VjcmV0 is lockstep:secret

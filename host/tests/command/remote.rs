@@ -105,8 +105,8 @@ hint: set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` m
     place.fails(
         2,
         &["gc", "--host", "http://127.0.0.1:1"],
-        "error: `lockstep gc` is about this machine and asks no host
-hint: run it where the host is, with that host's --store; or leave out --host
+        "error: `lockstep gc` does not support --host
+hint: run it on the machine of the host, with the host's --store; or omit --host
 ",
     );
     let odd = place.run(&["log", "--host", "ftp://x"]);

@@ -222,8 +222,8 @@ fn a_server_that_dies_loses_nothing() {
     let hints = died.stderr.split_once("not shared\n").unwrap().1;
     assert_eq!(
         hints,
-        "hint: run it again when the shared store can be reached, and what that lacks is put there\n\
-         hint: check the network, AWS_ENDPOINT_URL and AWS_REGION; without AWS_ACCESS_KEY_ID the machine itself is asked for credentials\n"
+        "hint: run the command again when the shared store is reachable; that uploads what is missing\n\
+         hint: check the network, AWS_ENDPOINT_URL and AWS_REGION; without AWS_ACCESS_KEY_ID, credentials come from the instance metadata service\n"
     );
     assert_eq!(std::fs::metadata(here.path("big.bin")).unwrap().len(), 72_000_000);
     assert_eq!((s3.objects("records").len(), s3.objects("keys").len()), (0, 0));
@@ -252,7 +252,8 @@ fn a_connection_that_breaks_is_tried_again() {
 #[test]
 fn who_may_not_is_told_what_to_check() {
     let (s3, here) = (S3::start(), place());
-    let hint = "hint: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, that the bucket is there, and what they may do with it\n";
+    let hint =
+        "hint: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, that the bucket exists, and its permissions\n";
     let refused = s3.run_as(&here, "guessed", &RUN);
     assert_eq!((refused.code, refused.stdout.as_str()), (5, ""));
     let (message, rest) = refused.stderr.split_once('\n').unwrap();
@@ -324,7 +325,7 @@ fn a_kernel_is_told_what_it_shares() {
     here.fails(
         2,
         &["log", "--store", "s3://team/a", "--shared", "s3://team/b"],
-        "error: the store is s3://team/a, and s3://team/b is to be behind it\n\
-         hint: give one of them; --store DIR --shared URL puts a directory in front of a shared store\n",
+        "error: store s3://team/a can't be combined with shared store s3://team/b\n\
+         hint: give only one of them, or use --store DIR --shared URL\n",
     );
 }

@@ -310,7 +310,7 @@ fn the_whole_store_is_verified() {
              4 runs: 2 good, 1 failed, 1 skipped in [TIME]\n"
         ),
         &format!(
-            "error: program: there is no artifact {module} in the store\nhint: `lockstep log` lists the runs of this store\n"
+            "error: program: there is no artifact {module} in the store\nhint: `lockstep log` lists the runs in this store\n"
         ),
     );
 }

@@ -1,4 +1,4 @@
-//! What a person is told when something fails.
+//! Errors as users see them: message, details, hints and exit code.
 
 use std::fmt;
 use std::io;
@@ -16,35 +16,35 @@ use serde_json::{Value, json};
 
 use crate::columns::fit;
 
-/// Whose turn it is to do something about an error. Each kind has an exit code.
+/// The kind of an error. Each kind has an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// The command line, or what it names, is not right.
+    /// The command line is invalid, or names something that does not exist.
     User,
-    /// A file that configures something, or the toolchain, is not right.
+    /// A pipeline, a module, a configuration file or the toolchain is invalid.
     Config,
     /// The guest failed.
     Guest,
-    /// The guest or the user asks for something that is not allowed.
+    /// The guest or the user is not allowed to do this.
     Denied,
     /// The machine, the store or lockstep itself failed.
     Host,
-    /// Somebody interrupted it.
+    /// It was interrupted, or timed out.
     Interrupted,
 }
 
 impl Kind {
-    /// All kinds with what `--help` says of them.
+    /// All kinds with their descriptions in `--help`.
     pub const ALL: [(Self, &str); 6] = [
-        (Self::User, "the command line, or what it names, is not right"),
-        (Self::Config, "a pipeline file, a module or the toolchain is not right"),
-        (Self::Guest, "the step or program failed"),
-        (Self::Denied, "it asks for something that is not allowed"),
-        (Self::Host, "the machine, the store or lockstep itself failed"),
-        (Self::Interrupted, "interrupted, or out of time"),
+        (Self::User, "invalid command line, or a name that does not exist"),
+        (Self::Config, "invalid pipeline, module, configuration or toolchain"),
+        (Self::Guest, "a step or program failed"),
+        (Self::Denied, "permission denied, or not allowed"),
+        (Self::Host, "failure of the machine, the store or lockstep itself"),
+        (Self::Interrupted, "interrupted or timed out"),
     ];
 
-    /// The exit code.
+    /// Returns the exit code.
     pub fn code(self) -> u8 {
         match self {
             Self::User => 2,
@@ -56,7 +56,7 @@ impl Kind {
         }
     }
 
-    /// How programs are told.
+    /// Returns the name that `--json` reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -69,22 +69,22 @@ impl Kind {
     }
 }
 
-/// What a person is told when a command fails: what happened, what belongs to it, and what to do next.
+/// The error of a command: a message, details and hints.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
     details: Vec<String>,
     hints: Vec<String>,
-    /// Whether `--json` has put all of it on stdout already.
+    /// Whether `--json` has already printed it to stdout.
     reported: bool,
 }
 
-/// What commands return.
+/// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of this kind. Lines of `message` that start with `hint: ` become hints.
+    /// Creates an error. Lines of `message` that start with `hint: ` become hints.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
         let text = message.to_string();
         let (hints, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("hint: "));
@@ -97,22 +97,22 @@ impl Error {
         }
     }
 
-    /// An error of whoever wrote the command line.
+    /// Creates an error of kind [`Kind::User`].
     pub fn user(message: impl fmt::Display) -> Self {
         Self::new(Kind::User, message)
     }
 
-    /// An error in a file or the toolchain.
+    /// Creates an error of kind [`Kind::Config`].
     pub fn config(message: impl fmt::Display) -> Self {
         Self::new(Kind::Config, message)
     }
 
-    /// An error of the machine, the store or lockstep itself.
+    /// Creates an error of kind [`Kind::Host`].
     pub fn host(message: impl fmt::Display) -> Self {
         Self::new(Kind::Host, message)
     }
 
-    /// A file that can't be read or written.
+    /// Creates the error of a file operation. `doing` is its verb, such as `read`.
     pub fn file(doing: &str, path: &std::path::Path, source: &io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::PermissionDenied => Kind::Denied,
@@ -122,51 +122,51 @@ impl Error {
         Self::new(kind, format_args!("can't {doing} {}: {source}", path.display()))
     }
 
-    /// The same error, said of `subject`.
+    /// Prefixes the message with `subject`.
     pub fn of(mut self, subject: impl fmt::Display) -> Self {
         self.message = format!("{subject}: {}", self.message);
         self
     }
 
-    /// With a line that says what to do next.
+    /// Adds a hint: a line that says what to do next.
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hints.push(hint.to_string());
         self
     }
 
-    /// Whose turn it is.
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What happened.
+    /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The lines that belong to it.
+    /// Returns the details.
     pub fn details(&self) -> &[String] {
         &self.details
     }
 
-    /// The lines that say what to do next.
+    /// Returns the hints.
     pub fn hints(&self) -> &[String] {
         &self.hints
     }
 
-    /// With a line that belongs to the message, such as a place.
+    /// Adds details: lines below the message, such as a location.
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.details.extend(detail.to_string().lines().map(str::to_owned));
         self
     }
 
-    /// The same error; `--json` need not report it.
+    /// Marks the error as already printed by `--json`.
     pub fn reported(mut self) -> Self {
         self.reported = true;
         self
     }
 
-    /// Tells it: on stderr for people, and on stdout for programs when `json`.
+    /// Prints the error to stderr and, with `json`, as JSON to stdout. Returns the exit code.
     pub fn report(&self, json: bool) -> ExitCode {
         let red = AnsiColor::Red.on_default().bold();
         let cyan = AnsiColor::Cyan.on_default().bold();
@@ -184,7 +184,7 @@ impl Error {
         ExitCode::from(self.kind.code())
     }
 
-    /// `error`: `kind`, `message`, `details` and `hints`.
+    /// Returns an object `error` with `kind`, `message`, `details` and `hints`.
     pub fn to_json(&self) -> Value {
         json!({ "error": {
             "kind": self.kind.name(),
@@ -195,7 +195,7 @@ impl Error {
     }
 }
 
-/// Message, details and hints, a line each.
+/// Writes message, details and hints, one per line.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -204,7 +204,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The cause that says most: `Connection refused`.
+/// Returns the innermost cause, such as `Connection refused`.
 pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
@@ -216,7 +216,7 @@ pub fn innermost(error: &dyn std::error::Error) -> String {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Missing(_) => Self::user(&error).hint("`lockstep log` lists the runs of this store"),
+            StoreError::Missing(_) => Self::user(&error).hint("`lockstep log` lists the runs in this store"),
             StoreError::Shared(error) => error.into(),
             StoreError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Kind::Denied, &error)
@@ -226,9 +226,8 @@ impl From<StoreError> for Error {
     }
 }
 
-/// What to look at when a shared store can't be reached.
-pub const REACH: &str =
-    "check the network, AWS_ENDPOINT_URL and AWS_REGION; without AWS_ACCESS_KEY_ID the machine itself is asked for credentials";
+/// The hint for a shared store that can't be reached.
+pub const REACH: &str = "check the network, AWS_ENDPOINT_URL and AWS_REGION; without AWS_ACCESS_KEY_ID, credentials come from the instance metadata service";
 
 impl From<&SharedError> for Error {
     fn from(error: &SharedError) -> Self {
@@ -236,8 +235,9 @@ impl From<&SharedError> for Error {
             SharedError::Url { .. } => Self::user(error),
             SharedError::Settings { .. } => Self::config(error).hint(REACH),
             SharedError::Threads { .. } => Self::host(error),
-            SharedError::Refused { .. } => Self::new(Kind::Denied, error)
-                .hint("check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, that the bucket is there, and what they may do with it"),
+            SharedError::Refused { .. } => Self::new(Kind::Denied, error).hint(
+                "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, that the bucket exists, and its permissions",
+            ),
             SharedError::Away { .. } => Self::host(error).hint(REACH),
         }
     }
@@ -329,8 +329,8 @@ impl From<TaskError> for Error {
     }
 }
 
-/// The registry could not be reached, or does not know who asks.
-const LOGIN: &str = "`docker login HOST` writes ~/.docker/config.json, which is read; credential helpers are not asked";
+/// The hint for a registry that refuses access.
+const LOGIN: &str = "run `docker login HOST`; lockstep reads ~/.docker/config.json, but does not use credential helpers";
 
 impl From<BundleError> for Error {
     fn from(error: BundleError) -> Self {
@@ -340,11 +340,13 @@ impl From<BundleError> for Error {
             BundleError::Record(error) => error.into(),
             BundleError::Run(error) => error.into(),
             BundleError::Registry(error) => error.into(),
-            BundleError::Exists { .. } => Self::user(error).hint("move it away, or give a path that ends in .tar"),
-            BundleError::Compressed { .. } => Self::user(error).hint("name a file that ends in .tar, or gunzip it"),
+            BundleError::Exists { .. } => Self::user(error).hint("move it, or give a path that ends in .tar"),
+            BundleError::Compressed { .. } => {
+                Self::user(error).hint("give a file that ends in .tar, or decompress it with gunzip")
+            }
             BundleError::Failed { .. } => Self::new(Kind::Guest, error),
             BundleError::Encode(_) => Self::host(error),
-            // what is wrong is in the bundle, which may hold anything that a terminal should not be told
+            // the message may quote the bundle, which may contain control characters
             _ => Self::config(fit(&error.to_string(), 1000)),
         }
     }
@@ -354,17 +356,19 @@ impl From<RegistryError> for Error {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Away { .. } => Self::host(cause(error))
-                .hint("check the name and the network; a registry without TLS that is not on this machine needs --plain-http"),
+                .hint("check the name and the network; a remote registry without TLS needs --plain-http"),
             RegistryError::Refused { .. } => Self::new(Kind::Denied, error).hint(LOGIN),
             RegistryError::Plain { .. } => Self::new(Kind::Denied, error),
             RegistryError::Absent { .. } | RegistryError::NoBundle { .. } => Self::user(error),
-            RegistryError::Trouble { .. } => Self::host(error).hint("try again later: what was sent is there already"),
+            RegistryError::Trouble { .. } => {
+                Self::host(error).hint("try again later; blobs that were uploaded are not sent again")
+            }
             RegistryError::Answer { .. } | RegistryError::Threads { .. } => Self::host(error),
         }
     }
 }
 
-/// An error with what is at the bottom of it.
+/// Returns the message of an error with its innermost cause.
 fn cause(error: impl std::error::Error) -> String {
     let (told, root) = (error.to_string(), innermost(&error));
     if told.contains(&root) {
