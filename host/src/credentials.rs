@@ -1,4 +1,4 @@
-//! Who one is to registries, as `docker login` writes it.
+//! Credentials for registries, as `docker login` writes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::locations::Locations;
 
-/// What of `~/.docker/config.json` is read; all else is docker's.
+/// The part of `~/.docker/config.json` that lockstep reads.
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
@@ -26,7 +26,7 @@ struct Auth {
     password: Option<String>,
 }
 
-/// What is said to `registry`, if anything.
+/// Returns the credentials for `registry`, if there are any.
 pub fn credentials(locations: &Locations, registry: &str) -> Result<Option<Credentials>> {
     let Some(file) = &locations.docker_config else {
         return Ok(None);
@@ -58,7 +58,7 @@ fn read(json: &[u8], registry: &str) -> Result<Option<Credentials>, String> {
     };
     let text = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = text.as_deref().and_then(|text| text.split_once(':'));
-    let (user, password) = pair.ok_or_else(|| format!("what it has for {registry} is no user and password in base64"))?;
+    let (user, password) = pair.ok_or_else(|| format!("the entry for {registry} is not `user:password` in base64"))?;
     Ok(Some(Credentials {
         user: user.to_owned(),
         password: password.to_owned(),
@@ -66,7 +66,7 @@ fn read(json: &[u8], registry: &str) -> Result<Option<Credentials>, String> {
 }
 
 fn unusable(file: &Path, reason: &str) -> Error {
-    Error::config(format_args!("{} can't be used: {reason}", file.display())).hint("`docker login HOST` writes it anew")
+    Error::config(format_args!("{} can't be used: {reason}", file.display())).hint("`docker login HOST` rewrites it")
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
         assert!(error("{").is_some());
         assert_eq!(
             error(r#"{"auths": {"a.org": {"auth": "!"}}}"#).unwrap(),
-            "what it has for a.org is no user and password in base64"
+            "the entry for a.org is not `user:password` in base64"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Pipelines as people name them: a file, with parameters and inputs, or a plan that was written before.
+//! Pipelines on the command line: a file with parameters and inputs, or a plan.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,37 +22,37 @@ use crate::commands::run::of_container;
 use crate::invocation::Invocation;
 use crate::notebooks;
 
-/// What a pipeline is given.
+/// Parameters and inputs of a step or a pipeline.
 #[derive(Args)]
 pub struct GivenArgs {
-    /// A parameter of the step or the pipeline: JSON, or a text without quotes
+    /// Set a parameter of the step or pipeline: JSON, or a string without quotes
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = pair)]
     pub parameters: Vec<(String, String)>,
 
-    /// An input: a file, a directory, a digest, the start of one, or RECORD/OUTPUT. A plain program can have it at any path
+    /// Set an input: a file, a directory, a digest or its prefix, or RECORD/OUTPUT. A plain program can read it at any path
     #[arg(short, long = "input", value_name = "NAME=SOURCE[@/GUEST/PATH]", value_parser = pair)]
     pub inputs: Vec<(String, String)>,
 
-    /// Parameters of a pipeline from a file of YAML or JSON; --param goes before it
+    /// Read parameters of the pipeline from a YAML or JSON file; --param takes precedence
     #[arg(long = "parameters", value_name = "FILE", help_heading = "Pipelines")]
     pub parameters_file: Option<PathBuf>,
 }
 
-/// `NAME=VALUE`
+/// Parses `NAME=VALUE`.
 pub fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE"),
+        _ => Err("expected NAME=VALUE"),
     }
 }
 
-/// Whether `what` names a pipeline's file, a plan or a notebook.
+/// Returns whether `what` names a pipeline file, a plan or a notebook.
 pub fn is_pipeline(what: &str) -> bool {
     let extension = Path::new(what).extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json" | "ipynb"))
 }
 
-/// The plan that `what` names by its digest, as `sha256:` and all digits.
+/// Returns the plan in the store that `what` names by its full digest.
 pub fn kept(runtime: &Runtime, what: &str) -> Result<Option<Plan>> {
     let Some(digest) = what.strip_prefix("sha256:").and_then(|hex| Digest::from_hex(hex).ok()) else {
         return Ok(None);
@@ -66,12 +66,12 @@ pub fn kept(runtime: &Runtime, what: &str) -> Result<Option<Plan>> {
     }
 }
 
-/// The plan that `what` and what it is given lead to.
+/// Resolves `what` and what it is given to a plan.
 pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<Plan> {
     Ok(planned(runtime, what, given, interrupt, invocation)?.0)
 }
 
-/// The plan that `what` and what it is given lead to, and where its file uses the pipeline's parameters.
+/// Resolves `what` and what it is given to a plan, and returns where its file uses the parameters of the pipeline.
 pub fn planned(
     runtime: &Runtime,
     what: &str,
@@ -105,8 +105,8 @@ pub fn planned(
 
 fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
     if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
-        return Err(Error::user("a plan takes no parameters and inputs: it has them already")
-            .hint("`lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes another"));
+        return Err(Error::user("a plan takes no parameters or inputs: they are part of it")
+            .hint("`lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes a new one"));
     }
     let json = std::fs::read(path).map_err(|e| Error::file("read", path, &e))?;
     Plan::read(&json).map_err(|e| Error::config(format_args!("{}: {e}", path.display())))
@@ -133,14 +133,14 @@ fn resolved(
     Ok(pipeline.resolve_building(runtime, &Given { parameters, inputs }, &build)?)
 }
 
-/// Where a plan is carried out.
+/// Where a plan is executed.
 pub enum Place<'a> {
     Here,
     Host(&'a Remote),
     Cluster(&'a Cluster, &'a Settings),
 }
 
-/// Carries out a plan, and shows in `logs` how far it is, and, if it is `told`, what its tasks write.
+/// Executes a plan and shows its progress in `logs`, and the output of its tasks if `told`.
 pub fn carry_out(
     runtime: &Runtime,
     place: &Place,
@@ -156,7 +156,7 @@ pub fn carry_out(
         Event::Log { .. } | Event::Retrying { .. } if !told => {}
         Event::Log { task, stream, bytes } => logs.write(task, stream, bytes),
         Event::Retrying { task, because, left } => {
-            logs.note(&format!("{task} {because}; tried again, at most {left} times"));
+            logs.note(&format!("{task} {because}; retrying, at most {left} times"));
         }
         Event::Finished { done } => {
             logs.finish(&done.task);

@@ -1,6 +1,6 @@
-//! Signatures of records: statements in envelopes, signed by ed25519.
+//! Signatures of records: in-toto statements in DSSE envelopes, signed with ed25519.
 //!
-//! The envelope is DSSE (<https://github.com/secure-systems-lab/dsse>); keys are PEM files as openssl writes them.
+//! See <https://github.com/secure-systems-lab/dsse> for the envelope. Keys are PEM files as openssl writes them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 const PAYLOAD: &str = "application/vnd.in-toto+json";
 
-/// A text and who signed it. What else DSSE's envelopes may have is passed over, as that says.
+/// A DSSE envelope. Other fields are ignored, as its specification says.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
@@ -33,56 +33,53 @@ struct Envelope {
 
 #[derive(Serialize, Deserialize)]
 struct Signed {
-    /// Which key it may be by; not to be trusted.
+    /// A hint at the key. It is not authenticated.
     #[serde(default)]
     keyid: String,
     /// base64
     sig: String,
 }
 
-/// Why an envelope does not speak for a record.
+/// Why an envelope is not a valid signature of a record.
 enum Refused {
-    /// It is not one of ours.
+    /// It is not an envelope with an in-toto statement.
     Malformed,
-    /// Others signed it: the ids of their keys.
+    /// Other keys signed it; their ids.
     Others(Vec<String>),
-    /// It names the key, but the key did not sign this.
+    /// It names the key, but the signature is invalid.
     Changed,
-    /// It is about another record.
+    /// It is a signature of another record.
     Elsewhere(Option<Digest>),
 }
 
-/// The key that signs, from a PKCS#8 file.
+/// Reads a private key from a PKCS#8 file.
 pub fn read_key(path: &Path) -> Result<SigningKey> {
     let key = SigningKey::from_pkcs8_pem(&read(path)?);
     key.map_err(|error| {
         Error::user(format_args!("{} is not a private ed25519 key: {error}", path.display()))
-            .hint("`lockstep sign --new-key key.pem > key.pub` makes one, with its public key")
+            .hint("`lockstep sign --new-key key.pem > key.pub` generates a key pair")
     })
 }
 
-/// Writes a new private key to `path`, where nothing may be yet, readable by nobody else; gives its public key.
+/// Writes a new private key to `path` with mode 0600, and returns its public key. The file must not exist.
 ///
-/// Its 32 bytes are from the system's generator.
+/// The 32 bytes come from the random number generator of the system.
 pub fn new_key(path: &Path) -> Result<VerifyingKey> {
     let mut secret_key = [0; 32];
     let generator = Path::new("/dev/urandom");
     let read = File::open(generator).and_then(|mut file| file.read_exact(&mut secret_key));
     read.map_err(|e| Error::file("read", generator, &e))?;
-    // without the public key, which openssl does not read there
+    // without the public key, because openssl rejects files that contain it
     let pair = KeypairBytes {
         secret_key,
         public_key: None,
     };
     let pem = pair.to_pkcs8_pem(LineEnding::LF);
-    let pem = pem.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))?;
+    let pem = pem.map_err(|error| Error::host(format_args!("can't encode the key: {error}")))?;
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let error = Error::user(format_args!(
-                "{} is there already, and may be a key that is in use",
-                path.display()
-            ));
-            return Err(error.hint("name a file that does not exist"));
+            let error = Error::user(format_args!("{} already exists, and may be a key in use", path.display()));
+            return Err(error.hint("give a file that does not exist"));
         }
         opened => opened.map_err(|e| Error::file("write", path, &e))?,
     };
@@ -91,18 +88,18 @@ pub fn new_key(path: &Path) -> Result<VerifyingKey> {
     Ok(SigningKey::from_bytes(&secret_key).verifying_key())
 }
 
-/// A public key as a PEM file.
+/// Encodes a public key as PEM.
 pub fn public_pem(key: &VerifyingKey) -> Result<String> {
     let pem = key.to_public_key_pem(LineEnding::LF);
-    pem.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))
+    pem.map_err(|error| Error::host(format_args!("can't encode the key: {error}")))
 }
 
-/// The key that others signed with, from a PEM file.
+/// Reads a public key from a PEM file.
 pub fn read_public_key(path: &Path) -> Result<VerifyingKey> {
     let key = VerifyingKey::from_public_key_pem(&read(path)?);
     key.map_err(|error| {
         Error::user(format_args!("{} is not a public ed25519 key: {error}", path.display()))
-            .hint("`openssl pkey -in key.pem -pubout -out key.pub` writes that of a private key")
+            .hint("`openssl pkey -in key.pem -pubout -out key.pub` writes the public key of a private key")
     })
 }
 
@@ -110,14 +107,14 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))
 }
 
-/// What a key is called: the digest of its SPKI form.
+/// Returns the id of a key: the digest of its SPKI encoding.
 pub fn key_id(key: &VerifyingKey) -> Result<String> {
     let der = key.to_public_key_der();
-    let der = der.map_err(|error| Error::host(format_args!("the key can't be encoded: {error}")))?;
+    let der = der.map_err(|error| Error::host(format_args!("can't encode the key: {error}")))?;
     Ok(Digest::of(der.as_bytes()).hex())
 }
 
-/// The envelope of `statement`, as a line of JSON.
+/// Signs `statement` and returns the envelope as a line of JSON.
 pub fn sign(statement: &Value, key: &SigningKey) -> Result<String> {
     let payload = statement.to_string();
     let signature = key.sign(&encoded(PAYLOAD, payload.as_bytes()));
@@ -132,7 +129,7 @@ pub fn sign(statement: &Value, key: &SigningKey) -> Result<String> {
     serde_json::to_string(&envelope).map_err(Error::host)
 }
 
-/// An error unless one of the envelopes is about `record` and signed by `key`.
+/// Returns an error unless one of the envelopes is a signature of `record` by `key`.
 pub fn check(envelopes: &[Vec<u8>], record: &Digest, key: &VerifyingKey) -> Result<()> {
     let id = key_id(key)?;
     let mut refused = Vec::new();
@@ -168,7 +165,7 @@ fn opened(envelope: &[u8], record: &Digest, key: &VerifyingKey, id: &str) -> Res
     }
 }
 
-/// What is signed, by DSSE's pre-authentication encoding.
+/// Returns the bytes to sign, in the pre-authentication encoding of DSSE.
 fn encoded(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     encoded.extend_from_slice(payload);
@@ -176,22 +173,24 @@ fn encoded(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Refused {
-    /// What is wrong with an envelope that names `key`; nothing is with that of others.
+    /// Describes what is wrong with an envelope that names `key`. Returns `None` for envelopes of other keys.
     fn told(&self, record: &str, key: &str) -> Option<String> {
         match self {
             Self::Malformed | Self::Others(_) => None,
             Self::Changed => Some(format!(
-                "the signature of record {record} by key {key} does not fit: it, or what it is of, was changed"
+                "invalid signature of record {record} by key {key}: the signature or the signed statement was changed"
             )),
             Self::Elsewhere(Some(about)) => Some(format!(
-                "the signature kept for record {record} by key {key} is of record {}",
+                "the signature stored for record {record} by key {key} is of record {}",
                 about.short()
             )),
-            Self::Elsewhere(None) => Some(format!("what key {key} signed for record {record} speaks of no record")),
+            Self::Elsewhere(None) => Some(format!(
+                "the signature stored for record {record} by key {key} names no record"
+            )),
         }
     }
 
-    /// Who else signed.
+    /// Returns the ids of other keys that signed.
     fn others(&self) -> &[String] {
         match self {
             Self::Others(ids) => ids,
@@ -210,14 +209,14 @@ fn refusal(refused: &[Refused], record: &Digest, id: &str) -> Error {
         error = error.detail(format_args!("it is signed by {}", others.join(", ")));
     }
     if refused.iter().any(|why| matches!(why, Refused::Malformed)) {
-        error = error.detail("a file that should be a signature of it can't be read");
+        error = error.detail("a stored signature of it is malformed");
     }
     error.hint(format_args!(
         "`lockstep sign {record} --key KEY.pem` signs it; `lockstep verify {record}` runs it again"
     ))
 }
 
-/// The first digits of a key's id, which may be anything that an envelope says.
+/// Returns the first digits of a key id. The id comes from an envelope and may be anything.
 fn short(id: &str) -> &str {
     match id.len() {
         64 if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => &id[..12],

@@ -1,4 +1,4 @@
-//! Plans with all that they need, as one file.
+//! `lockstep bundle`
 
 mod create;
 mod inspect;
@@ -15,7 +15,7 @@ use lockstep_view::logs::Logs;
 use crate::invocation::Invocation;
 use crate::pipelines::{self, Place};
 
-/// A pipeline with all that it needs as one file, which anyone can run again and compare
+/// Pack a pipeline with everything it needs into one file, to run it again and compare
 #[derive(Args)]
 pub struct BundleArgs {
     #[command(subcommand)]
@@ -41,7 +41,7 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
     }
 }
 
-/// Carries out a plan; what its tasks write is kept, but not shown.
+/// Executes a plan without showing the output of its tasks.
 fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
     pipelines::carry_out(runtime, &Place::Here, plan, execution, interrupt, logs, false)

@@ -15,32 +15,32 @@ use serde_json::json;
 use crate::format::Format;
 use crate::invocation::Invocation;
 
-/// Tell what an artifact or a record came from, back to what was given; or what came from it
+/// Show what an artifact or a record was made from, or what was made from it
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep lineage 8b01d2/rows
   lockstep lineage penguins.csv --down
   lockstep lineage 8b01d2 --graph svg > lineage.svg")]
 pub struct LineageArgs {
-    /// A path, a digest, the start of one, or RECORD/OUTPUT
+    /// Path, digest or its prefix, or RECORD/OUTPUT
     #[arg(value_name = "WHAT")]
     what: String,
 
-    /// Tell what came from it
+    /// Show what was made from it
     #[arg(long)]
     down: bool,
 
-    /// Write a graph
+    /// Print a graph in this format
     #[arg(long, value_name = "FORMAT")]
     graph: Option<Format>,
 }
 
-/// A lineage that is being written.
+/// The text of a lineage, while it is written.
 struct Told<'a> {
     runtime: &'a Runtime,
     lineage: &'a Lineage,
     direction: Direction,
-    /// What stands above already, and is not told again.
+    /// What is written already. It is not repeated.
     above: BTreeSet<Digest>,
     text: String,
 }
@@ -73,7 +73,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
 }
 
 impl Told<'_> {
-    /// A line for an artifact, behind `first`, and what it leads to, behind `rest`.
+    /// Writes a line for an artifact, indented with `first`, and what it leads to, indented with `rest`.
     fn artifact(&mut self, name: Option<&str>, digest: &Digest, first: &str, rest: &str) -> Result<()> {
         let leads = self.lineage.leads.get(digest).map_or(&[][..], Vec::as_slice);
         let note = match (self.above.insert(*digest), self.direction) {
@@ -93,7 +93,7 @@ impl Told<'_> {
         Ok(())
     }
 
-    /// A line for a run, and the artifacts that it leads to.
+    /// Writes a line for a run, and the artifacts that it leads to.
     fn run(&mut self, row: &Row, first: &str, rest: &str) -> Result<()> {
         let known = !self.above.insert(row.record);
         let note = if known { "  (see above)" } else { "" };
@@ -108,7 +108,7 @@ impl Told<'_> {
         })
     }
 
-    /// The branches below a line.
+    /// Writes the branches below a line.
     fn below<T>(&mut self, all: &[T], rest: &str, tell: impl Fn(&mut Self, &T, &str, &str) -> Result<()>) -> Result<()> {
         for (at, item) in all.iter().enumerate() {
             let (corner, line) = match at + 1 == all.len() {
@@ -121,7 +121,7 @@ impl Told<'_> {
     }
 }
 
-/// `copy of module 1f2e3d4c5b6a, record 8b01d2e3f4a5`
+/// Returns the line of a run: `copy of module 1f2e3d4c5b6a, record 8b01d2e3f4a5`.
 fn title(row: &Row) -> String {
     let step = match row.step.as_str() {
         "" => "program".to_owned(),
@@ -138,7 +138,7 @@ fn title(row: &Row) -> String {
     )
 }
 
-/// Digest, media type and size, as far as they are known.
+/// Returns digest, media type and size, as far as they are known.
 fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
     Ok(match runtime.store.artifact(digest)? {
         None => digest.short(),

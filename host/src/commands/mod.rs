@@ -1,4 +1,4 @@
-//! One file for each command: its arguments, and `run`.
+//! The commands: one file each, with its arguments and `run`.
 
 pub mod attach;
 pub mod build;

@@ -12,8 +12,8 @@ use crate::invocation::Invocation;
 /// Find or install the Rust toolchain that steps and cells are compiled with
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep toolchain install             # rustup's target where rustup is, Debian's packages elsewhere
-  lockstep toolchain install --crates    # and the crates that most notebooks ask for
+  lockstep toolchain install             # adds the target with rustup, or installs Debian's packages without it
+  lockstep toolchain install --crates    # also compile the crates that most notebooks use
   lockstep toolchain path")]
 pub struct ToolchainArgs {
     #[command(subcommand)]
@@ -22,14 +22,14 @@ pub struct ToolchainArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what is missing, and compile what notebooks start with
+    /// Install what is missing, and compile the prelude of notebooks
     Install {
-        /// Compile the common crates too, which takes some minutes, so that `:dep` finds them: arrow, chrono, csv, itertools, linfa, ndarray,
-        /// plotters, rand, regex, smartcore
+        /// Also compile common crates for `:dep`, which takes some minutes: arrow, chrono, csv, itertools, linfa, ndarray, plotters, rand,
+        /// regex, smartcore
         #[arg(long)]
         crates: bool,
     },
-    /// Write the path of the compiler
+    /// Print the path of the compiler
     Path,
 }
 
@@ -55,14 +55,14 @@ fn install(crates: bool, invocation: &Invocation) -> Result<Toolchain> {
     let installed = Toolchain::install(&locations, &mut |line| spinner.set_message(line.to_owned()));
     spinner.finish_and_clear();
     let toolchain = installed.map_err(Error::config)?;
-    compile(&Prelude::new(), "what notebooks start with", &toolchain, invocation)?;
+    compile(&Prelude::new(), "prelude of notebooks", &toolchain, invocation)?;
     if crates {
-        compile(&Prelude::common(), "the common crates", &toolchain, invocation)?;
+        compile(&Prelude::common(), "common crates", &toolchain, invocation)?;
     }
     Ok(toolchain)
 }
 
-/// Compiles a prelude, and the module that is made of it for this machine.
+/// Compiles a prelude, and its module for this machine.
 fn compile(prelude: &Prelude, what: &'static str, toolchain: &Toolchain, invocation: &Invocation) -> Result<()> {
     let bar = progress::steps(what);
     let ready = prelude.ensure(toolchain, &invocation.locations.cache, &mut |at| follow(&bar, &at));

@@ -23,10 +23,10 @@ mod subjects;
 
 use check::{Check, check};
 
-/// Run again what was run, and compare every digest with what is kept
+/// Run records again and compare every digest
 ///
-/// Nothing is taken from the cache, and the store keeps its records. Of a pipeline the runs are verified that answer for its tasks. With
-/// --signed-by nothing is run: whoever trusts the key need not.
+/// Ignores cached results and does not change records. For a pipeline, verifies the records of its tasks. With --signed-by, checks signatures
+/// and runs nothing.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep verify 3fa9c1                    # a record of `lockstep log`
@@ -35,7 +35,7 @@ use check::{Check, check};
   lockstep verify --all --since 2d
   lockstep verify 3fa9c1 --signed-by team.pub")]
 pub struct VerifyArgs {
-    /// A record, a pipeline, a plan, or a notebook that was executed and saved
+    /// Record, pipeline, plan, or a notebook with saved outputs
     #[arg(
         value_name = "RECORD|PIPELINE|NOTEBOOK",
         required_unless_present = "all",
@@ -43,31 +43,31 @@ pub struct VerifyArgs {
     )]
     what: Option<String>,
 
-    /// Every run of the store, newest first
+    /// Verify every run in the store, newest first
     #[arg(long)]
     all: bool,
 
-    /// Only runs that started at most so long ago
+    /// Only runs started within this duration, such as 2d
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "all")]
     since: Option<Duration>,
 
-    /// At most so many, the newest
+    /// Maximum number of runs; the newest
     #[arg(short = 'n', long, value_name = "COUNT", requires = "all")]
     most: Option<usize>,
 
-    /// Run it on another processor: `pulley` is wasmtime's interpreter, some ten times slower
+    /// Run on another processor: `pulley` is wasmtime's interpreter, about ten times slower
     #[arg(long, value_name = "PROCESSOR")]
     on: Option<Processor>,
 
-    /// Look for a signature by this key instead: a file as `openssl pkey -pubout` writes it
+    /// Check for a signature by this public key instead: a PEM file, as `openssl pkey -pubout` writes it
     #[arg(long, value_name = "PUBLIC_KEY", conflicts_with = "on")]
     signed_by: Option<PathBuf>,
 
-    /// So many at a time [default: one for each core]
+    /// Maximum concurrent runs [default: number of cores]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Compile modules as large as CPython's; only for those that you trust
+    /// Raise compile limits for modules as large as CPython; only for modules that you trust
     #[arg(long)]
     large_module: bool,
 
@@ -92,14 +92,14 @@ pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     }
 }
 
-/// Has a record verified by a host.
+/// Verifies a record on a host.
 fn verify_there(remote: &Remote, args: &VerifyArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     let what = match args.what.as_deref() {
         Some(what) if !is_pipeline(what) && args.on.is_none() && args.signed_by.is_none() => what,
         _ => {
-            return Err(Error::user("a host verifies a record at a time, on its own processor")
-                .hint("name one, as `lockstep log` lists them; or unset LOCKSTEP_HOST and verify here"));
+            return Err(Error::user("a host verifies one record at a time, on its own processor")
+                .hint("give a record, as listed by `lockstep log`; or omit --host and unset LOCKSTEP_HOST to verify on this machine"));
         }
     };
     invocation.bring(&runtime, what)?;
@@ -110,21 +110,23 @@ fn verify_there(remote: &Remote, args: &VerifyArgs, invocation: &Invocation) -> 
     let record = found.0.short();
     invocation.answer(
         match same {
-            true => format!("record {record}: the same again\n"),
-            false => format!("record {record}: came to {} instead\n", again.short()),
+            true => format!("record {record}: same result\n"),
+            false => format!("record {record}: different result, {}\n", again.short()),
         },
         || json!({ "record": found.0, "again": again, "same": same }),
     )?;
     match same {
         true => Ok(()),
-        false => Err(Error::host(format_args!("record {record} came to another one")).reported()),
+        false => Err(Error::host(format_args!("record {record} gave a different result")).reported()),
     }
 }
 
 fn verify_notebook(args: &VerifyArgs, notebook: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
     if args.signed_by.is_some() {
-        return Err(Error::user("a notebook is not signed, its records are")
-            .hint("`lockstep export NOTEBOOK -o DIR` makes a pipeline of it, and --signed-by verifies that"));
+        return Err(
+            Error::user("--signed-by does not support notebooks: signatures are of records")
+                .hint("export it with `lockstep export NOTEBOOK -o DIR` and verify DIR/pipeline.yaml"),
+        );
     }
     notebook::run(notebook, args.engine(), interrupt, invocation)
 }

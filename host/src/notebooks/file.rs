@@ -9,7 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// What modules and inputs are called in a pipeline's file; those that are not here are called by their digests.
+/// The names of modules and inputs in a pipeline file. Others are named by digest.
 pub type Names = BTreeMap<Digest, String>;
 
 #[derive(Serialize)]
@@ -59,7 +59,7 @@ fn is_zero(seed: &u64) -> bool {
     *seed == 0
 }
 
-/// The pipeline's file of a notebook.
+/// Writes the pipeline file of a notebook.
 pub fn yaml(name: &str, tasks: &Tasks, names: &Names) -> Result<String> {
     let file = File {
         name,
@@ -73,7 +73,7 @@ pub fn yaml(name: &str, tasks: &Tasks, names: &Names) -> Result<String> {
                 .collect(),
         ),
     };
-    serde_saphyr::to_string(&file).map_err(|e| Error::host(format_args!("the pipeline can't be written as YAML: {e}")))
+    serde_saphyr::to_string(&file).map_err(|e| Error::host(format_args!("can't write the pipeline as YAML: {e}")))
 }
 
 fn task<'a>(task: &'a CellTask, names: &Names) -> Task<'a> {

@@ -1,4 +1,4 @@
-//! Notebooks without Jupyter: executed from top to bottom, and as pipelines.
+//! Notebooks without Jupyter: execution from top to bottom, and conversion to pipelines.
 
 mod file;
 
@@ -21,16 +21,16 @@ use crate::invocation::Invocation;
 
 pub use file::{Names, yaml};
 
-/// A notebook that is executed in a session of its own, which nobody takes up again.
+/// A notebook after its execution in a session of its own.
 pub struct Executed {
-    /// What its file holds.
+    /// The contents of its file.
     pub notebook: Notebook,
     /// The session after the last cell.
     pub session: Session,
 }
 
-/// Executes the code cells of a notebook from top to bottom; `each` is told what each came to. What was typed into them when the notebook was
-/// saved is typed again.
+/// Executes the code cells of a notebook from top to bottom and calls `each` with each result. Answers to prompts are those that the saved
+/// notebook has.
 pub fn execute(
     path: &Path,
     reuse: Reuse,
@@ -69,7 +69,7 @@ pub fn execute(
 }
 
 impl Executed {
-    /// What its cells came to, as tasks. The variables of cells tagged `parameters` are the parameters.
+    /// Converts the cells to tasks. The variables of cells tagged `parameters` become parameters.
     pub fn tasks(&self) -> Result<Tasks> {
         let cells = (1..).zip(self.notebook.code());
         let parameters = cells.filter(|(_, cell)| cell.metadata.tags.iter().any(|tag| tag == "parameters"));
@@ -78,8 +78,8 @@ impl Executed {
     }
 }
 
-/// The notebook as a pipeline, whose modules and inputs are named by digests. Cells that have not been run before are run for it, for that tells
-/// the types of their variables.
+/// Converts the notebook to a pipeline with modules and inputs named by digest. Runs cells that have no record, because the types of their
+/// variables are only known afterwards.
 pub fn pipeline(path: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Pipeline> {
     let executed = execute(
         path,
@@ -93,12 +93,12 @@ pub fn pipeline(path: &Path, interrupt: &Interrupt, invocation: &Invocation) -> 
     Ok(Pipeline::parse(path, text)?)
 }
 
-/// What the pipeline of a notebook is called.
+/// Returns the name of the pipeline of a notebook.
 pub fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a notebook keeps of a cell.
+/// Returns the account that a notebook stores for a cell.
 fn account(cell: &NotebookCell) -> Account {
     let read = |value: &serde_json::Value| serde_json::from_value(value.clone()).ok();
     cell.data(Account::MEDIA_TYPE).rev().find_map(read).unwrap_or_default()
@@ -112,7 +112,7 @@ fn typed(runtime: &Runtime, kept: &Account) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
 }
 
-/// A cell's id; cells of old notebooks have none.
+/// Returns the id of a cell. Cells of old notebooks have none; they get one from their number.
 fn id(number: u32, cell: &NotebookCell) -> String {
     cell.id.clone().unwrap_or_else(|| format!("cell {number}"))
 }
@@ -132,7 +132,7 @@ fn failed(number: u32, error: &CellError, interrupt: &Interrupt) -> Error {
         .fold(Error::new(Kind::Guest, message), |told, line| told.detail(line))
 }
 
-/// What was typed when the notebook was executed; nothing is shown.
+/// Answers prompts with what the saved notebook has, and discards output.
 struct Typed(std::vec::IntoIter<String>);
 
 impl Output for Typed {

@@ -119,12 +119,12 @@ fn inspect_says_what_is_in_it() {
     let expected = format!(
         "two, bundle {}, 2 tasks, {size}
 
-holds name digest media type size
+kind name digest media type size
 module first {} application/wasm 1.1 KiB
 input raw.csv {rows} text/csv 22 B
 output first.(log) {} application/vnd.lockstep.log 39 B
 
-task makes digest media type size
+task output digest media type size
 first rows {rows} text/csv 22 B
 second rows {rows} text/csv 22 B
 ",
@@ -231,8 +231,8 @@ fn what_comes_out_otherwise_is_told() {
          second rows {} {rows} ✗ different\n",
         claimed.short()
     );
-    let error = "error: 1 of 4 digests differ from those of the bundle\n\
-                 hint: with --store DIR what was run is kept: `lockstep log` and `lockstep show RECORD` show it\n";
+    let error = "error: 1 of 4 digests differ from the bundle\n\
+                 hint: run it with --store DIR to keep the results; `lockstep log` and `lockstep show RECORD` then show them\n";
     assert_eq!(
         (said.code, said.stdout.as_str(), said.stderr.as_str()),
         (4, table.as_str(), error)

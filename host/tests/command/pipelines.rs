@@ -108,8 +108,8 @@ fn a_plan_that_was_written_is_run_without_its_files() {
     place.fails(
         2,
         &["run", "plan.json", "-p", "share=2"],
-        "error: a plan takes no parameters and inputs: it has them already\n\
-         hint: `lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes another\n",
+        "error: a plan takes no parameters or inputs: they are part of it\n\
+         hint: `lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes a new one\n",
     );
     place.write("other.json", "{}");
     place.fails(

@@ -87,7 +87,7 @@ fn a_host_that_is_away_or_refuses_is_named() {
     );
     assert_eq!(refused.code, 5);
     let expected = format!(
-        "error: {} refuses: the token is not known here, or has expired
+        "error: {} refuses: invalid or expired token
 hint: set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` makes one there
 ",
         host.url()

@@ -234,9 +234,9 @@ fn what_a_run_lacks_is_named() {
         answer.json(),
         json!({ "error": {
             "kind": "user",
-            "message": format!("module is not here: {missing}"),
+            "message": format!("module is missing: {missing}"),
             "details": [],
-            "hints": [format!("send it: PUT /api/v1/artifacts/{}", missing.hex())],
+            "hints": [format!("upload it with PUT /api/v1/artifacts/{}", missing.hex())],
             "missing": missing,
         }})
     );
@@ -253,7 +253,7 @@ fn what_a_run_lacks_is_named() {
         ),
         (
             json!({ "module": module, "step": "copy", "inputs": { "raw": raw }, "args": ["x"] }),
-            "step `copy` takes no `args`: that is for plain programs",
+            "step `copy` does not accept `args`, which is only for plain programs",
         ),
         (
             json!({ "module": raw }),
@@ -296,7 +296,7 @@ fn artifacts_come_in_pieces_and_go_in_ranges() {
     let wrong = piece("5", "?1", b"x");
     assert_eq!(
         (wrong.status, wrong.message().as_str()),
-        (409, "1000000 bytes are here, and the body is said to belong at 5")
+        (409, "Upload-Offset is 5, but 1000000 bytes were received")
     );
     assert_eq!(host.ask("GET", &path, b"").status, 404);
     assert_eq!(piece("1000000", "?1", &bytes[1_000_000..]).status, 201);
@@ -476,7 +476,7 @@ fn bad_requests_are_answered_and_harm_nobody() {
     for body in ["", "{", "[]", "null", "{\"module\": 1}", "{\"modul\": \"x\"}"] {
         let answer = host.ask("POST", "/api/v1/runs", body.as_bytes());
         assert_eq!(
-            (answer.status, answer.message().starts_with("the body can't be read")),
+            (answer.status, answer.message().starts_with("invalid request body")),
             (400, true),
             "{body}"
         );

@@ -131,7 +131,7 @@ fn a_signature_that_was_tampered_with_is_refused() {
     let payload = envelope["payload"].as_str().unwrap();
     envelope["payload"] = json!(payload.replacen("eyJ", "eyI", 1));
     let changed = format!(
-        "error: the signature of record [RECORD] by key {} does not fit: it, or what it is of, was changed\n{}",
+        "error: invalid signature of record [RECORD] by key {}: the signature or the signed statement was changed\n{}",
         id,
         hint(&record)
     );
@@ -145,7 +145,7 @@ fn a_signature_that_was_tampered_with_is_refused() {
         5,
         &verify,
         &format!(
-            "error: record [RECORD] is not signed by key {id}\n  a file that should be a signature of it can't be read\n{}",
+            "error: record [RECORD] is not signed by key {id}\n  a stored signature of it is malformed\n{}",
             hint(&record)
         ),
     );
@@ -158,7 +158,7 @@ fn a_signature_that_was_tampered_with_is_refused() {
         5,
         &["verify", &other, "--signed-by", "a.pub", "-q"],
         &format!(
-            "error: the signature kept for record [RECORD] by key {} is of record [RECORD]\n{}",
+            "error: the signature stored for record [RECORD] by key {} is of record [RECORD]\n{}",
             id,
             hint(&other)
         ),
@@ -180,12 +180,12 @@ fn what_is_no_key_is_told() {
     refused(
         &["sign", &record, "--key", "a.pub"],
         "error: a.pub is not a private ed25519 key: ",
-        "hint: `lockstep sign --new-key key.pem > key.pub` makes one, with its public key\n",
+        "hint: `lockstep sign --new-key key.pem > key.pub` generates a key pair\n",
     );
     refused(
         &["verify", &record, "--signed-by", "a.pem"],
         "error: a.pem is not a public ed25519 key: ",
-        "hint: `openssl pkey -in key.pem -pubout -out key.pub` writes that of a private key\n",
+        "hint: `openssl pkey -in key.pem -pubout -out key.pub` writes the public key of a private key\n",
     );
     place.fails(
         2,
@@ -294,7 +294,7 @@ fn a_new_key_signs_is_nobody_elses_and_never_overwrites_another() {
     place.fails(
         2,
         &["sign", "--new-key", "new.pem"],
-        "error: new.pem is there already, and may be a key that is in use\nhint: name a file that does not exist\n",
+        "error: new.pem already exists, and may be a key in use\nhint: give a file that does not exist\n",
     );
     assert_eq!(place.read("new.pem"), before);
     let other = place.json(&["sign", "--new-key", "other.pem"]);

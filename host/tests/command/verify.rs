@@ -123,13 +123,13 @@ fn a_record_is_run_again_and_stays_as_it_was() {
     place.fails(
         2,
         &["verify", "raw.csv"],
-        "error: raw.csv is an artifact, not a record\nhint: `lockstep lineage c539c7b3ab29` tells the record of the run that made it\n",
+        "error: raw.csv is an artifact, not a record\nhint: `lockstep lineage c539c7b3ab29` shows the record of the run that made it\n",
     );
     place.fails(
         2,
         &["verify", &record, "-p", "share=1"],
         &format!(
-            "error: parameters and inputs are for pipelines, and {record} is none\n\
+            "error: parameters and inputs need a pipeline, and {record} is not one\n\
              hint: a pipeline is a file that ends in .yaml, or a plan that ends in .json\n"
         ),
     );
@@ -149,8 +149,8 @@ fn a_forged_record_is_found() {
             short(&record)
         )
     };
-    let error = "error: the run comes to something else than its record says\n";
-    let kept = "hint: what it comes to now is kept too: `lockstep show` and `lockstep diff` tell more\n";
+    let error = "error: the result of the run differs from its record\n";
+    let kept = "hint: the new result is stored too; compare with `lockstep show` and `lockstep diff`\n";
     says(
         &place,
         &["verify", &forged],
@@ -158,7 +158,7 @@ fn a_forged_record_is_found() {
         &told("first difference"),
         &format!("{error}{kept}"),
     );
-    let here = "hint: without --on it is run on this processor, and what it comes to is kept for `lockstep diff`\n";
+    let here = "hint: omit --on to run on this processor; the new result is then stored for `lockstep diff`\n";
     let on_pulley = ["verify", &forged, "--on", "pulley", "-q"];
     says(&place, &on_pulley, 4, &told("first difference"), &format!("{error}{here}"));
     let verified = place.json(&["verify", &forged]);
@@ -220,7 +220,7 @@ fn the_tasks_of_a_pipeline_are_verified() {
         2,
         &["verify", "two.yaml"],
         "error: no task of two.yaml has a record\n\
-         hint: `lockstep run two.yaml` makes them, `lockstep plan two.yaml` says what is missing\n",
+         hint: `lockstep run two.yaml` creates them; `lockstep plan two.yaml` shows what is missing\n",
     );
     let run = place.json(&["run", "two.yaml"]);
     let records: Vec<&str> = run["tasks"]
@@ -246,7 +246,7 @@ fn the_tasks_of_a_pipeline_are_verified() {
             "run record verdict\nfirst {first} ✓\nsecond {second} ✓\nthird skipped: not run: parameter times 3 (was 2)\n\
              fourth skipped: never run\n4 runs: 2 good, 2 skipped in [TIME]\n"
         ),
-        "hint: `lockstep run more.yaml` runs what has no record\n",
+        "hint: `lockstep run more.yaml` runs tasks without a record\n",
     );
     // the second task reads what the forged record of the first says that it made
     let forged = forge_rows(&place, records[0]);
@@ -348,7 +348,7 @@ fn ctrl_c_ends_verifying() {
     assert_eq!(verdicts(&verified), [("program".to_owned(), "interrupted".to_owned())]);
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: interrupted: 0 of 1 are verified\n"
+        "error: interrupted: 0 of 1 verified\n"
     );
     let runs = place.json(&["log"])["runs"].as_array().unwrap().len();
     assert_eq!(runs, 2, "a run that was ended leaves no record");

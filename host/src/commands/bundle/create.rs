@@ -19,9 +19,9 @@ use crate::commands::run::LimitArgs;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, plan};
 
-/// Write a pipeline, a notebook or a run with its modules, inputs and expected digests to one file
+/// Pack a pipeline, a notebook or a run with its modules, inputs and expected digests
 ///
-/// Tasks that have not been run before are run first. The same plan gives the same bytes.
+/// Runs tasks that have no cached result first. The same plan gives the same bytes.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep bundle create wine.yaml -o wine.tar
@@ -29,22 +29,22 @@ use crate::pipelines::{GivenArgs, is_pipeline, plan};
   lockstep bundle create analysis.ipynb -o analysis.tar
   lockstep bundle create 3fa9c1 -o run.tar       # one run, as `lockstep log` lists it")]
 pub struct CreateArgs {
-    /// The pipeline's file, a plan, a notebook or a record
+    /// Pipeline file, plan, notebook or record
     #[arg(value_name = "PIPELINE.yaml")]
     what: String,
 
     #[command(flatten)]
     given: GivenArgs,
 
-    /// Where to: one file if that ends in .tar, else a directory
+    /// Output path: a file if it ends in .tar, otherwise a directory
     #[arg(short, long, value_name = "FILE.tar")]
     output: PathBuf,
 
-    /// With what the tasks made, not only its digests
+    /// Include the outputs of tasks, not only their digests
     #[arg(long)]
     outputs: bool,
 
-    /// So many tasks at a time [default: one for each core]
+    /// Maximum concurrent tasks [default: number of cores]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
@@ -90,7 +90,7 @@ pub fn run(args: CreateArgs, invocation: &Invocation) -> Result<()> {
     })
 }
 
-/// One for each core, unless it is said.
+/// Returns `given`, or the number of cores.
 pub fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
     given.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
@@ -106,7 +106,7 @@ fn gathered(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &I
 
 fn of_record(runtime: &Runtime, name: &str, given: &GivenArgs) -> Result<Plan> {
     if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
-        return Err(Error::user("a run takes no parameters and inputs: it has them already"));
+        return Err(Error::user("a run takes no parameters or inputs: they are part of it"));
     }
     match find(runtime, name)? {
         Named::Record(found) => {

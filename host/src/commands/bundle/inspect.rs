@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::invocation::Invocation;
 
-/// Say what is in a bundle, and check that all of it is what its digests say
+/// List the contents of a bundle, and verify their digests
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep bundle inspect wine.tar
   lockstep bundle inspect wine.tar --json")]
 pub struct InspectArgs {
-    /// The bundle: a tar, or a directory
+    /// Bundle: a tar file or a directory
     #[arg(value_name = "FILE.tar")]
     bundle: PathBuf,
 }
@@ -24,7 +24,7 @@ pub struct InspectArgs {
 pub fn run(args: &InspectArgs, invocation: &Invocation) -> Result<()> {
     let bundle = Bundle::open(&args.bundle)?;
     let size: u64 = bundle.blobs().values().sum();
-    let bar = progress::bytes("checking");
+    let bar = progress::bytes("verifying");
     bar.set_length(size);
     bundle.verify(&mut |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
@@ -32,7 +32,7 @@ pub fn run(args: &InspectArgs, invocation: &Invocation) -> Result<()> {
     invocation.answer(text(&bundle, &expected, size), || to_json(&bundle, &expected, size))
 }
 
-/// A task, an output and what is expected of it.
+/// A task, the name of an output, and its expected artifact.
 type Output = (String, String, Artifact);
 
 fn expected(bundle: &Bundle) -> Result<Vec<Output>> {
@@ -48,12 +48,12 @@ fn expected(bundle: &Bundle) -> Result<Vec<Output>> {
 }
 
 fn text(bundle: &Bundle, expected: &[Output], size: u64) -> String {
-    let mut items = table(&["holds", "name", "digest", "media type", "size"]);
+    let mut items = table(&["kind", "name", "digest", "media type", "size"]);
     for item in bundle.items() {
         let [name, digest, media_type, size] = report::artifact_row(&fit(&item.name, 60), &item.artifact);
         items.row([item.role.word().to_owned(), name, digest, media_type, size]);
     }
-    let mut outputs = table(&["task", "makes", "digest", "media type", "size"]);
+    let mut outputs = table(&["task", "output", "digest", "media type", "size"]);
     for (task, name, artifact) in expected {
         let [name, digest, media_type, size] = report::artifact_row(&fit(name, 40), artifact);
         outputs.row([fit(task, 60), name, digest, media_type, size]);

@@ -23,17 +23,17 @@ use crate::locations::Locations;
 
 /// Run everything in a bundle again and compare every digest
 ///
-/// It takes neither a network nor a compiler, and nothing from any store. What is run is kept only with --store.
+/// Needs no network and no compiler, and reads nothing from the store. Results are discarded unless --store is given.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep bundle replay wine.tar
   lockstep bundle replay wine.tar --store kept --json")]
 pub struct ReplayArgs {
-    /// The bundle: a tar, or a directory
+    /// Bundle: a tar file or a directory
     #[arg(value_name = "FILE.tar")]
     bundle: PathBuf,
 
-    /// So many tasks at a time [default: one for each core]
+    /// Maximum concurrent tasks [default: number of cores]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
@@ -51,7 +51,7 @@ pub fn run(args: &ReplayArgs, invocation: &Invocation) -> Result<()> {
     replay(&bundle, args, &runtime, &interrupt, &invocation)
 }
 
-/// The same, over a store that is thrown away unless one was named, and with no shared store.
+/// Returns the invocation with a temporary store, unless one was named, and without a shared store.
 fn alone(invocation: &Invocation, scratch: &Path) -> Invocation {
     let own = &invocation.locations;
     let locations = Locations {
@@ -66,7 +66,7 @@ fn alone(invocation: &Invocation, scratch: &Path) -> Invocation {
     Invocation::new(locations, invocation.json, invocation.quiet)
 }
 
-/// Where the user's cache can't be used, one is made for this time.
+/// Creates a runtime. Uses a temporary cache if the user's cache is not usable.
 fn runtime(invocation: &Invocation, scratch: &Path, engine: EngineOptions) -> Result<Runtime> {
     let cache = scratch.join("cache");
     invocation.runtime(engine.clone()).or_else(|_| {
@@ -79,7 +79,7 @@ fn runtime(invocation: &Invocation, scratch: &Path, engine: EngineOptions) -> Re
 }
 
 fn take(bundle: &Bundle, runtime: &Runtime) -> Result<()> {
-    let bar = progress::bytes("taking it in");
+    let bar = progress::bytes("reading the bundle");
     bar.set_length(bundle.items().iter().map(|item| item.artifact.size).sum());
     bundle.take(&runtime.store, &mut |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
@@ -153,7 +153,7 @@ fn to_json(bundle: &Bundle, compared: &[Compared], different: usize) -> serde_js
 fn differ(different: usize, all: usize, tasks: &[Done], json: bool) -> Error {
     let mut error = Error::new(
         Kind::Guest,
-        format_args!("{different} of {all} digests differ from those of the bundle"),
+        format_args!("{different} of {all} digests differ from the bundle"),
     );
     for done in tasks {
         error = match &done.end {
@@ -166,6 +166,7 @@ fn differ(different: usize, all: usize, tasks: &[Done], json: bool) -> Error {
             _ => error,
         };
     }
-    let error = error.hint("with --store DIR what was run is kept: `lockstep log` and `lockstep show RECORD` show it");
+    let error =
+        error.hint("run it with --store DIR to keep the results; `lockstep log` and `lockstep show RECORD` then show them");
     if json { error.reported() } else { error }
 }

@@ -12,15 +12,15 @@ use serde_json::json;
 use crate::credentials::credentials;
 use crate::invocation::Invocation;
 
-/// Send a bundle to a registry
+/// Push a bundle to a registry
 ///
-/// Blobs that the registry has are not sent. Each module is an artifact there, too.
+/// Skips blobs that the registry already has. Each module also becomes an artifact of the registry.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep bundle push wine.tar ghcr.io/team/wine:1.0
   lockstep bundle push wine.tar localhost:5000/wine:latest")]
 pub struct PushArgs {
-    /// The bundle: a tar, or a directory
+    /// Bundle: a tar file or a directory
     #[arg(value_name = "FILE.tar")]
     bundle: PathBuf,
 
@@ -28,9 +28,9 @@ pub struct PushArgs {
     to: RegistryArgs,
 }
 
-/// Fetch a bundle from a registry
+/// Pull a bundle from a registry
 ///
-/// Every blob is checked against its digest; the file is there when all of it is.
+/// Verifies the digest of every blob. The file appears only when it is complete.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep bundle pull ghcr.io/team/wine:1.0 -o wine.tar
@@ -39,18 +39,18 @@ pub struct PullArgs {
     #[command(flatten)]
     from: RegistryArgs,
 
-    /// Where to: one file if that ends in .tar, else a directory
+    /// Output path: a file if it ends in .tar, otherwise a directory
     #[arg(short, long, value_name = "FILE.tar")]
     output: PathBuf,
 }
 
 #[derive(Args)]
 struct RegistryArgs {
-    /// What it is called there: a tag, or a digest as HOST/REPOSITORY@sha256:...
+    /// Reference in the registry: with a tag, or with a digest as HOST/REPOSITORY@sha256:...
     #[arg(value_name = "HOST/REPOSITORY:TAG", value_parser = reference)]
     reference: Reference,
 
-    /// Speak HTTP without TLS also to another machine
+    /// Allow HTTP without TLS to a remote registry
     #[arg(long)]
     plain_http: bool,
 }
@@ -73,7 +73,7 @@ pub fn push(args: &PushArgs, invocation: &Invocation) -> Result<()> {
     let bar = progress::bytes("push");
     let sent = registry.push(&bundle, &|progress| advance(&bar, progress))?;
     bar.finish_and_clear();
-    answer("sent", &args.to.reference, &sent, invocation)
+    answer("pushed", &args.to.reference, &sent, invocation)
 }
 
 pub fn pull(args: &PullArgs, invocation: &Invocation) -> Result<()> {
@@ -83,7 +83,7 @@ pub fn pull(args: &PullArgs, invocation: &Invocation) -> Result<()> {
     let bar = progress::bytes("pull");
     let fetched = registry.pull(&args.output, &|progress| advance(&bar, progress))?;
     bar.finish_and_clear();
-    answer("fetched", &args.from.reference, &fetched, invocation)
+    answer("pulled", &args.from.reference, &fetched, invocation)
 }
 
 fn advance(bar: &ProgressBar, progress: Progress) {
@@ -99,7 +99,7 @@ fn answer(word: &str, reference: &Reference, done: &Transferred, invocation: &In
     }
     let blobs = report::counted(done.blobs as usize, "blob");
     let known = if done.known > 0 {
-        format!(", {} were there", done.known)
+        format!(", {} already present", done.known)
     } else {
         String::new()
     };

@@ -1,4 +1,4 @@
-//! Verifying records, several at a time.
+//! Verifies records concurrently.
 
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,36 +20,36 @@ use crate::signature;
 
 /// How a record is verified.
 pub enum Check {
-    /// It is run again. What comes to something else is kept as a record, if so said.
+    /// Run it again. `keep` stores a different result as a record.
     Again { keep: bool },
-    /// It is signed by this key.
+    /// Check that this key signed it.
     Signature(VerifyingKey),
 }
 
-/// What verifying a record came to.
+/// The result of verifying a record.
 pub enum Verdict {
-    /// It is as it says.
+    /// The result is the same.
     Good,
-    /// The run came to another record.
+    /// The run gave another record.
     Different { again: Digest, changed: Vec<Changed> },
-    /// There is nothing to verify: why.
+    /// There is nothing to verify, for this reason.
     Skipped(String),
     /// It could not be verified.
     Failed(Error),
-    /// It was interrupted before.
+    /// It was interrupted.
     Interrupted,
 }
 
-/// A record with what verifying it came to.
+/// A record with its verdict.
 pub struct Checked {
-    /// What people call it.
+    /// The title.
     pub what: String,
     /// The record, if there is one.
     pub record: Option<Digest>,
     pub verdict: Verdict,
 }
 
-/// Verifies `subjects`, `jobs` at a time as far as so many bytes of memory allow, until an interrupt. None of them stops the others.
+/// Verifies `subjects`, at most `jobs` at a time and within `memory` bytes, until an interrupt. A failure does not stop the others.
 pub fn check(
     runtime: &Runtime,
     subjects: Vec<Subject>,
@@ -88,13 +88,13 @@ pub fn check(
     checked.collect()
 }
 
-/// How much memory running a record again takes: what it took. What can't be told is told when it is its turn.
+/// Returns the memory that a record's run took. Returns 0 if that is unknown; reading the record reports the error later.
 fn needs(runtime: &Runtime, subject: &Subject) -> u64 {
     let known = subject.record.as_ref().ok().and_then(|digest| runtime.record(digest).ok()?);
     known.and_then(|(record, _)| record.usage).map_or(0, |usage| usage.memory)
 }
 
-/// What is still to be verified, given out as it fits into memory.
+/// The queue of subjects, admitted as memory allows.
 struct Queue {
     admission: Mutex<Admission>,
     released: Condvar,
@@ -116,14 +116,14 @@ impl Queue {
         self.lock().add(index, need);
     }
 
-    /// The next one and what it needs, as soon as that fits; `None` when there is no more or an interrupt came.
+    /// Waits for the next subject that fits into memory. Returns its index and memory, or `None` at the end or after an interrupt.
     fn take(&self, interrupt: &Interrupt) -> Option<(usize, u64)> {
         let mut admission = self.lock();
         while !interrupt.is_triggered() && !admission.is_empty() {
             if let Some(next) = admission.pick() {
                 return Some(next);
             }
-            // an interrupt wakes nobody who waits here
+            // an interrupt does not notify the condition variable
             let waited = self.released.wait_timeout(admission, Duration::from_millis(50));
             admission = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -164,7 +164,7 @@ fn again(runtime: &Runtime, digest: &Digest, record: &Record, keep: bool, interr
         return Ok(Verdict::Good);
     }
     if !ran.record.outcome.is_deterministic() {
-        let error = Error::new(Kind::Host, format_args!("could not be run again: {}", ran.record.outcome));
+        let error = Error::new(Kind::Host, format_args!("can't run it again: {}", ran.record.outcome));
         return Err(ran.observed.host_error.iter().fold(error, |error, why| error.detail(why)));
     }
     if keep {
@@ -176,7 +176,7 @@ fn again(runtime: &Runtime, digest: &Digest, record: &Record, keep: bool, interr
     })
 }
 
-/// What differs. A record may also have another key than its run, and so be no answer to anything.
+/// Returns the differences. The key is compared too, because the key of a damaged record may not match its run.
 fn changed(runtime: &Runtime, record: &Record, again: &Record) -> Result<Vec<Changed>> {
     let mut changed = diff_records(&runtime.store, record, again)?;
     if record.key != again.key {

@@ -1,4 +1,4 @@
-//! A notebook, which keeps the digests of what its cells made.
+//! Verifies a notebook against the digests saved in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::invocation::Invocation;
 use crate::notebooks;
 
-/// Something that a cell made: its digest as the notebook has it, and as it came out now.
+/// A result of a cell: its digest in the notebook, and now.
 struct Compared {
     cell: u32,
     what: String,
@@ -30,7 +30,7 @@ impl Compared {
     }
 }
 
-/// Executes the notebook from top to bottom and compares what each cell came to.
+/// Executes the notebook from top to bottom and compares the results of each cell.
 pub fn run(notebook: &Path, engine: EngineOptions, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
     let mut all = Vec::new();
     let mut each = |number: u32, kept: &Account, done: &Done| {
@@ -46,7 +46,7 @@ pub fn run(notebook: &Path, engine: EngineOptions, interrupt: &Interrupt, invoca
     report(&all, notebook, invocation)
 }
 
-/// What a cell came to, by name.
+/// Returns the digests of the results of a cell, by name.
 fn flat(account: &Account) -> BTreeMap<String, Digest> {
     let variables = account.variables.iter().map(|(name, digest)| (name.clone(), *digest));
     let log = account.log.map(|log| ("what it printed".to_owned(), log));
@@ -89,18 +89,18 @@ fn report(all: &[Compared], notebook: &Path, invocation: &Invocation) -> Result<
         print(columns)?;
     }
     if all.is_empty() {
-        let error = Error::user(format_args!("{} keeps no digests", notebook.display()));
-        return Err(error.hint("execute it with the Lockstep kernel, and save it with its outputs"));
+        let error = Error::user(format_args!("{} has no saved digests", notebook.display()));
+        return Err(error.hint("run it with the Lockstep kernel and save it with its outputs"));
     }
     match different {
         0 => Ok(()),
         count => Err(Error::new(
             Kind::Guest,
             format_args!(
-                "{count} of {} digests differ: the notebook did not come about from top to bottom",
+                "{count} of {} digests differ: the cells were changed, or not run from top to bottom",
                 all.len()
             ),
         )
-        .hint("run all cells in a fresh kernel and save; or look at what has changed")),
+        .hint("restart the kernel, run all cells and save; or check what changed")),
     }
 }

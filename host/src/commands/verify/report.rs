@@ -1,4 +1,4 @@
-//! What was found, for people and programs, and the error that it amounts to.
+//! Reports verdicts, and turns them into an error.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::check::{Check, Checked, Verdict};
 use crate::invocation::Invocation;
 
-/// Of more than so many only those are listed that are not as they should be.
+/// Above this number, only runs that are not good are listed.
 const LISTED: usize = 50;
 
-/// Tells what was found.
+/// Prints the verdicts.
 pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> Result<()> {
     if let [
         Checked {
@@ -28,7 +28,7 @@ pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> R
     ] = checked
         && !invocation.json
     {
-        // the error says all of it
+        // the error is printed anyway
         return Ok(());
     }
     let bad = |checked: &Checked| matches!(checked.verdict, Verdict::Different { .. } | Verdict::Failed(_));
@@ -47,12 +47,12 @@ pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> R
     print(format_args!("{text}{}\n", totals(checked, took)))
 }
 
-/// Says how to make the records that are missing for tasks of the pipeline `what`, if some are.
+/// Prints a hint if tasks of the pipeline `what` have no record.
 pub fn hint(checked: &[Checked], what: &str, invocation: &Invocation) {
     let missing = checked.iter().any(|checked| checked.record.is_none());
     if missing && !invocation.json && !invocation.quiet {
         let cyan = AnsiColor::Cyan.on_default().bold();
-        anstream::eprintln!("{cyan}hint{cyan:#}: `lockstep run {what}` runs what has no record");
+        anstream::eprintln!("{cyan}hint{cyan:#}: `lockstep run {what}` runs tasks without a record");
     }
 }
 
@@ -80,7 +80,7 @@ impl Verdict {
         }
     }
 
-    /// The word with why, and a sign.
+    /// Returns the cell of the table: a sign, the word and the reason.
     fn told(&self) -> String {
         let (green, red, dim) = (
             AnsiColor::Green.on_default(),
@@ -97,7 +97,7 @@ impl Verdict {
     }
 }
 
-/// What a record says and what running it again came to, side by side.
+/// Returns a table of a record and its new run, side by side.
 fn differences(what: &str, record: &Digest, again: &Digest, changed: &[Changed]) -> String {
     let (record, again) = (format!("record {}", record.short()), format!("now {}", again.short()));
     let mut columns = Columns::headed(&[&fit(what, 40), &record, &again, "first difference"]);
@@ -108,7 +108,7 @@ fn differences(what: &str, record: &Digest, again: &Digest, changed: &[Changed])
     columns.to_string()
 }
 
-/// `5 runs: 4 good, 1 different in 1.2 s`
+/// Returns the totals: `5 runs: 4 good, 1 different in 1.2 s`.
 fn totals(checked: &[Checked], took: Duration) -> String {
     let words: Vec<&str> = checked.iter().map(|checked| checked.verdict.word()).collect();
     counts(
@@ -137,7 +137,7 @@ fn to_json(checked: &[Checked]) -> Value {
     json!({ "good": checked.iter().all(good), "verified": checked.iter().map(one).collect::<Vec<_>>() })
 }
 
-/// An error unless all that could be verified is as it says.
+/// Returns an error unless every verdict is good or skipped.
 pub fn verdict(checked: Vec<Checked>, how: &Check, interrupt: &Interrupt) -> Result<()> {
     let all = checked.len();
     let count = |word: &str| checked.iter().filter(|checked| checked.verdict.word() == word).count();
@@ -146,28 +146,28 @@ pub fn verdict(checked: Vec<Checked>, how: &Check, interrupt: &Interrupt) -> Res
         return Err(differ(different, all, how));
     }
     if interrupt.is_triggered() && interrupted > 0 {
-        let message = format!("interrupted: {} of {all} are verified", all - interrupted);
+        let message = format!("interrupted: {} of {all} verified", all - interrupted);
         return Err(Error::new(Kind::Interrupted, message));
     }
     match first_failed(checked) {
         None => Ok(()),
         Some((_, error)) if all == 1 => Err(error),
         Some((what, error)) if failed == 1 => Err(error.of(what)),
-        Some((what, error)) => Err(error.of(format_args!("{failed} of {all} could not be verified; {what}"))),
+        Some((what, error)) => Err(error.of(format_args!("can't verify {failed} of {all}; {what}"))),
     }
 }
 
 fn differ(different: usize, all: usize, how: &Check) -> Error {
     let message = match all {
-        1 => "the run comes to something else than its record says".to_owned(),
-        _ => format!("{different} of {all} runs come to something else than their records say"),
+        1 => "the result of the run differs from its record".to_owned(),
+        _ => format!("the results of {different} of {all} runs differ from their records"),
     };
     let error = Error::new(Kind::Guest, message);
     match how {
         Check::Again { keep: true } => {
-            error.hint("what it comes to now is kept too: `lockstep show` and `lockstep diff` tell more")
+            error.hint("the new result is stored too; compare with `lockstep show` and `lockstep diff`")
         }
-        _ => error.hint("without --on it is run on this processor, and what it comes to is kept for `lockstep diff`"),
+        _ => error.hint("omit --on to run on this processor; the new result is then stored for `lockstep diff`"),
     }
 }
 

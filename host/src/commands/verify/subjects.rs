@@ -1,4 +1,4 @@
-//! What is to be verified: the records that a name, a pipeline or the whole store leads to.
+//! Selects the records to verify: by name, of a pipeline, or of the whole store.
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Explained, Fate, explain};
@@ -14,19 +14,19 @@ use lockstep_view::report;
 use crate::invocation::Invocation;
 use crate::pipelines::{GivenArgs, plan};
 
-/// Something that is to be verified.
+/// Something to verify.
 pub struct Subject {
-    /// What people call it.
+    /// The title.
     pub what: String,
-    /// Its record, or why there is none.
+    /// The record, or the reason why there is none.
     pub record: Result<Digest, String>,
 }
 
-/// The record that `what` names.
+/// Returns the record that `what` names.
 pub fn record(runtime: &Runtime, what: &str, given: &GivenArgs) -> Result<Vec<Subject>> {
     if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
         return Err(
-            Error::user(format_args!("parameters and inputs are for pipelines, and {what} is none"))
+            Error::user(format_args!("parameters and inputs need a pipeline, and {what} is not one"))
                 .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
         );
     }
@@ -37,14 +37,14 @@ pub fn record(runtime: &Runtime, what: &str, given: &GivenArgs) -> Result<Vec<Su
         }]),
         Named::Artifact(artifact) => Err(
             Error::user(format_args!("{what} is an artifact, not a record")).hint(format_args!(
-                "`lockstep lineage {}` tells the record of the run that made it",
+                "`lockstep lineage {}` shows the record of the run that made it",
                 artifact.digest.short()
             )),
         ),
     }
 }
 
-/// The records that answer for the tasks of a pipeline or plan.
+/// Returns the records of the tasks of a pipeline or plan.
 pub fn tasks(
     runtime: &Runtime,
     what: &str,
@@ -57,7 +57,7 @@ pub fn tasks(
     let subjects: Vec<Subject> = explained.into_iter().map(subject).collect();
     if !subjects.is_empty() && subjects.iter().all(|subject| subject.record.is_err()) {
         return Err(Error::user(format_args!("no task of {what} has a record")).hint(format_args!(
-            "`lockstep run {what}` makes them, `lockstep plan {what}` says what is missing"
+            "`lockstep run {what}` creates them; `lockstep plan {what}` shows what is missing"
         )));
     }
     Ok(subjects)
@@ -77,7 +77,7 @@ fn subject(explained: Explained) -> Subject {
     Subject { what: task, record }
 }
 
-/// The newest records of the store.
+/// Returns the newest records of the store.
 pub fn newest(runtime: &Runtime, most: usize, since_ms: u64) -> Result<Vec<Subject>> {
     let runs = Runs {
         since_ms,
