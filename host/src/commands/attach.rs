@@ -11,20 +11,20 @@ use serde_json::json;
 use super::run::{ELSEWHERE, WhereArgs, in_cluster};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 
-/// Follow a pipeline that a cluster carries out, or end it
+/// Follow or cancel a pipeline that runs in a cluster
 ///
-/// Ctrl-C leaves it to the cluster again.
+/// Ctrl-C detaches; the pipeline continues.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep attach                     # the one that there is, or a list of them
-  lockstep attach 3fa9c1 -n team      # by the first digits of its plan's digest
+  lockstep attach                     # follow the only one, or list them
+  lockstep attach 3fa9c1 -n team      # by the prefix of its plan digest
   lockstep attach 3fa9c1 --cancel")]
 pub struct AttachArgs {
-    /// The first digits of the plan's digest
+    /// Prefix of the plan digest
     #[arg(value_name = "PLAN")]
     plan: Option<String>,
 
-    /// End it: delete its Jobs and their pods. What its tasks made is kept
+    /// Cancel it: delete its Jobs and pods. Results of finished tasks are kept
     #[arg(long)]
     cancel: bool,
 
@@ -43,7 +43,7 @@ pub fn run(args: AttachArgs, invocation: &Invocation) -> Result<()> {
         (Some(one), true, _) if args.cancel => {
             cluster.delete(&one.plan)?;
             invocation.answer(
-                format_args!("ended {} ({})\n", one.plan.short(), one.pipeline),
+                format_args!("canceled {} ({})\n", one.plan.short(), one.pipeline),
                 || json!({ "plan": one.plan, "ended": true }),
             )
         }
@@ -53,12 +53,12 @@ pub fn run(args: AttachArgs, invocation: &Invocation) -> Result<()> {
             list(&known, invocation)
         }
         (Some(_), false, _) => {
-            Err(Error::user("several pipelines are meant").hint("`lockstep attach` lists them; give one's digits"))
+            Err(Error::user("several pipelines match").hint("`lockstep attach` lists them; give the digest of one"))
         }
         (None, _, None) if !args.cancel => list(&[], invocation),
         (None, ..) => Err(
-            Error::user(format_args!("namespace {} carries out no such pipeline", cluster.namespace()))
-                .hint("`lockstep attach` lists what it carries out; -n names another namespace"),
+            Error::user(format_args!("no such pipeline in namespace {}", cluster.namespace()))
+                .hint("`lockstep attach` lists pipelines; -n NAME selects another namespace"),
         ),
     }
 }
@@ -87,7 +87,7 @@ fn list(known: &[Known], invocation: &Invocation) -> Result<()> {
         table.row([plan.short(), pipeline.clone(), created.clone()]);
     }
     let text = if known.is_empty() {
-        "nothing is carried out there\n".to_owned()
+        "no pipelines\n".to_owned()
     } else {
         table.to_string()
     };

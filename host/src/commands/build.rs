@@ -16,31 +16,31 @@ use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 /// Build a crate of steps, or a program, into a module
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep build                        # the crate of this directory, into NAME.wasm
+  lockstep build                        # the crate in this directory, into NAME.wasm
   lockstep build examples/penguins -o penguins.wasm
   lockstep build . -p steps --features parquet --locked")]
 pub struct BuildArgs {
-    /// The directory of the crate
+    /// Directory of the crate
     #[arg(value_name = "DIR", default_value = ".")]
     directory: PathBuf,
 
-    /// The module's file [default: NAME.wasm in this directory]
+    /// Output file [default: NAME.wasm in the current directory]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Which package of a workspace
+    /// Package to build in a workspace
     #[arg(short, long, value_name = "NAME")]
     package: Option<String>,
 
-    /// Cargo features to switch on
+    /// Cargo features to enable
     #[arg(short = 'F', long, value_name = "NAME", value_delimiter = ',')]
     features: Vec<String>,
 
-    /// Take the versions of Cargo.lock and no others
+    /// Require that Cargo.lock is up to date
     #[arg(long)]
     locked: bool,
 
-    /// Fetch nothing
+    /// Do not access the network
     #[arg(long)]
     offline: bool,
 }
@@ -65,7 +65,7 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
     if output.is_some() && built.len() > 1 {
         let names = built.iter().map(|built| built.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(Error::user(format_args!("the crate has several programs: {names}"))
-            .hint("leave --output out: each becomes NAME.wasm"));
+            .hint("omit --output: each program becomes NAME.wasm"));
     }
     let mut modules = Vec::new();
     for built in &built {
@@ -95,7 +95,7 @@ fn build(directory: &Path, options: &BuildOptions, interrupt: &Interrupt, invoca
     built.map_err(refused)
 }
 
-/// The module of steps that the crate in `directory` is built to. Cargo compiles only what has changed.
+/// Builds the crate in `directory` and returns its module of steps. Cargo compiles only what changed.
 pub fn build_crate(directory: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Vec<u8>> {
     let built = build(directory, &BuildOptions::default(), interrupt, invocation)?;
     for warning in built.iter().flat_map(|built| &built.warnings) {
@@ -111,7 +111,7 @@ pub fn build_crate(directory: &Path, interrupt: &Interrupt, invocation: &Invocat
     }
 }
 
-/// Shows how far cargo is.
+/// Shows the progress of cargo.
 pub fn follow(bar: &ProgressBar, at: &BuildProgress) {
     bar.set_length(at.total.into());
     bar.set_position(at.done.into());
@@ -127,7 +127,7 @@ fn refused(error: BuildError) -> Error {
     Error::new(kind, error)
 }
 
-/// Says what was built, and returns it as JSON.
+/// Prints what was built, and returns it as JSON.
 fn describe(built: &Built, path: &Path, invocation: &Invocation) -> Result<Value> {
     let digest = Digest::of(&built.wasm);
     let steps: Vec<String> = interfaces(&built.wasm)?.into_iter().map(|interface| interface.step).collect();

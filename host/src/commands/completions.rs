@@ -4,14 +4,14 @@ use clap::Args;
 use clap_complete::Shell;
 use lockstep_view::error::Result;
 
-/// Write a completion script for a shell
+/// Generate a shell completion script
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep completions bash > ~/.local/share/bash-completion/completions/lockstep
   lockstep completions zsh > \"${fpath[1]}/_lockstep\"
   lockstep completions fish > ~/.config/fish/completions/lockstep.fish")]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 

@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 
 use crate::invocation::Invocation;
 
-/// Tell what differs in what two runs were given and came to, or where two artifacts differ first
+/// Compare two records, or find the first difference of two artifacts
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep diff 3fa9c1 8b01d2               # two records of `lockstep log`
   lockstep diff 3fa9c1/rows 8b01d2/rows     # an output of each
   lockstep diff old.arrow new.arrow --json")]
 pub struct DiffArgs {
-    /// A record, or an artifact: a path, a digest, the start of one, or RECORD/OUTPUT
+    /// Record or artifact: path, digest or its prefix, or RECORD/OUTPUT
     #[arg(value_name = "LEFT")]
     left: String,
 
-    /// What it is compared with
+    /// Record or artifact to compare with
     #[arg(value_name = "RIGHT")]
     right: String,
 }
@@ -42,7 +42,7 @@ pub fn run(args: DiffArgs, invocation: &Invocation) -> Result<()> {
 
 fn unlike(record: &str, artifact: &str) -> Error {
     Error::user(format_args!("{record} is a record, {artifact} is an artifact"))
-        .hint("compare two of a kind; RECORD/OUTPUT is an output of a record")
+        .hint("compare two records or two artifacts; RECORD/OUTPUT names an output of a record")
 }
 
 fn diff_artifacts(runtime: &Runtime, left: &Artifact, right: &Artifact, invocation: &Invocation) -> Result<()> {
@@ -63,7 +63,7 @@ fn diff_artifacts(runtime: &Runtime, left: &Artifact, right: &Artifact, invocati
 
 fn report(changed: &[Changed], (left, right): (&Digest, &Digest), invocation: &Invocation) -> Result<()> {
     let mut text = String::new();
-    for (title, went_in) in [("what went in", true), ("what came out", false)] {
+    for (title, went_in) in [("inputs", true), ("results", false)] {
         let mut columns = Columns::headed(&[title, &left.short(), &right.short(), "first difference"]);
         for row in changed.iter().filter(|row| row.went_in == went_in) {
             let first = row.first.as_ref().map(ToString::to_string).unwrap_or_default();

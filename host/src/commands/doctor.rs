@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::invocation::Invocation;
 
-/// Check that all that lockstep needs is there
+/// Check that everything lockstep needs is available
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep doctor
@@ -53,7 +53,7 @@ fn store(invocation: &Invocation) -> Check {
     }
 }
 
-/// The shared store, if there is one.
+/// Checks the shared store, if there is one.
 fn shared(invocation: &Invocation) -> Option<Check> {
     let url = invocation.locations.shared.as_ref()?;
     let asked = Shared::open(url, &invocation.locations.shared_settings()).and_then(|shared| shared.ask());

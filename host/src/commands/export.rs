@@ -19,13 +19,13 @@ use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::notebooks;
 use crate::pipelines::{GivenArgs, is_pipeline, planned};
 
-/// Write a notebook as a pipeline, or a pipeline or a step for Kubeflow Pipelines or Argo Workflows
+/// Export a notebook as a pipeline, or a pipeline or step for Kubeflow Pipelines or Argo Workflows
 ///
-/// A notebook becomes a directory: the pipeline's file, the modules that its cells ran, the inputs, and the cells' sources. `lockstep run
-/// DIR/pipeline.yaml` does what the notebook did, with the same digests, where there is neither Jupyter nor a compiler.
+/// A notebook becomes a directory with the pipeline file, the modules of its cells, the inputs, and the sources of the cells. `lockstep run
+/// DIR/pipeline.yaml` gives the same digests as the notebook, without Jupyter or a compiler.
 ///
-/// What is written for Kubeflow or Argo (`--to`) is one file. It names modules and inputs by digest; they are put into the shared store, where containers
-/// find them.
+/// With --to, writes one file for Kubeflow or Argo. It names modules and inputs by digest, and uploads them to the shared store for the
+/// containers.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep export analysis.ipynb -o analysis
@@ -34,26 +34,26 @@ use crate::pipelines::{GivenArgs, is_pipeline, planned};
   lockstep export steps.wasm#clean --to kfp -o clean.yaml  # for kfp.components.load_component_from_file
   lockstep export wine.yaml --to argo -o wine-argo.yaml --shared s3://team/store")]
 pub struct ExportArgs {
-    /// NOTEBOOK.ipynb; with --to also PIPELINE.yaml, PLAN.json or MODULE#STEP
+    /// NOTEBOOK.ipynb; with --to, also PIPELINE.yaml, PLAN.json or MODULE#STEP
     #[arg(value_name = "WHAT")]
     what: String,
 
-    /// The directory, or with --to the file, to write to; files that are there are replaced
+    /// Output directory, or output file with --to; existing files are replaced
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
 
-    /// For whom it is written
-    #[arg(long, value_name = "WHOM")]
+    /// Target system
+    #[arg(long, value_name = "SYSTEM")]
     to: Option<To>,
 
     #[command(flatten)]
     given: GivenArgs,
 
-    /// The image of containers [default: $LOCKSTEP_IMAGE, or lockstep-step and this version]
+    /// Image of the containers [default: $LOCKSTEP_IMAGE, or lockstep-step:VERSION]
     #[arg(long, value_name = "REFERENCE", requires = "to", help_heading = "Kubeflow and Argo")]
     image: Option<String>,
 
-    /// The secret with AWS_ACCESS_KEY_ID and the others by which containers reach the shared store
+    /// Secret with AWS_ACCESS_KEY_ID and other AWS_* variables, for access to the shared store
     #[arg(
         long,
         value_name = "NAME",
@@ -63,7 +63,7 @@ pub struct ExportArgs {
     store_secret: String,
 }
 
-/// For whom something is written.
+/// The target system of an export.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum To {
     /// Kubeflow Pipelines: a pipeline, or a component of one step
@@ -117,18 +117,18 @@ fn for_others(args: ExportArgs, to: To, invocation: &Invocation) -> Result<()> {
     )
 }
 
-/// What containers may lack.
+/// Returns notes on what the containers may lack.
 fn notes(containers: &Containers) -> Vec<String> {
     let mut notes = Vec::new();
     if !is_pinned(&containers.image) {
         notes.push(format!(
-            "image {} may become another: --image REFERENCE@sha256:... pins it",
+            "image {} is not pinned to a digest; use --image REFERENCE@sha256:...",
             containers.image
         ));
     }
     if containers.shared.is_none() {
         notes.push(
-            "containers find modules and inputs in a shared store, and none is named: --shared s3://BUCKET/PREFIX does"
+            "no shared store is set, and containers read modules and inputs from it; use --shared s3://BUCKET/PREFIX"
                 .to_owned(),
         );
     }
@@ -137,17 +137,19 @@ fn notes(containers: &Containers) -> Vec<String> {
 
 fn refuse_what_steps_do_not_take(given: &GivenArgs, to: To) -> Result<()> {
     if to == To::Argo {
-        return Err(Error::user("a single step is written for Kubeflow Pipelines only").hint("write a pipeline of one task"));
+        return Err(
+            Error::user("--to argo does not support a single step").hint("use --to kfp, or write a pipeline with one task")
+        );
     }
     if given.parameters.is_empty() && given.inputs.is_empty() && given.parameters_file.is_none() {
         return Ok(());
     }
     Err(Error::user(
-        "a component takes no parameters and inputs now: whoever uses it gives them",
+        "a component is exported without parameters and inputs: pipelines that use it set them",
     ))
 }
 
-/// The module and the interface that `MODULE#STEP` names.
+/// Returns the module and the interface that `MODULE#STEP` names.
 fn step(runtime: &Runtime, what: &str) -> Result<(Digest, Interface)> {
     let (name, step) = what.rsplit_once('#').map_or((what, None), |(name, step)| (name, Some(step)));
     let module = artifact(runtime, name)?.digest;
@@ -158,14 +160,14 @@ fn step(runtime: &Runtime, what: &str) -> Result<(Digest, Interface)> {
         ([only], None) => only,
         ([], None) => {
             return Err(
-                Error::user(format_args!("{name} is a plain program: it does not say what it takes"))
-                    .hint("write a pipeline of one task, which says it"),
+                Error::user(format_args!("{name} is a plain program: it declares no inputs and outputs"))
+                    .hint("write a pipeline with one task, which declares them"),
             );
         }
         ([first, ..], None) => {
             let names = Names::of(all.iter().map(|interface| interface.step.as_str()));
-            return Err(Error::user(format_args!("which step of {name} is meant? It has {names}"))
-                .hint(format_args!("lockstep export {name}#{}", first.step)));
+            return Err(Error::user(format_args!("{name} has several steps: {names}"))
+                .hint(format_args!("choose one, as in `lockstep export {name}#{}`", first.step)));
         }
     };
     Ok((module, interface.clone()))
@@ -175,14 +177,12 @@ fn step(runtime: &Runtime, what: &str) -> Result<(Digest, Interface)> {
 fn as_pipeline(args: &ExportArgs, invocation: &Invocation) -> Result<()> {
     let notebook = Path::new(&args.what);
     if notebook.extension().is_none_or(|extension| extension != "ipynb") {
-        return Err(Error::user(format_args!("{} is no notebook", args.what))
-            .hint("--to kfp or --to argo says for whom a pipeline or a step is to be written"));
+        return Err(Error::user(format_args!("{} is not a notebook", args.what))
+            .hint("give --to kfp or --to argo to export a pipeline or a step"));
     }
     if !args.given.parameters.is_empty() || !args.given.inputs.is_empty() || args.given.parameters_file.is_some() {
-        return Err(
-            Error::user("parameters and inputs are not for a notebook that is written as a pipeline")
-                .hint("they are given when that is run: lockstep run DIR/pipeline.yaml -p NAME=VALUE"),
-        );
+        return Err(Error::user("exporting a notebook takes no parameters or inputs")
+            .hint("set them when you run the pipeline: lockstep run DIR/pipeline.yaml -p NAME=VALUE"));
     }
     let interrupt = interrupt_on_ctrl_c()?;
     let executed = notebooks::execute(
@@ -195,8 +195,8 @@ fn as_pipeline(args: &ExportArgs, invocation: &Invocation) -> Result<()> {
     )?;
     let tasks = executed.tasks()?;
     if tasks.tasks.is_empty() {
-        let error = Error::user(format_args!("no cell of {} makes a variable", notebook.display()));
-        return Err(error.hint("a cell is a task when it makes what others use: `let rows = ...;`"));
+        let error = Error::user(format_args!("no cell of {} defines a variable", notebook.display()));
+        return Err(error.hint("a cell becomes a task if it defines a variable, as in `let rows = ...;`"));
     }
     let runtime = invocation.runtime(EngineOptions::default())?;
     let names = write_files(&runtime, &tasks, &args.output)?;
@@ -215,18 +215,18 @@ fn as_pipeline(args: &ExportArgs, invocation: &Invocation) -> Result<()> {
     )
 }
 
-/// The files beside the pipeline's own.
+/// Writes the modules and inputs of a pipeline.
 struct Written<'a> {
     runtime: &'a Runtime,
     directory: &'a Path,
-    /// What the notebook calls what it took in.
+    /// The paths in the notebook, by digest.
     files: &'a BTreeMap<Digest, String>,
-    /// What they are called here, seen from the pipeline's file.
+    /// The paths of the files, relative to the pipeline file.
     names: notebooks::Names,
     taken: BTreeSet<String>,
 }
 
-/// Writes the modules and inputs; gives what they are called, seen from the pipeline's file.
+/// Writes the modules and inputs. Returns their paths relative to the pipeline file.
 fn write_files(runtime: &Runtime, tasks: &Tasks, directory: &Path) -> Result<notebooks::Names> {
     for part in ["modules", "inputs", "cells"] {
         let path = directory.join(part);
@@ -256,7 +256,7 @@ fn write_files(runtime: &Runtime, tasks: &Tasks, directory: &Path) -> Result<not
 }
 
 impl Written<'_> {
-    /// A module, and beside it what it is based on.
+    /// Writes a module, and its base module beside it.
     fn module(&mut self, module: &Digest, name: &str) -> Result<()> {
         if self.names.contains_key(module) {
             return Ok(());
@@ -285,7 +285,7 @@ impl Written<'_> {
         export(&self.runtime.store, artifact, &path)
     }
 
-    /// Names a file of `part`: as the notebook does, else as `default`, with a number if that is taken. Gives its path.
+    /// Chooses the name of a file in `part`: its name in the notebook or `default`, with a number if that is taken. Returns its path.
     fn name(&mut self, digest: &Digest, part: &str, default: &str) -> PathBuf {
         let file = self.files.get(digest).and_then(|path| Path::new(path).file_name()?.to_str());
         let file = file.unwrap_or(default);

@@ -7,13 +7,13 @@ use serde_json::json;
 
 use crate::invocation::Invocation;
 
-/// Check every byte of the store against its digest, and rebuild its index
+/// Verify every byte in the store against its digest, and rebuild the index
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep fsck
-  lockstep fsck --fix           # what is removed is made again by the next run that needs it")]
+  lockstep fsck --fix           # later runs recreate what was removed")]
 pub struct FsckArgs {
-    /// Remove what is damaged
+    /// Remove damaged artifacts and records
     #[arg(long)]
     fix: bool,
 }
@@ -57,6 +57,6 @@ pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
     }
     let error = Error::host(format_args!("{} is damaged", invocation.locations.store.display()));
     Err(error
-        .hint("`lockstep fsck --fix` removes what is damaged; runs make it again")
+        .hint("`lockstep fsck --fix` removes damaged data; later runs recreate it")
         .reported())
 }

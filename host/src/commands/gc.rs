@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use crate::invocation::Invocation;
 
-/// Remove what nothing needs: artifacts of no run, and of runs that are too old or too many
+/// Remove artifacts that no run needs, and optionally old runs
 #[derive(Args)]
 #[command(
-    after_help = "What stays: what is pinned (`lockstep pin`), what sessions of notebooks and the notebooks named with --notebook hold, and all
-that these came from. A run that was removed is just run again.
+    after_help = "Keeps what is pinned (`lockstep pin`), what notebook sessions and the notebooks given with --notebook refer to, and all that it was
+made from. Removed runs are executed again when needed.
 
 Examples:
   lockstep gc --dry-run
@@ -25,23 +25,23 @@ Examples:
   lockstep gc --keep-size 10GB --notebook analysis.ipynb"
 )]
 pub struct GcArgs {
-    /// Remove runs that started longer ago
+    /// Also remove runs older than this, such as 30d
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
     older_than: Option<Duration>,
 
-    /// Remove the oldest runs until the store has no more bytes than this
+    /// Also remove the oldest runs until the store is no larger than this
     #[arg(long, value_name = "BYTES", value_parser = quantity::parse_bytes)]
     keep_size: Option<u64>,
 
-    /// Keep what this notebook holds
+    /// Keep what this notebook refers to
     #[arg(long, value_name = "FILE")]
     notebook: Vec<PathBuf>,
 
-    /// Leave alone what is younger: a process may be about to use it
+    /// Keep anything newer than this, which a running process may need
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration, default_value = "1h")]
     grace: Duration,
 
-    /// Only say what would be removed
+    /// Show what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
 }
@@ -55,7 +55,7 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
         grace: args.grace,
         roots: roots(&runtime.store, &args.notebook)?,
     };
-    let looking = progress::spinner("looking for what nothing needs");
+    let looking = progress::spinner("finding unused data");
     let sweep = runtime.plan_sweep(&keep)?;
     looking.finish_and_clear();
     if !args.dry_run {
@@ -69,7 +69,7 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
     })
 }
 
-/// What is pinned, and what sessions and notebooks mention.
+/// Returns pins, and digests that sessions and notebooks mention.
 fn roots(store: &Store, notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
     let mut roots = store.pins()?;
     for notebook in notebooks {
@@ -78,7 +78,7 @@ fn roots(store: &Store, notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
     }
     let sessions = store.directory().map(|directory| directory.join("sessions"));
     for session in sessions.iter().flat_map(|directory| files(directory)) {
-        // a session that ends while this runs is not needed
+        // a session that ends meanwhile needs nothing
         roots.extend(mentioned(&std::fs::read(session).unwrap_or_default()));
     }
     Ok(roots)
@@ -101,7 +101,7 @@ fn report(sweep: &Sweep, dry_run: bool, quiet: bool) -> String {
         return String::new();
     }
     format!(
-        "{} {}, {} and {}, {} in all; {} ({}) stay\n",
+        "{} {}, {} and {}, {} total; {} ({}) kept\n",
         if dry_run { "would remove" } else { "removed" },
         count(sweep.records.len(), "record"),
         count(sweep.artifacts.len(), "artifact"),

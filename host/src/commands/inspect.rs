@@ -6,13 +6,13 @@ use lockstep_view::module::{Module, not_a_module};
 
 use crate::invocation::Invocation;
 
-/// Say what a module is: its steps with their inputs, parameters and outputs
+/// Show the steps of a module, with their inputs, parameters and outputs
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep inspect steps.wasm
   lockstep inspect sha256:3fa9c1 --json")]
 pub struct InspectArgs {
-    /// A file, or a digest of the store
+    /// Module: a file, or a digest in the store
     #[arg(value_name = "MODULE")]
     module: String,
 }

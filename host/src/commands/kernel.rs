@@ -26,16 +26,16 @@ use uuid::Uuid;
 use crate::invocation::Invocation;
 use crate::locations::Locations;
 
-/// The Jupyter kernel
+/// Install or run the Jupyter kernel
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep kernel install                   # for this user
-  lockstep kernel install --sys-prefix      # for the virtual environment of python3 on PATH
+  lockstep kernel install --sys-prefix      # in the virtual environment of python3 on PATH
   lockstep kernel install --prefix .venv --name lockstep-dev
-  lockstep kernel install --store ~/project/store --name project     # notebooks use this store
-  lockstep kernel install --shared s3://team/lockstep                # and share what they come to
-  lockstep kernel install --host https://host:8765 --name team       # cells run on a host (`lockstep serve`)
-  lockstep kernel install --kubernetes --namespace lockstep          # ... which is in a cluster")]
+  lockstep kernel install --store ~/project/store --name project     # use this store
+  lockstep kernel install --shared s3://team/lockstep                # use a shared store
+  lockstep kernel install --host https://host:8765 --name team       # run cells on a host (`lockstep serve`)
+  lockstep kernel install --kubernetes --namespace lockstep          # run cells on a host in a cluster")]
 pub struct KernelArgs {
     #[command(subcommand)]
     command: KernelCommand,
@@ -47,14 +47,14 @@ enum KernelCommand {
     Run(ServeNotebookArgs),
 }
 
-/// Serve a notebook; Jupyter starts this
+/// Run the kernel; started by Jupyter
 #[derive(Args)]
 struct ServeNotebookArgs {
-    /// What Jupyter writes: ports and key
+    /// Connection file, written by Jupyter
     #[arg(value_name = "CONNECTION_FILE")]
     connection: PathBuf,
 
-    /// The file in which the token for the host is
+    /// File with the token for the host
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -62,25 +62,25 @@ struct ServeNotebookArgs {
     cluster: ClusterArgs,
 }
 
-/// Whether the host is in a cluster.
+/// Options for a host in a cluster.
 #[derive(Args)]
 #[command(next_help_heading = "Kubernetes")]
 struct ClusterArgs {
-    /// Cells run on the host of a cluster, to which the kernel leads a port by itself; its token is in the secret lockstep-token there
+    /// Run cells on a host in a cluster, with port forwarding; reads the token from the secret lockstep-token
     #[arg(long)]
     kubernetes: bool,
 
-    /// The namespace of the host [default: that of the context]
+    /// Namespace of the host [default: namespace of the context]
     #[arg(short, long, value_name = "NAME", requires = "kubernetes")]
     namespace: Option<String>,
 
-    /// The context of the kubeconfig [default: the current one]
+    /// Context in the kubeconfig [default: current context]
     #[arg(long, value_name = "NAME", requires = "kubernetes")]
     context: Option<String>,
 }
 
 impl ClusterArgs {
-    /// The arguments that say the same.
+    /// Returns these options as arguments.
     fn arguments(&self) -> Vec<String> {
         let named = [("--namespace", &self.namespace), ("--context", &self.context)];
         let named = named
@@ -91,40 +91,40 @@ impl ClusterArgs {
     }
 }
 
-/// Let Jupyter find the kernel
+/// Install the kernelspec for Jupyter
 #[derive(Args)]
 struct InstallArgs {
-    /// For this user: what is done anyway
+    /// Install for the current user; the default
     #[arg(long, conflicts_with_all = ["prefix", "sys_prefix"])]
     user: bool,
 
-    /// Below this directory, in share/jupyter
+    /// Install to share/jupyter in this directory
     #[arg(long, value_name = "DIR", conflicts_with = "sys_prefix")]
     prefix: Option<PathBuf>,
 
-    /// Below the prefix of the python3 on PATH
+    /// Install to the prefix of python3 on PATH
     #[arg(long)]
     sys_prefix: bool,
 
-    /// Start DIR/bin/lockstep, wherever DIR is moved, rather than this very file: for packages
+    /// Start bin/lockstep of the prefix instead of this executable, so that the prefix can be moved; for packages
     #[arg(long, requires = "prefix")]
     relocatable: bool,
 
-    /// With --host or --kubernetes: the file in which the token for the host is, rather than LOCKSTEP_TOKEN
+    /// With --host or --kubernetes, read the token from this file instead of LOCKSTEP_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
 
-    /// What Jupyter calls it
+    /// Name of the kernel in Jupyter
     #[arg(long, default_value = "lockstep")]
     name: String,
 }
 
-/// What starts `bin/lockstep` of the prefix in whose `share/jupyter/kernels/NAME` the kernelspec lies: Jupyter puts that directory's
-/// path in the place of `{resource_dir}`. `PATH` would not do, for that of a virtual environment is set only in its own shells.
-/// `env` is there for clients that list only kernels whose program they find, and look before they put in the path.
+/// The command of a relocatable kernelspec in `PREFIX/share/jupyter/kernels/NAME`. It starts `PREFIX/bin/lockstep`: Jupyter replaces
+/// `{resource_dir}` with the directory of the kernelspec. Searching `PATH` would fail, because only the shells of a virtual environment have it
+/// on `PATH`. `env` comes first for clients that check the program before they replace the path.
 const RELOCATABLE: [&str; 2] = ["env", "{resource_dir}/../../../../bin/lockstep"];
 
 pub fn run(args: KernelArgs, invocation: &Invocation) -> Result<()> {
@@ -136,7 +136,7 @@ pub fn run(args: KernelArgs, invocation: &Invocation) -> Result<()> {
 
 fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
     if args.cluster.kubernetes && invocation.locations.host_by_flag {
-        return Err(Error::user("--host and --kubernetes both say where cells run").hint("give one of them"));
+        return Err(Error::user("--host and --kubernetes can't be combined").hint("give only one of them"));
     }
     let data = match (&args.prefix, args.sys_prefix) {
         (Some(prefix), _) => prefix.join("share/jupyter"),
@@ -148,7 +148,7 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
         (PathBuf::from(env), vec![lockstep.to_owned()])
     } else {
         let this = std::env::current_exe();
-        let this = this.map_err(|e| Error::host(format_args!("can't tell where lockstep is: {e}")))?;
+        let this = this.map_err(|e| Error::host(format_args!("can't find the path of lockstep: {e}")))?;
         (this, Vec::new())
     };
     arguments.extend(["kernel", "run", "{connection_file}"].map(str::to_owned));
@@ -194,7 +194,7 @@ fn install(args: &InstallArgs, invocation: &Invocation) -> Result<()> {
 }
 
 fn python_prefix(invocation: &Invocation) -> Result<PathBuf> {
-    let lost = || Error::user("there is no python3 on PATH to ask for its prefix").hint("name it: --prefix DIR");
+    let lost = || Error::user("no python3 on PATH").hint("give the prefix with --prefix DIR");
     let python = invocation.locations.program("python3").ok_or_else(lost)?;
     let asked = Command::new(python)
         .args(["-c", "import sys; print(sys.prefix)"])
@@ -205,7 +205,7 @@ fn python_prefix(invocation: &Invocation) -> Result<PathBuf> {
 }
 
 fn serve_notebook(args: &ServeNotebookArgs, invocation: &Invocation) -> Result<()> {
-    // Jupyter interrupts by message; Ctrl-C in the terminal that Jupyter runs in is not for the kernel
+    // Jupyter interrupts with messages; Ctrl-C in the terminal of Jupyter is not for the kernel
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     ignored.map_err(|e| Error::host(format_args!("can't ignore Ctrl-C: {e}")))?;
     let connection = Connection::read(&args.connection).map_err(Error::user)?;
@@ -214,7 +214,7 @@ fn serve_notebook(args: &ServeNotebookArgs, invocation: &Invocation) -> Result<(
         parent: invocation.locations.jupyter_parent,
         history: Some(invocation.locations.store.join("history.jsonl")),
     };
-    let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't tell the directory: {e}")))?;
+    let directory = std::env::current_dir().map_err(|e| Error::host(format_args!("can't read the current directory: {e}")))?;
     let path = invocation.locations.notebook.as_ref().map(|path| directory.join(path));
     if args.cluster.kubernetes {
         let ClusterArgs { context, namespace, .. } = &args.cluster;
@@ -245,8 +245,8 @@ fn serve_notebook(args: &ServeNotebookArgs, invocation: &Invocation) -> Result<(
     Ok(())
 }
 
-/// The kernel on the host at `url` for the notebook at `path`. It has the same id for the same notebook of this machine, so that a new process
-/// takes up what an earlier one left; without a notebook, each process has its own.
+/// Returns the kernel on the host at `url` for the notebook at `path`. A notebook always has the same id on this machine, so that a new process
+/// resumes its session. Without a notebook, each process gets a new id.
 fn remote(url: &str, args: &ServeNotebookArgs, directory: &Path, path: Option<&Path>, invocation: &Invocation) -> Result<Host> {
     let kernel = match path {
         Some(path) => {
@@ -270,20 +270,21 @@ fn remote(url: &str, args: &ServeNotebookArgs, directory: &Path, path: Option<&P
     })
 }
 
-/// The address of a host, if it is one.
+/// Checks the URL of a host.
 fn checked(url: &str) -> Result<String> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     match rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', '@'])) {
         true => Ok(url.trim_end_matches('/').to_owned()),
         false => {
-            let error = Error::user(format_args!("`{url}` is no address of a host"));
-            Err(error.hint("write it as http://HOST:PORT; the token goes into LOCKSTEP_TOKEN or a file (--token-file)"))
+            let error = Error::user(format_args!("`{url}` is not the URL of a host"));
+            Err(error
+                .hint("expected http://HOST:PORT or https://HOST:PORT; pass the token with LOCKSTEP_TOKEN or --token-file"))
         }
     }
 }
 
-/// The same for the notebook at `path`: with the versions that it was locked to, and a place for its session. Programs that a notebook of
-/// another language starts inherit its name, and the notebooks that those execute have no session to take up.
+/// Adds the locked versions of the notebook at `path`, and the place of its session. Ignores notebooks in other languages: programs that such
+/// a notebook starts inherit its path from the environment.
 fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> Setup {
     let notebook = path.map(|path| (Notebook::read(&path).unwrap_or_default(), path));
     let ours = notebook.filter(|(notebook, _)| notebook.language().is_none_or(|language| language == "rust"));
@@ -301,8 +302,7 @@ fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> S
     }
 }
 
-/// What a session in `directory` works with. `tell` is told how far the compiling is that comes before, the first time
-/// on a machine.
+/// Prepares a session in `directory`. Compiles the prelude first if the cache does not have it, and reports the progress to `tell`.
 pub fn setup(
     invocation: &Invocation,
     directory: PathBuf,

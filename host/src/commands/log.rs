@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::invocation::Invocation;
 
-/// List the runs of the store, newest first
+/// List runs in the store, newest first
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep log
@@ -22,23 +22,23 @@ use crate::invocation::Invocation;
   lockstep log --module penguins.wasm --step train
   lockstep show 3fa9c1          # a record of the list")]
 pub struct LogArgs {
-    /// At most so many
+    /// Maximum number of runs
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
     most: usize,
 
-    /// Only runs of this step, or of programs called with these arguments
+    /// Only runs of this step, or of programs with these arguments
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
 
-    /// Only runs of this module: a file, a digest or its first digits
+    /// Only runs of this module: a file, or a digest or its prefix
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
 
-    /// Only runs that came to this
+    /// Only runs with this outcome
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<Word>,
 
-    /// Only runs that started at most so long ago
+    /// Only runs started within this duration, such as 2d
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
     since: Option<Duration>,
 }
@@ -67,7 +67,7 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
     };
     if rows.is_empty() && remote.is_none() && !invocation.json && !invocation.quiet {
         let all = invocation.store()?.rows(&Runs::newest(1))?;
-        let which = if all.is_empty() { "no runs yet" } else { "no such runs" };
+        let which = if all.is_empty() { "no runs yet" } else { "no matching runs" };
         anstream::eprintln!("{which} in {}", invocation.locations.store.display());
     }
     invocation.answer(
@@ -76,7 +76,7 @@ pub fn run(args: LogArgs, invocation: &Invocation) -> Result<()> {
     )
 }
 
-/// The digits that the digest of a module starts with.
+/// Parses `--module` to the prefix of a digest.
 fn module(text: &str) -> Result<String> {
     let path = Path::new(text);
     if path.is_file() {
@@ -85,8 +85,8 @@ fn module(text: &str) -> Result<String> {
     }
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let error = Error::user(format_args!("{text} is neither a file nor the start of a digest"));
-        return Err(error.hint("give the module's path, or the digits that `lockstep inspect` and `lockstep show` tell"));
+        let error = Error::user(format_args!("{text} is neither a file nor a digest"));
+        return Err(error.hint("give the path of the module, or the digest that `lockstep inspect` and `lockstep show` print"));
     }
     Ok(hex.to_ascii_lowercase())
 }

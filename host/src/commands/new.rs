@@ -25,7 +25,7 @@ pub struct NewArgs {
     example: bool,
 }
 
-/// Names that a crate of steps can't have: those of other crates that it uses, and words of Rust.
+/// Names that a crate of steps can't have: crates that it uses, and keywords.
 const TAKEN: [&str; 8] = ["lockstep", "std", "core", "alloc", "test", "fn", "mod", "crate"];
 
 const MANIFEST: &str = "[package]
@@ -43,8 +43,9 @@ pub fn run(args: NewArgs, invocation: &Invocation) -> Result<()> {
     let name = name_of(&directory)?;
     let is_taken = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_some());
     if is_taken || directory.is_file() {
-        return Err(Error::user(format_args!("{} already exists", directory.display()))
-            .hint("choose another directory, or an empty one"));
+        return Err(
+            Error::user(format_args!("{} already exists", directory.display())).hint("choose a new or an empty directory")
+        );
     }
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -68,7 +69,7 @@ pub fn run(args: NewArgs, invocation: &Invocation) -> Result<()> {
     invocation.answer(format_args!(""), || json!({ "directory": directory, "name": name }))
 }
 
-/// The name of the crate in a directory.
+/// Returns the crate name for a directory.
 fn name_of(directory: &Path) -> Result<String> {
     let absolute = std::path::absolute(directory).map_err(|error| Error::file("find", directory, &error))?;
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -76,12 +77,12 @@ fn name_of(directory: &Path) -> Result<String> {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     match starts && plain && !TAKEN.contains(&name.as_str()) {
         true => Ok(name),
-        false => Err(Error::user(format_args!("`{name}` can't be the name of a crate"))
-            .hint("start with a letter, and use letters, digits, `-` and `_`, such as `lockstep new my-steps`")),
+        false => Err(Error::user(format_args!("`{name}` is not a valid crate name"))
+            .hint("start with a letter and use only letters, digits, `-` and `_`, as in `lockstep new my-steps`")),
     }
 }
 
-/// What every crate has: the files that do not depend on its steps.
+/// Returns the files that every crate has.
 fn common(name: &str, dependencies: &str) -> Vec<(&'static str, String)> {
     let manifest = format!("{MANIFEST}{dependencies}")
         .replace("NAME", name)
@@ -158,7 +159,7 @@ fn penguins(name: &str) -> Vec<(&'static str, String)> {
     files
 }
 
-/// What the example depends on beside the SDK, as the workspace has it; a test holds the two together.
+/// Dependencies of the example besides the SDK. A test checks that the workspace has the same.
 const PENGUINS_NEED: &str = "rand = { version = \"0.10\", default-features = false, features = [\"std_rng\"] }
 smartcore = { version = \"0.7\", default-features = false, features = [\"serde\", \"std_rand\"] }
 ";

@@ -8,19 +8,19 @@ use serde_json::json;
 
 use crate::invocation::Invocation;
 
-/// Let artifacts and records stay, with all that they came from; without a name, list what stays
+/// Protect artifacts and records from `lockstep gc`, with all that they were made from; without arguments, list pins
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep pin 8b01d2            # `lockstep gc` leaves it alone
+  lockstep pin 8b01d2            # `lockstep gc` keeps it
   lockstep pin 8b01d2/rows       # an output of a record
   lockstep pin --remove 8b01d2
   lockstep pin")]
 pub struct PinArgs {
-    /// A path, a digest, the start of one, or RECORD/OUTPUT
+    /// Path, digest or its prefix, or RECORD/OUTPUT
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
 
-    /// Take the pin away
+    /// Remove the pins
     #[arg(long, requires = "what")]
     remove: bool,
 }
@@ -48,6 +48,6 @@ pub fn run(args: PinArgs, invocation: &Invocation) -> Result<()> {
 fn unpin(store: &Store, what: &str, digest: &Digest) -> Result<()> {
     match store.unpin(digest)? {
         true => Ok(()),
-        false => Err(Error::user(format_args!("{what} is not pinned")).hint("`lockstep pin` lists what is")),
+        false => Err(Error::user(format_args!("{what} is not pinned")).hint("`lockstep pin` lists pins")),
     }
 }

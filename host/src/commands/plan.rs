@@ -17,9 +17,9 @@ use crate::format::Format;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, plan};
 
-/// Say of each task of a pipeline whether it would be run, and why
+/// Show which tasks of a pipeline would run, and why
 ///
-/// Modules, parameters and inputs are pinned to digests; nothing is run.
+/// Resolves modules, parameters and inputs to digests. Runs nothing.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep plan wine.yaml
@@ -27,18 +27,18 @@ use crate::pipelines::{GivenArgs, plan};
   lockstep plan wine.yaml --graph svg > wine.svg
   lockstep plan wine.yaml -o plan.json && lockstep run plan.json")]
 pub struct PlanArgs {
-    /// The pipeline's file, or a plan
+    /// Pipeline file or plan
     #[arg(value_name = "PIPELINE.yaml")]
     what: String,
 
     #[command(flatten)]
     given: GivenArgs,
 
-    /// Print a graph of the tasks
+    /// Print the graph of tasks in this format
     #[arg(long, value_name = "FORMAT", conflicts_with = "output")]
     graph: Option<Format>,
 
-    /// Write the plan, which `lockstep run` runs, to a file
+    /// Write the plan to a file, for `lockstep run`
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -88,7 +88,7 @@ fn graph(plan: &Plan, explained: &[Explained]) -> Graph {
     let mut graph = Graph::default();
     let mut fates = explained.iter().peekable();
     for task in plan.tasks() {
-        // a task that is known to be several has the fates of its instances
+        // an expanded task has the fates of its instances
         let instances = format!("{}[", task.name);
         let mut own = Vec::new();
         while let Some(next) =

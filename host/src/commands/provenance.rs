@@ -10,23 +10,23 @@ use lockstep_view::provenance::statement;
 
 use crate::invocation::Invocation;
 
-/// Print where what a run made came from, as an in-toto statement with SLSA provenance
+/// Print the SLSA provenance of a run as an in-toto statement
 ///
-/// The subjects are the outputs; what was asked for, the module, the inputs and the builder follow. It is JSON in any case.
+/// The subjects are the outputs. The statement also names the parameters, the module, the inputs and the builder. Always prints JSON.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep provenance 3fa9c1 -o model.intoto.json
-  lockstep provenance 3fa9c1 --signed -o model.intoto.jsonl    # what `lockstep sign` made, for others' tools")]
+  lockstep provenance 3fa9c1 --signed -o model.intoto.jsonl    # signatures by `lockstep sign`, for other tools")]
 pub struct ProvenanceArgs {
-    /// A record: its digest, or the first digits
+    /// Record: digest or its prefix
     #[arg(value_name = "RECORD")]
     record: String,
 
-    /// Print the signatures that are kept of it: a DSSE envelope with the statement on each line
+    /// Print the stored signatures instead: one DSSE envelope per line
     #[arg(long)]
     signed: bool,
 
-    /// Write it to this file
+    /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub fn run(args: ProvenanceArgs, invocation: &Invocation) -> Result<()> {
     let Named::Record(found) = find(&runtime, &args.record)? else {
         return Err(
             Error::user(format_args!("{} is an artifact, not a record", args.record)).hint(format_args!(
-                "`lockstep lineage {}` tells the records of the runs that it came from",
+                "`lockstep lineage {}` shows the records it was made from",
                 args.record
             )),
         );

@@ -30,65 +30,65 @@ pub use pipeline::{ELSEWHERE, in_cluster};
 
 /// Run a step, a plain program or a pipeline
 ///
-/// What was run before, with the same inputs, is not run again: its outputs and its log come from the store.
+/// A run with the same module, parameters and inputs as an earlier one is not executed again: its outputs and log come from the store.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep run steps.wasm#clean --input raw=data/wine.csv --param column=species --output rows=clean.csv
-  lockstep run steps.wasm#train --input rows=3fa9c1        # an artifact of the store, by its digest
+  lockstep run steps.wasm#train --input rows=3fa9c1        # an artifact in the store, by digest
   lockstep run steps.wasm#train --input rows=8b01d2/rows   # an output of a record
   lockstep run wc.wasm --input text=README.md@/data/text --stdout counts:text/plain -- -l /data/text
   lockstep run wine.yaml -p depth=8 --keep-going
   lockstep run wine.yaml --parameters deep.yaml --jobs 2 --output model=model.cbor
-  lockstep run plan.json                                   # what `lockstep plan -o plan.json` wrote
-  lockstep run wine.yaml --on kubernetes --shared s3://team/store       # as Jobs; single steps too
-  lockstep run kfp.yaml -p trees=50                        # a pipeline of Kubeflow whose containers run lockstep
+  lockstep run plan.json                                   # written by `lockstep plan -o plan.json`
+  lockstep run wine.yaml --on kubernetes --shared s3://team/store       # as Jobs; also for single steps
+  lockstep run kfp.yaml -p trees=50                        # a Kubeflow pipeline whose containers run lockstep
   lockstep run sha256:ab12...#clean --executor-input '{{$}}'    # in a container of Kubeflow Pipelines
   lockstep run steps.wasm#clean -i raw=big.csv --memory 1GiB --time 30s --json")]
 pub struct RunArgs {
-    /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml, NOTEBOOK.ipynb or PLAN.json; a module or a plan may be a digest
+    /// MODULE#STEP, PROGRAM.wasm, PIPELINE.yaml, NOTEBOOK.ipynb or PLAN.json; modules and plans can be digests
     #[arg(value_name = "WHAT")]
     what: String,
 
     #[command(flatten)]
     given: GivenArgs,
 
-    /// Write an output to a file. For a plain program, also: an output that it writes to /out/NAME
+    /// Write an output to a file. For a plain program, also declares the output, which it writes to /out/NAME
     #[arg(short, long = "output", value_name = "NAME[:TYPE][=PATH]", value_parser = output)]
     outputs: Vec<Output>,
 
-    /// An environment variable of a plain program
+    /// Set an environment variable
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Plain programs")]
     env: Vec<(String, String)>,
 
-    /// The input that a plain program reads as stdin
+    /// Pass this input to stdin
     #[arg(long, value_name = "NAME", help_heading = "Plain programs")]
     stdin: Option<String>,
 
-    /// Keep a plain program's stdout as this output
+    /// Store stdout as this output
     #[arg(long, value_name = "NAME[:TYPE][=PATH]", value_parser = output, help_heading = "Plain programs")]
     stdout: Option<Output>,
 
-    /// The arguments of a plain program
+    /// Arguments of the program
     #[arg(last = true, value_name = "ARGS", help_heading = "Plain programs")]
     args: Vec<String>,
 
-    /// An input that is a serde value, given as JSON
+    /// Set an input of a serde type from JSON
     #[arg(long = "value", value_name = "NAME=JSON", value_parser = pair)]
     values: Vec<(String, String)>,
 
-    /// A module whose steps it may call, by the name that it knows it by
+    /// Make a module callable under this name
     #[arg(long = "module", value_name = "NAME=MODULE", value_parser = pair)]
     modules: Vec<(String, String)>,
 
-    /// What Kubeflow Pipelines gives a container where its arguments say {{$}}: parameters and inputs come from it, outputs and their digests go where it says
+    /// Executor input of Kubeflow Pipelines, passed as {{$}}: sets parameters and inputs, and the paths for outputs and their digests
     #[arg(long, value_name = "JSON", help_heading = "Kubeflow Pipelines")]
     executor_input: Option<String>,
 
-    /// Where random numbers start
+    /// Seed of the random number generator
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 
-    /// Run it although it was run before
+    /// Ignore cached results
     #[arg(long, action = ArgAction::SetTrue)]
     no_cache: bool,
 
@@ -102,31 +102,31 @@ pub struct RunArgs {
     limits: LimitArgs,
 }
 
-/// What a run may use.
+/// Resource limits of a run.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Memory of the guest [default: 4GiB]
+    /// Maximum memory of the guest [default: 4GiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
 
-    /// Instructions that it may execute, roughly [default: unlimited]
+    /// Maximum number of instructions, approximately [default: unlimited]
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     fuel: Option<u64>,
 
-    /// Wall-clock time [default: unlimited]
+    /// Maximum wall-clock time [default: unlimited]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     time: Option<Duration>,
 
-    /// All that it may keep in files at a time [default: 64GiB]
+    /// Maximum total size of files [default: 64GiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     output_limit: Option<u64>,
 
-    /// All that it may write to stdout and stderr [default: 16MiB]
+    /// Maximum output to stdout and stderr [default: 16MiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     log_limit: Option<u64>,
 
-    /// Compile modules as large as CPython's; only for those that you trust
+    /// Raise compile limits for modules as large as CPython; only for modules that you trust
     #[arg(long)]
     pub(super) large_module: bool,
 }
@@ -138,7 +138,7 @@ impl RunArgs {
 }
 
 impl LimitArgs {
-    /// The limits.
+    /// Returns the limits, with defaults.
     pub fn limits(&self) -> Limits {
         let default = Limits::default();
         Limits {
@@ -150,7 +150,7 @@ impl LimitArgs {
         }
     }
 
-    /// Those that are given.
+    /// Returns the limits that were given.
     fn own(&self) -> OwnLimits {
         OwnLimits {
             memory: self.memory,
@@ -161,7 +161,7 @@ impl LimitArgs {
         }
     }
 
-    /// The engine that compiles what they allow.
+    /// Returns the options of the engine.
     pub fn engine(&self) -> EngineOptions {
         let budget = if self.large_module {
             CompileBudget::large()
@@ -175,7 +175,7 @@ impl LimitArgs {
     }
 }
 
-/// An output, its media type when it is given, and the file it is to be written to.
+/// An output on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Output {
     name: String,
@@ -185,7 +185,7 @@ struct Output {
 
 fn output(text: &str) -> Result<Output, &'static str> {
     let (name, path) = match text.split_once('=') {
-        Some((_, "")) => return Err("write NAME=PATH"),
+        Some((_, "")) => return Err("expected NAME=PATH"),
         Some((name, path)) => (name, Some(path.into())),
         None => (text, None),
     };
@@ -194,7 +194,7 @@ fn output(text: &str) -> Result<Output, &'static str> {
         None => (name, None),
     };
     match name {
-        "" => Err("write NAME=PATH"),
+        "" => Err("expected NAME=PATH"),
         name => Ok(Output {
             name: name.to_owned(),
             media_type,
@@ -207,7 +207,7 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     if !args.pipeline.events {
         return carry_out(args, invocation);
     }
-    // a pod has done its work when the shared store has it
+    // a pod succeeds only after the shared store has the results
     let ended = carry_out(args, invocation).and_then(|()| invocation.check_shared());
     pipeline::line("ended", ended.as_ref().map_or_else(Error::to_json, |()| json!({})))?;
     ended.map_err(Error::reported)
@@ -262,7 +262,7 @@ fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
     tell(&runtime, remote.as_ref(), &ran, &outputs, invocation)
 }
 
-/// Writes the outputs that were asked for, and tells what a run came to.
+/// Writes the requested outputs, and reports the outcome of a run.
 fn tell(runtime: &Runtime, remote: Option<&Remote>, ran: &Ran, outputs: &[Output], invocation: &Invocation) -> Result<()> {
     let written = write_outputs(runtime, remote, ran, outputs)?;
     if invocation.json {
@@ -282,19 +282,19 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
     match args.pipeline.given().or(file) {
         None => Ok(()),
         Some(option) => Err(
-            Error::user(format_args!("{option} is for pipelines, and {} is none", args.what))
+            Error::user(format_args!("{option} needs a pipeline, and {} is not one", args.what))
                 .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),
         ),
     }
 }
 
-/// The run that a container is asked for, with what it is given; and the limits that are set.
+/// Resolves the command of a container to a run, and returns the limits that it sets.
 pub fn of_container(args: RunArgs, runtime: &Runtime, given: Given) -> Result<(Run, OwnLimits)> {
     let limits = args.limits.own();
     Ok((target::bind(args, runtime, given)?.0, limits))
 }
 
-/// Writes the outputs that were made to the files that were asked for: the path of each, by name.
+/// Writes outputs to the requested files. Returns their paths, by name.
 fn write_outputs<'a>(
     runtime: &Runtime,
     remote: Option<&Remote>,

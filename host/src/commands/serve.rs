@@ -4,13 +4,13 @@ use lockstep_view::error::Result;
 
 use crate::invocation::Invocation;
 
-/// Hold sandboxes for others: an HTTP API, Jupyter's gateway and a dashboard
+/// Start a host: an HTTP API, a Jupyter kernel gateway and a dashboard
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep serve                                        # for this user, on this machine
   lockstep serve --bind 0.0.0.0:8765 --tls-cert cert.pem --tls-key key.pem
   lockstep serve --config /etc/lockstep/serve.toml
-  jupyter lab --gateway-url=http://127.0.0.1:8765       # its kernels are then the host's")]
+  jupyter lab --gateway-url=http://127.0.0.1:8765       # run its kernels on the host")]
 pub struct ServeArgs {
     #[command(flatten)]
     settings: Settings,

@@ -16,24 +16,24 @@ use crate::invocation::Invocation;
 /// Show an artifact or a record
 #[derive(Args)]
 #[command(after_help = "Examples:
-  lockstep show 8b01d2                  # a record of `lockstep log`, or an artifact
+  lockstep show 8b01d2                  # a record from `lockstep log`, or an artifact
   lockstep show 8b01d2/rows --rows 50   # an output of a record
   lockstep show data/wine.csv
   lockstep show 8b01d2/rows -o rows.arrow")]
 pub struct ShowArgs {
-    /// A path, a digest, the start of one, or RECORD/OUTPUT
+    /// Path, digest or its prefix, or RECORD/OUTPUT
     #[arg(value_name = "WHAT")]
     what: String,
 
-    /// How many rows of a table to show
+    /// Maximum number of table rows
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     rows: usize,
 
-    /// Write the bytes as they are
+    /// Write the raw bytes to stdout
     #[arg(long)]
     raw: bool,
 
-    /// Write the bytes, or the directory, to this path
+    /// Write the artifact to this path
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 }
@@ -44,7 +44,7 @@ pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     match find(&runtime, &args.what)? {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))
-                .hint("`lockstep show RECORD --json` writes all of it"))
+                .hint("`lockstep show RECORD --json` prints all of it"))
         }
         Named::Record(found) => {
             let (digest, record, observed) = *found;
@@ -62,7 +62,7 @@ pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
 
 fn print_raw(store: &Store, artifact: &Artifact) -> Result<()> {
     if artifact.is_directory() {
-        return Err(Error::user("a directory has no bytes of its own").hint("-o DIR writes it to a new directory"));
+        return Err(Error::user("--raw does not support directories").hint("use -o DIR to write it to a new directory"));
     }
     print_bytes(&store.get(&artifact.digest)?)
 }

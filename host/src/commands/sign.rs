@@ -10,24 +10,24 @@ use serde_json::json;
 use crate::invocation::Invocation;
 use crate::signature;
 
-/// Sign records: what the runs made, and from what
+/// Sign records with an ed25519 key
 ///
-/// A signature is of the statement that `lockstep provenance` prints, and is kept in the store beside the record. Several keys may sign one.
+/// Signs the statement that `lockstep provenance` prints, and stores the signature with the record. Several keys may sign the same record.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep sign --new-key key.pem > key.pub
   lockstep sign 3fa9c1 --key key.pem
   lockstep verify 3fa9c1 --signed-by key.pub")]
 pub struct SignArgs {
-    /// Records: digests, or their first digits
+    /// Records: digests or their prefixes
     #[arg(value_name = "RECORD", required_unless_present = "new_key")]
     records: Vec<String>,
 
-    /// The private ed25519 key, as a PEM file (PKCS#8)
+    /// Private ed25519 key: a PEM file (PKCS#8)
     #[arg(long, value_name = "FILE", required_unless_present = "new_key")]
     key: Option<PathBuf>,
 
-    /// Write a new private ed25519 key to a new file, which only you can read, and print its public key
+    /// Generate an ed25519 key: write the private key to a new file with mode 0600, and print the public key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["records", "key"])]
     new_key: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub fn run(args: &SignArgs, invocation: &Invocation) -> Result<()> {
     match (&args.new_key, &args.key) {
         (Some(path), _) => new_key(path, invocation),
         (None, Some(path)) => sign(&args.records, path, invocation),
-        (None, None) => Err(Error::user("`lockstep sign` needs a key").hint("name one with --key FILE")),
+        (None, None) => Err(Error::user("`lockstep sign` needs a key").hint("give one with --key FILE")),
     }
 }
 
@@ -53,11 +53,8 @@ fn sign(records: &[String], key: &Path, invocation: &Invocation) -> Result<()> {
     let mut signed = Vec::new();
     for name in records {
         let Named::Record(found) = find(&runtime, name)? else {
-            return Err(
-                Error::user(format_args!("{name} is an artifact, not a record")).hint(format_args!(
-                    "`lockstep lineage {name}` tells the records of the runs that it came from"
-                )),
-            );
+            return Err(Error::user(format_args!("{name} is an artifact, not a record"))
+                .hint(format_args!("`lockstep lineage {name}` shows the records it was made from")));
         };
         let (digest, record, observed) = *found;
         let statement = provenance::statement(&runtime.store, &digest, &record, &observed)?;

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::invocation::Invocation;
 
-/// The tokens of the host that serves this store
+/// Manage the tokens of the host that serves this store
 ///
-/// A token says who its holder is and what that one may do. The host keeps hashes of tokens only, and sees changes at once.
+/// A token has a scope and may belong to a user. The host stores only hashes of tokens. Changes take effect at once.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep token create laptop --user ann --scope run --expires 90d
@@ -27,29 +27,29 @@ pub struct TokenArgs {
 
 #[derive(Subcommand)]
 enum TokenCommand {
-    /// Make a token and print it; it can't be shown again
+    /// Create a token and print it; it can't be shown again
     Create {
-        /// What to call it
+        /// Name of the token
         #[arg(value_name = "NAME")]
         name: String,
 
-        /// Whose it is. What this user has is kept apart from what others have
+        /// User of the token; the data of each user is separate
         #[arg(long, value_name = "USER")]
         user: Option<String>,
 
-        /// What its holder may do
+        /// Permissions of the token
         #[arg(long, value_name = "SCOPE", default_value = "run")]
         scope: Scope,
 
-        /// For how long it is good [default: until it is revoked]
+        /// Lifetime of the token [default: until revoked]
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         expires: Option<Duration>,
     },
-    /// List the tokens
+    /// List tokens
     List,
-    /// Make a token worth nothing
+    /// Revoke a token
     Revoke {
-        /// What it is called
+        /// Name of the token
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -66,8 +66,9 @@ pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
             expires,
         } => {
             if tokens.contains_key(&name) {
-                return Err(Error::user(format_args!("there is a token called {name} already"))
-                    .hint(format_args!("give another name, or `lockstep token revoke {name}` first")));
+                return Err(Error::user(format_args!("token {name} already exists")).hint(format_args!(
+                    "choose another name, or run `lockstep token revoke {name}` first"
+                )));
             }
             let secret = new_secret();
             let created = now();
@@ -95,9 +96,7 @@ pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
         }
         TokenCommand::Revoke { name } => {
             if tokens.remove(&name).is_none() {
-                return Err(
-                    Error::user(format_args!("there is no token called {name}")).hint("`lockstep token list` lists them")
-                );
+                return Err(Error::user(format_args!("no token named {name}")).hint("`lockstep token list` lists them"));
             }
             file.write(&tokens)?;
             invocation.answer("", || json!({ "revoked": name }))
@@ -105,7 +104,7 @@ pub fn run(args: TokenArgs, invocation: &Invocation) -> Result<()> {
     }
 }
 
-/// In seconds of Unix time.
+/// Returns the Unix time in seconds.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

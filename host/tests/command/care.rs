@@ -44,10 +44,10 @@ fn what_no_run_needs_goes() {
     place.run(&["show", "stray.csv"]);
     place.says(
         &["gc"],
-        "removed 0 records, 0 artifacts and 0 leftover files, 0 B in all; 5 artifacts (2.4 KiB) stay\n",
+        "removed 0 records, 0 artifacts and 0 leftover files, 0 B total; 5 artifacts (2.4 KiB) kept\n",
         "",
     );
-    let would = "would remove 0 records, 1 artifact and 0 leftover files, 4 B in all; 4 artifacts (2.4 KiB) stay\n";
+    let would = "would remove 0 records, 1 artifact and 0 leftover files, 4 B total; 4 artifacts (2.4 KiB) kept\n";
     place.says(&["gc", "--grace", "0s", "--dry-run"], would, "");
     place.says(&["gc", "--grace", "0s"], &would.replace("would remove", "removed"), "");
     assert_eq!((runs(&place).len(), is_clean(&place)), (2, true));
@@ -69,7 +69,7 @@ fn old_runs_go_unless_they_are_pinned() {
     place.fails(
         2,
         &["pin", "--remove", &first],
-        &format!("error: {first} is not pinned\nhint: `lockstep pin` lists what is\n"),
+        &format!("error: {first} is not pinned\nhint: `lockstep pin` lists pins\n"),
     );
     place.json(&["gc", "--grace", "0s", "--older-than", "0s"]);
     assert_eq!((runs(&place), is_clean(&place)), (vec![], true));

@@ -54,7 +54,7 @@ fn names_that_do_not_fit_are_told_with_those_that_do() {
         2,
         &run(&["-i", "raw=raw.csv", "--", "-x"]),
         "error: step `copy` takes no arguments after `--`: that is for plain programs\n\
-         hint: `lockstep inspect steps.wasm#copy` says what it takes\n",
+         hint: `lockstep inspect steps.wasm#copy` shows what it takes\n",
     );
     place.fails(
         2,
@@ -64,7 +64,7 @@ fn names_that_do_not_fit_are_told_with_those_that_do() {
     place.fails(
         2,
         &["run", "steps.wasm"],
-        "error: which step of steps.wasm is meant? It has `again`, `copy`\nhint: lockstep run steps.wasm#again\n",
+        "error: steps.wasm has several steps: `again`, `copy`\nhint: choose one, as in `lockstep run steps.wasm#again`\n",
     );
     place.fails(
         2,
@@ -104,7 +104,7 @@ fn what_is_not_there_is_told_with_what_to_give() {
     place.fails(
         2,
         &["show", &record, "--raw"],
-        &format!("error: {record} is a record, not an artifact\nhint: `lockstep show RECORD --json` writes all of it\n"),
+        &format!("error: {record} is a record, not an artifact\nhint: `lockstep show RECORD --json` prints all of it\n"),
     );
 }
 

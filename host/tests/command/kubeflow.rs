@@ -53,8 +53,8 @@ fn what_a_reader_might_not_expect_is_said() {
         &["export", "wine.yaml", "--to", "kfp", "-o", "kfp.yaml"],
         "kfp.yaml\n",
         "note: parameter `word` has the value that it has now: more than parameters of steps depend on it\n\
-         note: image lockstep-step:0.1.0 may become another: --image REFERENCE@sha256:... pins it\n\
-         note: containers find modules and inputs in a shared store, and none is named: --shared s3://BUCKET/PREFIX does\n",
+         note: image lockstep-step:0.1.0 is not pinned to a digest; use --image REFERENCE@sha256:...\n\
+         note: no shared store is set, and containers read modules and inputs from it; use --shared s3://BUCKET/PREFIX\n",
     );
     let image = format!("ghcr.io/team/step@sha256:{}", "0".repeat(64));
     let said = place.json(&[
@@ -102,12 +102,12 @@ fn what_kubeflow_can_not_be_told_is_an_error() {
     place.fails(
         2,
         &["export", "wine.yaml", "-o", "kfp.yaml"],
-        "error: wine.yaml is no notebook\nhint: --to kfp or --to argo says for whom a pipeline or a step is to be written\n",
+        "error: wine.yaml is not a notebook\nhint: give --to kfp or --to argo to export a pipeline or a step\n",
     );
     place.fails(
         2,
         &["export", "steps.wasm", "--to", "kfp", "-o", "kfp.yaml"],
-        "error: which step of steps.wasm is meant? It has `again`, `copy`\nhint: lockstep export steps.wasm#again\n",
+        "error: steps.wasm has several steps: `again`, `copy`\nhint: choose one, as in `lockstep export steps.wasm#again`\n",
     );
     place.fails(
         2,

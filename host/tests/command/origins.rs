@@ -147,10 +147,10 @@ fn two_records_differ_in_what_went_in_and_what_came_out() {
     let lines: Vec<Vec<String>> = told.stdout.lines().map(cells).collect();
     let place_of = "row 2, column mass: 5000 and 5050";
     let [left, right] = ["old.csv", "new.csv"].map(|name| Digest::of(place.read(name)).short());
-    assert_eq!(lines[0][0], "what went in");
+    assert_eq!(lines[0][0], "inputs");
     assert_eq!(lines[1], ["parameter share", "0.5", "0.25"]);
     assert_eq!(lines[2], ["input raw", &left, &right, place_of]);
-    assert_eq!(lines[3][0], "what came out");
+    assert_eq!(lines[3][0], "results");
     assert_eq!(lines[4], ["output rows", &left, &right, place_of]);
     assert_eq!(lines.len(), 5);
     assert_eq!(place.run(&["diff", &old, &old]).stdout, "no difference\n");
@@ -175,7 +175,7 @@ fn two_artifacts_differ_first_where_they_say() {
         2,
         &["diff", "a.txt", &record],
         &format!(
-            "error: {record} is a record, a.txt is an artifact\nhint: compare two of a kind; RECORD/OUTPUT is an output of a record\n"
+            "error: {record} is a record, a.txt is an artifact\nhint: compare two records or two artifacts; RECORD/OUTPUT names an output of a record\n"
         ),
     );
 }
@@ -200,12 +200,12 @@ fn the_log_is_filtered() {
     place.says(
         &["log", "--step", "copi"],
         "",
-        "no such runs in [PLACE]/.local/share/lockstep/store\n",
+        "no matching runs in [PLACE]/.local/share/lockstep/store\n",
     );
     place.fails(
         2,
         &["log", "--module", "no.wasm"],
-        "error: no.wasm is neither a file nor the start of a digest\n\
-         hint: give the module's path, or the digits that `lockstep inspect` and `lockstep show` tell\n",
+        "error: no.wasm is neither a file nor a digest\n\
+         hint: give the path of the module, or the digest that `lockstep inspect` and `lockstep show` print\n",
     );
 }

@@ -252,7 +252,7 @@ fn parameters_come_from_a_file_and_from_the_line() {
     place.fails(
         2,
         &["run", "steps.wasm#copy", "-i", "raw=raw.csv", "--keep-going"],
-        "error: --keep-going is for pipelines, and steps.wasm#copy is none\n\
+        "error: --keep-going needs a pipeline, and steps.wasm#copy is not one\n\
          hint: a pipeline is a file that ends in .yaml, or a plan that ends in .json\n",
     );
 }

@@ -117,7 +117,7 @@ fn a_damaged_store_is_found_and_mended() {
         (said.code, said.stderr.as_str()),
         (
             6,
-            "error: [PLACE]/.local/share/lockstep/store is damaged\nhint: `lockstep fsck --fix` removes what is damaged; runs make it again\n"
+            "error: [PLACE]/.local/share/lockstep/store is damaged\nhint: `lockstep fsck --fix` removes damaged data; later runs recreate it\n"
         )
     );
     assert_eq!(place.run(&["fsck", "--fix"]).code, 0);

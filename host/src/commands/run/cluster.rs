@@ -15,108 +15,108 @@ use lockstep_view::quantity::{parse_bytes, parse_duration};
 use crate::invocation::Invocation;
 use crate::pipelines::pair;
 
-/// Where tasks are run, if not on this machine.
+/// Where tasks run, if not on this machine.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum On {
-    /// As Jobs of a cluster
+    /// Jobs in a Kubernetes cluster
     Kubernetes,
 }
 
-/// How tasks share pods.
+/// How tasks are assigned to pods.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Pods {
-    /// Small tasks share one: the sandbox isolates them
+    /// Small tasks share a pod; the sandbox isolates them
     Fused,
-    /// Each task has one of its own; instances of a task are the indices of one Job
+    /// One pod per task; instances of a task become one indexed Job
     PerTask,
 }
 
-/// Which cluster is meant.
+/// The cluster and namespace.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct WhereArgs {
-    /// The namespace [default: that of the context]
+    /// Namespace [default: namespace of the context]
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
 
-    /// The context of the kubeconfig [default: the current one]
+    /// Context in the kubeconfig [default: current context]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
 }
 
-/// How tasks are run in a cluster.
+/// How tasks run in a cluster.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct ClusterArgs {
-    /// Run tasks there; the shared store (--shared) is where pods find what they need and leave what they make
+    /// Run tasks elsewhere; pods exchange data through the shared store (--shared)
     #[arg(long, value_name = "WHERE")]
     pub on: Option<On>,
 
     #[command(flatten)]
     pub place: WhereArgs,
 
-    /// The image of pods [default: $LOCKSTEP_IMAGE, or lockstep-step and this version]
+    /// Image of the pods [default: $LOCKSTEP_IMAGE, or lockstep-step:VERSION]
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
 
-    /// How tasks share pods
+    /// How to assign tasks to pods
     #[arg(long, value_name = "HOW", default_value = "fused")]
     pods: Pods,
 
-    /// The processors that a pod asks for
+    /// CPU request of a pod
     #[arg(long, value_name = "N", default_value = "1", value_parser = cpu)]
     pod_cpu: String,
 
-    /// The memory for a pod's guests [default: what its tasks say, or took before]
+    /// Memory for the guests of a pod [default: from the limits or earlier runs of its tasks]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pod_memory: Option<u64>,
 
-    /// A PodTemplateSpec as YAML, laid over that of every pod; the container is called `task`
+    /// YAML file with a PodTemplateSpec to merge into every pod; the container is named `task`
     #[arg(long, value_name = "FILE")]
     pod_template: Option<PathBuf>,
 
-    /// Only nodes with this label
+    /// Run only on nodes with this label
     #[arg(long = "node-selector", value_name = "KEY=VALUE", value_parser = pair)]
     node_selectors: Vec<(String, String)>,
 
-    /// Also nodes with this taint
+    /// Tolerate this taint
     #[arg(long = "toleration", value_name = "KEY[=VALUE][:EFFECT]", value_parser = toleration)]
     tolerations: Vec<Toleration>,
 
-    /// The queue of Kueue that admits the Jobs
+    /// Kueue queue for the Jobs
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
 
-    /// The secret with AWS_ACCESS_KEY_ID and the others by which pods reach the shared store
+    /// Secret with AWS_ACCESS_KEY_ID and other AWS_* variables, for access to the shared store
     #[arg(long, value_name = "NAME", default_value = "lockstep-store")]
     store_secret: String,
 
-    /// The service account of pods, whose token they don't get
+    /// Service account of the pods; its token is not mounted
     #[arg(long, value_name = "NAME")]
     service_account: Option<String>,
 
-    /// The longest that a Job may take [default: unlimited]
+    /// Maximum duration of a Job [default: unlimited]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     deadline: Option<Duration>,
 
-    /// How long a Job that failed can be looked at; those that succeeded are removed at once
+    /// How long to keep failed Jobs; successful Jobs are deleted at once
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     ttl: Duration,
 }
 
 impl WhereArgs {
-    /// The cluster, reached.
+    /// Connects to the cluster.
     pub fn connect(&self) -> Result<Cluster> {
         Cluster::connect(self.context.as_deref(), self.namespace.as_deref())
     }
 }
 
 impl ClusterArgs {
-    /// The settings of pods that carry out what `execution` says.
+    /// Returns the settings of pods for `execution`.
     pub fn settings(self, execution: &Execution, large_module: bool, invocation: &Invocation) -> Result<Settings> {
         let Some(shared) = invocation.locations.shared.clone() else {
-            return Err(Error::user("pods need a store that they reach too")
-                .hint("--shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one"));
+            return Err(Error::user("running in a cluster needs a shared store")
+                .hint("give --shared s3://BUCKET/PREFIX, or set LOCKSTEP_SHARED"));
         };
         let image = self.image.or_else(|| invocation.locations.image.clone());
         Ok(Settings {
@@ -139,7 +139,7 @@ impl ClusterArgs {
     }
 }
 
-/// The arguments that pods get beside those that say what they run.
+/// Returns the options that pods pass to `lockstep run`.
 fn args_of_pods(execution: &Execution, large_module: bool) -> Vec<String> {
     let args = [
         ("--keep-going", execution.keep_going),

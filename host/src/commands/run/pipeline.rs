@@ -26,36 +26,36 @@ use crate::invocation::Invocation;
 use crate::pipelines;
 use crate::pipelines::Place;
 
-/// So many tasks at a time where this machine does not do the work.
+/// The maximum of concurrent tasks when they run elsewhere.
 pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// How a pipeline is carried out.
+/// How a pipeline runs.
 #[derive(Args)]
 #[command(next_help_heading = "Pipelines")]
 pub struct PipelineArgs {
-    /// So many tasks at a time [default: one for each core]
+    /// Maximum concurrent tasks [default: number of cores]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
-    /// Memory for all guests that run at a time [default: what is free]
+    /// Memory for all concurrent guests [default: available memory]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory_budget: Option<u64>,
 
-    /// After a failure, run what does not depend on it
+    /// After a failure, continue with tasks that do not depend on it
     #[arg(short, long)]
     keep_going: bool,
 
-    /// Tell each event as a line of JSON on stdout; pods do
+    /// Print each event as a line of JSON to stdout; used in pods
     #[arg(long, conflicts_with_all = ["json", "on"])]
     pub(super) events: bool,
 
-    /// Of the tasks only that of this index, counted from 0, and what it waits for
+    /// Run only the task with this index, counted from 0, and its dependencies
     #[arg(long, value_name = "INDEX")]
     only: Option<usize>,
 }
 
 impl PipelineArgs {
-    /// The first option that was given.
+    /// Returns the first option that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--jobs", self.jobs.is_some()),
@@ -67,7 +67,7 @@ impl PipelineArgs {
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
-    /// Here as many tasks at a time as there are cores; of those elsewhere this machine only waits for the end.
+    /// Returns the maximum of concurrent tasks: the number of cores here, more for tasks that run elsewhere.
     fn jobs(&self, elsewhere: bool) -> NonZeroUsize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.jobs.unwrap_or_else(|| if elsewhere { ELSEWHERE } else { cores() })
@@ -108,7 +108,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
     write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
 }
 
-/// Carries out the plan, shows how far it is and tells what it came to: the pipeline's outputs, if all went well.
+/// Executes the plan, shows its progress and reports its result. Returns the outputs of the pipeline.
 fn shown(
     place: &Place,
     plan: &Plan,
@@ -130,7 +130,7 @@ fn shown(
     Ok(outputs)
 }
 
-/// Carries out the plan in a cluster: the pipeline's outputs, if all went well. What is interrupted here goes on there.
+/// Executes the plan in a cluster. Returns the outputs of the pipeline. An interrupt detaches; the cluster continues.
 pub fn in_cluster(
     cluster: &Cluster,
     settings: &Settings,
@@ -157,7 +157,7 @@ pub fn in_cluster(
     Ok(made)
 }
 
-/// Carries out a run in a cluster, as the only task of a plan.
+/// Executes a run in a cluster, as the only task of a plan.
 pub(super) fn alone_in_cluster(
     cluster: &Cluster,
     settings: &Settings,
@@ -181,44 +181,44 @@ pub(super) fn alone_in_cluster(
     Ok(*ran)
 }
 
-/// Removes what carried out a plan. What was made is whole all the same.
+/// Deletes the Jobs of a plan. A failure is only reported: the results are complete.
 fn remove(cluster: &Cluster, plan: &Digest) {
     if let Err(error) = cluster.delete(plan) {
-        anstream::eprintln!("{} is left in the cluster: {}", plan.short(), error.message());
+        anstream::eprintln!("can't delete the Jobs of plan {}: {}", plan.short(), error.message());
     }
 }
 
-/// What somebody is told who does not wait for the cluster.
+/// Returns the error for a plan that the cluster continues after an interrupt.
 fn left(plan: &Digest, invocation: &Invocation) -> Error {
     let short = plan.short();
-    let error = Error::new(Kind::Interrupted, "left to the cluster, where what has begun goes on").hint(format_args!(
-        "`lockstep attach {short}` follows it again, `lockstep attach {short} --cancel` ends it"
+    let error = Error::new(Kind::Interrupted, "detached: started tasks continue in the cluster").hint(format_args!(
+        "`lockstep attach {short}` reattaches, `lockstep attach {short} --cancel` cancels it"
     ));
     if invocation.json { error.reported() } else { error }
 }
 
-/// Carries out the plan, and writes each event as a line of JSON: `event`, and what belongs to it.
+/// Executes the plan, and prints each event as a line of JSON.
 fn told(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<()> {
     let mut on = |event: Event| {
         let (name, told) = events::told(&event);
-        // who reads it may have gone; what is made is kept all the same
+        // the reader may have gone; the results are stored anyway
         let _ = line(name, told);
     };
     let executed = execute(runtime, plan, execution, interrupt, &mut on)?;
     verdict(executed.tasks, interrupt)
 }
 
-/// A line of JSON that tells an event.
+/// Prints an event as a line of JSON.
 pub(super) fn line(name: &str, mut told: Value) -> Result<()> {
     told["event"] = json!(name);
     print(format_args!("{told}\n"))
 }
 
-/// The task of this index, and what it waits for.
+/// Returns the plan with only the task of this index and its dependencies.
 fn only(plan: &Plan, index: usize) -> Result<Plan> {
     let Some(task) = plan.tasks().get(index) else {
         return Err(Error::user(format_args!(
-            "--only {index}: the plan has {} tasks, counted from 0",
+            "no task {index}: the plan has {} tasks, counted from 0",
             plan.tasks().len()
         )));
     };
@@ -239,13 +239,13 @@ fn refuse_what_the_file_says(args: &RunArgs) -> Result<()> {
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((what, _)) => Err(
-            Error::user(format_args!("a pipeline takes no {what}: its file says what its tasks get"))
-                .hint("parameters of the pipeline are given with --param NAME=VALUE"),
+            Error::user(format_args!("a pipeline takes no {what}: the pipeline file sets that"))
+                .hint("set parameters of the pipeline with --param NAME=VALUE"),
         ),
     }
 }
 
-/// Checks that the pipeline has the outputs that are to be written, and that they can be.
+/// Checks that the pipeline declares the requested outputs, and that their paths are writable.
 fn check_outputs(plan: &Plan, outputs: &[Output]) -> Result<()> {
     for Output { name, path, .. } in outputs {
         if !plan.outputs.contains_key(name) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Output, RunArgs};
 
-/// The run that the command line asks for, with what else it is given, and the outputs that it names.
+/// Resolves the command line and `given` to a run and the requested outputs.
 pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Result<(Run, Vec<Output>)> {
     let what = args.what.clone();
     add_values(runtime, std::mem::take(&mut args.values), &mut given)?;
@@ -32,13 +32,13 @@ fn bind_entry(args: RunArgs, what: &str, runtime: &Runtime, given: Given) -> Res
         (_, Some(step)) => bind_interface(args, runtime, &module, choose(&interfaces, step)?, given),
         (several, None) => {
             let names = Names::of(several.iter().map(|interface| interface.step.as_str()));
-            Err(Error::user(format_args!("which step of {what} is meant? It has {names}"))
-                .hint(format_args!("lockstep run {what}#{}", several[0].step)))
+            Err(Error::user(format_args!("{what} has several steps: {names}"))
+                .hint(format_args!("choose one, as in `lockstep run {what}#{}`", several[0].step)))
         }
     }
 }
 
-/// The module and the step of `MODULE#STEP`.
+/// Resolves `MODULE#STEP`.
 fn module<'a>(runtime: &Runtime, what: &'a str) -> Result<(Artifact, Option<&'a str>)> {
     match what.rsplit_once('#') {
         Some((module, step)) if !Path::new(what).exists() => Ok((artifact(runtime, module)?, Some(step))),
@@ -46,7 +46,7 @@ fn module<'a>(runtime: &Runtime, what: &'a str) -> Result<(Artifact, Option<&'a 
     }
 }
 
-/// The modules whose steps may be called.
+/// Resolves the modules whose steps may be called.
 fn modules(runtime: &Runtime, named: Vec<(String, String)>) -> Result<BTreeMap<String, Digest>> {
     let named = unique("module", named)?.into_iter();
     named
@@ -54,10 +54,10 @@ fn modules(runtime: &Runtime, named: Vec<(String, String)>) -> Result<BTreeMap<S
         .collect()
 }
 
-/// Adds inputs that are values. What is given as a parameter of such a name takes the place of its value, and is of its kind.
+/// Adds inputs from `--value`. A parameter of the same name in `given` replaces the value, and is converted to its kind.
 fn add_values(runtime: &Runtime, values: Vec<(String, String)>, given: &mut Given) -> Result<()> {
     for (name, json) in unique("value", values)? {
-        let malformed = |e| Error::user(format_args!("--value {name}={json} is no JSON: {e}"));
+        let malformed = |e| Error::user(format_args!("--value {name}={json} is not JSON: {e}"));
         let default: Value = serde_json::from_str(&json).map_err(malformed)?;
         let parameter = Parameter {
             name: name.clone(),
@@ -84,7 +84,7 @@ fn add_input<T>(inputs: &mut BTreeMap<String, T>, name: String, input: impl Into
     }
 }
 
-/// `NAME` or `NAME:TYPE`, with the media type where a guest could see it.
+/// Parses `NAME` or `NAME:TYPE`.
 fn typed(name: &str) -> (String, Option<MediaType>) {
     match name.split_once(':') {
         Some((name, media_type)) => (name.to_owned(), Some(MediaType::new(media_type))),
@@ -92,7 +92,7 @@ fn typed(name: &str) -> (String, Option<MediaType>) {
     }
 }
 
-/// The artifact, which is said to be of this type.
+/// Returns the artifact with this media type.
 fn said(artifact: Artifact, media_type: Option<MediaType>) -> Artifact {
     match media_type {
         Some(media_type) => Artifact { media_type, ..artifact },
@@ -117,7 +117,7 @@ fn bind_interface(
     if let Some((what, _)) = for_programs.into_iter().find(|(_, given)| *given) {
         return Err(
             Error::user(format_args!("step `{step}` takes no {what}: that is for plain programs"))
-                .hint(format_args!("`lockstep inspect {}` says what it takes", args.what)),
+                .hint(format_args!("`lockstep inspect {}` shows what it takes", args.what)),
         );
     }
     for Output { name, media_type, .. } in &args.outputs {
@@ -132,12 +132,12 @@ fn bind_interface(
         }
         if media_type.is_some() {
             return Err(
-                Error::user(format_args!("step `{step}` itself says of what type its output `{name}` is"))
+                Error::user(format_args!("step `{step}` declares the type of its output `{name}`"))
                     .hint(format_args!("write --output {name}=PATH")),
             );
         }
     }
-    // names first: a wrong one should not wait for a large file to be taken in
+    // check names before reading large files
     let typed_parameters = unique("parameter", args.given.parameters)?;
     let mut parameters = parse_parameters(interface, &typed_parameters)?;
     for (name, told) in given.parameters {
@@ -191,7 +191,7 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: Give
     let mut inputs: BTreeMap<String, Input> = given_inputs.map(|(name, artifact)| (name, artifact.into())).collect();
     for (name, source) in unique("input", args.given.inputs)? {
         let (name, media_type) = typed(&name);
-        // `NAME=@/GUEST/PATH` says where something is that is given otherwise
+        // `NAME=@/GUEST/PATH` sets the path of an input from `given`
         if let (Some(at), Some(input)) = (source.strip_prefix('@'), inputs.get_mut(&name)) {
             input.at = Some(GuestPath::try_from(at.to_owned()).map_err(Error::user)?);
             continue;
@@ -202,7 +202,7 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: Give
     }
     if let Some(name) = args.stdin.as_ref().filter(|name| !inputs.contains_key(*name)) {
         return Err(
-            Error::user(format_args!("stdin is to be the input `{name}`, which is not given"))
+            Error::user(format_args!("stdin names input `{name}`, which was not supplied"))
                 .hint(format_args!("add --input {name}=PATH")),
         );
     }
@@ -238,7 +238,7 @@ fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: Give
     ))
 }
 
-/// The input that `SOURCE[@/GUEST/PATH]` says.
+/// Resolves `SOURCE[@/GUEST/PATH]` to an input.
 fn placed(runtime: &Runtime, source: &str) -> Result<Input> {
     match source.rsplit_once("@/") {
         Some((source_alone, at)) if !Path::new(source).exists() => {
