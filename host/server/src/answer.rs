@@ -1,4 +1,4 @@
-//! Errors as HTTP answers.
+//! Errors as HTTP responses.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use lockstep_view::error::{Error, Kind};
 use lockstep_runtime::digest::Digest;
 use serde_json::json;
 
-/// A request that is refused, or could not be answered: a status, and the same JSON that `lockstep --json` writes.
+/// Error response: a status, and the same JSON that `lockstep --json` writes.
 #[derive(Debug)]
 pub struct Refusal {
     pub status: StatusCode,
     pub error: Error,
-    /// What must be sent first.
+    /// Artifact that the client must send first.
     pub missing: Option<Digest>,
 }
 
-/// What requests are answered with.
+/// Result of a handler.
 pub type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
@@ -32,21 +32,21 @@ impl Refusal {
         }
     }
 
-    /// There is nothing called `what`.
+    /// 404 Not Found.
     pub fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, Error::user(what))
     }
 
-    /// The request itself is wrong.
+    /// 400 Bad Request.
     pub fn bad(error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Error::user(error))
     }
 
-    /// There is too much to do; the client may come again.
+    /// 503 Service Unavailable; the client may try again.
     pub fn busy(why: impl std::fmt::Display) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            Error::host(why).hint("try again in some seconds"),
+            Error::host(why).hint("try again in a few seconds"),
         )
     }
 }
@@ -81,7 +81,7 @@ impl IntoResponse for Refusal {
             let bearer = axum::http::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
         }
-        // pages show it in their own way
+        // for the dashboard, which renders it as a page
         response.extensions_mut().insert(Arc::new(self.error));
         response
     }

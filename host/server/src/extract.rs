@@ -1,4 +1,4 @@
-//! What handlers take from requests, with errors in the one shape that all errors have.
+//! Extractors of requests. Their errors have the format of all other errors.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal};
 
-/// The body, read as JSON.
+/// Request body, parsed as JSON.
 pub struct Body<T>(pub T);
 
-/// Bodies of JSON up to this many bytes are read: enough for a plan of 100,000 tasks.
+/// Maximum size of a JSON body in bytes: enough for a plan of 100,000 tasks.
 pub const BODY_LIMIT: usize = 64 << 20;
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -29,7 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The whole body, if it is JSON of a size that is read.
+/// Reads the whole body, up to [`BODY_LIMIT`].
 pub async fn bytes(request: Request) -> Answer<Bytes> {
     let (parts, body) = request.into_parts();
     let said: Option<usize> = parts
@@ -42,7 +42,7 @@ pub async fn bytes(request: Request) -> Answer<Bytes> {
     }
 }
 
-/// All of `body`; refused when it is larger than `limit`, or does not come.
+/// Reads all of `body`; fails if it is larger than `limit`, or if the client stops sending.
 pub async fn whole(body: AnyBody, limit: usize) -> Answer<Bytes> {
     let mut all = Vec::new();
     let mut pieces = body.into_data_stream();
@@ -55,43 +55,40 @@ pub async fn whole(body: AnyBody, limit: usize) -> Answer<Bytes> {
     Ok(all.into())
 }
 
-/// A client that sends nothing for so long is gone.
+/// A client that sends nothing for this long is disconnected.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// The next piece of a body; refused when it does not come.
+/// Reads the next chunk of a body; fails if the client stops sending.
 pub async fn next(pieces: &mut BodyDataStream) -> Answer<Option<Bytes>> {
     match tokio::time::timeout(SILENCE, pieces.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(piece))) => Ok(Some(piece)),
-        Ok(Some(Err(error))) => Err(Refusal::bad(format_args!("the body was cut off: {error}"))),
+        Ok(Some(Err(error))) => Err(Refusal::bad(format_args!("the request body is incomplete: {error}"))),
         Err(_) => Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
-            Error::user(format_args!("nothing came for {} s", SILENCE.as_secs())).hint("send the request again"),
+            Error::user(format_args!("request timeout: no data for {} s", SILENCE.as_secs())).hint("send the request again"),
         )),
     }
 }
 
-/// More than `limit` bytes are not taken in.
+/// 413 Payload Too Large.
 pub fn too_large(limit: u64, what: &str) -> Refusal {
     let error = Error::new(
         Kind::Denied,
-        format_args!(
-            "{what} of more than {} are not taken in",
-            lockstep_view::quantity::bytes(limit)
-        ),
+        format_args!("{what} may not exceed {}", lockstep_view::quantity::bytes(limit)),
     );
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
-/// `bytes` as JSON.
+/// Parses `bytes` as JSON.
 pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let error = Error::user(format_args!("the body can't be read: {error}"));
-        Refusal::bad(error.hint("the OpenAPI document says what it must be: GET /api/v1/openapi.json"))
+        let error = Error::user(format_args!("invalid request body: {error}"));
+        Refusal::bad(error.hint("GET /api/v1/openapi.json describes the expected body"))
     })
 }
 
-/// What stands behind the question mark.
+/// Query string.
 pub struct Query<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -105,7 +102,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The one part of the path that is not fixed.
+/// The path's only parameter.
 pub struct Path(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Path {
@@ -118,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Path {
     }
 }
 
-/// A digest in the path: 64 hexadecimal digits, with or without `sha256:` before them.
+/// Digest in the path: 64 hexadecimal digits, with or without the prefix `sha256:`.
 pub struct Named(pub Digest);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
@@ -130,16 +127,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The digest that `text` spells.
+/// Parses a digest.
 pub fn digest(text: &str) -> Answer<Digest> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     Digest::from_hex(hex).map_err(|error| Refusal::bad(Error::user(error).hint("a digest has 64 hexadecimal digits")))
 }
 
-/// Calls something that blocks on a thread that may.
+/// Runs a blocking call on a thread for blocking calls.
 pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
     tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
-        let error = Error::host(format_args!("the request could not be carried out: {error}"));
+        let error = Error::host(format_args!("internal error: {error}"));
         Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))
     })
 }

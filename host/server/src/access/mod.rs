@@ -1,4 +1,4 @@
-//! Who asks, and what that caller may do: nothing, until a token or a trusted proxy says more.
+//! Authentication and authorization. A request needs a token or a trusted proxy's header; without one it is refused.
 
 mod origin;
 mod tokens;
@@ -21,20 +21,20 @@ use super::{Namespace, Server, gateway};
 
 pub use tokens::{Token, TokenFile};
 
-/// What a caller may do; each may also do what stands before it.
+/// Permissions of a caller. Each scope includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// See what is there
+    /// Read runs and artifacts
     Read,
-    /// Run things, and use kernels
+    /// Also submit runs and use kernels
     Run,
-    /// See how the host is, too
+    /// Also read metrics
     Admin,
 }
 
 impl Scope {
-    /// How it is called.
+    /// The scope's name.
     pub fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -44,13 +44,13 @@ impl Scope {
     }
 }
 
-/// Who asks. Every request that reaches a handler has one.
+/// The authenticated caller of a request. Every request that reaches a handler has one.
 #[derive(Clone)]
 pub struct Caller {
-    /// The user's name, where users are told apart.
+    /// The user's name; `None` on a host without users.
     pub user: Option<String>,
     pub scope: Scope,
-    /// What belongs to the user.
+    /// The user's store, work items and kernels.
     pub namespace: Arc<Namespace>,
 }
 
@@ -59,33 +59,33 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let caller = parts.extensions.get::<Self>().cloned();
-        caller.ok_or_else(|| Error::host("the request came past the check of who asks").into())
+        caller.ok_or_else(|| Error::host("internal error: the request was not authenticated").into())
     }
 }
 
-/// How callers are known.
+/// Credentials that the host accepts.
 pub struct Access {
     tokens: TokenFile,
-    /// A token of this process alone.
+    /// Token that is valid for this process only.
     own: Option<Token>,
-    /// The header in which a proxy says who asks.
+    /// Header in which a trusted proxy names the user.
     trusted: Option<String>,
-    /// Only this machine can reach the host.
+    /// The host listens on a loopback address.
     loopback: bool,
     allowed_hosts: Vec<String>,
 }
 
-/// Who somebody is, as far as it was proved.
+/// Proven identity of a caller.
 struct Identity {
     user: Option<String>,
     scope: Scope,
 }
 
-/// The cookie that browsers keep a token in.
+/// Cookie that holds a browser's token.
 const COOKIE_NAME: &str = "lockstep-token";
 
 impl Access {
-    /// Callers are known by the tokens in `tokens`, by `secret`, and by what a proxy says in the header `trusted`.
+    /// Accepts the tokens in `tokens`, the token `secret`, and the user that a proxy names in the header `trusted`.
     pub fn new(
         tokens: TokenFile,
         secret: Option<&str>,
@@ -115,7 +115,7 @@ impl Access {
         {
             let user = user
                 .to_str()
-                .map_err(|_| Error::user(format_args!("the header {name} is no text")))?;
+                .map_err(|_| Error::user(format_args!("header {name} is not valid text")))?;
             return Ok(Some(Identity {
                 user: Some(user_name(user)?),
                 scope: Scope::Run,
@@ -142,17 +142,17 @@ impl Token {
     }
 }
 
-/// The name of a user, if it can be one.
+/// Validates the name of a user.
 pub fn user_name(name: &str) -> Result<String> {
     let name = name.trim();
     let is_name = !name.is_empty() && name.len() <= 200 && name.chars().all(|c| !c.is_control() && c != '/');
     match is_name {
         true => Ok(name.to_owned()),
-        false => Err(Error::user("a user's name is 1 to 200 characters, without `/`")),
+        false => Err(Error::user("invalid user name: use 1 to 200 characters, without `/`")),
     }
 }
 
-/// The token that a request brings: in `Authorization`, in a cookie, or in its address.
+/// Returns the token of a request, from `Authorization`, the query string or a cookie.
 fn secret_in(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     if let Some(authorization) = headers.get(AUTHORIZATION) {
         let (scheme, secret) = authorization.to_str().ok()?.split_once(' ')?;
@@ -170,14 +170,14 @@ fn secret_in(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     })
 }
 
-/// `token` of what stands behind the question mark, and the rest of that.
+/// Returns the query parameter `token`, and the query string without it.
 fn in_query(uri: &Uri) -> Option<(String, String)> {
     let (token, rest): (Vec<&str>, Vec<&str>) = uri.query()?.split('&').partition(|pair| pair.starts_with("token="));
     let token = token.first()?.strip_prefix("token=")?;
     Some((percent_decode_str(token).decode_utf8().ok()?.into_owned(), rest.join("&")))
 }
 
-/// What a caller must at least be allowed.
+/// Returns the scope that a request needs.
 fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
     let is_channel = headers.contains_key(axum::http::header::UPGRADE);
     match method.is_safe() && !is_channel {
@@ -187,7 +187,7 @@ fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
     }
 }
 
-/// Lets a request through with its [`Caller`], or refuses it in the way that who asks can read.
+/// Passes a request on with its [`Caller`], or refuses it in the format of its API.
 pub async fn check(server: &Arc<Server>, request: Request, next: Next) -> Response {
     let is_jupyter = gateway::is_asked(request.uri().path());
     match admit(server, request, next).await {
@@ -210,18 +210,18 @@ async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result
         return Err(Error::new(
             Kind::Denied,
             format_args!(
-                "that needs the scope `{}`, and the token has `{}`",
+                "permission denied: scope `{}` required, the token has `{}`",
                 needed.word(),
                 scope.word()
             ),
         )
         .hint(format_args!(
-            "`lockstep token create NAME --scope {}` makes one that has it",
+            "create a token with this scope: `lockstep token create NAME --scope {}`",
             needed.word()
         ))
         .into());
     }
-    // a page that was opened with the token keeps it in a cookie, and out of the address
+    // move the token from the address into a cookie
     if method == Method::GET
         && wants_html(headers)
         && let Some((secret, rest)) = in_query(request.uri())
@@ -240,7 +240,7 @@ async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result
     Ok(response)
 }
 
-/// Whether a person looks at the answer.
+/// Whether the client is a browser.
 pub fn wants_html(headers: &HeaderMap) -> bool {
     let accept = headers
         .get(axum::http::header::ACCEPT)
@@ -272,12 +272,12 @@ fn keep(server: &Server, request: &Request, secret: &str, rest: &str) -> Respons
 fn unknown(server: &Server, request: &Request) -> Refusal {
     server.audit.refused(request, None, "unknown");
     let message = match secret_in(request.uri(), request.headers()) {
-        Some(_) => "the token is not known here, or has expired",
-        None => "this host must know who asks: the request has no token",
+        Some(_) => "invalid or expired token",
+        None => "authentication required: the request has no token",
     };
     let error = Error::new(Kind::Denied, message)
-        .hint("clients send `Authorization: Bearer TOKEN`; a browser is opened with ?token=TOKEN once")
-        .hint("`lockstep serve` prints a token when it starts, and `lockstep token create NAME` makes others");
+        .hint("send `Authorization: Bearer TOKEN`; in a browser, open the address with ?token=TOKEN once")
+        .hint("`lockstep serve` prints a token when it starts; `lockstep token create NAME` creates others");
     Refusal::new(StatusCode::UNAUTHORIZED, error)
 }
 

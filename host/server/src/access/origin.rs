@@ -1,24 +1,23 @@
-//! Which web pages may speak to this host: its own, and no others.
+//! Checks of `Host` and `Origin` against DNS rebinding and cross-site requests.
 
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method, Uri};
 use lockstep_view::error::{Error, Kind, Result};
 
-/// An error if the request names a host that this is not, as it does when a foreign name was made to lead here; or if a page of another
-/// origin wants to change something.
+/// Refuses a request whose `Host` is not allowed (DNS rebinding), and a change that a page of another origin requests.
 pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, loopback: bool, allowed: &[String]) -> Result<()> {
     let host = headers
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .or_else(|| uri.authority().map(|host| host.as_str()));
     let Some(host) = host else {
-        return Err(Error::user("the request does not say which host it is for"));
+        return Err(Error::user("the request has no Host header"));
     };
     let name = name_of(host);
     let only_named = loopback || !allowed.is_empty();
     if only_named && !is_address(name) && name != "localhost" && !allowed.iter().any(|allowed| allowed == name) {
-        return Err(Error::new(Kind::Denied, format_args!("this host is not called {name}"))
-            .hint(format_args!("`lockstep serve --allow-host {name}` lets browsers call it so")));
+        return Err(Error::new(Kind::Denied, format_args!("host name {name} is not allowed"))
+            .hint(format_args!("allow it with `lockstep serve --allow-host {name}`")));
     }
     let changes = !method.is_safe() || headers.contains_key(UPGRADE);
     if !changes {
@@ -35,12 +34,12 @@ pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, loopback: bool, al
             .is_some_and(|site| site == "cross-site" || site == "same-site"),
     };
     match foreign {
-        true => Err(Error::new(Kind::Denied, "a page of another origin may not do that")),
+        true => Err(Error::new(Kind::Denied, "cross-origin request refused")),
         false => Ok(()),
     }
 }
 
-/// The name without the port.
+/// Returns the name without the port.
 fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -48,7 +47,7 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// A name can be made to lead to any address; an address can't.
+/// Whether `name` is an IP address. DNS rebinding needs a name.
 fn is_address(name: &str) -> bool {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     bare.parse::<std::net::IpAddr>().is_ok()

@@ -1,4 +1,4 @@
-//! Tokens: who holds one may do what it says. A file keeps their hashes; a token itself is shown once, when it is made.
+//! Tokens and their file. The file holds hashes; a token is shown once, when it is created.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use super::Scope;
 
-/// A token as it is kept.
+/// A token as stored.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
-    /// The SHA-256 of its text. The text is 256 random bits, so nothing slower is needed.
+    /// SHA-256 of the token. A token has 256 random bits, so a slow hash is not needed.
     pub hash: Digest,
-    /// Whose it is; without one it is for what belongs to nobody.
+    /// Its user; without one, the store that belongs to no user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// What its holder may do.
+    /// Its permissions.
     pub scope: Scope,
-    /// In seconds of Unix time.
+    /// Unix time in seconds.
     pub created: u64,
-    /// In seconds of Unix time.
+    /// Unix time in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
 }
 
 impl Token {
-    /// Whether this is its text. Only hashes are compared.
+    /// Whether `secret` is this token. Compares hashes.
     pub fn is_of(&self, secret: &str) -> bool {
         self.hash == Digest::of(secret)
     }
@@ -40,13 +40,13 @@ impl Token {
 /// All tokens, by name.
 pub type Tokens = BTreeMap<String, Token>;
 
-/// The file of the tokens, read again when it has changed.
+/// The file of tokens. It is read again after each change.
 pub struct TokenFile {
     path: PathBuf,
     read: Mutex<Read>,
 }
 
-/// What the file said, and when it was written and how long it was then; `None` where there was none.
+/// Contents of the file when it was last read, with its modification time and size; `None` if it did not exist.
 #[derive(Default)]
 struct Read {
     stamp: Option<(SystemTime, u64)>,
@@ -54,7 +54,7 @@ struct Read {
 }
 
 impl TokenFile {
-    /// The tokens of the host that keeps its things in `directory`.
+    /// The tokens of the host with the data directory `directory`.
     pub fn new(directory: &Path) -> Self {
         Self {
             path: directory.join("tokens.json"),
@@ -62,7 +62,7 @@ impl TokenFile {
         }
     }
 
-    /// All tokens; none where there is no file.
+    /// Returns all tokens; none if the file does not exist.
     pub fn all(&self) -> Result<Arc<Tokens>> {
         let stamp = std::fs::metadata(&self.path)
             .and_then(|file| Ok((file.modified()?, file.len())))
@@ -78,25 +78,25 @@ impl TokenFile {
     fn load(&self) -> Result<Tokens> {
         match std::fs::read(&self.path) {
             Ok(json) => serde_json::from_slice(&json).map_err(|error| {
-                Error::config(format_args!("{} can't be read: {error}", self.path.display()))
-                    .hint("remove the file, and make new tokens with `lockstep token create`")
+                Error::config(format_args!("can't parse {}: {error}", self.path.display()))
+                    .hint("remove the file and create new tokens with `lockstep token create`")
             }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Tokens::new()),
             Err(e) => Err(Error::file("read", &self.path, &e)),
         }
     }
 
-    /// Keeps these tokens instead.
+    /// Replaces the tokens in the file.
     pub fn write(&self, tokens: &Tokens) -> Result<()> {
         if let Some(directory) = self.path.parent() {
-            std::fs::create_dir_all(directory).map_err(|e| Error::file("make", directory, &e))?;
+            std::fs::create_dir_all(directory).map_err(|e| Error::file("create", directory, &e))?;
         }
-        let json = serde_json::to_vec_pretty(tokens).map_err(|e| Error::host(format_args!("tokens can't be written: {e}")))?;
+        let json = serde_json::to_vec_pretty(tokens).map_err(|e| Error::host(format_args!("can't serialize tokens: {e}")))?;
         export::write(&self.path, &json)
     }
 }
 
-/// The token whose text this is, unless it has expired by `now`, in seconds of Unix time.
+/// Returns the token `secret`, unless it has expired at `now`, in seconds of Unix time.
 pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<&'a Token> {
     let token = tokens.values().find(|token| token.is_of(secret))?;
     token.expires.is_none_or(|expires| now < expires).then_some(token)

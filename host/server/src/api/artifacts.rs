@@ -22,27 +22,27 @@ use super::{ErrorAnswer, LineageQuery, Way};
 use crate::extract::{Named, Path, Query, blocking};
 use crate::{Answer, Caller, Refusal, Server};
 
-/// Pieces of this many bytes are read at a time.
+/// Size of a chunk in bytes.
 const PIECE: u64 = 1 << 20;
 
-/// The artifact called `digest`, if this caller has it.
+/// Returns the artifact `digest` of this caller's store.
 pub(super) fn find(caller: &Caller, digest: &Digest) -> Answer<Artifact> {
     let store = &caller.namespace.runtime.store;
     match store.contains(digest)? {
         true => Ok(known(store, digest)?),
-        false => Err(Refusal::not_found(format_args!("there is no artifact {digest}"))),
+        false => Err(Refusal::not_found(format_args!("artifact {digest} not found"))),
     }
 }
 
-/// The artifacts and records whose digest starts so
+/// Complete a digest prefix to artifacts and records
 #[utoipa::path(
     get, path = "/api/v1/digests/{start}",
     params(("start" = String, Path, description = "at least 4 hexadecimal digits", min_length = 4)),
-    responses((status = 200, description = "at most 10 of them", body = Object), (status = "4XX", body = ErrorAnswer))
+    responses((status = 200, description = "up to 10 matches", body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn resolve(caller: Caller, Path(start): Path) -> Answer<Json<Value>> {
     if start.len() < 4 || !start.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Refusal::bad("give at least 4 hexadecimal digits"));
+        return Err(Refusal::bad("invalid digest prefix: use at least 4 hexadecimal digits"));
     }
     blocking(move || {
         Ok(Json(
@@ -52,16 +52,16 @@ pub async fn resolve(caller: Caller, Path(start): Path) -> Answer<Json<Value>> {
     .await
 }
 
-/// The bytes of an artifact
+/// Download an artifact
 ///
-/// A `Range` of them is answered with 206. They never change, and are sent so that no browser takes them for a page of this host.
+/// Supports `Range`. The content never changes. Headers keep browsers from showing it as a page of this host.
 #[utoipa::path(
     get, path = "/api/v1/artifacts/{digest}",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),
     responses(
-        (status = 200, description = "all bytes; the media type is in Lockstep-Media-Type", body = [u8], content_type = "application/octet-stream"),
-        (status = 206, description = "a range of them", body = [u8], content_type = "application/octet-stream"),
-        (status = 304, description = "they are what the client has"),
+        (status = 200, description = "the content; Lockstep-Media-Type has the media type", body = [u8], content_type = "application/octet-stream"),
+        (status = 206, description = "the requested range", body = [u8], content_type = "application/octet-stream"),
+        (status = 304, description = "not modified"),
         (status = "4XX", body = ErrorAnswer),
     )
 )]
@@ -85,7 +85,7 @@ pub async fn get(caller: Caller, Named(digest): Named, headers: HeaderMap) -> An
             None | Some(Range::Ignored) => (StatusCode::OK, 0, len),
             Some(Range::Bytes(from, to)) => (StatusCode::PARTIAL_CONTENT, from, to),
             Some(Range::Beyond) => {
-                let error = Error::user(format_args!("the range is beyond the {len} bytes of the artifact"));
+                let error = Error::user(format_args!("range not satisfiable: the artifact has {len} bytes"));
                 let mut response = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, error).into_response();
                 insert(&mut response, CONTENT_RANGE, &format!("bytes */{len}"));
                 return Ok(response);
@@ -119,7 +119,7 @@ fn insert(response: &mut Response, name: axum::http::HeaderName, value: &str) {
     }
 }
 
-/// The bytes from `from` to before `to`, as they are wanted.
+/// Streams the bytes in `from..to`.
 fn body(content: Content, from: u64, to: u64) -> Body {
     if let Content::Bytes(bytes) = content {
         return Body::from(bytes.slice(from as usize..to as usize));
@@ -144,9 +144,9 @@ fn body(content: Content, from: u64, to: u64) -> Body {
 
 #[derive(PartialEq, Eq, Debug)]
 enum Range {
-    /// From the first up to before the second.
+    /// A half-open range.
     Bytes(u64, u64),
-    /// What is no single range of bytes is as good as none: RFC 9110, 14.2.
+    /// Not a single range of bytes, which a server may ignore: RFC 9110, 14.2.
     Ignored,
     Beyond,
 }
@@ -170,15 +170,15 @@ pub(super) struct PreviewQuery {
     rows: Option<usize>,
 }
 
-/// So many rows of a table are shown at most.
+/// Maximum number of rows in a preview.
 const ROWS: usize = 10_000;
 
-/// An artifact as JSON: the first rows of a table, a text, a value
+/// Preview an artifact as JSON: the first rows of a table, a text, or a value
 #[utoipa::path(
     get, path = "/api/v1/artifacts/{digest}/preview",
     params(
         ("digest" = String, Path, description = "64 hexadecimal digits"),
-        ("rows" = Option<usize>, Query, description = "how many rows of a table", maximum = 10000),
+        ("rows" = Option<usize>, Query, description = "maximum number of rows of a table [default: 20]", maximum = 10000),
     ),
     responses((status = 200, body = Value), (status = "4XX", body = ErrorAnswer))
 )]
@@ -193,7 +193,7 @@ pub async fn preview(caller: Caller, Named(digest): Named, Query(query): Query<P
     .await
 }
 
-/// The runs that an artifact came from, or that came from it
+/// Get the lineage of an artifact: the runs that produced it, or used it
 #[utoipa::path(
     get, path = "/api/v1/artifacts/{digest}/lineage",
     params(("digest" = String, Path, description = "64 hexadecimal digits"), ("direction" = Option<Way>, Query)),
@@ -216,7 +216,7 @@ pub(super) fn lineage_of(caller: &Caller, digest: &Digest, way: Way) -> Answer<J
     Ok(Json(told::to_json(&lineage, digest, direction)))
 }
 
-/// What a module is: its steps with their inputs, parameters and outputs
+/// Describe a module: its steps with their inputs, parameters and outputs
 #[utoipa::path(
     get, path = "/api/v1/modules/{digest}",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),

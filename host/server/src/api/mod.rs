@@ -1,4 +1,4 @@
-//! The HTTP API, below `/api/v1`. Its OpenAPI document is made from this code.
+//! The HTTP API below `/api/v1`. Its OpenAPI document is generated from this code.
 
 mod artifacts;
 mod plans;
@@ -19,7 +19,7 @@ use super::{Caller, Server};
 
 pub use runs::Answers;
 
-/// What every error looks like.
+/// An error response.
 #[derive(Serialize, ToSchema)]
 struct ErrorAnswer {
     error: ErrorContent,
@@ -27,24 +27,24 @@ struct ErrorAnswer {
 
 #[derive(Serialize, ToSchema)]
 struct ErrorContent {
-    /// Whose turn it is to do something: `user`, `config`, `guest`, `denied`, `host` or `interrupted`.
+    /// Cause of the error: `user`, `config`, `guest`, `denied`, `host` or `interrupted`.
     kind: String,
-    /// What happened.
+    /// Error message.
     message: String,
-    /// Lines that belong to it.
+    /// Additional lines of the message.
     details: Vec<String>,
-    /// What to do next.
+    /// Suggested remedies.
     hints: Vec<String>,
 }
 
-/// Who asks.
+/// The authenticated caller.
 #[derive(Serialize, ToSchema)]
 struct Me {
-    /// The user, where users are told apart.
+    /// User name; null on a host without users.
     user: Option<String>,
     /// `read`, `run` or `admin`.
     scope: String,
-    /// The version of the host.
+    /// Version of the host.
     version: String,
 }
 
@@ -52,7 +52,7 @@ struct Me {
 #[openapi(
     info(
         title = "Lockstep",
-        description = "Runs are pure functions of digests: the same module, step, parameters, inputs and seed give the same bytes."
+        description = "Runs are pure functions of digests: the same module, step, parameters, inputs and seed produce the same bytes."
     ),
     paths(
         me,
@@ -93,14 +93,14 @@ impl Modify for Token {
     }
 }
 
-/// Which way a lineage goes.
+/// Direction of a lineage.
 #[derive(Deserialize, ToSchema, Clone, Copy, Default)]
 #[serde(rename_all = "lowercase")]
 enum Way {
-    /// To what it was made from.
+    /// Towards inputs.
     #[default]
     Up,
-    /// To what was made from it.
+    /// Towards outputs.
     Down,
 }
 
@@ -137,7 +137,7 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/api/v1/records/{digest}/verify", post(records::verify))
 }
 
-/// Who asks
+/// Show the authenticated caller
 #[utoipa::path(get, path = "/api/v1/me", responses((status = 200, body = Me), (status = "4XX", body = ErrorAnswer)))]
 async fn me(caller: Caller) -> Json<Me> {
     Json(Me {
@@ -147,7 +147,7 @@ async fn me(caller: Caller) -> Json<Me> {
     })
 }
 
-/// This document
+/// Get this OpenAPI document
 #[utoipa::path(get, path = "/api/v1/openapi.json", responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer)))]
 async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())

@@ -16,35 +16,35 @@ use crate::extract::{Body, blocking};
 use crate::works::Submission;
 use crate::{Answer, Caller, Refusal, Server};
 
-/// A plan that is to be carried out.
+/// Request to execute a plan.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanRequest {
-    /// What `lockstep plan PIPELINE.yaml -o FILE` writes. All modules and inputs that it names must be here.
+    /// Output of `lockstep plan PIPELINE.yaml -o FILE`. Upload all modules and inputs that it names first.
     #[schema(value_type = Object)]
     plan: Value,
-    /// What tasks may use that set no limits themselves.
+    /// Default limits, for tasks without their own.
     #[serde(default)]
     #[schema(value_type = Object)]
     limits: OwnLimits,
-    /// Run what is known, too.
+    /// Ignore cached results.
     #[serde(default)]
     fresh: bool,
-    /// After a failure, run what does not depend on it.
+    /// After a failure, run the tasks that do not depend on it.
     #[serde(default)]
     keep_going: bool,
 }
 
-/// Ask for a plan to be carried out
+/// Submit a plan
 ///
-/// What of it is known is not run again.
+/// Cached tasks are not run again.
 #[utoipa::path(
     post, path = "/api/v1/plans",
     request_body = PlanRequest,
     responses(
-        (status = 202, description = "it goes on; `Location` says where to watch it", body = Object),
+        (status = 202, description = "accepted; `Location` is the work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "too many wait already", body = ErrorAnswer),
+        (status = 503, description = "the queue is full", body = ErrorAnswer),
     )
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {
@@ -68,7 +68,7 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
     accepted(&server, &namespace, submission).await
 }
 
-/// Say of each task of a plan whether it would be run, and why
+/// Explain for each task of a plan whether it would run, and why
 #[utoipa::path(
     post, path = "/api/v1/plans/explain",
     request_body = PlanRequest,
@@ -85,7 +85,7 @@ pub async fn explain(caller: Caller, Body(request): Body<PlanRequest>) -> Answer
     .await
 }
 
-/// A plan whose modules and inputs this caller has.
+/// Parses a plan and checks that the caller's store has its modules and inputs.
 fn read(caller: &Caller, plan: &Value) -> Answer<Plan> {
     let runtime = &caller.namespace.runtime;
     let plan = Plan::read(plan.to_string().as_bytes()).map_err(Refusal::bad)?;

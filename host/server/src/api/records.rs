@@ -25,18 +25,18 @@ pub(super) struct ListQuery {
     since_ms: u64,
 }
 
-/// So many records are listed at most.
+/// Maximum number of records in a response.
 const MOST: usize = 10_000;
 
-/// Records, newest first
+/// List records, newest first
 #[utoipa::path(
     get, path = "/api/v1/records",
     params(
-        ("most" = Option<usize>, Query, description = "at most so many [default: 20]"),
-        ("step" = Option<String>, Query, description = "of this step"),
-        ("module" = Option<String>, Query, description = "of the module whose digest starts with these digits"),
+        ("most" = Option<usize>, Query, description = "maximum number of records [default: 20]"),
+        ("step" = Option<String>, Query, description = "name of the step"),
+        ("module" = Option<String>, Query, description = "prefix of the module's digest"),
         ("outcome" = Option<String>, Query, description = "`succeeded`, `failed` or `interrupted`"),
-        ("since_ms" = Option<u64>, Query, description = "started at this time or later, in milliseconds of Unix time"),
+        ("since_ms" = Option<u64>, Query, description = "earliest start time, as Unix time in milliseconds"),
     ),
     responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
 )]
@@ -46,7 +46,7 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json
         .as_ref()
         .is_some_and(|hex| hex.is_empty() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
-        return Err(Refusal::bad("`module` must be the start of a digest: hexadecimal digits"));
+        return Err(Refusal::bad("`module` must be a digest prefix: hexadecimal digits"));
     }
     let known = ["succeeded", "failed", "interrupted"];
     if query.outcome.as_deref().is_some_and(|word| !known.contains(&word)) {
@@ -68,10 +68,10 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json
 
 fn find(caller: &Caller, digest: &Digest) -> Answer<(Record, Observed)> {
     let found = caller.namespace.runtime.record(digest)?;
-    found.ok_or_else(|| Refusal::not_found(format_args!("there is no record {digest}")))
+    found.ok_or_else(|| Refusal::not_found(format_args!("record {digest} not found")))
 }
 
-/// A record, as `lockstep show --json` writes it
+/// Get a record, as printed by `lockstep show --json`
 #[utoipa::path(
     get, path = "/api/v1/records/{digest}",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),
@@ -85,7 +85,7 @@ pub async fn get(caller: Caller, Named(digest): Named) -> Answer<Json<Value>> {
     .await
 }
 
-/// The runs that a run's inputs came from, or that its outputs went to
+/// Get the lineage of a record: the runs that produced its inputs, or consumed its outputs
 #[utoipa::path(
     get, path = "/api/v1/records/{digest}/lineage",
     params(("digest" = String, Path, description = "64 hexadecimal digits"), ("direction" = Option<Way>, Query)),
@@ -99,16 +99,16 @@ pub async fn lineage(caller: Caller, Named(digest): Named, Query(query): Query<L
     .await
 }
 
-/// Run a record again and compare
+/// Repeat a run and compare the result
 ///
-/// `same` says whether it came to the same; if not, `again` is the digest of what it came to.
+/// `same` is true if the results are identical. `again` is the digest of the new record.
 #[utoipa::path(
     post, path = "/api/v1/records/{digest}/verify",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),
     responses(
         (status = 200, body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "too many wait already", body = ErrorAnswer),
+        (status = 503, description = "the queue is full", body = ErrorAnswer),
     )
 )]
 pub async fn verify(State(server): State<Arc<Server>>, caller: Caller, Named(digest): Named) -> Answer<Json<Value>> {
@@ -116,7 +116,7 @@ pub async fn verify(State(server): State<Arc<Server>>, caller: Caller, Named(dig
     let (record, _) = blocking(move || find(&own, &digest)).await?;
     if !record.outcome.is_deterministic() {
         return Err(Refusal::bad(format_args!(
-            "what it came to may depend on the machine: {}",
+            "the run is not deterministic, its result may depend on the machine: {}",
             record.outcome
         )));
     }

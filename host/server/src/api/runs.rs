@@ -25,50 +25,49 @@ use crate::namespace::ModuleFacts;
 use crate::works::{Submission, run_one};
 use crate::{Answer, Caller, Namespace, Refusal, Server};
 
-/// A run that is asked for. Modules and inputs are named by digest; what the host lacks is sent first, with
-/// `PUT /api/v1/artifacts/{digest}`.
+/// Request for a run. Modules and inputs are named by digest. Upload missing ones first, with `PUT /api/v1/artifacts/{digest}`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RunRequest {
-    /// The module's digest.
+    /// Digest of the module.
     module: String,
-    /// Which step of the module; not needed if it has one.
+    /// Name of the step; optional if the module has only one.
     step: Option<String>,
-    /// Parameters of the step; those left out have their defaults.
+    /// Parameters of the step; omitted parameters have their defaults.
     #[serde(default)]
     parameters: BTreeMap<String, Value>,
-    /// Inputs by name.
+    /// Inputs, by name.
     #[serde(default)]
     inputs: BTreeMap<String, InputRequest>,
-    /// Of a plain program: its outputs, name to media type.
+    /// Outputs of a plain program: name to media type.
     #[serde(default)]
     outputs: BTreeMap<String, String>,
-    /// Of a plain program: its arguments.
+    /// Arguments of a plain program.
     #[serde(default)]
     args: Vec<String>,
-    /// Of a plain program: its environment.
+    /// Environment variables of a plain program.
     #[serde(default)]
     env: BTreeMap<String, String>,
-    /// Of a plain program: the input that it reads as stdin.
+    /// Input that a plain program reads from stdin.
     stdin: Option<String>,
-    /// Of a plain program: the output that its stdout is kept as.
+    /// Output that captures the stdout of a plain program.
     stdout: Option<String>,
-    /// The modules whose steps it may call: name to digest.
+    /// Modules whose steps the run may call: name to digest.
     #[serde(default)]
     modules: BTreeMap<String, String>,
-    /// Where random numbers start.
+    /// Seed of the random number generator.
     #[serde(default)]
     seed: u64,
-    /// What it may use: `memory`, `output` and `log` in bytes, `fuel` in instructions, `time_ms`.
+    /// Resource limits: `memory`, `output` and `log` in bytes, `fuel` in instructions, `time_ms`.
     #[serde(default)]
     #[schema(value_type = Object)]
     limits: OwnLimits,
-    /// Run it although it may be known.
+    /// Ignore cached results.
     #[serde(default)]
     fresh: bool,
 }
 
-/// An input: its digest, or more than that.
+/// An input: a digest, or an object with more properties.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum InputRequest {
@@ -80,24 +79,24 @@ enum InputRequest {
 #[serde(deny_unknown_fields)]
 struct Placed {
     digest: String,
-    /// What kind of bytes they are, when that is not what they were sent as.
+    /// Media type; by default the one that the artifact was uploaded with.
     media_type: Option<String>,
-    /// Of a plain program: where it finds the input, when that is not `/in/NAME`.
+    /// Path of the input for a plain program [default: `/in/NAME`].
     at: Option<String>,
 }
 
-/// What requests were answered with lately, by the digest of their body: the same body leads to the same run. An answer holds as long as
-/// the store has all of it.
+/// Cache of recent responses, by digest of the request body: the same body requests the same run. An entry is valid while the store
+/// has all of its artifacts.
 pub struct Answers(Cache<Digest, Arc<Answered>>);
 
 struct Answered {
     ran: Ran,
     body: Bytes,
-    /// When the store was last asked whether it has all of it.
+    /// Time of the last check that the store has all of its artifacts.
     asked: Mutex<Instant>,
 }
 
-/// The store is not asked again before.
+/// Minimum interval between such checks.
 const HOLDS: Duration = Duration::from_secs(1);
 
 impl Answered {
@@ -126,29 +125,29 @@ impl Default for Answers {
     }
 }
 
-/// Nobody waits longer than this in one request.
+/// Maximum time that a request waits for its run.
 const WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wait {
-    /// In seconds.
+    /// Seconds to wait for the run.
     wait: Option<u64>,
 }
 
-/// Ask for a run
+/// Submit a run
 ///
-/// A run that is known, or ends within `wait` seconds, is answered with 200 and what it came to, a failure of the guest too. Else 202
-/// comes with the `Location` of work to watch; that goes on whether anybody watches or not.
+/// Returns 200 with the result if the run is cached or finishes within `wait` seconds, also if the guest failed. Otherwise returns 202
+/// with the `Location` of a work item; the run continues in the background.
 #[utoipa::path(
     post, path = "/api/v1/runs",
-    params(("wait" = Option<u64>, Query, description = "in seconds, at most 60, which is the default")),
+    params(("wait" = Option<u64>, Query, description = "seconds to wait for the result, at most 60 [default: 60]")),
     request_body = RunRequest,
     responses(
-        (status = 200, description = "the record, as `lockstep run --json` writes it", body = Object),
-        (status = 202, description = "it goes on", body = Object),
+        (status = 200, description = "the record, as printed by `lockstep run --json`", body = Object),
+        (status = 202, description = "the run continues; `Location` is its work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "too many wait already", body = ErrorAnswer),
+        (status = 503, description = "the queue is full", body = ErrorAnswer),
     )
 )]
 pub async fn submit(
@@ -170,7 +169,7 @@ pub async fn submit(
     let wait = query.wait.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(WAIT));
     let request: RunRequest = json(&body)?;
     let (limits, fresh) = (request.limits, request.fresh);
-    // when there is no turn to be had in time, the run waits for it without the client
+    // without a free slot in time, the run is queued as a work item
     let turn = match wait.is_zero() {
         true => None,
         false => tokio::time::timeout(wait, server.gate.turn()).await.ok().transpose()?,
@@ -190,11 +189,11 @@ pub async fn submit(
         Ok(run_one(&own.runtime, run, &limits, fresh, &turn.interrupt, &mut |_, _| {})?)
     });
     let ran = match tokio::time::timeout(wait.saturating_sub(start.elapsed()), &mut running).await {
-        Ok(ran) => ran.map_err(|e| Error::host(format_args!("the run could not be carried out: {e}")))??,
-        // the work that it becomes boards the flight of the run that goes on
+        Ok(ran) => ran.map_err(|e| Error::host(format_args!("internal error in the run: {e}")))??,
+        // the new work item joins the run in progress
         Err(_) => match run.get() {
             Some(run) => return watched(&server, &namespace, run.clone(), limits, false).await,
-            None => return Err(Refusal::busy("the module and the inputs could not be looked at in time")),
+            None => return Err(Refusal::busy("timeout while checking the module and inputs")),
         },
     };
     server.metrics.ran(&ran, start.elapsed());
@@ -210,7 +209,7 @@ fn answer(body: Bytes) -> Response {
     ([(CONTENT_TYPE, json)], body).into_response()
 }
 
-/// Makes it work that goes on by itself; one that is known is answered at once all the same.
+/// Submits the run as a work item; a cached run is answered at once.
 async fn watched(
     server: &Arc<Server>,
     namespace: &Arc<Namespace>,
@@ -232,7 +231,7 @@ async fn watched(
     accepted(server, namespace, submission).await
 }
 
-/// Takes in work: 202, and where to watch it.
+/// Accepts work: 202 with the location of the work item.
 pub(super) async fn accepted(server: &Arc<Server>, namespace: &Arc<Namespace>, submission: Submission) -> Answer<Response> {
     server.gate.check()?;
     let own = namespace.clone();
@@ -246,7 +245,7 @@ pub(super) async fn accepted(server: &Arc<Server>, namespace: &Arc<Namespace>, s
     Ok(response)
 }
 
-/// The run that is asked for, whose module and inputs are all here.
+/// Resolves the requested run. Fails if the module or an input is missing.
 fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
     let module = digest(&request.module)?;
     let runtime = &namespace.runtime;
@@ -267,7 +266,7 @@ fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
         (all, Some(step)) => Some(choose(all, step)?),
         (_, None) => {
             return Err(Refusal::bad(
-                Error::user("the module has several steps").hint("say which one: `step`"),
+                Error::user("the module has several steps").hint("select one with `step`"),
             ));
         }
     };
@@ -290,7 +289,7 @@ fn step(module: Digest, interface: &Interface, inputs: BTreeMap<String, Input>, 
     ];
     if let Some((what, _)) = for_programs.into_iter().find(|(_, given)| *given) {
         let error = Error::user(format_args!(
-            "step `{}` takes no `{what}`: that is for plain programs",
+            "step `{}` does not accept `{what}`, which is only for plain programs",
             interface.step
         ));
         return Err(Refusal::bad(error));
@@ -302,7 +301,7 @@ fn step(module: Digest, interface: &Interface, inputs: BTreeMap<String, Input>, 
 fn program(module: Digest, inputs: BTreeMap<String, Input>, request: RunRequest) -> Answer<Run> {
     if let Some(name) = request.parameters.keys().next() {
         return Err(Refusal::bad(format_args!(
-            "the module is a plain program: it has no parameter `{name}`"
+            "parameter `{name}` is not accepted: the module is a plain program"
         )));
     }
     let outputs = request
@@ -344,7 +343,7 @@ fn placed(runtime: &Runtime, name: &str, input: &InputRequest) -> Answer<Input> 
     Ok(Input { artifact, at })
 }
 
-/// A directory lists artifacts, all of which must be here.
+/// Checks that all artifacts of a directory exist.
 pub(super) fn check_directory(runtime: &Runtime, artifact: &Artifact) -> Answer<()> {
     if !artifact.is_directory() {
         return Ok(());
@@ -358,22 +357,22 @@ pub(super) fn check_directory(runtime: &Runtime, artifact: &Artifact) -> Answer<
         .try_for_each(|(path, file)| present(runtime, &format!("file `{path}`"), &file.digest))
 }
 
-/// Refuses what this caller does not have: whoever else may have it.
+/// Checks that the caller's own store has an artifact, even if another user's store has it.
 pub(super) fn present(runtime: &Runtime, what: &str, digest: &Digest) -> Answer<()> {
     if runtime.store.contains(digest)? {
         return Ok(());
     }
-    let error = Error::user(format_args!("{what} is not here: {digest}"));
+    let error = Error::user(format_args!("{what} is missing: {digest}"));
     let mut refusal = Refusal::new(
         StatusCode::UNPROCESSABLE_ENTITY,
-        error.hint(format_args!("send it: PUT /api/v1/artifacts/{}", digest.hex())),
+        error.hint(format_args!("upload it with PUT /api/v1/artifacts/{}", digest.hex())),
     );
     refusal.missing = Some(*digest);
     Err(refusal)
 }
 
 impl Namespace {
-    /// What there is to know of a module; refused unless this caller has it, and what it is based on. An engine knows what others have as well.
+    /// Returns facts about a module. Fails unless this caller's store has the module and its base: the engine also knows modules of others.
     pub(super) fn module(&self, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
         present(&self.runtime, what, module)?;
         let facts = match self.modules.get(module) {
@@ -388,7 +387,7 @@ impl Namespace {
             }
         };
         if let Some(base) = &facts.base {
-            present(&self.runtime, &format!("what {what} is based on"), base)?;
+            present(&self.runtime, &format!("the base of {what}"), base)?;
         }
         Ok(facts)
     }

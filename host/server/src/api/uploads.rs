@@ -1,5 +1,4 @@
-//! Artifacts from clients: named by their digest, so that sending one twice is harmless, and in pieces, so that one which was cut off goes
-//! on where it was cut.
+//! Uploads of artifacts. They are named by digest, so a repeated upload is harmless, and resumable.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -24,19 +23,19 @@ use super::ErrorAnswer;
 use crate::extract::{Named, blocking, next, too_large, whole};
 use crate::{Answer, Caller, Refusal, Server};
 
-/// A smaller artifact is taken in without a file in between.
+/// Artifacts up to this size in bytes are stored without a temporary file.
 const IN_MEMORY: u64 = 1 << 20;
 
-/// How much of an artifact is here.
+/// Progress of an upload.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Upload {
-    /// All of it is.
+    /// Whether the artifact is complete.
     complete: bool,
-    /// So many bytes of it are: where to go on.
+    /// Number of bytes received; the offset at which to continue.
     offset: u64,
 }
 
-/// How much of an artifact is here
+/// Show the progress of an upload
 #[utoipa::path(
     get, path = "/api/v1/artifacts/{digest}/upload",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),
@@ -60,17 +59,17 @@ fn here(caller: &Caller, digest: &Digest) -> Answer<Upload> {
     })
 }
 
-/// Take in an artifact
+/// Upload an artifact
 ///
-/// Its media type is the `Content-Type`. What the body comes to must have the digest. An artifact that is here already is not sent
-/// again: 200 comes at once.
+/// `Content-Type` sets its media type. The body must match the digest. If the artifact exists already, the response is 200 before the
+/// body is read.
 #[utoipa::path(
     put, path = "/api/v1/artifacts/{digest}",
     params(("digest" = String, Path, description = "64 hexadecimal digits")),
     request_body(content = [u8], content_type = "application/octet-stream"),
     responses(
-        (status = 200, description = "it was here already", body = Upload),
-        (status = 201, description = "it is here now", body = Upload),
+        (status = 200, description = "the artifact existed already", body = Upload),
+        (status = 201, description = "the artifact was created", body = Upload),
         (status = "4XX", body = ErrorAnswer),
     )
 )]
@@ -84,21 +83,21 @@ pub async fn put(
     receive(server, caller, digest, 0, &parts.headers, body, true).await
 }
 
-/// Go on with an artifact that was cut off
+/// Continue an interrupted upload
 ///
-/// `Upload-Offset` says where the body belongs: where the upload is. `Upload-Complete: ?0` says that more will come. The headers are those of
-/// the IETF's draft "Resumable Uploads for HTTP".
+/// `Upload-Offset` is the offset of the body and must equal the number of bytes received. `Upload-Complete: ?0` announces further
+/// requests. The headers follow the IETF draft "Resumable Uploads for HTTP".
 #[utoipa::path(
     patch, path = "/api/v1/artifacts/{digest}",
     params(
         ("digest" = String, Path, description = "64 hexadecimal digits"),
-        ("Upload-Offset" = u64, Header, description = "where the body belongs"),
-        ("Upload-Complete" = Option<String>, Header, description = "?0 if more will come"),
+        ("Upload-Offset" = u64, Header, description = "offset of the body in bytes"),
+        ("Upload-Complete" = Option<String>, Header, description = "?0 if more requests follow"),
     ),
     request_body(content = [u8], content_type = "application/octet-stream"),
     responses(
-        (status = 200, description = "it was here already, or more is to come", body = Upload),
-        (status = 201, description = "it is here now", body = Upload),
+        (status = 200, description = "the artifact existed already, or is not complete yet", body = Upload),
+        (status = 201, description = "the artifact was created", body = Upload),
         (status = "4XX", body = ErrorAnswer),
     )
 )]
@@ -112,11 +111,11 @@ pub async fn patch(
     let offset = parts.headers.get("upload-offset").and_then(|text| text.to_str().ok());
     let offset = offset
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Refusal::bad("Upload-Offset must say where the body belongs"))?;
+        .ok_or_else(|| Refusal::bad("header Upload-Offset is missing or not a number"))?;
     let complete = match parts.headers.get("upload-complete").map(|text| text.as_bytes()) {
         None | Some(b"?1") => true,
         Some(b"?0") => false,
-        Some(_) => return Err(Refusal::bad("Upload-Complete must be ?1 or ?0")),
+        Some(_) => return Err(Refusal::bad("header Upload-Complete must be ?1 or ?0")),
     };
     receive(server, caller, digest, offset, &parts.headers, body, complete).await
 }
@@ -149,11 +148,11 @@ async fn receive(
         return answer(StatusCode::CREATED, true, size);
     }
     let path = partial(&caller, &digest);
-    // two clients that send the same artifact would write into one another's file
+    // two clients that send the same artifact would write to the same file
     let _sending = caller.namespace.uploads.begin(&digest).ok_or_else(|| {
         Refusal::new(
             StatusCode::CONFLICT,
-            Error::user("somebody is sending this artifact right now").hint("try again in a moment"),
+            Error::user("another upload of this artifact is in progress").hint("try again later"),
         )
     })?;
     let at = append(&path, offset, limit, body).await?;
@@ -164,7 +163,7 @@ async fn receive(
     answer(StatusCode::CREATED, true, at)
 }
 
-/// The body, appended to the file of what came before: how long that is now.
+/// Appends the body to the file of received bytes. Returns the file's new size.
 async fn append(path: &Path, offset: u64, limit: u64, body: Body) -> Answer<u64> {
     let mut file = open(path.to_owned(), offset).await?;
     let mut at = offset;
@@ -195,12 +194,10 @@ async fn open(path: PathBuf, offset: u64) -> Answer<File> {
         match (offset, here) {
             (0, 1..) => file.set_len(0).map_err(failed)?,
             (offset, here) if offset != here => {
-                let error = Error::user(format_args!(
-                    "{here} bytes are here, and the body is said to belong at {offset}"
-                ));
+                let error = Error::user(format_args!("Upload-Offset is {offset}, but {here} bytes were received"));
                 return Err(Refusal::new(
                     StatusCode::CONFLICT,
-                    error.hint(format_args!("send the rest with Upload-Offset: {here}")),
+                    error.hint(format_args!("continue with Upload-Offset: {here}")),
                 ));
             }
             _ => {}
@@ -219,7 +216,7 @@ fn take_in(store: &Store, digest: &Digest, bytes: Bytes, media_type: &MediaType)
     Ok(())
 }
 
-/// Takes in what came in pieces. A file that is not what it was said to be is gone afterwards.
+/// Stores a received file, and removes it. Fails if it does not match the digest.
 fn take_in_file(store: &Store, digest: &Digest, path: &Path, media_type: &MediaType) -> Answer<()> {
     let found = read_into(store, digest, path);
     let removed = std::fs::remove_file(path).map_err(|e| Error::file("remove", path, &e));
@@ -254,18 +251,16 @@ fn read_into(store: &Store, digest: &Digest, path: &Path) -> Answer<Answer<u64>>
 }
 
 fn mismatch(digest: &Digest, found: &Digest) -> Refusal {
-    let error = Error::user(format_args!("the bytes are {found}, and were said to be {digest}"));
+    let error = Error::user(format_args!("digest mismatch: expected {digest}, received {found}"));
     Refusal::new(
         StatusCode::UNPROCESSABLE_ENTITY,
-        error.hint("nothing of them was kept; send them again"),
+        error.hint("the received bytes were discarded; send the artifact again"),
     )
 }
 
 fn over(limit: u64) -> Refusal {
     let mut refusal = too_large(limit, "artifacts");
-    refusal.error = refusal
-        .error
-        .hint("`lockstep serve --upload-limit` sets how large they may be");
+    refusal.error = refusal.error.hint("raise the limit with `lockstep serve --upload-limit`");
     refusal
 }
 
@@ -273,11 +268,13 @@ fn media_type(headers: &HeaderMap) -> Answer<MediaType> {
     let Some(text) = headers.get(CONTENT_TYPE) else {
         return Ok(MediaType::default());
     };
-    let text = text.to_str().map_err(|_| Refusal::bad("the Content-Type is no text"))?;
+    let text = text
+        .to_str()
+        .map_err(|_| Refusal::bad("header Content-Type is not valid text"))?;
     Ok(MediaType::new(text))
 }
 
-/// Where the pieces of an artifact are gathered.
+/// The file of an incomplete upload.
 fn partial(caller: &Caller, digest: &Digest) -> PathBuf {
     caller.namespace.directory.join("uploads").join(digest.hex())
 }

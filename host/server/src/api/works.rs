@@ -16,7 +16,7 @@ use crate::{Answer, Caller, Refusal};
 
 fn find(caller: &Caller, id: &str) -> Answer<Arc<Work>> {
     let work = caller.namespace.works.get(id);
-    work.ok_or_else(|| Refusal::not_found("there is no such work, or it was so long ago that only its records are left"))
+    work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }
 
 #[derive(Deserialize)]
@@ -25,10 +25,10 @@ pub(super) struct ListQuery {
     most: Option<usize>,
 }
 
-/// Work that was submitted, newest first
+/// List submitted work items, newest first
 #[utoipa::path(
     get, path = "/api/v1/works",
-    params(("most" = Option<usize>, Query, description = "at most so many")),
+    params(("most" = Option<usize>, Query, description = "maximum number of work items [default: 50]")),
     responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<Value>> {
@@ -44,7 +44,7 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json
     Ok(Json(json!({ "works": told.collect::<Vec<_>>() })))
 }
 
-/// How far a piece of work is
+/// Show the progress of a work item
 #[utoipa::path(
     get, path = "/api/v1/works/{id}",
     params(("id" = String, Path)),
@@ -54,11 +54,11 @@ pub async fn get(caller: Caller, Path(id): Path) -> Answer<Json<Value>> {
     Ok(Json(find(&caller, &id)?.to_json()))
 }
 
-/// Cancel a piece of work; what has ended is recorded
+/// Cancel a work item; finished tasks keep their records
 #[utoipa::path(
     delete, path = "/api/v1/works/{id}",
     params(("id" = String, Path)),
-    responses((status = 202, description = "it will end soon", body = Object), (status = "4XX", body = ErrorAnswer))
+    responses((status = 202, description = "cancellation requested", body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn cancel(caller: Caller, Path(id): Path) -> Answer<(StatusCode, Json<Value>)> {
     let work = find(&caller, &id)?;
@@ -66,10 +66,10 @@ pub async fn cancel(caller: Caller, Path(id): Path) -> Answer<(StatusCode, Json<
     Ok((StatusCode::ACCEPTED, Json(work.to_json())))
 }
 
-/// What happens to a piece of work, as server-sent events
+/// Follow a work item, as server-sent events
 ///
-/// `started`, `expanded`, `log`, `retrying` and `finished` tell of tasks, `ended` of the whole; `dropped` says that so many events are not
-/// kept any more. A client that was cut off goes on with `Last-Event-ID`.
+/// `started`, `expanded`, `log`, `retrying` and `finished` are events of tasks; `ended` is the last event. `dropped` gives the number of
+/// older events that are no longer available. To resume after a lost connection, send `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/api/v1/works/{id}/events",
     params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
