@@ -1,4 +1,4 @@
-//! A host that does the work instead of this machine: a thin client of its API. What it runs has the digests that it has here.
+//! A client of the API of a host. Runs on a host give the same digests as local runs.
 
 mod names;
 mod transfer;
@@ -21,16 +21,16 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A host, and what it knows this caller by.
+/// A client of a host.
 pub struct Remote {
     client: Client,
     /// `https://host/base/api/v1/`
     base: Url,
-    /// Drives connections. Whoever asks waits.
+    /// Drives connections. Callers block.
     threads: tokio::runtime::Runtime,
 }
 
-/// What a host says of an error.
+/// An error of a host.
 #[derive(Deserialize)]
 struct Said {
     kind: String,
@@ -47,11 +47,11 @@ struct SaidError {
     error: Said,
 }
 
-/// What an answer was, when it was none.
+/// Why a request failed.
 enum Trouble {
-    /// The host lacks this.
+    /// The host does not have this artifact.
     Missing(Digest),
-    /// There is nothing of that name.
+    /// Nothing has that name.
     Absent(Error),
     Error(Error),
 }
@@ -62,25 +62,25 @@ impl From<Error> for Trouble {
     }
 }
 
-/// A request is sent again so often when no answer comes.
+/// The maximum number of attempts of a request.
 const TRIES: u32 = 5;
 
 impl Remote {
-    /// The host at `url`, which knows this caller by `token`.
+    /// Creates a client of the host at `url`, with `token`.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self> {
         let wrong = |why: &dyn std::fmt::Display| {
-            Error::user(format_args!("{url} is no address of a host: {why}")).hint("write --host https://HOST[:PORT]")
+            Error::user(format_args!("{url} is not the URL of a host: {why}")).hint("give --host https://HOST[:PORT]")
         };
         let base = Url::parse(&format!("{}/api/v1/", url.trim_end_matches('/'))).map_err(|e| wrong(&e))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(wrong(&"it must start with https:// or http://"));
         }
-        // a process has one: whichever comes first serves all
+        // one per process: fails if there is one already
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Error::user("the token has characters that no token has"))?;
+                .map_err(|_| Error::user("the token contains invalid characters"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -88,12 +88,12 @@ impl Remote {
             .default_headers(headers)
             .connect_timeout(Duration::from_secs(5))
             .build()
-            .map_err(|e| Error::host(format_args!("no connections can be made: {e}")))?;
+            .map_err(|e| Error::host(format_args!("can't create an HTTP client: {e}")))?;
         let threads = threads("host", 2)?;
         Ok(Self { client, base, threads })
     }
 
-    /// Carries out `run` there. What of it the host lacks is sent from `store`.
+    /// Executes `run` on the host. Uploads what the host lacks from `store`.
     pub fn run(
         &self,
         store: &Store,
@@ -123,7 +123,7 @@ impl Remote {
         }
     }
 
-    /// Carries out `plan` there. What of it the host lacks is sent from `store`.
+    /// Executes `plan` on the host. Uploads what the host lacks from `store`.
     pub fn execute(
         &self,
         store: &Store,
@@ -148,14 +148,14 @@ impl Remote {
         }
     }
 
-    /// What [`lockstep_runtime::pipeline::explain`] says of `plan` there.
+    /// Returns what [`lockstep_runtime::pipeline::explain`] returns for `plan` on the host.
     pub fn explain(&self, store: &Store, plan: &Plan) -> Result<Vec<Explained>> {
         let body = json!({ "plan": plan });
         let answer = self.submit(store, "plans/explain", &body, || needs_of_plan(store, plan))?;
         read(answer["tasks"].clone())
     }
 
-    /// The answer to `body`. If the host lacks something, all that the body `needs` is sent first, as far as it is here.
+    /// Sends `body` and returns the response. If the host lacks something, uploads `needs` from `store` first.
     fn submit(&self, store: &Store, path: &str, body: &Value, needs: impl FnOnce() -> Result<Needs>) -> Result<Value> {
         let answer = match self.threads.block_on(self.post(path, body)) {
             Err(Trouble::Missing(_)) => {
@@ -167,7 +167,7 @@ impl Remote {
         answer.map_err(|trouble| self.error(trouble))
     }
 
-    /// The newest records there that `runs` asks for.
+    /// Returns the newest records on the host that match `runs`.
     pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>> {
         #[derive(Deserialize)]
         struct Told {
@@ -207,13 +207,13 @@ impl Remote {
         Ok(told.into_iter().map(row).collect())
     }
 
-    /// The artifacts and records there whose digest starts with `hex`.
+    /// Returns the artifacts and records on the host whose digest starts with `hex`.
     fn resolve(&self, hex: &str) -> Result<Vec<Digest>> {
         let answer = self.threads.block_on(self.get(self.url(&format!("digests/{hex}"))))?;
         read(answer["digests"].clone())
     }
 
-    /// The record called `digest` there, if there is one.
+    /// Returns the record `digest` on the host, if there is one.
     fn record(&self, digest: &Digest) -> Result<Option<Ran>> {
         let request = self.request(Method::GET, self.url(&format!("records/{}", digest.hex())));
         let mut told = match self.threads.block_on(self.answer(request)) {
@@ -225,7 +225,7 @@ impl Remote {
         ran(told).map(Some)
     }
 
-    /// Runs a record again there: whether it came to the same, and the digest of what it came to.
+    /// Runs a record again on the host. Returns whether the result is the same, and its digest.
     pub fn verify(&self, digest: &Digest) -> Result<(bool, Digest)> {
         let answer = self
             .threads
@@ -264,14 +264,14 @@ impl Remote {
         self.answer(request.body(body.to_string())).await
     }
 
-    /// The answer to a request that may be sent several times.
+    /// Sends a request, with retries, and returns the response.
     async fn answer(&self, request: RequestBuilder) -> Result<Value, Trouble> {
         let response = self.sent(request).await?;
         let bytes = response.bytes().await.map_err(|e| self.away(&e))?;
         serde_json::from_slice(&bytes).map_err(|e| self.strange(&e).into())
     }
 
-    /// The response to a request that may be sent several times, if it is a good one.
+    /// Sends a request, with retries, and returns a successful response.
     async fn sent(&self, request: RequestBuilder) -> Result<Response, Trouble> {
         let mut tried = 0;
         loop {
@@ -305,36 +305,34 @@ impl Remote {
                 None if status == StatusCode::NOT_FOUND => Trouble::Absent(error.into()),
                 None => Trouble::Error(error.into()),
             }),
-            Err(_) => Err(self.strange(&format_args!("the status is {status}")).into()),
+            Err(_) => Err(self.strange(&format_args!("status {status}")).into()),
         }
     }
 
     fn error(&self, trouble: Trouble) -> Error {
         match trouble {
             Trouble::Absent(error) | Trouble::Error(error) => error,
-            Trouble::Missing(digest) => Error::user(format_args!(
-                "{} has no {digest}, and neither has the store here",
-                self.name()
-            )),
+            Trouble::Missing(digest) => Error::user(format_args!("neither {} nor the local store has {digest}", self.name())),
         }
     }
 
     fn refused(&self, why: &str) -> Error {
-        Error::new(Kind::Denied, format_args!("{} refuses: {why}", self.name()))
-            .hint("set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` makes one there")
+        Error::new(Kind::Denied, format_args!("{} refused the request: {why}", self.name()))
+            .hint("set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` creates one there")
     }
 
     fn away(&self, error: &reqwest::Error) -> Error {
         Error::host(format_args!("{} can't be reached: {}", self.name(), innermost(error))).hint(
-            "check the address, and that `lockstep serve` runs there; without --host and LOCKSTEP_HOST the work is done here",
+            "check the URL, and that `lockstep serve` runs there; omit --host and unset LOCKSTEP_HOST to run on this machine",
         )
     }
 
     fn strange(&self, why: &dyn std::fmt::Display) -> Error {
-        Error::host(format_args!("{} does not answer as a host of lockstep: {why}", self.name())).hint("check the address")
+        Error::host(format_args!("unexpected response from {}: {why}", self.name()))
+            .hint("check that the URL is that of a lockstep host")
     }
 
-    /// `https://host:port`
+    /// Returns `https://host:port`.
     fn name(&self) -> String {
         self.base.origin().ascii_serialization()
     }
@@ -352,11 +350,11 @@ impl From<Said> for Error {
     }
 }
 
-/// The error of work that came to none of what it should.
+/// Returns the error in the result of failed work.
 fn said(result: &Value) -> Error {
     match serde_json::from_value::<SaidError>(result.clone()) {
         Ok(SaidError { error }) => error.into(),
-        Err(_) => Error::host("the host did not say what the work came to"),
+        Err(_) => Error::host("the host sent no result"),
     }
 }
 

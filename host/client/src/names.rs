@@ -1,4 +1,4 @@
-//! What people call things of a host: digests, the starts of digests, and outputs of records.
+//! Resolution of names on a host: digests, prefixes, and outputs of records.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use lockstep_view::error::{Error, Result};
 use super::Remote;
 
 impl Remote {
-    /// Brings here what `text` names on the host, if it names nothing here: so that it has a meaning here as well.
+    /// Downloads what `text` names on the host, unless it names something here.
     pub fn bring(&self, runtime: &Runtime, text: &str) -> Result<()> {
         let text = text.rsplit_once("@/").map_or(text, |(text, _)| text);
         let is_here = Path::new(text).exists() && !text.starts_with("sha256:");
@@ -26,7 +26,7 @@ impl Remote {
             self.take_known(&runtime.store, &digest)?;
             return Ok(());
         };
-        // its outputs stay there until they are wanted
+        // its outputs are downloaded when needed
         runtime.keep(&ran)?;
         let outputs = ran.record.outputs.iter().filter(|(name, _)| output == Some(name.as_str()));
         outputs
@@ -45,7 +45,10 @@ impl Remote {
         match self.resolve(hex)?[..] {
             [] => Ok(None),
             [digest] => Ok(Some(digest)),
-            _ => Err(Error::user(format_args!("{text} is the start of several digests of the host")).hint("give more digits")),
+            _ => Err(
+                Error::user(format_args!("{text} is ambiguous: it matches several digests on the host"))
+                    .hint("give more digits"),
+            ),
         }
     }
 }

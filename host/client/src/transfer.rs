@@ -1,4 +1,4 @@
-//! Artifacts to a host and from it. Both ways they are named by their digest: what is there already is not sent, and what was cut off goes on.
+//! Upload and download of artifacts, by digest. Skips what the other side has, and resumes interrupted uploads.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use serde::Deserialize;
 
 use super::Remote;
 
-/// So many artifacts are sent at a time.
+/// The maximum number of concurrent transfers.
 const AT_A_TIME: usize = 8;
 
-/// Pieces of this many bytes are read at a time.
+/// The size of the pieces that are read.
 const PIECE: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -30,9 +30,9 @@ struct Upload {
 }
 
 impl Remote {
-    /// Sends those of `needs` that the host lacks and the store has.
+    /// Uploads those of `needs` that the host lacks and the store has.
     pub(super) async fn send(&self, store: &Store, needs: Needs) -> Result<()> {
-        let bar = progress::bytes("sending");
+        let bar = progress::bytes("uploading");
         let sent = futures::stream::iter(needs).map(|(digest, media_type)| {
             let bar = &bar;
             async move { self.send_one(store, &digest, &media_type, bar).await }
@@ -74,13 +74,13 @@ impl Remote {
             match sent {
                 Ok(_) => return Ok(()),
                 Err(trouble) if tried == super::TRIES => return Err(self.error(trouble)),
-                // what arrived is not sent again
+                // resumes after what arrived
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(200 << tried)).await,
             }
         }
     }
 
-    /// Takes an artifact into the store; of a directory all files.
+    /// Downloads an artifact into the store; for a directory, also its files.
     pub fn take(&self, store: &Store, artifact: &Artifact) -> Result<()> {
         self.threads.block_on(async {
             self.take_one(store, artifact).await?;
@@ -93,7 +93,7 @@ impl Remote {
         })
     }
 
-    /// What the artifact called `digest` is, taken into the store.
+    /// Downloads the artifact `digest` into the store, and returns it with its media type.
     pub(super) fn take_known(&self, store: &Store, digest: &Digest) -> Result<Artifact> {
         let artifact = Artifact {
             digest: *digest,
@@ -127,11 +127,14 @@ impl Remote {
             let at = writer.len();
             writer
                 .write_at(at, &piece)
-                .map_err(|e| Error::host(format_args!("can't keep what the host sent: {e}")))?;
+                .map_err(|e| Error::host(format_args!("can't store the response of the host: {e}")))?;
         }
         let size = writer.len();
         if let Err(found) = writer.finish_as(&artifact.digest)? {
-            return Err(Error::host(format_args!("the host sent {found} as {}", artifact.digest)));
+            return Err(Error::host(format_args!(
+                "the host sent {found} instead of {}",
+                artifact.digest
+            )));
         }
         store.note_artifact(&Artifact {
             digest: artifact.digest,
@@ -142,7 +145,7 @@ impl Remote {
     }
 }
 
-/// The bytes from `offset` on, piece by piece, each counted by `bar` when it is asked for.
+/// Streams the bytes from `offset` in pieces, and counts them in `bar`.
 fn body(content: Content, offset: u64, bar: indicatif::ProgressBar) -> Body {
     let content = Arc::new(content);
     let pieces = futures::stream::try_unfold(offset, move |at| {

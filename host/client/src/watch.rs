@@ -1,4 +1,4 @@
-//! Work of a host, followed to its end over server-sent events.
+//! Follows work on a host with server-sent events.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::{Remote, TRIES};
 
-/// A host says something at least every 15 s.
+/// The timeout for events. A host sends one at least every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// How often it is looked whether somebody interrupts.
+/// The interval of checks for an interrupt.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How far the work was followed.
+/// The state of following some work.
 struct Followed<'a> {
     plan: Option<&'a Plan>,
     /// The number of the last event.
@@ -28,7 +28,7 @@ struct Followed<'a> {
 }
 
 impl Remote {
-    /// Tells `on` what happens to the work until it has ended: its tasks, and its result.
+    /// Passes the events of the work to `on` until it ends. Returns its tasks and its result.
     pub(super) async fn watch(
         &self,
         id: &str,
@@ -49,12 +49,10 @@ impl Remote {
             if let Some(result) = followed.result.take() {
                 return Ok((followed.tasks, result));
             }
-            // it was cut off; what was seen is not sent again
+            // the connection was lost; resumes after the last event
             failed = if followed.seen > seen { 0 } else { failed + 1 };
             if failed == TRIES {
-                return Err(cut
-                    .err()
-                    .unwrap_or_else(|| Error::host("the host says nothing of the work any more")));
+                return Err(cut.err().unwrap_or_else(|| Error::host("the host stopped sending events")));
             }
             tokio::time::sleep(Duration::from_millis(200 << failed)).await;
         }
@@ -106,7 +104,7 @@ impl Remote {
 }
 
 impl Followed<'_> {
-    /// Takes in one event: lines of `id`, `event` and `data`.
+    /// Handles one event: lines of `id`, `event` and `data`.
     fn take(&mut self, text: &str, on: &mut dyn FnMut(Event)) -> Result<()> {
         let (mut name, mut data, mut number) = ("", String::new(), None);
         for line in text.lines() {
@@ -121,20 +119,20 @@ impl Followed<'_> {
             return Ok(());
         }
         let value: Value =
-            serde_json::from_str(&data).map_err(|e| Error::host(format_args!("the host's answer can't be read: {e}")))?;
+            serde_json::from_str(&data).map_err(|e| Error::host(format_args!("can't parse the event of the host: {e}")))?;
         match name {
             "ended" => {
                 self.order(&value)?;
                 self.result = Some(value);
             }
-            // also `dropped`, which is nothing to tell: the logs of records have it
+            // `dropped` is ignored: the logs of records are complete
             _ => self.tasks.extend(events::tell(self.plan, name, value, on)?),
         }
         self.seen = number.unwrap_or(self.seen);
         Ok(())
     }
 
-    /// All tasks as the result lists them: in the order of the plan, and with those whose turn never came.
+    /// Sets the tasks as the result lists them: in the order of the plan, with those that did not start.
     fn order(&mut self, result: &Value) -> Result<()> {
         let Some(listed) = result["tasks"].as_array() else {
             return Ok(());

@@ -175,7 +175,7 @@ fn only_what_succeeds_is_bundled() {
     place.fails(
         2,
         &["bundle", "create", "two.yaml", "-o", "two.tar.gz"],
-        "error: two.tar.gz is compressed: a bundle is a plain tar or a directory\nhint: give a file that ends in .tar, or decompress it with gunzip\n",
+        "error: two.tar.gz is compressed: a bundle is an uncompressed tar archive or a directory\nhint: give a file that ends in .tar, or decompress it with gunzip\n",
     );
     place.fails(
         2,
@@ -259,14 +259,14 @@ fn what_is_broken_is_refused_with_the_culprit() {
         place.fails(
             3,
             &["bundle", command, "two"],
-            &format!("error: blob {raw} of the bundle was changed: it is {found}\n"),
+            &format!("error: blob {raw} of the bundle is corrupt: its content has digest {found}\n"),
         );
     }
     std::fs::remove_file(place.path("two").join(&name)).unwrap();
     place.fails(
         3,
         &["bundle", "replay", "two"],
-        &format!("error: the bundle lacks {raw}, which it lists as text/csv\n"),
+        &format!("error: the bundle is missing {raw} (listed as text/csv)\n"),
     );
     let tar = std::fs::read(place.path("two.tar")).unwrap();
     place.write("two.tar", &tar[..tar.len() / 2]);
@@ -276,6 +276,6 @@ fn what_is_broken_is_refused_with_the_culprit() {
     place.fails(
         3,
         &["bundle", "replay", "escape.tar"],
-        "error: escape.tar is no tar, or is damaged\n",
+        "error: escape.tar is not a tar archive, or it is damaged\n",
     );
 }

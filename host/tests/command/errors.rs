@@ -76,8 +76,8 @@ fn names_that_do_not_fit_are_told_with_those_that_do() {
 #[test]
 fn what_is_not_there_is_told_with_what_to_give() {
     let place = place();
-    let hint = "hint: give a path, a digest or its first digits, or RECORD/OUTPUT; `lockstep log` lists the records\n";
-    let missing = |name: &str| format!("error: there is no file, artifact or record called {name}\n{hint}");
+    let hint = "hint: give a path, a digest or its prefix, or RECORD/OUTPUT; `lockstep log` lists records\n";
+    let missing = |name: &str| format!("error: no such file, artifact or record: {name}\n{hint}");
     place.fails(2, &["run", "steps.wasm#copy", "-i", "raw=rows.csv"], &missing("rows.csv"));
     place.fails(2, &["run", "no.wasm"], &missing("no.wasm"));
     place.fails(2, &["show", "abcd"], &missing("abcd"));
@@ -90,7 +90,7 @@ fn what_is_not_there_is_told_with_what_to_give() {
     place.fails(
         2,
         &["show", &digest],
-        &format!("error: there is no artifact {digest} in the store\nhint: `lockstep log` lists the runs in this store\n"),
+        &format!("error: artifact {digest} not found in the store\nhint: `lockstep log` lists the runs in this store\n"),
     );
     let record = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"])["record"]
         .as_str()
@@ -115,7 +115,7 @@ fn what_is_no_module_is_config() {
         3,
         &["run", "raw.csv"],
         "error: raw.csv is not a WebAssembly module\n\
-         hint: `lockstep build DIR` makes a module from a crate of steps\n",
+         hint: `lockstep build DIR` builds a module from a crate\n",
     );
     place.write("short.wasm", &steps()[..200]);
     assert_eq!(place.run(&["run", "short.wasm"]).code, 3);
@@ -156,7 +156,7 @@ fn a_guest_that_fails_is_told_and_remembered() {
         place.fails(
             4,
             &["run", "exit.wasm"],
-            "error: no rows\nerror: `program` failed with exit code 3\nhint: `lockstep show [RECORD]` shows what it was given and what it wrote\n",
+            "error: no rows\nerror: `program` failed with exit code 3\nhint: `lockstep show [RECORD]` shows its inputs and its log\n",
         );
     }
     let run = place.json(&["run", "exit.wasm"]);
@@ -172,7 +172,7 @@ fn a_guest_that_fails_is_told_and_remembered() {
     place.fails(
         4,
         &["run", "cat.wasm", "-q", "-o", "rows"],
-        "error: `program` ended well but did not write its output `rows`\nhint: a program writes its output to /out/rows\n",
+        "error: `program` ended well but did not write its output `rows`\nhint: the program must write the output to /out/rows\n",
     );
 }
 
@@ -187,11 +187,11 @@ fn limits_and_interrupts_end_a_guest() {
         (4, "error: `program` out of fuel: more than 1000000 units")
     );
     assert!(lines[1].contains("backtrace"), "{lines:?}");
-    assert_eq!(lines.last(), Some(&"hint: --fuel gives it more"));
+    assert_eq!(lines.last(), Some(&"hint: raise the limit with --fuel"));
     place.fails(
         130,
         &["run", "endless.wasm", "-q", "--time", "100ms"],
-        "error: `program` interrupted: the time limit was reached\nhint: --time gives it more\n",
+        "error: `program` interrupted: the time limit was reached\nhint: raise the limit with --time\n",
     );
     let child = place
         .command(&["run", "endless.wasm", "-q"])
@@ -206,7 +206,7 @@ fn limits_and_interrupts_end_a_guest() {
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: `program` interrupted\nhint: nothing was kept; run it again to start over\n"
+        "error: `program` interrupted\nhint: nothing was stored; run it again to start over\n"
     );
 }
 
@@ -227,7 +227,7 @@ fn outputs_are_written_whole_or_not_at_all() {
     };
     assert_eq!(
         run("nowhere/rows.csv").stderr,
-        "error: can't write nowhere/rows.csv: there is no directory nowhere\nhint: mkdir -p nowhere\n"
+        "error: can't write nowhere/rows.csv: directory nowhere does not exist\nhint: mkdir -p nowhere\n"
     );
     assert_eq!(run("locked/rows.csv").code, 0);
     assert_eq!(

@@ -199,7 +199,7 @@ fn a_failure_is_told_with_what_it_kept_from_running() {
     assert!(
         first
             .stderr
-            .ends_with("hint: `lockstep show [RECORD]` shows what it was given and what it wrote\n"),
+            .ends_with("hint: `lockstep show [RECORD]` shows its inputs and its log\n"),
         "{}",
         first.stderr
     );
@@ -300,7 +300,7 @@ fn ctrl_c_keeps_what_is_done() {
     );
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "a | half the way\nerror: interrupted after 1 of 2 tasks\nhint: what they made is kept: the same command goes on from here\n"
+        "a | half the way\nerror: interrupted after 1 of 2 tasks\nhint: results of finished tasks are kept; run the same command to continue\n"
     );
     assert_eq!(place.json(&["plan", "long.yaml"])["tasks"][0]["fate"], "hit");
 }

@@ -74,7 +74,7 @@ fn an_input_can_be_anywhere_and_a_program_is_inspected_too() {
     let stdout = format!(
         "module   {digest}
 size     481 B
-kind     plain program: its inputs and outputs are what the caller gives
+kind     plain program; the caller defines its inputs and outputs
 imports  wasi_snapshot_preview1: fd_write, fd_read, path_open, proc_exit
 "
     );

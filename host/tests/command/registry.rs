@@ -238,12 +238,12 @@ fn what_is_not_there_and_what_is_no_bundle_is_told() {
         stdout: String::new(),
         stderr,
     };
-    assert_eq!(pull(&name), said(2, format!("error: the registry has no {name}\n")));
+    assert_eq!(pull(&name), said(2, format!("error: {name} not found in the registry\n")));
     registry.server.kill().unwrap();
     registry.server.wait().unwrap();
     let away = pull(&name);
     let first = format!(
-        "error: http://127.0.0.1:{}/v2/two/manifests/1.0 can't be reached: error sending request: Connection refused (os error 111)",
+        "error: can't reach http://127.0.0.1:{}/v2/two/manifests/1.0: error sending request: Connection refused (os error 111)",
         registry.port
     );
     assert_eq!((away.code, away.stderr.lines().next()), (6, Some(first.as_str())));

@@ -87,8 +87,8 @@ fn a_host_that_is_away_or_refuses_is_named() {
     );
     assert_eq!(refused.code, 5);
     let expected = format!(
-        "error: {} refuses: invalid or expired token
-hint: set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` makes one there
+        "error: {} refused the request: invalid or expired token
+hint: set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` creates one there
 ",
         host.url()
     );
@@ -114,7 +114,7 @@ hint: run it on the machine of the host, with the host's --store; or omit --host
         (odd.code, odd.stderr.lines().next()),
         (
             2,
-            Some("error: ftp://x is no address of a host: it must start with https:// or http://")
+            Some("error: ftp://x is not the URL of a host: it must start with https:// or http://")
         )
     );
 }

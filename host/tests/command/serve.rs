@@ -516,7 +516,7 @@ fn too_much_work_is_told_to_come_again() {
     }
     let refused = submit(4);
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")));
-    assert_eq!(refused.message(), "1 runs are waiting already");
+    assert_eq!(refused.message(), "the queue is full: 1 runs are waiting");
 
     let head = "host: localhost\r\nauthorization: Bearer everything\r\n";
     let watching = host.send(format!("GET {place}/events HTTP/1.1\r\n{head}\r\n").as_bytes());
@@ -581,7 +581,7 @@ fn a_host_that_is_told_to_end_ends_its_work_first() {
     let told = String::from_utf8(unchunked(rest.split_once("\r\n\r\n").unwrap().1.as_bytes())).unwrap();
     assert!(
         told.contains(
-            "event: ended\ndata: {\"error\":{\"details\":[],\"hints\":[\"the work goes on when the host is started again"
+            "event: ended\ndata: {\"error\":{\"details\":[],\"hints\":[\"the work item resumes under the same ID when the host starts again"
         ),
         "{told}"
     );
@@ -761,7 +761,7 @@ fn tls_is_a_matter_of_two_files() {
             "--tls-key",
             "key.pem",
         ],
-        "error: key.pem can't be read: it has no certificate\n",
+        "error: can't parse key.pem: no certificate found\n",
     );
     let host = Host::start_with(place, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
     let connect = format!("127.0.0.1:{}", host.port);

@@ -283,7 +283,7 @@ fn who_may_not_is_told_what_to_check() {
     here.fails(
         2,
         &["log", "--shared", "http://team"],
-        "error: `http://team` is no shared store: write s3://BUCKET or s3://BUCKET/PREFIX\n",
+        "error: `http://team` is not a shared store: write s3://BUCKET or s3://BUCKET/PREFIX\n",
     );
 }
 

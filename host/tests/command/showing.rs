@@ -111,7 +111,7 @@ fn a_damaged_store_is_found_and_mended() {
     let said = place.run(&["fsck"]);
     assert_eq!(
         said.stdout.lines().next(),
-        Some(format!("artifact {digest} has other bytes than its name says").as_str())
+        Some(format!("artifact {digest} is corrupt: its content does not match its digest").as_str())
     );
     assert_eq!(
         (said.code, said.stderr.as_str()),

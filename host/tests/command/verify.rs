@@ -306,11 +306,11 @@ fn the_whole_store_is_verified() {
         2,
         &format!(
             "run record verdict\nagain {again} ✓\nprogram {endless} skipped: interrupted: the time limit was reached\n\
-             program {trap} ✗ there is no artifact {module} in the store\ncopy {copy} ✓\n\
+             program {trap} ✗ artifact {module} not found in the store\ncopy {copy} ✓\n\
              4 runs: 2 good, 1 failed, 1 skipped in [TIME]\n"
         ),
         &format!(
-            "error: program: there is no artifact {module} in the store\nhint: `lockstep log` lists the runs in this store\n"
+            "error: program: artifact {module} not found in the store\nhint: `lockstep log` lists the runs in this store\n"
         ),
     );
 }

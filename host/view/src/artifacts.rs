@@ -1,4 +1,4 @@
-//! What people call things: a path, a digest, the start of one, or an output of a record.
+//! Resolution of names: a path, a digest or its prefix, or an output of a record.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use lockstep_runtime::store::{Store, StoreError};
 
 use crate::error::{Error, Result};
 
-/// What a name of a person leads to.
+/// What a name resolves to.
 pub enum Named {
     /// An artifact.
     Artifact(Artifact),
-    /// A record, its digest, and what was observed.
+    /// A record with its digest and observations.
     Record(Box<(Digest, Record, Observed)>),
 }
 
-/// Digits of a digest that are enough to look it up.
+/// The minimum length of a digest prefix.
 const PREFIX: usize = 4;
 
-/// The artifact that `text` names; see [`find`].
+/// Resolves `text` to an artifact; see [`find`].
 pub fn artifact(runtime: &Runtime, text: &str) -> Result<Artifact> {
     match find(runtime, text)? {
         Named::Artifact(artifact) => Ok(artifact),
@@ -39,8 +39,8 @@ pub fn artifact(runtime: &Runtime, text: &str) -> Result<Artifact> {
     }
 }
 
-/// What `text` names: a file or directory (which is taken into the store), `sha256:` and a digest or at least four of its
-/// digits, digits alone where no file is called so, or `RECORD/output`.
+/// Resolves `text`: a file or directory, which is added to the store; `sha256:` and a digest or at least four of its digits; digits alone if no
+/// file has that name; or `RECORD/OUTPUT`.
 pub fn find(runtime: &Runtime, text: &str) -> Result<Named> {
     let path = Path::new(text);
     if !text.starts_with("sha256:") && path.exists() {
@@ -51,10 +51,8 @@ pub fn find(runtime: &Runtime, text: &str) -> Result<Named> {
         None => (text, None),
     };
     let Some(digest) = digest(&runtime.store, name)? else {
-        return Err(
-            Error::user(format_args!("there is no file, artifact or record called {text}"))
-                .hint("give a path, a digest or its first digits, or RECORD/OUTPUT; `lockstep log` lists the records"),
-        );
+        return Err(Error::user(format_args!("no such file, artifact or record: {text}"))
+            .hint("give a path, a digest or its prefix, or RECORD/OUTPUT; `lockstep log` lists records"));
     };
     match (runtime.record(&digest)?, output) {
         (Some((record, observed)), None) => Ok(Named::Record(Box::new((digest, record, observed)))),
@@ -72,7 +70,7 @@ pub fn find(runtime: &Runtime, text: &str) -> Result<Named> {
     }
 }
 
-/// Takes in a file or directory of the caller.
+/// Adds a file or directory of the caller to the store.
 pub fn import(store: &Store, path: &Path) -> Result<Artifact> {
     store.import(path).map_err(|error| match &error {
         StoreError::File { doing, path: at, source } if at.starts_with(path) => Error::file(doing, at, source),
@@ -80,7 +78,7 @@ pub fn import(store: &Store, path: &Path) -> Result<Artifact> {
     })
 }
 
-/// What the store knows of the bytes called `digest`.
+/// Returns the artifact `digest`, with a default media type if the store does not know it.
 pub fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
     if let Some(artifact) = store.artifact(digest)? {
         return Ok(artifact);
@@ -93,7 +91,7 @@ pub fn known(store: &Store, digest: &Digest) -> Result<Artifact> {
     })
 }
 
-/// The digest that `text` spells in full or in part.
+/// Resolves `text` as a digest or a prefix of one.
 pub fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if let Ok(digest) = Digest::from_hex(hex) {
@@ -116,15 +114,12 @@ pub fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
         [digest] => Ok(Some(digest)),
         _ => {
             let names: Vec<String> = found.iter().map(Digest::short).collect();
-            Err(
-                Error::user(format_args!("{text} is the start of several digests: {}", names.join(", ")))
-                    .hint("give more digits"),
-            )
+            Err(Error::user(format_args!("{text} is ambiguous: it matches {}", names.join(", "))).hint("give more digits"))
         }
     }
 }
 
-/// Pairs as a map; a name that stands twice is an error.
+/// Collects pairs into a map. Returns an error if a name occurs twice.
 pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
     let mut map = BTreeMap::new();
     for (name, value) in pairs {
@@ -136,7 +131,7 @@ pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<Strin
     Ok(map)
 }
 
-/// Every digest in a text.
+/// Returns every digest in a text.
 pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
     const LENGTH: usize = "sha256:".len() + 64;
     let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();

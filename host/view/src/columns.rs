@@ -4,16 +4,16 @@ use std::fmt;
 
 use anstyle::Style;
 
-/// Which edge of its column a text keeps to.
+/// The alignment of text in a column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Align {
-    /// Blanks come behind.
+    /// Pad on the right.
     Left,
-    /// Blanks come before, as before numbers.
+    /// Pad on the left, as for numbers.
     Right,
 }
 
-/// Rows of cells that are displayed in columns two spaces apart. A header, if there is one, is bold.
+/// A table whose columns are two spaces apart. A header is bold.
 pub struct Columns {
     header: Vec<String>,
     subheader: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Columns under a header.
+    /// Creates a table with a header.
     pub fn headed(header: &[&str]) -> Self {
         Self {
             header: header.iter().map(|name| (*name).to_owned()).collect(),
@@ -31,7 +31,7 @@ impl Columns {
         }
     }
 
-    /// Columns without a header.
+    /// Creates a table without a header.
     pub fn plain() -> Self {
         Self {
             header: Vec::new(),
@@ -42,19 +42,19 @@ impl Columns {
         }
     }
 
-    /// The same columns with a second, dim line under the header.
+    /// Adds a second, dim line below the header.
     pub fn subheaded(mut self, cells: impl IntoIterator<Item = String>) -> Self {
         self.subheader = cells.into_iter().collect();
         self
     }
 
-    /// The same columns, aligned like this; those not mentioned keep left.
+    /// Sets the alignment of columns. Further columns are aligned left.
     pub fn aligned(mut self, aligns: impl IntoIterator<Item = Align>) -> Self {
         self.aligns = aligns.into_iter().collect();
         self
     }
 
-    /// The same columns, `indent` spaces to the right.
+    /// Indents all lines by `indent` spaces.
     pub fn indented(mut self, indent: usize) -> Self {
         self.indent = indent;
         self
@@ -65,7 +65,7 @@ impl Columns {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Whether there are no rows.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -116,8 +116,8 @@ fn width_of(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(text)
 }
 
-/// `text` on one line and at most `width` columns wide, with a sign where something was cut; control characters are escaped, so
-/// that bytes of a guest can't steer the terminal.
+/// Returns `text` on one line, truncated to `width` columns with an ellipsis. Escapes control characters, so that guests can't control the
+/// terminal.
 pub fn fit(text: &str, width: usize) -> String {
     let mut line = String::new();
     for c in text.chars() {

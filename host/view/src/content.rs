@@ -1,4 +1,4 @@
-//! Artifacts, read by their media type.
+//! Contents of artifacts by media type.
 
 mod table;
 
@@ -21,53 +21,53 @@ use crate::{quantity, report};
 
 pub use table::Table;
 
-/// Text beyond this is not shown.
+/// The maximum of text that is shown.
 const TEXT: usize = 1 << 20;
 
-/// Bytes that nobody said anything about are shown up to here.
+/// The maximum of bytes of unknown type that are shown.
 const BYTES: usize = 256;
 
-/// An artifact, read.
+/// The contents of an artifact.
 pub enum Content {
     /// A table.
     Table(Table),
-    /// Text, of which the end may be left out.
+    /// Text, possibly truncated.
     Text {
-        /// What of it is shown.
+        /// The text that is shown.
         text: String,
-        /// All of its bytes.
+        /// The size of the whole text in bytes.
         size: usize,
     },
-    /// JSON, or what else has such a form.
+    /// JSON, or CBOR converted to JSON.
     Json(Value),
-    /// Numbers by name.
+    /// Metrics by name.
     Metrics(BTreeMap<String, f64>),
     /// The files of a directory.
     Directory(BTreeMap<String, Artifact>),
     /// A module.
     Module(Box<Module>),
-    /// What a guest wrote, in its order.
+    /// The output of a guest, in order.
     Log(Vec<(Stream, String)>),
-    /// SVG, with the width and height that it says
+    /// An SVG figure.
     Figure {
-        /// How many bytes it has.
+        /// Its size in bytes.
         size: usize,
-        /// `640 × 480`.
+        /// Its width and height: `640 × 480`.
         dimensions: Option<String>,
     },
     /// Bytes of another type.
     Bytes {
-        /// What they are said to be.
+        /// The media type.
         media_type: MediaType,
-        /// The first of them.
+        /// The first bytes.
         start: Bytes,
-        /// All of them.
+        /// The size of all bytes.
         size: usize,
     },
 }
 
 impl Content {
-    /// Reads an artifact by its media type; bytes of no known type by how they start. Of a table, these `rows` are read.
+    /// Reads an artifact by its media type, or by its first bytes if that is unknown. Reads only `rows` of a table.
     pub fn read(store: &Store, artifact: &Artifact, rows: Range<usize>) -> Result<Self> {
         if artifact.is_directory() {
             return Ok(Self::Directory(store.list_directory(artifact)?));
@@ -75,11 +75,11 @@ impl Content {
         let bytes = store.get(&artifact.digest)?;
         let unreadable = |reason: &dyn fmt::Display| {
             Error::user(format_args!(
-                "{} can't be read as {}: {reason}",
+                "can't read {} as {}: {reason}",
                 artifact.digest.short(),
                 artifact.media_type
             ))
-            .hint("--raw writes the bytes as they are")
+            .hint("--raw writes the raw bytes")
         };
         match guess(&artifact.media_type, &bytes) {
             MediaType::TABLE => Table::of_arrow(bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
@@ -108,12 +108,12 @@ impl Content {
         }
     }
 
-    /// What is not shown, for people.
+    /// Returns a note on what is not shown.
     pub fn note(&self) -> Option<String> {
         match self {
             Self::Table(table) => Some(table.note()),
             Self::Text { text, size } if text.len() < *size => Some(format!(
-                "{} of text are left out; --raw writes all of it",
+                "{} of text omitted; --raw writes all of it",
                 quantity::bytes((size - text.len()) as u64)
             )),
             Self::Figure { .. } | Self::Bytes { .. } => Some("-o FILE writes it to a file".to_owned()),
@@ -121,7 +121,7 @@ impl Content {
         }
     }
 
-    /// The content as JSON: what is JSON, CBOR or metrics as it is, a table as `columns`, `rows` and `total_rows`.
+    /// Converts the content to JSON. JSON, CBOR and metrics are unchanged; a table becomes `columns`, `rows` and `total_rows`.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Table(table) => table.to_json(),
@@ -184,7 +184,7 @@ impl fmt::Display for Content {
     }
 }
 
-/// The media type to read `bytes` by.
+/// Returns the media type to read `bytes` as.
 pub fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
     let said = media_type.as_str();
     if said.starts_with("text/") && said != MediaType::CSV {
@@ -196,7 +196,7 @@ pub fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
     let head = &bytes[..bytes.len().min(4096)];
     let is_text = |head: &[u8]| match std::str::from_utf8(head) {
         Ok(text) => !text.contains('\0'),
-        // cut in the middle of a character
+        // truncated within a character
         Err(e) => e.error_len().is_none() && !head.contains(&0),
     };
     match head {
@@ -227,7 +227,7 @@ fn log(bytes: &[u8]) -> Vec<(Stream, String)> {
     said
 }
 
-/// CBOR as JSON: keys that are no texts are written as JSON, bytes as hexadecimal digits.
+/// Converts CBOR to JSON. Keys that are not text are written as JSON, bytes as hexadecimal digits.
 pub fn cbor_to_json(value: ciborium::Value) -> Value {
     use ciborium::Value as Cbor;
     match value {
@@ -255,7 +255,7 @@ pub fn cbor_to_json(value: ciborium::Value) -> Value {
     }
 }
 
-/// `640 × 480`, as the opening tag of an SVG says it.
+/// Returns width and height from the opening tag of an SVG: `640 × 480`.
 fn dimensions(svg: &[u8]) -> Option<String> {
     let head = String::from_utf8_lossy(&svg[..svg.len().min(4096)]);
     let (_, tag) = head.split_once("<svg")?;

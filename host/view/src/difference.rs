@@ -1,4 +1,4 @@
-//! Where two artifacts differ first, told by what kind they are.
+//! The first difference of two artifacts, located by media type.
 
 mod records;
 mod table;
@@ -17,50 +17,50 @@ use crate::error::Result;
 
 pub use records::{Changed, diff_records};
 
-/// No value that is told is wider.
+/// The maximum width of a value.
 const VALUE: usize = 60;
 
 /// The first difference of two artifacts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// The first byte that differs, from 0; of a directory, in the file that differs.
+    /// The offset of the first byte that differs, from 0. In a directory: in the file that differs.
     pub offset: u64,
-    /// Where that is, by the media type.
+    /// The location, by media type.
     pub place: Place,
-    /// What the first artifact has there; nothing where it ends.
+    /// The value in the first artifact; `None` past its end.
     pub left: Option<String>,
-    /// What the second has there.
+    /// The value in the second artifact.
     pub right: Option<String>,
 }
 
-/// A place in an artifact.
+/// A location in an artifact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Of a text, both from 1; columns are characters.
+    /// A character of a text. Lines and columns count from 1.
     Text {
         /// The line.
         line: u64,
-        /// The character in it.
+        /// The column.
         column: u64,
     },
-    /// Of a table: a row from 1, without the header, and the name of its column.
+    /// A cell of a table. Rows count from 1, without the header.
     Cell {
         /// The row.
         row: u64,
-        /// The column.
+        /// The name of the column.
         column: String,
     },
-    /// The names and types of a table's columns.
+    /// The names and types of the columns of a table.
     Columns,
     /// A JSON pointer (RFC 6901).
     Pointer(String),
-    /// A file of a directory, and where in it.
+    /// A file of a directory, and the location in it.
     File(String, Box<Place>),
-    /// Nothing but the offset can be told.
+    /// Only the offset is known.
     Byte,
 }
 
-/// The first difference of two artifacts of the store; `None` if they are the same.
+/// Compares two artifacts. Returns the first difference, or `None` if they are equal.
 pub fn compare(store: &Store, left: &Artifact, right: &Artifact) -> Result<Option<Difference>> {
     if left.digest == right.digest {
         return Ok(None);
@@ -97,7 +97,7 @@ fn of_kind(kind: &str, a: Bytes, b: Bytes, at: usize) -> Difference {
     }
 }
 
-/// A place, and what is there on the left and on the right.
+/// A location with the left and the right value.
 type Found = (Place, Option<String>, Option<String>);
 
 fn compare_directories(store: &Store, left: &Artifact, right: &Artifact) -> Result<Option<Difference>> {
@@ -125,7 +125,7 @@ fn compare_directories(store: &Store, left: &Artifact, right: &Artifact) -> Resu
     Ok(None)
 }
 
-/// The first byte that differs, also where one ends.
+/// Returns the offset of the first difference, which may be the end of the shorter one.
 fn first_byte(a: &[u8], b: &[u8]) -> Option<usize> {
     const STRIDE: usize = 4096;
     let strides = a.chunks(STRIDE).zip(b.chunks(STRIDE));
@@ -153,7 +153,7 @@ fn in_text(a: &[u8], b: &[u8], at: usize) -> Found {
     let line = |bytes: &[u8]| {
         let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
         let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        // of a long line, what is around the difference
+        // of a long line, the part around the difference
         let skip = (at - start).saturating_sub(VALUE / 2).min(line.len());
         let part = &line[skip..line.len().min(skip + 4 * VALUE)];
         Some(fit(&String::from_utf8_lossy(part), VALUE))
@@ -169,7 +169,7 @@ fn in_values(read: impl Fn(&[u8]) -> Option<Value>, a: &[u8], b: &[u8]) -> Optio
     Some((Place::Pointer(pointer), text(left), text(right)))
 }
 
-/// The first values that differ; `pointer` then leads there.
+/// Returns the first values that differ, and sets `pointer` to their location.
 fn in_value<'a>(a: &'a Value, b: &'a Value, pointer: &mut String) -> Option<(Option<&'a Value>, Option<&'a Value>)> {
     let length = pointer.len();
     let mut below = |key: &str, a: Option<&'a Value>, b: Option<&'a Value>| {
@@ -199,7 +199,7 @@ fn in_value<'a>(a: &'a Value, b: &'a Value, pointer: &mut String) -> Option<(Opt
 }
 
 impl Difference {
-    /// The difference, for programs.
+    /// Converts the difference to JSON.
     pub fn to_json(&self) -> Value {
         let mut object = self.place.to_json();
         object["offset"] = json!(self.offset);
@@ -210,7 +210,7 @@ impl Difference {
 }
 
 impl Difference {
-    /// The same with the first byte: `byte 17, row 3, column mass: 3750 and 3751`
+    /// Returns the text with the byte offset: `byte 17, row 3, column mass: 3750 and 3751`.
     pub fn with_byte(&self) -> String {
         match &self.place {
             Place::Byte => self.to_string(),
@@ -237,7 +237,7 @@ impl Place {
     }
 }
 
-/// `row 3, column mass: 3750 and 3751`
+/// Writes `row 3, column mass: 3750 and 3751`.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

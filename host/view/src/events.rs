@@ -1,4 +1,4 @@
-//! What happens while a plan is carried out, as JSON: how a host and pods tell it to who watches.
+//! Events of a plan as JSON, as hosts and pods report them.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::executed::task_to_json;
 
-/// The name of an event and what is told of it: `task`, and what belongs to the event.
+/// Returns the name of an event and its JSON: `task` and the fields of the event.
 pub fn told(event: &Event) -> (&'static str, Value) {
     match event {
         Event::Started { task } => ("started", json!({ "task": task })),
@@ -23,7 +23,7 @@ pub fn told(event: &Event) -> (&'static str, Value) {
     }
 }
 
-/// `text`, or `base64` of bytes that are no text.
+/// Returns `text`, or `base64` if the bytes are not UTF-8.
 fn log(task: &str, stream: Stream, bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!({ "task": task, "stream": stream, "text": text }),
@@ -52,7 +52,7 @@ struct Retrying {
     left: u32,
 }
 
-/// Tells `on` the event that [`told`] wrote; others are passed over. The task that ended, if one did. `plan` is what is carried out, if that is known.
+/// Passes an event that [`told`] wrote to `on`, and returns the task that finished, if any. Ignores unknown events. `plan` is the plan, if known.
 pub fn tell(plan: Option<&Plan>, name: &str, value: Value, on: &mut dyn FnMut(Event)) -> Result<Option<Done>> {
     match name {
         "started" => on(Event::Started {
@@ -97,7 +97,7 @@ pub fn tell(plan: Option<&Plan>, name: &str, value: Value, on: &mut dyn FnMut(Ev
     Ok(None)
 }
 
-/// A task and what it came to, of what [`task_to_json`] wrote.
+/// Reads the result of a task that [`task_to_json`] wrote.
 pub fn done(plan: Option<&Plan>, mut value: Value) -> Result<Done> {
     let task: String = read(value["task"].take())?;
     let end = if value.get("record").is_some() {
@@ -112,16 +112,16 @@ pub fn done(plan: Option<&Plan>, mut value: Value) -> Result<Done> {
     Ok(Done { task, end })
 }
 
-/// A run, of what [`Ran::to_json`] wrote.
+/// Reads a run that [`Ran::to_json`] wrote.
 pub fn ran(value: Value) -> Result<Ran> {
-    Ran::from_json(value).map_err(|e| Error::host(format_args!("what was answered is not what it says: {e}")))
+    Ran::from_json(value).map_err(|e| Error::host(format_args!("invalid run in the response: {e}")))
 }
 
-/// What JSON says.
+/// Deserializes JSON.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value).map_err(|e| {
-        Error::host(format_args!("what was answered can't be read: {e}"))
-            .hint("both sides may be of different versions: see `lockstep --version` on both")
+        Error::host(format_args!("can't parse the response: {e}"))
+            .hint("the versions may differ; compare `lockstep --version` on both sides")
     })
 }
 

@@ -1,4 +1,4 @@
-//! What pipelines came to.
+//! Results of pipelines.
 
 use lockstep_runtime::pipeline::{Done, End, Executed, Plan, Skipped};
 use lockstep_runtime::sandbox::Interrupt;
@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::report;
 
-/// An error unless every task succeeded or is skipped by a condition.
+/// Returns an error unless every task succeeded or was skipped.
 pub fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
     let succeeded = tasks.iter().filter(|done| succeeded(&done.end)).count();
     let left = tasks.iter().any(|done| !succeeded_or_skipped(&done.end));
     if interrupt.is_triggered() && left {
         let message = format!("interrupted after {succeeded} of {} tasks", tasks.len());
-        return Err(Error::new(Kind::Interrupted, message).hint("what they made is kept: the same command goes on from here"));
+        return Err(
+            Error::new(Kind::Interrupted, message).hint("results of finished tasks are kept; run the same command to continue")
+        );
     }
     let mut failed = tasks.into_iter().filter(|done| is_failure(&done.end));
     let Some(Done { task, end }) = failed.next() else {
@@ -43,7 +45,7 @@ fn is_failure(end: &End) -> bool {
     matches!(end, End::Ran(_) | End::Error(_)) && !succeeded(end)
 }
 
-/// What a pipeline came to, as JSON: its tasks in the order of the plan.
+/// Converts the result of a pipeline to JSON, with tasks in the order of the plan.
 pub fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
     let tasks: Vec<Value> = executed.tasks.iter().map(task_to_json).collect();
     Ok(json!({
@@ -54,7 +56,7 @@ pub fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
     }))
 }
 
-/// What a task came to, as JSON: what [`Ran::to_json`] tells, or `skipped`, `error` or `started`; and `task`.
+/// Converts the result of a task to JSON: the object of [`Ran::to_json`], or `skipped`, `error` or `started`; and `task`.
 pub fn task_to_json(done: &Done) -> Value {
     let nothing = |key: &str, value: Value| json!({ "outputs": {}, key: value });
     let mut object = match &done.end {

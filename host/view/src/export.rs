@@ -1,4 +1,4 @@
-//! Artifacts out of the store.
+//! Export of artifacts to files.
 
 use std::fs::Permissions;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use lockstep_runtime::store::Store;
 
 use crate::error::{Error, Result};
 
-/// Writes `artifact` to `path`: whole or not at all. A file is replaced, a directory must not be there yet.
+/// Writes `artifact` to `path` atomically. Replaces a file; a directory must not exist.
 pub fn export(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
     match artifact.is_directory() {
         true => export_directory(store, artifact, path),
@@ -18,11 +18,11 @@ pub fn export(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
     }
 }
 
-/// Writes `bytes` to the file `path`: whole or not at all.
+/// Writes `bytes` to the file `path` atomically.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     check_parent(path)?;
     let write = || -> io::Result<()> {
-        // the umask takes its share, as of any file
+        // the umask applies, as for any file
         let mut file = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(parent(path))?;
@@ -33,14 +33,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| Error::file("write", path, &e))
 }
 
-/// An error if `path` is in no directory.
+/// Returns an error if the parent directory of `path` does not exist.
 pub fn check_parent(path: &Path) -> Result<()> {
     let parent = parent(path);
     if parent.is_dir() {
         return Ok(());
     }
     Err(Error::user(format_args!(
-        "can't write {}: there is no directory {}",
+        "can't write {}: directory {} does not exist",
         path.display(),
         parent.display()
     ))
@@ -56,8 +56,8 @@ fn parent(path: &Path) -> &Path {
 fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
     check_parent(path)?;
     if path.exists() {
-        return Err(Error::user(format_args!("{} is there already", path.display()))
-            .hint("a directory is not written over: move it away, or give another path"));
+        return Err(Error::user(format_args!("{} already exists", path.display()))
+            .hint("directories are not overwritten: move it, or give another path"));
     }
     let failed = |e: io::Error| Error::file("write", path, &e);
     let permissions = Permissions::from_mode(0o777);
@@ -66,7 +66,7 @@ fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<(
         .tempdir_in(parent(path))
         .map_err(failed)?;
     for (name, file) in store.list_directory(artifact)? {
-        // a manifest may come from anywhere: its names must stay inside
+        // a manifest may come from anywhere: its names must stay in the directory
         let inside = GuestPath::try_from(format!("/{name}")).map_err(Error::host)?;
         let target = inside.parts().fold(staging.path().to_owned(), |at, part| at.join(part));
         let directory = target.parent().unwrap_or(staging.path());
@@ -74,7 +74,7 @@ fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<(
         std::fs::write(&target, store.get(&file.digest)?).map_err(failed)?;
     }
     std::fs::rename(staging.path(), path).map_err(failed)?;
-    // it has another name now, so there is nothing to remove
+    // it was renamed: there is nothing to remove
     let _ = staging.keep();
     Ok(())
 }

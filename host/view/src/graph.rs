@@ -1,4 +1,4 @@
-//! Graphs as text that other programs draw (DOT, Mermaid), and drawn by ourselves (SVG).
+//! Graphs as DOT, Mermaid and SVG.
 
 mod layout;
 mod svg;
@@ -6,29 +6,29 @@ mod svg;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What a graph is written as.
+/// The format of a graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// a picture
+    /// SVG
     Svg,
-    /// text for Mermaid, which GitHub and JupyterLab draw
+    /// Mermaid source
     Mermaid,
-    /// text for Graphviz
+    /// Graphviz source
     Dot,
 }
 
-/// What state a node is in; it is drawn in a colour of its own.
+/// The state of a node, which sets its colour.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Class {
-    /// nothing is said of it
+    /// no state
     Plain,
-    /// what was asked about
+    /// the subject of the graph
     Focus,
-    /// it is known
+    /// cached, or succeeded
     Hit,
-    /// it has to be done
+    /// must run
     Miss,
-    /// it failed
+    /// failed
     Failed,
 }
 
@@ -45,7 +45,7 @@ impl Class {
         }
     }
 
-    /// Fill and line, readable with black text.
+    /// Returns the colours of fill and border, readable with black text.
     fn colours(self) -> (&'static str, &'static str) {
         match self {
             Self::Plain => ("#f6f8fa", "#8c959f"),
@@ -57,7 +57,7 @@ impl Class {
     }
 }
 
-/// A directed graph. Nodes are written in the order in which they came.
+/// A directed graph. Nodes keep their order.
 #[derive(Default)]
 pub struct Graph {
     nodes: Vec<Node>,
@@ -66,10 +66,10 @@ pub struct Graph {
 }
 
 struct Node {
-    /// What is written in it; more than one line is fine.
+    /// The label, of one or more lines.
     label: String,
     class: Class,
-    /// Where it leads, on a page.
+    /// The target of its link on a page.
     link: Option<String>,
 }
 
@@ -80,37 +80,37 @@ struct Edge {
 }
 
 impl Graph {
-    /// Adds the node called `id`, or changes what it says.
+    /// Adds the node `id`, or changes its label and class.
     pub fn node(&mut self, id: &str, label: impl Into<String>, class: Class) {
         let at = self.index(id);
         self.nodes[at].label = label.into();
         self.nodes[at].class = class;
     }
 
-    /// Lets the node called `id` lead to an address.
+    /// Links the node `id` to an address.
     pub fn link(&mut self, id: &str, address: String) {
         let at = self.index(id);
         self.nodes[at].link = Some(address);
     }
 
-    /// Whether there is a node called `id`.
+    /// Returns whether there is a node `id`.
     pub fn has(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Adds an edge between two nodes. One that is not there yet is labelled with its id.
+    /// Adds an edge between two nodes. A missing node is added with its id as label.
     pub fn edge(&mut self, from: &str, to: &str, label: impl Into<String>) {
         let (from, to) = (self.index(from), self.index(to));
         let label = label.into();
         self.edges.push(Edge { from, to, label });
     }
 
-    /// The graph in this format.
+    /// Writes the graph in this format.
     pub fn to_format(&self, format: Format) -> String {
         match format {
             Format::Svg => self.to_svg(),
@@ -119,7 +119,7 @@ impl Graph {
         }
     }
 
-    /// The graph in Graphviz' language.
+    /// Writes the graph as DOT.
     pub fn to_dot(&self) -> String {
         let mut text = "digraph {\n  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\"];\n".to_owned();
         for (at, node) in self.nodes.iter().enumerate() {
@@ -136,7 +136,7 @@ impl Graph {
         text + "}\n"
     }
 
-    /// The graph as a flowchart of Mermaid.
+    /// Writes the graph as a Mermaid flowchart.
     pub fn to_mermaid(&self) -> String {
         let mut text = "flowchart TD\n".to_owned();
         for (at, node) in self.nodes.iter().enumerate() {
@@ -159,12 +159,12 @@ impl Graph {
         text
     }
 
-    /// The graph as a picture, laid out in layers from top to bottom.
+    /// Writes the graph as SVG, in layers from top to bottom.
     pub fn to_svg(&self) -> String {
         svg::draw(self)
     }
 
-    /// The picture as a part of a page, whose style gives the colours: classes are those of the nodes, `e` is an edge, `l` its label.
+    /// Writes the graph as SVG without colours, for a page with its own style. Nodes have the class of their state, edges `e`, labels `l`.
     pub fn to_page(&self) -> String {
         svg::draw_bare(self)
     }
@@ -187,7 +187,7 @@ fn dot_text(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Mermaid takes entities with `#` for `&`, and `<br/>` for a new line.
+/// Escapes text for Mermaid, which writes entities with `#` instead of `&`, and line breaks as `<br/>`.
 fn mermaid_text(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {

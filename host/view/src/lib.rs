@@ -1,6 +1,6 @@
-//! What people and programs are shown: what they call things, what runs and plans came to, artifacts by their media type, and where they differ.
+//! Presentation of runs, plans and artifacts: names, results, contents by media type, differences and errors.
 //!
-//! It knows no command, no server and no cluster. What is shown to people is text; the same for programs is JSON.
+//! Independent of the commands, the server and the cluster. Everything has a text form for people and a JSON form for programs.
 
 pub mod artifacts;
 pub mod columns;

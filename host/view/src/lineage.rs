@@ -1,4 +1,4 @@
-//! What artifacts came from and led to.
+//! Lineage of artifacts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::columns::fit;
 use crate::error::Result;
 use crate::graph::{Class, Graph};
 
-/// Runs and artifacts of these lineages of `start`; nodes are called by the digits of their digests. `label` is what is written in those
-/// of artifacts.
+/// Returns the graph of the runs and artifacts in these lineages of `start`. Node ids are hexadecimal digests; `label` returns the labels of
+/// artifacts.
 pub fn graph(lineages: &[&Lineage], start: &Digest, label: impl Fn(&Digest) -> Result<String>) -> Result<Graph> {
     let mut graph = Graph::default();
     let class = |digest: &Digest, other| if digest == start { Class::Focus } else { other };
@@ -46,7 +46,7 @@ pub fn graph(lineages: &[&Lineage], start: &Digest, label: impl Fn(&Digest) -> R
     Ok(graph)
 }
 
-/// `of`, `direction`, `runs` and `artifacts`.
+/// Converts a lineage to an object with `of`, `direction`, `runs` and `artifacts`.
 pub fn to_json(lineage: &Lineage, start: &Digest, direction: Direction) -> Value {
     let links = |row: &Row, role| -> Value {
         let links = row.links.iter().filter(|link| link.role == role);

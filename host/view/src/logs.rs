@@ -1,4 +1,4 @@
-//! What guests write, as it comes, with their progress as bars.
+//! Live output of guests, with progress bars.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,15 +9,15 @@ use lockstep_runtime::sandbox::Stream;
 
 use crate::progress;
 
-/// Where the logs of tasks go: the guest's stdout to stdout, its stderr to stderr. What a guest says of its progress is taken
-/// out of stderr and drawn as a bar where stderr is a terminal.
+/// Prints the output of tasks: stdout to stdout, stderr to stderr. Progress reports in stderr are removed, and drawn as a bar if stderr is a
+/// terminal.
 pub struct Logs {
     bars: MultiProgress,
-    /// How many tasks there are and have ended.
+    /// The bar of all tasks.
     whole: Option<ProgressBar>,
-    /// Whether stdout is for something else, so that all goes to stderr.
+    /// Whether all output goes to stderr, because stdout is in use.
     only_stderr: bool,
-    /// Whether lines start with the name of their task.
+    /// Whether lines start with the name of the task.
     labelled: bool,
     tasks: BTreeMap<String, Task>,
 }
@@ -26,14 +26,14 @@ pub struct Logs {
 struct Task {
     terminal: Terminal,
     bar: Option<ProgressBar>,
-    /// Whether the bar only says that it is at work: compiling, or running without a word.
+    /// Whether the bar is a spinner: no output and no progress yet.
     spinning: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Logs {
-    /// The logs of one run.
+    /// Creates the logs of a single run.
     pub fn of_run(only_stderr: bool) -> Self {
         Self {
             bars: MultiProgress::new(),
@@ -44,7 +44,7 @@ impl Logs {
         }
     }
 
-    /// The logs of `count` tasks of `pipeline`, whose lines are told apart by the task's name.
+    /// Creates the logs of `count` tasks of `pipeline`, with the name of the task on each line.
     pub fn of_tasks(pipeline: &str, count: usize, only_stderr: bool) -> Self {
         let logs = Self::of_run(only_stderr);
         let shown = !logs.bars.is_hidden();
@@ -57,26 +57,26 @@ impl Logs {
         }
     }
 
-    /// A task turns out to be `count` of them.
+    /// Replaces a task by `count` instances.
     pub fn expand(&mut self, task: &str, count: usize) {
         self.finish(task);
         self.whole.iter().for_each(|whole| whole.inc_length(count as u64));
         self.whole.iter().for_each(|whole| whole.inc(1));
     }
 
-    /// A task has ended.
+    /// Counts a finished task.
     pub fn advance(&self) {
         self.whole.iter().for_each(|whole| whole.inc(1));
     }
 
-    /// All tasks have ended.
+    /// Removes the bar of all tasks.
     pub fn end(&mut self) {
         if let Some(whole) = self.whole.take() {
             whole.finish_and_clear();
         }
     }
 
-    /// `task` is at work. A terminal says so until there is something better to see.
+    /// Shows a spinner for `task` until it writes or reports progress.
     pub fn start(&mut self, task: &str) {
         if !self.bars.is_hidden() {
             let entry = self.tasks.entry(task.to_owned()).or_default();
@@ -85,12 +85,12 @@ impl Logs {
         }
     }
 
-    /// A line of lockstep's own on stderr.
+    /// Prints a line to stderr that is not from a guest.
     pub fn note(&self, line: &str) {
         self.bars.suspend(|| anstream::eprintln!("{line}"));
     }
 
-    /// The next piece of what `task` wrote.
+    /// Prints a piece of the output of `task`.
     pub fn write(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
         if stream == Stream::Stdout {
             return self.emit(task, stream, bytes);
@@ -104,7 +104,7 @@ impl Logs {
         }
     }
 
-    /// The end of what `task` wrote.
+    /// Prints the rest of the output of `task`, and removes its bar.
     pub fn finish(&mut self, task: &str) {
         let Some(mut entry) = self.tasks.remove(task) else { return };
         if let Some(bar) = entry.bar.take() {
@@ -137,7 +137,7 @@ impl Logs {
         }
     }
 
-    /// Writes at once, or keeps an unfinished line back where others could come in between: other tasks, or a bar.
+    /// Prints at once, or holds back an incomplete line if other tasks or a bar could interrupt it.
     fn emit(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
         let entry = self.tasks.entry(task.to_owned()).or_default();
         if !self.labelled {
@@ -157,7 +157,7 @@ impl Logs {
         self.put(task, stream, &ready);
     }
 
-    /// A reader that went away does not end the run, whose outputs are kept.
+    /// Prints and ignores errors: a closed pipe must not end the run.
     fn put(&self, task: &str, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What modules say of themselves.
+//! Descriptions of modules.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,23 +12,22 @@ use crate::columns::{Columns, fit};
 use crate::error::Error;
 use crate::quantity;
 
-/// The error of the bytes called `name`, which should be a module.
+/// Returns the error for the bytes called `name`, which are not a valid module.
 pub fn not_a_module(name: &str, bytes: &[u8], error: InterfaceError) -> Error {
     if bytes.starts_with(b"\0asm") {
         return Error::config(format_args!("{name}: {error}"));
     }
-    Error::config(format_args!("{name} is not a WebAssembly module"))
-        .hint("`lockstep build DIR` makes a module from a crate of steps")
+    Error::config(format_args!("{name} is not a WebAssembly module")).hint("`lockstep build DIR` builds a module from a crate")
 }
 
-/// What a module says of itself.
+/// The description of a module.
 pub struct Module {
     digest: Digest,
-    /// How many bytes it has.
+    /// The size in bytes.
     pub size: u64,
-    /// Its steps; none of a plain program.
+    /// The steps; empty for a plain program.
     pub interfaces: Vec<Interface>,
-    /// The functions that it imports, by module.
+    /// The imported functions, by module.
     pub imports: BTreeMap<String, Vec<String>>,
 }
 
@@ -57,14 +56,14 @@ impl Module {
         })
     }
 
-    /// All of it, for people.
+    /// Returns the description as text.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         let mut facts = Columns::plain();
         facts.row(["module".to_owned(), self.digest.to_string()]);
         facts.row(["size".to_owned(), quantity::bytes(self.size)]);
         if self.interfaces.is_empty() {
-            facts.row(["kind", "plain program: its inputs and outputs are what the caller gives"]);
+            facts.row(["kind", "plain program; the caller defines its inputs and outputs"]);
             for (module, names) in &self.imports {
                 facts.row([
                     "imports".to_owned(),
@@ -80,13 +79,13 @@ impl Module {
         text
     }
 
-    /// All of it, for programs.
+    /// Converts the description to JSON.
     pub fn to_json(&self) -> Value {
         json!({ "module": self.digest, "size": self.size, "steps": self.interfaces, "imports": self.imports })
     }
 }
 
-/// A step with all that it declares, for people.
+/// Returns the description of a step as text.
 fn describe_step(interface: &Interface) -> String {
     let bold = Style::new().bold();
     let mut text = format!("{bold}step {}{bold:#}\n", interface.step);
@@ -121,7 +120,7 @@ fn describe_step(interface: &Interface) -> String {
     text
 }
 
-/// What the step's language calls it; the media type where the module does not say.
+/// Returns the type of a port in the language of the step, or its media type.
 pub fn kind_of(port: &Port) -> String {
     match port.type_name.as_str() {
         "" => fit(port.media_type.as_str(), 60),

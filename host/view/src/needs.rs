@@ -1,4 +1,4 @@
-//! What runs and plans read from outside: what another machine must be given to carry them out.
+//! External inputs of runs and plans, which another machine needs to execute them.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use lockstep_runtime::store::Store;
 
 use crate::error::{Error, Result};
 
-/// What is needed: media types by digest.
+/// Required artifacts: media types by digest.
 pub type Needs = BTreeMap<Digest, MediaType>;
 
-/// All that a run reads.
+/// Returns everything that a run reads.
 pub fn needs_of_run(store: &Store, run: &Run) -> Result<Needs> {
     let mut needs = Needs::new();
     add_run(store, run, &mut needs)?;
     Ok(needs)
 }
 
-/// All that a plan reads from outside.
+/// Returns everything that a plan reads from outside.
 pub fn needs_of_plan(store: &Store, plan: &Plan) -> Result<Needs> {
     let mut needs = Needs::new();
     for task in plan.tasks() {
@@ -49,7 +49,7 @@ fn add_run(store: &Store, run: &Run, needs: &mut Needs) -> Result<()> {
     run.inputs.values().try_for_each(|input| add(store, &input.artifact, needs))
 }
 
-/// A module, and the one that it is based on. One that is not here may be there.
+/// Adds a module and its base. Skips the base if the module is not in this store.
 fn add_module(store: &Store, module: &Digest, needs: &mut Needs) -> Result<()> {
     if needs.insert(*module, MediaType::new(MediaType::MODULE)).is_some() || !store.contains(module)? {
         return Ok(());

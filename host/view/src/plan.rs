@@ -1,4 +1,4 @@
-//! What is to become of the tasks of a plan, and what leads from one to another.
+//! Explanations of plans: the fate of each task, and the edges between tasks.
 
 use lockstep_runtime::pipeline::{Difference, Fate, Miss, Plan, Source};
 use lockstep_runtime::step::Limit;
@@ -7,7 +7,7 @@ use crate::columns::fit;
 use crate::graph::Graph;
 use crate::quantity;
 
-/// The fate in a word, and what there is to say of it.
+/// Returns the fate as a word and its explanation.
 pub fn told(fate: &Fate) -> (&'static str, String) {
     match fate {
         Fate::Hit { record, succeeded, .. } => match succeeded {
@@ -25,13 +25,13 @@ fn miss(why: &Miss) -> String {
     match why {
         Miss::NoEarlierRun => "never run".to_owned(),
         Miss::NotDeterministic { outcome, .. } => fit(outcome, 80),
-        Miss::Gone { record } => format!("what record {} made is gone", record.short()),
+        Miss::Gone { record } => format!("outputs of record {} are missing", record.short()),
         Miss::Limit { limit, was, is, .. } => {
             let amount = |value: u64| match limit {
                 Limit::Fuel => quantity::count(value),
                 _ => quantity::bytes(value),
             };
-            format!("limit of {limit} {} (was run with {})", amount(*is), amount(*was))
+            format!("{limit} limit {} (was {})", amount(*is), amount(*was))
         }
         Miss::Differs { differences, .. } => {
             let all: Vec<String> = differences.iter().map(difference).collect();
@@ -40,7 +40,7 @@ fn miss(why: &Miss) -> String {
     }
 }
 
-/// `parameter depth 8 (was 6)`
+/// Describes a difference: `parameter depth 8 (was 6)`.
 pub fn difference(difference: &Difference) -> String {
     fn maybe<T>(value: &Option<T>, show: impl Fn(&T) -> String) -> String {
         value.as_ref().map_or_else(|| "none".to_owned(), show)
@@ -70,7 +70,7 @@ pub fn difference(difference: &Difference) -> String {
     }
 }
 
-/// Adds what leads from task to task.
+/// Adds the edges between tasks.
 pub fn edges(graph: &mut Graph, plan: &Plan) {
     for task in plan.tasks() {
         for (input, wire) in &task.wires {

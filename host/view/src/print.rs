@@ -1,16 +1,16 @@
-//! What goes to stdout.
+//! Output to stdout.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use crate::error::{Error, Result};
 
-/// Writes to stdout, without colours where that is no terminal. A reader that went away has seen enough.
+/// Prints to stdout, without colours if that is not a terminal. Ignores a closed pipe.
 pub fn print(text: impl fmt::Display) -> Result<()> {
     written(write!(anstream::stdout().lock(), "{text}"))
 }
 
-/// Writes bytes to stdout as they are.
+/// Writes raw bytes to stdout.
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     written(io::stdout().lock().write_all(bytes))
 }

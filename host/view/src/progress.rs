@@ -1,29 +1,29 @@
-//! Bars for lockstep's own work, on stderr and only where that is a terminal.
+//! Progress bars on stderr, shown only in a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar that counts steps of `title`; its message says what is being done.
+/// Returns a bar that counts steps of `title`. Its message is the current step.
 pub fn steps(title: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix} {bar:24} {pos}/{len} {wide_msg}");
     ticking(style.unwrap_or_else(|_| ProgressStyle::default_bar()), title)
 }
 
-/// A spinner for `title`; its message says what is being done.
+/// Returns a spinner for `title`. Its message is the current step.
 pub fn spinner(title: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix} {wide_msg}");
     ticking(style.unwrap_or_else(|_| ProgressStyle::default_spinner()), title)
 }
 
-/// A bar that counts bytes of `title`.
+/// Returns a bar that counts bytes.
 pub fn bytes(title: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{spinner} {prefix} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}");
     ticking(style.unwrap_or_else(|_| ProgressStyle::default_bar()), title)
 }
 
-/// How much of a hundred percent the guest `title` has done.
+/// Returns a bar for the progress of the guest `title`, in percent.
 pub fn percent(title: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3}%");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());

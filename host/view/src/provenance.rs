@@ -1,6 +1,6 @@
-//! Where what a run made came from, as an in-toto statement with SLSA provenance.
+//! Provenance of runs: in-toto statements with SLSA provenance.
 //!
-//! The formats are those of <https://github.com/in-toto/attestation/tree/main/spec/v1> and <https://slsa.dev/spec/v1.1/provenance>.
+//! See <https://github.com/in-toto/attestation/tree/main/spec/v1> and <https://slsa.dev/spec/v1.1/provenance>.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,17 +14,17 @@ use serde_json::{Map, Value, json};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
-/// What the external parameters mean: what `lockstep run` was told to do.
+/// The build type, which defines the external parameters: the arguments of `lockstep run`.
 const BUILD: &str = "urn:lockstep:run:1";
 const BUILDER: &str = "urn:lockstep";
-/// The byproduct that the record is.
+/// The name of the byproduct that is the record.
 const RECORD: &str = "record";
 
-/// What is said of the outputs of a run. One that made none is an error.
+/// Returns the statement on the outputs of a run. Returns an error if it has none.
 pub fn statement(store: &Store, digest: &Digest, record: &Record, observed: &Observed) -> Result<Value> {
     if record.outputs.is_empty() {
-        let error = Error::user(format_args!("run {} made no outputs that could be spoken of", digest.short()));
-        return Err(error.hint("--stdout NAME keeps what a program prints as an output"));
+        let error = Error::user(format_args!("run {} has no outputs", digest.short()));
+        return Err(error.hint("`lockstep run --stdout NAME` stores the stdout of a program as an output"));
     }
     let subject = |(name, artifact): (&String, &Artifact)| json!({ "name": name, "digest": digest_set(&artifact.digest) });
     Ok(json!({
@@ -47,7 +47,7 @@ pub fn statement(store: &Store, digest: &Digest, record: &Record, observed: &Obs
     }))
 }
 
-/// The record that a statement is about.
+/// Returns the record that a statement is about.
 pub fn record_of(statement: &Value) -> Option<Digest> {
     let byproducts = statement.pointer("/predicate/runDetails/byproducts")?.as_array()?;
     let record = byproducts.iter().find(|byproduct| byproduct["name"] == RECORD)?;
@@ -58,7 +58,7 @@ fn digest_set(digest: &Digest) -> Value {
     json!({ "sha256": digest.hex() })
 }
 
-/// What was asked for, but for the bytes, which are dependencies.
+/// Returns the arguments of the run. Their bytes are dependencies.
 fn external_parameters(run: &Run) -> Value {
     let inputs = run
         .inputs
@@ -90,7 +90,7 @@ fn dependencies(store: &Store, run: &Run) -> Result<Vec<Value>> {
     Ok(all)
 }
 
-/// The base of a module, as far as the module is still there.
+/// Returns the base of a module, if the store still has the module.
 fn base_of(store: &Store, module: &Digest) -> Result<Option<Digest>> {
     match store.get(module) {
         Err(StoreError::Missing(_)) => Ok(None),
@@ -116,7 +116,7 @@ fn metadata(digest: &Digest, observed: &Observed) -> Value {
     metadata
 }
 
-/// The time by RFC 3339, which knows none after the year 9999.
+/// Formats a time by RFC 3339. Returns `None` after the year 9999.
 fn timestamp(time: SystemTime) -> Option<String> {
     let mut text = String::new();
     write!(text, "{}", humantime::format_rfc3339_millis(time)).ok()?;

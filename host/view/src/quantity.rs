@@ -1,35 +1,35 @@
-//! Amounts as people write and read them.
+//! Human-readable amounts.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// Reads a number of bytes: `1GiB`, `512 MB`, `4096`.
+/// Parses a number of bytes: `1GiB`, `512 MB`, `4096`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let size: ByteSize = text
         .parse()
-        .map_err(|_| "write a number of bytes, such as 512MiB, 2GB or 4096".to_owned())?;
+        .map_err(|_| "expected a number of bytes, such as 512MiB, 2GB or 4096".to_owned())?;
     Ok(size.as_u64())
 }
 
-/// Reads a time: `30s`, `2m 30s`, `500ms`.
+/// Parses a duration: `30s`, `2m 30s`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write a time with its unit, such as 500ms, 30s or 2m".to_owned())
+    humantime::parse_duration(text).map_err(|_| "expected a duration with a unit, such as 500ms, 30s or 2m".to_owned())
 }
 
-/// Reads a number that may be grouped: `1_000_000`.
+/// Parses a number with optional underscores: `1_000_000`.
 pub fn parse_count(text: &str) -> Result<u64, String> {
     text.replace('_', "")
         .parse()
-        .map_err(|_| "write a whole number, such as 1_000_000".to_owned())
+        .map_err(|_| "expected an integer, such as 1_000_000".to_owned())
 }
 
-/// `17 B`, `1.5 KiB`.
+/// Formats a number of bytes: `17 B`, `1.5 KiB`.
 pub fn bytes(size: u64) -> String {
     ByteSize(size).display().iec().to_string()
 }
 
-/// `350 µs`, `1.2 ms`, `4.5 s`, `3 m 20 s`.
+/// Formats microseconds: `350 µs`, `1.2 ms`, `4.5 s`, `3 m 20 s`.
 pub fn micros(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
@@ -39,7 +39,7 @@ pub fn micros(micros: u64) -> String {
     }
 }
 
-/// How long ago something was: `now`, `5 s`, `3 min`, `2 h`, `12 d`.
+/// Formats an age: `now`, `5 s`, `3 min`, `2 h`, `12 d`.
 pub fn age(age: Duration) -> String {
     match age.as_secs() {
         0 => "now".to_owned(),
@@ -50,7 +50,7 @@ pub fn age(age: Duration) -> String {
     }
 }
 
-/// `1,234,567`
+/// Formats a number: `1,234,567`.
 pub fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }

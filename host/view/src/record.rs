@@ -1,4 +1,4 @@
-//! A record, with what its run was given and came to.
+//! Descriptions of records.
 
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use crate::columns::{Align, Columns, fit};
 use crate::runs::age;
 use crate::{quantity, report};
 
-/// A record, for people.
+/// Returns the description of a record as text.
 pub fn describe(digest: &Digest, record: &Record, observed: &Observed) -> String {
     let mut facts = Columns::plain();
     facts.row(["record".to_owned(), digest.to_string()]);
@@ -49,7 +49,7 @@ pub fn describe(digest: &Digest, record: &Record, observed: &Observed) -> String
     text
 }
 
-/// A record, for programs: as `lockstep run --json` writes it.
+/// Converts a record to JSON, as `lockstep run --json` writes it.
 pub fn to_json(digest: &Digest, record: &Record, observed: &Observed) -> Value {
     let mut object = record.to_json(observed);
     object["record"] = json!(digest);

@@ -1,4 +1,4 @@
-//! What a run came to, for people and for programs.
+//! Reports on the results of runs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::columns::{Align, Columns, fit};
 use crate::error::{Error, Kind, Result};
 use crate::quantity;
 
-/// What a run that succeeded made, and how long it took: a line for each output and one for the record.
+/// Returns the report of a successful run: its duration, its outputs and its record.
 pub fn summary(ran: &Ran) -> String {
     let green = AnsiColor::Green.on_default().bold();
     let dim = Style::new().dimmed();
@@ -22,10 +22,10 @@ pub fn summary(ran: &Ran) -> String {
     )
 }
 
-/// At most so many tasks are listed one by one when all went well.
+/// The maximum number of listed tasks.
 const LISTED: usize = 50;
 
-/// What the tasks of a pipeline came to: a line for each, and one for all. Of many tasks only those are listed that did not succeed.
+/// Returns the report of a pipeline: a line per task and the totals. Of many tasks, lists only those that did not succeed.
 pub fn tasks(tasks: &[Done], took: Duration) -> String {
     let mut table = Columns::headed(&["task", "outcome", "took", "memory", "outputs"]).aligned([
         Align::Left,
@@ -60,7 +60,7 @@ fn task_row(done: &Done) -> [String; 5] {
     }
 }
 
-/// `skipped after clean`
+/// Describes a skipped task: `skipped after clean`.
 pub fn skipped(because: &Skipped) -> String {
     match because {
         Skipped::When(when) => format!("skipped: not {}", fit(&when.to_string(), 60)),
@@ -68,7 +68,7 @@ pub fn skipped(because: &Skipped) -> String {
     }
 }
 
-/// `5 tasks: 3 run, 2 cached in 1.2 s`
+/// Returns the totals: `5 tasks: 3 run, 2 cached in 1.2 s`.
 fn totals(tasks: &[Done], took: Duration) -> String {
     let word = |done: &Done| match &done.end {
         End::Ran(ran) if !ran.record.outcome.succeeded() => "failed",
@@ -82,7 +82,7 @@ fn totals(tasks: &[Done], took: Duration) -> String {
     counts("task", &words, &["run", "cached", "failed", "skipped", "not started"], took)
 }
 
-/// `5 tasks: 3 run, 2 cached in 1.2 s`, of what `words` says of each, in the order of `known`.
+/// Counts `words` in the order of `known`: `5 tasks: 3 run, 2 cached in 1.2 s`.
 pub fn counts(what: &str, words: &[&str], known: &[&str], took: Duration) -> String {
     let counted = known.iter().map(|wanted| {
         let count = words.iter().filter(|word| *word == wanted).count();
@@ -112,13 +112,13 @@ fn took(ran: &Ran) -> String {
     }
 }
 
-/// `1 task`, `2,000 tasks`
+/// Formats a count: `1 task`, `2,000 tasks`.
 pub fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {what}{plural}", quantity::count(count as u64))
 }
 
-/// The outputs of a record: name, digest, media type, size.
+/// Returns a table of the outputs of a record: name, digest, media type, size.
 pub fn outputs(record: &Record) -> Columns {
     let mut columns = Columns::plain().aligned([Align::Left, Align::Left, Align::Left, Align::Right]);
     for (name, artifact) in &record.outputs {
@@ -127,7 +127,7 @@ pub fn outputs(record: &Record) -> Columns {
     columns
 }
 
-/// An artifact called `name`: name, digest, media type, size.
+/// Returns the row of an artifact: name, digest, media type, size.
 pub fn artifact_row(name: &str, artifact: &Artifact) -> [String; 4] {
     [
         name.to_owned(),
@@ -137,7 +137,7 @@ pub fn artifact_row(name: &str, artifact: &Artifact) -> [String; 4] {
     ]
 }
 
-/// The step, or what the program was called with.
+/// Returns the name of the step, or the arguments of the program.
 pub fn title(record: &Record) -> String {
     match record.run.entry.title() {
         title if title.is_empty() => "program".to_owned(),
@@ -145,7 +145,7 @@ pub fn title(record: &Record) -> String {
     }
 }
 
-/// An error unless the run succeeded. `task` is its place in a pipeline.
+/// Returns an error unless the run succeeded. `task` is its name in a pipeline.
 pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
     let title = match task {
         Some(task) => format!("task `{task}`"),
@@ -159,7 +159,7 @@ pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
         Outcome::Interrupted { .. } => Kind::Interrupted,
     };
     let error = match outcome {
-        // what it said on stderr stands right above
+        // its stderr is printed right above
         Outcome::Failed(Failure::Exit { code, .. }) => Error::new(kind, format_args!("{title} failed with exit code {code}")),
         Outcome::Failed(Failure::Panic { message, location }) => {
             let error = Error::new(kind, format_args!("{title} panicked: {}", fit(message, 400)));
@@ -177,7 +177,7 @@ pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
     Err(match hint(outcome) {
         Some(hint) => error.hint(hint),
         None => error.hint(format_args!(
-            "`lockstep show {}` shows what it was given and what it wrote",
+            "`lockstep show {}` shows its inputs and its log",
             ran.digest.short()
         )),
     })
@@ -196,12 +196,12 @@ fn hint(outcome: &Outcome) -> Option<String> {
         Outcome::Failed(Failure::Limit { limit: Limit::Log, .. }) => "--log-limit",
         Outcome::Interrupted { by: Interruption::Time } => "--time",
         Outcome::Failed(Failure::MissingOutput { name }) => {
-            return Some(format!("a program writes its output to /out/{name}"));
+            return Some(format!("the program must write the output to /out/{name}"));
         }
         Outcome::Interrupted {
             by: Interruption::Caller,
-        } => return Some("nothing was kept; run it again to start over".into()),
+        } => return Some("nothing was stored; run it again to start over".into()),
         _ => return None,
     };
-    Some(format!("{option} gives it more"))
+    Some(format!("raise the limit with {option}"))
 }

@@ -1,23 +1,23 @@
-//! Runs in a list.
+//! Lists of runs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_runtime::store::Row;
 use serde_json::{Value, json};
 
-/// When `age` ago was, in milliseconds of Unix time.
+/// Returns the time `age` ago, in milliseconds of Unix time.
 pub fn since(age: Duration) -> u64 {
     let start = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
     start.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
-/// How long ago `started_ms` was.
+/// Returns the time since `started_ms`.
 pub fn age(started_ms: u64) -> Duration {
     let started = UNIX_EPOCH + Duration::from_millis(started_ms);
     SystemTime::now().duration_since(started).unwrap_or_default()
 }
 
-/// A run in a list.
+/// Converts an entry of a list of runs to JSON.
 pub fn to_json(row: &Row) -> Value {
     json!({
         "record": row.record,

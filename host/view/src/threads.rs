@@ -1,13 +1,13 @@
-//! Threads for those who wait for others over the network.
+//! Threads for network clients.
 
 use crate::error::{Error, Result};
 
-/// What drives connections on so many threads called `name`, while whoever asks waits.
+/// Starts an async runtime with `count` threads called `name`, for blocking callers.
 pub fn threads(name: &str, count: usize) -> Result<tokio::runtime::Runtime> {
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(count)
         .thread_name(name)
         .enable_all()
         .build();
-    threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))
+    threads.map_err(|e| Error::host(format_args!("can't start threads: {e}")))
 }

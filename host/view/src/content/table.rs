@@ -12,32 +12,32 @@ use serde_json::{Value, json};
 use crate::columns::{Align, Columns, fit};
 use crate::quantity;
 
-/// Rows of a larger table are not counted to the end.
+/// The rows of larger tables are not all counted.
 const COUNTED: u64 = 256 << 20;
 
-/// No cell is wider.
+/// The maximum width of a cell.
 const CELL: usize = 40;
 
-/// Some rows of a table.
+/// A part of the rows of a table.
 pub struct Table {
-    /// Its columns, each with what is said of it.
+    /// The columns.
     pub columns: Vec<Column>,
-    /// The cells; nothing where there is no value.
+    /// The cells; `None` for null.
     pub rows: Vec<Vec<Option<String>>>,
-    /// How many rows there are in all; `None` when there are too many to count.
+    /// The number of all rows; `None` if there are too many to count.
     pub total: Option<u64>,
 }
 
 pub struct Column {
     pub name: String,
-    /// Its type in Arrow; empty in CSV.
+    /// The Arrow type; empty for CSV.
     pub kind: String,
     /// Whether its cells are numbers.
     pub numeric: bool,
 }
 
 impl Table {
-    /// These rows of an Arrow IPC stream or file.
+    /// Reads rows of an Arrow IPC stream or file.
     pub fn of_arrow(bytes: Bytes, wanted: Range<usize>) -> Result<Self, ArrowError> {
         let size = bytes.len() as u64;
         let cursor = Cursor::new(bytes);
@@ -98,7 +98,7 @@ impl Table {
         Ok(())
     }
 
-    /// These rows of comma-separated values with a header.
+    /// Reads rows of CSV with a header.
     pub fn of_csv(bytes: &[u8], wanted: Range<usize>) -> Result<Self, csv::Error> {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
         let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
@@ -132,7 +132,7 @@ impl Table {
         })
     }
 
-    /// What is left out, in a line.
+    /// Returns the number of rows and columns, and how many are shown.
     pub fn note(&self) -> String {
         let columns = match self.columns.len() {
             1 => "1 column".to_owned(),
@@ -147,7 +147,7 @@ impl Table {
         }
     }
 
-    /// `columns`, `rows` and `total_rows`.
+    /// Converts the table to an object with `columns`, `rows` and `total_rows`.
     pub fn to_json(&self) -> Value {
         let columns: Vec<Value> = self
             .columns
@@ -169,7 +169,7 @@ impl Table {
         json!({ "columns": columns, "rows": rows, "total_rows": self.total })
     }
 
-    /// How many columns fit into `width`, at least one.
+    /// Returns how many columns fit into `width`, at least one.
     fn fitting(&self, width: usize) -> usize {
         let mut used = 0;
         for (at, column) in self.columns.iter().enumerate() {

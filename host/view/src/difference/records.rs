@@ -1,4 +1,4 @@
-//! What differs in two records.
+//! Differences of two records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,22 @@ use serde_json::{Value, json};
 use super::{Difference, compare};
 use crate::error::Result;
 
-/// Something that is not the same on both sides.
+/// A fact that differs.
 pub struct Changed {
-    /// Whether it went into the run, rather than came out.
+    /// Whether it is an input of the run, not a result.
     pub went_in: bool,
-    /// `input raw`
+    /// Its name, such as `input raw`.
     pub what: String,
-    /// What the first has; nothing where it lacks it.
+    /// The value in the first record; empty if it has none.
     pub left: String,
-    /// What the second has.
+    /// The value in the second record.
     pub right: String,
-    /// Where two artifacts differ first, if both are there.
+    /// The first difference, if both are artifacts in the store.
     pub first: Option<Difference>,
 }
 
 impl Changed {
-    /// The same for programs.
+    /// Converts it to JSON.
     pub fn to_json(&self) -> Value {
         json!({
             "what": self.what,
@@ -37,7 +37,7 @@ impl Changed {
     }
 }
 
-/// What differs in two records, in what went in and in what came out.
+/// Compares the inputs and the results of two records.
 pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
     let mut facts = |went_in, left: BTreeMap<String, String>, right: BTreeMap<String, String>| {
@@ -78,7 +78,7 @@ pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<
     Ok(changed)
 }
 
-/// What is not the same under a name, or there on one side only.
+/// Returns the entries that differ, or that only one side has.
 fn both<'a, T: PartialEq>(
     left: &'a BTreeMap<String, T>,
     right: &'a BTreeMap<String, T>,
@@ -88,7 +88,7 @@ fn both<'a, T: PartialEq>(
     sides.filter(|(_, left, right)| left != right)
 }
 
-/// Where two artifacts differ first, as far as the store still has both.
+/// Returns the first difference of two artifacts, if the store has both.
 fn first(store: &Store, left: Option<&Artifact>, right: Option<&Artifact>) -> Result<Option<Difference>> {
     let (Some(left), Some(right)) = (left, right) else {
         return Ok(None);
@@ -102,7 +102,7 @@ fn first(store: &Store, left: Option<&Artifact>, right: Option<&Artifact>) -> Re
     compare(store, left, right)
 }
 
-/// What a run was given, but for its inputs.
+/// Returns what a run was given, except its inputs.
 fn given(record: &Record) -> BTreeMap<String, String> {
     let run = &record.run;
     let mut facts = BTreeMap::from([
@@ -141,7 +141,7 @@ fn given(record: &Record) -> BTreeMap<String, String> {
     facts
 }
 
-/// What a run came to, but for what it made.
+/// Returns the results of a run, except its outputs.
 fn came_to(record: &Record) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::from([("outcome".to_owned(), record.outcome.to_string())]);
     if let Some(usage) = &record.usage {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Found, Place, VALUE};
 use crate::columns::fit;
 
-/// The first cell of two Arrow tables that differs; `None` if they hold the same rows, or can't be read.
+/// Returns the first cell that differs in two Arrow tables, or `None` if their rows are equal or unreadable.
 pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
     let (mut a, mut b) = (Rows::open(a).ok()?, Rows::open(b).ok()?);
     if a.schema.fields() != b.schema.fields() {
@@ -41,7 +41,7 @@ pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
 struct Rows {
     schema: SchemaRef,
     batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>,
-    /// What is left of the last batch.
+    /// The rest of the last batch.
     rest: Option<RecordBatch>,
 }
 
@@ -63,7 +63,7 @@ impl Rows {
         })
     }
 
-    /// The next rows, at least one.
+    /// Returns the next rows, at least one.
     fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         loop {
             let batch = match self.rest.take() {
@@ -84,7 +84,7 @@ impl Rows {
     }
 }
 
-/// The first cell that differs, by rows, in two batches of as many rows.
+/// Returns the first cell that differs, by row, in two batches of the same number of rows.
 fn in_batches(a: &RecordBatch, b: &RecordBatch, before: u64) -> Option<Found> {
     let columns = a.columns().iter().zip(b.columns()).enumerate();
     let first = columns.filter_map(|(at, (a, b))| Some((first_row(a, b)?, at))).min()?;
@@ -96,7 +96,7 @@ fn in_batches(a: &RecordBatch, b: &RecordBatch, before: u64) -> Option<Found> {
     Some((place, Some(cell(a.column(at), row)), Some(cell(b.column(at), row))))
 }
 
-/// The first row in which two columns differ: found by halving, as equal columns are compared fast.
+/// Returns the first row in which two columns differ. Uses bisection, because comparing equal columns is fast.
 fn first_row(a: &ArrayRef, b: &ArrayRef) -> Option<usize> {
     let (mut start, mut count) = (0, a.len());
     let is_equal = |start, count| a.slice(start, count).to_data() == b.slice(start, count).to_data();
@@ -123,13 +123,13 @@ fn cell(column: &ArrayRef, row: usize) -> String {
     text.map_or_else(|_| "?".to_owned(), |text| fit(&text, VALUE))
 }
 
-/// The first row of a batch.
+/// Returns the first row of a batch.
 fn cells(batch: &RecordBatch) -> String {
     let cells: Vec<String> = batch.columns().iter().map(|column| cell(column, 0)).collect();
     fit(&cells.join(", "), VALUE)
 }
 
-/// The first cell of two tables of comma-separated values that differs; `None` if they hold the same, or can't be read.
+/// Returns the first cell that differs in two CSV files, or `None` if their cells are equal or unreadable.
 pub fn of_csv(a: &[u8], b: &[u8]) -> Option<Found> {
     let reader = |bytes| csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
     let (mut a, mut b) = (reader(a), reader(b));
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(of_csv(b"a\n\"1\"\n", b"a\n1\n"), None);
     }
 
-    /// A table whose batches end where `cuts` say.
+    /// Returns a table with batches that end at `cuts`.
     fn table(masses: &[Option<i64>], cuts: &[usize]) -> Bytes {
         let names: StringArray = masses.iter().map(|_| Some("Adelie")).collect();
         let columns: [(&str, ArrayRef); 2] = [

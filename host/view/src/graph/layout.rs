@@ -1,16 +1,15 @@
-//! Where nodes and edges of a layered drawing are.
+//! Layered layout of nodes and edges, by Sugiyama's method.
 //!
-//! Sugiyama's method in its plainest form: the longest way from a source tells the layer, edges over several layers are held by
-//! points in those between, layers are sorted by the mean place of their neighbours, and places are then pulled to the mean of
-//! the neighbours' places as far as the order lets them.
+//! The longest path from a source is the layer of a node. Edges over several layers get a point in each layer between. Layers are sorted by the
+//! mean position of their neighbours. Positions then move to the mean of the neighbours, as far as the order allows.
 
 use std::ops::Range;
 
-/// Between items of a layer.
+/// The distance between items of a layer.
 const GAP: f64 = 28.0;
-/// Sweeps over all layers, down and up.
+/// The number of sweeps over all layers.
 const SWEEPS: usize = 8;
-/// More points than this are not made: the rest of the edges goes straight.
+/// The maximum number of points. Further edges are straight.
 const POINTS: usize = 20_000;
 
 /// A layer's items, and where each item is across.
@@ -21,7 +20,7 @@ pub struct Layout {
     pub middles: Vec<f64>,
     /// The points that each edge goes through between its ends: layer and place from the left.
     pub ways: Vec<Vec<(usize, f64)>>,
-    /// How wide all of it is.
+    /// The width of the drawing.
     pub width: f64,
 }
 
@@ -32,7 +31,7 @@ struct Items {
     below: Vec<Vec<usize>>,
 }
 
-/// Lays out nodes of these widths.
+/// Computes the layout of nodes of these widths.
 pub fn layout(widths: &[f64], edges: &[(usize, usize)]) -> Layout {
     let layers = layers(widths.len(), edges);
     let nothing = vec![Vec::new(); widths.len()];
@@ -62,7 +61,7 @@ pub fn layout(widths: &[f64], edges: &[(usize, usize)]) -> Layout {
     }
 }
 
-/// The longest way to each node. Nodes on a cycle, and those behind one, stay as far as they were reached.
+/// Returns the longest path to each node. Nodes on or after a cycle keep the layer reached so far.
 fn layers(nodes: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let (mut layer, mut waits, mut out) = (vec![0; nodes], vec![0_usize; nodes], vec![Vec::new(); nodes]);
     for (from, to) in edges {
@@ -141,8 +140,8 @@ impl Items {
         middles
     }
 
-    /// Puts the items of a row where they want to be, as far as they are apart. Pushing all to the right and pushing all to the left
-    /// both keep them apart, and so does what is half way between.
+    /// Moves the items of a row to their wanted positions without overlap. Pushing all items right and pushing all left both avoid overlap, and so
+    /// does the mean of the two.
     fn spread(&self, row: &[usize], wanted: &[f64], middles: &mut [f64]) {
         let apart = |a: usize, b: usize| (self.width[row[a]] + self.width[row[b]]) / 2.0 + GAP;
         let (mut right, mut left) = (wanted.to_vec(), wanted.to_vec());
@@ -158,7 +157,7 @@ impl Items {
     }
 }
 
-/// Layers from top to bottom in even sweeps, from bottom to top in odd ones.
+/// Returns layers from top to bottom in even sweeps, from bottom to top in odd ones.
 fn order(layers: usize, sweep: usize) -> Vec<usize> {
     match sweep % 2 {
         0 => (0..layers).collect(),
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn crossings_that_need_not_be_are_not() {
-        // 0 -> 3, 1 -> 2: sorted so that they don't cross
+        // 0 -> 3, 1 -> 2: sorted so that they do not cross
         let layout = layout(&[10.0; 4], &[(0, 3), (1, 2)]);
         let order = |a: usize, b: usize| layout.middles[a] < layout.middles[b];
         assert_eq!(order(0, 1), order(3, 2));

@@ -6,17 +6,17 @@ use super::{Class, Graph, Node};
 const MARGIN: f64 = 16.0;
 const LINE: f64 = 17.0;
 const PADDING: f64 = 10.0;
-/// Between layers.
+/// The distance between layers.
 const SPACE: f64 = 48.0;
-/// As wide as a letter of 13 px is taken to be.
+/// The estimated width of a letter at 13 px.
 const LETTER: f64 = 7.6;
 
-/// The tip of an edge.
+/// The arrowhead of an edge.
 const MARKER: &str = "<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
     <path d=\"M0 0L8 4L0 8z\" fill=\"#8c959f\"/></marker></defs>\n";
 const BACKGROUND: &str = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n";
 
-/// Heights from the top: where each layer begins and how high it is.
+/// The top and the height of each layer.
 struct Heights(Vec<(f64, f64)>);
 
 impl Heights {
@@ -29,7 +29,7 @@ pub(super) fn draw(graph: &Graph) -> String {
     drawn(graph, &format!("{}{MARKER}{BACKGROUND}", style(graph)))
 }
 
-/// Without style and background.
+/// Draws without style and background.
 pub(super) fn draw_bare(graph: &Graph) -> String {
     drawn(graph, MARKER)
 }
@@ -121,7 +121,7 @@ fn draw_node(svg: &mut String, node: &Node, (x, y): (f64, f64), wide: f64) {
     }
 }
 
-/// A path that is being drawn downward.
+/// A path that is drawn downward.
 struct Pen {
     path: String,
     at: (f64, f64),
@@ -146,7 +146,7 @@ impl Pen {
     }
 }
 
-/// A curve from the bottom of one node to the top of another, straight down through the layers between them.
+/// Draws a curve from the bottom of one node to the top of another, straight down through the layers between them.
 fn draw_edge(svg: &mut String, graph: &Graph, layout: &Layout, heights: &Heights, at: usize) {
     let edge = &graph.edges[at];
     let place = |node: usize, side: f64| {
