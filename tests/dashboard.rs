@@ -39,14 +39,18 @@ fn pages_stand_below_a_base_path() {
 fn what_is_wrong_is_a_page() {
     let mut visit = Visit::new();
     visit.wrong = json!([
-        ["nowhere", 404, "there is nothing at this address"],
+        ["nowhere", 404, "resource not found"],
         ["runs/ffff", 404, "there is no artifact or record called ffff"],
         [
             "artifacts/<svg onload=alert(1)>",
             404,
             "there is no artifact or record called <svg onload=alert(1)>"
         ],
-        ["runs?since=soon", 400, "write a time with its unit, such as 500ms, 30s or 2m"],
+        [
+            "runs?since=soon",
+            400,
+            "expected a duration with a unit, such as 500ms, 30s or 2m"
+        ],
         [
             "runs?nope=1",
             400,
