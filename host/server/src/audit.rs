@@ -1,4 +1,4 @@
-//! What was asked for and by whom: a line of JSON for each request that changes something, and for each that is refused.
+//! Audit log: one line of JSON for each request that changes something, and for each request that is refused.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -11,10 +11,10 @@ use axum::http::{Method, StatusCode};
 use lockstep_view::error::{Error, Result};
 use serde::Serialize;
 
-/// The file that is only ever added to, by a thread of its own.
+/// The audit log. A background thread appends to its file.
 pub struct Audit(Sender<Line>);
 
-/// What is said of a request.
+/// An entry of the log.
 struct Line {
     at: SystemTime,
     user: Option<String>,
@@ -23,16 +23,16 @@ struct Line {
     came: Came,
 }
 
-/// What came of a request.
+/// Result of a request.
 enum Came {
     Done(StatusCode),
     Refused(&'static str),
 }
 
 impl Audit {
-    /// `audit.jsonl` in `directory`.
+    /// Opens `audit.jsonl` in `directory`.
     pub fn open(directory: &Path) -> Result<Self> {
-        std::fs::create_dir_all(directory).map_err(|e| Error::file("make", directory, &e))?;
+        std::fs::create_dir_all(directory).map_err(|e| Error::file("create", directory, &e))?;
         let path = directory.join("audit.jsonl");
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = file.map_err(|e| Error::file("write", &path, &e))?;
@@ -40,16 +40,16 @@ impl Audit {
         let write = std::thread::Builder::new().name("audit".to_owned());
         write
             .spawn(move || write_all(&file, &written))
-            .map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+            .map_err(|e| Error::host(format_args!("can't start a thread: {e}")))?;
         Ok(Self(lines))
     }
 
-    /// A request that was answered.
+    /// Logs a request that was handled.
     pub fn done(&self, method: Method, path: String, user: Option<String>, status: StatusCode) {
         self.say(method, path, user, Came::Done(status));
     }
 
-    /// A request that was refused before it was looked at. What stands behind the question mark may be a secret and is left out.
+    /// Logs a request that was refused before it reached a handler. The query string may contain a token and is omitted.
     pub fn refused(&self, request: &Request, user: Option<String>, why: &'static str) {
         self.say(
             request.method().clone(),
@@ -67,25 +67,25 @@ impl Audit {
             path,
             came,
         };
-        // the thread lives as long as this
+        // the thread ends only when `self` is dropped
         let _ = self.0.send(line);
     }
 }
 
-/// How long lines are gathered before they are written.
+/// Delay before a write, to write several lines at once.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Writes what comes, all that is there at a time.
+/// Writes lines in batches.
 fn write_all(mut file: &File, lines: &Receiver<Line>) {
     while let Ok(first) = lines.recv() {
-        // those who come meanwhile need not wake this thread, which would cost them more than their line
+        // a sleeping receiver keeps senders from waking this thread, which costs more than sending a line
         std::thread::sleep(GATHER);
         let text: String = std::iter::once(first)
             .chain(lines.try_iter())
             .map(|line| line.to_json() + "\n")
             .collect();
         if let Err(error) = file.write_all(text.as_bytes()) {
-            tracing::error!("the audit log can't be written: {error}");
+            tracing::error!("can't write the audit log: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A cache that starts from another one, which is only read.
+//! Initialization of a cache from a read-only one.
 
 use std::fs;
 use std::io;
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use lockstep_kernel::file::write_whole;
 
-/// Where compiled modules are. Those are taken from files of one's own alone, so they are copied.
+/// Directory of compiled modules. They are copied, as they are only loaded from files that the user owns.
 const NATIVE: &str = "native";
 
-/// Where compiled crates are, each set in a directory that nothing is added to.
+/// Directory of compiled crates. Each set has a subdirectory that never changes.
 const SETS: &str = "sets";
 
-/// Lets `to` have all that `from` has and it lacks: links to files and to sets of crates, and copies of compiled modules.
+/// Adds to `to` everything in `from` that it lacks: links to files and to sets of crates, and copies of compiled modules.
 pub fn start_from(from: &Path, to: &Path) -> io::Result<()> {
     take(from, to, false)
 }
@@ -27,11 +27,11 @@ fn take(from: &Path, to: &Path, copies: bool) -> io::Result<()> {
             take(&source, &destination, copies || entry.file_name() == NATIVE)?;
         } else if destination.symlink_metadata().is_err() {
             let taken = match copies {
-                // whole or not at all, and nobody else's to read or write
+                // atomic, and accessible to this user only
                 true => write_whole(&destination, &fs::read(&source)?),
                 false => symlink(&source, &destination),
             };
-            // another process may have been faster
+            // another process may have created it
             taken.or_else(|e| (e.kind() == io::ErrorKind::AlreadyExists).then_some(()).ok_or(e))?;
         }
     }

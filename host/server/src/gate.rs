@@ -1,4 +1,4 @@
-//! How much is done at a time, and how much may wait.
+//! Limits on running and queued work.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::Refusal;
 use super::works::Work;
 
-/// Lets so many runs through at a time; of the others so many may wait.
+/// Limits the number of concurrent runs, and of queued ones.
 #[derive(Debug)]
 pub struct Gate {
     jobs: NonZeroUsize,
@@ -19,16 +19,16 @@ pub struct Gate {
     waiting: AtomicUsize,
     most: usize,
     closing: AtomicBool,
-    /// What ends the runs that have their turn.
+    /// Interrupts of the runs in progress.
     interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
     next: AtomicU64,
 }
 
-/// A turn; it is over when this is dropped.
+/// Permission to run; released on drop.
 #[derive(Debug)]
 pub struct Turn {
     jobs: NonZeroUsize,
-    /// Ends what is run in this turn.
+    /// Interrupts the runs of this turn.
     pub interrupt: Interrupt,
     number: u64,
     interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
@@ -45,13 +45,13 @@ impl Drop for Turn {
 }
 
 impl Turn {
-    /// How many runs it may have at a time.
+    /// Returns the maximum number of concurrent runs.
     pub fn jobs(&self) -> NonZeroUsize {
         self.jobs
     }
 }
 
-/// Counts one that waits, as long as it lives.
+/// Counts a queued run until dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -73,24 +73,27 @@ impl Gate {
         }
     }
 
-    /// The turn of a run that a client waits for; refused when too many wait already, or when the host is ending.
+    /// Waits for a turn, for a run whose client waits. Fails if the queue is full or the host shuts down.
     pub async fn turn(&self) -> Result<Turn, Refusal> {
         self.check()?;
         self.enter(Interrupt::default()).await.ok_or_else(ending)
     }
 
-    /// Refuses when too many wait already, or when the host is ending.
+    /// Fails if the queue is full or the host shuts down.
     pub fn check(&self) -> Result<(), Refusal> {
         if self.is_closing() {
             return Err(ending());
         }
         match self.waiting.load(Ordering::Relaxed) >= self.most && self.running.available_permits() == 0 {
-            true => Err(Refusal::busy(format_args!("{} runs are waiting already", self.most))),
+            true => Err(Refusal::busy(format_args!(
+                "the queue is full: {} runs are waiting",
+                self.most
+            ))),
             false => Ok(()),
         }
     }
 
-    /// The turn of work that was taken in; `None` if it was cancelled before, or the host is ending.
+    /// Waits for a turn, for accepted work. `None` if the work is cancelled or the host shuts down.
     pub async fn turn_of(&self, work: &Work) -> Option<Turn> {
         tokio::select! {
             turn = self.enter(work.interrupt()) => turn,
@@ -118,19 +121,19 @@ impl Gate {
         })
     }
 
-    /// How many run, and how many wait.
+    /// Returns the numbers of running and of queued runs.
     pub fn counts(&self) -> (usize, usize) {
         let running = self.jobs.get().saturating_sub(self.running.available_permits());
         (running, self.waiting.load(Ordering::Relaxed))
     }
 
-    /// Nobody gets a turn any more.
+    /// Stops handing out turns.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.running.close();
     }
 
-    /// Ends what has its turn.
+    /// Interrupts all runs in progress.
     pub fn interrupt(&self) {
         self.interrupts().values().for_each(Interrupt::trigger);
     }
@@ -145,5 +148,5 @@ impl Gate {
 }
 
 fn ending() -> Refusal {
-    Refusal::busy("the host is ending")
+    Refusal::busy("the host is shutting down")
 }

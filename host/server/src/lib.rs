@@ -1,7 +1,7 @@
-//! The host: one process that holds sandboxes for others, over HTTP.
+//! The host: one process that runs sandboxes for its users, over HTTP.
 //!
-//! Each user has a [`Namespace`]: a store of its own, so that nobody can read or name what another one has. Who asks is found out in one
-//! place ([`access`]), before any handler; handlers see the [`Caller`] and what belongs to it.
+//! Each user has a [`Namespace`] with a separate store, so users can't read or name each other's artifacts. Authentication happens in one
+//! place ([`access`]), before any handler; handlers get the [`Caller`] with its namespace.
 
 mod access;
 mod answer;
@@ -56,16 +56,16 @@ use namespace::Namespace;
 pub use access::{Scope, Token, TokenFile, user_name};
 pub use settings::Settings;
 
-/// How long the host waits, when it ends, for copies of its kernels to be put.
+/// Maximum time on shutdown to write copies of kernels to the shared store.
 const FLUSH: Duration = Duration::from_secs(4);
 
-/// What all requests share.
+/// State shared by all requests.
 pub(crate) struct Server {
     pub settings: Settings,
     surroundings: Surroundings,
     engine: Engine,
     workshop: Arc<gateway::Workshop>,
-    /// Where kernels get pods, if they have any.
+    /// Source of kernel pods; `None` if kernels run in this process.
     pods: Option<Arc<gateway::Source>>,
     namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
     access: Access,
@@ -91,7 +91,7 @@ impl Server {
         })
     }
 
-    /// What belongs to `user`. Work that a host before this one left is gone on with.
+    /// Returns the namespace of `user`. Opening it resumes the work that an earlier process left unfinished.
     pub fn namespace(self: &Arc<Self>, user: Option<&str>) -> Result<Arc<Namespace>> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         let name = user.map(str::to_owned);
@@ -105,29 +105,29 @@ impl Server {
         Ok(namespace)
     }
 
-    /// Carries out `work` when its turn comes.
+    /// Queues `work`.
     fn start(&self, namespace: &Namespace, work: &Arc<Work>) {
         let works = namespace.works.clone();
         tokio::spawn(works.carry_out(work.clone(), namespace.runtime.clone(), self.gate.clone()));
     }
 
-    /// How many kernels are alive.
+    /// Returns the number of active kernels.
     fn kernels(&self) -> usize {
         let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         namespaces.values().map(|namespace| namespace.kernels.count()).sum()
     }
 }
 
-/// Serves until it is told to end by SIGTERM or SIGINT.
+/// Serves requests until SIGTERM or SIGINT.
 pub fn serve(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let threads = threads.map_err(|e| Error::host(format_args!("the system gave no threads: {e}")))?;
+    let threads = threads.map_err(|e| Error::host(format_args!("can't start threads: {e}")))?;
     let served = threads.block_on(async {
         let traces = settings.traces().map(Traces::to).transpose()?;
         log_to_stderr(surroundings, traces.as_ref())?;
         let served = run(settings, surroundings).await;
         if let Some(traces) = traces {
-            // it waits for what is sent from here
+            // shutdown blocks, and needs this runtime's threads to send
             let _ = tokio::task::spawn_blocking(move || traces.end()).await;
         }
         served
@@ -138,7 +138,7 @@ pub fn serve(settings: Settings, surroundings: &Surroundings) -> Result<()> {
 
 fn log_to_stderr(surroundings: &Surroundings, traces: Option<&Traces>) -> Result<()> {
     let said = surroundings.log.as_deref().unwrap_or("info");
-    let filter = EnvFilter::try_new(said).map_err(|e| Error::config(format_args!("LOCKSTEP_LOG is `{said}`: {e}")))?;
+    let filter = EnvFilter::try_new(said).map_err(|e| Error::config(format_args!("invalid LOCKSTEP_LOG `{said}`: {e}")))?;
     let spans = format!("{}=off", traces::TARGET).parse().map_err(Error::host)?;
     let filter = filter.add_directive(spans);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -147,7 +147,7 @@ fn log_to_stderr(surroundings: &Surroundings, traces: Option<&Traces>) -> Result
         false => log.with_target(false).with_filter(filter).boxed(),
     };
     let all = tracing_subscriber::registry().with(log).with(traces.map(Traces::layer));
-    // there is one already if this process serves a second time, as in tests
+    // fails if this process serves a second time, as in tests
     let _ = all.try_init();
     Ok(())
 }
@@ -158,11 +158,11 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let is_known = !tokens.all()?.is_empty() || settings.trust_header().is_some();
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
     let server = Arc::new(Server::new(settings, surroundings, tokens, secret.as_deref()).await?);
-    // what was left by the host before is gone on with, whoever asks first
+    // resume unfinished work now, not at the user's first request
     let own = server.namespace(None)?;
     if surroundings.cache_from.is_some() {
         let (workshop, runtime) = (server.workshop.clone(), own.runtime.clone());
-        // what fails here is told by the first kernel, to who asks for it
+        // the first kernel reports a failure
         tokio::task::spawn_blocking(move || workshop.prepare(&runtime));
     }
     for user in namespace::users(&surroundings.directory) {
@@ -176,7 +176,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let (listener, address) = listen::bind(settings.bind()).await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}{}/", settings.base_path());
-    // a token that somebody gave is not for logs
+    // do not log a token from the configuration
     let shown = match (&secret, &given) {
         (Some(secret), None) => format!("{url}?token={secret}"),
         _ => url.clone(),
@@ -202,18 +202,19 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     .await;
     let namespaces = server.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
     namespaces.values().for_each(|namespace| namespace.kernels.flush(FLUSH));
-    tracing::info!("ended");
+    tracing::info!("shutdown complete");
     Ok(())
 }
 
 async fn ended(mut ending: watch::Receiver<bool>) {
-    // it hangs up only with the process
+    // the sender lives as long as the process
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
-/// Becomes true when a signal tells the host to end. Nothing is begun from then on; what runs has the time of grace, and is then interrupted.
+/// Handles signals. The receiver becomes true when the host shuts down: nothing new starts, and work still running after the grace period
+/// is interrupted.
 fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
-    let failed = |e| Error::host(format_args!("can't listen for signals: {e}"));
+    let failed = |e| Error::host(format_args!("can't install signal handlers: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let (tell, ending) = watch::channel(false);
@@ -225,7 +226,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
         }
         let grace = server.settings.grace();
         let (running, _) = server.gate.counts();
-        tracing::info!("ending: {running} at work have {} s", grace.as_secs());
+        tracing::info!("shutting down: {running} runs have {} s to finish", grace.as_secs());
         server.gate.close();
         tell.send_replace(true);
         tokio::select! {
@@ -238,7 +239,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
     Ok(ending)
 }
 
-/// All that is served. What stands beside the check of who asks is open to everybody.
+/// Builds the router. Routes in `open` need no authentication.
 fn router(server: Arc<Server>) -> Router {
     let closed = Router::new()
         .merge(api::routes())
@@ -271,7 +272,7 @@ fn router(server: Arc<Server>) -> Router {
     all.layer(from_fn_with_state(server.clone(), outward)).with_state(server)
 }
 
-/// Finds out who asks, and counts what that came to.
+/// Authenticates and counts requests.
 async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let counted = Counted::new(&request);
     let response = access::check(&server, request, next).await;
@@ -279,40 +280,39 @@ async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) 
     response
 }
 
-/// Shows errors to whoever can read pages as such, and tells browsers what they may do with an answer.
+/// Renders errors as pages for browsers, and adds security headers.
 async fn outward(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let mut response = pages::as_pages(&server, request, next).await;
     make_safe(response.headers_mut());
     response
 }
 
-/// This process answers.
+/// Liveness probe.
 async fn live() -> &'static str {
     "ok\n"
 }
 
-/// It takes in work: not any more once it was told to end.
+/// Readiness probe; fails during shutdown.
 async fn ready(State(server): State<Arc<Server>>) -> Answer<Json<serde_json::Value>> {
     match server.gate.is_closing() {
-        true => Err(Refusal::busy("the host is ending")),
+        true => Err(Refusal::busy("the host is shutting down")),
         false => Ok(Json(json!({ "ready": true }))),
     }
 }
 
 async fn nothing_here() -> Refusal {
-    Refusal::not_found("there is nothing at this address")
+    Refusal::not_found("resource not found")
 }
 
 async fn not_so() -> Refusal {
-    let error = Error::user("this address can't be asked in this way");
+    let error = Error::user("method not allowed");
     Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        error.hint("GET /api/v1/openapi.json says how"),
+        error.hint("GET /api/v1/openapi.json lists the methods of each path"),
     )
 }
 
-/// What every answer tells browsers: to believe its type, to tell nobody where they came from, to keep nothing that is not said to be kept, and to
-/// show it in no frame of others.
+/// Default security headers of responses: no content sniffing, no referrer, no caching, no framing by other origins.
 const SAFE: [(HeaderName, HeaderValue); 5] = [
     (
         HeaderName::from_static("x-content-type-options"),
@@ -334,7 +334,7 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
 ];
 
 fn make_safe(headers: &mut HeaderMap) {
-    // for these, and for those of the connection
+    // room for these and the headers of the connection
     headers.reserve(SAFE.len() + 3);
     for (name, value) in SAFE {
         headers.entry(name).or_insert(value);

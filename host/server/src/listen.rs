@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded in number and time, over TLS if so set up, and let go when the host ends.
+//! Connections: limits, TLS and graceful shutdown.
 
 use std::fs;
 use std::io;
@@ -21,33 +21,37 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-/// Who has not sent the head of a request, or shaken hands, after so long is let go.
+/// Timeout of TLS handshakes and of request heads.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// What TLS needs, from two files of PEM.
+/// Loads a certificate and its key from PEM files.
 pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
-    // a process has one: whichever comes first serves all
+    // one per process; later calls fail, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
     let unreadable =
-        |path: &Path, why: &dyn std::fmt::Display| Error::config(format_args!("{} can't be read: {why}", path.display()));
+        |path: &Path, why: &dyn std::fmt::Display| Error::config(format_args!("can't parse {}: {why}", path.display()));
     let pem = fs::read(certificate).map_err(|e| Error::file("read", certificate, &e))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|e| unreadable(certificate, &e))?;
     if chain.is_empty() {
-        return Err(unreadable(certificate, &"it has no certificate"));
+        return Err(unreadable(certificate, &"no certificate found"));
     }
     let pem = fs::read(key).map_err(|e| Error::file("read", key, &e))?;
     let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| unreadable(key, &e))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
-    let mut config =
-        config.map_err(|e| Error::config(format_args!("{} and {} don't fit: {e}", certificate.display(), key.display())))?;
+    let mut config = config.map_err(|e| {
+        Error::config(format_args!(
+            "can't use {} with {}: {e}",
+            certificate.display(),
+            key.display()
+        ))
+    })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Answers connections of `listener` with `router` until `ending` is over, and then waits, no longer than `grace`, for those that are
-/// being answered.
+/// Serves connections of `listener` with `router` until `ending` completes. Then waits up to `grace` for requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -60,7 +64,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(connections));
     let mut ending = pin!(ending);
     loop {
-        // who finds no place waits in the system's queue
+        // further connections wait in the kernel's backlog
         let place = tokio::select! {
             place = places.clone().acquire_owned() => place,
             () = &mut ending => break,
@@ -69,7 +73,7 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
             () = &mut ending => break,
         };
-        // what is small must not wait for what was before to be acknowledged; without this things are only slower
+        // avoids delays of small packets; failure only costs latency
         let _ = stream.set_nodelay(true);
         let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
         tokio::spawn(async move {
@@ -77,7 +81,7 @@ pub async fn serve(
             match tls {
                 None => answer(stream, router, watcher).await,
                 Some(tls) => {
-                    // who does not shake hands is a stranger
+                    // drop connections without a TLS handshake
                     if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, tls.accept(stream)).await {
                         answer(stream, router, watcher).await;
                     }
@@ -86,7 +90,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    // those that are still there after this are cut off
+    // connections that remain after this are closed
     let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
 }
 
@@ -94,9 +98,9 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // a client that left at once, or no file descriptors for the moment
+            // the client disconnected, or file descriptors ran out temporarily
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                tracing::warn!("can't accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -110,16 +114,16 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ro
         .header_read_timeout(HEAD)
         .max_buf_size(64 << 10);
     let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
-    // how a client ends is the client's affair
+    // errors of a connection concern its client only
     let _ = watcher.watch(connection.into_owned()).await;
 }
 
-/// Listens on `address`.
+/// Binds `address`. Returns the listener and its actual address.
 pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     let failed = |e: io::Error| {
         let hint = match e.kind() {
-            io::ErrorKind::AddrInUse => "another process listens there; --bind ADDRESS:PORT takes another",
-            _ => "--bind ADDRESS:PORT takes another",
+            io::ErrorKind::AddrInUse => "another process uses this address; select another with --bind ADDRESS:PORT",
+            _ => "select another address with --bind ADDRESS:PORT",
         };
         Error::host(format_args!("can't listen on {address}: {e}")).hint(hint)
     };

@@ -1,4 +1,4 @@
-//! The machine that a host is on.
+//! The machine that a host runs on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,41 +9,41 @@ use lockstep_runtime::sandbox::{CodeKey, Engine, EngineOptions};
 use lockstep_runtime::store::Store;
 use lockstep_view::error::Result;
 
-/// What a host is told of the machine that it is on.
+/// Locations and environment of a host.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// The store of those whom it does not tell apart.
+    /// Store of callers without a user.
     pub store: Store,
-    /// Where that is, and the stores of users are.
+    /// Directory of the store. It also contains the stores of users.
     pub directory: PathBuf,
-    /// The shared store behind it.
+    /// URL of the shared store.
     pub shared: Option<String>,
-    /// The settings of the shared store.
+    /// Settings of the shared store.
     pub shared_settings: BTreeMap<String, String>,
-    /// What can be made again.
+    /// Cache directory.
     pub cache: PathBuf,
-    /// What it starts from, which is only read.
+    /// Read-only cache that initializes it.
     pub cache_from: Option<PathBuf>,
-    /// What the toolchain is told.
+    /// Locations of the toolchain.
     pub toolchain: lockstep_kernel::toolchain::Locations,
-    /// Whose seal compiled code has that comes through the shared store.
+    /// Key that authenticates compiled code in the shared store.
     pub code_key: Option<CodeKey>,
-    /// What may do everything.
+    /// Token with the scope `admin`.
     pub token: Option<String>,
-    /// What the host writes of its own work.
+    /// Log filter, from `LOCKSTEP_LOG`.
     pub log: Option<String>,
-    /// Answer with JSON.
+    /// Print and log JSON.
     pub json: bool,
 }
 
 impl Surroundings {
-    /// What a host keeps beside the store, for itself and for those whom it does not tell apart.
+    /// Returns the data directory of the host itself and of callers without a user.
     pub(crate) fn host_directory(&self) -> PathBuf {
         self.directory.join("host")
     }
 }
 
-/// What carries out runs with `engine`, over `store`.
+/// Returns a runtime with `engine` and `store`.
 pub fn runtime_over(engine: Engine, store: Store, code_key: Option<&CodeKey>) -> Result<Runtime> {
     let machine = Machine {
         name: host_name(),
@@ -58,13 +58,13 @@ pub fn runtime_over(engine: Engine, store: Store, code_key: Option<&CodeKey>) ->
     })
 }
 
-/// An engine. Compiled modules are kept in the cache of this user.
+/// Creates an engine that caches compiled modules in `cache`.
 pub fn engine(cache: &Path, mut options: EngineOptions) -> Result<Engine> {
     options.native_cache = Some(cache.join("native"));
     Ok(Engine::new(&options)?)
 }
 
-/// The memory that programs can take without others being pushed out, in bytes.
+/// Returns the memory in bytes that is available without swapping.
 pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -72,7 +72,7 @@ pub fn available_memory() -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-/// What this machine is called.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
     read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())

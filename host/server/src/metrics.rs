@@ -1,4 +1,4 @@
-//! What the host counts, in the text format of Prometheus.
+//! Metrics, in the OpenMetrics text format.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ struct RequestLabels {
     status: u16,
 }
 
-/// All that is counted.
+/// All metrics of the host.
 pub struct Metrics {
     registry: Registry,
     runs: Family<RunLabels, Counter>,
@@ -61,24 +61,29 @@ impl Default for Metrics {
         let (runs, requests) = (Family::default(), Family::default());
         let (run_seconds, request_seconds) = (seconds(), seconds());
         let (running, waiting, kernels, memory) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
-        registry.register("runs", "Runs that were answered, by what they came to", runs.clone());
+        registry.register("runs", "Completed runs, by outcome", runs.clone());
         registry.register_with_unit(
             "run",
-            "From a request for a run to its answer",
+            "Time from a run request to its response",
             Unit::Seconds,
             run_seconds.clone(),
         );
-        registry.register("requests", "Requests, by route", Family::clone(&requests));
+        registry.register("requests", "HTTP requests, by route and status", Family::clone(&requests));
         registry.register_with_unit(
             "request",
-            "From a request to the start of its answer",
+            "Time from a request to the start of its response",
             Unit::Seconds,
             request_seconds.clone(),
         );
-        registry.register("sandboxes", "Runs that are at work now", running.clone());
-        registry.register("queue", "Runs that wait for their turn", waiting.clone());
-        registry.register("kernels", "Kernels that are alive", kernels.clone());
-        registry.register_with_unit("resident_memory", "Memory of this process", Unit::Bytes, memory.clone());
+        registry.register("sandboxes", "Runs in progress", running.clone());
+        registry.register("queue", "Queued runs", waiting.clone());
+        registry.register("kernels", "Active kernels", kernels.clone());
+        registry.register_with_unit(
+            "resident_memory",
+            "Resident memory of the process",
+            Unit::Bytes,
+            memory.clone(),
+        );
         Self {
             registry,
             runs,
@@ -94,7 +99,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A run was answered.
+    /// Counts a completed run.
     pub fn ran(&self, ran: &Ran, took: Duration) {
         let labels = RunLabels {
             outcome: ran.record.outcome.word(),
@@ -104,7 +109,7 @@ impl Metrics {
         self.run_seconds.observe(took.as_secs_f64());
     }
 
-    /// A request is answered.
+    /// Counts a response.
     pub fn answered(&self, counted: Counted, status: StatusCode) {
         let Counted { route, start } = counted;
         let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
@@ -117,14 +122,14 @@ impl Metrics {
     }
 }
 
-/// What is to be counted of a request.
+/// Data about a request in progress.
 pub struct Counted {
     route: Option<MatchedPath>,
     start: Instant,
 }
 
 impl Counted {
-    /// A request that has come just now.
+    /// Starts the clock of a request.
     pub fn new(request: &Request) -> Self {
         Self {
             route: request.extensions().get().cloned(),
@@ -133,7 +138,7 @@ impl Counted {
     }
 }
 
-/// All that is counted.
+/// Handles `GET /metrics`.
 pub async fn metrics(State(server): State<Arc<Server>>) -> Answer<Response> {
     let metrics = &server.metrics;
     let (running, waiting) = server.gate.counts();
@@ -142,12 +147,12 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Answer<Response> {
     metrics.kernels.set(server.kernels() as i64);
     metrics.memory.set(resident().unwrap_or(0));
     let mut text = String::new();
-    encode(&mut text, &metrics.registry).map_err(|e| Error::host(format_args!("metrics can't be written: {e}")))?;
+    encode(&mut text, &metrics.registry).map_err(|e| Error::host(format_args!("can't encode metrics: {e}")))?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// The memory of this process, in bytes.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! What belongs to one user.
+//! The data of one user.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,29 @@ use super::machine::runtime_over;
 use super::works::{Work, Works};
 use super::{Server, gateway};
 
-/// What belongs to one user, or to all where users are not told apart: a store that nobody else reads, and what the host keeps beside it.
+/// The data of one user, or of all callers on a host without users: a separate store and the host's data beside it.
 pub struct Namespace {
     pub runtime: Runtime,
-    /// What the host keeps beside the store.
+    /// Directory for the host's data.
     pub directory: PathBuf,
     pub works: Arc<Works>,
     pub kernels: gateway::Kernels,
     pub answers: Answers,
     pub uploads: Uploads,
-    /// Modules that were asked for lately.
+    /// Cache of facts about recently used modules.
     pub modules: Cache<Digest, Arc<ModuleFacts>>,
 }
 
-/// What there is to know of a module.
+/// Facts about a module.
 pub struct ModuleFacts {
     /// Its steps.
     pub interfaces: Vec<Interface>,
-    /// The module that it is based on.
+    /// Its base module.
     pub base: Option<Digest>,
 }
 
 impl Namespace {
-    /// What belongs to `user`, and the work of it that is to be gone on with.
+    /// Opens the namespace of `user`. Also returns its unfinished work.
     pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<Work>>)> {
         let surroundings = &server.surroundings;
         let (store, directory) = match user {
@@ -73,20 +73,20 @@ fn kernels(user: Option<&str>, server: &Server, runtime: &Runtime, directory: &P
         let shared = Shared::open(&own, &surroundings.shared_settings)?;
         return Ok(gateway::Kernels::Pods(gateway::Pods::open(source, user, shared)));
     }
-    // the files of the process are those of all users
+    // users must not access files of the host process
     let reach = match user {
         None => server.settings.files().map(Path::to_owned),
         Some(_) => Some(directory.join("files")),
     };
     if let Some(files) = &reach {
-        std::fs::create_dir_all(files).map_err(|e| Error::file("make", files, &e))?;
+        std::fs::create_dir_all(files).map_err(|e| Error::file("create", files, &e))?;
     }
     let (workshop, cull) = (server.workshop.clone(), gateway::Cull::new(&server.settings));
     let here = gateway::Here::open(runtime, directory.to_owned(), reach, workshop, cull)?;
     Ok(gateway::Kernels::Here(here))
 }
 
-/// The users that have something in the store `store`, as their directories are called.
+/// Lists the users that have a directory in the store `store`.
 pub fn users(store: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(store.join("users")).into_iter().flatten().flatten();
     entries
@@ -94,8 +94,8 @@ pub fn users(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Letters, digits, `-` and `_` stand for themselves, and so do `.` and `@` but at the start; other bytes are written in hexadecimal. So no
-/// two users share a directory, and no name leads out of it.
+/// Returns the directory name of a user. Letters, digits, `-` and `_` are kept, `.` and `@` too except at the start; other bytes become
+/// `%` and hexadecimal digits. So no two users share a directory, and no name is a path.
 fn directory_name(user: &str) -> String {
     let mut name = String::new();
     for (at, byte) in user.bytes().enumerate() {
@@ -116,15 +116,15 @@ fn user_of(directory: &str) -> Option<String> {
     (directory_name(&user) == directory).then_some(user)
 }
 
-/// The artifacts that are being sent right now.
+/// Uploads in progress.
 #[derive(Default)]
 pub struct Uploads(Arc<Mutex<BTreeSet<Digest>>>);
 
-/// That an artifact is being sent, as long as this lives.
+/// Marks an upload as in progress until dropped.
 pub struct Sending(Arc<Mutex<BTreeSet<Digest>>>, Digest);
 
 impl Uploads {
-    /// `None` if somebody is sending it already.
+    /// Starts an upload. `None` if one of the same artifact is in progress.
     pub fn begin(&self, digest: &Digest) -> Option<Sending> {
         let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest);
         new.then(|| Sending(self.0.clone(), *digest))

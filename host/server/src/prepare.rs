@@ -1,4 +1,4 @@
-//! What sessions are made with.
+//! Preparation of sessions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use lockstep_view::error::{Error, Result};
 
 use crate::cache;
 
-/// What cells are compiled with, and what they can name from the start.
+/// Finds the toolchain and compiles the prelude if needed.
 pub fn find(
     cache: &Path,
     from: Option<&Path>,
@@ -25,7 +25,7 @@ pub fn find(
     let toolchain = Toolchain::find(toolchain).map_err(Error::config)?;
     let prelude = Prelude::new();
     if prelude.ready(&toolchain, cache).is_none() {
-        let what = "compiling what notebooks start with, once for this machine";
+        let what = "compiling the notebook prelude (once per machine)";
         tell(Preparing::Says(what.to_owned()));
     }
     let mut tell = |at: BuildProgress| {
@@ -35,14 +35,14 @@ pub fn find(
     Ok((toolchain, prelude))
 }
 
-/// Compiles the base of a prelude for this machine.
+/// Compiles the base module of a prelude for this machine.
 pub fn load_base(prelude: &PreludeReady, runtime: &Runtime) -> Result<()> {
     let wasm = std::fs::read(&prelude.base).map_err(|e| Error::file("read", &prelude.base, &e))?;
     runtime.load_base(&runtime.store.put(wasm)?)?;
     Ok(())
 }
 
-/// What a session in `directory` works with, on a runtime that others may use too.
+/// Returns the setup of a session in `directory`, on a runtime that may be shared.
 pub fn setup_on(
     cache: &Path,
     (toolchain, prelude): (Toolchain, PreludeReady),
@@ -50,7 +50,7 @@ pub fn setup_on(
     directory: PathBuf,
 ) -> Result<Setup> {
     let scratch = cache.join("scratch");
-    std::fs::create_dir_all(&scratch).map_err(|e| Error::file("make", &scratch, &e))?;
+    std::fs::create_dir_all(&scratch).map_err(|e| Error::file("create", &scratch, &e))?;
     Ok(Setup {
         runtime,
         toolchain,

@@ -8,25 +8,25 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 use serde::{Deserialize, Deserializer};
 
-/// How a host is set up. A flag goes before its environment variable, which goes before the line of the file; keys of the
-/// file are called like the flags.
+/// Settings of a host. A flag overrides its environment variable, which overrides the configuration file. The keys of the file are the
+/// names of the flags.
 #[derive(Args, Deserialize, Clone, Debug, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// A file of TOML with these settings
+    /// Configuration file with these settings, in TOML
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
     #[serde(skip)]
     config: Option<PathBuf>,
 
-    /// Where to listen [default: 127.0.0.1:8765]
+    /// Address to listen on [default: 127.0.0.1:8765]
     #[arg(long, value_name = "ADDRESS", env = "LOCKSTEP_BIND")]
     bind: Option<SocketAddr>,
 
-    /// The path that all addresses start with [default: $NB_PREFIX]
+    /// Prefix of all URL paths, behind a reverse proxy
     #[arg(long, value_name = "PATH", env = "NB_PREFIX")]
     base_path: Option<String>,
 
-    /// A name that browsers may call this host by; can be given several times
+    /// Allowed name in the Host header of requests; repeatable
     #[arg(
         long = "allow-host",
         value_name = "NAME",
@@ -35,63 +35,62 @@ pub struct Settings {
     )]
     allow_host: Vec<String>,
 
-    /// The header in which a proxy before this host says who asks, such as kubeflow-userid. Whoever reaches this host without that
-    /// proxy can say to be anybody
+    /// Trust this request header as the user's name, such as kubeflow-userid. Only safe if all requests pass through a proxy that sets it
     #[arg(long, value_name = "HEADER", env = "LOCKSTEP_TRUST_HEADER")]
     trust_header: Option<String>,
 
-    /// The certificate, a file of PEM
+    /// TLS certificate, a PEM file
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// Its key, a file of PEM
+    /// TLS private key, a PEM file
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// So many runs at a time [default: one for each core]
+    /// Maximum concurrent runs [default: number of CPU cores]
     #[arg(short, long, value_name = "N", env = "LOCKSTEP_JOBS")]
     jobs: Option<usize>,
 
-    /// So many runs may wait for their turn; more are told to come again [default: 1000]
+    /// Maximum queued runs; further requests get 503 with Retry-After [default: 1000]
     #[arg(long, value_name = "N", env = "LOCKSTEP_QUEUE")]
     queue: Option<usize>,
 
-    /// The largest artifact that is taken in [default: 16GiB]
+    /// Maximum size of an uploaded artifact [default: 16GiB]
     #[arg(long, value_name = "BYTES", env = "LOCKSTEP_UPLOAD_LIMIT", value_parser = parse_bytes)]
     #[serde(deserialize_with = "bytes")]
     upload_limit: Option<u64>,
 
-    /// So many connections at a time [default: 4096]
+    /// Maximum concurrent connections [default: 4096]
     #[arg(long, value_name = "N", env = "LOCKSTEP_CONNECTIONS")]
     connections: Option<usize>,
 
-    /// A kernel that nobody uses for so long is ended; its session is kept [default: never]
+    /// Shut down kernels that are idle for this long; their sessions are kept [default: never]
     #[arg(long, value_name = "TIME", env = "LOCKSTEP_CULL_IDLE", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     cull_idle: Option<Duration>,
 
-    /// Also kernels that somebody is connected to
+    /// Also shut down idle kernels with connected clients
     #[arg(long, env = "LOCKSTEP_CULL_CONNECTED")]
     cull_connected: bool,
 
-    /// Also kernels whose cell has been running for so long
+    /// Also shut down kernels that are running a cell
     #[arg(long, env = "LOCKSTEP_CULL_BUSY")]
     cull_busy: bool,
 
-    /// How long running work may go on once the host is told to end [default: 30s]
+    /// Time for running work to finish on shutdown [default: 30s]
     #[arg(long, value_name = "TIME", env = "LOCKSTEP_GRACE", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     grace: Option<Duration>,
 
-    /// The only directory whose files cells may name [default: all that this process can read; for users who are told apart, one of their own]
+    /// Restrict file access of cells to this directory [default: all files that this process can read; with users, one directory per user]
     #[arg(long, value_name = "DIR", env = "LOCKSTEP_FILES")]
     files: Option<PathBuf>,
 
-    /// Each kernel gets a pod of this image, such as lockstep-kernel, in the cluster around this host [default: kernels are in this process]
+    /// Run each kernel in a pod with this image, such as lockstep-kernel, in the cluster of this host [default: run kernels in this process]
     #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE", help_heading = "Kernels in pods")]
     kernel_image: Option<String>,
 
-    /// The namespace of kernels' pods, where `{user}` stands for the user [default: the host's own]
+    /// Namespace of kernel pods; `{user}` is replaced by the user's name [default: the host's namespace]
     #[arg(
         long,
         value_name = "NAME",
@@ -100,20 +99,20 @@ pub struct Settings {
     )]
     kernel_namespace: Option<String>,
 
-    /// The processors that a kernel's pod asks for [default: 0.5]
+    /// CPU request of a kernel pod [default: 0.5]
     #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_CPU", value_parser = cpu, help_heading = "Kernels in pods")]
     kernel_cpu: Option<String>,
 
-    /// The memory of a kernel's pod [default: 2GiB]
+    /// Memory request and limit of a kernel pod [default: 2GiB]
     #[arg(long, value_name = "BYTES", env = "LOCKSTEP_KERNEL_MEMORY", value_parser = parse_bytes, help_heading = "Kernels in pods")]
     #[serde(deserialize_with = "bytes")]
     kernel_memory: Option<u64>,
 
-    /// So many pods are kept ready for kernels to come, so that these start at once [default: 0]
+    /// Number of spare pods to keep ready for new kernels [default: 0]
     #[arg(long, value_name = "N", env = "LOCKSTEP_KERNEL_WARM", help_heading = "Kernels in pods")]
     kernel_warm: Option<usize>,
 
-    /// A PodTemplateSpec as YAML, laid over that of kernels' pods; the container is called `kernel`
+    /// PodTemplateSpec to merge into that of kernel pods, a YAML file; the container's name is `kernel`
     #[arg(
         long,
         value_name = "FILE",
@@ -122,20 +121,20 @@ pub struct Settings {
     )]
     kernel_template: Option<PathBuf>,
 
-    /// The secret by which kernels' pods reach the shared store [default: lockstep-store]
+    /// Secret with the credentials of the shared store for kernel pods [default: lockstep-store]
     #[arg(long, value_name = "NAME", env = "LOCKSTEP_KERNEL_SECRET", help_heading = "Kernels in pods")]
     kernel_secret: Option<String>,
 
-    /// The collector of OpenTelemetry that spans of requests and runs are sent to, such as http://127.0.0.1:4318 [default: none]
+    /// OpenTelemetry collector (OTLP over HTTP) for traces of requests and runs, such as http://127.0.0.1:4318 [default: none]
     #[arg(long, value_name = "URL", env = "LOCKSTEP_TRACES")]
     traces: Option<String>,
 }
 
-/// The port that a host listens on when none is said.
+/// Default port of a host.
 pub const PORT: u16 = 8765;
 
 impl Settings {
-    /// With what the file says, where nothing else does.
+    /// Fills in missing settings from the configuration file.
     pub fn complete(self) -> Result<Self> {
         let Some(path) = &self.config else { return Ok(self) };
         let file = read(path)?;
@@ -175,7 +174,7 @@ impl Settings {
         self.bind.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT))
     }
 
-    /// `/` is before it and none after it; empty at the root.
+    /// Returns the prefix with a leading and without a trailing slash; empty at the root.
     pub(crate) fn base_path(&self) -> String {
         match self.base_path.as_deref().unwrap_or_default().trim_matches('/') {
             "" => String::new(),
@@ -191,7 +190,7 @@ impl Settings {
         self.trust_header.as_deref()
     }
 
-    /// Certificate and key.
+    /// Returns the files of the certificate and its key.
     pub(crate) fn tls(&self) -> Option<(&Path, &Path)> {
         self.tls_cert.as_deref().zip(self.tls_key.as_deref())
     }
@@ -205,7 +204,7 @@ impl Settings {
         self.queue.unwrap_or(1000)
     }
 
-    /// In bytes.
+    /// Returns the limit in bytes.
     pub(crate) fn upload_limit(&self) -> u64 {
         self.upload_limit.unwrap_or(16 << 30)
     }
@@ -214,7 +213,7 @@ impl Settings {
         self.connections.unwrap_or(4096).max(1)
     }
 
-    /// After how long without use kernels are ended.
+    /// Returns the idle time after which kernels are shut down.
     pub(crate) fn cull_idle(&self) -> Option<Duration> {
         self.cull_idle
     }
@@ -227,17 +226,17 @@ impl Settings {
         self.cull_busy
     }
 
-    /// The only directory whose files cells may name.
+    /// Returns the only directory that cells may access.
     pub(crate) fn files(&self) -> Option<&Path> {
         self.files.as_deref()
     }
 
-    /// The image of kernels' pods; without one, kernels are in this process.
+    /// Returns the image of kernel pods; `None` if kernels run in this process.
     pub(crate) fn kernel_image(&self) -> Option<&str> {
         self.kernel_image.as_deref()
     }
 
-    /// With `{user}` in the user's place.
+    /// Returns the namespace of kernel pods, which may contain the placeholder `{user}`.
     pub(crate) fn kernel_namespace(&self) -> Option<&str> {
         self.kernel_namespace.as_deref()
     }
@@ -246,7 +245,7 @@ impl Settings {
         self.kernel_cpu.clone().unwrap_or_else(|| "500m".to_owned())
     }
 
-    /// In bytes.
+    /// Returns the memory of a kernel pod in bytes.
     pub(crate) fn kernel_memory(&self) -> u64 {
         self.kernel_memory.unwrap_or(2 << 30)
     }
@@ -263,7 +262,7 @@ impl Settings {
         self.kernel_secret.clone().unwrap_or_else(|| "lockstep-store".to_owned())
     }
 
-    /// Where spans are sent to.
+    /// Returns the URL of the trace collector.
     pub(crate) fn traces(&self) -> Option<&str> {
         self.traces.as_deref()
     }
@@ -277,7 +276,7 @@ fn read(path: &Path) -> Result<Settings> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
     toml::from_str(&text).map_err(|error| {
         Error::config(format_args!("{}: {}", path.display(), error.to_string().trim_end()))
-            .hint("`lockstep serve --help` lists the settings; keys are called like the flags")
+            .hint("`lockstep serve --help` lists the settings; keys are the names of the flags")
     })
 }
 

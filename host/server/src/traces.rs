@@ -1,4 +1,4 @@
-//! Spans of requests and runs, sent to a collector of OpenTelemetry (OTLP over HTTP).
+//! Traces of requests and runs, sent to an OpenTelemetry collector (OTLP over HTTP).
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderMap;
@@ -22,20 +22,20 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
-/// What spans are of, among all that is logged.
+/// Target of spans, which distinguishes them from log events.
 pub const TARGET: &str = "lockstep::traces";
 
-/// What sends spans; ended, it sends the rest.
+/// Exporter of spans.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To the collector at `url`, such as `http://127.0.0.1:4318`. Within threads of tokio.
+    /// Starts to send spans to the collector at `url`, such as `http://127.0.0.1:4318`. Must be called within a tokio runtime.
     pub fn to(url: &str) -> Result<Self> {
-        // a process has one: whichever comes first serves all
+        // one per process; later calls fail, which is fine
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |e: &dyn std::fmt::Display| {
-            Error::config(format_args!("traces can't be sent to {url}: {e}"))
-                .hint("give the address of a collector, such as http://127.0.0.1:4318")
+            Error::config(format_args!("can't send traces to {url}: {e}"))
+                .hint("use the address of a collector, such as http://127.0.0.1:4318")
         };
         let client = reqwest::Client::builder().build().map_err(|e| failed(&e))?;
         let exporter = SpanExporter::builder()
@@ -55,21 +55,21 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// What of the log becomes spans.
+    /// Returns the layer that exports spans.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("lockstep"));
         layer.with_filter(Targets::new().with_target(TARGET, tracing::Level::INFO))
     }
 
-    /// Sends what was not sent yet.
+    /// Sends the remaining spans and stops.
     pub fn end(&self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!("the last traces were not sent: {error}");
+            tracing::warn!("can't send the last traces: {error}");
         }
     }
 }
 
-/// A span for the request, below that of its caller if it tells one (`traceparent`).
+/// Creates a span for the request. Its parent is the caller's span, if the request has one (`traceparent`).
 pub async fn trace(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
@@ -88,12 +88,12 @@ pub async fn trace(request: Request, next: Next) -> Response {
     response
 }
 
-/// A span for a plan, whose runs are not told apart.
+/// Returns a span for a plan. Its runs have no spans.
 pub fn plan(plan: &Plan) -> Span {
     tracing::info_span!(target: TARGET, "plan", otel.name = format!("plan {}", plan.name), lockstep.tasks = plan.tasks().len())
 }
 
-/// A span for a run, below the current one.
+/// Returns a span for a run, a child of the current span.
 pub fn span(run: &Run) -> Span {
     tracing::info_span!(
         target: TARGET,
@@ -106,7 +106,7 @@ pub fn span(run: &Run) -> Span {
     )
 }
 
-/// Says in a run's span what it came to.
+/// Adds the result of a run to its span.
 pub fn ran(span: &Span, ran: &Ran) {
     span.record("lockstep.record", tracing::field::display(&ran.digest));
     span.record("lockstep.outcome", ran.record.outcome.word());

@@ -1,4 +1,4 @@
-//! What happens to a piece of work, kept so that any number of clients can follow it, each from where it left.
+//! Event log of a work item. Any number of clients can follow it, and resume where they left off.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Of a longer story the beginning is dropped: what guests wrote is in the logs of their records as well.
+/// Maximum size in bytes. Older entries are dropped; the output of guests is also in the logs of their records.
 const KEPT: usize = 8 << 20;
 
-/// Something that happened, with its place in the order of all.
+/// A numbered event.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// From 1.
+    /// Starts at 1.
     pub number: u64,
     /// `started`, `log`, ...
     pub event: &'static str,
@@ -20,11 +20,11 @@ pub struct Entry {
     pub data: Arc<str>,
 }
 
-/// The story so far.
+/// The events of a work item.
 #[derive(Debug)]
 pub struct Journal {
     told: Mutex<Told>,
-    /// The number of the last entry, and whether it is the last of all.
+    /// Number of the last entry, and whether it is final.
     last: watch::Sender<(u64, bool)>,
 }
 
@@ -45,12 +45,12 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// Adds to the story.
+    /// Appends an event.
     pub fn tell(&self, event: &'static str, data: &Value) {
         self.add(event, data, false);
     }
 
-    /// Ends the story.
+    /// Appends the final event.
     pub fn end(&self, event: &'static str, data: &Value) {
         self.add(event, data, true);
     }
@@ -72,17 +72,17 @@ impl Journal {
         self.last.send_replace((number, is_end));
     }
 
-    /// The entries after the one numbered `seen`, and how many between were dropped.
+    /// Returns the entries after number `seen`, and the number of dropped entries between.
     fn after(&self, seen: u64) -> (Vec<Entry>, u64) {
         let told = self.told();
         let first = told.entries.front().map_or(seen + 1, |entry| entry.number);
         let from = (seen + 1).saturating_sub(first) as usize;
         let dropped = first.saturating_sub(seen + 1);
-        // a client that is slow gets it piece by piece
+        // in batches, for slow clients
         (told.entries.iter().skip(from).take(256).cloned().collect(), dropped)
     }
 
-    /// What follows the entry numbered `seen`, once there is something; `None` when the story has ended with it.
+    /// Waits for entries after number `seen`; `None` if that was the final one.
     pub async fn next(&self, seen: u64) -> Option<(Vec<Entry>, u64)> {
         let mut last = self.last.subscribe();
         let news = last.wait_for(|(number, is_end)| *number > seen || *is_end).await;

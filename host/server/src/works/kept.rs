@@ -1,4 +1,4 @@
-//! Work as files: one for each, `<id>.json`.
+//! Files of work items, `<id>.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ struct Read {
     ended: Option<Progress>,
 }
 
-/// Writes the file of `work`: what was submitted, and what it came to if it is over.
+/// Writes the file of `work`: the submission, and the result if it has ended.
 pub(super) fn write(directory: &Path, work: &Work) -> Result<()> {
     let progress = work.progress();
     let written = Written {
@@ -35,11 +35,11 @@ pub(super) fn write(directory: &Path, work: &Work) -> Result<()> {
         submission: &work.submission,
         ended: progress.state.is_over().then_some(progress),
     };
-    let json = serde_json::to_vec(&written).map_err(|e| Error::host(format_args!("work can't be written as JSON: {e}")))?;
+    let json = serde_json::to_vec(&written).map_err(|e| Error::host(format_args!("can't serialize a work item: {e}")))?;
     export::write(&path(directory, &work.id), &json)
 }
 
-/// All work in the directory. What can't be read is left out, and said.
+/// Reads all work items in the directory. Skips and logs invalid files.
 pub(super) fn read(directory: &Path) -> Vec<Work> {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let paths = files
@@ -53,14 +53,14 @@ fn read_one(path: &Path) -> Option<Work> {
     match serde_json::from_slice::<Read>(&bytes) {
         Ok(read) => Some(Work::new(read.id, read.submitted_ms, read.submission, read.ended)),
         Err(error) => {
-            tracing::error!("{} can't be read and is left as it is: {error}", path.display());
+            tracing::error!("can't parse {}, skipped: {error}", path.display());
             None
         }
     }
 }
 
 pub(super) fn remove(directory: &Path, id: &str) {
-    // it is older than what is remembered; being there does no harm
+    // a file that remains does no harm
     let _ = std::fs::remove_file(path(directory, id));
 }
 

@@ -1,7 +1,7 @@
-//! Work that was submitted: single runs and plans, from the queue to what they came to.
+//! Submitted work items: single runs and plans, from the queue to their result.
 //!
-//! Work that a client does not wait for is a file in the namespace's `works/`, so that a host that is started again goes on
-//! with it. That is sound because runs are pure: what has been run is found, and the rest is run.
+//! Each work item that runs in the background has a file in the namespace's `works/`, so that it resumes after a restart of the host.
+//! That is sound because runs are pure: finished runs are found in the store, and the rest is run.
 
 mod journal;
 mod kept;
@@ -30,7 +30,7 @@ use crate::machine::available_memory;
 
 pub use journal::{Entry, Journal};
 
-/// What was submitted.
+/// The request of a work item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Submission {
@@ -39,7 +39,7 @@ pub enum Submission {
         run: Box<Run>,
         #[serde(default)]
         limits: OwnLimits,
-        /// Run it although it may be known.
+        /// Ignore cached results.
         #[serde(default)]
         fresh: bool,
     },
@@ -50,28 +50,28 @@ pub enum Submission {
         limits: OwnLimits,
         #[serde(default)]
         fresh: bool,
-        /// After a failure, run what does not depend on it.
+        /// After a failure, run the tasks that do not depend on it.
         #[serde(default)]
         keep_going: bool,
     },
 }
 
-/// Where a piece of work, or a task of it, is.
+/// State of a work item or of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It waits for its turn, or for other tasks.
+    /// Waits for a turn, or for other tasks.
     Queued,
     Running,
     Succeeded,
     Failed,
     Interrupted,
-    /// It is not to be run.
+    /// Not run.
     Skipped,
 }
 
 impl State {
-    /// Whether nothing more will happen to it.
+    /// Whether the state is final.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
@@ -88,29 +88,29 @@ impl State {
     }
 }
 
-/// How far one task is.
+/// Progress of a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskProgress {
     pub task: String,
     pub state: State,
-    /// In milliseconds of Unix time.
+    /// Unix time in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
-    /// The record, once it has one.
+    /// Digest of the record, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
-    /// It was found and not run.
+    /// Whether the result came from the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cached: bool,
-    /// What went wrong, or why it is skipped.
+    /// Error message, or the reason for skipping it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,
 }
 
-/// How far a piece of work is.
+/// Progress of a work item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
@@ -119,20 +119,20 @@ pub struct Progress {
     pub started_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
-    /// In the order of the plan; the instances of one after it, in the order in which they started.
+    /// Tasks in the order of the plan, followed by instances in the order of their start.
     pub tasks: Vec<TaskProgress>,
-    /// What it came to: what `lockstep run --json` writes, or `error`.
+    /// Result, as printed by `lockstep run --json`, or `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
-/// A piece of work.
+/// A work item.
 #[derive(Debug)]
 pub struct Work {
     pub id: String,
-    /// The step or the pipeline.
+    /// Name of the step or the pipeline.
     pub title: String,
-    /// In milliseconds of Unix time.
+    /// Unix time in milliseconds.
     pub submitted_ms: u64,
     pub submission: Submission,
     pub journal: Journal,
@@ -143,7 +143,7 @@ pub struct Work {
 #[derive(Debug)]
 struct Tracked {
     progress: Progress,
-    /// Where in `progress` a task is.
+    /// Index of each task in `progress`.
     places: BTreeMap<String, usize>,
 }
 
@@ -178,7 +178,7 @@ impl Work {
         }
     }
 
-    /// The plan, of a pipeline.
+    /// Returns the plan; `None` for a single run.
     pub fn plan(&self) -> Option<&Plan> {
         match &self.submission {
             Submission::Plan { plan, .. } => Some(plan),
@@ -194,12 +194,12 @@ impl Work {
         self.lock().progress.state
     }
 
-    /// Ends it; what ended before is recorded.
+    /// Cancels the work item. Finished tasks keep their records.
     pub fn cancel(&self) {
         self.interrupt.trigger();
     }
 
-    /// `id`, `kind`, `title`, `submitted_ms` and the fields of [`Progress`].
+    /// Returns `id`, `kind`, `title`, `submitted_ms` and the fields of [`Progress`].
     pub fn to_json(&self) -> Value {
         let mut object = json!(self.lock().progress);
         object["id"] = json!(self.id);
@@ -241,7 +241,7 @@ impl Work {
         change(&mut progress.tasks[place]);
     }
 
-    /// Carries it out. Blocks.
+    /// Executes the work item. Blocks.
     fn carry_out(&self, runtime: &Runtime, jobs: NonZeroUsize) -> Result<(State, Value)> {
         match &self.submission {
             Submission::Run { run, limits, fresh } => {
@@ -328,7 +328,7 @@ impl Work {
     }
 }
 
-/// Carries out one run. Blocks.
+/// Executes a run. Blocks.
 pub fn run_one(
     runtime: &Runtime,
     run: &Run,
@@ -380,17 +380,17 @@ fn state(end: &End) -> State {
     }
 }
 
-/// Milliseconds of Unix time.
+/// Returns the Unix time in milliseconds.
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_millis() as u64)
 }
 
-/// At least so much finished work is remembered, for whoever comes to see what it came to; at twice as much the older half is forgotten.
+/// Number of finished work items to keep. At twice this number, the older half is removed.
 const REMEMBERED: usize = 5_000;
 
-/// The work of a namespace.
+/// The work items of a namespace.
 #[derive(Debug)]
 pub struct Works {
     directory: PathBuf,
@@ -399,9 +399,9 @@ pub struct Works {
 }
 
 impl Works {
-    /// What is kept in `directory`, and the work of it that is to be gone on with.
+    /// Opens the work items in `directory`. Also returns the unfinished ones.
     pub fn open(directory: PathBuf) -> Result<(Self, Vec<Arc<Work>>)> {
-        std::fs::create_dir_all(&directory).map_err(|e| Error::file("make", &directory, &e))?;
+        std::fs::create_dir_all(&directory).map_err(|e| Error::file("create", &directory, &e))?;
         let all: BTreeMap<String, Arc<Work>> = kept::read(&directory)
             .into_iter()
             .map(|work| (work.id.clone(), Arc::new(work)))
@@ -415,20 +415,20 @@ impl Works {
         Ok((works, unfinished))
     }
 
-    /// The work called `id`.
+    /// Returns the work item `id`.
     pub fn get(&self, id: &str) -> Option<Arc<Work>> {
         self.lock().get(id).cloned()
     }
 
-    /// All work, newest first.
+    /// Returns all work items, newest first.
     pub fn newest(&self) -> Vec<Arc<Work>> {
         self.lock().values().rev().cloned().collect()
     }
 
-    /// Takes in work; it waits for its turn. It is on disk when this returns.
+    /// Creates a queued work item. It is on disk when this returns.
     pub fn submit(&self, submission: Submission) -> Result<Arc<Work>> {
         let submitted_ms = now_ms();
-        // sorted by time, and unique also among hosts that follow one another
+        // sorted by time, and unique across restarts of the host
         let id = format!(
             "{submitted_ms:012x}{:04x}{:04x}",
             self.next.fetch_add(1, Ordering::Relaxed) & 0xffff,
@@ -449,7 +449,7 @@ impl Works {
         Ok(work)
     }
 
-    /// Carries out `work` when its turn comes, and keeps what it came to.
+    /// Waits for a turn, executes `work` and stores its result.
     pub async fn carry_out(self: Arc<Self>, work: Arc<Work>, runtime: Runtime, gate: Arc<Gate>) {
         let Some(turn) = gate.turn_of(&work).await else {
             if gate.is_closing() {
@@ -466,13 +466,13 @@ impl Works {
         if gate.is_closing() && work.interrupt.is_triggered() {
             return work.end(Err(left()));
         }
-        work.end(ended.unwrap_or_else(|e| Err(Error::host(format_args!("it could not be carried out: {e}")))));
+        work.end(ended.unwrap_or_else(|e| Err(Error::host(format_args!("internal error in the run: {e}")))));
         self.keep(&work);
     }
 
     fn keep(&self, work: &Work) {
         if let Err(error) = kept::write(&self.directory, work) {
-            tracing::error!(work = work.id, "can't keep what the work came to: {error}");
+            tracing::error!(work = work.id, "can't store the result of a work item: {error}");
         }
     }
 
@@ -481,23 +481,23 @@ impl Works {
     }
 }
 
-/// A host that ends leaves unfinished work to the next one: nothing of its end is kept.
+/// Error of work that a shutdown interrupts. It is not stored, so the work resumes after the next start.
 fn left() -> Error {
-    Error::new(Kind::Interrupted, "the host is ending")
-        .hint("the work goes on when the host is started again, under the same id")
+    Error::new(Kind::Interrupted, "the host is shutting down")
+        .hint("the work item resumes under the same ID when the host starts again")
 }
 
 fn cancelled() -> Error {
-    Error::new(Kind::Interrupted, "it was cancelled before it began")
+    Error::new(Kind::Interrupted, "cancelled before the start")
 }
 
 impl Work {
-    /// What ends it.
+    /// Returns the interrupt that cancels the work item.
     pub(super) fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()
     }
 
-    /// Waits until it is cancelled.
+    /// Waits until the work item is cancelled.
     pub(super) async fn cancelled(&self) {
         while !self.interrupt.is_triggered() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
