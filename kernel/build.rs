@@ -1,4 +1,4 @@
-//! Embeds the sources of the SDK, so that the binary alone can compile steps and cells: see src/toolchain/sdk.rs.
+//! Embeds the sources of the SDK, so that the binary alone can compile steps and cells; see src/toolchain/sdk.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Where the walk over the workspace's own crates begins.
+/// The crate where the walk over the workspace's crates starts.
 const SDK: &str = "runtime/sdk";
 
 fn main() -> Result<()> {
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let mut next = vec![SDK.to_owned()];
     while let Some(path) = next.pop() {
         let mut member = read(&root.join(&path).join("Cargo.toml"))?;
-        // Nothing is tested there, so nothing for tests is fetched.
+        // The embedded copy is not tested, so test dependencies are not needed.
         member.remove("dev-dependencies");
         for (name, _) in member.get("dependencies").and_then(Value::as_table).into_iter().flatten() {
             let Some(requirement) = shared.get(name) else { continue };
@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<Table> {
     Ok(fs::read_to_string(path)?.parse()?)
 }
 
-/// All Rust files below `dir`, sorted.
+/// Returns all Rust files below `dir`, sorted.
 fn sources(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     println!("cargo::rerun-if-changed={}", dir.display());
     let mut found = BTreeSet::new();
@@ -78,7 +78,7 @@ fn sources(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// The lock with only what the SDK needs, so that other changes of the workspace don't compile the prelude anew.
+/// Reduces the lock to the packages that the SDK needs, so that other changes of the workspace don't recompile the prelude.
 fn lock(mut lock: Table, members: &BTreeMap<String, Table>) -> Result<Table> {
     let mut packages = lock
         .get("package")
@@ -96,7 +96,7 @@ fn lock(mut lock: Table, members: &BTreeMap<String, Table>) -> Result<Table> {
         if !needed.insert(wanted.clone()) {
             continue;
         }
-        // By name alone, though it may stand with a version: one package too many does no harm, for cargo drops it.
+        // Compare names without versions: cargo drops an extra package.
         for package in packages.iter().filter(|package| name(package) == wanted) {
             let edges = package.get("dependencies").and_then(Value::as_array).into_iter().flatten();
             let names = edges.filter_map(Value::as_str).filter_map(|edge| edge.split(' ').next());
@@ -108,7 +108,7 @@ fn lock(mut lock: Table, members: &BTreeMap<String, Table>) -> Result<Table> {
     Ok(lock)
 }
 
-/// A member of the workspace needs what its manifest says; the lock also has what its tests need.
+/// Removes test dependencies of a workspace member from its lock entry.
 fn without_tests(package: &mut Table, members: &BTreeMap<String, Table>) {
     let is_this = |member: &&Table| member.get("package").and_then(|own| own.get("name")) == package.get("name");
     let Some(member) = members.values().find(is_this) else {

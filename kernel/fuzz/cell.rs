@@ -1,4 +1,4 @@
-//! Cells as people may type them.
+//! Fuzzes the parsing of cells.
 
 #![no_main]
 

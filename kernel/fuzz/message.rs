@@ -1,4 +1,4 @@
-//! Frames as a stranger may send them: the input is cut where a delimiter byte is.
+//! Fuzzes the decoding of messages. The input is split into frames at a delimiter byte.
 
 #![no_main]
 

@@ -1,9 +1,9 @@
-//! Files that others may read at any moment.
+//! Atomic file writes.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes a file, and its directory if need be; whoever reads it meanwhile sees the old one or the new.
+/// Writes a file atomically, creating its directory if needed. Readers see either the old or the new content.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;

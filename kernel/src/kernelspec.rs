@@ -1,4 +1,4 @@
-//! What lets Jupyter find the kernel: a directory with `kernel.json` and logos.
+//! The kernelspec, by which Jupyter finds the kernel: a directory with `kernel.json` and logos.
 //!
 //! Format: <https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs>.
 
@@ -12,28 +12,28 @@ use crate::jupyter::PROTOCOL_VERSION;
 
 /// The logo for launchers.
 pub const LOGO_SVG: &[u8] = include_bytes!("kernelspec/logo-svg.svg");
-/// The same in 64 by 64 points.
+/// The logo with 64 by 64 pixels.
 pub const LOGO_PNG: &[u8] = include_bytes!("kernelspec/logo-64x64.png");
 
-/// Why a kernelspec was not installed.
+/// An error installing a kernelspec.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// Jupyter finds kernels by a name of few characters.
-    #[error("`{0}` is no name for a kernel: use letters, digits, `-`, `_` and `.`")]
+    /// The name has characters that Jupyter does not allow.
+    #[error("`{0}` is not a valid kernel name: use letters, digits, `-`, `_` and `.`")]
     Name(String),
     /// A file could not be written.
-    #[error("cannot write {}: install into a directory that you may write to, for instance with --user", path.display())]
+    #[error("can't write {}: install into a writable directory, for example with --user", path.display())]
     Write {
-        /// What could not be written.
+        /// the file
         path: PathBuf,
-        /// Why.
+        /// why not
         source: io::Error,
     },
 }
 
-/// Writes the kernelspec `name` into a Jupyter data directory (`~/.local/share/jupyter` or `<prefix>/share/jupyter`), or
-/// replaces it. Jupyter will show it as `shown` and start the kernel as `executable arguments..`, where `{connection_file}` stands for the path of
-/// the connection file. Returns the kernelspec's directory.
+/// Writes or replaces the kernelspec `name` in a Jupyter data directory (`~/.local/share/jupyter` or
+/// `<prefix>/share/jupyter`). Jupyter shows it as `shown` and starts the kernel as `executable arguments..`, where
+/// `{connection_file}` is replaced by the path of the connection file. Returns the kernelspec's directory.
 pub fn install(data: &Path, name: &str, shown: &str, executable: &Path, arguments: &[String]) -> Result<PathBuf, InstallError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(valid) || name.starts_with('.') {
@@ -60,10 +60,10 @@ pub fn install(data: &Path, name: &str, shown: &str, executable: &Path, argument
     Ok(directory)
 }
 
-/// What Jupyter shows of a kernel on this machine, and of one in a host.
+/// The display name of the kernel in Jupyter.
 pub const SHOWN: &str = "Lockstep (Rust)";
 
-/// What `kernel.json` says of a kernel that `argv` starts.
+/// Returns the content of `kernel.json` for a kernel that `argv` starts.
 pub fn spec(shown: &str, argv: &[&str]) -> Value {
     json!({
         "argv": argv,

@@ -1,22 +1,23 @@
 //! The Jupyter kernel: messages, cells, compiler, session.
 //!
-//! It reads no environment, no home directory and no wall clock (they are passed in), and opens no socket but the five that
-//! a connection file names, and those to a host whose kernel it stands for.
+//! It reads no environment, home directory or wall clock; they are passed in. It opens only the five sockets of a
+//! connection file and connections to a host that runs its kernel.
 //!
-//! Its rooms:
+//! Modules:
 //!
-//! - [`cell`]: what a person typed: directives, items, statements
-//! - [`compile`]: from a cell to the source of a module, and from rustc's words back to the cell
-//! - [`session`]: what is known after the cells that were executed, and how the next one is
+//! - [`cell`]: parses cells into directives, items and statements
+//! - [`compile`]: generates the source of a module from a cell, and maps rustc's messages back to the cell
+//! - [`session`]: the state after the executed cells, and the execution of the next one
 //! - [`toolchain`]: finds the compiler, builds modules, compiles cells
-//! - [`assist`]: rust-analyzer, asked about a cell that is being typed
-//! - [`output`]: what a cell shows
-//! - [`jupyter`]: messages to calls on an interpreter, and back; knows no transport
-//! - [`remote`]: a kernel that a host holds, in the place of one in this process
-//! - [`wire`]: a kernel process on ZeroMQ sockets; the only place that names ZeroMQ
-//! - [`websocket`]: messages as the frames of a WebSocket
-//! - [`file`]: files that are replaced whole
-//! - [`kernelspec`]: what lets Jupyter find the kernel, and [`notebook`]: the files that notebooks are
+//! - [`assist`]: completion and inspection with rust-analyzer
+//! - [`output`]: the output of a cell
+//! - [`jupyter`]: translates messages to calls on an interpreter and back, without a transport
+//! - [`remote`]: a kernel on a host instead of in this process
+//! - [`wire`]: a kernel process on ZeroMQ sockets; the only module that uses ZeroMQ
+//! - [`websocket`]: messages as WebSocket frames
+//! - [`file`]: atomic file writes
+//! - [`kernelspec`]: the kernelspec that Jupyter finds the kernel by
+//! - [`notebook`]: notebook files
 
 pub mod assist;
 pub mod cell;

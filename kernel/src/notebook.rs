@@ -1,4 +1,5 @@
-//! Notebook files (nbformat 4): what is needed of them. <https://nbformat.readthedocs.io/en/latest/format_description.html>
+//! Notebook files (nbformat 4), as far as they are needed.
+//! <https://nbformat.readthedocs.io/en/latest/format_description.html>
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// A notebook as it is in its file.
+/// A notebook file.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 pub struct Notebook {
-    /// From top to bottom.
+    /// The cells, from top to bottom.
     #[serde(default)]
     pub cells: Vec<NotebookCell>,
     #[serde(default)]
@@ -31,32 +32,32 @@ struct Kernelspec {
 /// A cell of any kind.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct NotebookCell {
-    /// The front end's id of it, since format 4.5.
+    /// The id from the front end, since format 4.5.
     #[serde(default)]
     pub id: Option<String>,
     /// `code`, `markdown` or `raw`.
     #[serde(default)]
     pub cell_type: String,
-    /// Its text.
+    /// The text.
     #[serde(default, deserialize_with = "text")]
     pub source: String,
-    /// What front ends keep with it.
+    /// The metadata.
     #[serde(default)]
     pub metadata: CellMetadata,
-    /// What was shown below it.
+    /// The outputs.
     #[serde(default)]
     pub outputs: Vec<NotebookOutput>,
 }
 
-/// What front ends keep with a cell.
+/// The metadata of a cell.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 pub struct CellMetadata {
-    /// `parameters` marks the cell whose variables whoever runs the notebook may set.
+    /// The tags; `parameters` marks the cell whose variables can be set from outside.
     #[serde(default)]
     pub tags: Vec<String>,
 }
 
-/// An output; text and errors have no data.
+/// An output. Text and errors have no data.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub struct NotebookOutput {
     /// Representations by media type.
@@ -64,7 +65,7 @@ pub struct NotebookOutput {
     pub data: BTreeMap<String, Value>,
 }
 
-/// Why a notebook can't be read.
+/// An error reading a notebook.
 #[derive(Debug, thiserror::Error)]
 pub enum NotebookError {
     /// The file can't be read.
@@ -75,8 +76,8 @@ pub enum NotebookError {
         /// why not
         source: std::io::Error,
     },
-    /// It is no notebook.
-    #[error("{} is no notebook: {source}\nhint: notebooks of format 4 can be read; `jupyter nbconvert --to notebook` writes one", path.display())]
+    /// The file is not a notebook.
+    #[error("{} is not a notebook: {source}\nhint: convert it to format 4 with `jupyter nbconvert --to notebook`", path.display())]
     Format {
         /// the file
         path: PathBuf,
@@ -98,30 +99,30 @@ impl Notebook {
         })
     }
 
-    /// The language of its kernel, if it says so.
+    /// Returns the language of its kernel, if declared.
     pub fn language(&self) -> Option<&str> {
         self.metadata.kernelspec.language.as_deref()
     }
 
-    /// The code cells, from top to bottom.
+    /// Returns the code cells, from top to bottom.
     pub fn code(&self) -> impl Iterator<Item = &NotebookCell> {
         self.cells.iter().filter(|cell| cell.cell_type == "code")
     }
 
-    /// What outputs hold in a media type, from top to bottom.
+    /// Returns the outputs of a media type, from top to bottom.
     pub fn data<'a>(&'a self, media_type: &'a str) -> impl Iterator<Item = &'a Value> {
         self.cells.iter().flat_map(move |cell| cell.data(media_type))
     }
 }
 
 impl NotebookCell {
-    /// What its outputs hold in a media type.
+    /// Returns the cell's outputs of a media type.
     pub fn data<'a>(&'a self, media_type: &'a str) -> impl DoubleEndedIterator<Item = &'a Value> {
         self.outputs.iter().filter_map(move |output| output.data.get(media_type))
     }
 }
 
-/// A text, or its lines.
+/// Deserializes a text or a list of its lines.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_whole_or_in_lines_and_what_is_unknown_is_passed_over() {
+    fn texts_are_whole_or_in_lines_and_unknown_fields_are_ignored() {
         let json = r#"{
             "nbformat": 4, "metadata": { "kernelspec": { "name": "lockstep", "language": "rust" } },
             "cells": [

@@ -1,8 +1,8 @@
-//! Messages as WebSocket frames, as clients of a Jupyter server speak them: JSON in a text frame, or, for those who ask for
-//! [`V1`], the parts of a message with their offsets in a binary one.
+//! Messages as WebSocket frames, as used by clients of a Jupyter server: JSON in a text frame, or, with the subprotocol
+//! [`V1`], the parts of a message with their offsets in a binary frame.
 //!
-//! Format: <https://jupyter-server.readthedocs.io/en/latest/developers/websocket-protocols.html>. No length that a frame
-//! tells is believed before it was compared with the frame's own.
+//! Format: <https://jupyter-server.readthedocs.io/en/latest/developers/websocket-protocols.html>. Offsets are checked
+//! against the frame's length before use.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 use crate::jupyter::{Channel, Header, Message};
 
-/// The subprotocol in which all frames are binary.
+/// The subprotocol with only binary frames.
 pub const V1: &str = "v1.kernel.websocket.jupyter.org";
 
-/// The channel of what every client sees.
+/// The broadcast channel.
 pub const IOPUB: &str = "iopub";
 
-/// What a message has beside its buffers: header, parent header, metadata, content.
+/// The number of parts of a message besides buffers: header, parent header, metadata, content.
 const PARTS: usize = 4;
 
-/// A message that goes out, encoded once for all who get it.
+/// An outgoing message, encoded once for all receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     channel: &'static str,
@@ -32,14 +32,14 @@ pub struct Encoded {
     buffers: Vec<Bytes>,
 }
 
-/// Why a frame is no message.
+/// An error decoding a frame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// An offset points outside of the frame, or back.
-    #[error("the offsets of the frame are not those of its parts")]
+    /// An offset points outside of the frame, or backwards.
+    #[error("invalid offsets in the frame")]
     Offsets,
-    /// A part is no JSON, or not the one that it should be.
-    #[error("{what} of the message can't be read: {problem}")]
+    /// A part is not valid JSON or does not have the expected form.
+    #[error("can't parse {what} of the message: {problem}")]
     Json {
         /// which part
         what: &'static str,
@@ -63,7 +63,7 @@ struct Text {
 }
 
 impl Encoded {
-    /// The message for those who listen on `channel`.
+    /// Encodes a message for `channel`.
     pub fn new(channel: &'static str, message: &Message) -> Self {
         Self {
             channel,
@@ -79,27 +79,27 @@ impl Encoded {
         }
     }
 
-    /// How many bytes it takes, without what surrounds its parts.
+    /// Returns the total length of the parts, without framing.
     pub fn len(&self) -> usize {
         self.parts.iter().chain(&self.buffers).map(Bytes::len).sum()
     }
 
-    /// Never: a message has a header.
+    /// Always false: a message has a header.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Unique to the message.
+    /// Returns the unique id of the message.
     pub fn msg_id(&self) -> &str {
         &self.msg_id
     }
 
-    /// `status` and the like.
+    /// Returns the type of the message, such as `status`.
     pub fn msg_type(&self) -> &str {
         &self.msg_type
     }
 
-    /// A text frame. It has no place for buffers.
+    /// Returns a text frame, which can't hold buffers.
     pub fn text(&self) -> String {
         let [header, parent, metadata, content] = self.parts.each_ref().map(|part| String::from_utf8_lossy(part));
         let (id, kind) = (json!(self.msg_id), json!(self.msg_type));
@@ -110,7 +110,7 @@ impl Encoded {
         )
     }
 
-    /// A binary frame of [`V1`].
+    /// Returns a binary frame of [`V1`].
     pub fn binary(&self) -> Vec<u8> {
         let parts = || self.parts.iter().chain(&self.buffers);
         let count = 2 + parts().count();
@@ -129,13 +129,13 @@ impl Encoded {
     }
 }
 
-/// The channel and the message of a text frame. A frame that names no channel is for shell.
+/// Decodes the channel and the message of a text frame. The default channel is shell.
 pub fn decode_text(frame: &str) -> Result<(String, Message), FrameError> {
     from_json(frame.as_bytes(), Vec::new())
 }
 
-/// The channel and the message of a binary frame of [`V1`]: the number of offsets and the offsets, each 64 bits with the lowest
-/// byte first; then channel, header, parent header, metadata, content and buffers.
+/// Decodes the channel and the message of a binary frame of [`V1`]: the number of offsets and the offsets, each 64 bits in
+/// little-endian order; then channel, header, parent header, metadata, content and buffers.
 pub fn decode_v1(frame: &Bytes) -> Result<(String, Message), FrameError> {
     let parts = split(frame, 8, |bytes| {
         usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
@@ -154,12 +154,12 @@ pub fn decode_v1(frame: &Bytes) -> Result<(String, Message), FrameError> {
     message(text, buffers.to_vec())
 }
 
-/// The channel and the message of a binary frame from who asked for no subprotocol: the number of offsets and the offsets, each 32
-/// bits with the highest byte first; then the JSON of a text frame, and buffers.
+/// Decodes the channel and the message of a binary frame without a subprotocol: the number of offsets and the offsets, each
+/// 32 bits in big-endian order; then the JSON of a text frame, and buffers.
 pub fn decode_with_buffers(frame: &Bytes) -> Result<(String, Message), FrameError> {
     let read = |bytes: &[u8]| usize::try_from(u32::from_be_bytes(bytes.try_into().ok()?)).ok();
     let count = frame.get(..4).and_then(read).ok_or(FrameError::Offsets)?;
-    // unlike those of the other kind, these offsets don't tell the end
+    // unlike in V1, the last offset is not the end
     let head = count.checked_add(1).and_then(|words| words.checked_mul(4));
     let head = head.and_then(|end| frame.get(4..end)).ok_or(FrameError::Offsets)?;
     let mut offsets: Vec<usize> = head.chunks_exact(4).filter_map(read).collect();
@@ -171,7 +171,7 @@ pub fn decode_with_buffers(frame: &Bytes) -> Result<(String, Message), FrameErro
     from_json(json, buffers.to_vec())
 }
 
-/// The parts of a frame that starts with the number of its offsets and the offsets, words of `width` bytes.
+/// Splits a frame that starts with the number of offsets and the offsets, words of `width` bytes.
 fn split(frame: &Bytes, width: usize, read: impl Fn(&[u8]) -> Option<usize>) -> Result<Vec<Bytes>, FrameError> {
     let count = frame.get(..width).and_then(&read).ok_or(FrameError::Offsets)?;
     let end = count.checked_add(1).and_then(|words| words.checked_mul(width));
@@ -180,7 +180,7 @@ fn split(frame: &Bytes, width: usize, read: impl Fn(&[u8]) -> Option<usize>) -> 
     between(frame, &offsets.ok_or(FrameError::Offsets)?, width + head.len())
 }
 
-/// What lies between each two offsets, the first of which is no less than `least`.
+/// Returns the parts between consecutive offsets. The first offset must be at least `least`.
 fn between(frame: &Bytes, offsets: &[usize], least: usize) -> Result<Vec<Bytes>, FrameError> {
     let in_order = offsets.is_sorted() && offsets.first().is_some_and(|first| *first >= least);
     if !in_order || offsets.last().is_none_or(|last| *last > frame.len()) {
@@ -208,14 +208,14 @@ fn message(mut text: Text, buffers: Vec<Bytes>) -> Result<(String, Message), Fra
     Ok((text.channel.unwrap_or_else(|| Channel::Shell.name().to_owned()), message))
 }
 
-/// Jupyter's own client of gateways writes dates as seconds.
+/// Converts a date in seconds, as written by Jupyter's gateway client, to text.
 fn date_as_text(header: &mut Value) {
     if let Some(date) = header.get_mut("date")
         && !date.is_string()
     {
         let seconds = date.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let time = seconds.and_then(|since| UNIX_EPOCH.checked_add(since));
-        // a year of five digits can't be written
+        // RFC 3339 allows no year with five digits
         let time = time.filter(|time| {
             time.duration_since(UNIX_EPOCH)
                 .is_ok_and(|since| since.as_secs() < 253_402_300_800)
@@ -235,7 +235,7 @@ fn invalid(what: &'static str, problem: impl std::fmt::Display) -> FrameError {
     }
 }
 
-/// Headers and values are maps with text keys, which always have a JSON.
+/// Serializes headers and values. They are maps with text keys, so this can't fail.
 fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).map_or(Bytes::from_static(b"{}"), Bytes::from)
 }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn frames_round_trip() {
         let plain = message(Vec::new());
         let text = Encoded::new(IOPUB, &plain).text();
         assert_eq!(decode_text(&text), Ok(("iopub".to_owned(), plain)));
@@ -270,7 +270,7 @@ mod tests {
 
     /// Expected: `serialize_msg_to_ws_v1([b"{}"] * 4 + [b"\1"], "stdin")` of jupyter_server.
     #[test]
-    fn a_binary_frame_is_that_of_jupyter_server() {
+    fn a_binary_frame_matches_jupyter_server() {
         let encoded = Encoded {
             channel: "stdin",
             msg_id: String::new(),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_not_believed() {
+    fn invalid_offsets_are_rejected() {
         let frame = |words: &[u64], rest: &[u8]| {
             let head: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             decode_v1(&[&head[..], rest].concat().into())
@@ -325,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..400, at in 0usize..400, byte: u8) {
+        fn any_bytes_are_decoded_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..400, at in 0usize..400, byte: u8) {
             let _ = decode_v1(&Bytes::from(bytes.clone()));
             let _ = decode_with_buffers(&Bytes::from(bytes.clone()));
             let _ = decode_text(&String::from_utf8_lossy(&bytes));
@@ -338,7 +338,7 @@ mod tests {
         }
 
         #[test]
-        fn every_message_comes_back(code in any::<String>(), id in any::<String>(), buffers in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..4)) {
+        fn every_message_round_trips(code in any::<String>(), id in any::<String>(), buffers in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..4)) {
             let mut sent = message(buffers.into_iter().map(Bytes::from).collect());
             sent.header.msg_id = id;
             sent.content = json!({ "code": code });

@@ -1,4 +1,4 @@
-//! `:dep` from its first use on a machine: a real cargo, a real compiler, a cache of its own inside that of this user.
+//! `:dep` with a real cargo and a real compiler, in the user's cache.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -61,7 +61,7 @@ fn execute(session: &mut Session, code: &str, interrupt: &Interrupt) -> (Result<
     (done, seen)
 }
 
-/// The text of a cell's value.
+/// Executes a cell that succeeds. Returns the text of its value and the output.
 fn text(session: &mut Session, code: &str) -> (String, Seen) {
     let (done, seen) = execute(session, code, &Interrupt::default());
     let done = done.unwrap_or_else(|error| panic!("{code}\n{}", error.traceback.join("\n")));
@@ -77,7 +77,7 @@ fn write(dir: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A crate with a build script and a proc macro that try to reach what is none of their business.
+/// Writes a crate with a build script and a proc macro that try to escape their confinement.
 fn write_probe(notebook: &Path, port: u16, version: &str) {
     let manifest = format!("[package]\nname = \"probe\"\nversion = \"{version}\"\nedition = \"2024\"\n");
     write(
@@ -142,7 +142,7 @@ fn a_notebook_depends_on_crates() {
     let mut session = Session::new(setup(&setup::cache(), notebook, Vec::new())).unwrap();
     text(&mut session, "let kept = 7u64;");
 
-    // What every notebook has needs no building.
+    // Preinstalled crates need no build.
     let (value, seen) = text(&mut session, ":dep itoa = \"1\"\nitoa::Buffer::new().format(kept).to_owned()");
     assert_eq!((value.as_str(), seen.lock().set, seen.progress), ("\"7\"", Set::Plain, false));
 
@@ -150,7 +150,7 @@ fn a_notebook_depends_on_crates() {
     let (value, seen) = text(&mut session, code);
     assert_eq!(value, format!("({NOTHING:?}, {NOTHING:?}, \"0.1.0\", true)"));
     assert!(
-        seen.progress && seen.stderr.contains("once for this machine"),
+        seen.progress && seen.stderr.contains("first use on this machine"),
         "{}",
         seen.stderr
     );
@@ -164,13 +164,13 @@ fn a_notebook_depends_on_crates() {
         said.starts_with("fastrand 2.") && said.ends_with("probe 0.1.0, 4 crates locked"),
         "{said}"
     );
-    // Earlier cells and their variables are there, the new one's too.
+    // Variables of earlier cells and of the new one are available.
     assert_eq!(text(&mut session, "(kept, point == probe::Point(-1.0))").0, "(7, false)");
 
-    what_cannot_be_built_changes_nothing(&mut session, notebook);
-    a_restart_finds_it(notebook, &lock);
+    a_failed_build_changes_nothing(&mut session, notebook);
+    a_restart_reuses_it(notebook, &lock);
 
-    // The same name takes the place of what it was.
+    // A dependency with the same name replaces the old one.
     write_probe(notebook, listener.local_addr().unwrap().port(), "0.2.0");
     let (value, seen) = text(&mut session, ":dep probe = { path = \"probe\" }\nprobe::VERSION");
     assert_eq!(value, "\"0.2.0\"");
@@ -179,7 +179,7 @@ fn a_notebook_depends_on_crates() {
     assert_eq!(text(&mut session, "kept").0, "7");
 }
 
-fn what_cannot_be_built_changes_nothing(session: &mut Session, notebook: &Path) {
+fn a_failed_build_changes_nothing(session: &mut Session, notebook: &Path) {
     let error = |session: &mut Session, code: &str| {
         let error = execute(session, code, &Interrupt::default()).0.unwrap_err();
         format!("{}\n{}", error.evalue, error.traceback.join("\n"))
@@ -226,7 +226,7 @@ fn what_cannot_be_built_changes_nothing(session: &mut Session, notebook: &Path) 
     );
 }
 
-/// Executes a cell that takes long, and stops it.
+/// Executes a slow cell and interrupts it.
 fn interrupted(session: &mut Session, code: &str) -> Seen {
     let interrupt = Interrupt::default();
     let trigger = interrupt.clone();
@@ -242,8 +242,8 @@ fn interrupted(session: &mut Session, code: &str) -> Seen {
     seen
 }
 
-/// Another kernel, with what the notebook's file says, while somebody else compiles.
-fn a_restart_finds_it(notebook: &Path, lock: &Lock) {
+/// Starts another session with the notebook's lock while another process holds the build locks.
+fn a_restart_reuses_it(notebook: &Path, lock: &Lock) {
     let cell = serde_json::json!({ "outputs": [{ "data": { Lock::MEDIA_TYPE: lock } }] });
     write(notebook, "a.ipynb", &serde_json::json!({ "cells": [cell] }).to_string());
     let locks = Lock::of_notebook(&Notebook::read(&notebook.join("a.ipynb")).unwrap());
@@ -267,7 +267,7 @@ fn a_restart_finds_it(notebook: &Path, lock: &Lock) {
     assert!(seen.stderr.contains("waiting for another notebook"), "{}", seen.stderr);
 }
 
-/// The directories of preludes, of all toolchains.
+/// Returns the directories of the preludes of all toolchains.
 fn preludes() -> Vec<PathBuf> {
     let dirs = fs::read_dir(setup::cache().join("prelude")).unwrap();
     let dirs = dirs.map(|entry| entry.unwrap().path());
@@ -275,7 +275,7 @@ fn preludes() -> Vec<PathBuf> {
 }
 
 #[test]
-#[ignore = "compiles the SDK anew, which takes minutes"]
+#[ignore = "recompiles the SDK, which takes minutes"]
 fn a_lock_makes_the_same_base_everywhere() {
     let notebooks = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let elsewhere = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ fn a_lock_makes_the_same_base_everywhere() {
     let mut locks: Vec<Lock> = Vec::new();
     for (cache, notebook) in [(setup::cache(), notebooks[0].path()), (elsewhere.path().join("cache"), &deep)] {
         write_probe(notebook, 1, "0.1.0");
-        // Where the crate is stands in its sources here.
+        // Replace the sources that contain the crate's path.
         write(
             notebook,
             "probe/build.rs",

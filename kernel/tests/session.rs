@@ -1,4 +1,4 @@
-//! A notebook from its first cell to its last: a real toolchain, a real sandbox, a store in memory.
+//! Whole notebooks with a real toolchain, a real sandbox and a store in memory.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -53,7 +53,7 @@ impl Output for Seen {
     }
 }
 
-/// A notebook whose cells are named by their place.
+/// A notebook and its session.
 struct Notebook {
     setup: Setup,
     session: Session,
@@ -84,13 +84,13 @@ impl Notebook {
         }
     }
 
-    /// Another process for the same notebook; the last one just ends, as after `kill -9`.
+    /// Starts a new session for the same notebook. The old one ends as after `kill -9`.
     fn reopen(&mut self) {
         self.session = Session::new(self.setup.clone()).unwrap();
         self.number = 0;
     }
 
-    /// Executes a cell that ends well, with what is typed into it; gives the text of its result and all that was seen.
+    /// Executes a cell that succeeds, with answers on stdin. Returns the text of its result and the output.
     fn typed(&mut self, id: &str, code: &str, answers: &[&'static str]) -> (String, Seen) {
         let answer = self.execute_typed(Some(id), code, answers);
         let done = answer
@@ -128,7 +128,7 @@ impl Notebook {
         Answer { done, seen }
     }
 
-    /// Executes a cell that ends well; gives the text of its result, or what it printed.
+    /// Executes a cell that succeeds. Returns the text of its result, else what it printed.
     fn text(&mut self, code: &str) -> String {
         let answer = self.execute(None, code);
         let done = answer
@@ -140,7 +140,7 @@ impl Notebook {
         }
     }
 
-    /// Executes a cell that fails; gives the error without its colours.
+    /// Executes a cell that fails. Returns the error without colours.
     fn error(&mut self, code: &str) -> String {
         let error = self.execute(None, code).done.unwrap_err();
         let text = error.traceback.join("\n");
@@ -178,19 +178,19 @@ fn variables_and_items_carry_over() {
 }
 
 #[test]
-fn what_borrows_or_can_not_be_kept_is_made_again() {
+fn values_that_can_not_be_stored_are_recomputed() {
     let mut notebook = Notebook::new();
     notebook.text("let name = \"adelie\"; let names = vec![name, \"gentoo\"]; println!(\"made\");");
     notebook.text("let count: std::collections::HashMap<&str, usize> = names.iter().map(|n| (*n, n.len())).collect();");
     assert_eq!(notebook.text("(count[name], names.len())"), "(6, 2)");
     notebook.text("let mut evens = (0..).step_by(2); println!(\"loud\");");
     notebook.text("let first = evens.next();");
-    // The remade cells print nothing.
+    // The recomputed cells print nothing.
     assert_eq!(
         notebook.text("println!(\"{:?} {:?}\", first, evens.next());"),
         "Some(0) Some(2)\n"
     );
-    // What a cell gives away stays as it was for the next.
+    // A variable that a cell moves is unchanged for the next cell.
     notebook.text("let gone = vec![1]; let taken = gone;");
     assert_eq!(notebook.text("drop(names); taken"), "[1]");
     assert_eq!(notebook.text("names"), "[\"adelie\", \"gentoo\"]");
@@ -212,13 +212,13 @@ fn an_executed_cell_is_answered_from_the_cache() {
     assert!(again.done.unwrap().cached);
     assert_eq!(again.seen.stdout, "one\n");
     notebook.execute(Some("b"), "let y = x + 1;").done.unwrap();
-    // A cell that is executed again does not see what it left before, and those that read it are stale.
+    // A re-executed cell does not see its earlier definitions, and cells that read them are stale.
     assert_eq!(notebook.execute(Some("a"), "let x = 2;").done.unwrap().stale, [4]);
     assert_eq!(notebook.text("x + y"), "4");
 }
 
 #[test]
-fn errors_are_in_the_cells_own_lines_and_change_nothing() {
+fn errors_point_into_the_cell_and_change_nothing() {
     let mut notebook = Notebook::new();
     notebook.text(
         "let kept = 7;\nlet index = 7usize;\nfn half(x: i32) -> i32 {\n    assert!(x % 2 == 0, \"odd: {x}\");\n    x / 2\n}",
@@ -252,7 +252,7 @@ panic: index out of bounds: the len is 0 but the index is 7
     assert!(notebook.error("fn f() {").contains("unclosed delimiter"));
     assert_eq!(
         notebook.error("std::process::exit(3);"),
-        "Exit\nExit: the cell ended with exit code 3"
+        "Exit\nExit: the cell exited with code 3"
     );
     assert_eq!(notebook.text("kept + 1"), "8");
 }
@@ -292,7 +292,7 @@ fn tables_are_shown_and_progress_is_drawn() {
 }
 
 #[test]
-fn directives_give_files_and_run_steps() {
+fn directives_read_files_and_run_steps() {
     let mut notebook = Notebook::new();
     notebook.write("rows.csv", "x,y\n1,2\n3,4\n");
     notebook.text(":input rows = rows.csv\nlet table = rows.table()?;");
@@ -309,7 +309,7 @@ fn directives_give_files_and_run_steps() {
         answer.seen.shown[0].data["text/plain"]
             .as_str()
             .unwrap()
-            .starts_with("twice: run in")
+            .starts_with("twice: ran in")
     );
     assert_eq!(notebook.text("twice(table, 2.into())?"), "[2.0, 6.0]");
     assert!(
@@ -317,7 +317,7 @@ fn directives_give_files_and_run_steps() {
             .error(":run #twice raw=tabel -> out")
             .contains("`tabel` is neither a variable nor a file")
     );
-    assert!(notebook.error(":nonsense").contains("no directive is called `:nonsense`"));
+    assert!(notebook.error(":nonsense").contains("unknown directive `:nonsense`"));
     notebook.text(":clear");
     assert_eq!(notebook.session.variables().count(), 0);
 }
@@ -365,12 +365,9 @@ fn a_session_outlives_its_process() {
     notebook.reopen();
     let (text, seen) = notebook.typed("d", "(five, six, add(twice(six)))", &[]);
     assert_eq!(text, "(5, 6, 13)");
-    assert!(
-        seen.stderr
-            .starts_with("note: the session of this notebook is taken up again, with 3 variables")
-    );
+    assert!(seen.stderr.starts_with("note: session restored with 3 variables"));
 
-    // A restart that was asked for starts anew, and `:restore` brings back what was.
+    // After a restart by the user the session is empty, and `:restore` restores it.
     notebook.session.restart();
     notebook.reopen();
     assert!(notebook.error("six").contains("cannot find value `six`"));
@@ -378,7 +375,7 @@ fn a_session_outlives_its_process() {
     notebook.typed("f", ":restore", &[]);
     assert_eq!(notebook.typed("g", "(six, seven, twice(1))", &[]).0, "(6, 7, 2)");
 
-    // A file that says nothing sensible is as if it were not there.
+    // A malformed file is ignored.
     let sessions: Vec<_> = std::fs::read_dir(notebook.directory.path().join("sessions"))
         .unwrap()
         .collect();
@@ -406,7 +403,7 @@ fn undo_goes_back_one_cell() {
 }
 
 #[test]
-fn what_has_changed_is_said_and_run_again() {
+fn stale_cells_are_reported_and_re_run() {
     let mut notebook = Notebook::new();
     let stale = |notebook: &mut Notebook, id: &str, code: &str| notebook.execute(Some(id), code).done.unwrap().stale;
     stale(&mut notebook, "f", "fn rate() -> i64 { 2 }");
@@ -416,31 +413,31 @@ fn what_has_changed_is_said_and_run_again() {
     assert_eq!(stale(&mut notebook, "f", "fn rate() -> i64 { 4 }"), [3, 4]);
     assert!(stale(&mut notebook, "f", "fn rate() -> i64 { 2 }").is_empty());
     assert_eq!(stale(&mut notebook, "x", "let x = 4i64;"), [3, 4]);
-    // y changes, so z is run again, and comes to the same: 8 % 2 was 6 % 2.
+    // y changes, so z is re-run, with the same result: 8 % 2 equals 6 % 2.
     assert!(stale(&mut notebook, "r", ":run stale").is_empty());
     assert_eq!(notebook.typed("s", "(y, z)", &[]).0, "(8, 0)");
-    // The cell of f is deleted: what used it is stale.
+    // The cell of f is deleted, so cells that use f are stale.
     notebook.session.forget(&["f".to_owned()]);
     assert_eq!(stale(&mut notebook, "t", "1"), [3, 4, 9]);
 }
 
 #[test]
-fn an_order_that_the_notebook_does_not_have_is_said_once() {
+fn out_of_order_execution_is_reported_once() {
     let mut notebook = Notebook::new();
     let cells = r#"{"cells": [{"id": "a"}, {"id": "b"}, {"id": "c"}]}"#;
     notebook.write("notebook.ipynb", cells);
     let notes = |notebook: &mut Notebook, id: &str, code: &str| notebook.execute(Some(id), code).done.unwrap().notes;
     notes(&mut notebook, "c", "let x = 1;");
-    let said = ["from top to bottom, [2] would not find `x`: the cell that makes it stands below"];
+    let said = ["run from top to bottom, [2] would not find `x`, which a cell below defines"];
     assert_eq!(notes(&mut notebook, "b", "let y = x;"), said);
     assert!(notes(&mut notebook, "d", "y").is_empty());
-    let said = ["from top to bottom, [2] would read `x` from [4]: run it again, or move it"];
+    let said = ["run from top to bottom, [2] would read `x` from [4]; re-run or move [2]"];
     assert_eq!(notes(&mut notebook, "a", "let x = 2;"), said);
     assert!(notes(&mut notebook, "b", "let y = x;").is_empty());
 }
 
 #[test]
-fn types_and_futures_need_no_ceremony() {
+fn types_need_no_derives_and_futures_can_be_awaited() {
     let mut notebook = Notebook::new();
     let types = "struct Meters(f64);\nenum Shape { Dot, Circle { radius: Meters }, Line(f64, f64) }\n\
         struct Pair<T> { left: T, right: Option<Box<Pair<T>>> }\n\
@@ -458,7 +455,7 @@ fn types_and_futures_need_no_ceremony() {
         "Pair { left: 1, right: Some(Pair { left: 2, right: None }) }"
     );
     assert_eq!(notebook.text("(own.0, &own)"), "(3, own)");
-    // A closure can't be kept; what holds one is made again.
+    // A closure can't be stored, so a value that holds one is recomputed.
     notebook.text("let task = Task { name: \"twice\".into(), work: Box::new(|x| 2 * x) };");
     assert_eq!(notebook.text("(&task.name, (task.work)(21))"), "(\"twice\", 42)");
     notebook.text("async fn later(x: i64) -> Result<i64> { Ok(x + 1) }");
@@ -472,16 +469,16 @@ fn types_and_futures_need_no_ceremony() {
 }
 
 #[test]
-fn what_the_last_expression_takes_with_it_is_said() {
+fn variables_moved_by_the_last_expression_are_reported() {
     let mut notebook = Notebook::new();
     let mut notes = |code: &str| notebook.execute(None, code).done.unwrap().notes;
-    let said = ["the last expression takes `a` with it, so later cells don't have it: write `&a` there"];
+    let said = ["the last expression moves `a`, so later cells can't use it; write `&a` instead"];
     assert_eq!(notes("let a = String::new();\nlet b = 1;\n(a, b)"), said);
     assert!(notes("let a = String::new();\nlet c = a;\n(&c, 1)").is_empty());
 }
 
 #[test]
-fn all_of_a_floats_functions_are_there() {
+fn all_float_functions_are_available() {
     let mut notebook = Notebook::new();
     let functions = "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 exp_m1 ln ln_1p log2 log10 sqrt cbrt";
     for float in ["f64", "f32"] {
@@ -495,7 +492,7 @@ fn all_of_a_floats_functions_are_there() {
     }
 }
 
-/// What is offered at the end of `code`.
+/// Returns the completions at the end of `code`.
 fn offered(assistant: &mut dyn Assistant, code: &str) -> Vec<(String, String)> {
     let start = Instant::now();
     let found = assistant.complete(code, code.len());
@@ -503,7 +500,7 @@ fn offered(assistant: &mut dyn Assistant, code: &str) -> Vec<(String, String)> {
     found.matches.into_iter().map(|found| (found.text, found.kind)).collect()
 }
 
-/// Asks until rust-analyzer is ready, which the first question starts.
+/// Requests completions until rust-analyzer is ready. The first request starts it.
 fn wait_for_types(assistant: &mut dyn Assistant, code: &str, wanted: &str) {
     let start = Instant::now();
     while offered(assistant, code).iter().all(|(text, _)| text != wanted) {
@@ -517,7 +514,7 @@ fn wait_for_types(assistant: &mut dyn Assistant, code: &str, wanted: &str) {
 }
 
 #[test]
-fn what_is_typed_is_completed_by_its_type() {
+fn completion_knows_types() {
     let mut notebook = Notebook::new();
     notebook.text("/// A file.\nstruct Row { name: String, size: u64 }");
     notebook.text("let rows = vec![Row { name: \"a\".into(), size: 1 }];");
@@ -531,14 +528,14 @@ fn what_is_typed_is_completed_by_its_type() {
             .collect::<Vec<_>>()
     };
 
-    // At once, from the session and the prelude alone.
+    // These come immediately, from the session and the prelude.
     assert_eq!(offered(assistant, "ro"), kind("instance", &["rows"]));
     assert_eq!(offered(assistant, "progr"), kind("function", &["progress"]));
     assert_eq!(offered(assistant, ":unknown\n:re"), kind("keyword", &["restore"]));
     assert_eq!(offered(assistant, ":input r"), kind("instance", &["rows"]));
 
     let Some(program) = notebook.setup.toolchain.rust_analyzer() else {
-        eprintln!("skipped: there is no rust-analyzer, so nothing is known of types");
+        eprintln!("skipped: rust-analyzer is not installed");
         return;
     };
     wait_for_types(assistant, "Table::n", "new");
@@ -559,7 +556,7 @@ fn what_is_typed_is_completed_by_its_type() {
     assert!(hover.data["text/plain"].as_str().unwrap().contains("fn new"), "{hover:?}");
 
     if program.library.is_none() {
-        eprintln!("skipped in part: the sources of std are not there, so nothing is known of its types");
+        eprintln!("partly skipped: the sources of std are not installed");
         return;
     }
     assert_eq!(
@@ -595,7 +592,7 @@ fn what_is_typed_is_completed_by_its_type() {
     wait_for_types(assistant, "rows.le", "len");
 }
 
-/// Ends every rust-analyzer that this process has started, as the machine does when it is out of memory.
+/// Kills every rust-analyzer that this process has started, as the kernel does when memory runs out.
 fn kill_analyzers() {
     let ours = format!("PPid:\t{}\n", std::process::id());
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -609,7 +606,7 @@ fn kill_analyzers() {
 }
 
 #[test]
-fn questions_are_answered_while_a_cell_runs() {
+fn requests_are_answered_while_a_cell_runs() {
     let mut notebook = Notebook::new();
     notebook.text("/// Halves.\nfn half(x: u32) -> u32 { x / 2 }\nlet kept = half(8);");
     let mut assistant = Interpreter::assistant(&notebook.session);
@@ -635,7 +632,7 @@ fn questions_are_answered_while_a_cell_runs() {
     });
 }
 
-/// A crate with one step and no dependencies, which says `text`.
+/// Writes a crate with one step that outputs `text` and has no dependencies.
 fn write_steps(notebook: &Notebook, text: &str) {
     let interface = r#"{"lockstep":1,"step":"say","doc":"Says it.","outputs":[{"name":"said","media_type":"text/plain"}]}"#;
     let source = format!(
@@ -651,7 +648,7 @@ fn write_steps(notebook: &Notebook, text: &str) {
 }
 
 #[test]
-fn a_crate_of_steps_is_built_again_when_its_sources_change() {
+fn a_crate_of_steps_is_rebuilt_when_its_sources_change() {
     let mut notebook = Notebook::new();
     write_steps(&notebook, "one");
     let listed = notebook.execute(Some("a"), ":use steps");
@@ -660,7 +657,7 @@ fn a_crate_of_steps_is_built_again_when_its_sources_change() {
     let first = notebook.execute(Some("b"), "let said = steps::say()?;");
     assert_eq!((first.done.unwrap().cached, first.seen.stdout.as_str()), (false, "saying\n"));
     assert_eq!(notebook.text("said.0"), "\"one\"");
-    // An error of a step is one that the cell can handle; that of a wrong call is rustc's.
+    // A wrong call is a compile error; an error of the step can be handled by the cell.
     assert!(notebook.error("steps::say(1)").contains("this function takes 0 arguments"));
 
     write_steps(&notebook, "two");
@@ -672,7 +669,7 @@ fn a_crate_of_steps_is_built_again_when_its_sources_change() {
     notebook.execute(None, ":run stale").done.unwrap();
     assert_eq!(notebook.text("said.0"), "\"two\"");
 
-    // Another process knows them, too.
+    // A new process restores the steps.
     notebook.reopen();
     assert_eq!(notebook.text("steps::say()?.0.len()"), "3");
     // A session's own function may call a step, and be a step.
@@ -682,7 +679,7 @@ fn a_crate_of_steps_is_built_again_when_its_sources_change() {
 }
 
 #[test]
-fn directories_are_variables_and_changes_outside_are_noticed() {
+fn directories_are_variables_and_changed_files_are_reported() {
     let mut notebook = Notebook::new();
     std::fs::create_dir(notebook.directory.path().join("data")).unwrap();
     notebook.write("data/a.csv", "x\n1\n");
@@ -694,14 +691,11 @@ fn directories_are_variables_and_changes_outside_are_noticed() {
     assert_eq!(notes(&mut notebook), [""; 0]);
     notebook.write("data/b.csv", "x\n2\n3\n");
     let said = notes(&mut notebook);
-    assert_eq!(
-        said,
-        ["`data` is not what it was when [1] took it in: execute [1] again to have it as it is now"]
-    );
+    assert_eq!(said, ["`data` has changed since [1] read it; re-run [1] to update"]);
     assert_eq!(notes(&mut notebook), [""; 0]);
 }
 
-/// Answers each request for `/rows.csv` with what `rows` holds then; gives the address, and how often it was asked.
+/// Serves the current content of `rows` at `/rows.csv`. Returns the URL and the number of requests.
 fn server(rows: Arc<Mutex<&'static str>>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/rows.csv", listener.local_addr().unwrap());
@@ -735,33 +729,33 @@ fn a_download_is_pinned_by_its_digest() {
     let fetch = format!(":fetch rows = \"{url}\"");
     let account = notebook.execute(Some("a"), &fetch).done.unwrap().account;
     assert_eq!(notebook.text("rows.table()?.rows()"), "1");
-    // The same again asks nobody.
+    // The same URL again sends no request.
     assert!(notebook.execute(Some("a"), &fetch).done.unwrap().cached);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    // On another machine it has to be what the notebook keeps.
+    // On another machine the content must match the notebook's digest.
     notebook.setup.fetched = account.fetched;
     notebook.setup.runtime = setup::setup(&setup::cache(), notebook.directory.path()).runtime;
     notebook.setup.place = None;
     notebook.reopen();
     *rows.lock().unwrap() = "x\n1\n2\n";
     let error = notebook.error(&fetch);
-    assert!(error.contains("is not what it was: sha256:"), "{error}");
+    assert!(error.contains("has changed: got sha256:"), "{error}");
     let (_, now) = error.split_once("`:fetch name = ").unwrap();
     let (accepted, _) = now.split_once('`').unwrap();
     notebook.text(&format!(":fetch rows = {accepted}"));
     assert_eq!(notebook.text("rows.table()?.rows()"), "2");
-    // What was refused is in the store already.
+    // The rejected content is already in the store.
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 
     let error = notebook.error(&fetch.replace("rows.csv", "none.csv"));
     assert!(error.contains("404 Not Found"), "{error}");
     let error = notebook.error(":fetch rows = \"http://127.0.0.1:1/rows.csv\"");
     assert!(error.contains("Connection refused"), "{error}");
-    assert!(notebook.error(":fetch rows = rows.csv").contains("`rows.csv` is no address"));
+    assert!(notebook.error(":fetch rows = rows.csv").contains("`rows.csv` is not a URL"));
 }
 
 #[test]
-fn a_session_with_a_reach_names_no_file_beyond_it() {
+fn a_session_reads_no_file_outside_its_reach() {
     let mut notebook = Notebook::new();
     let files = notebook.directory.path().join("files");
     std::fs::create_dir(&files).unwrap();
@@ -780,13 +774,13 @@ fn a_session_with_a_reach_names_no_file_beyond_it() {
             format!(":dep a = {{ path = \"{path}\" }}"),
         ] {
             let error = notebook.execute(None, &directive).done.unwrap_err();
-            let expected = format!("`{path}` is not among the files that this kernel may read");
+            let expected = format!("`{path}` is not accessible: this kernel may only read files in");
             assert!(error.evalue.contains(&expected), "{directive}: {}", error.evalue);
         }
     }
     let git = notebook.execute(None, ":dep a = { git = \"file:///etc\" }").done.unwrap_err();
     assert!(
-        git.evalue.contains("is not an address that this kernel may read"),
+        git.evalue.contains("this kernel may only read https:// URLs"),
         "{}",
         git.evalue
     );

@@ -1,4 +1,4 @@
-//! A kernel process as its clients see it: over ZeroMQ, with the order, signatures and time limits that Jupyter relies on.
+//! The kernel over ZeroMQ, with the order, signatures and time limits that Jupyter relies on.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -14,7 +14,7 @@ fn process() -> Process {
     Process::start(echo::Echo)
 }
 
-/// The types of what was published for a request, with the state of a status.
+/// Returns the types of publications; for a status, its state.
 fn kinds(published: &[Told]) -> Vec<String> {
     let kind = |told: &Told| match told.content["execution_state"].as_str() {
         Some(state) => state.to_owned(),
@@ -69,7 +69,7 @@ async fn a_failed_cell_publishes_one_error_and_replies_with_the_same() {
 }
 
 #[tokio::test]
-async fn cells_that_wait_behind_a_failure_are_aborted_and_others_are_answered() {
+async fn cells_queued_behind_a_failure_are_aborted_and_other_requests_answered() {
     let process = process();
     let mut client = process.client().await;
     let failing = client.send("execute_request", json!({ "code": "sleep 50\nerror x" })).await;
@@ -115,7 +115,7 @@ async fn a_silent_cell_shows_nothing_and_is_not_counted() {
 }
 
 #[tokio::test]
-async fn an_interrupt_ends_the_cell_and_the_status_stays_true_meanwhile() {
+async fn an_interrupt_ends_the_cell_and_the_status_stays_busy_until_then() {
     let process = process();
     let mut client = process.client().await;
     let cell = client.send("execute_request", json!({ "code": "sleep 60000" })).await;
@@ -140,12 +140,12 @@ async fn an_interrupt_ends_the_cell_and_the_status_stays_true_meanwhile() {
     assert_eq!(
         client.execute("1 + 1").await.0["status"],
         "ok",
-        "an interrupt of nothing interrupts nothing later"
+        "an interrupt of an idle kernel affects no later cell"
     );
 }
 
 #[tokio::test]
-async fn what_is_not_signed_with_the_key_is_dropped() {
+async fn messages_with_a_wrong_signature_are_dropped() {
     let process = process();
     let mut stranger = process.client_with_key("another key").await;
     stranger.send("execute_request", json!({ "code": "print stolen" })).await;
@@ -158,7 +158,7 @@ async fn what_is_not_signed_with_the_key_is_dropped() {
 }
 
 #[tokio::test]
-async fn nonsense_is_survived_and_answered_where_it_can_be() {
+async fn malformed_messages_are_survived_and_answered_if_possible() {
     let process = process();
     let mut client = process.client().await;
     for frames in [
@@ -190,7 +190,7 @@ async fn nonsense_is_survived_and_answered_where_it_can_be() {
 }
 
 #[tokio::test]
-async fn the_language_is_asked() {
+async fn language_requests_are_answered() {
     let process = process();
     let mut client = process.client().await;
     let found = client
@@ -216,7 +216,7 @@ async fn the_language_is_asked() {
 }
 
 #[tokio::test]
-async fn what_a_front_end_says_of_a_cell_reaches_the_interpreter() {
+async fn cell_metadata_reaches_the_interpreter() {
     let process = process();
     let mut client = process.client().await;
     client.metadata = json!({ "cellId": "c1", "deletedCells": ["c0"], "trusted": true });
@@ -225,7 +225,7 @@ async fn what_a_front_end_says_of_a_cell_reaches_the_interpreter() {
 }
 
 #[tokio::test]
-async fn subshells_come_and_go() {
+async fn subshells_are_created_and_deleted() {
     let process = process();
     let mut client = process.client().await;
     let info = client.control("kernel_info_request", json!({})).await;
@@ -245,7 +245,7 @@ async fn subshells_come_and_go() {
 }
 
 #[tokio::test]
-async fn questions_are_answered_while_a_cell_runs() {
+async fn requests_are_answered_while_a_cell_runs() {
     let process = process();
     let mut client = process.client().await;
     let cell = client.send("execute_request", json!({ "code": "sleep 60000" })).await;
@@ -310,7 +310,7 @@ async fn displays_are_updated_and_cleared() {
 }
 
 #[tokio::test]
-async fn a_comm_tells_the_variables() {
+async fn a_comm_sends_the_variables() {
     let process = process();
     let mut client = process.client().await;
     let open = json!({ "comm_id": "c", "target_name": "lockstep.variables", "data": {} });
@@ -350,7 +350,7 @@ async fn progress_is_one_display_that_is_updated() {
 }
 
 #[tokio::test]
-async fn the_heart_echoes_the_very_bytes() {
+async fn the_heartbeat_echoes_bytes_unchanged() {
     let process = process();
     let mut client = process.client().await;
     client.send("execute_request", json!({ "code": "sleep 300" })).await;
@@ -360,12 +360,12 @@ async fn the_heart_echoes_the_very_bytes() {
     }
     assert!(
         start.elapsed() < Duration::from_millis(250),
-        "a running cell does not stop the heart"
+        "a running cell does not block the heartbeat"
     );
 }
 
 #[tokio::test]
-async fn many_lines_are_few_messages() {
+async fn many_lines_are_sent_in_few_messages() {
     let process = process();
     let mut client = process.client().await;
     let start = Instant::now();
@@ -391,7 +391,7 @@ async fn text_is_seen_while_the_cell_runs() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_reads_nothing_stops_nobody() {
+async fn a_stalled_subscriber_blocks_no_other() {
     let process = process();
     let stalled = process.stalled_subscriber().await;
     let mut client = process.client().await;
@@ -410,7 +410,7 @@ async fn a_subscriber_that_reads_nothing_stops_nobody() {
     client.execute("1 + 1").await;
     assert!(
         start.elapsed() < Duration::from_millis(500),
-        "and is not waited for again: {:?}",
+        "the stalled subscriber is not waited for again: {:?}",
         start.elapsed()
     );
     drop(stalled);
@@ -427,7 +427,7 @@ async fn a_new_subscriber_is_welcomed() {
 }
 
 #[tokio::test]
-async fn shutdown_replies_and_ends_the_process_also_during_a_cell() {
+async fn shutdown_replies_and_ends_the_process_even_during_a_cell() {
     for (control, code, restart) in [(true, "sleep 60000", true), (false, "1 + 1", false)] {
         let process = process();
         let mut client = process.client().await;

@@ -178,7 +178,7 @@ def text(published):
             seen.append(content["text"])
         elif msg_type == "execute_result":
             seen.append(content["data"].get("text/plain", ""))
-    return "".join(part for part in seen if "is taken up again" not in part)
+    return "".join(part for part in seen if "session restored with" not in part)
 
 
 class OneHost(unittest.TestCase):

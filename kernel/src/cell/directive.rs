@@ -5,18 +5,18 @@ use lockstep_runtime::digest::Digest;
 
 use crate::toolchain::{Dependency, DependencyError};
 
-/// What a line that starts with `:` tells the session.
+/// A command to the session: a line that starts with `:`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Directive {
     /// `:run penguins.wasm#clean raw=raw column="species" -> rows`
     Run {
         /// The module's file, relative to the notebook; `None` for a step of the session itself.
         module: Option<String>,
-        /// The step; may be left out when the module has only one.
+        /// The step; optional if the module has only one.
         step: Option<String>,
-        /// Inputs and parameters by name, as typed, without their quotes.
+        /// Inputs and parameters by name, as typed, without quotes.
         given: Vec<(String, String)>,
-        /// The variables that the outputs become.
+        /// The variables that outputs are bound to.
         outputs: Binds,
     },
     /// `:input raw = penguins.csv`
@@ -30,16 +30,16 @@ pub enum Directive {
     Fetch {
         /// The variable.
         name: String,
-        /// Where it is.
+        /// The URL.
         url: String,
-        /// What it has to be.
+        /// The expected digest.
         digest: Option<Digest>,
     },
     /// `:use penguins.wasm as birds`
     Use {
         /// The module's file, or the directory of a crate of steps, relative to the notebook.
         path: String,
-        /// What cells call it; by default as the file or the crate.
+        /// The name in cells; defaults to the file's or the crate's name.
         name: Option<String>,
     },
     /// `:dep regex = "1"`
@@ -58,74 +58,74 @@ pub enum Directive {
     Help,
 }
 
-/// The variables that outputs become.
+/// The variables that outputs are bound to.
 pub type Binds = Vec<Bind>;
 
-/// One of them: `rows`, or `output=rows`.
+/// An output bound to a variable: `rows`, or `output=rows`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bind {
-    /// The output's name; without it, the output at the same place in the interface.
+    /// The output's name; `None` selects the output at the same position in the interface.
     pub output: Option<String>,
     /// The variable.
     pub variable: String,
 }
 
-/// The directives, each with what `:help` says of it.
+/// The directives and their `:help` texts.
 pub const KNOWN: [(&str, &str); 11] = [
     (
         ":run module.wasm#step name=value ... -> variable",
-        "run a step of a module (`#step` alone: of this notebook)",
+        "run a step of a module; `#step` alone runs a step of this notebook",
     ),
-    (":run stale", "execute again the cells whose inputs have changed"),
+    (":run stale", "re-run the cells whose inputs have changed"),
     (
         ":use module.wasm",
-        "make its steps functions: `module::step(input, parameter)?` (or `:use DIR`, a crate of steps)",
+        "import the steps of a module, or of a crate directory, as functions: `module::step(input, parameter)?`",
     ),
-    (":input name = path", "make a file or directory a variable"),
+    (":input name = path", "read a file or directory into a variable"),
     (
         ":fetch name = \"https://...\"",
-        "make a download a variable; its digest is kept in the notebook",
+        "download a file into a variable; the notebook records its digest",
     ),
-    (":vars", "list the variables: type, size, digest and the cell that made each"),
-    (":undo", "go back to before the last cell"),
-    (":restore", "take up the session from before the last restart"),
-    (":clear", "forget all variables and items"),
+    (":vars", "list variables with their type, size, digest and defining cell"),
+    (":undo", "revert the last cell"),
+    (":restore", "restore the session from before the last restart"),
+    (":clear", "delete all variables and items"),
     (
         ":dep name = \"1.2\"",
-        "use a crate (or `{ version, features, default-features, path, git, rev }`)",
+        "add a crate; also takes `{ version, features, default-features, path, git, rev }`",
     ),
-    (":help", "this list"),
+    (":help", "list directives"),
 ];
 
-/// Why a directive can't be read.
+/// An error in a directive.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DirectiveError {
-    /// There is none of this name.
-    #[error("no directive is called `:{word}`; {meant}", meant = meant(word))]
+    /// No directive has this name.
+    #[error("unknown directive `:{word}`; {hint}", hint = hint(word))]
     Unknown {
         /// what was typed, without the colon
         word: String,
     },
-    /// It is not written as it should be.
-    #[error("{problem}: write it as `{form}`")]
+    /// The arguments are malformed.
+    #[error("{problem}; usage: `{form}`")]
     Form {
         /// what is wrong
         problem: String,
-        /// an example
+        /// the usage
         form: &'static str,
     },
-    /// A dependency is not written as it should be.
+    /// The dependency is malformed.
     #[error("{error}")]
     Dependency {
         /// what is wrong
         error: DependencyError,
-        /// where that is, in bytes of the directive
+        /// its place, in bytes of the directive
         range: Range<usize>,
     },
 }
 
 impl DirectiveError {
-    /// The place of the error in a directive that is at `range`.
+    /// Returns the place of the error in a directive at `range`.
     pub fn place(&self, range: &Range<usize>) -> Range<usize> {
         match self {
             Self::Dependency { range: part, .. } if !part.is_empty() => range.start + part.start..range.start + part.end,
@@ -134,20 +134,20 @@ impl DirectiveError {
     }
 }
 
-/// The words that directives begin with, each with its colon.
+/// Returns the names of the directives, each with its colon.
 fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = KNOWN.iter().filter_map(|(form, _)| form.split(' ').next()).collect();
     names.dedup();
     names
 }
 
-/// What somebody may have meant who typed an unknown directive.
-fn meant(word: &str) -> String {
+/// Suggests the known directive that is most similar to `word`, or lists all.
+fn hint(word: &str) -> String {
     let near = |name: &&str| strsim::damerau_levenshtein(&name[1..], word);
     let best = names().into_iter().min_by_key(near).filter(|name| near(name) <= 2);
     match best {
         Some(name) => format!("did you mean `{name}`?"),
-        None => format!("there are {}", names().join(", ")),
+        None => format!("available: {}", names().join(", ")),
     }
 }
 
@@ -159,7 +159,7 @@ const INPUT: &str = ":input name = path";
 impl FromStr for Directive {
     type Err = DirectiveError;
 
-    /// Reads a directive without its colon.
+    /// Parses a directive without its colon.
     fn from_str(line: &str) -> Result<Self, DirectiveError> {
         let (word, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
         match word {
@@ -167,20 +167,20 @@ impl FromStr for Directive {
             "run" => run(rest),
             "input" => {
                 let form = |problem: &str| bad(problem, INPUT);
-                let (name, path) = rest.split_once('=').ok_or_else(|| form("there is no `=`"))?;
+                let (name, path) = rest.split_once('=').ok_or_else(|| form("missing `=`"))?;
                 let path = words(path.trim(), INPUT)?;
                 match &path[..] {
                     [path] => Ok(Self::Input {
                         name: variable(name, INPUT)?,
                         path: path.clone(),
                     }),
-                    _ => Err(form("there is no path, or more than one")),
+                    _ => Err(form("expected exactly one path")),
                 }
             }
             "fetch" => fetch(rest),
             "use" => use_module(rest),
             "dep" => Dependency::parse(rest).map(Self::Dependency).map_err(|error| {
-                // The colon, and what is before the dependency.
+                // The colon and the text before the dependency.
                 let before = 1 + line.trim_end().len() - rest.len();
                 let range = before + error.range.start..before + error.range.end;
                 DirectiveError::Dependency { error, range }
@@ -198,7 +198,7 @@ impl FromStr for Directive {
 fn run(text: &str) -> Result<Directive, DirectiveError> {
     let words = words(text, RUN)?;
     let mut words = words.into_iter();
-    let target = words.next().ok_or_else(|| bad("there is no module", RUN))?;
+    let target = words.next().ok_or_else(|| bad("missing module", RUN))?;
     let (module, step) = match target.split_once('#') {
         Some((module, step)) => (module, Some(step)),
         None => (target.as_str(), None),
@@ -206,13 +206,13 @@ fn run(text: &str) -> Result<Directive, DirectiveError> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (module, step) = (some(module), step.and_then(some));
     if module.is_none() && step.is_none() {
-        return Err(bad("there is neither module nor step", RUN));
+        return Err(bad("missing module and step", RUN));
     }
     let mut given = Vec::new();
     for word in words.by_ref().take_while(|word| word != "->") {
         let (name, value) = word
             .split_once('=')
-            .ok_or_else(|| bad(&format!("`{word}` has no `=`"), RUN))?;
+            .ok_or_else(|| bad(&format!("`{word}` is not `name=value`"), RUN))?;
         given.push((name.to_owned(), value.to_owned()));
     }
     let mut outputs = Vec::new();
@@ -237,15 +237,15 @@ fn run(text: &str) -> Result<Directive, DirectiveError> {
 }
 
 fn fetch(text: &str) -> Result<Directive, DirectiveError> {
-    let (name, rest) = text.split_once('=').ok_or_else(|| bad("there is no `=`", FETCH))?;
+    let (name, rest) = text.split_once('=').ok_or_else(|| bad("missing `=`", FETCH))?;
     let words = words(rest, FETCH)?;
     let (url, digest) = match &words[..] {
         [url] => (url, None),
         [url, digest] => {
-            let no_digest = |_| bad(&format!("`{digest}` is no digest"), FETCH);
+            let no_digest = |_| bad(&format!("`{digest}` is not a digest"), FETCH);
             (url, Some(digest.parse().map_err(no_digest)?))
         }
-        _ => return Err(bad("there is no address, or more than one", FETCH)),
+        _ => return Err(bad("expected a URL and optionally a digest", FETCH)),
     };
     Ok(Directive::Fetch {
         name: variable(name, FETCH)?,
@@ -259,18 +259,18 @@ fn use_module(text: &str) -> Result<Directive, DirectiveError> {
     let (path, name) = match &words[..] {
         [path] => (path, None),
         [path, as_, name] if as_ == "as" => (path, Some(module_name(name).map_err(|problem| bad(&problem, USE))?)),
-        _ => return Err(bad("there is no module, or more than one", USE)),
+        _ => return Err(bad("expected exactly one module", USE)),
     };
     let path = path.clone();
     Ok(Directive::Use { path, name })
 }
 
-/// Checks that cells can call a module so.
+/// Checks that `name` is valid for a module in cells.
 pub fn module_name(name: &str) -> Result<String, String> {
     const TAKEN: [&str; 5] = ["lockstep", "std", "core", "alloc", "serde_json"];
     match syn::parse_str::<syn::Ident>(name) {
         Ok(_) if !TAKEN.contains(&name) => Ok(name.to_owned()),
-        _ => Err(format!("`{name}` can't be the name of a module")),
+        _ => Err(format!("`{name}` is not a valid module name")),
     }
 }
 
@@ -285,11 +285,11 @@ fn variable(name: &str, form: &'static str) -> Result<String, DirectiveError> {
     let name = name.trim();
     match syn::parse_str::<syn::Ident>(name) {
         Ok(_) => Ok(name.to_owned()),
-        Err(_) => Err(bad(&format!("`{name}` can't be the name of a variable"), form)),
+        Err(_) => Err(bad(&format!("`{name}` is not a valid variable name"), form)),
     }
 }
 
-/// Words between spaces. Quotes keep spaces together and are taken off; `\"` and `\\` stand for themselves inside.
+/// Splits `text` at white space. Quotes group words and are removed; between double quotes, `\"` and `\\` are escapes.
 fn words(text: &str, form: &'static str) -> Result<Vec<String>, DirectiveError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -301,7 +301,7 @@ fn words(text: &str, form: &'static str) -> Result<Vec<String>, DirectiveError> 
                 let word = word.get_or_insert_default();
                 loop {
                     match letters.next() {
-                        None => return Err(bad("a quote has no end", form)),
+                        None => return Err(bad("unterminated quote", form)),
                         Some(c) if c == quote => break,
                         Some('\\') if quote == '"' => word.extend(letters.next()),
                         Some(c) => word.push(c),
@@ -346,17 +346,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_what_to_write() {
+    fn errors_suggest_a_fix() {
         let message = |line: &str| line.parse::<Directive>().unwrap_err().to_string();
-        assert_eq!(message("rnu x"), "no directive is called `:rnu`; did you mean `:run`?");
+        assert_eq!(message("rnu x"), "unknown directive `:rnu`; did you mean `:run`?");
         assert_eq!(
             message("nonsense"),
-            "no directive is called `:nonsense`; there are :run, :use, :input, :fetch, :vars, :undo, :restore, :clear, :dep, :help"
+            "unknown directive `:nonsense`; available: :run, :use, :input, :fetch, :vars, :undo, :restore, :clear, :dep, :help"
         );
-        assert_eq!(message("input raw"), "there is no `=`: write it as `:input name = path`");
+        assert_eq!(message("input raw"), "missing `=`; usage: `:input name = path`");
         assert_eq!(
             message("input fn = a.csv"),
-            "`fn` can't be the name of a variable: write it as `:input name = path`"
+            "`fn` is not a valid variable name; usage: `:input name = path`"
         );
         let error = "dep  a = { versio = \"1\" }".parse::<Directive>().unwrap_err();
         assert!(error.to_string().starts_with("unknown field `versio`"), "{error}");

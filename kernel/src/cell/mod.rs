@@ -1,4 +1,4 @@
-//! What a person typed: directives, then Rust. Parsing only: nothing here compiles or runs.
+//! The text of cells: directives, then Rust. This module only parses; it neither compiles nor runs.
 
 mod directive;
 mod names;
@@ -10,27 +10,28 @@ pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
 
 use std::ops::Range;
 
-/// A cell as it was sent for execution.
+/// A cell as the front end sent it for execution.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cell {
-    /// The front end's name for the cell: executing the same id again replaces what it defined before.
+    /// The front end's id of the cell. Executing the same id again replaces its earlier definitions.
     pub id: Option<String>,
     /// Its text.
     pub code: String,
-    /// The execution number that people see: `[3]`. Never part of what is compiled.
+    /// The displayed execution number: `[3]`. Never part of the compiled source.
     pub number: u32,
 }
 
-/// A cell taken apart: what it tells the session to do, and its Rust.
+/// A cell split into directives and Rust.
 #[derive(Debug)]
 pub struct Parsed {
-    /// The directives in their order, with their place in the text.
+    /// The directives in order, with their places in the text.
     pub directives: Vec<(Range<usize>, Directive)>,
-    /// The Rust with every directive line blanked out: byte for byte as long as the cell, so that offsets agree.
+    /// The Rust with every directive line replaced by spaces. It is as many bytes long as the cell, so offsets agree.
     pub rust: String,
 }
 
-/// Takes the directive lines out of `code`: lines that start with `:` before any Rust. (No Rust statement starts so.)
+/// Splits `code` into directives and Rust. Directives are lines before any Rust that start with `:`, which no Rust
+/// statement does.
 pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
     let mut directives = Vec::new();
     let mut rust = code.to_owned();
@@ -43,7 +44,7 @@ pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
     Ok(Parsed { directives, rust })
 }
 
-/// The Rust of a cell that is still being typed: every directive line is blanked out, also those that can't be read.
+/// Returns the Rust of a cell that is still being typed. Every directive line is replaced by spaces, also a malformed one.
 pub fn without_directives(code: &str) -> String {
     let mut rust = code.to_owned();
     for range in directives(code) {
@@ -57,7 +58,7 @@ fn blank(text: &mut String, range: Range<usize>) {
     text.replace_range(range, &blanks);
 }
 
-/// The places of the directives, without the white space around them.
+/// Returns the places of the directives, without surrounding white space.
 pub fn directives(code: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut offset = 0;
@@ -90,7 +91,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_typed_is_taken_apart_or_refused(code in "(:[a-z]{0,5}|[a-z{}()\\[\\];:'\"/*\\\\ \n=é]|let |fn |use ){0,60}") {
+        fn any_text_is_parsed_or_rejected(code in "(:[a-z]{0,5}|[a-z{}()\\[\\];:'\"/*\\\\ \n=é]|let |fn |use ){0,60}") {
             let _ = crate::jupyter::of_rust(&code);
             proptest::prop_assert_eq!(without_directives(&code).len(), code.len());
             if let Ok(parsed) = parse(&code) {

@@ -2,26 +2,26 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
-/// The identifiers in some code, also those inside macro calls and format strings.
+/// The identifiers in some code, including those in macro calls and format strings.
 ///
-/// They over-approximate what the code uses: a name too many costs a needless input, a name too few would not compile.
+/// They over-approximate what the code uses: an extra name costs a needless input, a missing name would not compile.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Mentions {
-    /// Those that could be variables: no fields, methods, path segments or bindings `name:`.
+    /// Identifiers that could be variables: no fields, methods, path segments or bindings `name:`.
     pub values: BTreeSet<String>,
-    /// All of them.
+    /// All identifiers.
     pub all: BTreeSet<String>,
 }
 
 impl Mentions {
-    /// The identifiers of `tokens`.
+    /// Collects the identifiers of `tokens`.
     pub fn of(tokens: TokenStream) -> Self {
         let mut mentions = Self::default();
         mentions.walk(tokens);
         mentions
     }
 
-    /// Takes in those of `other`.
+    /// Adds the identifiers of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.values.extend(other.values.iter().cloned());
         self.all.extend(other.all.iter().cloned());
@@ -45,7 +45,7 @@ impl Mentions {
         }
     }
 
-    /// The words between braces, as in `"{x:>width$}"`. Any string literal may be a format string.
+    /// Adds the words between braces, as in `"{x:>width$}"`. Any string literal may be a format string.
     fn format_string(&mut self, literal: &str) {
         if !literal.contains('"') {
             return;
@@ -62,7 +62,7 @@ impl Mentions {
     }
 }
 
-/// A name without `r#`.
+/// Strips `r#` from a name.
 pub(super) fn plain(name: &str) -> String {
     name.trim_start_matches("r#").to_owned()
 }
@@ -74,7 +74,7 @@ fn punct(token: Option<&TokenTree>, wanted: char) -> Option<Spacing> {
     }
 }
 
-/// Whether what follows `before` is a field, a method, a lifetime or the rest of a path: `.x`, `'x`, `::x`.
+/// Returns whether the token after `before` is a field, a method, a lifetime or the rest of a path: `.x`, `'x`, `::x`.
 fn is_selected(before: &[TokenTree]) -> bool {
     let back = |n: usize| before.len().checked_sub(n).and_then(|i| before.get(i));
     let range = punct(back(2), '.') == Some(Spacing::Joint);
@@ -82,7 +82,8 @@ fn is_selected(before: &[TokenTree]) -> bool {
     (punct(back(1), '.').is_some() && !range) || punct(back(1), '\'').is_some() || (punct(back(1), ':').is_some() && path)
 }
 
-/// Whether what precedes `after` is a field or a binding with a type (`x: ...`), a path's start (`x::`), a macro (`x!(...)`).
+/// Returns whether the token before `after` is a field or a typed binding (`x: ...`), a path's start (`x::`) or a macro
+/// (`x!(...)`).
 fn is_named(after: &[TokenTree]) -> bool {
     let call = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Group(g)) if g.delimiter() != Delimiter::None);
     punct(after.first(), ':').is_some() || (punct(after.first(), '!') == Some(Spacing::Alone) && call(after.get(1)))
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_variables_also_in_macros_and_format_strings() {
+    fn finds_variables_in_macros_and_format_strings() {
         assert_eq!(values("a.b(c)[d..e]"), ["a", "c", "d", "e"]);
         assert_eq!(values("P { x: y, z }"), ["P", "y", "z"]);
         assert_eq!(values(r#"println!("{n:>width$} {{}} {}", m)"#), ["m", "n", "width"]);

@@ -11,14 +11,14 @@ use syn::{Attribute, Block, Stmt, UseTree};
 use super::Mentions;
 use super::names::plain;
 
-/// The Rust of a cell, split. Ranges are bytes of the cell's text.
+/// The Rust of a cell, split into items and statements. Ranges are bytes of the cell's text.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Rust {
     /// `#![...]`
     pub attributes: Vec<Range<usize>>,
-    /// What carries over by its text: functions, types, `use`, macros.
+    /// Definitions that later cells reuse as source: functions, types, `use`, macros.
     pub items: Vec<Item>,
-    /// What is executed, in order.
+    /// The statements, in order of execution.
     pub statements: Vec<Statement>,
     /// Whether the last statement is an expression without `;`, whose value is shown.
     pub has_tail: bool,
@@ -27,38 +27,38 @@ pub struct Rust {
 /// An item, or one leaf of a `use`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
-    /// Where it stands, with its attributes and doc comments.
+    /// Its place, with attributes and doc comments.
     pub range: Range<usize>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The names that it binds; a later item that binds one of them replaces this one.
+    /// The names that it binds. A later item that binds one of them replaces this one.
     pub names: BTreeSet<ItemName>,
-    /// What else makes it needed when mentioned: the methods of a trait.
+    /// Further names whose mention requires the item: the methods of a trait.
     pub reached_by: BTreeSet<String>,
-    /// What it mentions.
+    /// The names that it mentions.
     pub mentions: Mentions,
 }
 
-/// What an item is, as far as generating source cares.
+/// The kind of an item, as far as source generation needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A leaf of a `use`, as a `use` of its own.
+    /// One leaf of a `use` declaration.
     Use {
         /// `use std::fmt::Write as _;`
         text: String,
-        /// Whether it may bring in a trait, so that it can be needed without being mentioned.
+        /// Whether it may import a trait, which can be needed without being mentioned.
         may_be_trait: bool,
     },
     /// `macro_rules!`, which must stand before its uses.
     Macro,
-    /// An `impl`: needed when all of these names are.
+    /// An `impl`, needed if all of these names are needed.
     Impl {
         /// the names in its self type and trait
         of: BTreeSet<String>,
     },
     /// `#[step] fn`
     Step,
-    /// Any other.
+    /// Any other item.
     Other,
 }
 
@@ -71,21 +71,21 @@ pub enum ItemName {
     Value(String),
     /// macro_rules
     Macro(String),
-    /// The bound name of a `use`, in whatever namespace it is.
+    /// The bound name of a `use`, in any namespace.
     Use(String),
-    /// The header of an `impl`, and its methods if it is an inherent one.
+    /// The header of an `impl`; for an inherent `impl`, header and method.
     Impl(String),
 }
 
 impl Item {
-    /// Whether it is a struct, an enum or another item that names a type.
+    /// Returns whether the item is a struct, an enum or another item that names a type.
     pub fn is_type(&self) -> bool {
         self.kind == Kind::Other && self.names.iter().any(|name| matches!(name, ItemName::Type(_)))
     }
 }
 
 impl ItemName {
-    /// The identifier; `None` for an impl.
+    /// Returns the identifier; `None` for an impl.
     pub fn ident(&self) -> Option<&str> {
         match self {
             Self::Type(name) | Self::Value(name) | Self::Macro(name) | Self::Use(name) => Some(name),
@@ -93,13 +93,13 @@ impl ItemName {
         }
     }
 
-    /// The identifier as it stands in source, macros with their `!`; `None` for an impl.
+    /// Returns the identifier as written in source, with the `!` of a macro; `None` for an impl.
     pub fn as_written(&self) -> Option<String> {
         let mark = if matches!(self, Self::Macro(_)) { "!" } else { "" };
         Some(format!("{}{mark}", self.ident()?))
     }
 
-    /// The word that Jupyter's front ends have for what bears the name.
+    /// Returns Jupyter's completion type for the name.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Type(_) => "class",
@@ -110,7 +110,7 @@ impl ItemName {
         }
     }
 
-    /// Whether the two can't stand side by side.
+    /// Returns whether the two names can't coexist.
     pub fn clashes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Use(a), b) | (b, Self::Use(a)) => b.ident() == Some(a) && !matches!(b, Self::Macro(_)),
@@ -122,11 +122,11 @@ impl ItemName {
 /// A statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Statement {
-    /// Where it stands.
+    /// Its place.
     pub range: Range<usize>,
-    /// What it mentions.
+    /// The names that it mentions.
     pub mentions: Mentions,
-    /// The variables that it binds, when it is a `let`.
+    /// The variables that it binds if it is a `let`.
     pub binds: Vec<Binding>,
     /// Whether it is an expression without `;`.
     pub is_open: bool,
@@ -143,13 +143,13 @@ pub struct Binding {
     pub mutable: bool,
 }
 
-/// Where and why the text is not Rust.
+/// A syntax error in a cell's Rust.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
-    /// The place, in bytes of the cell's text.
+    /// Its place, in bytes of the cell's text.
     pub range: Range<usize>,
-    /// What is wrong there.
+    /// The parser's message.
     pub message: String,
 }
 
@@ -178,7 +178,7 @@ impl Rust {
         Ok(rust)
     }
 
-    /// The variables that are in scope at the end, each as it was declared last.
+    /// Returns the variables in scope at the end, each as it was declared last.
     pub fn variables(&self) -> Vec<Binding> {
         let mut variables: Vec<Binding> = Vec::new();
         for binding in self.statements.iter().flat_map(|s| &s.binds) {
@@ -188,7 +188,7 @@ impl Rust {
         variables
     }
 
-    /// The names that the statements mention before they bind them: what they may read of earlier cells.
+    /// Returns the names that the statements mention before binding them. These may refer to earlier cells.
     pub fn free(&self) -> BTreeSet<String> {
         let mut free = BTreeSet::new();
         let mut bound = BTreeSet::new();
@@ -199,7 +199,7 @@ impl Rust {
         free
     }
 
-    /// All names that the statements mention.
+    /// Returns all names that the statements mention.
     pub fn mentions(&self) -> Mentions {
         let mut mentions = Mentions::default();
         for statement in &self.statements {
@@ -208,7 +208,7 @@ impl Rust {
         mentions
     }
 
-    /// Whether a statement awaits a future.
+    /// Returns whether a statement awaits a future.
     pub fn awaits(&self) -> bool {
         self.statements.iter().any(|statement| statement.awaits)
     }
@@ -320,7 +320,7 @@ impl Statement {
         }
         let mut mentions = Mentions::of(tokens);
         if let Stmt::Local(local) = statement {
-            // Types and constants in the pattern matter, the names that it binds don't.
+            // Count types and constants in the pattern, but not the names that it binds.
             mentions.all.extend(Mentions::of(local.pat.to_token_stream()).all);
         }
         Self {
@@ -333,7 +333,7 @@ impl Statement {
     }
 }
 
-/// Whether there is an `.await` that is not within an `async` of its own.
+/// Returns whether there is an `.await` outside of any nested `async`.
 fn awaits(statement: &Stmt) -> bool {
     struct Awaits(bool);
     impl Visit<'_> for Awaits {
@@ -359,7 +359,7 @@ struct Bindings(Vec<Binding>);
 impl Visit<'_> for Bindings {
     fn visit_pat_ident(&mut self, pattern: &syn::PatIdent) {
         let name = plain(&pattern.ident.to_string());
-        // `None` and `MAX` are constants, `_guard` says that nobody will ask for it.
+        // `None` and `MAX` are constants; a leading underscore as in `_guard` marks an unused variable.
         let plain_constant = name.starts_with(char::is_uppercase) && pattern.subpat.is_none() && pattern.by_ref.is_none();
         if !plain_constant && !name.starts_with('_') {
             self.0.push(Binding {
@@ -384,7 +384,7 @@ fn impl_header(item: &syn::ItemImpl) -> (BTreeSet<String>, String) {
     (of.difference(&parameters).cloned().collect(), header)
 }
 
-/// Standard modules without a trait in them: their `use` is needed only by who mentions the name.
+/// Modules of std without traits. A `use` from them is needed only if its name is mentioned.
 const NO_TRAITS: [&str; 7] = ["cell", "collections", "path", "process", "rc", "sync", "time"];
 
 fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {

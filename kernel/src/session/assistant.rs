@@ -8,7 +8,7 @@ use crate::compile::{Draft, Held, Scope, Variable, draft};
 use crate::jupyter::{Assistant, Completion, Completions};
 use crate::output::MimeBundle;
 
-/// Answers from rust-analyzer, where it is there and ready, else from what the session itself knows.
+/// Answers from rust-analyzer if it is ready, else from the session's own facts.
 pub(super) struct SessionAssistant {
     known: Known,
     analyzer: Analyzer,
@@ -75,12 +75,12 @@ impl Assistant for SessionAssistant {
     }
 }
 
-/// Where the word begins that ends at the end of `before`.
+/// Returns the start of the word at the end of `before`.
 fn word_start(before: &str) -> usize {
     before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len()
 }
 
-/// Those of the candidates that begin with what is typed, in their order.
+/// Returns the candidates that start with the typed word, in order.
 fn begun(before: &str, candidates: impl IntoIterator<Item = (String, &'static str)>) -> Completions {
     let start = word_start(before);
     let word = &before[start..];
@@ -99,7 +99,7 @@ fn begun(before: &str, candidates: impl IntoIterator<Item = (String, &'static st
     }
 }
 
-/// The name of a directive, or the variables that it may be given. `None` outside of directives.
+/// Completes the name of a directive or a variable in its arguments. Returns `None` outside of directives.
 fn complete_directive(facts: &Facts, code: &str, cursor: usize) -> Option<Completions> {
     let at = directives(code)
         .into_iter()
@@ -113,7 +113,8 @@ fn complete_directive(facts: &Facts, code: &str, cursor: usize) -> Option<Comple
     Some(begun(before, names.map(|name| (name.to_owned(), "keyword"))))
 }
 
-/// Names of the session, of the prelude and of the language. None after `.` and `::`, where it takes types to know.
+/// Completes names of the session, the prelude and the language. Returns no matches after `.`, and only steps of modules
+/// after `::`, because both need type information.
 fn complete_word(facts: &Facts, code: &str, cursor: usize) -> Completions {
     let before = code.get(..cursor).unwrap_or(code);
     let up_to_word = &before[..word_start(before)];
@@ -141,7 +142,7 @@ fn complete_word(facts: &Facts, code: &str, cursor: usize) -> Completions {
     )
 }
 
-/// The functions that stand for the steps of a module: their names and texts.
+/// Returns the functions generated for the steps of a module: names and texts.
 fn steps(scope: &Scope, module: &str) -> Vec<(String, String)> {
     let Some((_, version)) = scope.living().rfind(|(_, version)| version.modules.contains_key(module)) else {
         return Vec::new();
@@ -170,7 +171,7 @@ fn steps(scope: &Scope, module: &str) -> Vec<(String, String)> {
     items.flat_map(|(_, items)| items).filter_map(function).collect()
 }
 
-/// A variable's type and cell, an item's text, or a line about a name of the prelude.
+/// Describes a word: a variable's type and cell, an item's text, or a line about a name of the prelude.
 fn inspect_word(facts: &Facts, code: &str, cursor: usize) -> Option<MimeBundle> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let (before, after) = code.split_at_checked(name_at(code, cursor))?;
@@ -207,7 +208,7 @@ fn inspect_word(facts: &Facts, code: &str, cursor: usize) -> Option<MimeBundle> 
     Some(MimeBundle::text(format!("{name}: {}", word.doc)).with("text/markdown", format!("`{name}`: {}", word.doc)))
 }
 
-/// An item's doc comment, as the Markdown that it is, and the rest of its text.
+/// Splits an item's text into its doc comment, as Markdown, and the rest.
 fn documented(text: &str) -> (String, String) {
     let (docs, code): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("///"));
     let docs = docs.iter().map(|line| {
@@ -225,7 +226,7 @@ mod tests {
     use crate::cell::Rust;
     use crate::compile::Version;
 
-    /// After a cell `[3]` that only defines items.
+    /// Facts after a cell `[3]` that only defines items.
     fn facts(text: &str) -> Facts {
         let mut scope = Scope::default();
         scope.push(Version {
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_of_a_module_are_known_by_its_name() {
+    fn steps_are_completed_by_module_name() {
         let text = "pub mod birds {\n/// Counts.\npub fn count(rows: Table) -> Result<u64> { todo!() }\n}\n";
         let mut scope = Scope::default();
         scope.push(Version {
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_shown_with_what_is_said_of_it() {
+    fn an_item_is_shown_with_its_docs() {
         let facts = facts("/// Halves *x*.\n///\n///     half(4)\nfn half(x: u32) -> u32 { x / 2 }");
         let shown = inspect_word(&facts, "half(", 5).unwrap();
         assert_eq!(
@@ -289,10 +290,7 @@ mod tests {
             "```rust\nfn half(x: u32) -> u32 { x / 2 }\n```\n\nHalves *x*.\n\n    half(4)\n\nfrom [3]"
         );
         let shown = inspect_word(&facts, "Metrics", 0).unwrap();
-        assert_eq!(
-            shown.data["text/plain"],
-            "Metrics: numbers that say how good something is, by name"
-        );
+        assert_eq!(shown.data["text/plain"], "Metrics: named numbers that measure quality");
         assert_eq!(inspect_word(&facts, "dunno", 0), None);
     }
 }

@@ -18,13 +18,13 @@ use crate::toolchain::{
     Base, CargoError, Confinement, Dependencies, Dependency, Doing, Lock, Prelude, PreludeError, PreludeReady, Watch,
 };
 
-/// How long an interrupt may go unnoticed.
+/// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What the bases in use export, some megabytes each: the same for all sessions of a process, as the files never change.
+/// The bases in use, some megabytes each. All sessions of a process share them, as the files never change.
 static BASES: Mutex<BTreeMap<PathBuf, Weak<Base>>> = Mutex::new(BTreeMap::new());
 
-/// The crates that cells can name, and the base that is made of them. A clone is the same.
+/// The crates that cells can name, and the base built from them. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Crates {
     pub prelude: Arc<PreludeReady>,
@@ -32,7 +32,7 @@ pub(super) struct Crates {
 }
 
 impl Crates {
-    /// The base is in the store and ready to run afterwards, which takes some ten seconds the first time on a machine.
+    /// Loads the base into the store and prepares it to run. This takes about ten seconds the first time on a machine.
     pub fn load(runtime: &Runtime, prelude: PreludeReady) -> Result<Self, SessionError> {
         let base = Self::base(runtime, &prelude.base)?;
         runtime.load_base(&base.digest())?;
@@ -42,7 +42,7 @@ impl Crates {
         })
     }
 
-    /// The base in the file at `path`, which is in the store afterwards.
+    /// Reads the base in the file at `path` and puts it into the store.
     fn base(runtime: &Runtime, path: &Path) -> Result<Arc<Base>, SessionError> {
         let mut bases = BASES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = bases.get(path).and_then(Weak::upgrade);
@@ -65,8 +65,8 @@ impl Crates {
         Ok(base)
     }
 
-    /// What a session depended on that is taken up again, if it depended on anything. It is not compiled now: whoever waits for that
-    /// should have asked for it.
+    /// Returns the crates of a restored session, or `None` if it had no dependencies. Fails if they are not compiled:
+    /// compiling takes long, so the user must request it.
     pub fn again(setup: &Setup, lock: Lock) -> Result<Option<Self>, SessionError> {
         if lock.dependencies.is_empty() {
             return Ok(None);
@@ -78,11 +78,12 @@ impl Crates {
     }
 }
 
-/// A dependency of a cell, and where the cell says so.
+/// A dependency of a cell, and its place in the cell.
 type Asked<'a> = (&'a Range<usize>, &'a Dependency);
 
 impl Execution<'_> {
-    /// Adds what the cell depends on to the crates that it and later cells can name. Tells whether that was compiled before.
+    /// Adds the cell's dependencies to the crates that it and later cells can name. Returns whether they were compiled
+    /// before.
     pub(super) fn depend(&mut self, directives: &[(Range<usize>, Directive)]) -> Result<bool, CellError> {
         let asked: Vec<Asked<'_>> = directives
             .iter()
@@ -95,7 +96,7 @@ impl Execution<'_> {
             return Ok(true);
         }
         if let Some((range, _)) = asked.iter().find(|(_, dependency)| dependency.name == "lockstep") {
-            return Err(self.refuse((*range).clone(), "`lockstep` is what every cell has"));
+            return Err(self.refuse((*range).clone(), "`lockstep` is already available in every cell"));
         }
         for (range, dependency) in &asked {
             let within = self.setup.within(&dependency.requirement);
@@ -113,7 +114,7 @@ impl Execution<'_> {
             .display(MimeBundle::text(said).with(Lock::MEDIA_TYPE, serde_json::json!(lock)), None);
         if let Some(note) = note.filter(|locked| *locked != self.crates.base.digest()) {
             let note = format!(
-                "note: the notebook was locked with the base {}: another compiler or lockstep made that\n",
+                "note: the notebook's lock names base {}, built by another version of lockstep or the compiler\n",
                 note.short()
             );
             self.output.stream(Stream::Stderr, note.as_bytes());
@@ -121,7 +122,7 @@ impl Execution<'_> {
         Ok(was_ready)
     }
 
-    /// The base that the notebook was locked with, if the lock is still kept to.
+    /// Returns the base that the notebook was locked with, if `ready` still follows that lock.
     fn different(&self, ready: &PreludeReady) -> Option<lockstep_runtime::digest::Digest> {
         let lock = self
             .setup
@@ -131,7 +132,7 @@ impl Execution<'_> {
         (lock.packages == ready.lock.packages).then_some(lock.base)?
     }
 
-    /// The compiled crates; and whether they were compiled before.
+    /// Returns the compiled crates, and whether they were compiled before.
     fn made(&mut self, dependencies: Dependencies, asked: &[Asked<'_>]) -> Result<(PreludeReady, bool), CellError> {
         let mut locks = self.setup.locks.clone();
         let current = &self.crates.prelude.lock;
@@ -143,7 +144,7 @@ impl Execution<'_> {
             return Ok((ready, true));
         }
         let names: Vec<_> = asked.iter().map(|(_, dependency)| dependency.to_string()).collect();
-        let said = format!("compiling {}, once for this machine\n", names.join(", "));
+        let said = format!("compiling {} (first use on this machine)\n", names.join(", "));
         self.output.stream(Stream::Stderr, said.as_bytes());
         let mut shown = Shown::new(&mut *self.output);
         let made = prelude.make(
@@ -157,13 +158,14 @@ impl Execution<'_> {
         shown.finish();
         let ready = made.map_err(|error| self.failed(&error, asked))?;
         if let Some(gap) = Confinement::gap() {
-            let note = format!("note: build scripts and proc macros of these crates could not be kept from {gap}\n");
+            let note = format!("note: build scripts and proc macros of these crates have access to {gap}\n");
             self.output.stream(Stream::Stderr, note.as_bytes());
         }
         Ok((ready, false))
     }
 
-    /// The crates with their base ready to run. An interrupt does not wait for it: the work goes on, and is done the next time.
+    /// Returns the crates with their base ready to run. An interrupt does not stop this work: it continues in the background
+    /// and is done the next time.
     fn loaded(&mut self, ready: PreludeReady) -> Result<Crates, CellError> {
         if ready.base == self.crates.prelude.base {
             return Ok(Crates {
@@ -190,7 +192,7 @@ impl Execution<'_> {
         loaded
     }
 
-    /// Why there are no such crates, at the one that is to blame.
+    /// Returns the error, placed at the dependency that caused it.
     fn failed(&self, error: &PreludeError, asked: &[Asked<'_>]) -> CellError {
         if let PreludeError::Interrupted = error {
             return failure::interrupted();
@@ -212,19 +214,19 @@ impl Execution<'_> {
     }
 }
 
-/// What may help.
+/// Returns a hint for the error, if there is one.
 fn hint(error: &PreludeError, message: &str) -> Option<String> {
     if let PreludeError::Cargo(CargoError::BuildScript { .. }) = error {
-        return Some("build scripts run without a network, and reach no files but their own".to_owned());
+        return Some("build scripts run without network access and can only access their own files".to_owned());
     }
     let missing = message.strip_prefix("no matching package named `")?.split('`').next()?;
     let known = Prelude::known_crates();
     let near = known.iter().map(|known| (strsim::damerau_levenshtein(missing, known), known));
     let (_, nearest) = near.filter(|(distance, _)| *distance <= 2).min()?;
-    Some(format!("is `{nearest}` meant?"))
+    Some(format!("did you mean `{nearest}`?"))
 }
 
-/// One line: `regex 1.11.1, 4 crates locked`.
+/// Returns a one-line summary: `regex 1.11.1, 4 crates locked`.
 fn summary(prelude: &PreludeReady, asked: &[Asked<'_>]) -> String {
     let names = asked.iter().map(|(_, dependency)| match prelude.version(&dependency.name) {
         Some(version) => format!("{} {version}", dependency.name),
@@ -238,7 +240,7 @@ fn summary(prelude: &PreludeReady, asked: &[Asked<'_>]) -> String {
     said
 }
 
-/// What is shown while crates are compiled: a bar, and a line that is written over.
+/// The progress display while crates are compiled: a bar, and a line that is overwritten.
 pub(super) struct Shown<'a> {
     output: &'a mut dyn Output,
     drawn: bool,
@@ -246,11 +248,12 @@ pub(super) struct Shown<'a> {
     last: Option<Instant>,
 }
 
-/// How wide the line is, in characters, and how often it changes at most.
+/// The width of the line, in characters.
 const WIDTH: usize = 72;
+/// The minimum time between changes of the line.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// After how much time it is worth saying what takes so long.
+/// The delay before a slow operation is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<'a> Shown<'a> {

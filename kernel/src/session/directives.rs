@@ -16,7 +16,7 @@ use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Versi
 use crate::output::{CellError, MimeBundle};
 
 impl Execution<'_> {
-    /// Does what a directive says. Tells whether that was known before.
+    /// Executes a directive. Returns whether its result was cached.
     pub(super) fn obey(&mut self, range: Range<usize>, directive: &Directive) -> Result<bool, CellError> {
         match directive {
             Directive::Run {
@@ -59,7 +59,7 @@ impl Execution<'_> {
                     name: name.as_deref(),
                 },
             )?,
-            // All of the cell at once, before everything else: see `depend`.
+            // `depend` handles all dependencies of the cell at once, before everything else.
             Directive::Dependency(_) => {}
             Directive::Variables => self.output.display(listing(&self.scope), None),
             Directive::Clear => {
@@ -68,7 +68,7 @@ impl Execution<'_> {
             }
             Directive::Undo => match self.scope.undo() {
                 Some(scope) => self.scope = scope,
-                None => return Err(self.refuse(range, "there is no cell to undo")),
+                None => return Err(self.refuse(range, "no cell to undo")),
             },
             Directive::Restore => self.restore(range)?,
             Directive::RunStale => self.run_stale()?,
@@ -81,13 +81,13 @@ impl Execution<'_> {
         Ok(true)
     }
 
-    /// The session before the last restart, and then what was executed since.
+    /// Restores the session from before the last restart, followed by the cells executed since.
     fn restore(&mut self, range: Range<usize>) -> Result<(), CellError> {
         let Some(place) = &self.setup.place else {
-            return Err(self.refuse(range, "no session is kept: this kernel does not know which notebook it runs"));
+            return Err(self.refuse(range, "no saved session: this kernel does not know the notebook's path"));
         };
         let Some(before) = saved::read(&place.previous()) else {
-            return Err(self.refuse(range, "no session of this notebook is kept from before a restart"));
+            return Err(self.refuse(range, "no saved session from before a restart"));
         };
         let cells = saved::with_what_is_left(before.cells, &self.setup.runtime.store);
         self.scope = cells.followed_by(&self.scope);
@@ -98,7 +98,7 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Executes again what is stale, oldest first, until nothing is. A cell whose inputs turn out to be the same is left alone.
+    /// Re-runs stale cells, oldest first, until none is left. Skips cells whose inputs turn out to be unchanged.
     fn run_stale(&mut self) -> Result<(), CellError> {
         let mut left = self.scope.versions().len();
         while let Some(stale) = self.scope.first_stale() {
@@ -109,7 +109,7 @@ impl Execution<'_> {
                 number: version.number,
             };
             self.output
-                .display(MimeBundle::text(format!("[{}] again:", version.number)), None);
+                .display(MimeBundle::text(format!("re-running [{}]:", version.number)), None);
             let scope = self.scope.before(Some(&version.id));
             let mut again = Execution::new(self.setup, self.crates.clone(), scope, &cell, self.output, self.interrupt);
             let done = again.execute()?;
@@ -135,7 +135,7 @@ impl Execution<'_> {
             (None, [only]) => only,
             (None, steps) => {
                 let names: Vec<_> = steps.iter().map(|i| format!("#{}", i.step)).collect();
-                let problem = format!("the module has {} steps\nhint: name one: {}", steps.len(), names.join(", "));
+                let problem = format!("the module has {} steps\nhint: choose one: {}", steps.len(), names.join(", "));
                 return Err(refuse(self, &problem));
             }
         };
@@ -179,7 +179,7 @@ impl Execution<'_> {
         for (port, variable) in bound {
             outputs.insert(variable.to_owned(), port.name.clone());
             if let Some(artifact) = ran.record.outputs.get(&port.name) {
-                // What the step declares says more than a record that an older caller made.
+                // Prefer the media type that the step declares: an older caller's record may be less specific.
                 let artifact = Artifact {
                     media_type: port.media_type.clone(),
                     ..artifact.clone()
@@ -206,7 +206,7 @@ impl Execution<'_> {
         Ok(ran.cached)
     }
 
-    /// The module that holds the step; with its source if that is the session's own.
+    /// Returns the module that holds the step, with its source if it is the session's own.
     fn module(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<(Digest, Option<Generated>), CellError> {
         if let Some(path) = wanted.module {
             return Ok((self.import(range, path)?.digest, None));
@@ -215,14 +215,14 @@ impl Execution<'_> {
         let generated = compile::generate_steps(&self.scope, step).ok_or_else(|| {
             self.refuse(
                 range.clone(),
-                &format!("no cell has a step `{step}`\nhint: write #[step] before its `fn`"),
+                &format!("no cell defines a step `{step}`\nhint: add #[step] before its `fn`"),
             )
         })?;
         let module = self.built(&generated, Emit::Module)?.module.ok_or(SessionError::Silent)?;
         Ok((module, Some(generated)))
     }
 
-    /// The artifact that a person means: a variable, or a file relative to the notebook.
+    /// Returns the artifact that `value` names: a variable, or a file relative to the notebook.
     fn artifact(
         &mut self,
         range: &Range<usize>,
@@ -238,13 +238,16 @@ impl Execution<'_> {
                 Ok(artifact.clone())
             }
             Held::Remade => {
-                let problem = format!("`{value}` is a {}, which can't be kept as an artifact", variable.type_name);
+                let problem = format!(
+                    "`{value}` has type {}, which can't be stored as an artifact",
+                    variable.type_name
+                );
                 Err(self.refuse(range.clone(), &problem))
             }
         }
     }
 
-    /// Takes in a file or directory beside the notebook.
+    /// Imports a file or directory, relative to the notebook, into the store.
     pub(super) fn import(&mut self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
         let whole = self
             .setup
@@ -254,9 +257,9 @@ impl Execution<'_> {
             let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
             let hint = match variables.is_empty() {
                 true => String::new(),
-                false => format!("\nhint: the variables are {}", variables.join(", ")),
+                false => format!("\nhint: available variables: {}", variables.join(", ")),
             };
-            let problem = format!("`{path}` is neither a variable nor a file beside the notebook{hint}");
+            let problem = format!("`{path}` is neither a variable nor a file in the notebook's directory{hint}");
             return Err(self.refuse(range.clone(), &problem));
         }
         let stamp = stamp(&whole);
@@ -271,7 +274,7 @@ impl Execution<'_> {
         Ok(artifact)
     }
 
-    /// A variable that holds an artifact, of the type that fits its media type.
+    /// Returns a variable that holds an artifact, with a type that fits its media type.
     fn variable(&self, name: &str, artifact: Artifact, type_name: &str) -> Variable {
         let via = if artifact.media_type.as_str() == MediaType::VALUE {
             Via::Value
@@ -288,7 +291,7 @@ impl Execution<'_> {
     }
 }
 
-/// What `:run` says.
+/// The arguments of `:run`.
 struct Wanted<'a> {
     module: Option<&'a str>,
     step: Option<&'a str>,
@@ -296,7 +299,7 @@ struct Wanted<'a> {
     outputs: &'a [Bind],
 }
 
-/// Which output becomes which variable.
+/// Returns which output is bound to which variable.
 fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Port, &'a str)>, String> {
     let known = || {
         interface
@@ -312,9 +315,13 @@ fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Por
             None => interface.outputs.get(i),
         };
         let problem = || match &bind.output {
-            Some(name) => format!("step `{}` has no output `{name}`\nhint: it has {}", interface.step, known()),
+            Some(name) => format!(
+                "step `{}` has no output `{name}`\nhint: available outputs: {}",
+                interface.step,
+                known()
+            ),
             None => format!(
-                "step `{}` has {} outputs, too few for `{}`\nhint: they are {}",
+                "step `{}` has only {} outputs, none for `{}`\nhint: available outputs: {}",
                 interface.step,
                 interface.outputs.len(),
                 bind.variable,
@@ -326,7 +333,7 @@ fn bound<'a>(interface: &'a Interface, binds: &'a [Bind]) -> Result<Vec<(&'a Por
     binds.iter().enumerate().map(port).collect()
 }
 
-/// What was made: output, variable, digest, size; and of which step, in how much time.
+/// Returns a table of the new variables, titled with the step and its run time.
 fn summary(made: &[(&str, &Variable)], step: Option<(&str, Option<u64>)>) -> MimeBundle {
     let mut rows = Vec::new();
     for (output, variable) in made {
@@ -345,7 +352,7 @@ fn summary(made: &[(&str, &Variable)], step: Option<(&str, Option<u64>)>) -> Mim
         ]);
     }
     let title = step.map(|(step, time)| match time {
-        Some(us) => format!("{step}: run in {:.1} ms", us as f64 / 1000.0),
+        Some(us) => format!("{step}: ran in {:.1} ms", us as f64 / 1000.0),
         None => format!("{step}: cached"),
     });
     table(title, &["variable", "media type", "size", "digest"], &rows)
@@ -355,7 +362,7 @@ fn listing(scope: &Scope) -> MimeBundle {
     let row = |variable: &Variable| {
         let held = match &variable.held {
             Held::Artifact { artifact, .. } => format!("{}, {}", size(artifact.size), artifact.digest.short()),
-            Held::Remade => "made again where it is needed".to_owned(),
+            Held::Remade => "recomputed when needed".to_owned(),
         };
         let number = scope.versions().get(variable.made_by).map_or(0, |version| version.number);
         let mutable = if variable.mutable { "mut " } else { "" };
@@ -379,7 +386,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// A small table, as text and as HTML.
+/// Renders a small table as text and as HTML.
 fn table<const COLUMNS: usize>(title: Option<String>, heads: &[&str; COLUMNS], rows: &[[String; COLUMNS]]) -> MimeBundle {
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut text = String::new();

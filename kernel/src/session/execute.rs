@@ -15,43 +15,43 @@ use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled,
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
-/// What a source is compiled to.
+/// The result of compiling a source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Emit {
     /// A module.
     Module,
-    /// Nothing: it is only checked.
+    /// Nothing; the source is only checked.
     Nothing,
 }
 
-/// The input that holds what was typed. No variable has such a name.
+/// The input with the text typed on stdin. Variables can't have this name.
 const STDIN: &str = "stdin.txt";
 
-/// The output in which a cell says what it made.
+/// The output that lists the cell's variables. Variables can't have this name.
 const SAID: &str = "cell.json";
 
-/// One cell on its way.
+/// The execution of one cell.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
-    /// What it can name, and what its module is based on.
+    /// The crates that the cell can name, and the base of its module.
     pub crates: Crates,
-    /// What the cell sees, and in the end what it leaves.
+    /// The definitions visible to the cell; after execution, also its own.
     pub scope: Scope,
     pub cell: &'a Cell,
     pub output: &'a mut dyn Output,
     pub interrupt: &'a Interrupt,
-    /// What it came to so far, in digests.
+    /// The results so far, as digests.
     pub account: Account,
-    /// What it took in from outside since the last version that it left.
+    /// Files imported since the last version was added to the scope.
     pub grants: Vec<Grant>,
-    /// What was downloaded so far, by address.
+    /// Downloads so far, by URL.
     pub fetched: BTreeMap<String, Digest>,
 }
 
-/// What came of compiling a source; kept in the store under the compile key.
+/// The result of compiling a source, kept in the store under the compile key.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Built {
-    /// The module; `None` if the source was only checked, or if the variables in `moved` must not be saved.
+    /// The module; `None` if the source was only checked, or if variables in `moved` must not be saved.
     pub(super) module: Option<Digest>,
     #[serde(default)]
     moved: BTreeSet<String>,
@@ -59,7 +59,7 @@ pub(super) struct Built {
     warnings: Vec<Diagnostic>,
 }
 
-/// `cell.json`, as `lockstep::cell` writes it.
+/// The content of `cell.json`, as written by `lockstep::cell`.
 #[derive(Deserialize)]
 struct Said {
     variables: BTreeMap<String, SaidVariable>,
@@ -96,7 +96,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Does what the cell says: its directives, then its Rust.
+    /// Executes the cell: its directives, then its Rust.
     pub fn execute(&mut self) -> Result<Done, CellError> {
         let done = self.obey_and_run()?;
         Ok(Done {
@@ -131,12 +131,12 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// An error about a piece of the cell.
+    /// Returns an error about a range of the cell.
     pub fn refuse(&self, range: Range<usize>, message: &str) -> CellError {
         failure::at(self.titled(Place::Current), range, "error", "Error", message)
     }
 
-    /// rustc explains what is wrong with a text that does not parse.
+    /// Compiles text that does not parse to get rustc's explanation.
     fn broken(&self, text: &str, syntax: &cell::SyntaxError) -> CellError {
         let generated = compile::generate_broken(text);
         match self.compile(&generated.source, Emit::Nothing) {
@@ -152,7 +152,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// A cell of items alone: they are checked, and there is nothing to run.
+    /// Checks a cell that consists of items only. There is nothing to run.
     fn check(&mut self, rust: Rust) -> Result<Done, CellError> {
         let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
         let built = self.built(&generated, Emit::Nothing)?;
@@ -205,9 +205,9 @@ impl<'a> Execution<'a> {
         self.take_in(rust, generated, &ran)
     }
 
-    /// Carries out the run of a cell with its output shown. When it reads from stdin, the front end is asked, and the cell is run
-    /// again with the answers so far: it comes to the same place, since it is the same run until there, and goes on. So a run with
-    /// all answers is what is recorded, and nobody need type them again to repeat it.
+    /// Runs a cell and shows its output. When it reads from stdin, asks the front end and runs the cell again with the answers
+    /// so far. Runs are deterministic, so it reaches the same place and continues. The recorded run has all answers and can be
+    /// repeated without input.
     fn carry_out_asking(&mut self, run: &mut Run) -> Result<(Ran, String), CellError> {
         let mut streams = Streams::default();
         let mut answers = String::new();
@@ -232,8 +232,8 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Carries out a run with its output shown, but for what `streams` have seen already. The log of a run is the same each time,
-    /// and that of the same cell with more on stdin begins with it.
+    /// Carries out a run and shows its output, except for the part that `streams` have already seen. The log of a run is the
+    /// same each time, and is a prefix of the log of the same cell with more on stdin.
     fn run_with(&mut self, run: &Run, streams: &mut Streams, interrupt: &Interrupt) -> Result<Ran, SessionError> {
         let output = &mut *self.output;
         let mut seen = streams.seen();
@@ -250,7 +250,7 @@ impl<'a> Execution<'a> {
         Ok(runtime.run(run, *reuse, limits, interrupt, &mut log)?)
     }
 
-    /// Carries out a run with its output shown. Gives what the guest said of its failure, too.
+    /// Carries out a run and shows its output. Also returns the guest's failure message.
     pub fn carry_out(&mut self, run: &Run) -> Result<(Ran, String), SessionError> {
         let mut streams = Streams::default();
         let interrupt = self.interrupt;
@@ -258,8 +258,8 @@ impl<'a> Execution<'a> {
         Ok((ran, streams.finish(self.output)))
     }
 
-    /// The module of the cell, compiled now or before; without the saves that rustc refuses because the cell gave the variable
-    /// away.
+    /// Returns the cell's module, compiled now or before. Omits the saves that rustc rejects because the cell moved the
+    /// variable.
     fn build(&self, rust: &Rust) -> Result<(Generated, Built), CellError> {
         let mut moved = BTreeSet::new();
         loop {
@@ -272,12 +272,12 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// What came of compiling a source, now or before.
+    /// Returns the result of compiling a source, now or before.
     pub fn built(&self, generated: &Generated, emit: Emit) -> Result<Built, CellError> {
         let store = &self.setup.runtime.store;
         let key = compile_key(&self.setup.toolchain, &self.crates.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
-            // What can't be read any more is made again.
+            // An unreadable result is rebuilt.
             let known = store
                 .get(&digest)
                 .ok()
@@ -312,7 +312,7 @@ impl<'a> Execution<'a> {
             Err(error) => return Err(SessionError::Compile(error).into()),
         };
         let malformed = |source| SessionError::Malformed {
-            what: "what rustc said",
+            what: "rustc's messages",
             source,
         };
         let json = serde_json::to_vec(&built).map_err(malformed)?;
@@ -321,7 +321,7 @@ impl<'a> Execution<'a> {
         Ok(built)
     }
 
-    /// Compiles a source; nothing is remembered.
+    /// Compiles a source without storing the result.
     pub fn compile(&self, source: &str, emit: Emit) -> Result<Compiled, CompileError> {
         let Setup { toolchain, scratch, .. } = self.setup;
         let Crates { prelude, base, .. } = &self.crates;
@@ -333,7 +333,7 @@ impl<'a> Execution<'a> {
         compile::reports(diagnostics, &generated.map, &|place| self.titled(place))
     }
 
-    /// The cell at a place, as errors call it.
+    /// Returns the cell at a place, with its title in errors.
     pub fn titled(&self, place: Place) -> Titled<'_> {
         match place {
             Place::Current => Titled {
@@ -350,12 +350,12 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Takes what the cell made into the scope.
+    /// Adds the cell's variables to the scope.
     fn take_in(&mut self, rust: Rust, generated: Generated, ran: &Ran) -> Result<Done, CellError> {
         let said = ran.record.outputs.get(SAID).ok_or(SessionError::Silent)?;
         let said = self.setup.runtime.store.get(&said.digest).map_err(SessionError::from)?;
         let malformed = |source| SessionError::Malformed {
-            what: "what the cell said of its variables",
+            what: "the cell's list of variables",
             source,
         };
         let mut said: Said = serde_json::from_slice(&said).map_err(malformed)?;
@@ -406,7 +406,7 @@ impl<'a> Execution<'a> {
         })
     }
 
-    /// Adds what was executed to the scope: the cell's Rust and the items that it uses, or what a directive did.
+    /// Adds a version to the scope: the cell's Rust and the items that it uses, or the result of a directive.
     pub fn leave(&mut self, left: Version) {
         for (name, variable) in &left.makes {
             if let Held::Artifact { artifact, .. } = &variable.held {
@@ -422,7 +422,7 @@ impl<'a> Execution<'a> {
         });
     }
 
-    /// The cell's id; where the front end gives none, every execution is a cell of its own.
+    /// Returns the cell's id. Without an id from the front end, every execution counts as a new cell.
     pub fn id(&self) -> String {
         let Cell { id, code, number } = self.cell;
         id.clone()
@@ -430,7 +430,7 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// What to say of variables that the last expression takes with it: nobody expects that looking at a value loses it.
+/// Returns notes about variables that the last expression moves, as users don't expect that showing a value loses it.
 fn given_away(rust: &Rust, generated: &Generated) -> Vec<String> {
     let Some(last) = rust.statements.last().filter(|_| rust.has_tail) else {
         return Vec::new();
@@ -441,7 +441,7 @@ fn given_away(rust: &Rust, generated: &Generated) -> Vec<String> {
         .iter()
         .filter(|binding| !is_saved(binding) && last.mentions.values.contains(&binding.name));
     lost.map(|Binding { name, .. }| {
-        format!("the last expression takes `{name}` with it, so later cells don't have it: write `&{name}` there")
+        format!("the last expression moves `{name}`, so later cells can't use it; write `&{name}` instead")
     })
     .collect()
 }

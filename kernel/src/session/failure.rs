@@ -1,4 +1,4 @@
-//! Why a cell failed, in its own lines.
+//! Errors of cells, shown at the lines of the cell.
 
 use std::ops::Range;
 
@@ -8,20 +8,17 @@ use lockstep_runtime::step::{Failure, Interruption, Outcome};
 use crate::compile::{Generated, Place, Report, Titled, offset};
 use crate::output::CellError;
 
-/// Somebody stopped the cell.
+/// The error of an interrupted cell.
 pub(super) fn interrupted() -> CellError {
-    CellError::new(
-        "Interrupted",
-        "the cell was stopped; the variables are as they were before it",
-    )
+    CellError::new("Interrupted", "the cell was interrupted; variables are unchanged")
 }
 
-/// What rustc refused.
+/// The error of a cell that rustc rejects.
 pub(super) fn compile(reports: &[Report]) -> CellError {
     let errors: Vec<_> = reports.iter().filter(|report| report.is_error).collect();
     let evalue = errors
         .first()
-        .map_or("the cell can't be compiled".to_owned(), |report| report.summary.clone());
+        .map_or("the cell failed to compile".to_owned(), |report| report.summary.clone());
     let mut traceback = Vec::new();
     for report in errors {
         traceback.extend(report.rendered.lines().map(str::to_owned));
@@ -35,7 +32,7 @@ pub(super) fn compile(reports: &[Report]) -> CellError {
     }
 }
 
-/// An error about a place in a cell. What follows `hint: ` in the message is shown below.
+/// An error at a range of a cell. Text after `hint: ` in the message is shown below it.
 pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str, message: &str) -> CellError {
     let Titled { title, text } = cell;
     let start = text.floor_char_boundary(range.start);
@@ -58,7 +55,7 @@ pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str,
     }
 }
 
-/// A run that did not succeed. `said` is what the cell said of its failure.
+/// The error of a run that did not succeed. `said` is the cell's failure message.
 pub(super) fn of_outcome<'a>(
     outcome: &Outcome,
     said: &str,
@@ -75,10 +72,10 @@ pub(super) fn of_outcome<'a>(
             }
         }
         Failure::Exit { .. } if said.starts_with("error: ") => returned(said),
-        Failure::Exit { code, .. } => CellError::new("Exit", format!("the cell ended with exit code {code}")),
+        Failure::Exit { code, .. } => CellError::new("Exit", format!("the cell exited with code {code}")),
         Failure::MissingOutput { .. } => CellError::new(
             "Exit",
-            "the cell ended before its last statement (std::process::exit); it leaves no variables",
+            "the cell exited before its last statement (std::process::exit), so its variables are lost",
         ),
         Failure::Trap { .. } => CellError::new("Trap", format!("the cell {failure}")),
         Failure::Limit { .. } | Failure::Stack => CellError::new("Limit", failure.to_string()),
@@ -94,7 +91,7 @@ pub(super) fn of_outcome<'a>(
     }
 }
 
-/// An error that the cell came to by `?`: `error: ...` and its causes.
+/// An error returned by the cell with `?`: `error: ...` and its causes.
 fn returned(said: &str) -> CellError {
     let (first, causes) = said.split_once('\n').unwrap_or((said, ""));
     let message = first.trim_start_matches("error: ");
@@ -107,7 +104,7 @@ fn returned(said: &str) -> CellError {
     }
 }
 
-/// The place in a cell of `cell.rs:12:5`.
+/// Returns the place in a cell for a location such as `cell.rs:12:5`.
 fn locate(location: &str, generated: &Generated) -> Option<(Place, Range<usize>)> {
     let mut parts = location.rsplitn(3, ':');
     let column = parts.next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! `:fetch`: what is downloaded once and then known by its digest.
+//! `:fetch`: files that are downloaded once and then identified by digest.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,19 +15,19 @@ use super::{Account, SessionError, failure};
 use crate::notebook::Notebook;
 use crate::output::CellError;
 
-/// How long an interrupt may go unnoticed.
+/// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a server may say nothing.
+/// The timeout for connecting and for each read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What `:fetch` says.
+/// The arguments of `:fetch`.
 pub(super) struct Wanted<'a> {
     pub url: &'a str,
-    /// What it has to be.
+    /// The expected digest.
     pub digest: Option<Digest>,
 }
 
-/// Why there is no download.
+/// An error of a download.
 enum Failure {
     Interrupted,
     Session(SessionError),
@@ -37,7 +37,7 @@ enum Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        // The innermost cause says most: `Connection refused`.
+        // The innermost cause is the most specific: `Connection refused`.
         let mut innermost: &dyn Error = &error;
         while let Some(cause) = innermost.source() {
             innermost = cause;
@@ -46,7 +46,7 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-/// The downloads that a notebook keeps the digests of, by address; the newest of each.
+/// Returns the latest digest of each download in a notebook, by URL.
 pub fn fetched_by(notebook: &Notebook) -> BTreeMap<String, Digest> {
     let accounts = notebook.data(Account::MEDIA_TYPE);
     let accounts = accounts.filter_map(|value| serde_json::from_value::<Account>(value.clone()).ok());
@@ -54,14 +54,14 @@ pub fn fetched_by(notebook: &Notebook) -> BTreeMap<String, Digest> {
 }
 
 impl Execution<'_> {
-    /// What is at an address: from the store if its digest is known, else from the network. Tells whether it was known.
+    /// Fetches a URL: from the store if its digest is known, else from the network. Returns whether it came from the store.
     pub(super) fn fetch(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<(Artifact, bool), CellError> {
         let refuse = |this: &Self, problem: &str| this.refuse(range.clone(), problem);
         let url = Url::parse(wanted.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"));
         let Some(url) = url else {
-            let problem = format!("`{}` is no address\nhint: write one that begins with https://", wanted.url);
+            let problem = format!("`{}` is not a URL\nhint: write `https://...`", wanted.url);
             return Err(refuse(self, &problem));
         };
         let pinned = wanted.digest.or_else(|| self.fetched.get(wanted.url).copied());
@@ -77,7 +77,8 @@ impl Execution<'_> {
             Failure::Interrupted => failure::interrupted(),
             Failure::Session(error) => error.into(),
             Failure::Said(said) => {
-                let problem = format!("can't fetch {url}: {said}\nhint: try the address in a browser, or `:input` a file");
+                let problem =
+                    format!("can't fetch {url}: {said}\nhint: open the URL in a browser, or read a file with `:input`");
                 refuse(self, &problem)
             }
         })?;
@@ -88,8 +89,8 @@ impl Execution<'_> {
             }
             Some(pinned) => {
                 let problem = format!(
-                    "{url} is not what it was: {} is there now, and this notebook keeps {pinned}\n\
-                     hint: to take it as it is, write `:fetch name = \"{url}\" {}`",
+                    "{url} has changed: got {}, expected {pinned}\n\
+                     hint: to accept the new content, write `:fetch name = \"{url}\" {}`",
                     artifact.digest, artifact.digest
                 );
                 Err(refuse(self, &problem))
@@ -102,7 +103,7 @@ impl Execution<'_> {
         self.account.fetched.insert(url.to_owned(), digest);
     }
 
-    /// Downloads into the store, with a bar.
+    /// Downloads into the store, with a progress bar.
     fn download(&mut self, url: &Url) -> Result<Artifact, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Said(error.to_string()))?;
@@ -121,7 +122,7 @@ impl Execution<'_> {
         let mut writer = self.setup.runtime.store.writer();
         while let Some(chunk) = unless(interrupt, answer.chunk()).await?? {
             let written = writer.write_at(writer.len(), &chunk);
-            written.map_err(|error| Failure::Said(format!("can't keep it: {error}")))?;
+            written.map_err(|error| Failure::Said(format!("can't store it: {error}")))?;
             let percent = length.map(|length| (writer.len() * 100 / length).min(100) as u8);
             self.output.progress(percent.or(Some(0)));
         }
@@ -138,9 +139,9 @@ impl Execution<'_> {
         Ok(artifact)
     }
 
-    /// Goes through the proxies that the environment names.
+    /// Returns a client that uses the proxies of the environment.
     fn client(&self) -> Result<Client, Failure> {
-        // An error means that it was installed before.
+        // An error means that a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let environment = &self.setup.toolchain.locations().environment;
         let variable = |name: &str| {
@@ -160,7 +161,7 @@ impl Execution<'_> {
     }
 }
 
-/// What the work comes to, unless it is interrupted.
+/// Waits for `work` unless it is interrupted.
 async fn unless<T>(interrupt: &lockstep_runtime::sandbox::Interrupt, work: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::pin!(work);
     loop {
@@ -172,7 +173,7 @@ async fn unless<T>(interrupt: &lockstep_runtime::sandbox::Interrupt, work: impl 
     }
 }
 
-/// By the name of the file; where that tells nothing, by what the server says.
+/// Returns the media type by file name, else as the server declares it.
 fn media_type(url: &Url, said: Option<&str>) -> MediaType {
     let by_name = MediaType::of_path(Path::new(url.path()));
     match said.and_then(|said| said.split(';').next()) {

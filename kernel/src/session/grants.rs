@@ -1,4 +1,4 @@
-//! What a session was given from outside, and whether that is still what is there.
+//! Files that a session imported, and whether they have changed since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -10,12 +10,12 @@ use lockstep_runtime::digest::Digest;
 use super::Session;
 use crate::compile::{Grant, Scope};
 
-/// The stamp of a file or directory.
+/// Returns the stamp of a file or directory: a digest of paths, sizes and times.
 pub(super) fn stamp(path: &Path) -> Digest {
     stamp_without(path, &|_| false)
 }
 
-/// The stamp of a crate's sources. What cargo makes is no part of them, nor are hidden files.
+/// Returns the stamp of a crate's sources, without cargo's outputs and hidden files.
 pub(super) fn crate_stamp(path: &Path) -> Digest {
     stamp_without(path, &|name| {
         name == "target" || name == "Cargo.lock" || name.starts_with('.')
@@ -42,7 +42,7 @@ fn collect(path: &Path, is_left_out: &dyn Fn(&str) -> bool, lines: &mut BTreeSet
 }
 
 fn line(path: &Path, stat: &Metadata) -> String {
-    // The time of a directory changes with files that are left out.
+    // The time of a directory also changes with excluded files.
     let (size, time) = match stat.is_dir() {
         true => (0, (0, 0)),
         false => (stat.size(), (stat.mtime(), stat.mtime_nsec())),
@@ -50,11 +50,11 @@ fn line(path: &Path, stat: &Metadata) -> String {
     format!("{}\0{size} {time:?} {}\n", path.display(), stat.ino())
 }
 
-/// The grants that were found unchanged although their stamps differ.
+/// The changed stamps that were already checked, by path.
 #[derive(Default)]
 pub(super) struct Checked(BTreeMap<String, Digest>);
 
-/// The living versions with a crate whose sources have changed since they were built.
+/// Returns the living versions with a crate whose sources have changed since it was built.
 pub(super) fn changed_crates(scope: &Scope, directory: &Path) -> Vec<usize> {
     let has_changed = |grant: &Grant| {
         let path = directory.join(&grant.path);
@@ -65,7 +65,7 @@ pub(super) fn changed_crates(scope: &Scope, directory: &Path) -> Vec<usize> {
 }
 
 impl Session {
-    /// What to say of files that are not what cells took in; what was not said before.
+    /// Returns notes about imported files that have changed, each once.
     pub(super) fn changed_files(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         for (_, version) in self.scope.living() {
@@ -78,11 +78,11 @@ impl Session {
                 self.checked.0.insert(grant.path.clone(), now);
                 let is = match self.setup.runtime.store.import(&path) {
                     Ok(artifact) if artifact.digest == grant.digest => continue,
-                    Ok(_) => "is not what it was",
-                    Err(_) => "can't be read any more",
+                    Ok(_) => "has changed",
+                    Err(_) => "has become unreadable",
                 };
                 notes.push(format!(
-                    "`{}` {is} when [{number}] took it in: execute [{number}] again to have it as it is now",
+                    "`{}` {is} since [{number}] read it; re-run [{number}] to update",
                     grant.path,
                     number = version.number
                 ));

@@ -24,14 +24,14 @@ impl Interpreter for Session {
             let stale: Vec<_> = done.stale.iter().map(|number| format!("[{number}]")).collect();
             let is = if stale.len() == 1 { "is" } else { "are" };
             done.notes.push(format!(
-                "{} {is} stale, for what they read has changed: `:run stale` runs them again",
+                "{} {is} stale because inputs have changed; re-run with `:run stale`",
                 stale.join(", ")
             ));
         }
         for note in &done.notes {
             output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
         }
-        // Beside the value, or in its place: front ends show nothing for what they don't know, and notebooks keep it.
+        // Attach the account to the value, or send it alone: front ends ignore unknown media types, and notebooks keep them.
         if let (false, Ok(account)) = (done.account.is_empty(), serde_json::to_value(&done.account)) {
             let result = done.result.get_or_insert_default();
             result.data.insert(Account::MEDIA_TYPE.to_owned(), account);

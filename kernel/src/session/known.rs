@@ -5,17 +5,17 @@ use crate::assist::Surroundings;
 use crate::compile::Scope;
 use crate::toolchain::PreludeReady;
 
-/// What there is to say about a session, for whoever asks while a cell runs.
+/// Facts about a session, shared so that requests can be answered while a cell runs.
 #[derive(Clone, Default)]
 pub(super) struct Known(Arc<Mutex<Facts>>);
 
 #[derive(Clone, Default)]
 pub(super) struct Facts {
-    /// What the last cell left.
+    /// The scope after the last cell.
     pub scope: Arc<Scope>,
     /// The crates that cells can name.
     pub crates: Arc<[String]>,
-    /// None until the session is set up.
+    /// `None` until the session is set up.
     pub around: Option<Arc<Surroundings>>,
 }
 
@@ -24,10 +24,10 @@ impl Known {
         self.change(|facts| facts.scope = scope);
     }
 
-    /// To be called again when the prelude is another.
+    /// Sets the crates. Must be called again when the prelude changes.
     pub fn set_crates(&self, setup: &Setup, prelude: &PreludeReady) {
         let crates = prelude.externs.keys().cloned().collect();
-        // That is the package that cargo compiled the prelude as.
+        // The package that cargo compiled as the prelude.
         let around = Surroundings {
             toolchain: setup.toolchain.clone(),
             package: prelude.directory().to_owned(),

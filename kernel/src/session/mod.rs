@@ -1,8 +1,8 @@
-//! A session: what is known after the cells that were executed, and how the next one is.
+//! A session: the state after the executed cells, and the execution of the next one.
 //!
-//! A cell is a run. Its generated source is compiled (or was, under the same key), and the module is run (or was) with the
-//! variables that it mentions as inputs; the variables that it leaves are its outputs. The session holds digests and text,
-//! nothing else: a cell that fails or is interrupted leaves it as it was.
+//! A cell is a run. Its generated source is compiled, and the module is run with the variables that it mentions as inputs.
+//! The variables that it defines are its outputs. Both steps are cached. The session holds only digests and text, and a
+//! cell that fails or is interrupted leaves it unchanged.
 
 mod assistant;
 mod dependencies;
@@ -47,7 +47,7 @@ pub use fetch::fetched_by;
 pub use starting::{Preparing, Progress, Starting};
 pub use tasks::{CellTask, InputFrom, Tasks};
 
-/// What a session works with.
+/// The configuration of a session.
 #[derive(Clone)]
 pub struct Setup {
     /// Carries out runs.
@@ -56,32 +56,32 @@ pub struct Setup {
     pub toolchain: Toolchain,
     /// The crates that cells can name from the start.
     pub prelude: PreludeReady,
-    /// What the dependencies of the notebook were locked to, oldest first.
+    /// The locks of the notebook's dependencies, oldest first.
     pub locks: Vec<Lock>,
-    /// What the notebook has downloaded before, by address.
+    /// Earlier downloads of the notebook, by URL.
     pub fetched: BTreeMap<String, Digest>,
-    /// The notebook's directory: paths in directives are relative to it.
+    /// The notebook's directory. Paths in directives are relative to it.
     pub directory: PathBuf,
-    /// The only directory whose files directives may name; without one, all that the process can read.
+    /// The only directory whose files directives may read; `None` allows all files that the process can read.
     pub reach: Option<PathBuf>,
-    /// A directory for what the compiler writes; nothing is left in it.
+    /// A directory for temporary files of the compiler.
     pub scratch: PathBuf,
-    /// What each run may use.
+    /// The limits of each run.
     pub limits: Limits,
-    /// Where the random numbers of every run start.
+    /// The random seed of every run.
     pub seed: u64,
-    /// What a cell may be answered with.
+    /// Which cached results may be reused.
     pub reuse: Reuse,
-    /// Where the session is kept, so that it can be taken up again after the kernel has died.
+    /// Where the session is saved, so that it survives the kernel process.
     pub place: Option<Place>,
 }
 
 impl Setup {
-    /// The file or directory that a directive calls `path`; or the problem with it.
+    /// Resolves a path in a directive. Returns a message if it may not be read.
     fn path(&self, path: &str) -> Result<PathBuf, String> {
         let whole = self.directory.join(path);
         let Some(reach) = &self.reach else { return Ok(whole) };
-        // what is not there can't be read, and of what lies outside nobody learns whether it is there
+        // a missing file gets the same error, so that the error does not reveal which outside files exist
         let real = |path: &Path| path.canonicalize().ok();
         match real(reach)
             .zip(real(&whole))
@@ -89,7 +89,7 @@ impl Setup {
         {
             true => Ok(whole),
             false => Err(format!(
-                "`{path}` is not among the files that this kernel may read: those of the host's directory `{}`",
+                "`{path}` is not accessible: this kernel may only read files in `{}`",
                 reach.display()
             )),
         }
@@ -97,7 +97,7 @@ impl Setup {
 }
 
 impl Setup {
-    /// The problem with what a crate is made of, if that may not be read.
+    /// Checks that the kernel may read a crate's sources. Returns a message if not.
     fn within(&self, requirement: &Requirement) -> Result<(), String> {
         if let Some(path) = &requirement.path {
             self.path(path)?;
@@ -107,13 +107,13 @@ impl Setup {
             .as_ref()
             .filter(|git| self.reach.is_some() && !git.starts_with("https://"))
         {
-            Some(git) => Err(format!("`{git}` is not an address that this kernel may read: write https://")),
+            Some(git) => Err(format!("`{git}` is not accessible: this kernel may only read https:// URLs")),
             None => Ok(()),
         }
     }
 }
 
-/// The place of a session that outlives its process.
+/// The location of a saved session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// A directory for the sessions of all notebooks.
@@ -122,54 +122,54 @@ pub struct Place {
     pub notebook: PathBuf,
 }
 
-/// A notebook's session. Blocks while it works: give it a thread of its own.
+/// A notebook's session. Its methods block, so run it on a separate thread.
 pub struct Session {
     setup: Setup,
-    /// What cells can name, and are based on.
+    /// The crates that cells can name, and their base.
     crates: Crates,
     scope: Arc<Scope>,
-    /// What the assistant sees of it.
+    /// Facts for the assistant.
     known: Known,
-    /// What is to be said with the next cell.
+    /// Notes to show with the next cell.
     notes: Vec<String>,
-    /// What was said of the order of cells; it is not said twice.
+    /// Notes about the order of cells that were already shown.
     disorder: BTreeSet<String>,
     order: Order,
-    /// What was found to be as it was taken in.
+    /// Changed files that were already checked.
     checked: Checked,
 }
 
-/// What a cell came to.
+/// The result of a cell.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Done {
     /// The value of its last expression.
     pub result: Option<MimeBundle>,
-    /// Whether it was answered without running anything.
+    /// Whether the result was cached, so that nothing was run.
     pub cached: bool,
-    /// The execution numbers of cells that read or use what has changed since.
+    /// The execution numbers of cells whose inputs have changed since.
     pub stale: Vec<u32>,
-    /// What people should know: lines without `note: `.
+    /// Notes for the user: lines without `note: `.
     pub notes: Vec<String>,
-    /// What the cell came to, in digests.
+    /// The results as digests.
     pub account: Account,
 }
 
-/// What a cell came to, in digests: kept with its output in the notebook, so that anyone can check it.
+/// The results of a cell as digests. The notebook keeps them with the cell's output for verification.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Account {
-    /// The variables that it made or changed.
+    /// Variables that the cell defined or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, Digest>,
-    /// The modules whose steps it made functions.
+    /// Modules whose steps it imported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Digest>,
-    /// What it downloaded, by address.
+    /// Downloads, by URL.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fetched: BTreeMap<String, Digest>,
-    /// What it wrote to stdout and stderr.
+    /// Its output on stdout and stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Digest>,
-    /// What was typed into it.
+    /// The text typed on stdin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Digest>,
     /// The record of its run.
@@ -178,16 +178,16 @@ pub struct Account {
 }
 
 impl Account {
-    /// Its media type in a notebook's outputs.
+    /// The media type in a notebook's outputs.
     pub const MEDIA_TYPE: &'static str = "application/vnd.lockstep.cell+json";
 
-    /// Whether there is nothing to tell.
+    /// Returns whether there are no results.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Why a session could not do its work; no fault of the cell.
+/// An error of the session that the cell did not cause.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The store failed.
@@ -207,22 +207,22 @@ pub enum SessionError {
         /// why not
         source: std::io::Error,
     },
-    /// Something in the store is not what it should be.
-    #[error("{what} can't be read: {source}\nhint: run `lockstep fsck`")]
+    /// A blob in the store is malformed.
+    #[error("can't read {what}: {source}\nhint: run `lockstep fsck`")]
     Malformed {
-        /// what it should be
+        /// the expected content
         what: &'static str,
-        /// why it is not
+        /// why it can't be parsed
         source: serde_json::Error,
     },
-    /// What a session depended on is not compiled any more.
-    #[error("the crates that this session depended on are not compiled on this machine\nhint: run the cells with `:dep` again")]
+    /// The crates of a restored session are not compiled.
+    #[error("the session's crates are not compiled on this machine\nhint: re-run the cells with `:dep`")]
     NotCompiled,
-    /// A run of this session is gone.
-    #[error("the record {0} of a cell is not in the store any more\nhint: execute the cell again")]
+    /// A record of this session was deleted.
+    #[error("record {0} of a cell is missing from the store\nhint: re-run the cell")]
     NoRecord(Digest),
-    /// A cell ended well without saying what its variables are.
-    #[error("the cell did not say what it made\nhint: the prelude is not of this lockstep; run `lockstep doctor`")]
+    /// A cell succeeded without listing its variables.
+    #[error("the cell did not list its variables\nhint: the prelude is from another lockstep version; run `lockstep doctor`")]
     Silent,
 }
 
@@ -236,8 +236,8 @@ impl From<SessionError> for CellError {
 }
 
 impl Session {
-    /// A session that knows what is kept of its notebook, if anything is. The base of its cells is in the store and ready to run
-    /// afterwards, which takes some ten seconds the first time on a machine.
+    /// Creates a session, and restores the notebook's saved session if there is one. Loads the base of its cells into the
+    /// store and prepares it to run, which takes about ten seconds the first time on a machine.
     pub fn new(setup: Setup) -> Result<Self, SessionError> {
         Self::known_as(setup, Known::default())
     }
@@ -259,7 +259,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Takes up the session of this notebook where a process left it that ended without being asked to.
+    /// Restores the session that a kernel left when it died unexpectedly.
     fn take_up(&mut self) {
         let Some(saved) = self.setup.place.as_ref().and_then(|place| saved::read(&place.current())) else {
             return;
@@ -269,16 +269,15 @@ impl Session {
             return;
         }
         let count = scope.variables().len();
-        self.notes.push(format!(
-            "the session of this notebook is taken up again, with {count} variables; `:clear` starts anew"
-        ));
+        self.notes
+            .push(format!("session restored with {count} variables; `:clear` starts over"));
         self.set(scope);
         if let Err(lost) = self.depend_again(saved.lock) {
-            self.notes.push(lost.to_string().replace("\nhint: ", ": "));
+            self.notes.push(lost.to_string().replace("\nhint: ", "; "));
         }
     }
 
-    /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
+    /// Handles a restart by the user: the session is kept for `:restore` and not restored automatically.
     pub fn restart(&mut self) {
         if let Some(place) = &self.setup.place {
             place.end();
@@ -298,7 +297,7 @@ impl Session {
         self.known.set(self.scope.clone());
     }
 
-    /// Executes a cell. What it prints goes to `output` as it comes. After an error the session is as it was before.
+    /// Executes a cell and streams what it prints to `output`. After an error the session is unchanged.
     pub fn execute(&mut self, cell: &Cell, output: &mut dyn Output, interrupt: &Interrupt) -> Result<Done, CellError> {
         for note in std::mem::take(&mut self.notes) {
             output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
@@ -324,7 +323,7 @@ impl Session {
         Ok(done)
     }
 
-    /// The value of an expression; the session stays as it is.
+    /// Evaluates an expression without changing the session.
     pub fn evaluate(&self, expression: &str, interrupt: &Interrupt) -> Result<MimeBundle, CellError> {
         let cell = Cell {
             id: None,
@@ -336,7 +335,7 @@ impl Session {
         Ok(done.result.unwrap_or_default())
     }
 
-    /// Keeps the session in its place.
+    /// Saves the session to its place.
     fn save(&self) -> Result<(), String> {
         let Some(place) = &self.setup.place else {
             return Ok(());
@@ -344,14 +343,14 @@ impl Session {
         let path = place.current();
         saved::write(&path, &self.scope, &self.crates.prelude.lock).map_err(|error| {
             format!(
-                "the session can't be kept in {}: {error}; it would not survive the kernel",
+                "can't save the session to {}: {error}; it will not survive this kernel",
                 path.display()
             )
         })
     }
 
-    /// What a run from top to bottom would do in another way, as far as the notebook's file tells the order of the cells; what was not
-    /// said before.
+    /// Returns new notes about cells that would behave differently in a run from top to bottom, by the cell order in the
+    /// notebook's file.
     fn new_disorder(&mut self) -> Vec<String> {
         let Some(place) = &self.setup.place else {
             return Vec::new();
@@ -365,12 +364,12 @@ impl Session {
             .into_iter()
             .map(|(reader, name, expected)| match expected {
                 Some(maker) => format!(
-                    "from top to bottom, [{}] would read `{name}` from [{}]: run it again, or move it",
+                    "run from top to bottom, [{0}] would read `{name}` from [{1}]; re-run or move [{0}]",
                     number(reader),
                     number(maker)
                 ),
                 None => format!(
-                    "from top to bottom, [{}] would not find `{name}`: the cell that makes it stands below",
+                    "run from top to bottom, [{}] would not find `{name}`, which a cell below defines",
                     number(reader)
                 ),
             });
@@ -380,7 +379,7 @@ impl Session {
         new
     }
 
-    /// Forgets what the cells of these ids defined: the user deleted them.
+    /// Removes the definitions of the cells with these ids, which the user deleted.
     pub fn forget(&mut self, ids: &[String]) {
         if !ids.is_empty() {
             let scope = ids.iter().fold((*self.scope).clone(), |scope, id| scope.before(Some(id)));
@@ -388,13 +387,13 @@ impl Session {
         }
     }
 
-    /// The variables, by name.
+    /// Returns the variables, sorted by name.
     pub fn variables(&self) -> impl Iterator<Item = &Variable> {
         self.scope.variables().values()
     }
 }
 
-/// Output that nobody sees.
+/// An output that discards everything.
 struct Unseen;
 
 impl Output for Unseen {

@@ -1,4 +1,4 @@
-//! Sessions as files: what is needed to take one up again. They hold texts and digests; the values are in the store.
+//! Session files, from which a session can be restored. They hold texts and digests; values are in the store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,29 +24,29 @@ struct Written<'a> {
     lock: &'a Lock,
 }
 
-/// A session as it was kept.
+/// A saved session.
 #[derive(Deserialize)]
 pub(super) struct Saved {
     format: u32,
     pub cells: Scope,
-    /// What its dependencies were locked to.
+    /// The lock of its dependencies.
     pub lock: Lock,
 }
 
 impl Place {
-    /// The file of the session that is not ended; it is there after the first cell, and replaced whole after each.
+    /// Returns the file of the current session. It is written atomically after each cell.
     pub fn current(&self) -> PathBuf {
         self.file("json")
     }
 
-    /// The file of the session before the last restart.
+    /// Returns the file of the session from before the last restart.
     pub fn previous(&self) -> PathBuf {
         self.file("previous.json")
     }
 
-    /// The user restarts the kernel: the session is kept for `:restore` and not taken up by itself.
+    /// Moves the session aside on a restart by the user: it is kept for `:restore` and not restored automatically.
     pub fn end(&self) {
-        // If it is not there, nothing was executed.
+        // If the file is missing, nothing was executed.
         let _ = std::fs::rename(self.current(), self.previous());
     }
 
@@ -66,7 +66,7 @@ pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock) -> io::Result<()> {
     write_whole(path, &json)
 }
 
-/// The session in a file; `None` if there is none that this `lockstep` can read.
+/// Reads the session in a file; `None` if there is none that this version can read.
 pub(super) fn read(path: &Path) -> Option<Saved> {
     let mut saved: Saved = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     if saved.format != FORMAT || !saved.cells.is_sound() {
@@ -76,7 +76,7 @@ pub(super) fn read(path: &Path) -> Option<Saved> {
     Some(saved)
 }
 
-/// The scope, where variables are made again whose artifacts the store has no more.
+/// Marks variables to be recomputed if their artifacts are missing from the store.
 pub(super) fn with_what_is_left(mut scope: Scope, store: &Store) -> Scope {
     scope.for_each_variable(|variable| {
         if let Held::Artifact { artifact, .. } = &variable.held
@@ -88,16 +88,17 @@ pub(super) fn with_what_is_left(mut scope: Scope, store: &Store) -> Scope {
     scope
 }
 
-/// The order of a notebook's cells, as its file tells it. A notebook with figures is large, so the file is read when it has changed only.
+/// The order of a notebook's cells in its file. A notebook with figures is large, so the file is only read if it has
+/// changed.
 #[derive(Default)]
 pub(super) struct Order {
-    /// When the file was written, and how long it is.
+    /// The modification time and length of the file when it was last read.
     read: Option<(SystemTime, u64)>,
     ids: Vec<String>,
 }
 
 impl Order {
-    /// The ids of the cells, from top to bottom; none if the file can't be read.
+    /// Returns the ids of the cells, from top to bottom; none if the file can't be read.
     pub fn of(&mut self, notebook: &Path) -> &[String] {
         let now = std::fs::metadata(notebook).and_then(|file| Ok((file.modified()?, file.len())));
         let now = now.ok();

@@ -9,8 +9,8 @@ use super::{Session, Setup, failure};
 use crate::jupyter::{Assistant, Execute, Interpreter};
 use crate::output::{CellError, MimeBundle, Output, Stream};
 
-/// A session that is set up in the background, so that the kernel answers at once. The first cell waits for it and shows how
-/// far it is: the first time on a machine the prelude is compiled, which takes a minute or two.
+/// A session that is set up in the background, so that the kernel responds at once. The first cell waits for it and shows
+/// progress. The first time on a machine, the prelude is compiled, which takes a minute or two.
 pub struct Starting {
     state: State,
     known: Known,
@@ -26,27 +26,27 @@ enum News {
     Done(Box<Result<Session, CellError>>),
 }
 
-/// How far the setting up is.
+/// Progress of the setup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Preparing {
-    /// What is being done, for people; a line.
+    /// A line that describes the current work.
     Says(String),
-    /// How much of it is done, 0 to 100.
+    /// Its progress, 0 to 100.
     Percent(u8),
 }
 
-/// Tells whoever waits how far the setting up is.
+/// Reports the progress of the setup.
 pub struct Progress(Sender<News>);
 
 impl Progress {
-    /// Nobody listening is fine: the kernel was shut down.
+    /// Reports a step. A missing receiver is ignored: the kernel was shut down.
     pub fn tell(&self, step: Preparing) {
         let _ = self.0.send(News::Step(step));
     }
 }
 
 impl Starting {
-    /// Calls `prepare` on a thread of its own.
+    /// Calls `prepare` on a separate thread.
     pub fn new(prepare: impl FnOnce(&Progress) -> Result<Setup, CellError> + Send + 'static) -> Self {
         let (sender, news) = channel();
         let known = Known::default();
@@ -62,7 +62,7 @@ impl Starting {
         }
     }
 
-    /// The session, once it is set up. A failed setup is final: its error says what to do, and the kernel is then restarted.
+    /// Waits for the session. A failed setup is final: the user follows its error message and restarts the kernel.
     fn session(&mut self, output: &mut dyn Output, interrupt: &Interrupt) -> Result<&mut Session, CellError> {
         if let State::Preparing(news) = &self.state {
             self.state = State::Ready(Box::new(wait(news, output, interrupt)?));
@@ -94,7 +94,7 @@ fn wait(news: &Receiver<News>, output: &mut dyn Output, interrupt: &Interrupt) -
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(CellError::new(
                     "Error",
-                    "the session could not be set up: restart the kernel, or see `lockstep doctor`",
+                    "session setup failed: restart the kernel or run `lockstep doctor`",
                 ));
             }
         }

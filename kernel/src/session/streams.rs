@@ -2,42 +2,42 @@ use serde::Deserialize;
 
 use crate::output::{MimeBundle, Output, Stream};
 
-/// How a sequence of ours begins that a guest writes among its text: `ESC ] 9 ; lockstep ; WORD ; JSON ESC \`. Terminals pass over
-/// it. JSON holds no escape character, so the first one ends it.
+/// The start of an escape sequence that a guest writes into its text: `ESC ] 9 ; lockstep ; WORD ; JSON ESC \`. Terminals
+/// ignore it. JSON contains no escape character, so the first one ends the sequence.
 const OURS: &[u8] = b"\x1b]9;lockstep;";
 const END: &[u8] = b"\x1b\\";
 
-/// How evcxr's convention begins and ends a value: the media type follows on the same line, the value on the next ones.
+/// The markers around a value in evcxr's convention: the media type is on the same line, the value on the next ones.
 /// <https://github.com/evcxr/evcxr/blob/main/evcxr_jupyter/README.md>, "Custom output".
 const EVCXR_BEGIN: &[u8] = b"EVCXR_BEGIN_CONTENT ";
 const EVCXR_END: &[u8] = b"\nEVCXR_END_CONTENT";
 
-/// A longer value is shown as the text that it is.
+/// The maximum length of a sequence. A longer one is shown as text.
 const LONGEST: usize = 64 << 20;
 
-/// Passes on what a cell writes, as it comes. Takes out what it means to be shown in another way than as text, and holds back what
-/// it says of its own failure: that is shown as an error.
+/// Forwards a cell's output as it arrives. Extracts rich values, and holds back the failure message, which is shown as an
+/// error.
 #[derive(Default)]
 pub(super) struct Streams {
     stdout: Held,
     stderr: Held,
     failure: Option<Vec<u8>>,
     prompt: Option<Prompt>,
-    /// How many bytes of the log were taken in.
+    /// The number of log bytes read.
     seen: u64,
 }
 
-/// The end of a stream so far, if something may begin there that is no text.
+/// The end of a stream so far, if it may be the start of a sequence.
 #[derive(Default)]
 struct Held {
     bytes: Vec<u8>,
-    /// Whether what comes next is within a line.
+    /// Whether the next byte is within a line.
     mid_line: bool,
-    /// Whether a line feed that comes next belongs to what was taken out.
+    /// Whether a following line feed belongs to the extracted sequence.
     ends_line: bool,
 }
 
-/// What a cell says before it reads from stdin.
+/// The prompt of a cell that reads from stdin.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Prompt {
@@ -45,7 +45,7 @@ pub(super) struct Prompt {
     pub password: bool,
 }
 
-/// `show` and `update`: a value, in the place with this id.
+/// The JSON of `show` and `update`: a value and its display id.
 #[derive(Deserialize)]
 struct Shown {
     #[serde(default)]
@@ -59,7 +59,7 @@ struct Clear {
 }
 
 impl Streams {
-    /// Takes in the next bytes of a stream.
+    /// Processes the next bytes of a stream.
     pub fn push(&mut self, stream: Stream, bytes: &[u8], output: &mut dyn Output) {
         self.seen += bytes.len() as u64;
         if let (Some(failure), Stream::Stderr) = (&mut self.failure, stream) {
@@ -124,7 +124,7 @@ impl Streams {
         }
     }
 
-    /// Does what a sequence of ours says. One that is not as it should be is passed over: no terminal would show it.
+    /// Executes a sequence. Ignores a malformed one, as terminals do.
     fn obey(&mut self, body: &[u8], output: &mut dyn Output) {
         let split = body.iter().position(|byte| *byte == b';').unwrap_or(body.len());
         let json = body.get(split + 1..).unwrap_or_default();
@@ -149,17 +149,17 @@ impl Streams {
         }
     }
 
-    /// How many bytes were taken in: where a run of the same cell with more on stdin has something new to say.
+    /// Returns the number of bytes read. A run of the same cell with more on stdin has new output after them.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// What the cell said before it read.
+    /// Takes the cell's last prompt.
     pub fn take_prompt(&mut self) -> Prompt {
         self.prompt.take().unwrap_or_default()
     }
 
-    /// Passes on what was held back. Gives what the cell said of its failure.
+    /// Flushes the held bytes. Returns the cell's failure message.
     pub fn finish(self, output: &mut dyn Output) -> String {
         for (stream, held) in [(Stream::Stdout, self.stdout), (Stream::Stderr, self.stderr)] {
             if !held.bytes.is_empty() {
@@ -170,10 +170,10 @@ impl Streams {
     }
 }
 
-/// What comes after some text.
+/// What follows some text.
 enum Then<'a> {
     End,
-    /// The beginning of something.
+    /// A possible start of a sequence.
     Hold(&'a [u8]),
     Ours {
         body: &'a [u8],
@@ -186,7 +186,7 @@ enum Then<'a> {
     },
 }
 
-/// The text at the start of `bytes`, and what comes then.
+/// Splits off the text at the start of `bytes`.
 fn next(bytes: &[u8], mid_line: bool) -> (&[u8], Then<'_>) {
     let mut at = 0;
     while let Some(found) = candidate(&bytes[at..], mid_line || at > 0) {
@@ -200,7 +200,7 @@ fn next(bytes: &[u8], mid_line: bool) -> (&[u8], Then<'_>) {
     (bytes, Then::End)
 }
 
-/// Where something may begin: an escape character, or the letter that evcxr's word begins with at the start of a line.
+/// Finds a possible start of a sequence: an escape character, or the first letter of evcxr's marker at the start of a line.
 fn candidate(bytes: &[u8], mid_line: bool) -> Option<usize> {
     let starts_line = |at: usize| match at {
         0 => !mid_line,
@@ -216,7 +216,7 @@ fn candidate(bytes: &[u8], mid_line: bool) -> Option<usize> {
     }
 }
 
-/// What begins at the start of `bytes`, if it is no text.
+/// Parses the sequence at the start of `bytes`; `None` if it is text.
 fn special(bytes: &[u8]) -> Option<Then<'_>> {
     let start = if bytes[0] == 0x1b { OURS } else { EVCXR_BEGIN };
     let common = start.len().min(bytes.len());
@@ -273,7 +273,7 @@ mod tests {
         fn progress(&mut self, _: Option<u8>) {}
     }
 
-    /// What is seen of `said` in pieces of a size, and what the failure is.
+    /// Pushes `said` in pieces of a size. Returns the shown text and the failure message.
     fn read(stream: Stream, said: &[u8], size: usize) -> (String, String) {
         let (mut seen, mut streams) = (Seen::default(), Streams::default());
         said.chunks(size).for_each(|chunk| streams.push(stream, chunk, &mut seen));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_held_back_however_it_is_cut() {
+    fn a_failure_is_held_back_for_any_chunk_size() {
         let said = b"a\x1b[31mred\x1b]9;4;0\x1b\\c\x1b]9;lockstep;failing\x1b\\thread 'main' panicked";
         for size in 1..said.len() {
             let (seen, failure) = read(Stream::Stderr, said, size);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_in_their_place_however_they_are_cut() {
+    fn values_are_shown_in_order_for_any_chunk_size() {
         let said = b"one\n\x1b]9;lockstep;show;{\"id\":\"1\",\"bundle\":{\"data\":{\"a/b\":\"v\"}}}\x1b\\two\
             \x1b]9;lockstep;update;{\"id\":\"1\",\"bundle\":{\"data\":{}}}\x1b\\\
             \x1b]9;lockstep;clear;{\"wait\":true}\x1b\\\x1b]9;lockstep;show;nonsense\x1b\\\n\
@@ -320,7 +320,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cuts_do_not_matter(
+        fn chunk_size_does_not_matter(
             parts in prop::collection::vec(prop_oneof![
                 ".{0,6}".prop_map(String::into_bytes),
                 Just(b"\n".to_vec()),

@@ -1,4 +1,4 @@
-//! A session as tasks: what a pipeline does that comes to what its cells came to.
+//! A session as tasks of a pipeline that computes the same results as its cells.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,30 +13,30 @@ use crate::compile::{Held, Maker, Scope, Version, Via};
 /// The tasks of a notebook, in the order of its cells.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tasks {
-    /// The variables of the cells for parameters, with their values.
+    /// The variables of the parameter cells, with their values.
     pub parameters: BTreeMap<String, Value>,
-    /// A task for each cell, or part of one, that makes variables.
+    /// A task for each cell, or part of a cell, that defines variables.
     pub tasks: Vec<CellTask>,
-    /// The paths, as they were typed, of what the cells took in from outside.
+    /// The paths of imported files, as typed.
     pub files: BTreeMap<Digest, String>,
 }
 
-/// What one cell does, or one `:run` of it.
+/// The task of a cell, or of one `:run` in it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CellTask {
-    /// As its line `//! name: ...` says, else by what it makes; no two have the same.
+    /// The unique name: from the cell's line `//! name: ...`, else from its variables.
     pub name: String,
     /// The execution number of the cell.
     pub cell: u32,
     /// The text of the cell.
     pub text: String,
-    /// The run that the cell came to.
+    /// The cell's run.
     pub run: Run,
-    /// Where its inputs come from that are not fixed.
+    /// The sources of inputs that are not fixed.
     pub from: BTreeMap<String, InputFrom>,
 }
 
-/// Where an input comes from.
+/// The source of an input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InputFrom {
     /// An output of another task.
@@ -48,12 +48,12 @@ pub enum InputFrom {
     },
     /// A parameter of the notebook.
     Parameter(String),
-    /// Something from outside that a directive took in as this variable.
+    /// A file or download that a directive bound to this variable.
     Outside(String),
 }
 
 impl Session {
-    /// What the cells came to, as tasks. `parameters` are the ids of the cells that hold parameters.
+    /// Returns the cells as tasks. `parameters` are the ids of the parameter cells.
     pub fn tasks(&self, parameters: &BTreeSet<String>) -> Result<Tasks, SessionError> {
         let mut all = Tasks::default();
         let mut known = Known::default();
@@ -87,7 +87,7 @@ impl Session {
         found.map(|(record, _)| record.run).ok_or(SessionError::NoRecord(*record))
     }
 
-    /// The values of a cell for parameters, if JSON can say them all as they are.
+    /// Returns the values of a parameter cell, if JSON can represent all of them.
     fn values(
         &self,
         version: &Version,
@@ -111,7 +111,7 @@ impl Session {
     }
 }
 
-/// The versions that were looked at.
+/// The versions processed so far.
 #[derive(Default)]
 struct Known {
     parameters: BTreeSet<usize>,
@@ -146,7 +146,7 @@ impl Known {
     }
 }
 
-/// What a line `//! name: clean` says, if that can name a task.
+/// Returns the name in a line `//! name: clean`, if it is valid for a task.
 fn named(text: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix("//! name:"));
@@ -160,7 +160,7 @@ mod tests {
     use crate::compile::Variable;
 
     #[test]
-    fn a_task_is_named_by_its_line_or_by_what_it_makes() {
+    fn a_task_is_named_by_its_line_or_its_variables() {
         let version = |text: &str, makes: &[&str]| Version {
             text: text.to_owned(),
             makes: makes

@@ -15,13 +15,13 @@ use crate::compile::{Grant, Version, generate, steps_source};
 use crate::output::{CellError, MimeBundle, Stream};
 use crate::toolchain::{BuildOptions, Doing, build_module};
 
-/// What `:use` says.
+/// The arguments of `:use`.
 pub(super) struct Wanted<'a> {
     pub path: &'a str,
     pub name: Option<&'a str>,
 }
 
-/// A module, ready to be called.
+/// A module whose steps are ready to be called.
 struct Used {
     name: String,
     module: Digest,
@@ -30,7 +30,7 @@ struct Used {
 }
 
 impl Execution<'_> {
-    /// Makes the steps of a module functions of the session.
+    /// Imports the steps of a module as functions of the session.
     pub(super) fn use_module(&mut self, range: &Range<usize>, wanted: &Wanted<'_>) -> Result<(), CellError> {
         let used = self.used(range, wanted)?;
         self.output.display(listing(&used), None);
@@ -40,7 +40,7 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Builds again the crates that the cell calls and whose sources have changed since they were built.
+    /// Rebuilds the crates that the cell calls if their sources have changed.
     pub(super) fn build_again(&mut self, rust: &Rust) -> Result<(), CellError> {
         let changed = changed_crates(&self.scope, &self.setup.directory);
         if changed.is_empty() {
@@ -65,7 +65,7 @@ impl Execution<'_> {
             path: &grant.path,
             name: Some(name),
         };
-        let said = format!("{} has changed since [{}]: building it again\n", grant.path, old.number);
+        let said = format!("{} has changed since [{}]; rebuilding\n", grant.path, old.number);
         self.output.stream(Stream::Stderr, said.as_bytes());
         let used = self.used(&(0..self.cell.code.len()), &wanted)?;
         let new = Version {
@@ -93,7 +93,7 @@ impl Execution<'_> {
         let name = match wanted.name {
             Some(name) => name.to_owned(),
             None => module_name(&name.replace(['-', '.'], "_")).map_err(|problem| {
-                let problem = format!("{problem}\nhint: give it one: `:use {} as steps`", wanted.path);
+                let problem = format!("{problem}\nhint: choose a name: `:use {} as steps`", wanted.path);
                 self.refuse(range.clone(), &problem)
             })?,
         };
@@ -101,7 +101,7 @@ impl Execution<'_> {
         let interfaces = interfaces(&wasm).map_err(|error| self.refuse(range.clone(), &error.to_string()))?;
         if interfaces.is_empty() {
             let problem = format!(
-                "`{}` declares no steps\nhint: run a plain program with `lockstep run`",
+                "`{}` declares no steps\nhint: use `lockstep run` for a plain program",
                 wanted.path
             );
             return Err(self.refuse(range.clone(), &problem));
@@ -114,7 +114,7 @@ impl Execution<'_> {
         })
     }
 
-    /// The module that a crate of steps is built to: its digest, the crate's name, and its sources as they were.
+    /// Builds a crate of steps. Returns the module's digest, the crate's name and the grant for its sources.
     fn built_crate(
         &mut self,
         range: &Range<usize>,
@@ -138,7 +138,7 @@ impl Execution<'_> {
             error => self.refuse(range.clone(), &error.to_string()),
         })?;
         let [module] = &built[..] else {
-            let problem = format!("`{typed}` has {} programs and no library of steps", built.len());
+            let problem = format!("`{typed}` has {} programs and no step library", built.len());
             return Err(self.refuse(range.clone(), &problem));
         };
         for warning in &module.warnings {
@@ -175,7 +175,7 @@ impl Execution<'_> {
     }
 }
 
-/// The steps, as they are called.
+/// Lists the steps with their signatures.
 fn listing(used: &Used) -> MimeBundle {
     let line = |interface: &Interface| {
         let inputs = interface.inputs.iter().map(|port| port.name.clone());

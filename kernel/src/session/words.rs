@@ -1,11 +1,11 @@
-//! What anybody may type in any cell, for where rust-analyzer does not tell.
+//! Completions valid in any cell, used when rust-analyzer gives none.
 
 /// A name of the SDK's prelude.
 pub(super) struct Word {
     pub name: &'static str,
-    /// As Jupyter's front ends have it.
+    /// Jupyter's completion type.
     pub kind: &'static str,
-    /// A line about it.
+    /// A one-line description.
     pub doc: &'static str,
 }
 
@@ -13,59 +13,43 @@ const fn word(name: &'static str, kind: &'static str, doc: &'static str) -> Word
     Word { name, kind, doc }
 }
 
-/// The names that every cell can use without their path.
+/// The names that every cell can use without a path.
 pub(super) const PRELUDE: [Word; 24] = [
-    word("Artifact", "class", "a value that can be kept as an artifact"),
-    word("Bytes", "class", "bytes as they are"),
+    word("Artifact", "class", "a value that can be stored as an artifact"),
+    word("Bytes", "class", "raw bytes"),
     word("Column", "class", "the values of a column of a `Table`"),
+    word("Context", "class", "adds context to an error: `.context(\"...\")?`"),
+    word("Csv", "class", "CSV text that can be parsed into a `Table`"),
+    word("Deserialize", "class", "derives deserialization for a type"),
+    word("Directory", "class", "a directory of files, each read on demand"),
+    word("Error", "class", "any error; `?` converts other errors into it"),
+    word("Figure", "class", "an image in SVG"),
+    word("Json", "class", "any serde value, stored and shown as JSON"),
+    word("Metrics", "class", "named numbers that measure quality"),
+    word("Outputs", "class", "derives step outputs from the fields of a struct"),
+    word("Param", "class", "a parameter of a step; dereferences to its value"),
     word(
-        "Context",
+        "Parts",
         "class",
-        "adds to an error what was being done: `.context(\"...\")?`",
+        "an iterator over the entries of a directory, read one by one",
     ),
-    word("Csv", "class", "text in CSV; a `Table` comes of it as you say"),
-    word("Deserialize", "class", "derives that a type can be read"),
-    word("Directory", "class", "a directory of files, each read when it is asked for"),
-    word("Error", "class", "any error; `?` makes one of each"),
-    word("Figure", "class", "a picture, as SVG"),
-    word("Json", "class", "any serde value, kept and shown as JSON"),
-    word("Metrics", "class", "numbers that say how good something is, by name"),
-    word(
-        "Outputs",
-        "class",
-        "derives that the fields of a struct are the outputs of a step",
-    ),
-    word("Param", "class", "a parameter of a step; it derefs to its value"),
-    word("Parts", "class", "the entries of a directory, each read when its turn comes"),
-    word("Reader", "class", "an input that is larger than memory, read piece by piece"),
-    word("Result", "class", "what can fail with any `Error`"),
-    word("Serialize", "class", "derives that a type can be kept"),
-    word("Table", "class", "rows and named, typed columns"),
-    word(
-        "TableReader",
-        "class",
-        "a table that is larger than memory, read batch by batch",
-    ),
+    word("Reader", "class", "an input larger than memory, read piece by piece"),
+    word("Result", "class", "a result that can fail with any `Error`"),
+    word("Serialize", "class", "derives serialization for a type"),
+    word("Table", "class", "rows with named, typed columns"),
+    word("TableReader", "class", "a table larger than memory, read batch by batch"),
     word("Text", "class", "text in UTF-8"),
-    word(
-        "progress",
-        "function",
-        "`progress(done, total)` says that so many parts are done",
-    ),
+    word("progress", "function", "`progress(done, total)` reports progress"),
     word(
         "step",
         "function",
-        "`#[step]` makes a function a step, which `:run #name` runs",
+        "`#[step]` turns a function into a step; run it with `:run #name`",
     ),
-    word("bail!", "macro", "ends the function with an error of this message"),
-    word(
-        "ensure!",
-        "macro",
-        "ends the function with an error unless the condition holds",
-    ),
+    word("bail!", "macro", "returns an error with this message"),
+    word("ensure!", "macro", "returns an error unless the condition holds"),
 ];
 
-/// The macros of std that cells are likely to use.
+/// Macros of std that are common in cells.
 pub(super) const MACROS: [&str; 15] = [
     "assert!",
     "assert_eq!",
@@ -84,7 +68,7 @@ pub(super) const MACROS: [&str; 15] = [
     "writeln!",
 ];
 
-/// The keywords of Rust 2024 that can begin a word of a cell.
+/// The keywords of Rust 2024.
 pub(super) const KEYWORDS: [&str; 35] = [
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "false", "fn", "for", "if", "impl",
     "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "trait", "true",
@@ -109,7 +93,7 @@ mod tests {
             .flat_map(|line| line.split(|c| !is_part(c)))
             .filter(|name| !name.is_empty())
             .collect();
-        // What is left: paths, the attribute, and what a feature brings.
+        // The other words: paths, the attribute, and names behind a feature.
         let others = [
             "Parquet",
             "cfg",

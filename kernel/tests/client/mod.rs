@@ -1,4 +1,4 @@
-//! The other end of the wire, written on its own: a Jupyter client that shares no code with the kernel's frames.
+//! An independent Jupyter client, which shares no code with the kernel's frames.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -20,19 +20,19 @@ use zeromq::{DealerSocket, ReqSocket, Socket, SocketOptions, SocketRecv, SocketS
 
 const KEY: &str = "the key of this test";
 
-/// How many clients there are in this process.
+/// The number of clients in this process.
 static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
-/// No single answer takes longer.
+/// The maximum time for a single reply.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A kernel process, as a thread of this one.
+/// A kernel, run as a thread of this process.
 pub struct Process {
     connection: Connection,
     thread: JoinHandle<Stopped>,
 }
 
-/// A message as it was received.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct Told {
     pub header: Value,
@@ -49,15 +49,15 @@ pub struct Client {
     sent: u32,
     replies: HashMap<String, Value>,
     first: Option<Told>,
-    /// Of the requests that are sent.
+    /// The metadata of sent requests.
     pub metadata: Value,
-    /// In the header of the requests that are sent.
+    /// The subshell in the header of sent requests.
     pub subshell: Option<String>,
 }
 
 impl Process {
     pub fn start(interpreter: impl Interpreter) -> Self {
-        // All five are held until all five are known, so that they differ.
+        // Hold all five ports until all are known, so that they differ.
         let held: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(held);
@@ -88,7 +88,7 @@ impl Process {
         self.client_with_key(KEY).await
     }
 
-    /// A client that is subscribed, as its welcome shows.
+    /// Returns a client whose subscription is confirmed by the welcome message.
     pub async fn client_with_key(&self, key: &'static str) -> Client {
         let identity = format!("client {}", CLIENTS.fetch_add(1, Ordering::Relaxed));
         let at = |port: u16| format!("tcp://127.0.0.1:{port}");
@@ -125,7 +125,7 @@ impl Process {
         frames.concat()
     }
 
-    /// A subscriber to everything that never reads after its subscription.
+    /// Returns a subscriber that never reads after subscribing.
     pub async fn stalled_subscriber(&self) -> TcpStream {
         let address = ("127.0.0.1", self.connection.iopub_port);
         let mut stream = loop {
@@ -150,7 +150,7 @@ impl Process {
         stream
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process ends.
     pub fn end(self) -> Stopped {
         self.thread.join().unwrap()
     }
@@ -163,7 +163,7 @@ impl Told {
 }
 
 impl Client {
-    /// Runs a cell to its end: its reply, and all that was published for it.
+    /// Executes a cell. Returns its reply and all its publications.
     pub async fn execute(&mut self, code: &str) -> (Value, Vec<Told>) {
         let id = self.send("execute_request", json!({ "code": code })).await;
         let published = self.published(&id).await;
@@ -184,20 +184,20 @@ impl Client {
         read(reply, self.key).content
     }
 
-    /// What the kernel asks.
+    /// Receives an input request of the kernel.
     pub async fn asked(&mut self) -> Told {
         let asked = read(timeout(LIMIT, self.stdin.recv()).await.unwrap().unwrap(), self.key);
         assert_eq!(asked.msg_type(), "input_request");
         asked
     }
 
-    /// Answers it.
+    /// Answers the input request.
     pub async fn answer(&mut self, value: &str) {
         let (_, frames) = self.request("input_reply", json!({ "value": value }));
         self.stdin.send(frames).await.unwrap();
     }
 
-    /// Sends a request on shell; returns its id.
+    /// Sends a request on shell. Returns its id.
     pub async fn send(&mut self, msg_type: &str, content: Value) -> String {
         let (id, frames) = self.request(msg_type, content);
         self.shell.send(frames).await.unwrap();
@@ -209,7 +209,7 @@ impl Client {
         self.shell.send(ZmqMessage::try_from(frames).unwrap()).await.unwrap();
     }
 
-    /// The content of the one reply to a request on shell.
+    /// Returns the content of the only reply to a request on shell.
     pub async fn reply(&mut self, id: &str) -> Value {
         loop {
             if let Some(reply) = self.replies.remove(id) {
@@ -222,13 +222,13 @@ impl Client {
         }
     }
 
-    /// What was published for a request, up to its idle.
+    /// Returns the publications for a request, up to the idle status.
     pub async fn published(&mut self, id: &str) -> Vec<Told> {
         self.published_while(id, |told| told.content["execution_state"] != "idle")
             .await
     }
 
-    /// What was published for a request, up to the first message of a type.
+    /// Returns the publications for a request, up to the first message of a type.
     pub async fn published_until(&mut self, id: &str, msg_type: &str) -> Vec<Told> {
         self.published_while(id, |told| told.msg_type() != msg_type).await
     }
@@ -247,7 +247,7 @@ impl Client {
         }
     }
 
-    /// The next states of the kernel, whatever for.
+    /// Returns the next states of the kernel, for any request.
     pub async fn take_states(&mut self, count: usize) -> Vec<String> {
         let mut states = Vec::new();
         while states.len() < count {
@@ -257,7 +257,7 @@ impl Client {
         states
     }
 
-    /// What was published to this subscriber before anything else.
+    /// Returns the first publication that this subscriber received.
     pub async fn first_publication(&mut self) -> Told {
         self.first.clone().unwrap()
     }
@@ -288,7 +288,7 @@ impl Client {
     }
 }
 
-/// A socket with an identity; that of shell and stdin is the same, by which the kernel knows whom to ask.
+/// Returns a socket with an identity. Shell and stdin use the same one, so that the kernel can address its input requests.
 fn dealer(identity: &str) -> DealerSocket {
     let mut options = SocketOptions::default();
     options.peer_identity(PeerIdentity::try_from(Bytes::copy_from_slice(identity.as_bytes())).unwrap());
@@ -301,7 +301,7 @@ fn signature(parts: &[Bytes], key: &str) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a message and insists on its signature.
+/// Reads a message and asserts its signature.
 fn read(message: ZmqMessage, key: &str) -> Told {
     let frames = message.into_vec();
     let delimiter = frames.iter().position(|frame| frame == "<IDS|MSG>").unwrap();

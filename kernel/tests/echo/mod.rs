@@ -1,4 +1,4 @@
-//! An interpreter whose cells are lines of a few words, to see a kernel work without a compiler.
+//! An interpreter for a tiny language, to test a kernel without a compiler.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -7,19 +7,19 @@ use lockstep_kernel::jupyter::{Assistant, Completion, Completions, Execute, Inte
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream};
 use serde_json::{Value, json};
 
-/// Says what it is told to say:
+/// Executes these lines:
 ///
 /// | line | effect |
 /// |---|---|
-/// | `1 + 2`, also with `-` and `*` | the result |
+/// | `1 + 2`, also `-` and `*` | the result |
 /// | `print TEXT`, `eprint TEXT` | a line on stdout or stderr |
 /// | `lines COUNT TEXT` | many lines, written one by one |
 /// | `sleep MS` | waits; can be interrupted |
 /// | `progress` | a bar from 0 to 100 |
-/// | `display TEXT`, `again TEXT` | a rich value, and another one in its place |
-/// | `clear` | takes away what was shown |
-/// | `ask PROMPT` | what somebody types is the result |
-/// | `cell` | what the front end said of the cell |
+/// | `display TEXT`, `again TEXT` | a rich value, and its replacement |
+/// | `clear` | clears the output |
+/// | `ask PROMPT` | returns a line from stdin |
+/// | `cell` | the cell's metadata from the front end |
 /// | `error TEXT` | fails |
 /// | `panic` | panics |
 pub struct Echo;

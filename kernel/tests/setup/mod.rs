@@ -1,4 +1,4 @@
-//! What sessions of tests work with: a real toolchain, a real sandbox, a store in memory.
+//! The setup of test sessions: a real toolchain, a real sandbox, a store in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Store;
 
-/// The cache of this user: compiling the prelude takes minutes.
+/// Returns the user's cache, because compiling the prelude takes minutes.
 pub fn cache() -> PathBuf {
     std::env::home_dir().unwrap().join(".cache/lockstep")
 }
 
-/// For a notebook in `directory`.
+/// Returns the setup for a notebook in `directory`.
 pub fn setup(cache: &Path, directory: &Path) -> Setup {
     let locations = Locations {
         cache: cache.to_owned(),
