@@ -1,4 +1,4 @@
-//! `bundle`: made, looked at, replayed with nothing but itself.
+//! `bundle`: create, inspect, and replay without any other files.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ pub fn place() -> Place {
     place
 }
 
-/// What the command says, with one space where columns have more.
+/// Collapses runs of spaces in the output.
 fn squeezed(said: Said) -> Said {
     let squeeze = |text: &str| -> String {
         let lines = text
@@ -40,7 +40,7 @@ fn squeezed(said: Said) -> Said {
     }
 }
 
-/// The command in a network of its own with nothing in it, where that is allowed.
+/// Returns the command in an empty network namespace, if that is allowed.
 fn unplugged(place: &Place, arguments: &[&str]) -> Command {
     let unshare = |program: &str| {
         let mut command = Command::new("/usr/bin/unshare");
@@ -87,7 +87,7 @@ fn a_bundle_is_replayed_with_nothing_but_itself() {
     assert_eq!(there.json(&["log"])["runs"], json!([]));
 }
 
-/// What the steps write to stderr, as a log.
+/// The log of the steps: what they write to stderr.
 fn log() -> Digest {
     let place = place();
     let ran = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
@@ -153,7 +153,7 @@ fn a_run_alone_can_be_bundled() {
     place.run(&["bundle", "create", ran["record"].as_str().unwrap(), "-o", "run.tar"]);
     let replayed = place.json(&["bundle", "replay", "run.tar", "--store", "kept"]);
     assert_eq!(replayed["equal"], true, "{replayed:#}");
-    // what was run is kept where that was asked for, and is the same record
+    // with --store the results are stored, with the same record
     let log = place.json(&["log", "--store", "kept"]);
     assert_eq!(log["runs"][0]["record"], ran["record"]);
 }
@@ -185,7 +185,7 @@ fn only_what_succeeds_is_bundled() {
     );
 }
 
-/// Makes the bundle in the directory `layout` expect `rows` of the task `second` to be something else, with all digests right.
+/// Changes the digest that the bundle in `layout` expects for `rows` of the task `second`, and keeps all other digests valid.
 fn forge(layout: &Path, rows: Digest) {
     let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(layout.join(name)).unwrap()).unwrap() };
     let name = |named: &Value| {
@@ -239,7 +239,7 @@ fn what_comes_out_otherwise_is_told() {
     );
     let json = place.json(&["bundle", "replay", "two"]);
     assert_eq!(json["equal"], false);
-    // a claim never answers a run, not even in the store that the bundle was taken into
+    // an expected record never answers a run, not even in the store that the bundle was read into
     place.json(&["bundle", "replay", "two", "--store", "kept"]);
     place.write("more.yaml", PIPELINE);
     let run = place.json(&["run", "more.yaml", "--store", "kept"]);

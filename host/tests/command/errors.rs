@@ -1,4 +1,4 @@
-//! Errors: what people are told, and the exit code of each kind.
+//! Errors: messages, hints and exit codes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! `bundle push` and `pull` with a real registry: Debian's docker-registry. Where that can't be had, these tests say that they are skipped.
+//! `bundle push` and `pull` with a real registry: Debian's docker-registry. Without it, these tests are skipped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ struct Registry {
 }
 
 impl Registry {
-    /// None, said on stderr, where the program is missing.
+    /// Returns `None`, with a note on stderr, if the program is missing.
     fn start(auth: &str) -> Option<Self> {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/registry/usr/bin/docker-registry");
         if !program.exists() {
@@ -96,7 +96,7 @@ fn what_is_pulled_is_what_was_pushed() {
     let name = registry.name("team/two:1.0");
     let pushed = here.json(&["bundle", "push", "two.tar", &name]);
     assert_eq!((&pushed["blobs"], &pushed["known"]), (&json!(5), &json!(0)), "{pushed}");
-    // what is there is not sent again, under whatever tag
+    // existing blobs are not sent again, whatever the tag
     let again = here.json(&["bundle", "push", "two.tar", &registry.name("team/two:1.1")]);
     assert_eq!(
         (&again["blobs"], &again["known"], &again["digest"]),
@@ -179,7 +179,7 @@ fn passwords_are_those_that_docker_keeps() {
 fn tokens_are_asked_for_where_the_registry_says() {
     let tokens = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = tokens.local_addr().unwrap().port();
-    // the registry's own test of tokens: it takes any that is there
+    // the token mode of the registry: it accepts any token
     let auth = format!("auth: {{ silly: {{ realm: 'http://127.0.0.1:{at}/token', service: here }} }}");
     let Some(registry) = Registry::start(&auth) else { return };
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();

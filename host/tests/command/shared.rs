@@ -1,4 +1,4 @@
-//! Two machines that share a store, on a real S3 server: s3s-fs, which checks signatures and keeps objects as files.
+//! Two machines that share a store on a real S3 server: s3s-fs, which checks signatures and stores objects as files.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::place::{Place, Said, listening, program, steps};
 
-/// The server, behind a pipe that counts the parts of uploads and may kill it at one of them.
+/// The server, behind a proxy that counts the parts of uploads and can kill it at one of them.
 struct S3 {
     root: tempfile::TempDir,
     server: Arc<Mutex<Child>>,
@@ -20,7 +20,7 @@ struct S3 {
     parts: Arc<AtomicUsize>,
     /// The part of an upload at which the server is killed.
     fatal: Arc<AtomicUsize>,
-    /// So many connections are broken before any is served.
+    /// The number of connections to break before serving one.
     broken: Arc<AtomicUsize>,
 }
 
@@ -47,7 +47,7 @@ impl S3 {
                     .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                     .is_ok()
                 {
-                    // it ends after the request: bytes that nobody read would reset it, at any time
+                    // closes after the request was read: unread bytes would reset the connection at any time
                     let _ = client.read(&mut [0; 64 << 10]);
                     continue;
                 }
@@ -76,7 +76,7 @@ impl S3 {
         *self.server.lock().unwrap() = serve(self.root.path(), self.at);
     }
 
-    /// The command in `place`, over this server.
+    /// Runs the command in `place` with this server.
     fn run(&self, place: &Place, arguments: &[&str]) -> Said {
         self.run_as(place, "secret", arguments)
     }
@@ -130,7 +130,7 @@ fn serve(root: &Path, port: u16) -> Child {
     listening(server, port)
 }
 
-/// Passes bytes between `client` and the server, both ways, until either hangs up.
+/// Copies bytes between `client` and the server in both directions, until either disconnects.
 fn pipe(client: &TcpStream, port: u16, seen: impl Fn(&[u8]) + Send + 'static) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
         return;
@@ -227,7 +227,7 @@ fn a_server_that_dies_loses_nothing() {
     );
     assert_eq!(std::fs::metadata(here.path("big.bin")).unwrap().len(), 72_000_000);
     assert_eq!((s3.objects("records").len(), s3.objects("keys").len()), (0, 0));
-    // what is here is found without the server, and another machine just runs it
+    // local results are found without the server; another machine runs it again
     assert_eq!(here.run(&BIG).code, 0);
     assert_eq!(s3.run(&here, &["show", "big.wasm"]).code, 0);
     assert_eq!(s3.run(&there, &RUN).code, 6);

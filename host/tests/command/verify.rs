@@ -1,4 +1,4 @@
-//! `verify`: what was run is run again, and what a record says is compared with that.
+//! `verify`: runs records again and compares the results.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn place() -> Place {
     place
 }
 
-/// Copies raw.csv; the record.
+/// Copies raw.csv. Returns the record.
 fn copied(place: &Place) -> String {
     let run = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
     run["record"].as_str().unwrap().to_owned()
@@ -44,7 +44,7 @@ struct Stored {
     observed: Observed,
 }
 
-/// Puts a record into the store that says something else than the one called `record`; its name.
+/// Adds a changed copy of `record` to the store. Returns its digest.
 fn forge(place: &Place, record: &str, change: impl FnOnce(&mut Record)) -> String {
     let file = |digest: &Digest| {
         let hex = digest.hex();
@@ -63,7 +63,7 @@ fn forge(place: &Place, record: &str, change: impl FnOnce(&mut Record)) -> Strin
     digest.to_string()
 }
 
-/// A record like `record` whose rows have another mass; its name.
+/// Adds a copy of `record` whose rows have another mass. Returns its digest.
 fn forge_rows(place: &Place, record: &str) -> String {
     let rows = "name,mass\nAdelie,3751\n";
     place.write("forged.csv", rows);
@@ -77,7 +77,7 @@ fn forge_rows(place: &Place, record: &str) -> String {
     })
 }
 
-/// What the command says, with one space where columns have more.
+/// Runs the command and compares its output, with runs of spaces collapsed.
 fn said(place: &Place, arguments: &[&str]) -> Said {
     let said = place.run(arguments);
     Said {
@@ -96,7 +96,7 @@ fn says(place: &Place, arguments: &[&str], code: i32, stdout: &str, stderr: &str
     assert_eq!(said(place, arguments), expected);
 }
 
-/// What and verdict of each.
+/// Returns title and verdict of each.
 fn verdicts(verified: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let verified = verified["verified"].as_array().unwrap();
@@ -248,7 +248,7 @@ fn the_tasks_of_a_pipeline_are_verified() {
         ),
         "hint: `lockstep run more.yaml` runs tasks without a record\n",
     );
-    // the second task reads what the forged record of the first says that it made
+    // the second task reads the output that the forged record of the first names
     let forged = forge_rows(&place, records[0]);
     assert_ne!(forged, records[0]);
     let all = place.json(&["verify", "--all"]);
@@ -296,7 +296,7 @@ fn the_whole_store_is_verified() {
         ),
         (1, 0, 4)
     );
-    // what can't be run again stops nothing
+    // a failure does not stop the others
     let module = Digest::of(program("", "unreachable"));
     let hex = module.hex();
     std::fs::remove_file(place.path(&format!("{STORE}/blobs/sha256/{}/{hex}", &hex[..2]))).unwrap();

@@ -19,19 +19,19 @@ use crate::run::Runtime;
 use crate::step::MediaType;
 use crate::store::Store;
 
-/// What a bundle is made of, before it is written.
+/// The content of a bundle, before it is written.
 pub struct Contents {
     store: Store,
-    /// Blobs of the store, with their sizes.
+    /// Blobs from the store, with their sizes.
     stored: BTreeMap<Digest, u64>,
-    /// What the bundle itself adds: plan, manifests, ...
+    /// Files that the bundle adds, such as the plan and the manifests.
     own: BTreeMap<String, Bytes>,
     manifest: Digest,
 }
 
 impl Contents {
-    /// All that belongs to `plan`, which came to `executed`; with what its tasks made and wrote if `outputs`. The same plan and outcome
-    /// give the same contents.
+    /// Gathers everything that `plan` needs, and its results `executed`. Includes the outputs and logs of the tasks if `outputs` is
+    /// true. Deterministic: the same plan and results give the same contents.
     pub fn gather(runtime: &Runtime, plan: &Plan, executed: &Executed, outputs: bool) -> Result<Self, BundleError> {
         let expected = Expected::of(runtime, executed)?;
         let mut read = |item: &Item| Ok(runtime.store.get(&item.artifact.digest)?);
@@ -44,7 +44,7 @@ impl Contents {
         };
         let (plan, expected) = (plan.write()?, expected.write()?);
         check_size("the plan", &plan, JSON_SIZE)?;
-        check_size("what the plan came to", &expected, JSON_SIZE)?;
+        check_size("the list of expected results", &expected, JSON_SIZE)?;
         let config = contents.add(PLAN, plan);
         let mut layers = vec![contents.add(EXPECTED, expected)];
         let mut modules = BTreeSet::new();
@@ -64,22 +64,23 @@ impl Contents {
             manifests.push(contents.add_module(digest, size)?);
         }
         let index = json(&Index::new(manifests))?;
-        check_size("the list of modules", &index, MANIFEST_SIZE)?;
+        check_size("the bundle's index", &index, MANIFEST_SIZE)?;
         contents.own.insert(INDEX_FILE.to_owned(), index.into());
         Ok(contents)
     }
 
-    /// The digest of the bundle's manifest.
+    /// Returns the digest of the bundle's manifest.
     pub fn digest(&self) -> Digest {
         self.manifest
     }
 
-    /// How many bytes all of it has.
+    /// Returns the total size in bytes.
     pub fn size(&self) -> u64 {
         self.stored.values().sum::<u64>() + self.own.values().map(|bytes| bytes.len() as u64).sum::<u64>()
     }
 
-    /// Writes it to `path`, whole or not at all: one tar if that ends in `.tar`, else a directory, which must not be there yet.
+    /// Writes the bundle to `path`, atomically: as a tar archive if `path` ends in `.tar`, otherwise as a directory, which must not
+    /// exist yet.
     pub fn write(&self, path: &Path) -> Result<(), BundleError> {
         let stored = self.stored.iter().map(|(digest, size)| (blob_name(digest), *size));
         let own = self.own.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64));
@@ -102,11 +103,11 @@ impl Contents {
 
     fn add_manifest(&mut self, manifest: &Manifest) -> Result<Descriptor, BundleError> {
         let bytes = json(manifest)?;
-        check_size("the bundle's list of files", &bytes, MANIFEST_SIZE)?;
+        check_size("the bundle's manifest", &bytes, MANIFEST_SIZE)?;
         Ok(self.add(MANIFEST, bytes))
     }
 
-    /// A module as an artifact of its own.
+    /// Adds a manifest that makes the module an artifact of its own.
     fn add_module(&mut self, digest: Digest, size: u64) -> Result<Descriptor, BundleError> {
         let config = self.add(WASM_CONFIG, json(&WasmConfig::of(digest))?);
         let layer = Descriptor::new(MediaType::MODULE, digest, size);

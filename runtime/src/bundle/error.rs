@@ -7,160 +7,160 @@ use crate::pipeline::PlanError;
 use crate::run::{RecordError, RunError};
 use crate::store::StoreError;
 
-/// Why a bundle can't be made or used. What is wrong with one from elsewhere names the culprit in it.
+/// An error of creating, reading or transferring a bundle. An error in a bundle's content names the offending file or blob.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// A file of this machine can't be used.
+    /// A local file can't be read or written.
     #[error("can't {doing} {path}: {source}")]
     File {
         /// read, write, ...
         doing: &'static str,
-        /// which
+        /// the file
         path: PathBuf,
-        /// why
+        /// the cause
         source: io::Error,
     },
-    /// There is something where the bundle is to be written.
-    #[error("{path} is there already: a directory is not written over")]
+    /// The target path exists already.
+    #[error("{path} already exists: choose another path, or remove it first")]
     Exists {
-        /// where
+        /// the target
         path: PathBuf,
     },
-    /// The file is compressed, or is to be.
-    #[error("{path} is compressed: a bundle is a plain tar or a directory")]
+    /// The file is compressed, or its name asks for compression.
+    #[error("{path} is compressed: a bundle is an uncompressed tar archive or a directory")]
     Compressed {
-        /// which
+        /// the file
         path: PathBuf,
     },
-    /// The tar can't be read.
-    #[error("{path} is no tar, or is damaged")]
+    /// The file is not a valid tar archive.
+    #[error("{path} is not a tar archive, or it is damaged")]
     Archive {
-        /// which
+        /// the file
         path: PathBuf,
     },
-    /// Something in it is no plain file.
-    #[error("`{name}` in the bundle is a {kind}: a bundle has plain files only")]
+    /// An entry is not a regular file.
+    #[error("`{name}` in the bundle is a {kind}: a bundle contains only regular files")]
     Kind {
-        /// which
+        /// the entry
         name: String,
-        /// a symbolic link, ...
+        /// the kind of entry, such as a symbolic link
         kind: &'static str,
     },
-    /// Something in it has a name that no bundle has.
-    #[error("`{name}` does not belong in a bundle, which has oci-layout, index.json and blobs/sha256/DIGEST only")]
+    /// An entry has a name that is not allowed in a bundle.
+    #[error("unexpected `{name}` in the bundle: a bundle contains only oci-layout, index.json and blobs/sha256/DIGEST")]
     Name {
         /// the name
         name: String,
     },
-    /// Two files have one name.
+    /// Two entries have the same name.
     #[error("`{name}` is in the bundle twice")]
     Twice {
         /// the name
         name: String,
     },
-    /// A file ends too early.
-    #[error("`{name}` in the bundle is cut short: it should have {size} bytes")]
+    /// A file is shorter than declared.
+    #[error("`{name}` in the bundle is truncated: expected {size} bytes")]
     Short {
-        /// which
+        /// the file
         name: String,
-        /// how many bytes it should have
+        /// the expected size in bytes
         size: u64,
     },
-    /// A file that belongs to every bundle is not there.
+    /// A required file is missing.
     #[error("the bundle has no `{name}`")]
     Absent {
-        /// which
+        /// the file
         name: String,
     },
-    /// A file is larger than such a file may be.
-    #[error("{what} has {size} bytes, more than the {most} that it may have")]
+    /// A file exceeds its size limit.
+    #[error("{what} is too large: {size} bytes, limit {most}")]
     Large {
-        /// which
+        /// the file
         what: String,
-        /// how many bytes it has
+        /// its size in bytes
         size: u64,
-        /// how many it may have
+        /// the limit in bytes
         most: u64,
     },
-    /// Something is not the JSON that it should be.
-    #[error("{what} can't be read: {source}")]
+    /// A part of the bundle is not the expected JSON.
+    #[error("can't parse {what}: {source}")]
     Json {
-        /// what
+        /// the part
         what: String,
-        /// why
+        /// the cause
         source: serde_json::Error,
     },
-    /// It is a layout or a version that this program does not read, or no bundle at all.
-    #[error("{what} is {found}, not {wanted}")]
+    /// A part of the bundle has an unsupported type or version.
+    #[error("{what}: expected {wanted}, found {found}")]
     Other {
-        /// what of it
+        /// the part
         what: String,
-        /// what it is
+        /// what was found
         found: String,
-        /// what it should be
+        /// what was expected
         wanted: String,
     },
-    /// A blob has another size than is said of it.
-    #[error("blob {digest} has {found} bytes; the bundle says that it has {said}")]
+    /// A blob's size differs from its declared size.
+    #[error("blob {digest} has {found} bytes, but the bundle declares {said}")]
     Size {
         /// the blob
         digest: Digest,
-        /// what is said
+        /// the declared size
         said: u64,
-        /// what is so
+        /// the actual size
         found: u64,
     },
-    /// A blob is not what its name says.
-    #[error("blob {digest} of the bundle was changed: it is {found}")]
+    /// A blob's content does not match its digest.
+    #[error("blob {digest} of the bundle is corrupt: its content has digest {found}")]
     Changed {
-        /// its name
+        /// the declared digest
         digest: Digest,
-        /// what it is
+        /// the digest of the content
         found: Digest,
     },
-    /// A blob that is needed is not there.
-    #[error("the bundle lacks {digest}, {what}")]
+    /// A required blob is missing.
+    #[error("the bundle is missing {digest} ({what})")]
     Lacks {
         /// the blob
         digest: Digest,
-        /// what needs it
+        /// the blob's purpose
         what: String,
     },
-    /// A blob is listed that nothing needs.
-    #[error("the bundle lists {digest}, which nothing in its plan needs")]
+    /// A listed blob is not needed.
+    #[error("the bundle lists {digest}, which its plan does not need")]
     Needless {
         /// the blob
         digest: Digest,
     },
-    /// A list of files in it can't be used.
-    #[error("{digest} in the bundle is no directory: {reason}")]
+    /// The list of a directory is invalid.
+    #[error("{digest} in the bundle is not a valid directory: {reason}")]
     Directory {
         /// the list
         digest: Digest,
-        /// why
+        /// the cause
         reason: String,
     },
-    /// The module's base can't be told.
-    #[error("{digest} in the bundle is no module: {source}")]
+    /// A module's base can't be determined.
+    #[error("{digest} in the bundle is not a valid module: {source}")]
     Module {
         /// the module
         digest: Digest,
-        /// why
+        /// the cause
         source: crate::step::BaseError,
     },
-    /// A task did not succeed, so there is nothing to expect.
-    #[error("task `{task}` did not succeed: there is nothing to compare a replay with")]
+    /// A task did not succeed, so the bundle has no results to compare a replay with.
+    #[error("task `{task}` did not succeed: a bundle needs the results of every task")]
     Failed {
         /// the task
         task: String,
     },
-    /// The plan can't be used.
-    #[error("the bundle's plan can't be used: {0}")]
+    /// The bundle's plan is invalid.
+    #[error("can't use the bundle's plan: {0}")]
     Plan(#[from] PlanError),
-    /// Something can't be written as JSON.
-    #[error("the bundle can't be written as JSON: {0}")]
+    /// JSON serialization failed.
+    #[error("can't write the bundle as JSON: {0}")]
     Encode(serde_json::Error),
-    /// The store failed.
+    /// A store error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record can't be read.
@@ -169,7 +169,7 @@ pub enum BundleError {
     /// A run can't be looked up.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The registry failed.
+    /// A registry error.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }

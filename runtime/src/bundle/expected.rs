@@ -10,33 +10,33 @@ use crate::step::Artifact;
 
 const VERSION: u32 = 1;
 
-/// What a plan came to where the bundle was made. It is a claim; nothing but a replay can tell whether it holds.
+/// The results of a plan, as claimed by the creator of the bundle. Only a replay can verify them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     version: u32,
-    /// The tasks, each instance of one, in the order of the plan.
+    /// The tasks and instances of tasks, in plan order.
     pub tasks: Vec<Expectation>,
-    /// The records of the tasks, and of the runs that these called for, sorted by digest.
+    /// The records of the tasks and of the runs that they called, sorted by digest.
     records: Vec<Record>,
     /// The pipeline's own outputs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, Artifact>,
 }
 
-/// What a task came to.
+/// The expected result of a task.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
     /// The task.
     pub task: String,
-    /// Its record; none when it was skipped.
+    /// Its record; `None` if it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Digest>,
 }
 
 impl Expected {
-    /// What `executed` came to; every task must have succeeded or be skipped.
+    /// Creates the expected results from `executed`. Every task must have succeeded or been skipped.
     pub(super) fn of(runtime: &Runtime, executed: &Executed) -> Result<Self, BundleError> {
         let (mut tasks, mut records) = (Vec::new(), BTreeMap::new());
         for done in &executed.tasks {
@@ -67,11 +67,11 @@ impl Expected {
     }
 
     pub(super) fn read(json: &[u8]) -> Result<Self, BundleError> {
-        let expected: Self = serde_json::from_slice(json).map_err(BundleError::json("what the bundle expects"))?;
+        let expected: Self = serde_json::from_slice(json).map_err(BundleError::json("the bundle's expected results"))?;
         if expected.version != VERSION {
             let found = format!("version {}", expected.version);
             return Err(BundleError::other(
-                "what the bundle expects",
+                "the bundle's expected results",
                 found,
                 format!("version {VERSION}"),
             ));
@@ -83,7 +83,7 @@ impl Expected {
             record: Some(digest),
         }) = expected.tasks.iter().find(|wanted| lost(wanted))
         {
-            let what = format!("the record of task `{task}`");
+            let what = format!("record of task `{task}`");
             return Err(BundleError::Lacks { digest: *digest, what });
         }
         let mut seen = BTreeSet::new();
@@ -94,21 +94,21 @@ impl Expected {
         Ok(expected)
     }
 
-    /// The records, by digest.
+    /// Returns the records, by digest.
     pub fn records(&self) -> Result<BTreeMap<Digest, &Record>, BundleError> {
         let named = |record| Ok((Record::digest(record)?, record));
         self.records.iter().map(named).collect()
     }
 }
 
-/// Adds the records of the runs that `record` called for, and of those that these did.
+/// Adds the records of the runs that `record` called, directly and indirectly.
 fn add_called(runtime: &Runtime, record: &Record, records: &mut BTreeMap<Digest, Record>) -> Result<(), BundleError> {
     let mut open = record.called.clone();
     while let Some(digest) = open.pop() {
         if records.contains_key(&digest) {
             continue;
         }
-        // the record of a call that is lost is no less true: the caller's names it
+        // a called run whose record is lost is skipped: the caller's record still names it
         if let Some((called, _)) = runtime.record(&digest)? {
             open.extend(&called.called);
             records.insert(digest, called.hashed());
@@ -117,27 +117,27 @@ fn add_called(runtime: &Runtime, record: &Record, records: &mut BTreeMap<Digest,
     Ok(())
 }
 
-/// Something that a task made: its digest as the bundle has it, and as it came out now.
+/// An output of a task, with its digest in the bundle and in the replay.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Compared {
     /// The task.
     pub task: String,
-    /// The output; `(log)` is what it wrote to stdout and stderr.
+    /// The output; `(log)` stands for stdout and stderr.
     pub what: String,
-    /// What the bundle says.
+    /// The digest in the bundle.
     pub expected: Option<Digest>,
-    /// What came out.
+    /// The digest in the replay.
     pub got: Option<Digest>,
 }
 
 impl Compared {
-    /// Whether both are the same.
+    /// Returns whether both digests are equal.
     pub fn is_equal(&self) -> bool {
         self.got == self.expected
     }
 }
 
-/// Compares what a plan came to with what a bundle expects of it: every output and what was written to stdout and stderr, of every task.
+/// Compares the results of a plan with the expected ones: every output and log of every task.
 pub fn compare(expected: &Expected, executed: &Executed) -> Result<Vec<Compared>, BundleError> {
     let records = expected.records()?;
     let wanted = |record: Option<Digest>| record.and_then(|digest| records.get(&digest)).copied();
@@ -174,7 +174,7 @@ fn compare_task(task: &str, expected: Option<&Record>, got: Option<&Record>) -> 
     names.into_iter().map(row).collect()
 }
 
-/// What a run made and wrote, by name.
+/// Returns the digests of a run's outputs and log, by name.
 fn flat(record: Option<&Record>) -> BTreeMap<&str, Digest> {
     let Some(record) = record else { return BTreeMap::new() };
     let log = record.log.iter().map(|log| ("(log)", log.digest));

@@ -9,20 +9,20 @@ use super::BundleError;
 use super::oci::{INDEX_FILE, LAYOUT_FILE};
 use crate::digest::Digest;
 
-/// The files of a layout, in a directory or a tar. Only names that belong there are let in, and only plain files.
+/// The files of an OCI image layout, in a directory or a tar archive. Rejects unexpected names and anything but regular files.
 pub(super) struct Layout {
     path: PathBuf,
     files: BTreeMap<String, Part>,
 }
 
-/// Where the bytes of a file are.
+/// The position of a file's bytes.
 struct Part {
-    /// Where they start, in a tar.
+    /// The offset in the tar archive.
     offset: u64,
     size: u64,
 }
 
-/// What a compressed file starts with: gzip, zstd, xz, bzip2, zip.
+/// Magic bytes of compressed files: gzip, zstd, xz, bzip2, zip.
 const COMPRESSED: [&[u8]; 5] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh", b"PK\x03\x04"];
 
 impl Layout {
@@ -43,12 +43,12 @@ impl Layout {
         self.files.get(name).map(|part| part.size)
     }
 
-    /// The names of all files, with their sizes.
+    /// Returns the names of all files, with their sizes.
     pub(super) fn files(&self) -> BTreeMap<String, u64> {
         self.files.iter().map(|(name, part)| (name.clone(), part.size)).collect()
     }
 
-    /// Reads a file from its start; never more than its size.
+    /// Opens a file for reading. The reader returns at most the file's declared size.
     pub(super) fn reader(&self, name: &str) -> Result<Box<dyn Read + Send>, BundleError> {
         let part = self
             .files
@@ -64,7 +64,7 @@ impl Layout {
         Ok(Box::new(file.take(part.size)))
     }
 
-    /// All bytes of a file that has at most `most`.
+    /// Reads a whole file. Fails if it is larger than `most` bytes.
     pub(super) fn read(&self, name: &str, most: u64) -> Result<Bytes, BundleError> {
         let mut reader = self.reader(name)?;
         let size = self.size(name).unwrap_or_default();
@@ -110,12 +110,12 @@ impl Layout {
     fn list_tar(&mut self) -> Result<(), BundleError> {
         let path = self.path.clone();
         let failed = || BundleError::file("read", &path);
-        // what the crate says of it quotes the file
+        // the crate's own message would quote the file's content
         let damaged = |_| BundleError::Archive { path: path.clone() };
         let mut file = File::open(&path).map_err(failed())?;
         let end = file.metadata().map_err(failed())?.len();
         refuse_compressed(&mut file, &path)?;
-        // raw: no header speaks for another, so what a header says is all there is to check
+        // raw: no header extends another, so each header can be checked by itself
         for entry in tar::Archive::new(file).entries_with_seek().map_err(damaged)?.raw(true) {
             let entry = entry.map_err(damaged)?;
             let header = entry.header();
@@ -148,7 +148,7 @@ impl Layout {
     }
 }
 
-/// What a file that lacks bytes is reported as.
+/// Returns the error for a truncated file.
 pub(super) fn short(name: &str, size: u64) -> BundleError {
     let name = name.to_owned();
     BundleError::Short { name, size }

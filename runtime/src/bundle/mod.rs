@@ -1,20 +1,20 @@
-//! A plan with all that it needs, as one file that anyone can carry out again, without a network or a compiler.
+//! A plan and everything it needs in one file, which can be replayed without a network or a compiler.
 //!
-//! A bundle is an OCI image layout (image-spec v1.1), as a directory or as one tar:
+//! A bundle is an OCI image layout (image-spec v1.1), as a directory or as a tar archive:
 //!
 //! ```text
 //! oci-layout            {"imageLayoutVersion":"1.0.0"}
-//! index.json            lists the bundle's manifest, and one for each module
-//! blobs/sha256/ab12...  all else, named by its digest
+//! index.json            lists the bundle's manifest and one manifest per module
+//! blobs/sha256/ab12...  everything else, named by its digest
 //! ```
 //!
-//! The manifest's config is the plan. Its layers are what the plan came to ([`Expected`]), the modules, the inputs and, when asked for,
-//! what the tasks made. Each module is also an artifact of its own, as the CNCF's layout for WebAssembly has it, so that other tools can
-//! run it. The same plan gives the same bytes.
+//! The manifest's config is the plan. Its layers are the expected results ([`Expected`]), the modules, the inputs and, optionally, the
+//! outputs. Each module is also an OCI artifact in the CNCF's layout for WebAssembly, so that other tools can run it. The same plan
+//! gives the same bytes.
 //!
-//! What is in a bundle may come from anywhere. Nothing in it is compressed, so nothing grows while it is read; names come from
-//! digests, and every blob is checked against its own before it is in a store. Its records are claims to compare with: they never
-//! become records of a store, and so never answer a run.
+//! A bundle is untrusted input. Nothing in it is compressed, so there are no decompression bombs. File names are derived from digests,
+//! and every blob is checked against its digest before it enters a store. The records in a bundle are only compared with. They are
+//! never added to a store, so they never answer a run.
 
 mod contents;
 mod error;

@@ -1,5 +1,5 @@
-//! The JSON of OCI: <https://github.com/opencontainers/image-spec>, v1.1, and the layout of WebAssembly in it:
-//! <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>. As that asks, keys that are not known are passed over.
+//! The JSON types of OCI (<https://github.com/opencontainers/image-spec>, v1.1) and of WebAssembly artifacts
+//! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>). Unknown keys are ignored, as the specification requires.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use crate::step::MediaType;
 
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// What kind of artifact a bundle is.
+/// The artifact type of a bundle.
 pub(super) const BUNDLE: &str = "application/vnd.lockstep.bundle.v1";
-/// A plan, as canonical JSON: the bundle's config.
+/// The media type of a plan as canonical JSON: the bundle's config.
 pub(super) const PLAN: &str = "application/vnd.lockstep.plan.v1+json";
-/// What the plan came to: the bundle's first layer.
+/// The media type of the expected results: the bundle's first layer.
 pub(super) const EXPECTED: &str = "application/vnd.lockstep.expected.v1+json";
 pub(super) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
@@ -20,22 +20,22 @@ pub(super) const LAYOUT_FILE: &str = "oci-layout";
 pub(super) const INDEX_FILE: &str = "index.json";
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Manifests and indexes may have so many bytes: registries take no larger ones.
+/// Maximum size of a manifest or index in bytes. Registries reject larger ones.
 pub(super) const MANIFEST_SIZE: u64 = 4 << 20;
 
-/// Where a blob is in a layout.
+/// Returns the path of a blob in a layout.
 pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// What says of which layout version a directory is.
+/// The content of `oci-layout`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LayoutVersion {
     pub image_layout_version: String,
 }
 
-/// Names a blob.
+/// A reference to a blob.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -84,7 +84,7 @@ impl Manifest {
         }
     }
 
-    /// The blobs that it names.
+    /// Returns the blobs that the manifest refers to.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
     }
@@ -109,7 +109,7 @@ impl Index {
     }
 }
 
-/// The config of a module of WASI preview 1. It has no time of its own: the same module gives the same bytes.
+/// The config of a WASI preview 1 module. The creation time is fixed, so the same module gives the same bytes.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WasmConfig {
@@ -130,7 +130,7 @@ impl WasmConfig {
     }
 }
 
-/// The media type of a layer: that of the artifact, unless it is none by RFC 6838, which registries insist on.
+/// Returns the media type of a layer: the artifact's, if it is valid by RFC 6838, which registries require; otherwise bytes.
 pub(super) fn layer_type(media_type: &MediaType) -> &str {
     let restricted = |name: &str| {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);

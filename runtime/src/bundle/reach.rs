@@ -1,4 +1,4 @@
-//! What a plan needs: its modules with their bases, its inputs with the files of directories, and, as far as they are wanted, the outputs.
+//! The blobs that a plan needs: its modules with their bases, its inputs with the files of directories and, optionally, the outputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,24 +9,25 @@ use crate::digest::Digest;
 use crate::pipeline::{Plan, Source, Task};
 use crate::step::{self, Artifact, GuestPath, MediaType};
 
-/// Directories within directories nest at most so deep: what mounts them goes down with them.
+/// Maximum nesting depth of directories. Mounting them is recursive.
 const DEPTH: usize = 64;
-/// A directory has at most so many files, those of directories within it counted each time: a few lists could else stand for any number.
+/// Maximum number of files in a directory. Files of a nested directory count each time it appears: otherwise a few lists could stand
+/// for any number of files.
 const FILES: u64 = 1 << 20;
 
-/// What something in a bundle is for.
+/// The role of a blob in a bundle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// It is run, or another module is based on it.
+    /// A module that is run, or the base of one.
     Module,
-    /// It is read.
+    /// An input of a task.
     Input,
-    /// It is what a task made or wrote.
+    /// An output or log of a task.
     Output,
 }
 
 impl Role {
-    /// In a word.
+    /// Returns `module`, `input` or `output`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Module => "module",
@@ -36,27 +37,27 @@ impl Role {
     }
 }
 
-/// Something in a bundle.
+/// A blob in a bundle.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// What the plan calls it, for people; of several names the first.
+    /// Its name in the plan, for display. If there are several, the first.
     pub name: String,
-    /// The artifact. The plan says nothing of a module's size; where the bundle does not either, it is 0.
+    /// The artifact. The size of a module is 0 if the bundle does not declare it; plans do not.
     pub artifact: Artifact,
 }
 
-/// All that a plan needs, in order: what comes first gives a blob its name and media type.
+/// Everything that a plan needs. The first use of a blob determines its name and media type.
 #[derive(Default)]
 pub(super) struct Reach {
     pub items: BTreeMap<Digest, Item>,
-    /// The entries of directories.
+    /// The entries of directories, by digest.
     directories: BTreeMap<Digest, Vec<Artifact>>,
     open: Vec<Item>,
 }
 
-/// What `plan` needs. `read` gives the bytes of modules and directories; of what the tasks made that is taken which is `wanted`.
+/// Returns everything that `plan` needs, and the outputs and logs that are `wanted`. `read` returns the bytes of modules and directories.
 pub(super) fn reach(
     plan: &Plan,
     expected: &Expected,
@@ -81,7 +82,7 @@ pub(super) fn reach(
     Ok(reach)
 }
 
-/// What the tasks made and wrote.
+/// Returns the outputs and logs of the tasks.
 fn made(expected: &Expected) -> Result<Vec<Item>, BundleError> {
     let records = expected.records()?;
     let mut items = Vec::new();
@@ -154,7 +155,7 @@ impl Reach {
         let refused = |reason: String| BundleError::Directory { digest, reason };
         let entries: BTreeMap<String, Artifact> = serde_json::from_slice(list).map_err(|e| refused(e.to_string()))?;
         for path in entries.keys() {
-            GuestPath::try_from(format!("/{path}")).map_err(|_| refused(format!("`{path}` is no path inside it")))?;
+            GuestPath::try_from(format!("/{path}")).map_err(|_| refused(format!("invalid path `{path}`")))?;
         }
         self.open.extend(entries.iter().rev().map(|(path, artifact)| Item {
             role: directory.role,
@@ -173,14 +174,14 @@ impl Reach {
         Ok(())
     }
 
-    /// How many files the directory has.
+    /// Returns the number of files in the directory.
     fn count(&self, digest: &Digest, depth: usize, counts: &mut BTreeMap<(Digest, usize), u64>) -> Result<u64, BundleError> {
         if let Some(count) = counts.get(&(*digest, depth)) {
             return Ok(*count);
         }
         let refused = |reason: String| BundleError::Directory { digest: *digest, reason };
         if depth == 0 {
-            return Err(refused(format!("directories nest more than {DEPTH} deep")));
+            return Err(refused(format!("nested more than {DEPTH} levels deep")));
         }
         let mut count = 0u64;
         for entry in self.directories.get(digest).into_iter().flatten() {
@@ -191,13 +192,13 @@ impl Reach {
             count = count.saturating_add(files);
         }
         if count > FILES {
-            return Err(refused(format!("it has more than {FILES} files")));
+            return Err(refused(format!("more than {FILES} files")));
         }
         counts.insert((*digest, depth), count);
         Ok(count)
     }
 
-    /// The digests of all of it.
+    /// Returns the digests of all items.
     pub(super) fn digests(&self) -> BTreeSet<Digest> {
         self.items.keys().copied().collect()
     }

@@ -17,15 +17,15 @@ use crate::pipeline::Plan;
 use crate::step::MediaType;
 use crate::store::Store;
 
-/// A plan, and what it came to, have at most so many bytes as JSON.
+/// Maximum size of a plan or its expected results as JSON, in bytes.
 pub(super) const JSON_SIZE: u64 = 256 << 20;
-/// A module has at most so many bytes, and so has the list of a directory.
+/// Maximum size of a module or of a directory's list, in bytes.
 const READ_SIZE: u64 = 512 << 20;
-/// Blobs are read in pieces of this size.
+/// The size of the pieces in which blobs are read.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// A bundle that was opened: it holds all that its plan needs, by name and size. Whether blobs are what their names say is told by
-/// whatever reads them.
+/// An opened bundle. It is complete: every blob that its plan needs exists and has the declared size. The content of a blob is checked
+/// when it is read.
 pub struct Bundle {
     layout: Layout,
     manifest: Digest,
@@ -39,7 +39,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens the bundle in a directory or a tar, and checks that it is whole.
+    /// Opens the bundle in a directory or tar archive, and checks that it is complete.
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let layout = Layout::open(path)?;
         check_version(&layout)?;
@@ -47,17 +47,12 @@ impl Bundle {
         let is_bundle = |listed: &&Descriptor| listed.artifact_type.as_deref() == Some(BUNDLE);
         let (own, modules): (Vec<_>, Vec<_>) = index.manifests.iter().partition(is_bundle);
         let [own] = own[..] else {
-            let found = format!("a list of {} bundles", own.len());
-            return Err(BundleError::other(INDEX_FILE, found, "one of a bundle and its modules"));
+            return Err(BundleError::other(INDEX_FILE, own.len().to_string(), "1 bundle"));
         };
         let manifest = read_manifest(&layout, own)?;
         check_type("the bundle's config", &manifest.config.media_type, PLAN)?;
         let [expected, layers @ ..] = &manifest.layers[..] else {
-            return Err(BundleError::other(
-                "the bundle's manifest",
-                "without layers",
-                "a list of layers",
-            ));
+            return Err(BundleError::other("the bundle's manifest", "none", "layers"));
         };
         check_type("the bundle's first layer", &expected.media_type, EXPECTED)?;
         let plan = read_plan(&layout, &manifest.config)?;
@@ -80,32 +75,32 @@ impl Bundle {
         })
     }
 
-    /// The digest of the bundle's manifest: it stands for all of the bundle.
+    /// Returns the digest of the bundle's manifest, which identifies the whole bundle.
     pub fn digest(&self) -> Digest {
         self.manifest
     }
 
-    /// The plan.
+    /// Returns the plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What the plan came to where the bundle was made.
+    /// Returns the expected results of the plan.
     pub fn expected(&self) -> &Expected {
         &self.expected
     }
 
-    /// The modules, inputs and outputs that are in it, in this order.
+    /// Returns the modules, inputs and outputs in the bundle, in this order.
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
-    /// All blobs, with their sizes.
+    /// Returns all blobs, with their sizes.
     pub fn blobs(&self) -> &BTreeMap<Digest, u64> {
         &self.blobs
     }
 
-    /// Reads every blob and checks that it is what its name says. `on` is told of bytes as they are read.
+    /// Reads every blob and checks its digest. Calls `on` with the number of bytes read.
     pub fn verify(&self, on: &mut dyn FnMut(u64)) -> Result<(), BundleError> {
         for digest in self.blobs.keys() {
             let mut hasher = Hasher::default();
@@ -119,8 +114,8 @@ impl Bundle {
         Ok(())
     }
 
-    /// Takes the modules and inputs, and the outputs that are there, into `store`: each once its digest was checked. Records are not
-    /// taken: what a bundle says of runs must not answer them.
+    /// Imports the modules, the inputs and any outputs into `store`, after checking their digests. Does not import records: the claims
+    /// of a bundle must not answer runs.
     pub fn take(&self, store: &Store, on: &mut dyn FnMut(u64)) -> Result<(), BundleError> {
         for item in &self.items {
             let digest = &item.artifact.digest;
@@ -141,17 +136,17 @@ impl Bundle {
         Ok(())
     }
 
-    /// Writes the same bundle to `path`: one tar if that ends in `.tar`, else a directory.
+    /// Writes the same bundle to `path`: as a tar archive if `path` ends in `.tar`, otherwise as a directory.
     pub fn write(&self, path: &Path) -> Result<(), BundleError> {
         write(path, &self.layout.files(), &|name| self.layout.reader(name))
     }
 
-    /// The list of manifests, as it is.
+    /// Returns the bytes of the index.
     pub(super) fn index(&self) -> Result<Bytes, BundleError> {
         self.layout.read(INDEX_FILE, MANIFEST_SIZE)
     }
 
-    /// A manifest, as it is.
+    /// Returns the bytes of a manifest.
     pub(super) fn manifest(&self, of: &Descriptor) -> Result<Bytes, BundleError> {
         read_blob(&self.layout, of, MANIFEST_SIZE)
     }
@@ -184,11 +179,7 @@ fn check_version(layout: &Layout) -> Result<(), BundleError> {
     let version: LayoutVersion = parse(LAYOUT_FILE, &layout.read(LAYOUT_FILE, 4 << 10)?)?;
     match version.image_layout_version.as_str() {
         "1.0.0" => Ok(()),
-        other => Err(BundleError::other(
-            LAYOUT_FILE,
-            format!("of version {other}"),
-            "of version 1.0.0",
-        )),
+        other => Err(BundleError::other(LAYOUT_FILE, format!("version {other}"), "version 1.0.0")),
     }
 }
 
@@ -200,7 +191,7 @@ fn read_plan(layout: &Layout, config: &Descriptor) -> Result<Plan, BundleError> 
     }
 }
 
-/// Checks that `layers` are exactly what the plan needs, with what the tasks made as far as that is there.
+/// Checks that `layers` are exactly what the plan needs, plus any outputs.
 fn check_layers(layout: &Layout, plan: &Plan, expected: &Expected, layers: &[Descriptor]) -> Result<Vec<Item>, BundleError> {
     let mut listed: BTreeMap<Digest, &Descriptor> = BTreeMap::new();
     for layer in layers {
@@ -241,17 +232,17 @@ fn check_layers(layout: &Layout, plan: &Plan, expected: &Expected, layers: &[Des
     Ok(items)
 }
 
-/// Checks the manifest of a module, and returns its blobs.
+/// Checks the manifest of a module and returns its blobs.
 fn check_module(layout: &Layout, listed: &Descriptor, layers: &[Descriptor]) -> Result<BTreeSet<(Digest, u64)>, BundleError> {
     let manifest = read_manifest(layout, listed)?;
     let what = format!("manifest {}", listed.digest);
     check_type(&format!("the config of {what}"), &manifest.config.media_type, WASM_CONFIG)?;
     let is_ours = |layer: &Descriptor| layer.media_type == MediaType::MODULE && layers.contains(layer);
     let [layer] = &manifest.layers[..] else {
-        return Err(BundleError::other(what, "of several layers", "of one module"));
+        return Err(BundleError::other(what, "another number of layers", "one module"));
     };
     if !is_ours(layer) {
-        return Err(BundleError::other(what, "of something else", "of a module of the bundle"));
+        return Err(BundleError::other(what, "another blob", "a module of the bundle"));
     }
     check_blob(layout, &manifest.config)?;
     let blobs = manifest.blobs().chain(std::iter::once(listed));
@@ -266,16 +257,16 @@ fn read_manifest(layout: &Layout, listed: &Descriptor) -> Result<Manifest, Bundl
     )
 }
 
-/// Checks that a blob is there, with its size.
+/// Checks that a blob exists and has the declared size.
 fn check_blob(layout: &Layout, listed: &Descriptor) -> Result<(), BundleError> {
     let found = layout.size(&blob_name(&listed.digest)).ok_or_else(|| BundleError::Lacks {
         digest: listed.digest,
-        what: format!("which it lists as {}", listed.media_type),
+        what: format!("listed as {}", listed.media_type),
     })?;
     check_size(&listed.digest, listed.size, found)
 }
 
-/// The bytes of a small blob, which are what its name says.
+/// Reads a small blob and checks its digest.
 fn read_blob(layout: &Layout, listed: &Descriptor, most: u64) -> Result<Bytes, BundleError> {
     check_blob(layout, listed)?;
     let bytes = layout.read(&blob_name(&listed.digest), most)?;

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::BundleError;
 
-/// What a layout consists of: names with sizes, in the order of the names.
+/// The files of a layout with their sizes, sorted by name.
 pub(super) type Files = BTreeMap<String, u64>;
 
-/// Opens a file of a layout that is written.
+/// Opens the source of a file that is written to a layout.
 pub(super) type Open<'a> = &'a dyn Fn(&str) -> Result<Box<dyn Read + Send>, BundleError>;
 
-/// An error if no bundle can be written to `path`, as far as that can be told before.
+/// Checks in advance whether a bundle can be written to `path`.
 pub fn check_target(path: &Path) -> Result<(), BundleError> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if matches!(extension, "gz" | "tgz" | "zst" | "xz" | "bz2" | "zip") {
@@ -28,14 +28,14 @@ pub(super) fn is_tar(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tar")
 }
 
-/// The directory that `path` is in.
+/// Returns the parent directory of `path`.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| *parent != Path::new(""))
         .unwrap_or(Path::new("."))
 }
 
-/// Writes a layout, whole or not at all.
+/// Writes a layout atomically.
 pub(super) fn write(path: &Path, files: &Files, open: Open) -> Result<(), BundleError> {
     check_target(path)?;
     match is_tar(path) {
@@ -44,7 +44,7 @@ pub(super) fn write(path: &Path, files: &Files, open: Open) -> Result<(), Bundle
     }
 }
 
-/// Without times, owners or whatever else two machines may have different.
+/// Writes a tar archive without times, owners or anything else that differs between machines.
 fn write_tar(path: &Path, files: &Files, open: Open) -> Result<(), BundleError> {
     let failed = || BundleError::file("write", path);
     let file = tempfile::Builder::new()
@@ -80,7 +80,7 @@ fn write_directory(path: &Path, files: &Files, open: Open) -> Result<(), BundleE
         io::copy(&mut open(name)?, &mut file).map_err(failed())?;
     }
     fs::rename(staging.path(), path).map_err(failed())?;
-    // it has another name now, so there is nothing to remove
+    // it was renamed, so there is nothing to remove
     let _ = staging.keep();
     Ok(())
 }

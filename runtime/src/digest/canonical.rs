@@ -1,14 +1,14 @@
-//! One byte sequence for one value: JSON without white space, object keys sorted by their UTF-8 bytes.
+//! A canonical encoding, with one byte sequence per value: JSON without white space, object keys sorted by their UTF-8 bytes.
 //!
-//! Integers are written as they are (64 bits survive, unlike in RFC 8785), other numbers as the shortest text that reads
-//! back as the same double. Sorting is done here and not left to `serde_json::Map`, whose order depends on a Cargo feature
-//! that any crate of the build can switch on.
+//! Integers are written in full (64 bits survive, unlike in RFC 8785), other numbers as the shortest text that parses to the same
+//! double. Keys are sorted here because the order of `serde_json::Map` depends on a Cargo feature that any crate of the build can
+//! enable.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// The canonical JSON of `value`. Fails only for what JSON cannot hold: keys that are not texts, NaN and infinities become
-/// null as in every JSON of serde.
+/// Returns the canonical JSON of `value`. Fails only for map keys that are not strings. NaN and infinities become null, as always in
+/// serde_json.
 pub fn canonical_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = Vec::new();
     write(&mut out, &serde_json::to_value(value)?)?;

@@ -14,18 +14,18 @@ pub use canonical::canonical_json;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// Why a text is not a digest.
+/// The error of parsing a [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: write sha256: and 64 hexadecimal digits")]
 pub struct InvalidDigest(pub String);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The 64 hexadecimal digits, without `sha256:`.
+    /// Returns the 64 hexadecimal digits, without `sha256:`.
     pub fn hex(&self) -> String {
         let mut text = String::with_capacity(64);
         for byte in self.0 {
@@ -36,12 +36,12 @@ impl Digest {
         text
     }
 
-    /// The first 12 hexadecimal digits: enough for people to tell digests apart, never used to look one up.
+    /// Returns the first 12 hexadecimal digits, for display only.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
 
-    /// Reads 64 hexadecimal digits of either case.
+    /// Parses 64 hexadecimal digits of either case.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
         let invalid = || InvalidDigest(text.to_owned());
         let text = text.as_bytes();
@@ -93,23 +93,23 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes bytes as they come.
+/// Hashes bytes incrementally.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes taken in.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }
 
-/// The digest of all that a run may depend on: equal keys, equal outputs.
+/// The digest of everything that a run may depend on. Equal keys mean equal outputs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunKey(pub Digest);

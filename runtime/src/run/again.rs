@@ -3,14 +3,14 @@ use crate::sandbox::Interrupt;
 use crate::step::{Limit, Limits};
 
 impl Runtime {
-    /// Carries out the run of `record` once more, under limits that change nothing, and takes nothing from the cache. No record is
-    /// written, so that the store tells the same runs and times as before; [`keep`](Self::keep) writes what came to something else.
+    /// Executes the run of `record` again, without the cache and under limits that don't change the result. Writes no record;
+    /// [`keep`](Self::keep) does that if the result differs.
     pub fn again(&self, record: &Record, interrupt: &Interrupt) -> Result<Ran, RunError> {
         self.run(&record.run, Reuse::Unrecorded, &record.limits(), interrupt, &mut |_, _| ())
     }
 
-    /// Writes the record of a run that was carried out; the shared store gets it too, if the same run would come to it again. It is
-    /// then the newest of its run, and so the one that answers.
+    /// Writes the record of an executed run, also to the shared store if the outcome is deterministic. As the newest record of its run,
+    /// it answers the run from then on.
     pub fn keep(&self, ran: &Ran) -> Result<(), RunError> {
         let row = ran.record.row(ran.digest, &ran.observed);
         self.store.put_record(ran.record.write(&ran.observed)?, &row)?;
@@ -22,7 +22,8 @@ impl Runtime {
 }
 
 impl Record {
-    /// Limits under which the run comes to the same: those that it ran into, and else as much as anything gets, or as it used.
+    /// Returns limits under which the run has the same result: the limits that it reached, and otherwise the default or the usage,
+    /// whichever is larger.
     pub fn limits(&self) -> Limits {
         let default = Limits::default();
         let usage = self.usage.clone().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::{Entry, Input, Run};
 use crate::digest::Digest;
 use crate::step::{Artifact, Interface, Parameter, ParameterError};
 
-/// Why inputs and parameters do not fit a step.
+/// The error of binding inputs and parameters to a step.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BindError {
     /// The step has no input of this name.
@@ -14,9 +14,9 @@ pub enum BindError {
     UnknownInput {
         /// the step
         step: String,
-        /// what was given
+        /// the unknown name
         name: String,
-        /// the inputs that it has
+        /// its inputs
         known: Names,
     },
     /// The step has no parameter of this name.
@@ -24,9 +24,9 @@ pub enum BindError {
     UnknownParameter {
         /// the step
         step: String,
-        /// what was given
+        /// the unknown name
         name: String,
-        /// the parameters that it has
+        /// its parameters
         known: Names,
     },
     /// The step has no output of this name.
@@ -34,20 +34,20 @@ pub enum BindError {
     UnknownOutput {
         /// the step
         step: String,
-        /// what was asked for
+        /// the unknown name
         name: String,
-        /// the outputs that it has
+        /// its outputs
         known: Names,
     },
     /// The module has no step of this name.
     #[error("the module has no step `{name}`; it has {known}")]
     UnknownStep {
-        /// what was asked for
+        /// the unknown name
         name: String,
-        /// the steps that it has
+        /// its steps
         known: Names,
     },
-    /// An input was not given.
+    /// A required input is missing.
     #[error("step `{step}` needs its input `{name}` ({what}): give it")]
     MissingInput {
         /// the step
@@ -57,27 +57,27 @@ pub enum BindError {
         /// its media type
         what: String,
     },
-    /// A parameter has a wrong value or none.
+    /// A parameter has an invalid value or none.
     #[error("step `{step}`: {source}")]
     Parameter {
         /// the step
         step: String,
-        /// what is wrong
+        /// the cause
         source: ParameterError,
     },
 }
 
-/// Names to choose from, for a message.
+/// A list of valid names, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names(Vec<String>);
 
 impl Names {
-    /// Of these.
+    /// Creates a list of `names`.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(names.into_iter().map(str::to_owned).collect())
     }
 
-    /// Whether `name` is one of them.
+    /// Returns whether the list contains `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|known| known == name)
     }
@@ -95,8 +95,8 @@ impl std::fmt::Display for Names {
     }
 }
 
-/// The run of a step with these inputs, parameters and seed: every name is known, everything needed is there, parameters
-/// have the right kind, and defaults are filled in.
+/// Creates the run of a step with these inputs, parameters and seed. Checks that every name is known, that nothing required is missing
+/// and that parameters have the right kind, and fills in defaults.
 pub fn bind(
     module: Digest,
     interface: &Interface,
@@ -154,7 +154,7 @@ pub fn bind(
     })
 }
 
-/// Reads parameters that a person typed, by the kinds that the step declares.
+/// Parses parameters from the command line, by the kinds that the step declares.
 pub fn parse_parameters(interface: &Interface, typed: &BTreeMap<String, String>) -> Result<BTreeMap<String, Value>, BindError> {
     let parse = |(name, text): (&String, &String)| {
         let value = parameter(interface, name)?
@@ -168,7 +168,7 @@ pub fn parse_parameters(interface: &Interface, typed: &BTreeMap<String, String>)
     typed.iter().map(parse).collect()
 }
 
-/// The interface of the step called `name` among those of a module.
+/// Returns the interface of the step `name`.
 pub fn choose<'a>(interfaces: &'a [Interface], name: &str) -> Result<&'a Interface, BindError> {
     interfaces
         .iter()

@@ -12,23 +12,23 @@ use crate::sandbox::{Answer, Asking, Caller, Interrupt, Node, Stream, Unanswered
 use crate::step::{Artifact, GuestPath, Interface, Interruption, Limits, MediaType, Outcome, Usage, interfaces};
 use crate::store::{StoreError, Writer};
 
-/// What a guest writes to have a step run.
+/// A guest's request to run a step.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// The name of the module among those that the run was given.
+    /// The name of the module, among the modules of the run.
     module: String,
     step: String,
-    /// Where the guest has the inputs, by name.
+    /// The guest's paths of the inputs, by name.
     #[serde(default)]
     inputs: BTreeMap<String, GuestPath>,
     #[serde(default)]
     parameters: BTreeMap<String, Value>,
 }
 
-/// Runs steps of modules for a guest: each a run of its own, with the caller's seed, limits and interrupt.
+/// Runs steps on behalf of a guest. Each call is a separate run, with the caller's seed, limits and interrupt.
 ///
-/// The answer is a directory: `out` with the outputs, or a file `error` that says why there are none.
+/// The answer is a directory that contains either `out`, a directory with the outputs, or `error`, a file with the reason.
 pub(super) struct Steps {
     pub runtime: Runtime,
     pub modules: BTreeMap<String, Digest>,
@@ -36,12 +36,12 @@ pub(super) struct Steps {
     pub reuse: Reuse,
     pub limits: Limits,
     pub interrupt: Interrupt,
-    /// When the time of the run that calls is up.
+    /// The deadline of the calling run.
     pub until: Option<Instant>,
     pub called: Called,
 }
 
-/// The records of the runs that a guest called for, in the order of the calls.
+/// The records of the runs that a guest called, in call order.
 #[derive(Clone, Default)]
 pub(super) struct Called(Arc<Mutex<Vec<Digest>>>);
 
@@ -55,11 +55,11 @@ impl Called {
     }
 }
 
-/// Why a call has no outputs.
+/// The reason why a call has no outputs.
 enum Refused {
-    /// The guest is told.
+    /// The guest gets this text.
     Told(String),
-    /// The guest is ended.
+    /// The guest is stopped.
     Ended(Unanswered),
 }
 
@@ -84,7 +84,7 @@ impl Caller for Steps {
 }
 
 impl Steps {
-    /// The run that is asked for. Its inputs are in the store.
+    /// Parses a request, and puts its inputs into the store.
     fn bound(&self, request: &[u8], guest: &mut Asking<'_>) -> Result<Run, Refused> {
         let told = |error: &dyn std::fmt::Display| Refused::Told(error.to_string());
         let request: Request = serde_json::from_slice(request).map_err(|error| told(&error))?;
@@ -114,7 +114,7 @@ impl Steps {
         }
     }
 
-    /// Keeps a file. A large one is copied piece by piece: it may be one that the guest was given under another name.
+    /// Stores a file. A large one is copied in pieces: it may be an input of the caller, under another name.
     fn file(&self, file: Node, media_type: MediaType) -> Result<Artifact, RunError> {
         let store = &self.runtime.store;
         let large = match file {

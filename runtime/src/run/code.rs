@@ -5,10 +5,10 @@ use crate::digest::Digest;
 use crate::sandbox::{CodeKey, CompileBudget, Module};
 use crate::store::Shared;
 
-/// A smaller module is compiled in less time than it takes to ask for its code: 64 KiB.
+/// Modules smaller than this (64 KiB) compile faster than their code can be fetched.
 const SMALL: usize = 64 << 10;
 
-/// Where the code of a module is, for all machines that have the key.
+/// The place of a module's native code in the shared store, for all machines that have the key.
 struct Shelf<'a> {
     shared: &'a Shared,
     key: &'a CodeKey,
@@ -16,7 +16,7 @@ struct Shelf<'a> {
 }
 
 impl Runtime {
-    /// The same runtime, which takes compiled code from the shared store if it has the seal of `key`, and puts there what it compiles itself.
+    /// Returns the same runtime, which shares native code through the shared store. It accepts only code that is sealed with `key`.
     pub fn sharing_code(self, key: CodeKey) -> Self {
         Self {
             code_key: Some(key),
@@ -24,7 +24,7 @@ impl Runtime {
         }
     }
 
-    /// Makes a module ready that is based on no other: from code that was compiled here or elsewhere, or by compiling it.
+    /// Loads a module without a base: from the local or the shared code cache, or by compiling it.
     pub(super) fn load_alone(&self, wasm: &[u8], digest: &Digest, budget: Option<&CompileBudget>) -> Result<Module, RunError> {
         let shelf = self.shelf(wasm, digest);
         let is_lacking = shelf.as_ref().is_some_and(|shelf| !self.take_code(shelf, digest));
@@ -40,7 +40,7 @@ impl Runtime {
         Ok(module)
     }
 
-    /// Where the code of a module is to be looked for; `None` if it is here, or not worth it.
+    /// Returns where to look for a module's code; `None` if it is here already, or if the module is too small.
     fn shelf(&self, wasm: &[u8], digest: &Digest) -> Option<Shelf<'_>> {
         if wasm.len() < SMALL || self.engine.has_code(digest) {
             return None;
@@ -52,7 +52,7 @@ impl Runtime {
         })
     }
 
-    /// Takes the code of a module from its shelf. Whether it was there, with the right seal.
+    /// Fetches the code of a module. Returns whether it exists and has a valid seal.
     fn take_code(&self, shelf: &Shelf, digest: &Digest) -> bool {
         let sealed = shelf.shared.code(&shelf.name);
         sealed.is_some_and(|sealed| self.engine.admit_code(&sealed, digest, shelf.key))

@@ -5,23 +5,23 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::sandbox::Interrupt;
 
-/// What is being worked on in this process by the digests that name it, such as runs by their keys, so that the second who wants the same waits and
-/// then finds what the first has made.
+/// Work in progress in this process, by digest, such as runs by their keys. A second request for the same work waits, and then finds
+/// the result of the first.
 #[derive(Default)]
 pub(super) struct Flights {
     aloft: Mutex<BTreeSet<Digest>>,
     landed: Condvar,
 }
 
-/// While it lives, no other flight has its key.
+/// Exclusive access to a key, released on drop.
 pub(super) struct Flight<'a> {
     flights: &'a Flights,
     key: Digest,
 }
 
 impl Flights {
-    /// Waits until no flight has `key`, and takes it. An interrupt ends the waiting with `None`: a run, which sees the same
-    /// interrupt, is then carried out (and ends) at once.
+    /// Waits until no other flight has `key`, and takes it. Returns `None` if interrupted while waiting; the run, which sees the same
+    /// interrupt, then starts and ends at once.
     pub(super) fn board(&self, key: Digest, interrupt: &Interrupt) -> Option<Flight<'_>> {
         let mut aloft = self.aloft();
         while !aloft.insert(key) {

@@ -4,27 +4,27 @@ use super::{RunError, Runtime};
 use crate::digest::Digest;
 use crate::store::{Link, Role, Row};
 
-/// Which way a lineage goes.
+/// The direction of a lineage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
-    /// To what something was made from.
+    /// Towards the origins.
     Up,
-    /// To what was made from it.
+    /// Towards the derived artifacts.
     Down,
 }
 
-/// Runs, and what they read and made, around one of them or around an artifact.
+/// The runs that a run or an artifact depends on, or that depend on it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage {
-    /// The runs, by record. What each read and made is in its links.
+    /// The runs, by record. The links of a row are its inputs and outputs.
     pub runs: BTreeMap<Digest, Row>,
-    /// The runs that the artifacts on the way lead to: up, those that made one, down, those that read it or are run of it. An artifact
-    /// that leads to none ends there: up, it was given.
+    /// The next runs of each artifact: up, the runs that made it; down, the runs that read it or have it as their module. The lineage
+    /// ends at an artifact without next runs; up, it was imported.
     pub leads: BTreeMap<Digest, Vec<Digest>>,
 }
 
 impl Lineage {
-    /// The artifacts that a run leads to: up, what it read, down, what it made.
+    /// Returns the next artifacts of a run: up, its inputs; down, its outputs.
     pub fn of_run(&self, record: &Digest, direction: Direction) -> Vec<&Link> {
         let role = match direction {
             Direction::Up => Role::Input,
@@ -36,8 +36,7 @@ impl Lineage {
 }
 
 impl Runtime {
-    /// All runs that `start`, a record or an artifact, came from, or that came from it. Of several runs that made the same artifact the
-    /// oldest is followed: the others made nothing new.
+    /// Returns the lineage of `start`, a record or an artifact. If several runs made the same artifact, follows only the oldest.
     pub fn lineage(&self, start: &Digest, direction: Direction) -> Result<Lineage, RunError> {
         let mut lineage = Lineage::default();
         let mut artifacts = Vec::new();
@@ -68,7 +67,7 @@ impl Runtime {
         if lineage.runs.contains_key(&record) {
             return Ok(());
         }
-        // a record that was removed since leads nowhere
+        // the record may have been removed
         if let Some((found, observed)) = self.record(&record)? {
             lineage.runs.insert(record, found.row(record, &observed));
             artifacts.extend(lineage.of_run(&record, direction).iter().map(|link| link.artifact));
@@ -76,7 +75,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// The runs that made the files of a directory that none made as a whole: a pipeline put it together.
+    /// Returns the runs that made the files of a directory. For a directory that no run made, because a pipeline combined its files.
     fn makers_of_files(&self, directory: &Digest) -> Result<Vec<Digest>, RunError> {
         let known = self.store.artifact(directory)?;
         let Some(directory) = known.filter(|known| known.is_directory() && self.store.contains(&known.digest).unwrap_or(false))
@@ -100,7 +99,7 @@ impl Runtime {
             records.filter(|record| seen.insert(*record)).collect()
         };
         Ok(match direction {
-            // a run that hands on what it was given did not make it
+            // a run whose output is also its input did not make it
             Direction::Up => {
                 let given = runs(&[Role::Input]);
                 let made = runs(&[Role::Output]).into_iter();

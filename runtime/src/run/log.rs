@@ -4,19 +4,19 @@ use crate::sandbox::Stream;
 use crate::step::{Artifact, MediaType};
 use crate::store::{Store, StoreError, Writer};
 
-/// What a guest wrote to stdout and stderr, in the order it wrote it.
+/// A guest's stdout and stderr, in the order of writing.
 ///
-/// The artifact is a row of chunks: one byte for the stream (1 stdout, 2 stderr), the length in 4 bytes (little-endian), the
-/// bytes. Neighbours of one stream are one chunk, so that the artifact does not depend on how the writes were cut.
+/// The artifact is a sequence of chunks: one byte for the stream (1 stdout, 2 stderr), the length in 4 bytes (little-endian), the
+/// bytes. Adjacent chunks of one stream are merged, so the artifact does not depend on how the guest split its writes.
 ///
-/// Of one that grows, only the newest bytes are in memory.
+/// Only the newest bytes of a large log are in memory.
 pub(super) struct Log {
     store: Store,
-    /// What was written out.
+    /// The part on disk.
     written: Option<Writer>,
-    /// What comes after that.
+    /// The part after that.
     newest: Vec<u8>,
-    /// The last chunk: its stream, where it starts, and how many bytes it has.
+    /// The last chunk: its stream, start and length.
     last: Option<(Stream, u64, u64)>,
     failed: Option<io::Error>,
 }
@@ -24,19 +24,19 @@ pub(super) struct Log {
 /// A piece of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogChunk<'a> {
-    /// Where the guest wrote it.
+    /// The stream.
     pub stream: Stream,
-    /// What it wrote.
+    /// The bytes.
     pub bytes: &'a [u8],
 }
 
 const HEADER: usize = 5;
 
-/// More bytes are written out.
+/// Maximum number of bytes in memory.
 const IN_MEMORY: usize = 256 << 10;
 
 impl Log {
-    /// One that will be in `store`.
+    /// Creates an empty log, to be put into `store`.
     pub(super) fn new(store: &Store) -> Self {
         Self {
             store: store.clone(),
@@ -47,7 +47,7 @@ impl Log {
         }
     }
 
-    /// Takes in the next piece.
+    /// Appends a piece.
     pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -72,7 +72,7 @@ impl Log {
         }
     }
 
-    /// Puts it into the store.
+    /// Puts the log into the store.
     pub(super) fn finish(mut self) -> Result<Artifact, StoreError> {
         self.end_chunk();
         let media_type = MediaType::new(MediaType::LOG);
@@ -98,7 +98,7 @@ impl Log {
         self.written.as_ref().map_or(0, Writer::len)
     }
 
-    /// Says in the last chunk's header how long it is.
+    /// Writes the length of the last chunk into its header.
     fn end_chunk(&mut self) {
         let Some((_, start, len)) = self.last else { return };
         let (place, len) = (start + 1, (len as u32).to_le_bytes());
@@ -120,7 +120,7 @@ impl Log {
     }
 }
 
-/// The chunks of a log artifact; ends early where it is malformed.
+/// Returns the chunks of a log artifact. Stops where it is malformed.
 pub fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = LogChunk<'_>> {
     std::iter::from_fn(move || {
         let (header, rest) = bytes.split_first_chunk::<HEADER>()?;

@@ -4,8 +4,8 @@ use crate::step::Limits;
 use crate::store::{Check, Keep, Row, Runs, StoreError, Sweep};
 
 impl Runtime {
-    /// The newest record that answers `key` under `limits`, if all that it made is still there. A record of the shared store is taken
-    /// into this one, and one that the shared store lacks is put there.
+    /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Copies a record from the shared store
+    /// to the local one, and publishes a local record that the shared store lacks.
     pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
         if let Some(ran) = self.find_among(&self.store.find(&key)?, limits)? {
             if self.store.is_unpublished(&ran.digest)? {
@@ -37,12 +37,12 @@ impl Runtime {
         Ok(None)
     }
 
-    /// The newest record of the run called `key`, whatever it came to.
+    /// Returns the newest record with the run key `key`, whatever its outcome.
     pub fn newest_with(&self, key: RunKey) -> Result<Option<(Digest, Record)>, RunError> {
         self.records(self.store.find(&key)?).next().transpose()
     }
 
-    /// The newest records of a step, or of a program with these arguments ([`Entry::title`]), of whatever module.
+    /// Returns the newest records of a step, or of a program with these arguments ([`Entry::title`]), in any module.
     pub fn newest_of(&self, step: &str, most: usize) -> Result<Vec<(Digest, Record)>, RunError> {
         self.records(self.store.newest_of(step, most)?).collect()
     }
@@ -52,7 +52,7 @@ impl Runtime {
         digests.into_iter().filter_map(move |digest| record(digest).transpose())
     }
 
-    /// The record called `digest`.
+    /// Returns the record `digest`.
     pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
         if let Some(json) = self.store.get_record(digest)? {
             return Ok(Some(Record::read(digest, &json)?));
@@ -65,12 +65,12 @@ impl Runtime {
         Ok(Some((record, observed)))
     }
 
-    /// The runs of this store, newest first.
+    /// Returns the runs of this store, newest first.
     pub fn runs(&self, runs: &Runs) -> Result<Vec<Row>, RunError> {
         Ok(self.store.rows(runs)?)
     }
 
-    /// Whether the store still has the record called `digest` and all that it made.
+    /// Returns whether the store still has the record `digest` and its outputs.
     pub fn is_kept(&self, digest: &Digest, record: &Record) -> Result<bool, RunError> {
         Ok(self.store.has_record(digest)? && self.is_whole(record)?)
     }
@@ -89,12 +89,12 @@ impl Runtime {
         Ok(self.store.check(read_row)?)
     }
 
-    /// What of the store nothing needs: see [`Store::carry_out`].
+    /// Returns the objects of the store that are not needed: see [`Store::carry_out`].
     pub fn plan_sweep(&self, keep: &Keep) -> Result<Sweep, RunError> {
         Ok(self.store.plan_sweep(&self.store.read_rows(read_row)?, keep)?)
     }
 
-    /// Rebuilds the index from the records, if it lacks any: it was lost, or an older version made it.
+    /// Rebuilds the index from the records, if it is incomplete because it was lost or written by an older version.
     pub fn ensure_index(&self) -> Result<(), RunError> {
         if !self.store.is_indexed()? {
             self.store.reindex(&self.store.read_rows(read_row)?)?;
@@ -103,7 +103,7 @@ impl Runtime {
     }
 }
 
-/// The row of a record; `None` for what is not what its name says.
+/// Parses a record into a row; `None` if it is malformed or does not match its digest.
 fn read_row(digest: &Digest, json: &[u8]) -> Option<Row> {
     let (record, observed) = Record::read(digest, json).ok()?;
     Some(record.row(*digest, &observed))

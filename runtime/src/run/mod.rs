@@ -1,4 +1,4 @@
-//! The run: a pure function from digests to digests. Key, cache lookup, execute, record.
+//! Runs: pure functions from digests to digests. Run key, cache lookup, execution, record.
 
 mod again;
 mod bind;
@@ -33,8 +33,8 @@ use log::Log;
 pub use log::{LogChunk, chunks};
 pub use record::{Observed, Record, RecordError};
 
-/// The version of the world that guests see: epoch and pace of the clocks, generator, limits of the file system. It is part
-/// of every run key; a change that a guest could see raises it.
+/// The version of the guest's environment: epoch and pace of the clocks, random generator, limits of the file system. Part of every
+/// run key. Any change that a guest can observe must increment it.
 const WORLD: u32 = 1;
 
 /// Everything that a run depends on, and nothing else.
@@ -43,28 +43,28 @@ const WORLD: u32 = 1;
 pub struct Run {
     /// The module.
     pub module: Digest,
-    /// What of the module is run.
+    /// The entry of the module.
     pub entry: Entry,
     /// Its inputs, by name.
     pub inputs: BTreeMap<String, Input>,
-    /// The outputs that it must make, by name.
+    /// The outputs that it must write, by name.
     pub outputs: BTreeMap<String, MediaType>,
-    /// The modules whose steps it may call, each call a run of its own, by the names that it knows them by.
+    /// The modules whose steps it may call, by the names that it uses for them. Each call is a separate run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Digest>,
-    /// Where its random numbers start.
+    /// The seed of its random numbers.
     pub seed: u64,
 }
 
-/// What of a module is run.
+/// The entry of a module that is run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Entry {
-    /// A step of a module that describes itself.
+    /// A step with a declared interface.
     Step {
         /// the step
         name: String,
-        /// every parameter of the step
+        /// all parameters of the step
         parameters: BTreeMap<String, Value>,
     },
     /// A plain program.
@@ -73,9 +73,9 @@ pub enum Entry {
         args: Vec<String>,
         /// its environment
         env: BTreeMap<String, String>,
-        /// the input that it reads as stdin
+        /// the input that is its stdin
         stdin: Option<String>,
-        /// the output that its stdout is kept as
+        /// the output that its stdout is stored as
         stdout: Option<String>,
     },
 }
@@ -84,9 +84,9 @@ pub enum Entry {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// The bytes, or the directory.
+    /// A file or a directory.
     pub artifact: Artifact,
-    /// Where the guest finds it, when that is not `/in/<name>`.
+    /// The guest's path, if it is not `/in/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<GuestPath>,
 }
@@ -98,7 +98,7 @@ impl From<Artifact> for Input {
 }
 
 impl Entry {
-    /// The step's name, or the program's arguments: for people.
+    /// Returns the step's name, or the program's arguments, for display.
     pub fn title(&self) -> String {
         match self {
             Self::Step { name, .. } => name.clone(),
@@ -108,8 +108,8 @@ impl Entry {
 }
 
 impl Run {
-    /// The digest of all that this run may depend on. Media types of inputs are left out: a guest can't see them, but for
-    /// whether an input is a directory.
+    /// Returns the digest of everything that this run may depend on. Media types of inputs are excluded, as a guest can't see them,
+    /// except for whether an input is a directory.
     pub fn key(&self) -> Result<RunKey, RunError> {
         #[derive(Serialize)]
         struct Keyed<'a> {
@@ -156,46 +156,46 @@ impl Run {
     }
 }
 
-/// Why a run could not be carried out. A guest's failure is none of these: it is an [`Outcome`].
+/// The error of a run that could not be executed. A guest's failure is not an error: it is an [`Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The store failed.
+    /// A store error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The module can't be used, or the engine failed.
+    /// An error of the module or the engine.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// An input has a name that can't be a path.
+    /// The name of an input is not a valid path.
     #[error(transparent)]
     Path(#[from] InvalidGuestPath),
-    /// Two inputs would be at the same place.
-    #[error("two inputs are bound at {0}, or one below the other: give each a place of its own")]
+    /// The paths of two inputs overlap.
+    #[error("input paths overlap at {0}: bind each input to a path of its own")]
     Overlap(GuestPath),
-    /// A program reads an input that the run does not have.
-    #[error("stdin is to be the input `{0}`, which is not given")]
+    /// The run lacks the input that a program reads as stdin.
+    #[error("stdin names input `{0}`, which was not supplied")]
     Stdin(String),
-    /// What the module is based on can't be told.
-    #[error("module {module} can't be run: {source}")]
+    /// The module's base can't be determined.
+    #[error("can't run module {module}: {source}")]
     Base {
         /// the module
         module: Digest,
-        /// why
+        /// the cause
         source: BaseError,
     },
-    /// Something that JSON can't hold.
-    #[error("the run can't be written as JSON: {0}")]
+    /// JSON serialization failed.
+    #[error("can't write the run as JSON: {0}")]
     Encode(serde_json::Error),
     /// A record in the store can't be read.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
-/// What carries out runs: an engine and a store, with what the caller tells of the machine.
+/// Executes runs, with an engine, a store and the caller's description of the machine.
 #[derive(Clone)]
 pub struct Runtime {
     /// Compiles and runs modules.
     pub engine: Engine,
-    /// Holds modules, inputs, outputs and records.
+    /// Stores modules, inputs, outputs and records.
     pub store: Store,
     machine: Arc<Machine>,
     code_key: Option<CodeKey>,
@@ -203,34 +203,34 @@ pub struct Runtime {
     loading: Arc<flight::Flights>,
 }
 
-/// What records say of the machine that made them; no part of what is hashed.
+/// A description of the machine, for the observations beside records. Not hashed.
 pub struct Machine {
     /// Its name.
     pub name: String,
-    /// The version of the program.
+    /// The version of Lockstep.
     pub version: String,
-    /// Tells the time.
+    /// Returns the current time.
     pub clock: fn() -> SystemTime,
 }
 
-/// A run that was carried out, or found in the cache.
+/// A run that was executed, or found in the cache.
 #[derive(Clone, Debug)]
 pub struct Ran {
-    /// What it came to.
+    /// Its record.
     pub record: Record,
-    /// The record's own digest.
+    /// The record's digest.
     pub digest: Digest,
-    /// When and where it was executed.
+    /// Observations of the execution.
     pub observed: Observed,
-    /// Whether it was found and not executed.
+    /// Whether it was found in the cache and not executed.
     pub cached: bool,
 }
 
 impl Ran {
-    /// The media type of [`to_json`](Self::to_json) where it stands beside other things, as in a notebook.
+    /// The media type of [`to_json`](Self::to_json), as in the outputs of a notebook.
     pub const MEDIA_TYPE: &'static str = "application/vnd.lockstep.run+json";
 
-    /// What programs are told of a run: `record` (its digest), `cached`, and what [`Record::to_json`] tells.
+    /// Returns the run as JSON: `record` (its digest), `cached`, and the keys of [`Record::to_json`].
     pub fn to_json(&self) -> Value {
         let mut object = self.record.to_json(&self.observed);
         object["record"] = json!(self.digest);
@@ -238,13 +238,13 @@ impl Ran {
         object
     }
 
-    /// What [`to_json`](Self::to_json) told. An error unless the record has the digest that it is said to have.
+    /// Parses the result of [`to_json`](Self::to_json). Fails if the record does not match its digest.
     pub fn from_json(told: Value) -> Result<Self, RecordError> {
         Told::read(told)?.check()
     }
 }
 
-/// What is told of a run.
+/// The JSON of a run.
 #[derive(Deserialize)]
 struct Told {
     record: Digest,
@@ -296,19 +296,19 @@ impl Told {
     }
 }
 
-/// What a run may be answered with.
+/// The use of cached results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reuse {
-    /// A record that the same run came to before.
+    /// Use a record of the same run.
     Records,
-    /// Nothing: it is carried out although it may be known.
+    /// Ignore cached results.
     Nothing,
-    /// Nothing, and what it comes to is not recorded.
+    /// Ignore cached results, and write no record.
     Unrecorded,
 }
 
 impl Runtime {
-    /// A runtime over `engine` and `store`.
+    /// Creates a runtime with `engine` and `store`.
     pub fn new(engine: Engine, store: Store, machine: Machine) -> Self {
         Self {
             engine,
@@ -320,10 +320,9 @@ impl Runtime {
         }
     }
 
-    /// Carries out `run`, or finds that it has been: then its log is given to `log` again, and nothing is executed. The same
-    /// run asked for twice at a time is executed once.
+    /// Executes `run`, or finds it in the cache and replays its log. Concurrent requests for the same run execute it once.
     ///
-    /// What the guest writes to stdout and stderr goes to `log` as it comes.
+    /// Calls `log` with the guest's stdout and stderr as they are written.
     pub fn run(
         &self,
         run: &Run,
@@ -346,12 +345,12 @@ impl Runtime {
         }
     }
 
-    /// Makes a module ready that other modules are based on: a large one, from crates that the caller trusts not to keep the compiler busy for ever.
+    /// Loads the base of other modules. It may be large, so the caller must trust it not to exhaust the compiler.
     pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
         self.load_once(digest, |wasm| self.load_alone(&wasm, digest, Some(&CompileBudget::large())))
     }
 
-    /// The module called `digest`, ready to run: compiled now if need be, and put onto its base if it has one.
+    /// Loads the module `digest`: compiles it if necessary, and links it to its base if it has one.
     pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
         self.load_once(digest, |wasm| {
             let based = |source| RunError::Base { module: *digest, source };
@@ -363,7 +362,7 @@ impl Runtime {
         })
     }
 
-    /// The module called `digest`, which `load` makes ready once for all who ask at a time.
+    /// Returns the loaded module `digest`. Concurrent requests call `load` once.
     fn load_once(&self, digest: &Digest, load: impl FnOnce(Bytes) -> Result<Module, RunError>) -> Result<Module, RunError> {
         if let Some(module) = self.engine.loaded(digest) {
             return Ok(module);
@@ -375,7 +374,7 @@ impl Runtime {
         }
     }
 
-    /// Gives the log of a record to `log`, as its guest wrote it.
+    /// Calls `log` with the log of a record.
     pub fn replay_log(&self, record: &Record, log: &mut dyn FnMut(Stream, &[u8])) -> Result<(), RunError> {
         if let Some(artifact) = &record.log {
             let bytes = self.store.get(&artifact.digest)?;
@@ -437,7 +436,7 @@ impl Runtime {
         Ok(ran)
     }
 
-    /// What a run came to, as a record that is nowhere yet.
+    /// Creates the record of a finished run, without storing it.
     fn ran(
         &self,
         key: RunKey,

@@ -10,7 +10,7 @@ use crate::store::{Link, Role, Row};
 
 pub(super) const VERSION: u32 = 1;
 
-/// What a run came to. All of it is hashed but for media types of inputs: the same run gives the same record on any machine.
+/// The result of a run. Everything is hashed, except for media types of inputs: the same run gives the same record on any machine.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -20,67 +20,67 @@ pub struct Record {
     pub key: RunKey,
     /// The run.
     pub run: Run,
-    /// What it came to.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it made.
+    /// The outputs.
     pub outputs: BTreeMap<String, Artifact>,
-    /// The records of the runs that it called for, in the order of the calls.
+    /// The records of the runs that it called, in call order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub called: Vec<Digest>,
-    /// What the guest wrote to stdout and stderr. Absent where that may depend on the machine.
+    /// The guest's stdout and stderr. Absent if they may depend on the machine.
     pub log: Option<Artifact>,
-    /// What it used. Absent where that may depend on the machine.
+    /// The resources used. Absent if they may depend on the machine.
     pub usage: Option<Usage>,
 }
 
-/// What happened to be so when a run was executed. Not hashed.
+/// Observations of one execution. Not hashed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
-    /// When it started, in milliseconds of Unix time.
+    /// Start time, in milliseconds since the Unix epoch.
     pub started_ms: u64,
-    /// How long it took, in microseconds.
+    /// Duration, in microseconds.
     pub wall_us: u64,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The version of the program.
+    /// The version of Lockstep.
     pub version: String,
-    /// Where the guest was when it failed, with files and lines where the module has debug information.
+    /// The guest's backtrace when it failed, with files and lines if the module has debug information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
-    /// What the machine said when it interrupted the run.
+    /// The machine's error when it interrupted the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_error: Option<String>,
-    /// The log, where it may depend on the machine.
+    /// The log, if it may depend on the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Artifact>,
 }
 
-/// Why a record can't be read.
+/// The error of reading or writing a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// It is not a record.
-    #[error("record {digest} can't be read: {source}; `lockstep fsck` finds and removes such files")]
+    #[error("can't parse record {digest}: {source}; `lockstep fsck --fix` removes corrupt files")]
     Malformed {
         /// the record
         digest: Digest,
-        /// why
+        /// the cause
         source: serde_json::Error,
     },
-    /// It is another record than its name says.
-    #[error("record {expected} was changed: it is {found} now; `lockstep fsck` finds and removes such files")]
+    /// The record does not match its digest.
+    #[error("record {expected} is corrupt: its content has digest {found}; `lockstep fsck --fix` removes corrupt files")]
     Corrupt {
-        /// its name
+        /// the expected digest
         expected: Digest,
-        /// what it is
+        /// the digest of the content
         found: Digest,
     },
-    /// It can't be written as JSON.
-    #[error("the record can't be written as JSON: {0}")]
+    /// JSON serialization failed.
+    #[error("can't write the record as JSON: {0}")]
     Encode(serde_json::Error),
 }
 
-/// The file: the record and, beside it, the observations.
+/// The content of the file: the record and its observations.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored<R, O> {
@@ -89,13 +89,13 @@ struct Stored<R, O> {
 }
 
 impl Record {
-    /// The record's digest. As in the run's key, media types of inputs are left out: they are what a caller says of bytes, and
-    /// the same run can have several callers.
+    /// Returns the record's digest. As in the run key, media types of inputs are excluded: callers choose them, and the same run can
+    /// have several callers.
     pub fn digest(&self) -> Result<Digest, RecordError> {
         Ok(Digest::of(canonical_json(&self.hashed()).map_err(RecordError::Encode)?))
     }
 
-    /// What of the record is hashed: its canonical JSON has the record's digest.
+    /// Returns the hashed part of the record. The digest of its canonical JSON is the record's digest.
     pub fn hashed(&self) -> Self {
         let mut hashed = self.clone();
         for input in hashed.run.inputs.values_mut().filter(|input| !input.artifact.is_directory()) {
@@ -104,8 +104,8 @@ impl Record {
         hashed
     }
 
-    /// The record, with what was observed beside it, as programs are told: `key`, `run`, `outcome`, `outputs` (name to
-    /// `digest`, `media_type` and `size`), `called` (if it called any), `log`, `usage`, `observed`.
+    /// Returns the record and its observations as JSON: `key`, `run`, `outcome`, `outputs` (name to `digest`, `media_type` and `size`),
+    /// `called` (if not empty), `log`, `usage`, `observed`.
     pub fn to_json(&self, observed: &Observed) -> Value {
         let mut object = json!({
             "key": self.key,
@@ -122,7 +122,7 @@ impl Record {
         object
     }
 
-    /// Whether the run would have come to the same under `limits`.
+    /// Returns whether the run has the same result under `limits`.
     pub fn answers(&self, limits: &Limits) -> bool {
         let Some(usage) = self.usage.as_ref().filter(|_| self.outcome.is_deterministic()) else {
             return false;

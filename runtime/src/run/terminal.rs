@@ -1,28 +1,28 @@
-//! A guest's bytes as text and progress.
+//! Splits the output of a guest into text and progress.
 //!
 //! Progress is the terminal's own escape sequence, OSC 9;4: `ESC ] 9 ; 4 ; 1 ; <percent>` and `ESC ] 9 ; 4 ; 0` at the end,
 //! each ended by `ESC \` or BEL. Source: <https://conemu.github.io/en/AnsiEscapeCodes.html#ConEmu_specific_OSC>.
 
-/// A longer sequence is no progress sequence and is shown as text.
+/// Maximum length of a progress sequence. A longer one is treated as text.
 const LONGEST: usize = 32;
 
-/// What a guest said.
+/// A part of a guest's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// Characters, other escape sequences among them.
+    /// Text, including other escape sequences.
     Text(String),
-    /// 0 to 100, or `None` at the end of the work.
+    /// Percentage, 0 to 100; `None` at the end of the work.
     Progress(Option<u8>),
 }
 
-/// Reads one stream, which may be cut anywhere: in the middle of a character or of an escape sequence.
+/// Parses one stream. It may be split anywhere, even in a character or an escape sequence.
 #[derive(Debug, Default)]
 pub struct Terminal {
     held: Vec<u8>,
 }
 
 impl Terminal {
-    /// What `bytes` add. Bytes that are no UTF-8 become U+FFFD.
+    /// Parses the next bytes. Invalid UTF-8 becomes U+FFFD.
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Said> {
         let mut said = Vec::new();
         let joined;
@@ -58,7 +58,7 @@ impl Terminal {
         said
     }
 
-    /// What was held back, at the end of the stream.
+    /// Returns the text that was held back, at the end of the stream.
     pub fn finish(&mut self) -> Option<String> {
         let held = std::mem::take(&mut self.held);
         (!held.is_empty()).then(|| String::from_utf8_lossy(&held).into_owned())
@@ -77,7 +77,7 @@ enum Sequence {
     Cut,
 }
 
-/// What the escape sequence at the start of `bytes` is.
+/// Parses the escape sequence at the start of `bytes`.
 fn sequence(bytes: &[u8]) -> Sequence {
     const START: &[u8] = b"\x1b]9;4;";
     let common = START.len().min(bytes.len());
@@ -109,7 +109,7 @@ fn percent(body: &[u8]) -> Option<Option<u8>> {
     }
 }
 
-/// How many bytes at the end begin a character that is not whole yet.
+/// Returns the number of bytes at the end that are an incomplete character.
 fn cut_character(bytes: &[u8]) -> usize {
     let window = &bytes[bytes.len().saturating_sub(3)..];
     let Some(back) = window.iter().rev().position(|&byte| byte >= 0xc0) else {

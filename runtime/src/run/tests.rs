@@ -2,7 +2,7 @@ use super::*;
 use crate::sandbox::EngineOptions;
 use crate::step::{Failure, Limit, Outcome};
 
-/// A plain program that copies /in/x to /out/y would be long in wat; these say `hello` on stdout and, as asked, fail.
+/// A program with this `_start`. Its function `$hello` writes `hello` to stdout.
 fn module(body: &str) -> Vec<u8> {
     wat::parse_str(format!(
         r#"(module
@@ -204,7 +204,7 @@ fn the_index_is_rebuilt_from_the_records() {
     assert_eq!(before[0].record, ran.digest);
 }
 
-/// A program that calls for the step `hello` of the module that it knows as `steps`, twice.
+/// A program that calls the step `hello` of the module `steps` twice.
 fn caller(runtime: &Runtime, body: &str) -> Run {
     let steps = wat::parse_str(format!(
         r#"(module
@@ -254,7 +254,7 @@ fn a_step_that_is_called_is_a_run_of_its_own() {
     assert_eq!(first, second);
     let (called, _) = runtime.record(&first).unwrap().unwrap();
     assert_eq!(called.run.module, calls.modules["steps"]);
-    // What the calls used is held against the limits that a later run asks for.
+    // The usage of the calls counts against the limits of a later run.
     let used = ran.record.usage.as_ref().unwrap();
     assert!(used.fuel >= called.usage.unwrap().fuel);
     let again = Run {
@@ -262,7 +262,7 @@ fn a_step_that_is_called_is_a_run_of_its_own() {
         ..calls.clone()
     };
     assert_ne!(calls.key().unwrap(), again.key().unwrap());
-    // Nobody answers a run that was given no modules: ENOTSUP is 58, which the guest makes 3.
+    // Without modules, a call fails with ENOTSUP (58), and the guest exits with 3.
     let (refused, _) = run(&runtime, &again, &Limits::default());
     assert!(matches!(
         refused.record.outcome,

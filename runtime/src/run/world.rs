@@ -1,4 +1,4 @@
-//! What a run is given, as the guest's world; and what it made, as artifacts.
+//! Conversion of a run's inputs to the guest's world, and of its outputs to artifacts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use crate::step::{Artifact, GuestPath, MediaType};
 use crate::store::{Content, LargeFile, Store};
 
 impl Runtime {
-    /// The world of a run, with its inputs in it.
+    /// Returns the world of a run, with its inputs.
     pub(super) fn world<'a>(&self, run: &Run, log: &'a mut dyn FnMut(Stream, &[u8])) -> Result<World<'a>, RunError> {
         let mut files = BTreeMap::new();
         for (name, input) in &run.inputs {
@@ -60,7 +60,7 @@ impl Runtime {
         })
     }
 
-    /// An artifact as a guest finds it.
+    /// Returns an artifact as a node of the guest's file system.
     pub(super) fn node(&self, artifact: &Artifact) -> Result<Node, RunError> {
         if !artifact.is_directory() {
             return Ok(match self.store.open_file(&artifact.digest)? {
@@ -76,7 +76,7 @@ impl Runtime {
         Ok(Node::Directory(root))
     }
 
-    /// What a guest made, as an artifact.
+    /// Converts an output of a guest to an artifact.
     pub(super) fn artifact(&self, made: &Made, media_type: MediaType) -> Result<Artifact, RunError> {
         match made {
             Made::File { digest, size } => Ok(Artifact {

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// What kind of bytes an artifact holds, as in MIME: `text/csv`.
+/// The media type of an artifact, as in MIME: `text/csv`.
 ///
-/// It tells people and programs how to show an artifact. A guest can't see it, so no run key holds it, but for one bit:
-/// whether the artifact is a [directory](MediaType::DIRECTORY).
+/// It determines how an artifact is displayed. Guests can't see it, so it is not part of the run key, except for whether the artifact
+/// is a [directory](MediaType::DIRECTORY).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(String);
 
 impl MediaType {
-    /// Bytes that nobody said anything about.
+    /// Bytes of unknown type.
     pub const BYTES: &'static str = "application/octet-stream";
     /// Comma-separated values with a header line (RFC 4180).
     pub const CSV: &'static str = "text/csv";
@@ -36,15 +36,15 @@ impl MediaType {
     pub const DIRECTORY: &'static str = "application/vnd.lockstep.directory+json";
     /// A WebAssembly module.
     pub const MODULE: &'static str = "application/wasm";
-    /// What a guest wrote to stdout and stderr: see [`crate::run::LogChunk`].
+    /// A log: the stdout and stderr of a guest. See [`crate::run::LogChunk`].
     pub const LOG: &'static str = "application/vnd.lockstep.log";
 
-    /// A media type from its text.
+    /// Creates a media type from its text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The media type that a file's extension tells, or [`BYTES`](Self::BYTES).
+    /// Returns the media type for a file's extension, or [`BYTES`](Self::BYTES) if it is unknown.
     pub fn of_path(path: &Path) -> Self {
         let extension = path
             .extension()
@@ -66,7 +66,7 @@ impl MediaType {
         })
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -90,41 +90,41 @@ impl fmt::Display for MediaType {
 pub struct Artifact {
     /// The digest of the bytes.
     pub digest: Digest,
-    /// What kind of bytes they are.
+    /// The media type.
     pub media_type: MediaType,
-    /// How many bytes there are.
+    /// The number of bytes.
     pub size: u64,
 }
 
 impl Artifact {
-    /// Whether the artifact is a directory, that is, a list of other artifacts.
+    /// Returns whether the artifact is a directory, which is a list of other artifacts.
     pub fn is_directory(&self) -> bool {
         self.media_type.as_str() == MediaType::DIRECTORY
     }
 }
 
-/// An absolute path in the guest's world, normalised: `/in/raw`. No `.`, `..`, empty or NUL-bearing parts.
+/// An absolute, normalised path in the guest's file system: `/in/raw`. Has no part that is `.`, `..` or empty, or contains NUL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GuestPath(String);
 
-/// Why a text is not a guest path.
+/// The error of parsing a [`GuestPath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a guest path: write an absolute path without `.` or `..`, such as /data/rows.csv")]
 pub struct InvalidGuestPath(pub String);
 
 impl GuestPath {
-    /// Where the input called `name` is by default.
+    /// Returns the default path of the input `name`.
     pub fn input(name: &str) -> Result<Self, InvalidGuestPath> {
         format!("/in/{name}").try_into()
     }
 
-    /// The parts between the slashes.
+    /// Returns the parts between the slashes.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0[1..].split('/')
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::MediaType;
 
-/// The custom section of a module that holds its interfaces: one JSON object a line, one line a step.
+/// The custom section that holds a module's interfaces: one line with a JSON object per step.
 pub const INTERFACE_SECTION: &str = "lockstep:interface";
 
-/// The version of the section's format that this code reads.
+/// The supported version of the section's format.
 const VERSION: u32 = 1;
 
-/// What one step of a module declares.
+/// The interface that a step declares.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
@@ -20,16 +20,16 @@ pub struct Interface {
     pub version: u32,
     /// The step's name.
     pub step: String,
-    /// What it does, in Markdown; may be empty.
+    /// Its description, in Markdown; may be empty.
     #[serde(default)]
     pub doc: String,
-    /// What it reads.
+    /// Its inputs.
     #[serde(default)]
     pub inputs: Vec<Port>,
-    /// The small values that steer it.
+    /// Its parameters.
     #[serde(default)]
     pub parameters: Vec<Parameter>,
-    /// What it makes.
+    /// Its outputs.
     #[serde(default)]
     pub outputs: Vec<Port>,
 }
@@ -40,12 +40,12 @@ pub struct Interface {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// What it holds; may be empty.
+    /// Its description; may be empty.
     #[serde(default)]
     pub doc: String,
     /// Its media type.
     pub media_type: MediaType,
-    /// Its type in the language of the step, for people.
+    /// Its type in the step's language, for display.
     #[serde(default, rename = "type")]
     pub type_name: String,
 }
@@ -56,32 +56,32 @@ pub struct Port {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it means; may be empty.
+    /// Its description; may be empty.
     #[serde(default)]
     pub doc: String,
-    /// The kind of value it takes.
+    /// The kind of its value.
     pub kind: ParameterKind,
-    /// Its value when nobody gives one; without a default it must be given.
+    /// The default value. Without one, the parameter is required.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub default: Option<Value>,
 }
 
-/// A `null` that is there is a default; serde would take it for none.
+/// Deserializes a `null` as a default; serde would treat it as absent.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// The kinds of parameters; the words are those of Kubeflow Pipelines.
+/// The kinds of parameters, named as in Kubeflow Pipelines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParameterKind {
     /// true or false
     Boolean,
-    /// a whole number of 64 bits
+    /// a 64-bit integer
     Integer,
     /// a double
     Number,
-    /// a text
+    /// a string
     String,
     /// a JSON array
     List,
@@ -92,7 +92,7 @@ pub enum ParameterKind {
 }
 
 impl ParameterKind {
-    /// The kind of a parameter whose default is `value`; a null says nothing of it.
+    /// Returns the kind of a parameter whose default is `value`; [`Any`](Self::Any) for null.
     pub fn of(value: &Value) -> Self {
         match value {
             Value::Null => Self::Any,
@@ -120,31 +120,31 @@ impl fmt::Display for ParameterKind {
     }
 }
 
-/// Why a value does not fit a parameter.
+/// The error of setting a parameter.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParameterError {
-    /// The value is of another kind.
+    /// The value has the wrong kind.
     #[error("parameter `{name}` takes a value of kind {kind}, not {value}")]
     WrongKind {
         /// the parameter
         name: String,
-        /// the kind that it takes
+        /// its kind
         kind: ParameterKind,
-        /// what was given
+        /// the value
         value: Value,
     },
-    /// There is neither a value nor a default.
+    /// The parameter has neither a value nor a default.
     #[error("parameter `{name}` ({kind}) has no default and was not given")]
     Missing {
         /// the parameter
         name: String,
-        /// the kind that it takes
+        /// its kind
         kind: ParameterKind,
     },
 }
 
 impl ParameterError {
-    /// The parameter.
+    /// Returns the name of the parameter.
     pub fn name(&self) -> &str {
         match self {
             Self::WrongKind { name, .. } | Self::Missing { name, .. } => name,
@@ -153,8 +153,8 @@ impl ParameterError {
 }
 
 impl Parameter {
-    /// The value this parameter has when the caller gave `given`: checked, and in the one form that is hashed (`1` given
-    /// for a number becomes `1.0`).
+    /// Checks the value that the caller supplied, or else the default, and returns it in canonical form (`1` for a number becomes
+    /// `1.0`), as it is hashed.
     pub fn value(&self, given: Option<&Value>) -> Result<Value, ParameterError> {
         let missing = || ParameterError::Missing {
             name: self.name.clone(),
@@ -184,7 +184,7 @@ impl Parameter {
         }
     }
 
-    /// Reads a value from what a person typed: `species`, `0.5`, `[1, 2]`. A text needs no quotes.
+    /// Parses a value from the command line: `species`, `0.5`, `[1, 2]`. Strings need no quotes.
     pub fn parse(&self, typed: &str) -> Result<Value, ParameterError> {
         let value = match self.kind {
             ParameterKind::String => Value::from(typed),
@@ -194,21 +194,21 @@ impl Parameter {
     }
 }
 
-/// Why a module's interfaces can't be read.
+/// The error of reading a module's interfaces.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// The bytes are not a WebAssembly module.
     #[error("not a WebAssembly module: {0}")]
     Module(#[from] wasmparser::BinaryReaderError),
-    /// The section is not what it should be.
+    /// The section is malformed.
     #[error("the module's interface (section {INTERFACE_SECTION}, line {line}) can't be read: {source}")]
     Section {
-        /// the line of the section, from 1
+        /// the line in the section, from 1
         line: usize,
-        /// what is wrong with it
+        /// the cause
         source: serde_json::Error,
     },
-    /// The interface was made by a newer SDK.
+    /// The interface was written by a newer SDK.
     #[error(
         "the interface of step `{step}` has version {version}; this lockstep reads version {VERSION}: use a newer lockstep"
     )]
@@ -218,12 +218,12 @@ pub enum InterfaceError {
         /// its version
         version: u32,
     },
-    /// A name that can't be a file name of the guest, or one that stands twice.
+    /// A name is invalid or duplicate.
     #[error("the module's interface is not usable: {0}")]
     Names(String),
 }
 
-/// The interfaces of a module's steps, in the order of the module; empty for a plain program.
+/// Returns the interfaces of a module's steps, sorted by name; empty for a plain program.
 pub fn interfaces(module: &[u8]) -> Result<Vec<Interface>, InterfaceError> {
     let mut found = Vec::new();
     for payload in wasmparser::Parser::new(0).parse_all(module) {
@@ -286,7 +286,7 @@ fn check_names(interface: &Interface) -> Result<(), InterfaceError> {
     Ok(())
 }
 
-/// Whether `text` can name a step, input, output, parameter or task.
+/// Returns whether `text` is a valid name of a step, input, output, parameter or task.
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     !text.is_empty() && text.len() <= 128 && text.chars().all(plain) && !text.starts_with('.') && text != "params.json"

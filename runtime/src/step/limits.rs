@@ -3,26 +3,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a run may use. Only the time limit depends on the machine; reaching any other is a deterministic outcome.
+/// The limits of a run. Only the time limit depends on the machine; reaching any other is a deterministic outcome.
 ///
-/// Limits are no part of the run key: a run that reached none of them would be the same under any others that it fits in.
-/// A record names those that were reached.
+/// Limits are not part of the run key: a run that reaches none of them has the same result under any other limits that it fits in.
+/// A record names the limits that were reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Linear memory of the guest, in bytes.
     pub memory: u64,
-    /// Fuel, about one unit for each WebAssembly instruction executed.
+    /// Fuel: about one unit per executed WebAssembly instruction.
     pub fuel: u64,
-    /// All that the guest may keep in writable files (outputs and scratch) at a time, in bytes.
+    /// Maximum total size of writable files (outputs and scratch) at any time, in bytes.
     pub output: u64,
-    /// All that it may write to stdout and stderr, in bytes.
+    /// Maximum size of stdout and stderr together, in bytes.
     pub log: u64,
-    /// Wall-clock time; `None`: as long as it takes.
+    /// Wall-clock time; `None` means unlimited.
     pub time: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 4 GiB of memory (all that a 32-bit guest can address), unlimited fuel and time, 64 GiB of output, 16 MiB of log.
+    /// Returns 4 GiB of memory (all that a 32-bit guest can address), unlimited fuel and time, 64 GiB of output, 16 MiB of log.
     fn default() -> Self {
         Self {
             memory: 4 << 30,
@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-/// The limits that somebody sets, of those that there are.
+/// Limits of which some may be unset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnLimits {
@@ -56,12 +56,12 @@ pub struct OwnLimits {
 }
 
 impl OwnLimits {
-    /// Whether none is set.
+    /// Returns whether no limit is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// These limits, and those of `others` where none is set.
+    /// Returns these limits, with unset ones taken from `others`.
     pub fn or(&self, others: &Limits) -> Limits {
         Limits {
             memory: self.memory.unwrap_or(others.memory),
@@ -85,7 +85,7 @@ impl From<&Limits> for OwnLimits {
     }
 }
 
-/// A limit with a deterministic end.
+/// A limit that ends a run deterministically.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
@@ -100,7 +100,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Its value in `limits`.
+    /// Returns its value in `limits`.
     pub fn of(self, limits: &Limits) -> u64 {
         match self {
             Self::Memory => limits.memory,

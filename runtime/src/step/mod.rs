@@ -1,4 +1,4 @@
-//! What a step declares, what it is given and what it came to. No I/O.
+//! Interfaces, artifacts, limits and outcomes of steps. No I/O.
 
 mod artifact;
 mod base;

@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Limit;
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
 pub enum Outcome {
-    /// Exit code 0, and every declared output is there.
+    /// The run exited with code 0 and wrote every declared output.
     Succeeded,
-    /// Anything else that the same run would come to again.
+    /// The run failed. Deterministic, except for [`Failure::Stack`].
     Failed(Failure),
-    /// The machine or a person ended it; says nothing about the run, so it is never cached.
+    /// The machine or a person ended the run. Not deterministic, so never cached.
     Interrupted {
-        /// who ended it
+        /// the cause
         by: Interruption,
     },
 }
@@ -24,43 +24,43 @@ pub enum Outcome {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
 pub enum Failure {
-    /// It ended with an exit code other than 0.
+    /// It exited with a code other than 0.
     Exit {
         /// the code
         code: u32,
-        /// the end of what it wrote to stderr
+        /// the last lines of stderr
         message: String,
     },
-    /// It panicked.
+    /// The guest panicked.
     Panic {
-        /// what the panic said
+        /// the panic message
         message: String,
-        /// file, line and column, when the guest said them
+        /// file, line and column, if the guest printed them
         location: Option<String>,
     },
-    /// It did what WebAssembly forbids, such as reading outside its memory.
+    /// It violated a rule of WebAssembly, such as reading outside its memory.
     Trap {
-        /// which rule it broke
+        /// the violated rule
         rule: String,
     },
-    /// It came to a limit.
+    /// It exceeded a limit.
     Limit {
-        /// which
+        /// the limit
         limit: Limit,
         /// its value
         value: u64,
     },
-    /// Its calls nested too deeply. How deep is too deep depends on the code generator, so this is recorded without log and
-    /// fuel, and never cached.
+    /// Its stack overflowed. The maximum depth depends on the code generator, so this is recorded without log and fuel, and never
+    /// cached.
     Stack,
-    /// It ended well but did not write an output that it declares.
+    /// It exited with code 0 without writing a declared output.
     MissingOutput {
         /// the output
         name: String,
     },
 }
 
-/// Who interrupted a run.
+/// The cause of an interruption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interruption {
@@ -68,31 +68,31 @@ pub enum Interruption {
     Caller,
     /// The time limit.
     Time,
-    /// The machine: no memory or no disk left.
+    /// The machine ran out of memory or disk.
     Host,
-    /// The guest itself: it wants more on stdin than there is.
+    /// The guest reads past the end of stdin, and more input may follow.
     Input,
 }
 
-/// What a run used; the same each time it is run.
+/// The resources that a run used. Deterministic.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// Fuel used.
     pub fuel: u64,
-    /// The most linear memory it had, in bytes.
+    /// Peak linear memory, in bytes.
     pub memory: u64,
-    /// The most that it kept in writable files at a time, in bytes.
+    /// Peak total size of writable files, in bytes.
     pub output: u64,
-    /// What it wrote to stdout and stderr, in bytes.
+    /// Size of stdout and stderr together, in bytes.
     pub log: u64,
-    /// The limits that it ran into, with their values, also those it coped with.
+    /// The limits that it reached, with their values, including those that did not end it.
     #[serde(default)]
     pub reached: BTreeMap<Limit, u64>,
 }
 
 impl Usage {
-    /// Takes in what a run used that was carried out for this one, under the same limits: the larger of both counts.
+    /// Adds the usage of a run that this run called, under the same limits: the larger value of both.
     pub fn include(&mut self, other: &Self) {
         self.fuel = self.fuel.max(other.fuel);
         self.memory = self.memory.max(other.memory);
@@ -103,12 +103,12 @@ impl Usage {
 }
 
 impl Outcome {
-    /// Whether the run succeeded.
+    /// Returns whether the run succeeded.
     pub fn succeeded(&self) -> bool {
         *self == Self::Succeeded
     }
 
-    /// `succeeded`, `failed` or `interrupted`.
+    /// Returns `succeeded`, `failed` or `interrupted`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -117,7 +117,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the same run would come to the same again on any machine, so that it may be answered from the cache.
+    /// Returns whether the same run has the same outcome on any machine, so that it may be answered from the cache.
     pub fn is_deterministic(&self) -> bool {
         !matches!(self, Self::Interrupted { .. } | Self::Failed(Failure::Stack))
     }
@@ -133,7 +133,7 @@ impl fmt::Display for Outcome {
             } => f.write_str("interrupted"),
             Self::Interrupted { by: Interruption::Time } => f.write_str("interrupted: the time limit was reached"),
             Self::Interrupted { by: Interruption::Host } => f.write_str("interrupted: the machine ran out of memory or disk"),
-            Self::Interrupted { by: Interruption::Input } => f.write_str("interrupted: it reads more from stdin than there is"),
+            Self::Interrupted { by: Interruption::Input } => f.write_str("interrupted: the guest needs more input on stdin"),
         }
     }
 }

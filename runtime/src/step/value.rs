@@ -1,17 +1,17 @@
-//! Values of serde types, which are kept in CBOR (RFC 8949), as far as JSON can say them.
+//! Conversion between JSON and CBOR (RFC 8949), the format of values of serde types.
 
 use serde_json::Value;
 
-/// The bytes that the SDK writes for a value that JSON says so. Whole numbers and fractions are different: `1` is not `1.0`.
+/// Returns the CBOR that the SDK writes for a JSON value. Integers and floats differ: `1` is not `1.0`.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     match ciborium::into_writer(value, &mut bytes) {
         Ok(()) => bytes,
-        Err(_) => unreachable!("JSON can be written as CBOR, and a vector takes all"),
+        Err(_) => unreachable!("every JSON value can be written as CBOR, and writing to a vector does not fail"),
     }
 }
 
-/// The value in these bytes, if JSON says all of it: encoding it gives them again.
+/// Parses CBOR. Returns `None` if JSON can't represent the value exactly, that is, if encoding it gives other bytes.
 pub fn decode(bytes: &[u8]) -> Option<Value> {
     let value: Value = ciborium::from_reader(bytes).ok()?;
     (encode(&value) == bytes).then_some(value)

@@ -3,63 +3,65 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 
-/// What can go wrong with a store.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing has this name.
-    #[error("there is no artifact {0} in the store")]
+    /// The artifact does not exist.
+    #[error("artifact {0} not found in the store")]
     Missing(Digest),
-    /// The bytes are not those that the name says.
+    /// The content does not match its digest.
     #[error(
-        "the bytes stored as {expected} are {found}: the store's file was changed or cut short; `lockstep fsck` finds and removes such files"
+        "artifact {expected} is corrupt: its content has digest {found}; `lockstep fsck --fix` removes corrupt files, and the next run recreates them"
     )]
     Corrupt {
-        /// the name
+        /// the artifact
         expected: Digest,
-        /// the digest of what is there
+        /// the digest of the content
         found: Digest,
     },
-    /// The bytes in the shared store are not those that the name says.
-    #[error("the bytes stored as {expected} in {url} are {found}: remove that object; a run makes it again")]
+    /// The content in the shared store does not match its digest.
+    #[error(
+        "artifact {expected} in {url} is corrupt: its content has digest {found}; delete the object, and the next run recreates it"
+    )]
     CorruptShared {
-        /// the name
+        /// the artifact
         expected: Digest,
-        /// the digest of what is there
+        /// the digest of the content
         found: Digest,
         /// the shared store
         url: String,
     },
-    /// A directory artifact whose list can't be read.
+    /// The list of a directory artifact is invalid.
     #[error("{digest} is not a directory artifact: {reason}")]
     Manifest {
         /// the artifact
         digest: Digest,
-        /// why
+        /// the cause
         reason: String,
     },
-    /// A file or directory of the store, or one to be taken in, can't be used.
+    /// A file or directory of the store, or one to import, can't be read or written.
     #[error("can't {doing} {path}: {source}")]
     File {
         /// read, write, ...
         doing: &'static str,
-        /// which
+        /// the path
         path: PathBuf,
-        /// why
+        /// the cause
         source: io::Error,
     },
-    /// The backend said no.
-    #[error("the store's backend failed on {name}: {source}")]
+    /// A backend error.
+    #[error("store backend error for {name}: {source}")]
     Backend {
         /// the object's name
         name: String,
-        /// why
+        /// the cause
         source: Box<object_store::Error>,
     },
-    /// The shared store said no, or can't be reached.
+    /// A shared store error.
     #[error(transparent)]
     Shared(#[from] super::SharedError),
-    /// The index of runs said no.
-    #[error("the store's index failed: {0}")]
+    /// An error of the index of runs.
+    #[error("store index error: {0}")]
     Index(#[from] rusqlite::Error),
 }
 

@@ -1,29 +1,29 @@
 use super::{Row, Store, StoreError};
 use crate::digest::Digest;
 
-/// What a check of the whole store found.
+/// The result of checking a whole store.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Check {
-    /// How many artifacts were read.
+    /// Number of artifacts read.
     pub artifacts: u64,
-    /// How many bytes they have.
+    /// Total size of the artifacts, in bytes.
     pub bytes: u64,
-    /// How many records were read.
+    /// Number of records read.
     pub records: u64,
-    /// What is wrong.
+    /// The problems found.
     pub findings: Vec<Finding>,
 }
 
-/// Something that is wrong with a store.
+/// A problem in a store.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Finding {
-    /// The bytes are not those that the name says.
-    #[error("artifact {0} has other bytes than its name says")]
+    /// An artifact's content does not match its digest.
+    #[error("artifact {0} is corrupt: its content does not match its digest")]
     Artifact(Digest),
-    /// A record can't be read or is not what its name says.
-    #[error("record {0} is damaged")]
+    /// A record can't be read or does not match its digest.
+    #[error("record {0} is corrupt")]
     Record(Digest),
-    /// A record names an artifact that is not there.
+    /// A record refers to a missing artifact.
     #[error("record {record} needs artifact {artifact}, which is missing")]
     Missing {
         /// the record
@@ -31,8 +31,8 @@ pub enum Finding {
         /// the artifact
         artifact: Digest,
     },
-    /// In the shared store, a run key leads to a record that is not there.
-    #[error("{name} of the shared store leads to record {record}, which is missing")]
+    /// A run key in the shared store refers to a missing record.
+    #[error("{name} in the shared store refers to record {record}, which is missing")]
     Dangling {
         /// the object
         name: String,
@@ -42,8 +42,8 @@ pub enum Finding {
 }
 
 impl Store {
-    /// Reads everything, checks every digest and rebuilds the index. `row` reads a record: its index row, or `None` for one
-    /// that is not what its name says. Nothing is removed.
+    /// Reads everything, checks every digest and rebuilds the index. Removes nothing. `row` parses a record and returns its index
+    /// row, or `None` if the record does not match its digest.
     pub(crate) fn check(&self, row: impl Fn(&Digest, &[u8]) -> Option<Row>) -> Result<Check, StoreError> {
         let mut check = Check::default();
         for digest in self.blobs.list("blobs")? {
@@ -55,7 +55,7 @@ impl Store {
                         check.findings.push(Finding::Artifact(digest));
                     }
                 }
-                // removed by another process since it was listed
+                // another process removed it after it was listed
                 None => continue,
             }
         }
@@ -85,7 +85,7 @@ impl Store {
         Ok(check)
     }
 
-    /// The rows of all records that `row` can read.
+    /// Returns the rows of all records that `row` can parse.
     pub(crate) fn read_rows(&self, row: impl Fn(&Digest, &[u8]) -> Option<Row>) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::new();
         for digest in self.blobs.list("records")? {
@@ -95,7 +95,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// Removes what a finding names. A run makes it again.
+    /// Removes the object that a finding names. The next run that needs it recreates it.
     pub fn remove(&self, finding: &Finding) -> Result<(), StoreError> {
         match finding {
             Finding::Artifact(digest) => self.blobs.remove("blobs", digest),

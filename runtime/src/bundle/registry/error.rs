@@ -1,70 +1,70 @@
 use std::io;
 
-/// What can go wrong with a registry.
+/// An error of a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// It can't be reached, or hangs up.
-    #[error("{url} can't be reached: {source}")]
+    /// The registry can't be reached, or the connection was closed.
+    #[error("can't reach {url}: {source}")]
     Away {
-        /// what was asked for
+        /// the requested URL
         url: String,
-        /// why
+        /// the cause
         source: Box<reqwest::Error>,
     },
-    /// It wants to know who asks, or does not let them.
-    #[error("the registry refuses to {doing} {what}: {answer}")]
+    /// Authentication is required, or access was denied.
+    #[error("the registry denied permission to {doing} {what}: {answer}")]
     Refused {
         /// read, write
         doing: &'static str,
-        /// what
+        /// the object
         what: String,
-        /// its answer
+        /// the registry's response
         answer: String,
     },
-    /// It has no such thing.
-    #[error("the registry has no {what}")]
+    /// The object does not exist.
+    #[error("{what} not found in the registry")]
     Absent {
-        /// what
+        /// the object
         what: String,
     },
-    /// It answers something that a registry should not.
-    #[error("the registry can't {doing} {what}: {answer}")]
+    /// The registry sent an unexpected response.
+    #[error("the registry failed to {doing} {what}: {answer}")]
     Answer {
         /// read, write
         doing: &'static str,
-        /// what
+        /// the object
         what: String,
-        /// its answer
+        /// the registry's response
         answer: String,
     },
-    /// It has trouble of its own, or too much to do.
-    #[error("the registry can't {doing} {what} now: {answer}")]
+    /// The registry is overloaded or has an internal error.
+    #[error("the registry is temporarily unable to {doing} {what}: {answer}")]
     Trouble {
         /// read, write
         doing: &'static str,
-        /// what
+        /// the object
         what: String,
-        /// its answer
+        /// the registry's response
         answer: String,
     },
-    /// It sends the password elsewhere than over an encrypted connection.
-    #[error("the registry asks for the password at {realm}, which is not encrypted")]
+    /// The registry requests credentials over an unencrypted connection.
+    #[error("the registry requests the password over an unencrypted connection: {realm}")]
     Plain {
-        /// where
+        /// the URL of the token service
         realm: String,
     },
-    /// What is there under the name is no bundle.
-    #[error("{what} is no bundle: {reason}")]
+    /// The referenced object is not a bundle.
+    #[error("{what} is not a bundle: {reason}")]
     NoBundle {
-        /// the name
+        /// the reference
         what: String,
-        /// why
+        /// the cause
         reason: String,
     },
-    /// The process can't have the threads that wait for connections.
-    #[error("can't start what waits for connections: {source}")]
+    /// The client's threads can't be started.
+    #[error("can't start the threads of the registry client: {source}")]
     Threads {
-        /// why
+        /// the cause
         source: io::Error,
     },
 }

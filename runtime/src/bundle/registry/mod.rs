@@ -1,7 +1,7 @@
-//! Bundles to and from registries, by the OCI distribution specification: <https://github.com/opencontainers/distribution-spec>.
+//! Transfers bundles to and from OCI registries (<https://github.com/opencontainers/distribution-spec>).
 //!
-//! What is sent under a tag is the bundle's `index.json`, so that what is pulled is the same bytes, and each module is an artifact in
-//! the registry too. Blobs go before the manifests that name them, and the tag comes last: nobody finds half a bundle.
+//! A tag refers to the bundle's `index.json`, so a pull returns the same bytes, and each module is an artifact in the registry too.
+//! Blobs are pushed before the manifests that refer to them, and the tag last, so a tag never refers to an incomplete bundle.
 
 mod error;
 mod pull;
@@ -15,32 +15,32 @@ pub use error::RegistryError;
 pub use reference::{InvalidReference, Reference};
 pub use session::{Credentials, Registry};
 
-/// A blob that is larger is sent in parts of this size.
+/// Blobs larger than this are pushed in parts of this size.
 const PART: usize = 8 << 20;
-/// So many blobs are under way at a time.
+/// Maximum concurrent blob transfers.
 const PARALLEL: usize = 8;
-/// So often a blob is tried.
+/// Maximum attempts per request.
 const TRIES: u32 = 3;
 
-/// What is told of a transfer while it goes on.
+/// Progress of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// So many bytes are to be transferred, those that are there already among them.
+    /// Total number of bytes, including those that the target already has.
     Total(u64),
-    /// So many bytes more were.
+    /// Number of bytes transferred since the last report.
     Moved(u64),
 }
 
-/// What was transferred.
+/// The result of a transfer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transferred {
-    /// The digest of what the tag leads to.
+    /// The digest that the tag refers to.
     pub digest: crate::digest::Digest,
-    /// How many blobs were transferred.
+    /// Number of blobs transferred.
     pub blobs: u64,
-    /// How many bytes these have.
+    /// Total size of these blobs, in bytes.
     pub bytes: u64,
-    /// How many blobs were there already.
+    /// Number of blobs that the target already had.
     pub known: u64,
 }
 

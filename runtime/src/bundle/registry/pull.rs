@@ -18,8 +18,8 @@ use crate::bundle::{Bundle, BundleError, check_target};
 use crate::digest::{Digest, Hasher};
 
 impl Registry {
-    /// Fetches a bundle to `path`, whole or not at all: one tar if that ends in `.tar`, else a directory, which must not be there yet. All
-    /// of it is checked.
+    /// Pulls a bundle to `path`, atomically: as a tar archive if `path` ends in `.tar`, otherwise as a directory, which must not exist
+    /// yet. Checks everything.
     pub fn pull(&self, path: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
         check_target(path)?;
         let failed = || BundleError::file("write", path);
@@ -49,7 +49,7 @@ impl Registry {
             .iter()
             .any(|listed| listed.artifact_type.as_deref() == Some(BUNDLE))
         {
-            return Err(no_bundle("it lists none".to_owned()).into());
+            return Err(no_bundle("its index lists no bundle".to_owned()).into());
         }
         let mut blobs = BTreeMap::new();
         for listed in &index.manifests {
@@ -102,7 +102,7 @@ impl Registry {
         })
     }
 
-    /// Fetches a blob; no byte more than it is said to have.
+    /// Pulls a blob. Reads no more than its declared size.
     async fn pull_blob(&self, layout: &Path, blob: &Descriptor, on: &(dyn Fn(Progress) + Sync)) -> Result<(), BundleError> {
         let url = self.url(&format!("blobs/{}", blob.digest));
         let get = async || {

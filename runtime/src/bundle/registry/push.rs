@@ -12,7 +12,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::digest::Digest;
 
 impl Registry {
-    /// Sends `bundle`; blobs that the registry has are not sent. The bundle should be [verified](Bundle::verify) before.
+    /// Pushes `bundle`. Skips blobs that the registry already has. [Verify](Bundle::verify) the bundle first.
     pub fn push(&self, bundle: &Bundle, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
         self.wait(self.push_all(bundle, on))
     }
@@ -60,7 +60,7 @@ impl Registry {
     }
 
     async fn push_blob(&self, bundle: &Bundle, digest: &Digest, size: u64) -> Result<(), BundleError> {
-        // files are read outside of what is tried again: what is wrong with them stays so
+        // read the file outside of the retries: a local error does not go away
         if size <= PART as u64 {
             let bytes = read_part(&mut bundle.reader(digest)?, digest)?;
             return Ok(persist(async || self.push_whole(digest, bytes.clone()).await).await?);
@@ -97,7 +97,7 @@ impl Registry {
             .await
     }
 
-    /// Sends something of a blob, and returns where the rest goes.
+    /// Sends a part of a blob, and returns the URL for the rest.
     async fn upload(
         &self,
         digest: &Digest,
@@ -138,7 +138,7 @@ impl Registry {
     }
 }
 
-/// The next bytes of a blob: a part, or all that is left.
+/// Reads the next part of a blob: at most [`PART`] bytes.
 fn read_part(reader: &mut dyn Read, digest: &Digest) -> Result<Bytes, BundleError> {
     let mut part = Vec::new();
     let read = reader.take(PART as u64).read_to_end(&mut part);

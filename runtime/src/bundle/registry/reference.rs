@@ -3,10 +3,10 @@ use std::str::FromStr;
 
 use crate::digest::Digest;
 
-/// What is in a registry: `ghcr.io/team/penguins:1.0`, or `...@sha256:...`.
+/// A reference to an object in a registry: `ghcr.io/team/penguins:1.0`, or `...@sha256:...`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reference {
-    /// The registry: a host, with a port if it has one of its own.
+    /// The registry: a host, with an optional port.
     pub registry: String,
     /// The repository.
     pub repository: String,
@@ -14,18 +14,18 @@ pub struct Reference {
     pub tag: String,
 }
 
-/// Why a text does not name anything in a registry.
+/// The error of parsing a [`Reference`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names nothing in a registry: write HOST/REPOSITORY:TAG, such as ghcr.io/team/penguins:1.0")]
+#[error("`{0}` is not a registry reference: write HOST/REPOSITORY:TAG, such as ghcr.io/team/penguins:1.0")]
 pub struct InvalidReference(pub String);
 
 impl Reference {
-    /// The digest, if it is named by one.
+    /// Returns the digest, if the reference has one in place of a tag.
     pub fn digest(&self) -> Option<Digest> {
         self.tag.parse().ok()
     }
 
-    /// Whether the registry is on this machine.
+    /// Returns whether the registry is on this machine.
     pub fn is_loopback(&self) -> bool {
         let host = match self.registry.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -58,7 +58,7 @@ impl FromStr for Reference {
     }
 }
 
-/// A first part without a dot or a port is no host: it would be somebody's name on a registry that is not told.
+/// Requires a dot or a port: without one, the first part would be a user name on a default registry.
 fn is_host(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
     text.bytes().all(good) && (text == "localhost" || text.contains(['.', ':']))

@@ -9,29 +9,29 @@ use serde::Deserialize;
 
 use super::{Reference, RegistryError, TRIES};
 
-/// A name and a password, or a token in place of the password.
+/// A user name and a password. A token can take the place of the password.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub user: String,
     /// The password.
     pub password: String,
 }
 
-/// A repository of a registry.
+/// A repository in a registry.
 pub struct Registry {
     pub(super) reference: Reference,
     client: Client,
     /// `https://host/v2/repository/`
     base: Url,
     credentials: Option<Credentials>,
-    /// What the registry has asked for.
+    /// The authentication that the registry requires.
     login: Mutex<Login>,
-    /// Drives connections. Whoever asks waits on a thread of its own.
+    /// Drives connections. Callers wait on their own threads.
     threads: tokio::runtime::Runtime,
 }
 
-/// How requests say who asks.
+/// The authentication of requests.
 #[derive(Clone, Default)]
 enum Login {
     #[default]
@@ -40,7 +40,7 @@ enum Login {
     Bearer(String),
 }
 
-/// What is done to the repository, for messages and for the scope of tokens.
+/// The operation on the repository, for messages and for token scopes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
     Read,
@@ -63,7 +63,7 @@ impl Doing {
     }
 }
 
-/// What a registry asks for with a 401.
+/// The authentication challenge of a 401 response.
 struct Challenge {
     scheme: String,
     parameters: BTreeMap<String, String>,
@@ -76,10 +76,9 @@ struct Token {
 }
 
 impl Registry {
-    /// The repository that `reference` names. It is spoken to over TLS, but on this machine and if `plain`. Nothing is asked of the network
-    /// yet.
+    /// Creates a client for the repository of `reference`. Uses TLS, except for loopback addresses and if `plain`. Does not connect yet.
     pub fn new(reference: Reference, credentials: Option<Credentials>, plain: bool) -> Result<Self, RegistryError> {
-        // a process has one: whichever comes first serves all
+        // there is one provider per process; an error means that it is already installed
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scheme = if plain || reference.is_loopback() { "http" } else { "https" };
         let address = format!("{scheme}://{}/v2/{}/", reference.registry, reference.repository);
@@ -113,17 +112,17 @@ impl Registry {
         self.threads.block_on(task)
     }
 
-    /// Where `path` of the repository is.
+    /// Returns the URL of `path` in the repository.
     pub(super) fn url(&self, path: &str) -> Url {
         self.base.join(path).unwrap_or_else(|_| self.base.clone())
     }
 
-    /// Where the registry says that one should go on.
+    /// Returns the URL of the `Location` header.
     pub(super) fn location(&self, response: &Response) -> Option<Url> {
         response.url().join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
     }
 
-    /// Asks, and says who asks when the registry wants to know. Any answer is one; but for that, an error says that there is none.
+    /// Sends a request, and authenticates if the registry requires it. A response of any status is `Ok`.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -149,7 +148,7 @@ impl Registry {
         }
     }
 
-    /// An error for an answer that is not as hoped.
+    /// Returns the error for an unsuccessful response.
     pub(super) async fn refusal(&self, response: Response, doing: Doing, what: &str) -> RegistryError {
         let (status, doing, what) = (response.status(), doing.word(), what.to_owned());
         let answer = match told(response).await {
@@ -166,7 +165,7 @@ impl Registry {
         }
     }
 
-    /// Tokens and passwords are for the registry alone, and not for where it sends us.
+    /// Returns whether `url` belongs to the registry. Tokens and passwords are not sent to other hosts that it redirects to.
     fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
@@ -192,15 +191,15 @@ impl Registry {
         Ok(())
     }
 
-    /// A token, by <https://distribution.github.io/distribution/spec/auth/token/>.
+    /// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>).
     async fn token(&self, challenge: &Challenge, doing: Doing) -> Result<String, RegistryError> {
         let unusable = |answer: &str| RegistryError::Answer {
-            doing: "give",
+            doing: "issue",
             what: "a token".to_owned(),
             answer: answer.to_owned(),
         };
         let realm = challenge.parameters.get("realm").and_then(|realm| Url::parse(realm).ok());
-        let mut url = realm.ok_or_else(|| unusable("it does not say where"))?;
+        let mut url = realm.ok_or_else(|| unusable("the challenge has no valid realm"))?;
         if url.scheme() != "https" && self.base.scheme() == "https" {
             return Err(RegistryError::Plain { realm: url.to_string() });
         }
@@ -218,16 +217,18 @@ impl Registry {
         if !response.status().is_success() {
             return Err(self.refusal(response, doing, &self.reference.to_string()).await);
         }
-        let json = limited(response, 1 << 20).await?.ok_or_else(|| unusable("it is too long"))?;
+        let json = limited(response, 1 << 20)
+            .await?
+            .ok_or_else(|| unusable("the response is too large"))?;
         let token: Token = serde_json::from_slice(&json).map_err(|e| unusable(&e.to_string()))?;
         token
             .token
             .or(token.access_token)
-            .ok_or_else(|| unusable("there is none in the answer"))
+            .ok_or_else(|| unusable("the response contains no token"))
     }
 }
 
-/// Does it again, after a while, when the registry can't be reached or has trouble of its own.
+/// Runs `task`, and retries with increasing pauses if the registry can't be reached or is temporarily unavailable.
 pub(super) async fn persist<T, F: Future<Output = Result<T, RegistryError>>>(task: impl Fn() -> F) -> Result<T, RegistryError> {
     let mut pause = Duration::from_millis(200);
     for _ in 1..TRIES {
@@ -240,7 +241,7 @@ pub(super) async fn persist<T, F: Future<Output = Result<T, RegistryError>>>(tas
     task().await
 }
 
-/// The body, if it has no more bytes than `most`.
+/// Reads the response body; `None` if it is larger than `most` bytes.
 pub(super) async fn limited(mut response: Response, most: u64) -> Result<Option<Vec<u8>>, RegistryError> {
     let (url, mut bytes) = (response.url().clone(), Vec::new());
     while let Some(piece) = response.chunk().await.map_err(|e| away(&url, e))? {
@@ -268,7 +269,7 @@ fn challenge(response: &Response) -> Option<Challenge> {
     parse_challenge(response.headers().get(WWW_AUTHENTICATE)?.to_str().ok()?)
 }
 
-/// `Bearer realm="https://...",service="..."`, RFC 9110, section 11.6.1
+/// Parses a header such as `Bearer realm="https://...",service="..."` (RFC 9110, section 11.6.1).
 fn parse_challenge(header: &str) -> Option<Challenge> {
     let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
     let mut parameters = BTreeMap::new();
@@ -286,7 +287,7 @@ fn parse_challenge(header: &str) -> Option<Challenge> {
     })
 }
 
-/// What a registry says of an error: the first message, in short.
+/// Returns the first error message of a response, shortened.
 async fn told(response: Response) -> Option<String> {
     #[derive(Deserialize)]
     struct Errors {

@@ -1,14 +1,14 @@
-//! Bundles that were tampered with: each is refused with the culprit named, before anything of it is in the store.
+//! Bundles that were tampered with. Each is rejected with an error that names the culprit, before anything enters the store.
 
 use std::fs;
 
 use super::*;
 
-/// A bundle that is changed before it is written.
+/// A bundle that can be changed before it is written.
 #[derive(Clone)]
 struct Forgery {
     files: BTreeMap<String, Bytes>,
-    /// Headers and bytes that come after the files, in a tar.
+    /// Headers and bytes to append to the tar after the files.
     extra: Vec<(tar::Header, Vec<u8>)>,
 }
 
@@ -33,7 +33,7 @@ impl Forgery {
         self.files.insert(name.to_owned(), bytes.into());
     }
 
-    /// Adds a blob, and returns what names it.
+    /// Adds a blob and returns its descriptor.
     fn add(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let (digest, size) = (Digest::of(&bytes), bytes.len());
         self.set(&oci::blob_name(&digest), bytes);
@@ -46,7 +46,7 @@ impl Forgery {
         self.set("index.json", canonical_json(&index).unwrap());
     }
 
-    /// Changes the manifest at `at` of the index, and names it anew.
+    /// Changes the manifest at position `at` of the index, and updates its digest.
     fn manifest(&mut self, at: usize, change: impl FnOnce(&mut Self, &mut Value)) {
         let mut manifest = self.json(&blob(&self.json("index.json")["manifests"][at]));
         change(self, &mut manifest);
@@ -57,7 +57,7 @@ impl Forgery {
         });
     }
 
-    /// Changes the plan, and names it anew.
+    /// Changes the plan, and updates its digest.
     fn plan(&mut self, change: impl FnOnce(&mut Self, &mut Value)) {
         self.manifest(0, |forgery, manifest| {
             let mut plan = forgery.json(&blob(&manifest["config"]));
@@ -66,7 +66,7 @@ impl Forgery {
         });
     }
 
-    /// Changes what is expected, and names it anew.
+    /// Changes the expected results, and updates their digest.
     fn expected(&mut self, change: impl FnOnce(&mut Value)) {
         self.manifest(0, |forgery, manifest| {
             let mut expected = forgery.json(&blob(&manifest["layers"][0]));
@@ -75,7 +75,7 @@ impl Forgery {
         });
     }
 
-    /// Puts another directory in the place of the one that the plan has, with what it needs.
+    /// Replaces the plan's directory by the last of `lists`, and adds all of them.
     fn directory(&mut self, lists: &[Value]) {
         let type_ = MediaType::DIRECTORY;
         let lists: Vec<Value> = lists
@@ -90,7 +90,7 @@ impl Forgery {
         self.manifest(0, |_, manifest| manifest["layers"].as_array_mut().unwrap().extend(lists));
     }
 
-    /// A header that no careful program writes.
+    /// Appends an entry whose header is written without any checks.
     fn entry(&mut self, name: &str, kind: tar::EntryType, bytes: &[u8]) {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -119,13 +119,13 @@ fn blob(named: &Value) -> String {
     oci::blob_name(&named["digest"].as_str().unwrap().parse().unwrap())
 }
 
-/// The place of the layer of this media type.
+/// Returns the position of the layer with this media type.
 fn layer(manifest: &Value, media_type: &str) -> usize {
     let layers = manifest["layers"].as_array().unwrap();
     layers.iter().position(|layer| layer["mediaType"] == media_type).unwrap()
 }
 
-/// What opening the tar, and taking it in, ends with. Nothing may be written but to the store.
+/// Returns the error of opening and importing the tar. Only the store may be written to.
 fn refused(tar: &[u8]) -> String {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("inner/bundle.tar");
@@ -141,7 +141,7 @@ fn refused(tar: &[u8]) -> String {
     }
 }
 
-/// With `[DIGEST]` for digests.
+/// Replaces digests by `[DIGEST]`.
 fn steady(text: &str) -> String {
     let mut steady = String::new();
     let mut rest = text;
@@ -172,7 +172,7 @@ fn all_refused(cases: &[(Change, &str)]) {
 
 #[test]
 fn names_stay_inside() {
-    const BELONGS: &str = "does not belong in a bundle, which has oci-layout, index.json and blobs/sha256/DIGEST only";
+    const ALLOWED: &str = "in the bundle: a bundle contains only oci-layout, index.json and blobs/sha256/DIGEST";
     let honest = Forgery::new();
     for name in [
         "../evil",
@@ -188,11 +188,11 @@ fn names_stay_inside() {
         let mut forgery = honest.clone();
         forgery.entry(name, tar::EntryType::Regular, b"evil");
         let told = name.strip_prefix("./").unwrap_or(name);
-        assert_eq!(refused(&forgery.tar()), format!("`{told}` {BELONGS}"));
+        assert_eq!(refused(&forgery.tar()), format!("unexpected `{told}` {ALLOWED}"));
     }
     let mut forgery = honest.clone();
     forgery.entry("../evil/", tar::EntryType::Directory, b"");
-    assert_eq!(refused(&forgery.tar()), format!("`../evil` {BELONGS}"));
+    assert_eq!(refused(&forgery.tar()), format!("unexpected `../evil` {ALLOWED}"));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn only_plain_files_are_let_in() {
     ] {
         let mut forgery = honest.clone();
         forgery.entry("index.json", kind, b"");
-        let expected = format!("`index.json` in the bundle is a {word}: a bundle has plain files only");
+        let expected = format!("`index.json` in the bundle is a {word}: a bundle contains only regular files");
         assert_eq!(refused(&forgery.tar()), expected);
     }
 }
@@ -230,21 +230,21 @@ fn a_directory_with_links_or_pipes_is_refused() {
     let error = Bundle::open(&path).err().unwrap().to_string();
     assert_eq!(
         error,
-        format!("`{name}` in the bundle is a symbolic link: a bundle has plain files only")
+        format!("`{name}` in the bundle is a symbolic link: a bundle contains only regular files")
     );
     fs::remove_file(path.join(&name)).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(path.join("blobs/s")).unwrap();
     let error = Bundle::open(&path).err().unwrap().to_string();
     assert_eq!(
         error,
-        "`blobs/s` in the bundle is a device, pipe or socket: a bundle has plain files only"
+        "`blobs/s` in the bundle is a device, pipe or socket: a bundle contains only regular files"
     );
 }
 
 #[test]
 fn what_is_cut_short_is_found_wherever_that_is() {
     let tar = Forgery::new().tar();
-    // two blocks of zeros end it, and others fill up the block of its last file, which nothing needs
+    // the two blocks of zeros at the end and the padding of the last file are not needed
     let end = tar.len() - 1024 - (512 - oci::LAYOUT.len());
     for end in (0..end).step_by(97).chain([end - 1]) {
         assert_ne!(refused(&tar[..end]), "taken in", "cut after {end} bytes");
@@ -267,7 +267,7 @@ fn every_changed_byte_is_found() {
             let hex = name.rsplit('/').next().unwrap();
             let error = verified.unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("blob sha256:{hex} of the bundle was changed: ")),
+                error.starts_with(&format!("blob sha256:{hex} of the bundle is corrupt: ")),
                 "{error}"
             );
         }
@@ -289,39 +289,39 @@ fn files_of_the_layout_are_checked() {
         (|f| drop(f.files.remove("index.json")), "the bundle has no `index.json`"),
         (
             |f| f.set("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#),
-            "oci-layout is of version 2.0.0, not of version 1.0.0",
+            "oci-layout: expected version 1.0.0, found version 2.0.0",
         ),
         (
             |f| f.set("oci-layout", vec![b' '; 5000]),
-            "`oci-layout` in the bundle has 5000 bytes, more than the 4096 that it may have",
+            "`oci-layout` in the bundle is too large: 5000 bytes, limit 4096",
         ),
         (
             |f| f.set("index.json", vec![b' '; 5 << 20]),
-            "`index.json` in the bundle has 5242880 bytes, more than the 4194304 that it may have",
+            "`index.json` in the bundle is too large: 5242880 bytes, limit 4194304",
         ),
         (
             |f| f.set("index.json", "[".repeat(1 << 20)),
-            "index.json can't be read: invalid type: sequence, expected u32 at line 1 column 1",
+            "can't parse index.json: invalid type: sequence, expected u32 at line 1 column 1",
         ),
         (
             |f| f.set("index.json", format!(r#"{{"schemaVersion":2,"a":{}"#, "[".repeat(1 << 20))),
-            "index.json can't be read: EOF while parsing a list at line 1 column 1048599",
+            "can't parse index.json: EOF while parsing a list at line 1 column 1048599",
         ),
         (
             |f| f.index(|index| index["manifests"] = json!([])),
-            "index.json is a list of 0 bundles, not one of a bundle and its modules",
+            "index.json: expected 1 bundle, found 0",
         ),
         (
             |f| f.index(|index| index["manifests"][1] = index["manifests"][0].clone()),
-            "index.json is a list of 2 bundles, not one of a bundle and its modules",
+            "index.json: expected 1 bundle, found 2",
         ),
         (
             |f| f.index(|index| index["manifests"][0]["digest"] = json!("../../etc/passwd")),
-            "index.json can't be read: `../../etc/passwd` is not a digest: write sha256: and 64 hexadecimal digits at line 1 column 94",
+            "can't parse index.json: `../../etc/passwd` is not a digest: write sha256: and 64 hexadecimal digits at line 1 column 94",
         ),
         (
             |f| f.index(|index| index["manifests"][1]["mediaType"] = json!(oci::INDEX)),
-            "[DIGEST] in index.json is `application/vnd.oci.image.index.v1+json`, not `application/vnd.oci.image.manifest.v1+json`",
+            "[DIGEST] in index.json: expected `application/vnd.oci.image.manifest.v1+json`, found `application/vnd.oci.image.index.v1+json`",
         ),
     ]);
 }
@@ -331,19 +331,19 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
     all_refused(&[
         (
             |f| f.index(|index| index["manifests"][0]["size"] = json!(1)),
-            "blob [DIGEST] has 1102 bytes; the bundle says that it has 1",
+            "blob [DIGEST] has 1102 bytes, but the bundle declares 1",
         ),
         (
             |f| f.manifest(0, |_, manifest| manifest["layers"] = json!([])),
-            "the bundle's manifest is without layers, not a list of layers",
+            "the bundle's manifest: expected layers, found none",
         ),
         (
             |f| f.manifest(0, |_, manifest| manifest["config"]["mediaType"] = json!("application/x")),
-            "the bundle's config is `application/x`, not `application/vnd.lockstep.plan.v1+json`",
+            "the bundle's config: expected `application/vnd.lockstep.plan.v1+json`, found `application/x`",
         ),
         (
             |f| f.manifest(0, |_, manifest| drop(manifest["layers"].as_array_mut().unwrap().remove(0))),
-            "the bundle's first layer is `text/plain`, not `application/vnd.lockstep.expected.v1+json`",
+            "the bundle's first layer: expected `application/vnd.lockstep.expected.v1+json`, found `text/plain`",
         ),
         (
             |f| {
@@ -352,7 +352,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"].as_array_mut().unwrap().remove(at);
                 });
             },
-            "the bundle lacks [DIGEST], module `cat`",
+            "the bundle is missing [DIGEST] (module `cat`)",
         ),
         (
             |f| {
@@ -361,14 +361,14 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"].as_array_mut().unwrap().remove(at);
                 });
             },
-            "the bundle lacks [DIGEST], input `cat.directory/sub/a.txt`",
+            "the bundle is missing [DIGEST] (input `cat.directory/sub/a.txt`)",
         ),
         (
             |f| {
                 let manifest = f.json(&blob(&f.json("index.json")["manifests"][0]));
                 f.files.remove(&blob(&manifest["layers"][layer(&manifest, "text/plain")]));
             },
-            "the bundle lacks [DIGEST], which it lists as text/plain",
+            "the bundle is missing [DIGEST] (listed as text/plain)",
         ),
         (
             |f| {
@@ -386,7 +386,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"].as_array_mut().unwrap().push(bomb);
                 });
             },
-            "the bundle lists [DIGEST], which nothing in its plan needs",
+            "the bundle lists [DIGEST], which its plan does not need",
         ),
         (
             |f| {
@@ -395,7 +395,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"][at]["mediaType"] = json!("text/plain+gzip");
                 });
             },
-            "layer [DIGEST] is `text/plain+gzip`, not `text/plain`",
+            "layer [DIGEST]: expected `text/plain`, found `text/plain+gzip`",
         ),
         (
             |f| {
@@ -404,7 +404,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"][at]["size"] = json!(u64::MAX);
                 });
             },
-            "blob [DIGEST] has 23 bytes; the bundle says that it has 18446744073709551615",
+            "blob [DIGEST] has 23 bytes, but the bundle declares 18446744073709551615",
         ),
         (
             |f| {
@@ -412,7 +412,7 @@ fn manifests_hold_what_the_plan_needs_and_nothing_else() {
                     manifest["layers"] = json!([f.add("application/wasm", b"other".to_vec())])
                 })
             },
-            "manifest [DIGEST] is of something else, not of a module of the bundle",
+            "manifest [DIGEST]: expected a module of the bundle, found another blob",
         ),
     ]);
 }
@@ -427,23 +427,23 @@ fn plans_and_expectations_are_checked() {
                     manifest["config"] = f.add(oci::PLAN, serde_json::to_vec_pretty(&plan).unwrap());
                 });
             },
-            "the bundle's plan is other JSON, not canonical JSON",
+            "the bundle's plan: expected canonical JSON, found other JSON",
         ),
         (
             |f| f.plan(|_, plan| plan["tasks"][0]["run"]["module"] = json!(Digest::of("elsewhere"))),
-            "the bundle lacks [DIGEST], module `cat`",
+            "the bundle is missing [DIGEST] (module `cat`)",
         ),
         (
             |f| f.plan(|_, plan| plan["tasks"][0]["run"]["modules"] = json!({ "called": Digest::of("elsewhere") })),
-            "the bundle lacks [DIGEST], module `called`",
+            "the bundle is missing [DIGEST] (module `called`)",
         ),
         (
             |f| f.plan(|_, plan| plan["tasks"][0]["run"]["inputs"]["text"]["artifact"]["size"] = json!(7)),
-            "blob [DIGEST] has 6 bytes; the bundle says that it has 7",
+            "blob [DIGEST] has 6 bytes, but the bundle declares 7",
         ),
         (
             |f| f.plan(|_, plan| plan["more"] = json!(1)),
-            "the bundle's plan can't be used: not a plan: unknown field `more`, expected one of `version`, `name`, `tasks`, `outputs` at line 1 column 7",
+            "can't use the bundle's plan: invalid plan: unknown field `more`, expected one of `version`, `name`, `tasks`, `outputs` at line 1 column 7",
         ),
         (
             |f| {
@@ -455,15 +455,15 @@ fn plans_and_expectations_are_checked() {
                     manifest["config"] = f.add(oci::PLAN, deep.into_bytes());
                 });
             },
-            "the bundle's plan can't be used: not a plan: recursion limit exceeded at line 1 column 171",
+            "can't use the bundle's plan: invalid plan: recursion limit exceeded at line 1 column 171",
         ),
         (
             |f| f.expected(|expected| expected["version"] = json!(2)),
-            "what the bundle expects is version 2, not version 1",
+            "the bundle's expected results: expected version 1, found version 2",
         ),
         (
             |f| f.expected(|expected| expected["records"] = json!([])),
-            "the bundle lacks [DIGEST], the record of task `cat`",
+            "the bundle is missing [DIGEST] (record of task `cat`)",
         ),
         (
             |f| f.expected(|expected| expected["tasks"] = json!([{ "task": "a" }, { "task": "a" }])),
@@ -489,13 +489,13 @@ fn directories_stay_inside_and_do_not_grow() {
         let told = refused(&[json!({ path: file })]);
         assert_eq!(
             told,
-            format!("[DIGEST] in the bundle is no directory: `{path}` is no path inside it")
+            format!("[DIGEST] in the bundle is not a valid directory: invalid path `{path}`")
         );
     }
-    // the file of the directory that was there is not needed any more
+    // the file of the replaced directory is no longer needed
     assert_eq!(
         refused(&[json!({ "a": file })]),
-        "the bundle lists [DIGEST], which nothing in its plan needs"
+        "the bundle lists [DIGEST], which its plan does not need"
     );
     let nested = |levels: usize, twice: bool| {
         let mut lists = vec![json!({ "a": file, "b": file })];
@@ -511,15 +511,15 @@ fn directories_stay_inside_and_do_not_grow() {
     };
     assert_eq!(
         refused(&nested(100, false)),
-        "[DIGEST] in the bundle is no directory: directories nest more than 64 deep"
+        "[DIGEST] in the bundle is not a valid directory: nested more than 64 levels deep"
     );
     assert_eq!(
         refused(&nested(60, true)),
-        "[DIGEST] in the bundle is no directory: it has more than 1048576 files"
+        "[DIGEST] in the bundle is not a valid directory: more than 1048576 files"
     );
     assert_eq!(
         refused(&[json!([1])]),
-        "[DIGEST] in the bundle is no directory: invalid type: sequence, expected a map at line 1 column 0"
+        "[DIGEST] in the bundle is not a valid directory: invalid type: sequence, expected a map at line 1 column 0"
     );
 }
 
@@ -536,7 +536,7 @@ fn what_was_changed_is_not_in_the_store() {
     let (digest, found) = (Digest::of("hello\n"), Digest::of("hullo\n"));
     assert_eq!(
         error.to_string(),
-        format!("blob {digest} of the bundle was changed: it is {found}")
+        format!("blob {digest} of the bundle is corrupt: its content has digest {found}")
     );
     assert!(!store.contains(&digest).unwrap() && !store.contains(&found).unwrap());
 }
@@ -550,13 +550,13 @@ fn what_is_compressed_or_no_tar_is_refused() {
         b"BZh9",
         b"PK\x03\x04",
     ] {
-        let expected = "[BUNDLE] is compressed: a bundle is a plain tar or a directory";
+        let expected = "[BUNDLE] is compressed: a bundle is an uncompressed tar archive or a directory";
         assert_eq!(refused(&[magic, &[0; 600]].concat()), expected);
     }
-    assert_eq!(refused(b"name,mass\n"), "[BUNDLE] is no tar, or is damaged");
+    assert_eq!(refused(b"name,mass\n"), "[BUNDLE] is not a tar archive, or it is damaged");
     assert_eq!(
         refused("\u{1b}[2J".repeat(1000).as_bytes()),
-        "[BUNDLE] is no tar, or is damaged"
+        "[BUNDLE] is not a tar archive, or it is damaged"
     );
     assert_eq!(refused(b""), "the bundle has no `oci-layout`");
 }

@@ -37,7 +37,7 @@ fn runtime() -> Runtime {
     Runtime::new(engine, Store::memory().unwrap(), machine)
 }
 
-/// A plan of one task: `cat` of a text, beside a directory.
+/// A plan with one task: `cat` of a text, with an unused directory input.
 fn plan(runtime: &Runtime) -> Plan {
     let store = &runtime.store;
     let text = MediaType::new(MediaType::TEXT);
@@ -92,7 +92,7 @@ fn the_same_plan_gives_the_same_bytes_as_tar_and_as_directory() {
     assert!(matches!(error, BundleError::Exists { path: at } if at == path("c")));
     let error = contents(true).write(&path("c.tar.gz")).unwrap_err();
     assert!(matches!(error, BundleError::Compressed { .. }));
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 4, "nothing else is left");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 4, "no other files remain");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn what_is_in_it_is_what_its_plan_needs() {
         "input cat.text",
     ];
     assert_eq!(items(false), needed);
-    // the copy is the text, so it was there before
+    // the output `copy` equals the input `text`, so only the log is new
     assert_eq!(items(true), [&needed[..], &["output cat.(log)"]].concat());
 }
 
@@ -130,14 +130,14 @@ fn a_replay_in_another_store_comes_to_the_same_and_claims_stay_claims() {
     assert_eq!(
         other.runs(&Runs::newest(10)).unwrap(),
         [],
-        "what a bundle says of runs answers none"
+        "records of a bundle answer no runs"
     );
     let compared = compare(bundle.expected(), &carry_out(&other, bundle.plan())).unwrap();
     let names: Vec<_> = compared.iter().map(|row| (row.what.as_str(), row.is_equal())).collect();
     assert_eq!(names, [("(log)", true), ("copy", true)]);
 }
 
-/// A plan of one task that calls the step `hello` of another module, which writes `hello` to its log and is declared there.
+/// A plan with one task, which calls the step `hello` of another module. The step writes `hello` to its log.
 fn calling_plan(runtime: &Runtime) -> Plan {
     let step = json!({ "lockstep": 1, "step": "hello", "inputs": [], "parameters": [], "outputs": [] });
     let section = format!("{step}\n");

@@ -4,47 +4,47 @@ use std::io;
 
 use object_store::client::HttpError;
 
-/// What can go wrong with a shared store.
+/// An error of a shared store.
 #[derive(Debug, thiserror::Error)]
 pub enum SharedError {
-    /// It is no such URL.
-    #[error("`{url}` is no shared store: write s3://BUCKET or s3://BUCKET/PREFIX")]
+    /// The URL is not valid.
+    #[error("`{url}` is not a shared store: write s3://BUCKET or s3://BUCKET/PREFIX")]
     Url {
-        /// what was given
+        /// the URL
         url: String,
     },
-    /// The settings don't fit together.
-    #[error("the settings of {url} can't be used: {why}")]
+    /// The settings are invalid.
+    #[error("invalid settings for {url}: {why}")]
     Settings {
         /// the shared store
         url: String,
-        /// why
+        /// the cause
         why: String,
     },
-    /// There is no thread for it.
+    /// The client's thread can't be started.
     #[error("can't start the thread of the shared store: {source}")]
     Threads {
-        /// why
+        /// the cause
         source: io::Error,
     },
-    /// It was asked, and refused.
+    /// The server rejected the request.
     #[error("the shared store refused to {doing} {object}: {why}")]
     Refused {
         /// read, write, ...
         doing: &'static str,
         /// `s3://bucket/key`
         object: String,
-        /// the status and what the server said
+        /// the HTTP status and the server's message
         why: String,
     },
-    /// It can't be reached, or answers that it can't serve now; it was tried several times.
-    #[error("can't {doing} {object} of the shared store: {why}")]
+    /// The server can't be reached or is unavailable, after several attempts.
+    #[error("can't {doing} {object} in the shared store: {why}")]
     Away {
         /// read, write, ...
         doing: &'static str,
         /// `s3://bucket/key`
         object: String,
-        /// why
+        /// the cause
         why: String,
     },
 }
@@ -70,7 +70,7 @@ impl SharedError {
     }
 }
 
-/// What a server answered.
+/// An HTTP response.
 struct Answer<'a> {
     /// `403 Forbidden`
     status: &'a str,
@@ -78,7 +78,7 @@ struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// object_store tells the status of an answer only as text.
+    /// Parses the text of an error. object_store reports the status only as text.
     fn read(text: &'a str) -> Option<Self> {
         let (_, rest) = text.split_once("status code: ")?;
         let (status, body) = rest.split_once(": ").unwrap_or((rest, ""));
@@ -95,7 +95,7 @@ impl fmt::Display for Answer<'_> {
     }
 }
 
-/// The text of the first element `tag` of an answer of S3.
+/// Returns the text of the first `tag` element of an S3 response.
 fn element<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
     let (text, _) = rest.split_once(&format!("</{tag}>"))?;
