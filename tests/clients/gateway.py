@@ -218,7 +218,7 @@ class Rest(OneHost):
         self.assertEqual(reply["status"], "error")
         self.assertEqual(self.host.ask("DELETE", kernel)[0], 204)
         client.until(is_state("dead"))
-        self.assertRaisesRegex(Closed, "the kernel has ended", client.receive)
+        self.assertRaisesRegex(Closed, "the kernel has shut down", client.receive)
         self.assertEqual(self.host.ask("GET", "/api/kernels")[2], [])
         self.assertEqual(os.listdir(f"{self.host.directory}/store/sessions"), [])
         for method, path in [("GET", kernel), ("DELETE", kernel), ("POST", f"{kernel}/interrupt"), ("POST", f"{kernel}/restart")]:

@@ -1,7 +1,7 @@
-//! Who gets what a kernel says: the clients that are connected, and those sessions whose client is away.
+//! Recipients of a kernel's messages: connected clients, and sessions whose client is disconnected.
 //!
-//! Invariants: what one client gets is in the order in which the kernel said it; nobody waits for a client; what is kept for a session is
-//! bounded ([`ROOM`]), and so is how many sessions are waited for ([`SESSIONS`]).
+//! Invariants: each client gets messages in the kernel's order; nothing waits for a client; the buffer of a disconnected session is bounded
+//! ([`ROOM`]), and so is the number of such sessions ([`SESSIONS`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use serde_json::json;
 use super::queue::{Ending, Outgoing, Queue};
 use super::rate::{NOTICE, Rate, Verdict};
 
-/// Bytes of output that are kept for a session that is away: more than may wait for one that is there.
+/// Output buffered for a disconnected session, in bytes. Larger than the queue of a connected one.
 const ROOM: usize = 10 << 20;
-/// Sessions that are waited for; the one that left first is forgotten first.
+/// Maximum number of disconnected sessions. The oldest is dropped first.
 const SESSIONS: usize = 4;
 
-/// What a session without an output beyond its room is told.
-const LOST: &str = "Nobody was connected to this kernel while it wrote more than 10 MiB: the rest is not shown. The whole text is in the store: `lockstep log`.\n";
+/// Notice in place of output that exceeds the buffer.
+const LOST: &str = "No client was connected while this kernel wrote more than 10 MiB: the rest is not shown. The full output is in the store: `lockstep log`.\n";
 
-/// A session's id as the client tells it. Clients that tell none share one.
+/// Session ID from the client. Clients without one share a session.
 pub type SessionId = Option<String>;
 
-/// Where a reply goes: to the connection that asked, else to its session.
+/// Destination of a reply: the requesting connection, or else its session.
 #[derive(Debug, Clone, Default)]
 pub struct Address {
     pub session: SessionId,
     pub connection: u64,
 }
 
-/// A connection's place among the clients.
+/// A connected client's address and queue.
 #[derive(Clone)]
 pub struct Seat {
     pub address: Address,
@@ -52,20 +52,20 @@ struct Client {
     rate: Rate,
 }
 
-/// What is kept for a session.
+/// Buffer of a disconnected session.
 #[derive(Default)]
 struct Away {
-    /// Which connection it left with.
+    /// Number of its last connection.
     since: u64,
     kept: VecDeque<Outgoing>,
-    /// How many of those were written once, and may have been lost.
+    /// Number of leading messages that were sent already, and may have been lost.
     written: usize,
     bytes: usize,
     told: bool,
 }
 
 impl Audience {
-    /// Seats a client, who gets first what was kept for its session: all after the message `after`, if it says what it got last.
+    /// Adds a client. Its queue starts with the buffered messages of its session: those after the message `after`, if given.
     pub fn join(&mut self, session: SessionId, after: Option<&str>) -> Seat {
         self.connections += 1;
         let connection = self.connections;
@@ -86,7 +86,7 @@ impl Audience {
         }
     }
 
-    /// Ends an older connection of the session: its client has gone without a word.
+    /// Closes an older connection of the session, whose client disappeared.
     fn replace(&mut self, session: &SessionId) {
         let older = self.clients.iter().find(|(_, client)| client.session == *session);
         if let Some((&connection, client)) = older {
@@ -95,7 +95,7 @@ impl Audience {
         }
     }
 
-    /// A client has gone; what it has not got is kept.
+    /// Removes a client. Buffers the messages that it did not receive.
     pub fn leave(&mut self, connection: u64) {
         let Some(client) = self.clients.remove(&connection) else {
             return;
@@ -112,13 +112,13 @@ impl Audience {
             }
         }
         match self.away.get_mut(&client.session) {
-            // of those who share a session each has got its own
+            // clients without an ID share a session
             Some(before) => away.kept.into_iter().for_each(|outgoing| before.keep(outgoing)),
             None => drop(self.away.insert(client.session, away)),
         }
     }
 
-    /// Forgets sessions beyond those that are waited for. Gives the requests whose answers are kept for nobody any more.
+    /// Drops sessions beyond the maximum. Returns the requests whose replies are dropped with them.
     pub fn forget(&mut self) -> Vec<String> {
         let mut settled = Vec::new();
         while self.away.len() > SESSIONS
@@ -130,12 +130,12 @@ impl Audience {
         settled
     }
 
-    /// Waits for a session whose client is not here yet: it was here when the host ended.
+    /// Starts to buffer for a session that was connected before a restart of the host.
     pub fn expect(&mut self, session: &SessionId) {
         self.away.entry(session.clone()).or_default();
     }
 
-    /// Sends what every client sees.
+    /// Sends a message to all clients.
     pub fn publish(&mut self, message: &Message, origin: &Origin, now: Instant) {
         let encoded = Arc::new(Encoded::new(IOPUB, message));
         let is_idle = message.header.msg_type == "status" && message.content["execution_state"] == "idle";
@@ -172,7 +172,7 @@ impl Audience {
         }
     }
 
-    /// Sends a reply, or a question, to who asked.
+    /// Sends a reply or an input request to the requesting client.
     pub fn reply(&mut self, to: &Address, outgoing: Outgoing) {
         let of_session = |client: &&Client| client.session == to.session;
         let client = self.clients.get(&to.connection);
@@ -182,7 +182,7 @@ impl Audience {
         }
     }
 
-    /// Ends all connections, after what they are still to get.
+    /// Closes all connections after their queued messages.
     pub fn dismiss(&mut self) {
         for client in self.clients.values() {
             client.queue.end(Ending::Gone);
@@ -196,7 +196,7 @@ impl Audience {
 }
 
 impl Away {
-    /// Whether output is kept. What a client can't do without always is, up to a bound that only a hostile kernel reaches.
+    /// Whether the buffer has room. The limit for other messages than output is higher; only a hostile kernel reaches it.
     fn has_room(&self, message: &Encoded) -> bool {
         let is_output = matches!(
             message.msg_type(),
@@ -211,7 +211,7 @@ impl Away {
         self.kept.push_back(outgoing);
     }
 
-    /// What the client has not got: all that was not written, and of what was written all after the message that it got last.
+    /// Returns the messages that the client did not receive: all unsent ones, and those sent after the message `after`.
     fn since_message(mut self, after: Option<&str>) -> VecDeque<Outgoing> {
         let got = after.and_then(|id| self.kept.iter().position(|kept| kept.message.msg_id() == id));
         let skipped = match (after, got) {

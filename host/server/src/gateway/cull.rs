@@ -1,4 +1,4 @@
-//! Ends kernels that nobody uses.
+//! Culling of idle kernels.
 
 use std::sync::Weak;
 use std::time::{Duration, SystemTime};
@@ -7,19 +7,19 @@ use super::here::Here;
 use super::hosted::Model;
 use crate::Settings;
 
-/// Which kernels are ended.
+/// Which kernels to shut down.
 #[derive(Debug, Clone, Copy)]
 pub struct Cull {
-    /// For how long nothing came from or went to a kernel.
+    /// Minimum time without messages from or to a kernel.
     idle: Duration,
-    /// Also those that somebody is connected to.
+    /// Include kernels with connected clients.
     connected: bool,
-    /// Also those whose cell is running.
+    /// Include kernels that are running a cell.
     busy: bool,
 }
 
 impl Cull {
-    /// As the settings say; `None` if kernels stay.
+    /// Reads the settings; `None` if culling is off.
     pub fn new(settings: &Settings) -> Option<Self> {
         Some(Self {
             idle: settings.cull_idle()?,
@@ -28,7 +28,7 @@ impl Cull {
         })
     }
 
-    /// Looks now and then until the kernels are gone.
+    /// Checks periodically until `kernels` is dropped.
     pub async fn watch(self, kernels: Weak<Here>) {
         let pause = (self.idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
         loop {
@@ -42,7 +42,7 @@ impl Cull {
         }
     }
 
-    /// Whether `kernel` is ended.
+    /// Whether to shut down `kernel`.
     pub fn takes(&self, kernel: &Model, now: SystemTime) -> bool {
         let idle = now.duration_since(kernel.last_activity).unwrap_or_default();
         idle >= self.idle && (self.connected || kernel.connections == 0) && (self.busy || kernel.execution_state != "busy")

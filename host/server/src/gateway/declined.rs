@@ -7,22 +7,22 @@ use serde_json::json;
 
 use crate::Refusal;
 
-/// A request that is refused, as Jupyter's clients show it: `reason` and `message`.
+/// Error response in Jupyter's format: `reason` and `message`.
 #[derive(Debug)]
 pub struct Declined(Refusal);
 
 impl Declined {
     pub fn no_kernel(id: &str) -> Self {
-        let what = format_args!("there is no kernel {id}: it was shut down, or ended because nobody used it");
+        let what = format_args!("kernel {id} not found: it was shut down, by a client or because it was idle");
         Self(Refusal::new(
             StatusCode::NOT_FOUND,
-            Error::user(what).hint("start another one"),
+            Error::user(what).hint("start a new kernel"),
         ))
     }
 
     pub fn no_kernelspec(name: &str) -> Self {
-        let what = format_args!("there is no kernelspec `{name}` on this host");
-        let error = Error::user(what).hint(format_args!("the host has `{}`", super::specs::NAME));
+        let what = format_args!("kernelspec `{name}` not found");
+        let error = Error::user(what).hint(format_args!("this host has the kernelspec `{}`", super::specs::NAME));
         Self(Refusal::new(StatusCode::NOT_FOUND, error))
     }
 }

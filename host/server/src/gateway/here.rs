@@ -20,21 +20,21 @@ use super::running::Ground;
 use super::workshop::Workshop;
 use super::{ID, id_in};
 
-/// The variable of a kernel's `env` that says which notebook it is for.
+/// Variable in a kernel's `env` with the path of its notebook.
 const NOTEBOOK: &str = "JPY_SESSION_NAME";
 
 /// The kernels of a namespace, in this process.
 pub struct Here {
     ground: Arc<Ground>,
-    /// Where they have copies.
+    /// Their copies in the shared store.
     mirror: Option<Arc<Mirror>>,
     held: Mutex<BTreeMap<String, Arc<Hosted>>>,
     stopped: UnboundedSender<(String, Stopped)>,
 }
 
 impl Here {
-    /// Those that an earlier process of the host left in `directory`, and those to come. What was left unanswered is carried out. To be
-    /// called within tokio. Cells can name files below `reach` alone, if that is given.
+    /// Opens the kernels in `directory`. Requests that an earlier process left unsettled run again. Must be called within a tokio runtime.
+    /// If `reach` is given, cells can access files below it only.
     pub fn open(
         runtime: &Runtime,
         directory: PathBuf,
@@ -65,17 +65,14 @@ impl Here {
         Ok(kernels)
     }
 
-    /// Finds the kernels of an earlier process. They get threads when somebody comes for them, or now if they have something to do.
+    /// Finds the kernels of an earlier process. Those with pending requests start now, the others when a client needs them.
     fn find(&self) {
         let found = std::fs::read_dir(self.directory()).into_iter().flatten().flatten();
         for entry in found {
             let id = entry.file_name().to_string_lossy().into_owned();
             let journal = Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone());
             let (true, Some(journal)) = (Uuid::parse_str(&id).is_ok(), journal) else {
-                anstream::eprintln!(
-                    "note: {} is no kernel of this version; it is left alone",
-                    entry.path().display()
-                );
+                anstream::eprintln!("note: {} is not a kernel of this version; ignored", entry.path().display());
                 continue;
             };
             let hosted = self.hosted(&id, journal, "idle");
@@ -87,7 +84,7 @@ impl Here {
         }
     }
 
-    /// Starts a kernel; or gives the one whose id `env` names.
+    /// Starts a kernel, or returns the existing one with the ID in `env`.
     pub fn create(&self, env: Env) -> Result<Arc<Hosted>> {
         let id = id_in(&env)?.unwrap_or_else(Uuid::new_v4).to_string();
         let hosted = {
@@ -104,11 +101,11 @@ impl Here {
         Ok(hosted)
     }
 
-    /// That of a kernel that is asked for: of one that another machine had, as its copy tells, else of a new one.
+    /// Creates the journal of a requested kernel, from the copy of a kernel on another machine if there is one.
     fn journal(&self, id: &str, env: Env, held: &BTreeMap<String, Arc<Hosted>>) -> Result<Journal> {
-        let failed = |e: std::io::Error| Error::host(format_args!("the host can't keep a new kernel: {e}"));
+        let failed = |e: std::io::Error| Error::host(format_args!("the host can't save a new kernel: {e}"));
         let (directory, mirror) = (self.directory().join(id), self.mirror.clone());
-        // one that is not asked for by its id is new
+        // a kernel without a requested ID is always new
         let asked = mirror.as_ref().filter(|_| env.contains_key(ID));
         let copy = asked.map_or(Ok(None), |mirror| mirror.copy(id))?;
         if let Some(copy) = copy.and_then(|json| Copy::read(&json)) {
@@ -124,10 +121,10 @@ impl Here {
         Journal::create(directory, env, place, mirror).map_err(failed)
     }
 
-    /// Waits until the shared store has copies of all, no longer than `patience`.
+    /// Waits up to `patience` until the shared store has copies of all kernels.
     pub fn flush(&self, patience: Duration) {
         if self.mirror.as_ref().is_some_and(|mirror| !mirror.flush(patience)) {
-            tracing::warn!("the shared store lacks the newest copies of kernels: it can't be reached, or is slow");
+            tracing::warn!("the shared store lacks the latest copies of kernels: it is slow or unreachable");
         }
     }
 
@@ -143,12 +140,12 @@ impl Here {
         self.held().values().cloned().collect()
     }
 
-    /// Ends a kernel. What nobody shut down keeps the session of its notebook.
+    /// Ends a kernel. If `session_stays`, its notebook's session is kept.
     pub async fn end(&self, id: &str, session_stays: bool) -> bool {
         let hosted = {
             let mut held = self.held();
             let hosted = held.remove(id);
-            // before one that is asked for by the same id is begun in the same place
+            // before a new kernel with the same ID can use the same directory
             hosted.inspect(|hosted| hosted.forget(session_stays))
         };
         match hosted {
@@ -169,11 +166,11 @@ impl Here {
     }
 }
 
-/// Does what clients ask of kernels by message: to end, or to begin anew.
+/// Handles shutdown and restart requests that clients send as messages.
 async fn end_stopped(kernels: std::sync::Weak<Here>, mut told: UnboundedReceiver<(String, Stopped)>) {
     while let Some((id, stopped)) = told.recv().await {
         let Some(kernels) = kernels.upgrade() else { return };
-        // the reply goes out first
+        // lets the reply go out first
         tokio::time::sleep(Duration::from_millis(50)).await;
         match (stopped.restart, kernels.get(&id)) {
             (true, Some(hosted)) => {

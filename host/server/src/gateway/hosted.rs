@@ -1,4 +1,4 @@
-//! One kernel of the host: its threads when it has any, its clients, its journal.
+//! A kernel of the host, with its threads, clients and journal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -17,41 +17,41 @@ use super::queue::Outgoing;
 use super::running::{Ground, Noted};
 use super::specs::NAME;
 
-/// How long a running cell may take to end once the kernel is to.
+/// Time for a running cell to end when its kernel stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The variable in a kernel's `env` that says where its notebook is.
+/// Variable in a kernel's `env` with the directory of its notebook.
 const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
 
 /// A kernel.
 pub struct Hosted {
     pub id: String,
     ground: Arc<Ground>,
-    /// Whether a kernel may come that is to have the same session: its notebook is known, or its client has chosen its id.
+    /// Whether a later kernel can resume the session: its notebook is known, or the client chose the kernel's ID.
     is_named: bool,
     origin: Origin,
     journal: Arc<Mutex<Journal>>,
     state: Mutex<State>,
-    /// Told when a client has asked the kernel to shut down.
+    /// Receives shutdown requests of clients.
     stopped: UnboundedSender<(String, Stopped)>,
 }
 
 struct State {
     life: Life,
-    /// How many kernels there were of this id: what an earlier one still says is for nobody.
+    /// Counts starts of this kernel; messages of earlier generations are ignored.
     generation: u64,
     execution_state: String,
     last_activity: SystemTime,
     audience: Audience,
-    /// What is carried out one after the other, since an earlier process of the host did so; and what was asked meanwhile.
+    /// Requests of an earlier process of the host that run again, one by one, and requests that arrived meanwhile.
     replay: Replay,
 }
 
 enum Life {
-    /// It has no threads until somebody needs it.
+    /// No threads until a client needs it.
     Asleep,
     Awake(Kernel<Address>),
-    /// It is being restarted: what is asked meanwhile waits.
+    /// Restarting; holds the requests that arrived meanwhile.
     Restarting(Vec<(Channel, Address, Message)>),
     Gone,
 }
@@ -59,11 +59,11 @@ enum Life {
 #[derive(Default)]
 struct Replay {
     waiting: VecDeque<Request>,
-    /// The request that the next one waits for.
+    /// The request in progress.
     running: Option<String>,
 }
 
-/// What is told of a kernel.
+/// Jupyter's model of a kernel.
 #[derive(Clone)]
 pub struct Model {
     pub id: String,
@@ -111,7 +111,7 @@ impl Hosted {
         }
     }
 
-    /// What the session is known by.
+    /// Returns the identity of the session.
     pub fn session(&self) -> PathBuf {
         self.journal().place().notebook.clone()
     }
@@ -130,7 +130,7 @@ impl Hosted {
         }
     }
 
-    /// Gives it threads if it has none.
+    /// Starts the kernel if it has no threads.
     pub fn wake(self: &Arc<Self>) -> Result<()> {
         self.wake_in(&mut self.state())
     }
@@ -139,7 +139,7 @@ impl Hosted {
         if !matches!(state.life, Life::Asleep) {
             return Ok(());
         }
-        let failed = |e: std::io::Error| Error::host(format_args!("kernel {} can't start: {e}", self.id));
+        let failed = |e: std::io::Error| Error::host(format_args!("can't start kernel {}: {e}", self.id));
         let (requests, number) = self.journal().recover().map_err(failed)?;
         let noted = Noted::new(&self.ground, self.directory(), self.journal.clone());
         let history = History::open(&self.ground.directory.join("history.jsonl")).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Hosted {
         Ok(())
     }
 
-    /// The directory that paths in cells are relative to: the notebook's, if that is on this machine.
+    /// Returns the working directory of cells: that of the notebook, if it is on this machine.
     fn directory(&self) -> PathBuf {
         if let Some(reach) = &self.ground.reach {
             return reach.clone();
@@ -166,13 +166,13 @@ impl Hosted {
         let asked = self.journal().env().get(WORKING_DIRECTORY).map(PathBuf::from);
         asked.filter(|path| path.is_absolute() && path.is_dir()).unwrap_or_else(|| {
             let own = self.ground.directory.join("work");
-            // Without it, directives that name files say that these are not there.
+            // after a failure, directives that name files report them as missing
             let _ = std::fs::create_dir_all(&own);
             own
         })
     }
 
-    /// Seats a client. It gets what was kept for its session.
+    /// Adds a client. It gets the buffered messages of its session.
     pub fn join(self: &Arc<Self>, session: SessionId, after: Option<&str>) -> Result<Seat> {
         let mut state = self.state();
         self.wake_in(&mut state)?;
@@ -188,20 +188,20 @@ impl Hosted {
         settled.iter().for_each(|request| self.settle(request));
     }
 
-    /// Whoever sent the execute request has its answer.
+    /// Marks an execute request as settled: the client has received the reply.
     pub fn settle(&self, request: &str) {
-        // What can't be written now is settled with the next one, or run again.
+        // after a failure, the request is settled with the next one, or runs again
         let _ = self.journal().settle(request);
     }
 
-    /// Takes in a request of a client.
+    /// Handles a request of a client.
     pub fn submit(self: &Arc<Self>, channel: Channel, from: &Address, message: Message) -> Result<()> {
         let mut state = self.state();
         self.wake_in(&mut state)?;
         state.last_activity = SystemTime::now();
         if channel == Channel::Shell && message.header.msg_type == "execute_request" {
             let added = self.journal().add(&from.session, &message);
-            let added = added.map_err(|e| Error::host(format_args!("the host can't keep what is to be run: {e}")));
+            let added = added.map_err(|e| Error::host(format_args!("the host can't save the request: {e}")));
             let Some(request) = added? else { return Ok(()) };
             if !state.replay.is_over() {
                 state.replay.waiting.push_back(request);
@@ -219,7 +219,7 @@ impl Hosted {
         }
     }
 
-    /// A new kernel with a new session under the same id.
+    /// Restarts the kernel with a new session, under the same ID.
     pub async fn restart(self: &Arc<Self>) -> Result<()> {
         let before = {
             let mut state = self.state();
@@ -228,7 +228,7 @@ impl Hosted {
             }
             state.generation += 1;
             state.replay = Replay::default();
-            // Not told to clients: JupyterLab takes it for a kernel that has died. The new kernel's `starting` is.
+            // not sent to clients, as JupyterLab would report a dead kernel; they get `starting` of the new kernel
             "restarting".clone_into(&mut state.execution_state);
             std::mem::replace(&mut state.life, Life::Restarting(Vec::new()))
         };
@@ -236,7 +236,7 @@ impl Hosted {
             kernel.stop(STOP_TIMEOUT).await;
         }
         let begun = self.journal().restart();
-        begun.map_err(|e| Error::host(format_args!("kernel {} can't begin anew: {e}", self.id)))?;
+        begun.map_err(|e| Error::host(format_args!("can't restart kernel {}: {e}", self.id)))?;
         let mut state = self.state();
         if let Life::Restarting(asked) = std::mem::replace(&mut state.life, Life::Asleep) {
             self.wake_in(&mut state)?;
@@ -248,12 +248,12 @@ impl Hosted {
         Ok(())
     }
 
-    /// Removes what there is of the kernel, which is to end; a session that may be taken up again stays if `session_stays`.
+    /// Removes the kernel's files. If `session_stays`, a session that can be resumed is kept.
     pub fn forget(&self, session_stays: bool) {
         self.journal().remove(session_stays && self.is_named);
     }
 
-    /// Ends the kernel.
+    /// Stops the kernel.
     pub async fn end(&self) {
         let life = {
             let mut state = self.state();
@@ -268,7 +268,7 @@ impl Hosted {
         }
     }
 
-    /// Passes on what the kernel says until it ends.
+    /// Forwards the kernel's messages until it stops.
     async fn listen(self: Arc<Self>, mut outlets: Outlets<Address>, generation: u64) {
         loop {
             tokio::select! {
@@ -276,14 +276,14 @@ impl Hosted {
                 Some(reply) = outlets.replies.recv() => self.reply(reply, generation),
                 said = outlets.publications.next() => match said {
                     Some(Publication::Message(message)) => self.publish(&message, generation),
-                    // Whoever asked may have given up waiting.
+                    // the requester may have timed out
                     Some(Publication::Flush(done)) => drop(done.send(())),
                     None => return,
                 },
                 Ok(()) = outlets.stopped.changed() => {
                     let stopped = *outlets.stopped.borrow();
                     if let Some(stopped) = stopped.filter(|_| self.state().generation == generation) {
-                        // Nobody takes it when the host ends.
+                        // fails during shutdown of the host
                         let _ = self.stopped.send((self.id.clone(), stopped));
                     }
                 }
@@ -311,7 +311,7 @@ impl Hosted {
         let asked = asked.map(|header| header.msg_id.clone());
         let is_aborted = reply.message.content["status"] == "aborted";
         if let (Some(request), true) = (&asked, is_aborted) {
-            // If that can't be written, it is run after a restart of the host, and answered twice.
+            // after a failure, the request runs after a restart of the host, and gets two replies
             let _ = self.journal().drop_request(request);
         }
         let message = Arc::new(Encoded::new(reply.channel.name(), &reply.message));
@@ -341,7 +341,7 @@ impl Hosted {
 }
 
 impl State {
-    /// Tells all clients, and notes what that says of the kernel.
+    /// Sends a message to all clients, and updates the kernel's state from it.
     fn tell(&mut self, message: &Message, origin: &Origin) {
         self.last_activity = SystemTime::now();
         if let Some(state) = message.content["execution_state"].as_str()
@@ -360,8 +360,8 @@ impl State {
         }
     }
 
-    /// Gives the kernel what it was asked before, in such portions as it was then: a cell that had started was not stopped by an error in one
-    /// before it, so it waits for that one's end; the others wait in the kernel's own queue.
+    /// Submits requests of an earlier process in the original portions: a cell that had started was not aborted by an error in an earlier
+    /// one, so it waits for the end of that one; the others wait in the kernel's queue.
     fn replay(&mut self) {
         while let Some(request) = self.replay.waiting.pop_front() {
             let from = Address {
@@ -384,10 +384,10 @@ impl Replay {
     }
 }
 
-/// What no other process or start of a kernel is called.
+/// Returns a random name for this start of a kernel.
 fn unique() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-/// What a client tells of the surroundings that it wants for its kernel.
+/// Environment of a kernel, as requested by the client.
 pub type Env = BTreeMap<String, String>;

@@ -1,13 +1,13 @@
-//! A kernel on disk: what it is, and the execute requests whose answers may not have reached who asked.
+//! Journal of a kernel on disk: its description, and the execute requests whose replies may not have reached the client.
 //!
-//! Each cell that starts leaves a link to the session's file as it was before. So a host that was killed puts the session back to where it
-//! was before the first cell without a certain answer, and runs that cell and all after it again: the same cells on the same session give
-//! the same, and those that had ended are in the cache. A request leaves the journal when all before it have.
+//! Each cell that starts creates a link to the session file before it. So a restarted host restores the session before the first
+//! unsettled cell, and runs that cell and all later ones again: the same cells on the same session give the same result, and finished
+//! ones are cached. A request leaves the journal once it and all earlier ones are settled.
 //!
-//! The file is a line that says all, and a line for each change since, so that a cell waits for no file to be replaced. A line that is not whole
-//! was being written when the host was killed, and says nothing.
+//! The file has a line with the full state, then a line for each change, so that a cell does not wait for a rewrite. An incomplete line was
+//! being written when the host was killed, and is ignored.
 //!
-//! Where there is a [`Mirror`], it gets a [`Copy`] of all that whenever it changes.
+//! The [`Mirror`], if any, gets a [`Copy`] after each change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::OpenOptions;
@@ -25,29 +25,29 @@ use serde_json::{Value, json};
 use super::audience::SessionId;
 use super::mirror::Mirror;
 
-/// The version of the format.
+/// Version of the format.
 const FORMAT: u32 = 2;
 
-/// A file of more bytes is written anew, without what is over.
+/// Files larger than this many bytes are rewritten, without removed requests.
 const LONG: u64 = 1 << 20;
 
-/// Requests that were answered, and stay only because of one before them.
+/// Maximum number of settled requests behind an unsettled one.
 const KEPT: usize = 100;
 
-/// What is kept of a kernel.
+/// State of a kernel in the file.
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Kept {
     format: u32,
     env: BTreeMap<String, String>,
-    /// What the session is known by: the notebook's path, or the kernel's id.
+    /// Identity of the session: the notebook's path, or the kernel's ID.
     session: PathBuf,
-    /// The number of the last cell.
+    /// Number of the last cell.
     executed: u32,
     requests: VecDeque<Request>,
 }
 
-/// An execute request. Clients attach no buffers to these.
+/// An execute request. These have no buffers.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -57,25 +57,25 @@ pub struct Request {
     header: Header,
     metadata: Value,
     content: Value,
-    /// The number of the last cell before it, once it has started.
+    /// Number of the last cell before it, once it has started.
     after: Option<u32>,
-    /// Whether whoever asked has the answer.
+    /// Whether the client has received the reply.
     #[serde(skip)]
     settled: bool,
 }
 
-/// What changes in [`Kept`].
+/// A change of [`Kept`].
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
     Added(Box<Request>),
-    /// The request at `place` has started, after cell number `after`; the last cell is number `executed` now.
+    /// The request at `place` has started after cell number `after`; the last cell is now number `executed`.
     Started {
         place: u64,
         after: u32,
         executed: u32,
     },
-    /// The requests at these places are over.
+    /// The requests at these places were removed.
     Removed(Vec<u64>),
 }
 
@@ -93,7 +93,7 @@ impl Kept {
         }
     }
 
-    /// What the lines of a file say, and whether all of them are whole.
+    /// Parses a file. Also returns whether all lines are complete.
     fn read(text: &str) -> Option<(Self, bool)> {
         let mut lines = text.lines();
         let mut kept: Self = serde_json::from_str(lines.next()?).ok()?;
@@ -107,17 +107,17 @@ impl Kept {
     }
 }
 
-/// All that there is of a kernel, for another machine.
+/// Full state of a kernel, for another machine.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
     kernel: Kept,
-    /// The session as it is now, and before each request that has started, by its place: texts of JSON.
+    /// JSON text of the current session, and of the sessions before started requests, by place.
     session: Option<String>,
     before: BTreeMap<u64, String>,
 }
 
-/// The journal, in a directory of its own whose name is the kernel's id.
+/// Journal of a kernel. The name of its directory is the kernel's ID.
 pub struct Journal {
     directory: PathBuf,
     place: Place,
@@ -126,13 +126,13 @@ pub struct Journal {
 }
 
 impl Copy {
-    /// The copy that `json` is; `None` if this `lockstep` can't read it.
+    /// Parses a copy; `None` if it has another format.
     pub fn read(json: &[u8]) -> Option<Self> {
         let copy: Self = serde_json::from_slice(json).ok()?;
         (copy.kernel.format == FORMAT).then_some(copy)
     }
 
-    /// The surroundings that the kernel was asked for with.
+    /// Returns the environment from the request that started the kernel.
     pub fn env(&self) -> &BTreeMap<String, String> {
         &self.kernel.env
     }
@@ -157,7 +157,7 @@ impl Request {
         }
     }
 
-    /// Whether its cell gets a number of its own.
+    /// Whether its cell gets a number.
     fn is_counted(&self) -> bool {
         let is = |name: &str, default: bool| self.content[name].as_bool().unwrap_or(default);
         is("store_history", true) && !is("silent", false)
@@ -165,7 +165,7 @@ impl Request {
 }
 
 impl Journal {
-    /// That of a new kernel.
+    /// Creates the journal of a new kernel.
     pub fn create(
         directory: PathBuf,
         env: BTreeMap<String, String>,
@@ -188,7 +188,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// That of a kernel which another machine had, with `env` if that says something.
+    /// Creates a journal from the copy of a kernel on another machine. A non-empty `env` replaces that of the copy.
     pub fn restore(
         directory: PathBuf,
         env: BTreeMap<String, String>,
@@ -221,7 +221,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// That of a kernel of an earlier process; `None` if there is none that this `lockstep` can read.
+    /// Opens the journal of a kernel from an earlier process; `None` if it can't be read or has another format.
     pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Option<Self> {
         let (kept, is_whole) = Kept::read(&std::fs::read_to_string(file(&directory)).ok()?)?;
         let place = Place {
@@ -251,7 +251,7 @@ impl Journal {
         !self.kept.requests.is_empty()
     }
 
-    /// Takes in a request before it is carried out. `None` if it is known: a client that could not tell its fate has sent it again.
+    /// Adds a request before its execution. `None` if it exists already: the client sent it again because it got no reply.
     pub fn add(&mut self, session: &SessionId, message: &Message) -> io::Result<Option<Request>> {
         if self.kept.requests.iter().any(|known| known.id() == message.header.msg_id) {
             return Ok(None);
@@ -269,7 +269,7 @@ impl Journal {
         Ok(Some(request))
     }
 
-    /// The cell of a request starts as number `number`. Keeps the session as it is now.
+    /// Marks a request as started, with cell number `number`. Saves the current session.
     pub fn start(&mut self, id: &str, number: u32) -> io::Result<()> {
         let Some(request) = self.kept.requests.iter().find(|request| request.id() == id) else {
             return Ok(());
@@ -287,7 +287,7 @@ impl Journal {
         })
     }
 
-    /// Whoever asked has the answer.
+    /// Marks a request as settled: the client has received the reply.
     pub fn settle(&mut self, id: &str) -> io::Result<()> {
         let Some(request) = self.kept.requests.iter_mut().find(|request| request.id() == id) else {
             return Ok(());
@@ -295,7 +295,7 @@ impl Journal {
         request.settled = true;
         let requests = &self.kept.requests;
         let settled = requests.iter().filter(|request| request.settled).count();
-        // One that nobody comes for must not keep all that follows.
+        // a reply that no client fetches must not hold back all later ones
         let given_up = usize::from(settled > KEPT && !requests[0].settled);
         let ended = requests.iter().skip(given_up).take_while(|request| request.settled);
         let ended: Vec<u64> = requests
@@ -313,21 +313,21 @@ impl Journal {
             .try_for_each(|place| remove(&snapshot(&self.directory, place)))
     }
 
-    /// The request's cell was not run, and won't be.
+    /// Removes a request whose cell will not run.
     pub fn drop_request(&mut self, id: &str) -> io::Result<()> {
         let dropped = self.kept.requests.iter().filter(|request| request.id() == id);
         self.note(Change::Removed(dropped.map(|request| request.place).collect()))
     }
 
-    /// Puts the session back to where it was before the first cell without a certain answer. Gives what is to be run again, in order, and the
-    /// number of the last cell before.
+    /// Restores the session before the first unsettled cell. Returns the requests to run again, in order, and the number of the last cell
+    /// before them.
     pub fn recover(&mut self) -> io::Result<(VecDeque<Request>, u32)> {
         let Some(first) = self.kept.requests.iter().find(|request| request.has_started()) else {
             return Ok((self.kept.requests.clone(), self.kept.executed));
         };
         let (now, before) = (self.place.current(), snapshot(&self.directory, first.place));
         match std::fs::read(&before) {
-            // written anew, so that what comes does not change the link
+            // a new file, so that later changes do not affect the link
             Ok(session) => write_whole(&now, &session)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => remove(&now)?,
             Err(error) => return Err(error),
@@ -335,7 +335,7 @@ impl Journal {
         Ok((self.kept.requests.clone(), first.after.unwrap_or_default()))
     }
 
-    /// The user restarts the kernel: nothing is asked any more, and cells are numbered anew.
+    /// Resets the journal for a restart by the user: no requests, and cell numbers start at 1 again.
     pub fn restart(&mut self) -> io::Result<()> {
         self.place.end();
         let requests = std::mem::take(&mut self.kept.requests);
@@ -345,13 +345,13 @@ impl Journal {
         places.try_for_each(|place| remove(&snapshot(&self.directory, place)))
     }
 
-    /// Removes all that there is of the kernel, and its session too unless that `stays`.
+    /// Removes the kernel's files, and its session unless `stays`.
     pub fn remove(&mut self, stays: bool) {
         self.kept.requests.clear();
         if let Some((mirror, kernel)) = self.mirrored() {
             mirror.set(kernel, stays.then(|| self.copy()));
         }
-        // What can't be removed now is found again when the host starts, as a kernel.
+        // after a failure, the next start of the host finds the kernel again
         let _ = std::fs::remove_dir_all(&self.directory);
         if !stays {
             for session in [self.place.current(), self.place.previous()] {
@@ -360,7 +360,7 @@ impl Journal {
         }
     }
 
-    /// Makes a change, and writes a line that says so.
+    /// Applies a change and appends it to the file.
     fn note(&mut self, change: Change) -> io::Result<()> {
         let line = serde_json::to_string(&change)? + "\n";
         self.kept.change(change);
@@ -373,21 +373,21 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     fn write(&self) -> io::Result<()> {
         write_whole(&file(&self.directory), format!("{}\n", json!(self.kept)).as_bytes())?;
         self.show();
         Ok(())
     }
 
-    /// Gives the mirror what there is now.
+    /// Passes the current state to the mirror.
     fn show(&self) {
         if let Some((mirror, kernel)) = self.mirrored() {
             mirror.set(kernel, Some(self.copy()));
         }
     }
 
-    /// Where copies go, and the kernel's id.
+    /// Returns the mirror and the kernel's ID.
     fn mirrored(&self) -> Option<(&Mirror, &str)> {
         Some((self.mirror.as_deref()?, self.directory.file_name()?.to_str()?))
     }
@@ -408,7 +408,7 @@ fn file(directory: &Path) -> PathBuf {
     directory.join("kernel.jsonl")
 }
 
-/// The session before the request at `place`.
+/// Path of the session before the request at `place`.
 fn snapshot(directory: &Path, place: u64) -> PathBuf {
     directory.join(format!("before-{place}.json"))
 }
@@ -454,7 +454,7 @@ mod tests {
             Self { directory, journal }
         }
 
-        /// A cell that is executed: its session afterwards is `session`.
+        /// Executes a cell, after which the session is `session`.
         fn execute(&mut self, id: &str, number: u32, session: &str) {
             self.journal.add(&None, &request(id)).unwrap().unwrap();
             self.journal.start(id, number).unwrap();
@@ -465,7 +465,7 @@ mod tests {
             std::fs::read_to_string(self.journal.place.current()).ok()
         }
 
-        /// As a new process finds it; what is to be run again, and the number before.
+        /// Reopens the journal as a new process does. Returns the requests to run again, and the number of the cell before them.
         fn again(&mut self) -> (Vec<String>, u32) {
             let directory = self.journal.directory.clone();
             self.journal = Journal::open(directory, &self.directory.path().join("sessions"), None).unwrap();
@@ -499,7 +499,7 @@ mod tests {
             (found, kernel.session().as_deref()),
             ((vec!["b".into(), "c".into()], 1), Some("after a"))
         );
-        // and once more, had it been killed again
+        // the same after another kill
         let found = kernel.again();
         assert_eq!(
             (found, kernel.session().as_deref()),

@@ -11,12 +11,12 @@ use super::pods::Pods;
 pub enum Kernels {
     /// In this process.
     Here(Arc<Here>),
-    /// Each in a pod of its own.
+    /// In one pod each.
     Pods(Arc<Pods>),
 }
 
 impl Kernels {
-    /// How many there are.
+    /// Returns the number of kernels.
     pub fn count(&self) -> usize {
         match self {
             Self::Here(here) => here.all().len(),
@@ -24,7 +24,7 @@ impl Kernels {
         }
     }
 
-    /// What there is to tell of each.
+    /// Returns the models of all kernels.
     pub async fn models(&self) -> Result<Vec<Model>> {
         match self {
             Self::Here(here) => Ok(here.all().iter().map(|hosted| hosted.model()).collect()),
@@ -32,16 +32,16 @@ impl Kernels {
         }
     }
 
-    /// Starts a kernel; or gives the one whose id `env` names.
+    /// Starts a kernel, or returns the existing one with the ID in `env`.
     pub async fn create(&self, env: Env) -> Result<Model> {
         match self {
-            // it may have to ask the shared store for the kernel's copy
+            // may read the kernel's copy from the shared store
             Self::Here(here) => tokio::task::block_in_place(|| Ok(here.create(env)?.model())),
             Self::Pods(pods) => pods.create(env).await,
         }
     }
 
-    /// What there is to tell of one; `None` if it is not there.
+    /// Returns the model of a kernel; `None` if it does not exist.
     pub async fn model(&self, id: &str) -> Result<Option<Model>> {
         match self {
             Self::Here(here) => Ok(here.get(id).map(|hosted| hosted.model())),
@@ -49,7 +49,7 @@ impl Kernels {
         }
     }
 
-    /// Interrupts the running cell; false if there is no such kernel.
+    /// Interrupts the running cell. Returns false if the kernel does not exist.
     pub async fn interrupt(&self, id: &str) -> Result<bool> {
         match self {
             Self::Here(here) => Ok(here.get(id).map(|hosted| hosted.interrupt()).is_some()),
@@ -60,7 +60,7 @@ impl Kernels {
         }
     }
 
-    /// A new kernel with a new session under the same id; `None` if there is no such kernel.
+    /// Restarts a kernel with a new session, under the same ID; `None` if it does not exist.
     pub async fn restart(&self, id: &str) -> Result<Option<Model>> {
         match self {
             Self::Here(here) => match here.get(id) {
@@ -74,7 +74,7 @@ impl Kernels {
         }
     }
 
-    /// Ends a kernel that somebody shuts down; false if there is no such kernel.
+    /// Shuts down a kernel at a client's request. Returns false if it does not exist.
     pub async fn end(&self, id: &str) -> Result<bool> {
         match self {
             Self::Here(here) => Ok(here.end(id, false).await),
@@ -82,7 +82,7 @@ impl Kernels {
         }
     }
 
-    /// Waits until the shared store has copies of those in this process, no longer than `patience`.
+    /// Waits up to `patience` until the shared store has copies of the kernels in this process.
     pub fn flush(&self, patience: Duration) {
         if let Self::Here(here) = self {
             here.flush(patience);

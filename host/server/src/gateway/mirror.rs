@@ -1,8 +1,8 @@
-//! Copies of kernels in the shared store, so that another machine or pod can go on with one whose own is lost.
+//! Copies of kernels in the shared store, so that another machine or pod can resume a lost kernel.
 //!
-//! A copy is put whole, by a thread of its own, and a newer one takes the place of one that still waits: cells don't wait for the shared
-//! store. So a machine that ends at once, without [`Mirror::flush`], may leave a copy that is some cells behind; what those came to is in the
-//! store, and they are run again or asked for again.
+//! A background thread uploads copies, and a newer copy replaces a pending one, so cells don't wait for the shared store. A machine that
+//! fails without [`Mirror::flush`] may leave a copy that is some cells behind. The results of those cells are in the store; the cells run
+//! again, or their clients request them again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
 
-/// How long to wait before a shared store that could not be reached is tried again.
+/// Delay before a retry, if the shared store is unreachable.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// The copies of the kernels of a namespace.
+/// Copies of the kernels of a namespace.
 pub struct Mirror {
     store: Store,
     waiting: Mutex<Waiting>,
@@ -24,14 +24,14 @@ pub struct Mirror {
 
 #[derive(Default)]
 struct Waiting {
-    /// What each kernel's copy is to say; nothing if there is to be none.
+    /// Pending copy of each kernel; `None` to remove it.
     newest: BTreeMap<String, Option<Bytes>>,
-    /// One is being put.
+    /// Whether an upload is in progress.
     is_busy: bool,
 }
 
 impl Mirror {
-    /// A mirror in the shared store behind `store`; `None` if there is none.
+    /// Creates a mirror in the shared store of `store`; `None` if there is none.
     pub fn behind(store: &Store) -> Result<Option<Arc<Self>>> {
         if store.shared().is_none() {
             return Ok(None);
@@ -48,11 +48,11 @@ impl Mirror {
             }
         };
         let thread = std::thread::Builder::new().name("mirror".to_owned()).spawn(work);
-        thread.map_err(|e| Error::host(format_args!("the system gave no thread: {e}")))?;
+        thread.map_err(|e| Error::host(format_args!("can't start a thread: {e}")))?;
         Ok(Some(mirror))
     }
 
-    /// The copy of the kernel `kernel`.
+    /// Returns the copy of the kernel `kernel`.
     pub fn copy(&self, kernel: &str) -> Result<Option<Bytes>> {
         if let Some(newest) = self.waiting().newest.get(kernel) {
             return Ok(newest.clone());
@@ -60,13 +60,13 @@ impl Mirror {
         Ok(self.shared().map_or(Ok(None), |shared| shared.note(&note(kernel)))?)
     }
 
-    /// From now on, the copy of the kernel `kernel` is `copy`, or there is none. Returns at once.
+    /// Sets the copy of the kernel `kernel`, or removes it. Returns without waiting.
     pub fn set(&self, kernel: &str, copy: Option<Bytes>) {
         self.waiting().newest.insert(kernel.to_owned(), copy);
         self.changed.notify_all();
     }
 
-    /// Waits until all is put, no longer than `patience`. False if it is not.
+    /// Waits up to `patience` until all copies are uploaded. Returns whether they are.
     pub fn flush(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         let mut waiting = self.waiting();
@@ -84,7 +84,7 @@ impl Mirror {
         true
     }
 
-    /// Puts the next copy, if one comes within a while.
+    /// Waits a while for the next copy and uploads it.
     fn work(&self) {
         let Some((kernel, copy)) = self.next() else { return };
         let name = note(&kernel);
@@ -95,7 +95,7 @@ impl Mirror {
         let mut waiting = self.waiting();
         waiting.is_busy = false;
         if let Err(error) = put {
-            tracing::warn!("kernel {kernel} has no copy in the shared store for now: {error}");
+            tracing::warn!("can't copy kernel {kernel} to the shared store, will retry: {error}");
             waiting.newest.entry(kernel).or_insert(copy);
             self.changed.notify_all();
             drop(waiting);
@@ -108,7 +108,7 @@ impl Mirror {
     fn next(&self) -> Option<(String, Option<Bytes>)> {
         let mut waiting = self.waiting();
         if waiting.newest.is_empty() {
-            // a mirror that nobody has any more is not waited in for ever
+            // with a timeout, so that the thread ends once the mirror is dropped
             waiting = self
                 .changed
                 .wait_timeout(waiting, AGAIN)
@@ -129,7 +129,7 @@ impl Mirror {
     }
 }
 
-/// The note that the copy of a kernel is.
+/// Name of the note with a kernel's copy.
 pub fn note(kernel: &str) -> String {
     format!("kernels/{kernel}.json")
 }

@@ -1,7 +1,7 @@
-//! The gateway: kernels that live in this process, or each in a pod, for Jupyter's servers and for `lockstep kernel run --host`.
+//! Kernel gateway for Jupyter servers and `lockstep kernel run --host`. Kernels run in this process or in one pod each.
 //!
-//! A kernel belongs to a [`super::Namespace`]. What it was asked and has not answered for certain is in a journal on disk, so that
-//! a host that was killed runs those cells again, from the session as it was before the first of them: runs are pure.
+//! A kernel belongs to a [`super::Namespace`]. A journal on disk has its requests until their replies are delivered. So a host that was
+//! killed runs those cells again, from the session before the first of them: runs are pure.
 
 mod audience;
 mod cull;
@@ -40,24 +40,24 @@ pub use kernels::Kernels;
 pub use pods::{Pods, Source};
 pub use workshop::Workshop;
 
-/// The variable of a kernel's `env` that says which id it is to have.
+/// Variable in a kernel's `env` with the requested ID.
 const ID: &str = "KERNEL_ID";
 
-/// The id that a kernel is asked for by, if it is.
+/// Returns the requested ID of a kernel, if any.
 fn id_in(env: &Env) -> Result<Option<Uuid>> {
     let id = env.get(ID).map(|id| {
         let id = Uuid::parse_str(id);
-        id.map_err(|_| Error::user(format_args!("{ID} is `{}`, which is no UUID", env[ID])))
+        id.map_err(|_| Error::user(format_args!("{ID} is not a UUID: `{}`", env[ID])))
     });
     id.transpose()
 }
 
-/// Whether it is one of Jupyter's servers that asks for `path`.
+/// Whether `path` belongs to Jupyter's API.
 pub fn is_asked(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/kernel")
 }
 
-/// What Jupyter's servers ask a gateway.
+/// Routes of Jupyter's gateway API.
 pub fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/api", get(specs::version))

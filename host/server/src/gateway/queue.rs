@@ -1,4 +1,4 @@
-//! What waits to be written to one client, bounded in bytes: a client that doesn't read loses its connection and nobody waits for it.
+//! Outgoing queue of a client, bounded in bytes. A client that does not read is disconnected; nothing waits for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,31 +6,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_kernel::websocket::Encoded;
 use tokio::sync::Notify;
 
-/// Bytes that may wait for one client, beside what was kept for it and one message of any size.
+/// Maximum size of a queue in bytes, in addition to initially buffered messages and one message of any size.
 const ROOM: usize = 8 << 20;
-/// Bytes that are kept of what was written last, for clients that say what they got.
+/// Bytes of recently sent messages to keep, for resumable clients.
 const RECENT: usize = 4 << 20;
 
 /// A message for a client.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub message: Arc<Encoded>,
-    /// The execute request that is answered for certain once the client has this.
+    /// The execute request that is settled once the client has received this message.
     pub settles: Option<String>,
 }
 
-/// Why a connection ends.
+/// Reason for closing a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// More waits for the client than may wait.
+    /// The queue is full.
     TooSlow,
-    /// The kernel is no more; what waits is written first.
+    /// The kernel has shut down; queued messages are sent first.
     Gone,
-    /// The same session has connected anew.
+    /// The same session has connected again.
     Replaced,
 }
 
-/// The queue.
+/// Outgoing queue of a client.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -43,13 +43,13 @@ struct State {
     bytes: usize,
     room: usize,
     ending: Option<Ending>,
-    /// What was written, of a client that says what it got.
+    /// Recently sent messages, for resumable clients.
     recent: Option<VecDeque<Outgoing>>,
     recent_bytes: usize,
 }
 
 impl Queue {
-    /// A queue that starts with what was kept for a client; one that is `resumable` remembers what was written last.
+    /// Creates a queue with buffered messages. If `resumable`, it also keeps recently sent messages.
     pub fn new(kept: VecDeque<Outgoing>, resumable: bool) -> Self {
         let bytes = kept.iter().map(|outgoing| outgoing.message.len()).sum();
         let queue = Self::default();
@@ -79,7 +79,7 @@ impl Queue {
         self.added.notify_one();
     }
 
-    /// The next message to write. One task takes.
+    /// Waits for the next message. Only one task may call this.
     pub async fn next(&self) -> Result<Outgoing, Ending> {
         loop {
             if let Some(taken) = self.take() {
@@ -108,7 +108,7 @@ impl Queue {
         Some(Ok(outgoing))
     }
 
-    /// What was written and may be lost, and what was not written.
+    /// Takes the recently sent messages, which may be lost, and the unsent ones.
     pub fn leftovers(&self) -> (VecDeque<Outgoing>, VecDeque<Outgoing>) {
         let mut state = self.state();
         state.bytes = 0;

@@ -1,22 +1,22 @@
-//! How much output a client is sent: as Jupyter's server limits it, since behind a gateway it doesn't.
+//! Rate limit of output, like that of Jupyter's server, which does not apply it to gateways.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(3);
-/// Messages in a window.
+/// Maximum number of messages in a window.
 const MESSAGES: usize = 3 * 1000;
-/// Bytes of text in a window.
+/// Maximum bytes of text in a window.
 const BYTES: usize = 3 * 1_000_000;
 
-/// What the client is told once, in place of what it does not get.
-pub const NOTICE: &str = "The cell writes more than 1000 messages or 1 MB a second: some of its output is not shown, so that the page stays alive. \
-                          The whole text is in the store: `lockstep log`.\n";
+/// Notice in place of dropped output.
+pub const NOTICE: &str = "The cell writes more than 1000 messages or 1 MB per second: some output is not shown, to keep the page responsive. \
+                          The full output is in the store: `lockstep log`.\n";
 
-/// Types of messages that are dropped beyond the limits. All others are few, or a client can't do without them.
+/// Types of messages that the limit applies to. All others are rare, or clients need them.
 const LIMITED: [&str; 4] = ["stream", "display_data", "update_display_data", "comm_msg"];
 
-/// What was sent within the window.
+/// Messages sent within the window.
 #[derive(Debug, Default)]
 pub struct Rate {
     sent: VecDeque<(Instant, usize)>,
@@ -24,17 +24,17 @@ pub struct Rate {
     exceeded: bool,
 }
 
-/// What becomes of a message.
+/// Decision about a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Send,
     Drop,
-    /// The first one that is dropped.
+    /// First dropped message.
     DropAndTell,
 }
 
 impl Rate {
-    /// Judges a message of `len` bytes.
+    /// Decides about a message of `len` bytes.
     pub fn judge(&mut self, msg_type: &str, len: usize, now: Instant) -> Verdict {
         if !LIMITED.contains(&msg_type) {
             return Verdict::Send;
@@ -48,7 +48,7 @@ impl Rate {
         let len = if msg_type == "stream" { len } else { 0 };
         let (messages, bytes) = (self.sent.len() + 1, self.bytes + len);
         let told = self.exceeded;
-        // goes on only once there is some room again
+        // hysteresis: resumes only below 80 % of the limit
         let share = if told { 8 } else { 10 };
         self.exceeded = messages * 10 > MESSAGES * share || bytes * 10 > BYTES * share;
         if !self.exceeded {
@@ -59,7 +59,7 @@ impl Rate {
         if told { Verdict::Drop } else { Verdict::DropAndTell }
     }
 
-    /// A cell has ended: the next one has the whole window.
+    /// Clears the window, after the end of a cell.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! Kernels over plain HTTP, as Jupyter's servers ask a gateway.
+//! REST API for kernels, as used by Jupyter servers.
 
 use axum::Json;
 use axum::extract::Path;
@@ -14,7 +14,7 @@ use super::hosted::{Env, Model};
 use super::specs::NAME;
 use crate::Caller;
 
-/// What kernel is wanted. Clients say more, such as the path of a notebook on their machine.
+/// Request to start a kernel. Other fields are ignored, such as the path of a notebook on the client's machine.
 #[derive(Deserialize, Default)]
 pub struct Wanted {
     #[serde(default)]
@@ -31,8 +31,7 @@ pub async fn list(caller: Caller) -> Result<Json<Value>, Declined> {
 pub async fn create(caller: Caller, body: String) -> Result<impl IntoResponse, Declined> {
     let wanted: Wanted = match body.trim() {
         "" => Wanted::default(),
-        body => serde_json::from_str(body)
-            .map_err(|e| Error::user(format_args!("the body is not what a kernel is asked for with: {e}")))?,
+        body => serde_json::from_str(body).map_err(|e| Error::user(format_args!("invalid request body: {e}")))?,
     };
     if let Some(name) = wanted.name.filter(|name| !name.is_empty() && name != NAME) {
         return Err(Declined::no_kernelspec(&name));

@@ -10,26 +10,26 @@ use lockstep_runtime::sandbox::Interrupt;
 use super::journal::Journal;
 use super::workshop::Workshop;
 
-/// What the kernels of a namespace have in common.
+/// State shared by the kernels of a namespace.
 pub struct Ground {
     pub runtime: Arc<Runtime>,
     pub workshop: Arc<Workshop>,
-    /// What the host keeps for the namespace.
+    /// The host's data directory for the namespace.
     pub directory: PathBuf,
-    /// The only directory whose files cells may name; without one, all that the process can read.
+    /// The only directory that cells may access; without one, all files that the process can read.
     pub reach: Option<PathBuf>,
-    /// Where sessions are: where a sweep of the store looks.
+    /// Directory of sessions, which garbage collection of the store scans.
     pub sessions: PathBuf,
 }
 
-/// An interpreter whose journal knows of each cell before it starts.
+/// An interpreter that writes each cell to the journal before it starts.
 pub struct Noted {
     session: Starting,
     journal: Arc<Mutex<Journal>>,
 }
 
 impl Noted {
-    /// A session that is set up in the background, with paths relative to `directory`.
+    /// Starts to set up a session in the background. Paths are relative to `directory`.
     pub fn new(ground: &Arc<Ground>, directory: PathBuf, journal: Arc<Mutex<Journal>>) -> Self {
         let ground = ground.clone();
         let place = journal.lock().unwrap_or_else(PoisonError::into_inner).place().clone();
@@ -59,7 +59,8 @@ impl Interpreter for Noted {
         let noted = journal.start(&cell.request, cell.number);
         drop(journal);
         noted.map_err(|error| {
-            let what = format!("the host can't keep what this cell starts from: {error}\nhint: see whether its disk is full");
+            let what =
+                format!("the host can't save the session before this cell: {error}\nhint: check whether its disk is full");
             CellError::new("Error", what)
         })?;
         self.session.execute(cell, output, interrupt)

@@ -1,4 +1,4 @@
-//! A client's WebSocket: its requests in, what its kernel says out.
+//! WebSocket connections of clients to kernels.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,20 +23,20 @@ use super::queue::{Ending, Outgoing};
 use super::tunnel;
 use crate::{Caller, Refusal};
 
-/// How often a client is asked whether it is there.
+/// Interval of pings.
 const PING: Duration = Duration::from_secs(30);
-/// A client that said nothing for so long is not.
+/// A client that sends nothing for this long is disconnected.
 const SILENCE: Duration = Duration::from_secs(90);
-/// How long one message may take to be written.
+/// Timeout for sending a message.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The largest message that is taken in, in bytes.
+/// Maximum size of a received message in bytes.
 const LARGEST: usize = 64 << 20;
 
-/// Who connects.
+/// Query parameters of a connection.
 #[derive(Deserialize)]
 pub struct Asked {
     session_id: Option<String>,
-    /// The last message that it got, or nothing. A client that tells this is sent again what was lost on the way.
+    /// ID of the last message that the client received, or empty. Such a client is resumable: lost messages are sent again.
     after: Option<String>,
 }
 
@@ -64,8 +64,8 @@ struct Connection {
     seat: Seat,
     is_v1: bool,
     heard: Mutex<Instant>,
-    /// The pings that were sent after replies, and the requests that are settled when they come back: what was sent before a ping that
-    /// came back has arrived.
+    /// Pings sent after replies, with the requests that their pongs settle: a pong proves that the client has received all messages before
+    /// the ping.
     replied: Mutex<VecDeque<(u64, String)>>,
 }
 
@@ -89,11 +89,11 @@ impl Connection {
         self.hosted.leave(&self.seat);
         let reason = reason.chars().take(100).collect::<String>().into();
         let close = Frame::Close(Some(CloseFrame { code, reason }));
-        // The client may have gone.
+        // the client may be disconnected
         let _ = timeout(Duration::from_secs(1), to.send(close)).await;
     }
 
-    /// Takes in requests until the client ends, or says what is no message.
+    /// Reads requests until the client disconnects or sends an invalid message.
     async fn read(&self, from: &mut SplitStream<WebSocket>) -> (u16, String) {
         while let Some(frame) = from.next().await {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -114,10 +114,7 @@ impl Connection {
                 Err(error) => return (close_code::INVALID, error.to_string()),
             };
             let Some(channel) = Channel::named(&channel) else {
-                return (
-                    close_code::INVALID,
-                    format!("a kernel takes in nothing on channel `{channel}`"),
-                );
+                return (close_code::INVALID, format!("unknown channel `{channel}`"));
             };
             if let Err(error) = self.hosted.submit(channel, &self.seat.address, message) {
                 return (close_code::ERROR, error.to_string());
@@ -147,8 +144,8 @@ impl Connection {
             let Outgoing { message, settles } = match next {
                 Ok(outgoing) => outgoing,
                 Err(Ending::TooSlow) => return too_slow(),
-                Err(Ending::Gone) => return (close_code::NORMAL, "the kernel has ended".to_owned()),
-                Err(Ending::Replaced) => return (close_code::NORMAL, "the same session has connected anew".to_owned()),
+                Err(Ending::Gone) => return (close_code::NORMAL, "the kernel has shut down".to_owned()),
+                Err(Ending::Replaced) => return (close_code::NORMAL, "the session has connected again".to_owned()),
             };
             let frame = match self.is_v1 {
                 true => Frame::Binary(message.binary().into()),
@@ -170,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// A ping came back.
+    /// Handles a pong.
     fn arrived(&self, which: &[u8]) {
         let Ok(number) = which.try_into().map(u64::from_le_bytes) else {
             return;
@@ -183,7 +180,10 @@ impl Connection {
 }
 
 fn too_slow() -> (u16, String) {
-    (close_code::POLICY, "too slow: connect again to get the rest".to_owned())
+    (
+        close_code::POLICY,
+        "client too slow: reconnect to get the remaining messages".to_owned(),
+    )
 }
 
 async fn send(to: &mut SplitSink<WebSocket, Frame>, frame: Frame) -> bool {

@@ -1,4 +1,4 @@
-//! Kernelspecs. There is one: what it starts is in this process.
+//! Kernelspecs. There is exactly one.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::declined::Declined;
 use crate::Server;
 
-/// What Jupyter calls the kernel.
+/// Name of the kernelspec.
 pub const NAME: &str = "lockstep";
 
-/// The files of the kernelspec: name, media type, bytes.
+/// Files of the kernelspec: name, media type, content.
 const FILES: [(&str, &str, &[u8]); 2] = [
     ("logo-svg.svg", "image/svg+xml", LOGO_SVG),
     ("logo-64x64.png", "image/png", LOGO_PNG),
@@ -38,7 +38,7 @@ pub async fn one(State(server): State<Arc<Server>>, Path(name): Path<String>) ->
 }
 
 pub async fn file(Path((name, file)): Path<(String, String)>) -> Result<impl IntoResponse, Declined> {
-    // Jupyter's server leaves out the extension
+    // Jupyter's server omits the extension
     let asked = |known: &str| known == file || known.rsplit_once('.').is_some_and(|(stem, _)| stem == file);
     let found = FILES.iter().find(|(known, ..)| name == NAME && asked(known));
     let (_, media_type, bytes) = found.ok_or_else(|| Declined::no_kernelspec(&format!("{name}/{file}")))?;

@@ -1,5 +1,4 @@
-//! The channels of a kernel in a pod: the client and the pod speak with each other, and this host passes on bytes. So what they agree on,
-//! pings among it, is between them.
+//! WebSocket tunnel to a kernel in a pod. The host forwards bytes; protocol and pings are end to end.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -14,7 +13,7 @@ use super::pods::Pods;
 /// Connects a client to the kernel `id`.
 pub async fn channels(pods: &Pods, id: &str, mut request: Request) -> Result<Response, Declined> {
     let (pod, _) = pods.at(id).await?.ok_or_else(|| Declined::no_kernel(id))?;
-    // who the client is, is this host's affair
+    // the client's token is not for the pod
     let query = request.uri().query().unwrap_or_default();
     let query: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();
     let answer = pod
@@ -28,7 +27,7 @@ pub async fn channels(pods: &Pods, id: &str, mut request: Request) -> Result<Res
     let response = response.body(Body::empty()).map_err(Error::host)?;
     let client = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
-        // either may have gone before they spoke
+        // either side may have disconnected
         let (Ok(client), Ok(mut kernel)) = tokio::join!(client, answer.upgrade()) else {
             return;
         };

@@ -11,7 +11,7 @@ use lockstep_view::error::Result;
 use crate::machine::Surroundings;
 use crate::prepare::{find, load_base, setup_on};
 
-/// What all kernels of a host are made with: the toolchain and the prelude, found when the first one needs them.
+/// Toolchain and prelude for the kernels of a host. They are prepared for the first kernel.
 pub struct Workshop {
     surroundings: Surroundings,
     found: Mutex<Option<(Toolchain, PreludeReady)>>,
@@ -25,7 +25,7 @@ impl Workshop {
         }
     }
 
-    /// Has ready what the first session would wait for. Blocks.
+    /// Prepares toolchain and prelude ahead of the first session. Blocks.
     pub fn prepare(&self, runtime: &Runtime) -> Result<()> {
         let (_, prelude) = self.found(&mut |_| ())?;
         load_base(&prelude, runtime)
@@ -47,7 +47,7 @@ impl Workshop {
         }
     }
 
-    /// What a session works with. Blocks, and tells how far it is, when this machine has yet to compile what cells start with.
+    /// Returns the setup of a session. Blocks and reports progress while the prelude is compiled.
     pub fn setup(
         &self,
         runtime: Arc<Runtime>,
@@ -57,7 +57,7 @@ impl Workshop {
     ) -> Result<Setup> {
         let found = self.found(tell)?;
         let setup = setup_on(&self.surroundings.cache, found, runtime, directory)?;
-        // There only if the session is that of a notebook, whose file is on this machine.
+        // only if the session's notebook is a file on this machine
         let notebook = Notebook::read(&place.notebook).ok();
         Ok(Setup {
             locks: notebook.as_ref().map_or_else(Vec::new, Lock::of_notebook),
