@@ -1,8 +1,8 @@
-//! What a type of a notebook has without its author asking for it: it can be shown, and its values cross cells.
+//! Automatic `Debug`, `Serialize` and `Deserialize` for the types of a notebook, so that values can be shown and stored.
 //!
-//! The implementations hold where all fields have the trait; a type with a closure in it simply has none. Rust refuses a bound
-//! that is plainly false, unless it is one for all lifetimes: hence `for<'__a>`. A field whose type leads back to its own type
-//! has no bound, which would never be decided.
+//! The implementations apply if all fields have the trait; a type that holds a closure has none of them. Rust rejects a bound
+//! that is always false, unless it is higher-ranked: hence `for<'__a>`. A field with a recursive type gets no bound, because
+//! the bound would be cyclic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::cell::{Item, ItemName, Mentions};
 /// The types of a notebook.
 pub(super) struct Types<'a> {
     items: &'a [&'a Item],
-    /// What each mentions.
+    /// The names that each type mentions.
     mentions: BTreeMap<&'a str, &'a BTreeSet<String>>,
 }
 
@@ -39,15 +39,15 @@ enum Kind {
 }
 
 struct Field {
-    /// As source says it: `x`, `r#type`, `0`.
+    /// The name in source: `x`, `r#type`, `0`.
     name: String,
     type_text: String,
-    /// Whether its type does not lead back to the type that it is in.
+    /// Whether its type gets a bound, because it is not recursive.
     is_bound: bool,
 }
 
 impl<'a> Types<'a> {
-    /// The types among all items that are in force.
+    /// Collects the types among all active items.
     pub fn new(items: &'a [&'a Item]) -> Self {
         let named = |item: &'a Item| {
             let names = item.names.iter().filter_map(move |name| match name {
@@ -62,7 +62,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The implementations for an item with this text; empty for what is no struct or enum.
+    /// Returns the implementations for an item with this text; empty if it is not a struct or enum.
     pub fn derive(&self, text: &str) -> String {
         let Ok(item) = syn::parse_str::<syn::Item>(text) else {
             return String::new();
@@ -132,7 +132,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// Whether a type mentions another, or one that does.
+    /// Returns whether a type mentions another, directly or indirectly.
     fn leads_to(&self, from: TokenStream, wanted: &str) -> bool {
         let mut seen = BTreeSet::new();
         let mut left: Vec<String> = Mentions::of(from).all.into_iter().collect();
@@ -149,7 +149,7 @@ impl<'a> Types<'a> {
         false
     }
 
-    /// Whether a cell has an `impl` of the trait for the type.
+    /// Returns whether a cell has an `impl` of the trait for the type.
     fn implements(&self, wanted: &str, type_name: &str) -> bool {
         let is_it = |header: &str| {
             let Some((of, for_type)) = header.split_once(" for ") else {
@@ -168,7 +168,7 @@ impl<'a> Types<'a> {
 fn derives(attributes: &[syn::Attribute], wanted: &str) -> bool {
     let mut found = false;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("derive")) {
-        // What does not parse is for rustc to refuse.
+        // rustc reports syntax errors.
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.segments.last().is_some_and(|segment| segment.ident == wanted);
             Ok(())
@@ -177,7 +177,7 @@ fn derives(attributes: &[syn::Attribute], wanted: &str) -> bool {
     found
 }
 
-/// Whether there is a reference in it: its values can't be read again.
+/// Returns whether the type contains a reference, so that its values can't be deserialized.
 fn refers(item: &syn::Item) -> bool {
     struct References(bool);
     impl Visit<'_> for References {
@@ -190,7 +190,7 @@ fn refers(item: &syn::Item) -> bool {
     references.0
 }
 
-/// A type that implementations are written for.
+/// A type to write implementations for.
 struct Made<'a> {
     ident: String,
     generics: &'a Generics,
@@ -199,7 +199,7 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// `impl<..> TRAIT for TYPE where ..`: every field satisfies `bound`, in which `{}` is its type.
+    /// Returns `impl<..> TRAIT for TYPE where ..`. Every field must satisfy `bound`, with its type in place of `{}`.
     fn header(&self, lifetime: &str, of: &str, bound: &str) -> String {
         let (parameters, arguments, given) = self.generics.split_for_impl();
         let parameters = parameters.to_token_stream().to_string();
@@ -329,14 +329,14 @@ impl Made<'_> {
 }
 
 impl Shape {
-    /// A pattern that binds the fields to `__0`, `__1`, ...
+    /// Returns a pattern that binds the fields to `__0`, `__1`, ...
     fn pattern(&self) -> String {
         let fields = self.fields.iter().enumerate();
         let fields: String = fields.map(|(at, field)| format!("{}: __{at}, ", field.name)).collect();
         format!("{} {{ {fields}}}", self.path)
     }
 
-    /// The shape as a `lockstep::cell::auto::Shape`.
+    /// Returns the shape as a `lockstep::cell::auto::Shape`.
     fn described(&self) -> String {
         let kind = match self.kind {
             Kind::Unit => return "::lockstep::cell::auto::Shape::Unit".to_owned(),
@@ -355,7 +355,7 @@ impl Shape {
     }
 }
 
-/// A name as people know it.
+/// Returns the name without `r#`.
 fn shown(name: &str) -> &str {
     name.trim_start_matches("r#")
 }

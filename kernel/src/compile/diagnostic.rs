@@ -6,27 +6,27 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level as Shown, Patch
 use super::map::{Origin, Place, SourceMap};
 use crate::toolchain::{Diagnostic, Level, Span};
 
-/// A cell as errors call it: `[3]`, and its text.
+/// A cell with its title in errors: `[3]`.
 #[derive(Clone, Debug)]
 pub struct Titled<'a> {
-    /// What stands before `:line:column`.
+    /// The text before `:line:column`.
     pub title: String,
     /// The whole text.
     pub text: &'a str,
 }
 
-/// What rustc said, in the words and lines of cells.
+/// A message of rustc, mapped to the lines of cells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// Whether it kept the cell from compiling.
+    /// Whether it is an error.
     pub is_error: bool,
-    /// In one line, with its code.
+    /// A one-line summary with the error code.
     pub summary: String,
-    /// As rustc shows it in a terminal, in colours.
+    /// The full message with colours, as rustc shows it in a terminal.
     pub rendered: String,
 }
 
-/// What a person should read of `diagnostics`: all errors, and the warnings about the current cell. Nobody sees generated code.
+/// Maps `diagnostics` to reports for the user: all errors, and warnings about the current cell. Generated code is hidden.
 pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(Place) -> Titled<'a>) -> Vec<Report> {
     let reader = Reader { map, cell };
     let mut reports: Vec<Report> = Vec::new();
@@ -40,7 +40,7 @@ pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(Pl
     reports
 }
 
-/// The variables that can't be saved because the cell gave them away, if that is all that is wrong.
+/// Returns the variables that can't be saved because the cell moved them, if there are no other errors.
 pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<String>> {
     let mut moved = BTreeSet::new();
     for error in diagnostics.iter().filter(|d| d.is_error() && !d.spans.is_empty()) {
@@ -51,9 +51,9 @@ pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<Str
         let primary = error.spans.iter().find(|s| s.is_primary).and_then(saved)?;
         let code = error.code.as_ref()?.code.as_str();
         match code {
-            // Used after a move, never given a value.
+            // Used after a move, or never initialized.
             "E0382" | "E0381" => drop(moved.insert(primary)),
-            // Borrowed by another variable that is saved later: that one can't cross.
+            // Borrowed by another variable that is saved later: the borrower can't be saved.
             "E0499" | "E0502" | "E0503" | "E0505" => {
                 let other = error
                     .spans
@@ -104,7 +104,7 @@ impl<'a> Reader<'_, 'a> {
             .map(|code| code.code.as_str())
             .filter(|code| is_error && code.starts_with('E'));
         let message = match load {
-            Some(name) => format!("variable `{name}` can't be carried into this cell: {}", diagnostic.message),
+            Some(name) => format!("variable `{name}` can't be used in this cell: {}", diagnostic.message),
             None => diagnostic.message.clone(),
         };
         let mut title = level.primary_title(message.clone());
@@ -113,7 +113,7 @@ impl<'a> Reader<'_, 'a> {
         }
         let mut main = self.with_snippets(Group::with_title(title), &places, at);
         if load.is_some() {
-            let hint = "a variable that borrows from others stays in its cell: let it own its data (`.clone()`, `move |..|`)";
+            let hint = "a variable that borrows can't leave its cell; make it own its data (`.clone()`, `move |..|`)";
             main = main.element(Shown::HELP.message(hint));
         }
         let mut groups = Vec::new();
@@ -141,7 +141,7 @@ impl<'a> Reader<'_, 'a> {
         } else {
             Shown::NOTE
         };
-        // A lint names itself once a compilation: of no use here.
+        // Skip the note that names the lint: rustc prints it only once per compilation.
         if child.message.contains("on by default") || child.message.starts_with("`#[warn(") {
             return None;
         }
@@ -203,7 +203,7 @@ impl<'a> Reader<'_, 'a> {
         Some((place, start..text.ceil_char_boundary(range.end.max(start))))
     }
 
-    /// The group with a snippet for each cell; that with the primary span comes first.
+    /// Adds a snippet for each cell to the group, starting with the cell `first`.
     fn with_snippets(&self, mut group: Group<'a>, places: &Places<'_>, first: Option<Place>) -> Group<'a> {
         let mut order: Vec<_> = places.iter().collect();
         order.sort_by_key(|(place, _)| Some(**place) != first);

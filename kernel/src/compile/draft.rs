@@ -6,19 +6,19 @@ use super::source::{makers, spelled};
 use super::types;
 use crate::cell::{self, Item, Kind};
 
-/// Source in which a cell that is still being typed stands among all that it can name. It is there to be looked at, never to be compiled:
-/// the cell may not even parse.
+/// Source for rust-analyzer with a cell that is still being typed and everything that it can name. It is never compiled: the
+/// cell may not even parse.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Draft {
     /// The text. Names in it that start with `__` are not the user's.
     pub source: String,
-    /// Where the cell's text stands in it, byte for byte, its directives blanked out.
+    /// The range of the cell's text, with directives replaced by spaces.
     pub cell: Range<usize>,
 }
 
-/// The draft of a cell whose text so far is `code`: the session's items, and its variables with their types.
+/// Returns the draft of a cell with text `code`: the session's items, its variables with their types, and the cell.
 ///
-/// A variable whose type can't be said (a closure) comes from the statements that made it.
+/// A variable with an unnameable type (a closure) is defined by its original statements.
 pub fn draft(scope: &Scope, code: &str) -> Draft {
     let items = scope.items();
     let types = types::named(items.iter().map(|(_, item)| *item));
@@ -47,14 +47,14 @@ fn text_of<'a>(scope: &'a Scope, version: usize, item: &'a Item) -> &'a str {
     }
 }
 
-/// A variable by its type, if that can be said.
+/// Declares a variable by its type, if the type can be named.
 fn hold(source: &mut String, variable: &Variable, types: &BTreeSet<&str>) {
     if let Some((said, _)) = types::say(&variable.type_name, types) {
         source.push_str(&format!("let {}: {said} = __held();\n", bound(variable)));
     }
 }
 
-/// Variables by the statements of the cells that made them, in a block of their own.
+/// Declares variables by the statements of the cells that define them, in a separate block.
 fn remake(source: &mut String, scope: &Scope, variables: &[&Variable], types: &BTreeSet<&str>) {
     if variables.is_empty() {
         return;
@@ -72,7 +72,7 @@ fn remake(source: &mut String, scope: &Scope, variables: &[&Variable], types: &B
     source.push_str(&format!("({})\n}};\n", list(|variable| spelled(&variable.name))));
 }
 
-/// A variable as a pattern.
+/// Returns a variable as a pattern.
 fn bound(variable: &Variable) -> String {
     format!("{}{}", if variable.mutable { "mut " } else { "" }, spelled(&variable.name))
 }

@@ -1,16 +1,16 @@
 use std::ops::Range;
 
-/// Where a piece of generated source comes from.
+/// The origin of a piece of generated source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
-    /// A piece of a cell, byte for byte.
+    /// A verbatim piece of a cell.
     Cell {
         /// which cell
         place: Place,
         /// where in its text
         range: Range<usize>,
     },
-    /// Generated for a piece of a cell: any place in it stands for the whole piece.
+    /// Generated for a piece of a cell. Any place in it maps to the whole piece.
     Derived {
         /// which cell
         place: Place,
@@ -28,33 +28,33 @@ pub enum Origin {
     },
 }
 
-/// Which cell.
+/// A reference to a cell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Place {
-    /// The one that is being executed.
+    /// The cell that is being executed.
     Current,
-    /// An earlier one, by its index in the scope.
+    /// An earlier cell, by its index in the scope.
     Earlier(usize),
 }
 
-/// Leads from places in generated source back to what was typed.
+/// Maps places in generated source to places in cells.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SourceMap {
     segments: Vec<(Range<usize>, Origin)>,
 }
 
 impl SourceMap {
-    /// Notes that the generated `range` comes from `origin`. Ranges are added in order and do not overlap.
+    /// Records the origin of the generated `range`. Ranges are added in order and do not overlap.
     pub(super) fn push(&mut self, range: Range<usize>, origin: Origin) {
         self.segments.push((range, origin));
     }
 
-    /// The origin of the piece that holds the generated offset.
+    /// Returns the origin of the piece at a generated offset.
     pub fn origin(&self, offset: usize) -> Option<&Origin> {
         self.segment(offset).map(|(_, origin)| origin)
     }
 
-    /// The place in a cell that the generated `range` comes from; `None` when nobody typed it.
+    /// Returns the place in a cell for the generated `range`; `None` if it is not from a cell.
     pub fn locate(&self, range: &Range<usize>) -> Option<(Place, Range<usize>)> {
         let (generated, origin) = self.segment(range.start)?;
         match origin {
@@ -69,7 +69,7 @@ impl SourceMap {
         }
     }
 
-    /// The last place of the current cell: for what rustc says about the end of the file.
+    /// Returns the end of the current cell, for messages about the end of the file.
     pub fn end(&self) -> Option<(Place, Range<usize>)> {
         self.segments.iter().rev().find_map(|(_, origin)| match origin {
             Origin::Cell {
@@ -83,12 +83,12 @@ impl SourceMap {
     fn segment(&self, offset: usize) -> Option<&(Range<usize>, Origin)> {
         let after = self.segments.partition_point(|(range, _)| range.start <= offset);
         let segment = self.segments.get(after.checked_sub(1)?)?;
-        // The end belongs to a piece too: `expected ;` points there.
+        // The end belongs to the piece too: `expected ;` points there.
         (offset <= segment.0.end).then_some(segment)
     }
 }
 
-/// The byte offset of a line and column (in characters), both from 1, as rustc and panics count them.
+/// Returns the byte offset of a line and a column in characters, both from 1, as rustc and panics count them.
 pub(crate) fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
     let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
     let rest = text.get(start..)?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leads_back_to_the_cell() {
+    fn maps_back_to_the_cell() {
         let mut map = SourceMap::default();
         let place = Place::Earlier(2);
         map.push(10..20, Origin::Cell { place, range: 100..110 });

@@ -1,8 +1,8 @@
-//! From a cell to the source of a module, and from rustc's words back to the cell. No I/O.
+//! Generates the source of a module from a cell, and maps rustc's messages back to the cell. No I/O.
 //!
 //! The source of a cell holds only what the cell needs: the items that it reaches, a load for each variable that it mentions,
-//! its statements as they were typed, and a save for each variable that it leaves. So it stays small, and it stays the same
-//! (and with it everything that is cached by its digest) when unrelated cells change.
+//! its statements as typed, and a save for each variable that it defines. So the source is small and does not change with
+//! unrelated cells, and results cached by its digest stay valid.
 
 mod derive;
 mod diagnostic;

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use crate::cell::{Item, Kind, Mentions};
 
-/// Which of the items a piece of source needs, given what it mentions: those whose names it mentions, what these mention in
-/// turn, and what is needed without a mention (traits in scope, implementations).
+/// Returns the items that a piece of source needs: those that it mentions, directly or indirectly, and those needed without
+/// a mention (traits in scope, implementations).
 pub(super) fn reach<'a>(items: &[(usize, &'a Item)], mentions: &Mentions) -> Vec<(usize, &'a Item)> {
     let defined: BTreeSet<&str> = items
         .iter()
@@ -20,7 +20,7 @@ pub(super) fn reach<'a>(items: &[(usize, &'a Item)], mentions: &Mentions) -> Vec
                 *taken = true;
                 grew = true;
                 mentioned.extend(item.mentions.all.iter().cloned());
-                // An implementation that comes in by a method's name must find its type.
+                // An implementation reached by a method's name also needs its type.
                 mentioned.extend(item.names.iter().filter_map(|name| name.ident()).map(str::to_owned));
             }
         }
@@ -44,7 +44,7 @@ fn is_needed(item: &Item, mentioned: &BTreeSet<String>, defined: &BTreeSet<&str>
             .filter(|name| defined.contains(name.as_str()))
             .all(|name| mentioned.contains(name)),
         Kind::Use { may_be_trait, .. } => {
-            // A `use` of the session's own modules needs them; it is no reason to have them.
+            // A `use` of the session's own modules is only taken if they are needed anyway.
             let own = item
                 .mentions
                 .all
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_is_needed_and_no_more() {
+    fn takes_only_needed_items() {
         let items = "struct A; struct B(A); fn f() -> B { g() } fn g() -> B { B(A) } fn h() {}";
         assert_eq!(
             reached(items, "f()"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_that_may_be_a_trait_is_always_there() {
+    fn a_use_that_may_be_a_trait_is_always_taken() {
         let items = "use std::io::Read; use std::collections::HashMap; use std::mem::swap;";
         assert_eq!(reached(items, "1"), ["Read"]);
         assert_eq!(reached(items, "swap(HashMap)"), ["Read", "HashMap", "swap"]);

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::{self, Item, Rust};
 
-/// All that a session knows: the cells that were executed, and the variables that they left.
+/// The state of a session: the executed cells and their variables.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Scope {
     #[serde(with = "versions")]
     versions: Vec<Arc<Version>>,
-    /// The versions whose items and variables are gone, each with the number of versions that there were when they went: the cell was
-    /// executed again, or deleted. Variables of other cells may still be derived from them.
+    /// Versions whose cell was executed again or deleted, each with the number of versions at that time. Their items and
+    /// variables are gone, but variables of other cells may still be derived from them.
     retired: BTreeMap<usize, usize>,
     #[serde(skip)]
     variables: BTreeMap<String, Variable>,
@@ -34,73 +34,73 @@ mod versions {
     }
 }
 
-/// A cell as it was executed once. Never changes; a later execution of the same cell is another version.
+/// One execution of a cell. It never changes; a later execution of the same cell is another version.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Version {
-    /// The front end's id of the cell, or one of ours.
+    /// The front end's id of the cell, or a generated one.
     pub id: String,
-    /// The execution number that people know it by.
+    /// The displayed execution number.
     pub number: u32,
     /// Its text.
     pub text: String,
-    /// Its Rust; none if this is what a directive did, but for `:use`, whose text is what it stands for.
+    /// Its Rust; empty for the result of a directive. A version of `:use` holds the generated functions.
     #[serde(skip)]
     pub rust: Rust,
     /// Whether it has Rust.
     pub has_rust: bool,
-    /// The variables that it read, as they were.
+    /// The variables that it read, as of then.
     pub reads: BTreeMap<String, Variable>,
-    /// The variables that it made or changed.
+    /// The variables that it defined or changed.
     pub makes: BTreeMap<String, Variable>,
-    /// The items of earlier versions that its source holds.
+    /// The items of earlier versions in its source.
     pub uses: BTreeSet<Used>,
-    /// The record of its run; none if nothing was run.
+    /// The record of its run; `None` if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Digest>,
     /// The inputs of that run that are variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, Maker>,
-    /// The outputs of that run that are not called as the variables that they became.
+    /// The outputs of that run whose names differ from their variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, String>,
-    /// The modules whose steps its items call, by the names that they go by.
+    /// The modules whose steps its items call, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, Digest>,
-    /// What it took in from outside.
+    /// The files that it imported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,
 }
 
-/// The variable that an input is.
+/// The variable behind an input.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Maker {
     /// its name
     pub variable: String,
-    /// the version that made it, as an index into the scope
+    /// the version that defined it, as an index into the scope
     pub version: usize,
 }
 
-/// A file or directory of the machine that was taken in.
+/// A file or directory that a cell imported.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Grant {
-    /// As it was typed.
+    /// The path as typed.
     pub path: String,
-    /// What was taken in; of a crate, the module that it was built to.
+    /// The digest of its content; for a crate, of the built module.
     pub digest: Digest,
-    /// Another one tells that something may have changed.
+    /// A stamp of its metadata. If it differs, the content may have changed.
     pub stamp: Digest,
-    /// Whether it is a crate that is built to a module, and not taken in as it is.
+    /// Whether it is a crate that was built to a module.
     pub is_crate: bool,
 }
 
-/// An item: the version that it is of, and its place in the version's text.
+/// An item: its version, and its place in the version's text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Used {
     /// the version
     pub version: usize,
-    /// from this byte
+    /// the first byte
     pub start: usize,
-    /// to before this one
+    /// the byte after the last
     pub end: usize,
 }
 
@@ -110,22 +110,22 @@ impl Used {
     }
 }
 
-/// A variable as a cell left it.
+/// A variable as of the end of a cell.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Variable {
     /// Its name.
     pub name: String,
-    /// Its type, as `std::any::type_name` says it.
+    /// Its type, as given by `std::any::type_name`.
     pub type_name: String,
     /// Whether it is declared `mut`.
     pub mutable: bool,
     /// Its value.
     pub held: Held,
-    /// The version that made it, as an index into the scope.
+    /// The version that defined it, as an index into the scope.
     pub made_by: usize,
 }
 
-/// How the value of a variable is had in a later cell.
+/// How later cells get the value of a variable.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Held {
@@ -136,25 +136,25 @@ pub enum Held {
         /// how it is read
         via: Via,
     },
-    /// By running the cell that made it again, inside the cell that needs it.
+    /// By running the defining cell again, inside the cell that needs the value.
     Remade,
 }
 
-/// How a type's values become bytes and back; decided by the type, in the guest.
+/// How a type's values are encoded. The guest decides by type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// A type with a media type of its own.
+    /// A type with its own media type.
     Artifact,
     /// Any serde type, in CBOR.
     Value,
-    /// It refers to one; what it refers to is kept.
+    /// A reference; the value behind it is stored.
     Reference,
 }
 
 impl Variable {
-    /// The artifact that a later cell can read the variable from. A value that borrows (`Vec<&str>`) can be written but not
-    /// read.
+    /// Returns the artifact from which later cells can read the variable. A value that borrows (`Vec<&str>`) can be written
+    /// but not read.
     pub fn readable(&self) -> Option<(&Artifact, Via)> {
         let Held::Artifact { artifact, via } = &self.held else {
             return None;
@@ -168,29 +168,28 @@ impl Variable {
 }
 
 impl Scope {
-    /// The versions, oldest first.
+    /// Returns the versions, oldest first.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
     }
 
-    /// Whether the version's items and variables are gone.
+    /// Returns whether the version's items and variables are gone.
     pub fn is_retired(&self, version: usize) -> bool {
         self.retired.contains_key(&version)
     }
 
-    /// The versions that are in force, oldest first.
+    /// Returns the active versions, oldest first.
     pub fn living(&self) -> impl DoubleEndedIterator<Item = (usize, &Version)> {
         let all = self.versions.iter().map(Arc::as_ref).enumerate();
         all.filter(|(index, _)| !self.is_retired(*index))
     }
 
-    /// The variables, by name.
+    /// Returns the variables by name.
     pub fn variables(&self) -> &BTreeMap<String, Variable> {
         &self.variables
     }
 
-    /// The items that are in force, oldest first, with the version that each is of: a later item replaces an earlier one of
-    /// the same name.
+    /// Returns the active items with their versions, oldest first. A later item replaces an earlier one of the same name.
     pub fn items(&self) -> Vec<(usize, &Item)> {
         let mut live: Vec<(usize, &Item)> = Vec::new();
         for (index, version) in self.living().rev() {
@@ -205,7 +204,7 @@ impl Scope {
         live
     }
 
-    /// The scope that an execution of the cell `id` sees: without its earlier versions.
+    /// Returns the scope for an execution of the cell `id`: without its earlier versions.
     pub fn before(&self, id: Option<&str>) -> Self {
         let mut scope = self.clone();
         if let Some(id) = id {
@@ -214,7 +213,7 @@ impl Scope {
         scope
     }
 
-    /// The scope without the versions of all cells; they can be had back by [`undo`](Self::undo).
+    /// Returns the scope without the versions of all cells. [`undo`](Self::undo) restores them.
     pub fn cleared(&self) -> Self {
         let mut scope = self.clone();
         scope.retire(|_| true);
@@ -231,21 +230,21 @@ impl Scope {
         self.variables = self.visible();
     }
 
-    /// Takes in a version that was executed.
+    /// Adds an executed version.
     pub fn push(&mut self, version: Version) {
         self.variables
             .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
         self.versions.push(Arc::new(version));
     }
 
-    /// Puts a version in the place of another of the same cell.
+    /// Replaces a version by another one of the same cell.
     pub fn replace(&mut self, old: usize, new: Version) {
         self.retired.insert(old, self.versions.len());
         self.push(new);
         self.variables = self.visible();
     }
 
-    /// The scope before the cell that was executed last; `None` if there is none.
+    /// Returns the scope before the last executed cell; `None` if there is none.
     pub fn undo(&self) -> Option<Self> {
         let last = self.versions.last()?;
         let other = |version: &Arc<Version>| version.number != last.number || version.id != last.id;
@@ -258,7 +257,7 @@ impl Scope {
         Some(scope)
     }
 
-    /// This scope, and then `later`: what both have is as `later` has it.
+    /// Returns this scope followed by `later`. Definitions in `later` replace those in this scope.
     pub fn followed_by(&self, later: &Self) -> Self {
         let offset = self.versions.len();
         let moved = |variables: &BTreeMap<String, Variable>| {
@@ -301,8 +300,7 @@ impl Scope {
         scope
     }
 
-    /// After reading: parses again what is not kept, and finds the variables. Cells that this `lockstep` can't parse are as if they
-    /// were deleted.
+    /// Completes a deserialized scope: parses the cells and finds the variables. Cells that can't be parsed count as deleted.
     pub fn revive(&mut self) {
         for (index, version) in self.versions.iter_mut().enumerate().filter(|(_, v)| v.has_rust) {
             let parsed = cell::parse(&version.text)
@@ -316,7 +314,7 @@ impl Scope {
         self.variables = self.visible();
     }
 
-    /// Whether the indices in it make sense; a file may say anything.
+    /// Returns whether the indices in a deserialized scope are valid.
     pub fn is_sound(&self) -> bool {
         let sound = |(index, version): (usize, &Arc<Version>)| {
             let variables = version.reads.values().chain(version.makes.values());
@@ -330,7 +328,7 @@ impl Scope {
         self.versions.iter().enumerate().all(sound)
     }
 
-    /// Calls `with` on each variable that a version read or made.
+    /// Calls `with` on each variable that a version read or defined.
     pub fn for_each_variable(&mut self, mut with: impl FnMut(&mut Variable)) {
         for version in &mut self.versions {
             let version = Arc::make_mut(version);

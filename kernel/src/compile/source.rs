@@ -11,33 +11,34 @@ use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
 use crate::cell::{Binding, Item, Kind, Mentions, Rust};
 
-/// Lints that mean nothing in a cell: what is unused here may be used by the next.
+/// Allows lints that are meaningless in a cell: what is unused here may be used by a later cell.
 const QUIET: &str = "#![allow(dead_code, path_statements, redundant_semicolons, unreachable_code, unused_assignments, unused_imports, \
                      unused_macros, unused_mut, unused_parens, unused_braces, unused_must_use, reason = \"a notebook\")]\n";
 const PRELUDE: &str = "use ::lockstep::prelude::*;\n";
 
-/// The source of a module, with what a run of it needs.
+/// The source of a module, with the inputs and outputs of its run.
 #[derive(Clone, Debug, Default)]
 pub struct Generated {
     /// The text for rustc.
     pub source: String,
-    /// From places in it to places in cells.
+    /// Maps places in it to places in cells.
     pub map: SourceMap,
     /// The inputs of the run, by name.
     pub inputs: BTreeMap<String, Artifact>,
-    /// Which variable each input is.
+    /// The variable behind each input.
     pub makers: BTreeMap<String, Maker>,
     /// The variables of earlier cells that it reads.
     pub reads: BTreeMap<String, Variable>,
     /// The variables that it saves: the outputs of the run.
     pub saves: Vec<Binding>,
-    /// The items of earlier cells that it holds.
+    /// The items of earlier cells that it contains.
     pub uses: BTreeSet<Used>,
-    /// The modules whose steps these call, by the names that they go by.
+    /// The modules whose steps these call, by name.
     pub modules: BTreeMap<String, Digest>,
 }
 
-/// The source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved: the cell gives them away.
+/// Generates the source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved, because the
+/// cell moves them.
 pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>) -> Generated {
     let mut writer = Writer::new(scope, text, rust);
     let free = rust.free();
@@ -64,7 +65,7 @@ pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>
     writer.generated
 }
 
-/// What stands around statements that may await.
+/// Returns the code around statements that may await.
 fn within_async(awaits: bool) -> (&'static str, &'static str) {
     match awaits {
         true => ("::lockstep::cell::block_on(async {\n", "})\n"),
@@ -72,7 +73,7 @@ fn within_async(awaits: bool) -> (&'static str, &'static str) {
     }
 }
 
-/// Source around a text that is not Rust, so that rustc says what is wrong with it.
+/// Generates source around a text with syntax errors, so that rustc reports them.
 pub fn generate_broken(text: &str) -> Generated {
     let (scope, rust) = (Scope::default(), Rust::default());
     let mut writer = Writer::new(&scope, text, &rust);
@@ -82,7 +83,7 @@ pub fn generate_broken(text: &str) -> Generated {
     writer.generated
 }
 
-/// The source of a module with the session's step function called `step`; `None` if there is none.
+/// Generates the source of a module with the session's step function `step`; `None` if there is none.
 pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
     let is_step = |item: &Item| item.kind == Kind::Step && item.names.iter().any(|name| name.ident() == Some(step));
     scope.items().iter().find(|(_, item)| is_step(item))?;
@@ -94,7 +95,7 @@ pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
     Some(writer.generated)
 }
 
-/// A piece of the body. It is put together before the header is written, because it says which items are needed.
+/// A piece of the body. The body is assembled before the header, because it determines which items are needed.
 enum Piece {
     Raw(String),
     From(Origin, String),
@@ -159,7 +160,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Everything before the body: lints, prelude and the items that `mentions` reaches.
+    /// Writes everything before the body: lints, prelude and the items that `mentions` reaches.
     fn header(&mut self, mentions: &Mentions) {
         self.raw(QUIET);
         for range in &self.rust.attributes {
@@ -207,7 +208,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Loads, statements and saves. Adds to `mentions` what the loads need.
+    /// Returns the loads, statements and saves. Adds the names that the loads need to `mentions`.
     fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions, moved: &BTreeSet<String>) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut witnessed = Vec::new();
@@ -261,7 +262,7 @@ impl<'a> Writer<'a> {
         pieces
     }
 
-    /// The variables that the cell leaves: its own, and those declared `mut` that it read.
+    /// Returns the variables to save: the cell's own, and those declared `mut` that it read.
     fn saved(&self, reads: &[&Variable]) -> Vec<Binding> {
         let mut saved = self.rust.variables();
         for variable in reads.iter().filter(|v| v.mutable) {
@@ -275,7 +276,7 @@ impl<'a> Writer<'a> {
         saved
     }
 
-    /// A load by the variable's type, if that can be said.
+    /// Returns a load by the variable's type, if the type can be named.
     fn load(&mut self, variable: &Variable, mentions: &mut Mentions) -> Option<Vec<Piece>> {
         let (artifact, via) = variable.readable()?;
         let (said, named) = types::say(&variable.type_name, &self.types)?;
@@ -294,7 +295,7 @@ impl<'a> Writer<'a> {
         Some(vec![Piece::From(Origin::Load(variable.name.clone()), text)])
     }
 
-    /// The name of the input that holds `artifact`: the variable's own, unless an older value of it has that.
+    /// Returns the name of the input that holds `artifact`: the variable's name, or a numbered one if an older value has it.
     fn input(&mut self, variable: &Variable, artifact: &Artifact) -> String {
         let numbered = (1..).map(|n| format!("{}.{n}", variable.name));
         for name in std::iter::once(variable.name.clone()).chain(numbered) {
@@ -314,8 +315,8 @@ impl<'a> Writer<'a> {
         variable.name.clone()
     }
 
-    /// A closure that holds the earlier cells which made `variables`. It names the types of those that can be loaded, and is
-    /// called to make those that can't.
+    /// Writes a closure with the earlier cells that define `variables`. It provides the types of those that can be loaded, and
+    /// is called to recompute those that can't.
     fn witness(&mut self, variables: &[&Variable], mentions: &mut Mentions, pieces: &mut Vec<Piece>) {
         pieces.push(Piece::Raw("let __witness = || -> ::lockstep::Result<_> {\n".into()));
         let needed = makers(self.scope, variables, |variable| self.is_loadable(variable));
@@ -374,7 +375,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The versions whose statements make `variables`: those that made them and, in turn, what these read, unless `is_had` otherwise.
+/// Returns the versions whose statements define `variables` and, recursively, the variables that these read, except for
+/// those with `is_had`.
 pub(super) fn makers(scope: &Scope, variables: &[&Variable], is_had: impl Fn(&Variable) -> bool) -> BTreeSet<usize> {
     let mut needed = BTreeSet::new();
     let mut wanted: Vec<usize> = variables.iter().map(|v| v.made_by).collect();
@@ -387,7 +389,7 @@ pub(super) fn makers(scope: &Scope, variables: &[&Variable], is_had: impl Fn(&Va
     needed
 }
 
-/// A name as source says it: keywords need `r#`.
+/// Returns a name as written in source: keywords need `r#`.
 pub(super) fn spelled(name: &str) -> String {
     match syn::parse_str::<syn::Ident>(name) {
         Ok(_) => name.to_owned(),
@@ -395,7 +397,7 @@ pub(super) fn spelled(name: &str) -> String {
     }
 }
 
-/// Whether the expression ends the cell for good, so that there is nothing to show.
+/// Returns whether the expression diverges, so that there is no value to show.
 fn never_a_value(expression: &str) -> bool {
     [
         "panic!",

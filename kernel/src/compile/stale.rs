@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scope::{Held, Scope, Used, Variable, Version};
 
-/// Whether what a cell came to is still what it would come to.
+/// Detection of stale cells, whose results would differ if they were re-run.
 impl Scope {
-    /// The versions that read a variable or use an item of a cell that was executed again or deleted since, with another result; and
-    /// those that read what such a version made. Oldest first.
+    /// Returns the stale versions, oldest first: those that use a variable or item that has changed since, and those that
+    /// read variables of a stale version.
     pub fn stale(&self) -> Vec<usize> {
         let mut stale = BTreeSet::new();
         for (index, version) in self.living() {
@@ -17,7 +17,7 @@ impl Scope {
         stale.into_iter().collect()
     }
 
-    /// The first of [`stale`](Self::stale) whose own inputs have changed.
+    /// Returns the first of [`stale`](Self::stale) whose own inputs have changed.
     pub fn first_stale(&self) -> Option<usize> {
         self.living()
             .find(|(_, version)| self.is_stale(version))
@@ -33,7 +33,7 @@ impl Scope {
         self.is_retired(read.made_by) && now.is_none_or(|now| now.held != read.held || now.held == Held::Remade)
     }
 
-    /// Whether the item is not the same any more.
+    /// Returns whether the item has changed.
     fn is_outdated(&self, used: &Used) -> bool {
         if !self.is_retired(used.version) {
             return false;
@@ -54,8 +54,8 @@ impl Scope {
         })
     }
 
-    /// What would be different in a run of the notebook from top to bottom: a cell, a variable that it reads, and the cell that the
-    /// variable would be of (none if no cell above makes it). `places` are the cells' ids and where they stand.
+    /// Returns what would differ in a run of the notebook from top to bottom: a cell, a variable that it reads, and the cell
+    /// that would define the variable (`None` if no cell above does). `places` maps the cells' ids to their positions.
     pub fn out_of_order(&self, places: &BTreeMap<&str, usize>) -> BTreeSet<(usize, String, Option<usize>)> {
         let place = |version: &Version| places.get(version.id.as_str()).copied();
         let mut found = BTreeSet::new();
@@ -65,7 +65,7 @@ impl Scope {
                 let makers = self.living().filter(|(_, other)| other.makes.contains_key(&read.name));
                 let above = makers.filter_map(|(maker, other)| Some((place(other)?, maker)));
                 let expected = above.filter(|(there, _)| *there < here).max().map(|(_, maker)| maker);
-                // A cell that has no place was deleted or not saved yet.
+                // A cell without a position was deleted or is not saved yet.
                 let known = place(&self.versions()[read.made_by]).is_some();
                 if known && read.made_by != index && expected != Some(read.made_by) {
                     found.insert((index, read.name.clone(), expected));

@@ -6,14 +6,14 @@ use lockstep_runtime::step::{Interface, MediaType, Parameter, ParameterKind, Por
 use super::source::spelled;
 use super::types::{self, is_sayable};
 
-/// The Rust by which cells call the steps of a module, which the run of a cell knows as `name`: a `mod` with a function for
-/// each step, inputs first, then parameters, each in the order of the interface.
+/// Generates the Rust by which cells call the steps of the module `name`: a `mod` with a function for each step. Its
+/// arguments are the inputs, then the parameters, each in the order of the interface.
 ///
-/// An input is taken by value or by reference. A parameter with a default may be `None`. A step with several outputs returns
-/// a struct of them, named as the step: `penguins::Split`.
+/// An input is passed by value or by reference. A parameter with a default may be `None`. A step with several outputs returns
+/// a struct named after the step: `penguins::Split`.
 pub fn steps_source(name: &str, interfaces: &[Interface]) -> String {
     let mut source = format!(
-        "/// Steps of a module; each call is a run of its own.\npub mod {} {{\n",
+        "/// Steps of a module. Each call is a separate run.\npub mod {} {{\n",
         spelled(name)
     );
     for interface in interfaces {
@@ -26,11 +26,11 @@ pub fn steps_source(name: &str, interfaces: &[Interface]) -> String {
     source
 }
 
-/// The struct of a step's outputs.
+/// Writes the struct of a step's outputs.
 fn outputs(source: &mut String, interface: &Interface) {
     let _ = writeln!(
         source,
-        "/// What [`{}`] makes.\npub struct {} {{",
+        "/// Outputs of [`{}`].\npub struct {} {{",
         ident(&interface.step),
         struct_name(&interface.step)
     );
@@ -94,7 +94,7 @@ fn function(source: &mut String, module: &str, interface: &Interface) {
     let _ = writeln!(source, "let {called} = call.run()?;\n::lockstep::Result::Ok({made})\n}}");
 }
 
-/// What an interface says of a step, in Markdown.
+/// Returns the documentation of a step in Markdown.
 fn documentation(interface: &Interface) -> String {
     let mut text = interface.doc.trim().to_owned();
     let item = |name: &str, doc: &str, more: String| format!("\n- `{name}`: {}{more}", doc.trim());
@@ -118,7 +118,7 @@ fn doc(source: &mut String, text: &str) {
     }
 }
 
-/// The type of an input or output, with its whole path.
+/// Returns the type of an input or output with its full path.
 fn made_as(port: &Port) -> String {
     let known = type_of(&port.media_type, &port.type_name);
     match types::say(known, &BTreeSet::new()) {
@@ -127,7 +127,7 @@ fn made_as(port: &Port) -> String {
     }
 }
 
-/// The type that an input is given as: `_` if cells can't name it.
+/// Returns the type of an input, or `_` if cells can't name it.
 fn read_as(port: &Port) -> String {
     match made_as(port) {
         unknown if unknown == ENCODED => "_".to_owned(),
@@ -135,7 +135,7 @@ fn read_as(port: &Port) -> String {
     }
 }
 
-/// How an input is taken.
+/// Returns the argument type of an input.
 fn taken(port: &Port) -> String {
     match read_as(port).as_str() {
         "_" => "&impl ::lockstep::Artifact".to_owned(),
@@ -143,7 +143,7 @@ fn taken(port: &Port) -> String {
     }
 }
 
-/// How a parameter is taken.
+/// Returns the argument type of a parameter.
 fn given(parameter: &Parameter) -> &'static str {
     use ParameterKind::{Any, Boolean, Integer, List, Number, String, Struct};
     match parameter.kind {
@@ -157,7 +157,7 @@ fn given(parameter: &Parameter) -> &'static str {
 
 const ENCODED: &str = "lockstep::cell::Encoded";
 
-/// The Rust type for an artifact. A value's is what the step says it is, if that is a type that everybody knows.
+/// Returns the Rust type for an artifact. For a value, it is the type declared by the step, if it is a standard one.
 pub fn type_of<'a>(media_type: &MediaType, type_name: &'a str) -> &'a str {
     match media_type.as_str() {
         MediaType::TABLE => "lockstep::Table",
@@ -173,7 +173,7 @@ pub fn type_of<'a>(media_type: &MediaType, type_name: &'a str) -> &'a str {
     }
 }
 
-/// A name of an interface as a Rust name.
+/// Converts a name of an interface to a Rust identifier.
 fn ident(name: &str) -> String {
     let is_part = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let plain: String = name.chars().map(is_part).collect();
@@ -183,7 +183,7 @@ fn ident(name: &str) -> String {
     }
 }
 
-/// `train_test` as `TrainTest`.
+/// Converts `train_test` to `TrainTest`.
 fn struct_name(step: &str) -> String {
     let capital = |part: &str| {
         let mut letters = part.chars();
@@ -217,9 +217,9 @@ mod tests {
             ],
         }))
         .unwrap();
-        let expected = r#"/// Steps of a module; each call is a run of its own.
+        let expected = r#"/// Steps of a module. Each call is a separate run.
 pub mod penguins {
-/// What [`split`] makes.
+/// Outputs of [`split`].
 pub struct Split {
 pub train: lockstep::Table,
 pub test: lockstep::Table,

@@ -1,4 +1,4 @@
-//! Whole generated sources, so that a change of what cells are made of is seen.
+//! Tests of whole generated sources, so that any change in generated code is visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::cell::Rust;
 use crate::toolchain::{Code, Diagnostic, Level, Span};
 
-/// Executes cells without compiling: `types` says what each variable is.
+/// A notebook that executes cells without compiling. `types` holds the types of the variables.
 #[derive(Default)]
 struct Notebook {
     scope: Scope,
@@ -73,7 +73,7 @@ impl Notebook {
     }
 }
 
-/// What differs from cell to cell: items, and the body.
+/// Returns the parts that differ from cell to cell: items and body.
 fn body(source: &str) -> String {
     let (items, body) = source
         .split_once("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n")
@@ -97,7 +97,7 @@ fn notebook() -> Notebook {
 }
 
 #[test]
-fn a_cell_holds_what_it_needs_and_no_more() {
+fn a_cell_contains_only_what_it_needs() {
     let mut notebook = notebook();
     notebook.execute(
         None,
@@ -123,7 +123,7 @@ println!(\"{name}\");
 }
 
 #[test]
-fn what_can_not_be_said_comes_from_a_witness() {
+fn unnameable_types_come_from_a_witness() {
     let mut notebook = notebook();
     notebook.execute(None, "let n = 5i64;");
     notebook.execute(None, "let f = move |x: i64| x + n;\nf(1)");
@@ -149,7 +149,7 @@ let f = __cell.remake(|| ::lockstep::Result::Ok(__witness()?.0))?;
 }
 
 #[test]
-fn a_cell_executed_again_replaces_what_it_left() {
+fn a_re_executed_cell_replaces_its_definitions() {
     let mut notebook = notebook();
     notebook.execute(Some("a"), "fn old() {}\nlet n = 1i64;");
     let first = notebook.execute(Some("b"), "let n = n + 1;");
@@ -171,7 +171,7 @@ fn a_later_item_replaces_an_earlier_one() {
 }
 
 #[test]
-fn a_draft_holds_all_that_a_cell_can_name_and_the_cell_as_it_is() {
+fn a_draft_contains_everything_that_a_cell_can_name() {
     let mut notebook = notebook();
     notebook.execute(
         None,
@@ -262,7 +262,7 @@ fn errors_name_the_cells_of_their_places() {
 }
 
 #[test]
-fn a_variable_that_was_given_away_is_known_by_the_error_at_its_save() {
+fn a_moved_variable_is_found_by_the_error_at_its_save() {
     let generated = Notebook::default().generate("let a = vec![1]; let b = a; let c = &b;");
     let at = |name: &str, is_primary| span(&generated.source, &format!("(&&&&Of(&{name})).save"), is_primary, "");
     let given = [
@@ -270,7 +270,7 @@ fn a_variable_that_was_given_away_is_known_by_the_error_at_its_save() {
         diagnostic("aborting due to 1 previous error", None, Vec::new()),
     ];
     assert_eq!(moved(&given, &generated.map), Some(BTreeSet::from(["a".to_owned()])));
-    // Of two that exclude each other, the one that borrows stays behind.
+    // Of two conflicting variables, the borrower is not saved.
     let borrowed = diagnostic("", Some("E0502"), vec![at("b", true), at("c", false)]);
     assert_eq!(moved(&[borrowed], &generated.map), Some(BTreeSet::from(["c".to_owned()])));
     let other = diagnostic("", Some("E0308"), vec![at("a", true)]);

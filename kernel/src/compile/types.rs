@@ -1,13 +1,13 @@
-//! Types as `std::any::type_name` says them, as types that source can say.
+//! Converts type names from `std::any::type_name` to types in source.
 
 use std::collections::BTreeSet;
 
 use crate::cell::{Item, Kind};
 
-/// The crate that a cell is compiled as: its own types are `cell::Row`.
+/// The crate name of a compiled cell: its own types are `cell::Row`.
 pub(super) const CRATE: &str = "cell";
 
-/// The types of the SDK that a variable may have.
+/// Types of the SDK that a variable may have.
 const OURS: [&str; 9] = [
     "Bytes",
     "Csv",
@@ -20,7 +20,7 @@ const OURS: [&str; 9] = [
     "Text",
 ];
 
-/// Where standard types are, by the end of the path that `type_name` gives (whose modules are often private).
+/// The public paths of standard types, by the path from `type_name`, whose modules are often private.
 const STANDARD: [(&str, &str); 18] = [
     ("alloc::boxed::Box", "::std::boxed::Box"),
     ("alloc::collections::btree::map::BTreeMap", "::std::collections::BTreeMap"),
@@ -46,14 +46,14 @@ const PRIMITIVES: [&str; 17] = [
     "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "str", "u128", "u16", "u32", "u64", "u8", "usize",
 ];
 
-/// The names of items that may be types.
+/// Returns the names of items that may be types.
 pub(super) fn named<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeSet<&'a str> {
     let names = items.filter(|item| item.kind == Kind::Other).flat_map(|item| &item.names);
     names.filter_map(|name| name.ident()).collect()
 }
 
-/// How source says the type, and which of the session's types it names. `None` when it can't be said: closures, types
-/// behind private modules, trait objects.
+/// Returns the type as written in source, and the session's types in it. `None` if it can't be named: closures, types behind
+/// private modules, trait objects.
 pub(super) fn say(type_name: &str, items: &BTreeSet<&str>) -> Option<(String, BTreeSet<String>)> {
     let parsed: syn::Type = syn::parse_str(type_name).ok()?;
     let mut named = BTreeSet::new();
@@ -61,7 +61,7 @@ pub(super) fn say(type_name: &str, items: &BTreeSet<&str>) -> Option<(String, BT
     Some((text, named))
 }
 
-/// Whether a type can be said that names none of the session's.
+/// Returns whether a type can be named without the session's types.
 pub fn is_sayable(type_name: &str) -> bool {
     say(type_name, &BTreeSet::new()).is_some()
 }
@@ -107,7 +107,7 @@ fn say_path(path: &syn::Path, items: &BTreeSet<&str>, named: &mut BTreeSet<Strin
             format!("crate::{item}")
         }
         [krate, .., item] if krate == "lockstep" && OURS.contains(&item.as_str()) => format!("::lockstep::cell::types::{item}"),
-        // As people write them: `Vec<f64>`, `serde_json::Value`.
+        // The common short forms: `Vec<f64>`, `serde_json::Value`.
         [name] => STANDARD
             .iter()
             .find(|(_, public)| public.ends_with(&format!("::{name}")))?
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_can_be_said() {
+    fn names_types_that_can_be_named() {
         let items = BTreeSet::from(["Row"]);
         let said = |name: &str| say(name, &items).map(|(text, _)| text);
         for (name, text) in [

@@ -1,4 +1,4 @@
-//! Answers what is asked about the session and about code, also while a cell runs, on the assistant's thread.
+//! Answers requests about the session and about code on the assistant's thread, even while a cell runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl<R: Send + 'static> Assistance<R> {
         Self { desk, assistant }
     }
 
-    /// Says busy, answers, says idle.
+    /// Publishes busy, answers, publishes idle.
     pub fn answer(&mut self, request: Request<R>) {
         let desk = self.desk.clone();
         let Request {
@@ -36,7 +36,7 @@ impl<R: Send + 'static> Assistance<R> {
                 Ok(Err(invalid)) => parent.msg_type.ends_with("_request").then_some(invalid),
                 Err(_) => Some(error_content(
                     "KernelPanic",
-                    "the kernel itself panicked; please report this as a bug",
+                    "internal error: the kernel panicked; please report this bug",
                 )),
             };
             if let Some(content) = reply {
@@ -45,7 +45,7 @@ impl<R: Send + 'static> Assistance<R> {
         });
     }
 
-    /// The answer; `None` for what has no reply.
+    /// Returns the reply; `None` if the message has none.
     fn reply(&mut self, message: &Message, parent: &Arc<Header>) -> Result<Option<Value>, Value> {
         Ok(Some(match parent.msg_type.as_str() {
             "kernel_info_request" => kernel_info::reply(),
@@ -119,14 +119,14 @@ impl<R: Send + 'static> Assistance<R> {
             self.desk.comms.open(request.comm_id.clone(), parent.clone());
             self.tell_variables(&request.comm_id, parent);
         } else {
-            // The protocol's answer to an unknown target is to close the comm.
+            // The protocol requires to close a comm with an unknown target.
             let close = json!({ "comm_id": request.comm_id, "data": {} });
             let message = self.desk.origin.message("comm_close", Some(parent), close);
             self.desk.publications.publish(message);
         }
     }
 
-    /// Tells every open comm of the variables, after a cell.
+    /// Sends the variables to every open comm, after a cell.
     pub fn tell_all(&mut self) {
         for (id, parent) in self.desk.comms.all() {
             self.tell_variables(&id, &parent);
@@ -140,13 +140,13 @@ impl<R: Send + 'static> Assistance<R> {
     }
 }
 
-/// The byte at which the character `position` begins; the end when there are fewer.
+/// Returns the byte offset of the character at `position`; the length of `code` if there are fewer characters.
 fn byte_at(code: &str, position: Option<usize>) -> usize {
     let starts = || code.char_indices().map(|(byte, _)| byte);
     position.and_then(|position| starts().nth(position)).unwrap_or(code.len())
 }
 
-/// How many characters begin before `byte`.
+/// Returns the number of characters that start before `byte`.
 fn characters(code: &str, byte: usize) -> usize {
     code.char_indices().take_while(|(at, _)| *at < byte).count()
 }

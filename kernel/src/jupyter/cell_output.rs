@@ -1,4 +1,4 @@
-//! The output of one running cell, on its way to the front ends.
+//! The output of a running cell, sent to the front ends.
 
 use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Interrupt;
@@ -15,8 +15,9 @@ pub(super) struct CellOutput<'a, R> {
     interrupt: &'a Interrupt,
     stdout: Terminal,
     stderr: Terminal,
-    /// How many bars were drawn, and whether the last is still moving.
+    /// The number of progress bars shown.
     bars: u32,
+    /// Whether the last progress bar is still active.
     moving: bool,
 }
 
@@ -39,12 +40,12 @@ impl<'a, R: Clone> CellOutput<'a, R> {
         self.desk.publications.publish_output(message);
     }
 
-    /// An id that is unique among all displays.
+    /// Returns an id that is unique among all displays.
     fn display_id(&self, id: &str) -> String {
         format!("{}-{id}", self.asked.parent.msg_id)
     }
 
-    /// Publishes what the streams held back.
+    /// Publishes the rest of the streams.
     pub fn finish(&mut self) {
         for (stream, terminal) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
             if let Some(text) = terminal.finish() {

@@ -1,5 +1,5 @@
-//! Comms: channels that a front end opens. There is one target, [`VARIABLES`], which tells the session's variables when it is opened
-//! and whenever a cell has been executed; a front end may list them beside the notebook.
+//! Comms: channels that a front end opens. The only target is [`VARIABLES`]. It sends the session's variables when opened
+//! and after each cell, so that a front end can list them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::message::Header;
 /// The target's name.
 pub(super) const VARIABLES: &str = "lockstep.variables";
 
-/// The comms that are open: who opened each.
+/// The open comms, each with the header of the request that opened it.
 #[derive(Debug, Default)]
 pub(super) struct Comms(Mutex<BTreeMap<String, Arc<Header>>>);
 
@@ -20,27 +20,27 @@ impl Comms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a comm to the target.
+    /// Adds a comm to the target.
     pub fn open(&self, id: String, by: Arc<Header>) {
         self.open_ones().insert(id, by);
     }
 
-    /// Forgets a comm.
+    /// Removes a comm.
     pub fn close(&self, id: &str) {
         self.open_ones().remove(id);
     }
 
-    /// Whether the comm is open.
+    /// Returns whether the comm is open.
     pub fn is_open(&self, id: &str) -> bool {
         self.open_ones().contains_key(id)
     }
 
-    /// The ids of all, each with the header of the request that opened it.
+    /// Returns the ids of all comms, each with the header of the request that opened it.
     pub fn all(&self) -> Vec<(String, Arc<Header>)> {
         self.open_ones().iter().map(|(id, by)| (id.clone(), by.clone())).collect()
     }
 
-    /// What `comm_info_reply` tells.
+    /// Returns the content of `comm_info_reply`.
     pub fn info(&self, target: Option<&str>) -> Value {
         let asked = target.is_none_or(|target| target == VARIABLES);
         let comm = |id: &String| (id.clone(), json!({ "target_name": VARIABLES }));

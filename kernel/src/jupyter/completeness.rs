@@ -1,22 +1,22 @@
-//! Whether a cell can be run, or its author is still typing.
+//! Determines whether code is complete or needs more lines.
 
 use syn::parse::Parser;
 
-/// What a console does at the end of a line.
+/// Whether code can be run at the end of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completeness {
-    /// Run it.
+    /// The code can be run.
     Complete,
-    /// Ask for another line.
+    /// More lines are needed.
     Incomplete {
-        /// White space that the next line should begin with.
+        /// The indentation of the next line.
         indent: String,
     },
-    /// Run it, to show what is wrong.
+    /// The code has an error; running it shows the message.
     Invalid,
 }
 
-/// Judges Rust statements and items. Lines that begin with `:` outside of brackets are directives and count as complete.
+/// Checks Rust statements and items. Lines that start with `:` outside of brackets are directives and count as complete.
 pub fn of_rust(code: &str) -> Completeness {
     let depth = match scan(code) {
         Scan::Balanced => 0,
@@ -41,7 +41,7 @@ fn incomplete(depth: usize) -> Completeness {
     }
 }
 
-/// Whether the parser had read all of the code when it gave up, so that more of it could help.
+/// Returns whether the error is at the end of the code, so that more code could fix it.
 fn at_end(error: &syn::Error, rust: &str, end: usize) -> bool {
     if error.to_string().starts_with("unexpected end of input") {
         return true;
@@ -61,15 +61,15 @@ fn at_end(error: &syn::Error, rust: &str, end: usize) -> bool {
 
 enum Scan {
     Balanced,
-    /// A bracket, text or comment is still open, inside `depth` brackets.
+    /// A bracket, string or comment is still open, inside `depth` brackets.
     Open {
         depth: usize,
     },
     Mismatched,
 }
 
-/// Reads Rust's brackets, texts and comments, and nothing else of it: what the tokenizer refuses without saying whether
-/// more code would help.
+/// Scans Rust's brackets, strings and comments. The tokenizer rejects unbalanced ones without telling whether more code
+/// would help.
 fn scan(code: &str) -> Scan {
     let bytes = code.as_bytes();
     let mut open = Vec::new();
@@ -137,7 +137,7 @@ fn block_comment(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The byte after a text whose first byte is at `at`.
+/// Returns the byte after a string whose content starts at `at`.
 fn text(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match bytes.get(at)? {
@@ -148,13 +148,13 @@ fn text(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// How many `#` a raw text that begins at `at` has.
+/// Returns the number of `#` of a raw string that starts at `at`.
 fn raw_hashes(bytes: &[u8], at: usize) -> Option<usize> {
     let hashes = bytes[at + 1..].iter().take_while(|&&byte| byte == b'#').count();
     (bytes.get(at + 1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// Whether the byte before `at` belongs to the same word; a raw text may begin with `br` or `cr`.
+/// Returns whether the byte before `at` belongs to the same word. A raw string may start with `br` or `cr`.
 fn is_word(bytes: &[u8], at: usize) -> bool {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let start = bytes[..at]
@@ -164,7 +164,7 @@ fn is_word(bytes: &[u8], at: usize) -> bool {
     !matches!(&bytes[start..at], b"" | b"b" | b"c")
 }
 
-/// The byte after a character such as `'{'`, or after the quote of a lifetime.
+/// Returns the byte after a character such as `'{'`, or after the quote of a lifetime.
 fn character(bytes: &[u8], at: usize) -> usize {
     let escaped = bytes.get(at + 1) == Some(&b'\\');
     let limit = bytes.len().min(at + 14);

@@ -1,4 +1,4 @@
-//! What was run, in this session and in earlier ones: lines of JSON in a file that all kernels of a user add to.
+//! The history of executed cells, as lines of JSON in a file that all kernels of a user share.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use super::request::HistoryAccess;
 use crate::file::write_whole;
 
-/// Older entries are forgotten.
+/// The number of entries kept.
 const KEPT: usize = 10_000;
 
-/// A file with more lines than this is written anew with the last [`KEPT`].
+/// A file with more lines is rewritten with the last [`KEPT`] entries.
 const MOST_LINES: usize = 2 * KEPT;
 
-/// A longer result is not kept.
+/// A longer result is not stored.
 const LONGEST_OUTPUT: usize = 10_000;
 
-/// What people have typed. The session of this process is the one with the highest number.
+/// The executed cells. The session of this process has the highest number.
 #[derive(Debug)]
 pub struct History {
     entries: VecDeque<Entry>,
@@ -28,15 +28,15 @@ pub struct History {
     file: Option<File>,
 }
 
-/// Why the history can't be kept.
+/// An error opening the history file.
 #[derive(Debug, thiserror::Error)]
-#[error("can't keep the history in {}: {source}", path.display())]
+#[error("can't open history file {}: {source}", path.display())]
 pub struct HistoryError {
     path: PathBuf,
     source: std::io::Error,
 }
 
-/// A line of the file. That of a session's start has no input.
+/// A line of the file. The line for the start of a session has no input.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     session: i64,
@@ -48,7 +48,7 @@ struct Entry {
 }
 
 impl Default for History {
-    /// A history that ends with the process.
+    /// Returns a history in memory.
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
@@ -59,7 +59,7 @@ impl Default for History {
 }
 
 impl History {
-    /// The history in the file at `path`, with a new session. Lines that can't be read are passed over.
+    /// Opens the history file at `path` and starts a new session. Malformed lines are ignored.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
         Self::read(path).map_err(|source| HistoryError {
             path: path.to_owned(),
@@ -72,7 +72,7 @@ impl History {
             std::fs::create_dir_all(directory)?;
         }
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        // Two kernels that start at a time get different numbers.
+        // The lock gives kernels that start at the same time different numbers.
         file.lock()?;
         let mut lines = 0;
         let mut entries: VecDeque<Entry> = VecDeque::new();
@@ -107,7 +107,7 @@ impl History {
         Ok(history)
     }
 
-    /// Adds what was executed. A file that can't be written is no reason to stop.
+    /// Adds an executed cell. Errors writing the file are ignored.
     pub fn add(&mut self, number: u32, input: &str, output: Option<&str>) {
         let entry = Entry {
             session: self.session,
@@ -122,7 +122,7 @@ impl History {
         self.entries.push_back(entry);
     }
 
-    /// One write to the end of the file, so that lines of several kernels don't mix.
+    /// Appends a line with a single write, so that lines of several kernels don't mix.
     fn write(&mut self, entry: &Entry) {
         if let (Some(file), Ok(mut line)) = (&mut self.file, serde_json::to_vec(entry)) {
             line.push(b'\n');
@@ -132,7 +132,7 @@ impl History {
         }
     }
 
-    /// The entries asked for, oldest first, as the protocol writes them: `[session, number, input]`, or with outputs
+    /// Returns the requested entries, oldest first, in the protocol's form: `[session, number, input]`, or with outputs
     /// `[session, number, [input, output]]`.
     pub(super) fn find(&self, access: &HistoryAccess, output: bool) -> Value {
         let found: Vec<&Entry> = match access {
@@ -169,7 +169,7 @@ impl History {
     }
 }
 
-/// The last entries, in a file of the same name.
+/// Replaces the file by one with these entries.
 fn rewrite(path: &Path, entries: &VecDeque<Entry>) -> std::io::Result<File> {
     let mut lines = Vec::new();
     for entry in entries {
@@ -180,8 +180,8 @@ fn rewrite(path: &Path, entries: &VecDeque<Entry>) -> std::io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-/// Whether all of `text` matches `pattern`, where `*` is any text and `?` any character. Linear in memory, and at worst
-/// the product of the lengths in time.
+/// Returns whether all of `text` matches `pattern`, where `*` is any text and `?` any character. Takes linear memory, and
+/// in the worst case time proportional to the product of the lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_kept_and_what_is_broken_is_passed_over() {
+    fn sessions_are_kept_and_malformed_lines_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/history.jsonl");
         History::open(&path).unwrap().add(1, "first", Some("1"));
@@ -267,7 +267,7 @@ mod tests {
             .unwrap()
             .write_all(b"{\"session\": 1, \"num")
             .unwrap();
-        // The line that was cut takes the start of the second session with it, but no number is given twice.
+        // The truncated line also corrupts the start of the second session, but no number is used twice.
         let mut second = History::open(&path).unwrap();
         second.add(1, "second", None);
         let third = History::open(&path).unwrap();

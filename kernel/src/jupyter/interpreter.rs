@@ -1,4 +1,4 @@
-//! What answers for the language: it runs cells, completes and inspects.
+//! The language interface: runs cells, completes and inspects code.
 
 use std::ops::Range;
 
@@ -15,37 +15,37 @@ pub struct Execute {
     pub request: String,
     /// The cell's text.
     pub code: String,
-    /// Stable over re-runs of the same cell, when the front end says so (JupyterLab does).
+    /// The cell's id, stable over re-runs, if the front end sends it (JupyterLab does).
     pub cell_id: Option<String>,
     /// Cells that the user has deleted since the last request.
     pub deleted_cells: Vec<String>,
     /// The number shown beside the cell, from 1.
     pub number: u32,
-    /// The front end asks for no output at all: what is written and displayed is dropped.
+    /// Whether the front end wants no output.
     pub silent: bool,
 }
 
-/// One way to complete what was typed.
+/// One completion of the typed text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     /// The replacement.
     pub text: String,
-    /// `function`, `struct`, `instance`, ...; shown as an icon. Empty when unknown.
+    /// `function`, `struct`, `instance`, ..., shown as an icon. Empty if unknown.
     pub kind: String,
 }
 
-/// The ways to complete, and the bytes of the code that each of them replaces.
+/// Completions, and the range of the code that each of them replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completions {
     /// Bytes of the code, on character boundaries.
     pub replaced: Range<usize>,
-    /// Best first.
+    /// The completions, best first.
     pub matches: Vec<Completion>,
 }
 
-/// Runs cells. Lives on a thread of its own and may block it; calls come one at a time.
+/// Runs cells, one at a time, on a separate thread that it may block.
 pub trait Interpreter: Send + 'static {
-    /// Runs one cell. It returns soon after `interrupt` is triggered, with an error named `Interrupted`.
+    /// Runs a cell. Returns an error named `Interrupted` soon after `interrupt` is triggered.
     fn execute(
         &mut self,
         cell: &Execute,
@@ -53,21 +53,21 @@ pub trait Interpreter: Send + 'static {
         interrupt: &Interrupt,
     ) -> Result<Option<MimeBundle>, CellError>;
 
-    /// The value of an expression, without any change to the session.
+    /// Evaluates an expression without changing the session.
     fn evaluate(&mut self, _expression: &str, _interrupt: &Interrupt) -> Result<MimeBundle, CellError> {
-        Err(CellError::new("Unsupported", "this kernel evaluates no expressions"))
+        Err(CellError::new("Unsupported", "this kernel does not support expressions"))
     }
 
-    /// The user restarts the kernel: the session is not to be taken up again by itself.
+    /// Handles a restart by the user: the session must not be restored automatically.
     fn restart(&mut self) {}
 
-    /// What answers questions about the session while cells run.
+    /// Returns the assistant that answers requests while cells run.
     fn assistant(&self) -> Box<dyn Assistant>;
 }
 
-/// Answers questions about code and session. Lives on a thread of its own, beside the interpreter's.
+/// Answers requests about code and session, on its own thread.
 pub trait Assistant: Send {
-    /// What could stand at byte `cursor` of `code`.
+    /// Returns completions at byte `cursor` of `code`.
     fn complete(&mut self, _code: &str, cursor: usize) -> Completions {
         Completions {
             replaced: cursor..cursor,
@@ -75,17 +75,17 @@ pub trait Assistant: Send {
         }
     }
 
-    /// What is known of the name at byte `cursor` of `code`.
+    /// Describes the name at byte `cursor` of `code`.
     fn inspect(&mut self, _code: &str, _cursor: usize) -> Option<MimeBundle> {
         None
     }
 
-    /// Whether `code` can be run, or the user is still typing.
+    /// Returns whether `code` is complete or needs more lines.
     fn is_complete(&mut self, code: &str) -> Completeness {
         completeness::of_rust(code)
     }
 
-    /// The variables, for front ends that list them: an array of objects.
+    /// Returns the variables, for front ends that list them: an array of objects.
     fn variables(&mut self) -> Value {
         Value::Array(Vec::new())
     }

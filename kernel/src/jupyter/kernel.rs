@@ -1,5 +1,5 @@
-//! The kernel's three sides: what is answered at once (control), the queue of cells to the interpreter's thread, and the queue of
-//! questions to the assistant's thread, which answers while a cell runs.
+//! Dispatches requests: control requests are answered at once, cells are queued for the interpreter's thread, and other
+//! requests are queued for the assistant's thread, which answers while a cell runs.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +23,10 @@ use super::request::{DeleteSubshell, InputReply, ShutdownRequest, content};
 use super::shell::Shell;
 use crate::output::CellError;
 
-/// How long a reply waits for the publications before it, when subscribers are slow.
+/// The maximum time that a reply waits for earlier publications to slow subscribers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a request came from, and where what answers it goes: `R` is the transport's own address of a client.
+/// A reply and its destination. `R` is the transport's address of a client.
 #[derive(Debug)]
 pub struct Reply<R> {
     /// The channel of the request.
@@ -40,28 +40,28 @@ pub struct Reply<R> {
 /// A kernel that was asked to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
-    /// The client will start another one in its place.
+    /// Whether the client will start a new kernel.
     pub restart: bool,
 }
 
-/// What comes out of a kernel. The transport must take from both queues all the time.
+/// The outgoing queues of a kernel. The transport must always drain both queues.
 #[derive(Debug)]
 pub struct Outlets<R> {
-    /// For every client.
+    /// Messages for all clients.
     pub publications: Publications,
-    /// For one client each.
+    /// Messages for single clients.
     pub replies: UnboundedReceiver<Reply<R>>,
-    /// Becomes something when the kernel was asked to shut down and has replied.
+    /// Set when the kernel has replied to a shutdown request.
     pub stopped: watch::Receiver<Option<Stopped>>,
 }
 
-/// A running kernel. Dropping it interrupts the running cell and lets its threads end.
+/// A running kernel. Dropping it interrupts the running cell and ends its threads.
 #[derive(Debug)]
 pub struct Kernel<R> {
     desk: Arc<Desk<R>>,
     cells: mpsc::Sender<Request<R>>,
     questions: mpsc::Sender<Ask<R>>,
-    /// Nothing is sent; it hangs up when the interpreter's thread has ended.
+    /// Closed, without a message, when the interpreter's thread has ended.
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -74,16 +74,16 @@ pub(super) struct Request<R> {
     pub arrival: u64,
 }
 
-/// What the assistant's thread is to do.
+/// A command to the assistant's thread.
 #[derive(Debug)]
 pub(super) enum Ask<R> {
     /// Answer a request.
     Answer(Box<Request<R>>),
-    /// Tell the open comms what the cell has changed that was executed.
+    /// Send the variables to the open comms, after a cell.
     Tell,
 }
 
-/// What all sides share.
+/// The state shared by all threads.
 #[derive(Debug)]
 pub(super) struct Desk<R> {
     pub origin: Arc<Origin>,
@@ -95,7 +95,7 @@ pub(super) struct Desk<R> {
     replies: UnboundedSender<Reply<R>>,
     stopped: watch::Sender<Option<Stopped>>,
     running: Mutex<Option<Running>>,
-    /// How many requests have come in on shell.
+    /// The number of requests received on shell.
     arrivals: AtomicU64,
 }
 
@@ -107,12 +107,12 @@ pub(super) struct Running {
 }
 
 impl<R: Clone + Send + Sync + 'static> Kernel<R> {
-    /// Starts the threads. Fails when the system gives none.
+    /// Starts the threads. Fails if the system can't create them.
     pub fn start(origin: Origin, interpreter: impl Interpreter, history: History) -> std::io::Result<(Self, Outlets<R>)> {
         Self::start_after(0, origin, interpreter, history)
     }
 
-    /// The same for a session in which `number` cells were executed before: the numbers go on from there.
+    /// Like [`start`](Self::start), but continues the numbering after `number` executed cells.
     pub fn start_after(
         number: u32,
         origin: Origin,
@@ -172,7 +172,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         Ok((kernel, outlets))
     }
 
-    /// Takes in a request. Returns at once.
+    /// Submits a request without blocking.
     pub fn submit(&self, channel: Channel, route: R, message: Message) {
         let parent = Arc::new(message.header.clone());
         match channel {
@@ -182,10 +182,10 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         }
     }
 
-    /// Cells go to the interpreter, one after the other; everything else is answered meanwhile.
+    /// Queues cells for the interpreter and other requests for the assistant.
     fn shell(&self, route: R, message: Message, parent: Arc<Header>) {
         if let Some(unknown) = parent.subshell().filter(|id| !self.desk.subshells().contains(*id)) {
-            let what = format!("there is no subshell {unknown}: it was deleted, or is of another kernel");
+            let what = format!("subshell {unknown} not found: it was deleted or belongs to another kernel");
             return self.desk.attend(&parent, || {
                 self.desk
                     .reply(Channel::Shell, route, &parent, error_content("SubshellNotFound", &what));
@@ -205,18 +205,18 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         }
     }
 
-    /// Interrupts the cell that is running, if one is.
+    /// Interrupts the running cell, if any.
     pub fn interrupt(&self) {
         self.desk.interrupt();
     }
 
-    /// Interrupts the running cell and waits until the interpreter has been dropped, no longer than `timeout`. Requests
-    /// that are still queued are not answered.
+    /// Interrupts the running cell and waits up to `timeout` until the interpreter is dropped. Queued requests are not
+    /// answered.
     pub async fn stop(mut self, timeout: Duration) {
         let ended = self.ended.take();
         drop(self);
         if let Some(ended) = ended {
-            // It hangs up, or it is too late.
+            // Either the channel closes or the timeout expires.
             let _ = tokio::time::timeout(timeout, ended).await;
         }
     }
@@ -248,7 +248,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
             }
             "delete_subshell_request" => match content::<DeleteSubshell>(message) {
                 Ok(request) if self.desk.subshells().remove(&request.subshell_id) => json!({ "status": "ok" }),
-                Ok(request) => error_content("SubshellNotFound", &format!("there is no subshell {}", request.subshell_id)),
+                Ok(request) => error_content("SubshellNotFound", &format!("subshell {} not found", request.subshell_id)),
                 Err(invalid) => invalid,
             },
             "list_subshell_request" => json!({ "status": "ok", "subshell_id": *self.desk.subshells() }),
@@ -285,19 +285,18 @@ impl<R> Desk<R> {
         *self.stopped.borrow()
     }
 
-    /// Answers something beside the running cell, between a busy and an idle of its own.
+    /// Answers a request beside the running cell, between its own busy and idle.
     pub fn attend(&self, parent: &Arc<Header>, answer: impl FnOnce()) {
         self.status("busy", Some(parent));
         answer();
         self.status("idle", Some(parent));
-        // Those who go by the last status they saw must not take a running cell for an idle kernel. The lock is held meanwhile,
-        // so that the cell's own idle comes after.
+        // Clients use the last status, so publish busy again while a cell runs. The lock makes the cell's own idle come after.
         if let Some(running) = &*self.running() {
             self.status("busy", Some(&running.parent));
         }
     }
 
-    /// Takes in what came on the stdin channel.
+    /// Handles a message on the stdin channel.
     fn answered(&self, message: &Message) {
         if message.header.msg_type == "input_reply"
             && let Ok(InputReply { value }) = content(message)
@@ -306,7 +305,7 @@ impl<R> Desk<R> {
         }
     }
 
-    /// How many requests have come in on shell so far.
+    /// Returns the number of requests received on shell.
     pub fn arrivals(&self) -> u64 {
         self.arrivals.load(Ordering::Relaxed)
     }
@@ -316,13 +315,13 @@ impl<R> Desk<R> {
         self.publications.publish(self.origin.message("status", parent, content));
     }
 
-    /// Sends a client something that is no reply.
+    /// Sends a message to a client.
     pub fn send(&self, channel: Channel, route: R, message: Message) {
-        // Nobody takes it any more when the transport has ended.
+        // Sending fails if the transport has ended.
         let _ = self.replies.send(Reply { channel, route, message });
     }
 
-    /// Replies with the reply type that belongs to the request's.
+    /// Sends a reply whose type matches the request's.
     pub fn reply(&self, channel: Channel, route: R, parent: &Arc<Header>, content: Value) {
         let kind = parent.msg_type.strip_suffix("_request").unwrap_or(&parent.msg_type);
         let message = self.origin.message(&format!("{kind}_reply"), Some(parent), content);
@@ -338,7 +337,7 @@ impl<R> Desk<R> {
         self.stopped.send_replace(Some(Stopped { restart }));
     }
 
-    /// Waits until what was published is on its way.
+    /// Waits until all publications are sent.
     pub fn flush(&self) {
         self.publications.flush(FLUSH_TIMEOUT);
     }
@@ -350,16 +349,16 @@ impl<R> Desk<R> {
     }
 }
 
-/// The answer to what this kernel does not know, so that no client waits for ever.
+/// Returns the error for an unknown request, so that clients don't wait forever.
 pub(super) fn unknown_request(msg_type: &str) -> Value {
-    error_content("UnknownRequest", &format!("this kernel does not answer {msg_type}"))
+    error_content("UnknownRequest", &format!("unsupported request {msg_type}"))
 }
 
 pub(super) fn error_content(ename: &str, evalue: &str) -> Value {
     failed(&CellError::new(ename, evalue))
 }
 
-/// The content of a reply that says what went wrong.
+/// Returns the content of an error reply.
 pub(crate) fn failed(error: &CellError) -> Value {
     let CellError {
         ename,

@@ -1,4 +1,4 @@
-//! What the kernel says of itself.
+//! The content of `kernel_info_reply`.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! The envelope of a Jupyter message: header, parent, metadata, content, buffers.
 //!
 //! Format: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>, protocol 5.5. Content stays JSON here and is
-//! read where it is used, so that what this kernel does not know (`subshell_id`, say) is passed on and not dropped.
+//! parsed where it is used, so that unknown fields are passed on and not dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,22 +11,22 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The version of the messaging protocol that this kernel speaks.
+/// The version of the messaging protocol.
 pub const PROTOCOL_VERSION: &str = "5.5";
 
-/// Which of a kernel's channels a request came in on.
+/// The channel of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
-    /// Requests answered one after the other.
+    /// Requests answered in order.
     Shell,
-    /// Requests answered at once, also while a cell runs.
+    /// Requests answered at once, even while a cell runs.
     Control,
-    /// What the kernel asks a front end, and the answers.
+    /// Input requests of the kernel, and their answers.
     Stdin,
 }
 
 impl Channel {
-    /// As Jupyter calls it.
+    /// Returns Jupyter's name of the channel.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shell => "shell",
@@ -35,7 +35,7 @@ impl Channel {
         }
     }
 
-    /// The channel of requests called `name`.
+    /// Returns the channel with Jupyter's name `name`.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Shell, Self::Control, Self::Stdin]
             .into_iter()
@@ -43,23 +43,23 @@ impl Channel {
     }
 }
 
-/// Who wrote a message, when, and which one it is.
+/// The header of a message: id, type, sender and date.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Header {
-    /// Unique to the message.
+    /// The unique id of the message.
     pub msg_id: String,
-    /// `execute_request` and the like.
+    /// The type, such as `execute_request`.
     pub msg_type: String,
-    /// Unique to the client, or to the kernel process.
+    /// The unique id of the client or the kernel process.
     #[serde(default)]
     pub session: String,
-    /// The user, of no meaning here.
+    /// The user; not used here.
     #[serde(default)]
     pub username: String,
-    /// RFC 3339.
+    /// The date in RFC 3339.
     #[serde(default)]
     pub date: String,
-    /// Of the protocol.
+    /// The protocol version.
     #[serde(default)]
     pub version: String,
     /// Fields of other protocol versions, passed on in `parent_header`.
@@ -68,29 +68,29 @@ pub struct Header {
 }
 
 impl Header {
-    /// The subshell that the request is for; `None` is the main shell.
+    /// Returns the subshell of the request; `None` is the main shell.
     pub fn subshell(&self) -> Option<&str> {
         self.rest.get("subshell_id")?.as_str()
     }
 }
 
-/// One message of any type.
+/// A message of any type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Its own header.
+    /// The header.
     pub header: Header,
-    /// The header of the message that caused it; `{}` on the wire when there is none.
+    /// The header of the message that caused it; `{}` on the wire if there is none.
     pub parent: Option<Arc<Header>>,
-    /// An object.
+    /// The metadata, an object.
     pub metadata: Value,
-    /// An object whose fields depend on `header.msg_type`.
+    /// The content, an object whose fields depend on `header.msg_type`.
     pub content: Value,
     /// Binary attachments.
     pub buffers: Vec<Bytes>,
 }
 
 impl Message {
-    /// The parent's header as it is written.
+    /// Returns the parent's header as JSON.
     pub fn parent_json(&self) -> Value {
         match &self.parent {
             Some(header) => json!(**header),
@@ -99,7 +99,7 @@ impl Message {
     }
 }
 
-/// Who this kernel process is. Stamps the headers of all that it sends.
+/// The identity of this kernel process. Creates the headers of all sent messages.
 #[derive(Debug)]
 pub struct Origin {
     session: String,
@@ -108,8 +108,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A kernel process named by `session` (unique to the process), with `now` for the dates in headers, which are
-    /// shown and never acted on.
+    /// Creates an origin with a `session` unique to the process. `now` gives the dates in headers, which are informational.
     pub fn new(session: impl Into<String>, now: fn() -> SystemTime) -> Self {
         Self {
             session: session.into(),
@@ -118,12 +117,12 @@ impl Origin {
         }
     }
 
-    /// A name that nothing else of this kernel has.
+    /// Returns a new unique name.
     pub fn unique(&self) -> String {
         format!("{}_{}", self.session, self.sent.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A new message of this kernel.
+    /// Creates a message.
     pub fn message(&self, msg_type: &str, parent: Option<&Arc<Header>>, content: Value) -> Message {
         Message {
             header: Header {

@@ -1,5 +1,5 @@
-//! Jupyter messages to calls on an [`Interpreter`], and back. Knows no transport: requests are given to a [`Kernel`], and
-//! what it answers comes out of its [`Outlets`].
+//! Translates Jupyter messages to calls on an [`Interpreter`] and back, independent of the transport: requests are
+//! submitted to a [`Kernel`], and replies come from its [`Outlets`].
 
 mod assistance;
 mod cell_output;

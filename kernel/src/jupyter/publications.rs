@@ -1,7 +1,7 @@
-//! What waits to be published: a queue bounded in bytes, in which text is gathered.
+//! The queue of publications. It is bounded in bytes and batches text.
 //!
-//! Invariants: things are taken out in the order in which they were put in; text that follows text of the same stream and
-//! request is joined to it; text leaves after [`GATHER`] or at [`TEXT_SIZE`], or as soon as anything is behind it.
+//! Invariants: items leave in order. Text is appended to preceding text of the same stream and request. Text leaves after
+//! [`GATHER`], at [`TEXT_SIZE`], or as soon as another item is queued.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -13,25 +13,25 @@ use tokio::sync::Notify;
 use super::message::{Header, Message, Origin};
 use crate::output::Stream;
 
-/// How long the first text of a gathering waits for more.
+/// How long the first text of a batch waits for more.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Text is not gathered beyond this many bytes.
+/// The maximum size of a batch of text, in bytes.
 const TEXT_SIZE: usize = 64 * 1024;
 
-/// The interpreter waits while more bytes than this are queued.
+/// The queue size in bytes above which the interpreter blocks.
 const QUEUE_SIZE: usize = 1024 * 1024;
 
-/// What is taken out of the queue.
+/// An item taken from the queue.
 #[derive(Debug)]
 pub enum Publication {
-    /// To be sent to the subscribers.
+    /// A message for the subscribers.
     Message(Box<Message>),
-    /// Everything before has been handed over to be sent; say so when it has gone out.
+    /// A request for notification when all earlier messages are sent.
     Flush(mpsc::Sender<()>),
 }
 
-/// The queue. Clones are the same queue.
+/// The queue. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Publications {
     queue: Arc<Queue>,
@@ -60,13 +60,13 @@ enum Item {
         text: String,
         since: Instant,
     },
-    /// With the key under which a later one replaces it while it waits.
+    /// A message, with the key by which a later one replaces it in the queue.
     Message(Box<Message>, Option<String>),
     Flush(mpsc::Sender<()>),
 }
 
 impl Item {
-    /// An estimate of the memory it takes, cheap to make.
+    /// Returns a cheap estimate of the memory use.
     fn bytes(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),
@@ -87,7 +87,7 @@ fn weight(value: &serde_json::Value) -> usize {
 }
 
 impl Publications {
-    /// An empty queue whose text messages are stamped by `origin`.
+    /// Creates an empty queue. `origin` creates the headers of text messages.
     pub fn new(origin: Arc<Origin>) -> Self {
         let queue = Queue {
             origin,
@@ -98,17 +98,17 @@ impl Publications {
         Self { queue: Arc::new(queue) }
     }
 
-    /// Adds a message without waiting: for the few small ones, such as status.
+    /// Adds a small message, such as status, without blocking.
     pub fn publish(&self, message: Message) {
         self.add(self.state(), Item::Message(Box::new(message), None));
     }
 
-    /// Adds a message; blocks while the queue is full.
+    /// Adds a message. Blocks while the queue is full.
     pub fn publish_output(&self, message: Message) {
         self.add(self.space(), Item::Message(Box::new(message), None));
     }
 
-    /// Adds a message that takes the place of the last one in the queue when that has the same `key`.
+    /// Adds a message, replacing the last one in the queue if it has the same `key`.
     pub fn publish_latest(&self, key: String, message: Message) {
         let mut state = self.space();
         if let Some(Item::Message(_, Some(last))) = state.items.back()
@@ -120,7 +120,7 @@ impl Publications {
         self.add(state, Item::Message(Box::new(message), Some(key)));
     }
 
-    /// Adds text; blocks while the queue is full.
+    /// Adds text. Blocks while the queue is full.
     pub fn publish_text(&self, parent: &Arc<Header>, stream: Stream, mut text: &str) {
         while !text.is_empty() {
             let (now, later) = text.split_at(text.floor_char_boundary(TEXT_SIZE));
@@ -159,35 +159,35 @@ impl Publications {
         self.add(state, item);
     }
 
-    /// Blocks until everything added so far has been sent, or `timeout` is over.
+    /// Blocks until everything added so far is sent, or `timeout` expires.
     pub fn flush(&self, timeout: Duration) {
         let (done, flushed) = mpsc::channel();
         self.add(self.state(), Item::Flush(done));
-        // Both errors, too late and never, mean that nobody is left to wait for.
+        // Both errors, timeout and disconnect, mean that there is nothing left to wait for.
         let _ = flushed.recv_timeout(timeout);
     }
 
-    /// No more is added, and nobody waits for space any longer. What is queued can still be taken.
+    /// Closes the queue: nothing more is added and writers no longer block. Queued items can still be taken.
     pub fn close(&self) {
         self.state().closed = true;
         self.queue.space.notify_all();
         self.queue.added.notify_one();
     }
 
-    /// The next thing to send; `None` once the queue is closed and empty. One task takes.
+    /// Returns the next item to send; `None` once the queue is closed and empty. Only one task may call this.
     pub async fn next(&self) -> Option<Publication> {
         loop {
             match self.take() {
                 Ok(taken) => return taken,
                 Err(wait) => {
-                    // Too late or not, the queue is looked at again.
+                    // Check the queue again, notified or not.
                     let _ = tokio::time::timeout(wait, self.queue.added.notified()).await;
                 }
             }
         }
     }
 
-    /// What is ready, or how long to wait unless something is added before.
+    /// Takes the next item if it is ready, else returns how long to wait for one.
     fn take(&self) -> Result<Option<Publication>, Duration> {
         let mut state = self.state();
         match state.items.front() {
@@ -228,7 +228,7 @@ impl Publications {
         self.queue.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, once the queue is no longer full.
+    /// Waits until the queue is not full. Returns the locked state.
     fn space(&self) -> MutexGuard<'_, State> {
         let full = |state: &mut State| state.bytes > QUEUE_SIZE && !state.closed;
         let state = self.queue.space.wait_while(self.state(), full);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_joined_only_to_its_own_kind() {
+    fn text_is_joined_per_stream_and_request() {
         let (queue, parent) = queue();
         let other = Arc::new(Header::default());
         queue.publish_text(&parent, Stream::Stdout, "a");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_leaves_in_pieces_on_character_boundaries() {
+    fn long_text_is_split_on_character_boundaries() {
         let (queue, parent) = queue();
         let long = "é".repeat(TEXT_SIZE);
         queue.publish_text(&parent, Stream::Stdout, &format!("x{long}"));

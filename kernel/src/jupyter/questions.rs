@@ -1,4 +1,4 @@
-//! What the kernel asks a front end while a cell runs: one question at a time.
+//! Input requests to a front end while a cell runs, one at a time.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
@@ -8,28 +8,28 @@ use lockstep_runtime::sandbox::Interrupt;
 
 use crate::output::Unanswered;
 
-/// How soon an interrupt is seen while nobody answers.
+/// How often an interrupt is checked while waiting for an answer.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The place where an answer is waited for.
+/// The pending input request.
 #[derive(Debug, Default)]
 pub(super) struct Questions(Mutex<Option<Sender<String>>>);
 
-/// A question that was asked.
+/// A pending answer.
 pub(super) struct Asked(Receiver<String>);
 
 impl Questions {
-    /// To be called before the question is sent, so that no answer is too early.
+    /// Registers an input request. Must be called before it is sent, so that no answer is missed.
     pub fn ask(&self) -> Asked {
         let (sender, answers) = channel();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         Asked(answers)
     }
 
-    /// Takes in an answer. One that nobody waits for is dropped.
+    /// Delivers an answer. It is dropped if no request is pending.
     pub fn answer(&self, value: String) {
         if let Some(asked) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // The cell may have been interrupted since.
+            // Sending fails if the cell was interrupted.
             let _ = asked.send(value);
         }
     }

@@ -1,4 +1,4 @@
-//! The contents of requests. What a client may leave out has the default that the protocol gives it.
+//! The contents of requests. Optional fields have the protocol's defaults.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -32,11 +32,11 @@ pub(super) struct ExecuteMetadata {
     pub deleted_cells: Vec<String>,
 }
 
-/// Of `complete_request` and `inspect_request`.
+/// The content of `complete_request` and `inspect_request`.
 #[derive(Debug, Deserialize)]
 pub(super) struct CursorRequest {
     pub code: String,
-    /// In Unicode characters; the end of the code when absent.
+    /// The cursor in Unicode characters; defaults to the end of the code.
     #[serde(default)]
     pub cursor_pos: Option<usize>,
 }
@@ -60,7 +60,8 @@ pub(super) enum HistoryAccess {
     Tail {
         n: usize,
     },
-    /// From `start` to before `stop`, of a session: 0 is this one, -1 the one before, a positive number that session.
+    /// Entries from `start` to before `stop` of a session. 0 is this session, -1 the previous one, a positive number that
+    /// session.
     Range {
         #[serde(default)]
         session: i64,
@@ -69,7 +70,7 @@ pub(super) enum HistoryAccess {
         #[serde(default)]
         stop: Option<i64>,
     },
-    /// The last `n` that match a pattern of `*` and `?`.
+    /// The last `n` entries that match a pattern with `*` and `?`.
     Search {
         pattern: String,
         #[serde(default)]
@@ -92,7 +93,7 @@ pub(super) struct CommOpen {
     pub target_name: String,
 }
 
-/// Of `comm_msg` and `comm_close`.
+/// The content of `comm_msg` and `comm_close`.
 #[derive(Debug, Deserialize)]
 pub(super) struct CommContent {
     pub comm_id: String,
@@ -119,10 +120,10 @@ fn yes() -> bool {
     true
 }
 
-/// The request's content, or the error to reply with.
+/// Parses the request's content. Returns an error reply if it is invalid.
 pub(super) fn content<T: DeserializeOwned>(message: &Message) -> Result<T, Value> {
     T::deserialize(&message.content).map_err(|error| {
-        let what = format!("the content of this {} is not valid: {error}", message.header.msg_type);
+        let what = format!("invalid content of {}: {error}", message.header.msg_type);
         error_content("InvalidRequest", &what)
     })
 }

@@ -1,4 +1,4 @@
-//! Executes cells, one after the other, on the interpreter's thread.
+//! Executes cells in order on the interpreter's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -14,7 +14,7 @@ use super::message::{Channel, Header};
 use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
 use crate::output::{CellError, MimeBundle, Output, Stream};
 
-/// After a cell has failed, requests that were sent before its author could know get this long to arrive.
+/// How long to wait after a failed cell for requests that are already on their way, so that they are aborted.
 const SETTLE: Duration = Duration::from_millis(10);
 
 pub(super) struct Shell<R, I: Interpreter> {
@@ -22,12 +22,12 @@ pub(super) struct Shell<R, I: Interpreter> {
     interpreter: I,
     assistant: mpsc::Sender<Ask<R>>,
     number: u32,
-    /// Cells that arrived before this one are not run.
+    /// Cells that arrived before this number are not run.
     abort_before: u64,
 }
 
 impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
-    /// Cells are numbered after `number`.
+    /// Creates a shell that numbers cells after `number`.
     pub fn new(desk: Arc<Desk<R>>, interpreter: I, assistant: mpsc::Sender<Ask<R>>, number: u32) -> Self {
         Self {
             desk,
@@ -38,12 +38,12 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         }
     }
 
-    /// Whether the kernel was asked to shut down.
+    /// Returns whether the kernel was asked to shut down.
     pub fn is_stopped(&self) -> bool {
         self.desk.stopped().is_some()
     }
 
-    /// Says busy, answers, says idle.
+    /// Publishes busy, answers, publishes idle.
     pub fn answer(&mut self, request: Request<R>) {
         let desk = self.desk.clone();
         let interrupt = Interrupt::default();
@@ -63,11 +63,11 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         };
         desk.flush();
         desk.reply(Channel::Shell, request.route, &request.parent, reply);
-        // Under one lock, so that a request that is answered meanwhile does not say busy after this idle.
+        // Hold the lock, so that a request answered meanwhile does not publish busy after this idle.
         let mut running = desk.running();
         *running = None;
         desk.status("idle", Some(&request.parent));
-        // The thread ends only together with the kernel.
+        // The thread only ends with the kernel.
         let _ = self.assistant.send(Ask::Tell);
     }
 
@@ -114,7 +114,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         }
     }
 
-    /// The values of a request's `user_expressions`.
+    /// Evaluates a request's `user_expressions`.
     fn evaluate(&mut self, expressions: Map<String, Value>, interrupt: &Interrupt) -> Map<String, Value> {
         let mut evaluate = |expression: &Value| {
             let code = expression.as_str().unwrap_or_default();
@@ -131,7 +131,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
             .collect()
     }
 
-    /// Publishes an error, and lets the cells not run that wait already. Gives the reply.
+    /// Publishes an error and aborts the cells that are already queued. Returns the reply.
     fn fail(&mut self, error: CellError, cell: &Execute, parent: &Arc<Header>, stop_on_error: bool) -> Value {
         if stop_on_error && !cell.silent {
             std::thread::sleep(SETTLE);
@@ -180,11 +180,11 @@ impl<R, I: Interpreter> Drop for Shell<R, I> {
 }
 
 fn panicked() -> CellError {
-    let what = "the kernel itself panicked; please report this as a bug, and restart the kernel if cells misbehave";
+    let what = "internal error: the kernel panicked; please report this bug, and restart the kernel if cells misbehave";
     CellError::new("KernelPanic", what)
 }
 
-/// Output of a silent cell.
+/// An output for silent cells, which discards everything.
 struct Nowhere;
 
 impl Output for Nowhere {
