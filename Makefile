@@ -1,19 +1,19 @@
-# make demo   build everything, run the penguins three ways, replay their bundle, compare digests
-# make test   all tests
-# make bench  the table of ratios
-# make lint   formatting and clippy, warnings denied
-# make docs   the book in docs/book, with the command line's page written anew; `make book` takes that page as it is
-# make wheel  a wheel for pip in target/wheel, tried in a virtual environment of its own
-# make images the images of a task, of a host and of a kernel in target/images
-# make e2e    pipelines, kernels and manifests on a real Kubernetes of one node, which it brings up and ends: as root, on Linux, with Go; forty minutes
-#             the first time on two cores, seven later
-# make fuzz   libFuzzer on the decoder of messages and the parser of cells, a minute each (FUZZ_SECONDS)
-# make screenshot  examples/penguins/notebook.png, host/dashboard-*.png
+# make demo   build everything, run the penguins example three ways, replay its bundle, compare digests
+# make test   run all tests
+# make bench  run the benchmarks and print a table of ratios
+# make lint   check formatting and run clippy, with warnings as errors
+# make docs   build the book in docs/book, and regenerate the command-line page; `make book` does not regenerate it
+# make wheel  build a wheel for pip in target/wheel, and test it in its own virtual environment
+# make images build the images of a task, a host and a kernel in target/images
+# make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
+#             minutes the first time on two cores, seven later
+# make fuzz   fuzz the message decoder and the cell parser with libFuzzer, a minute each (FUZZ_SECONDS)
+# make screenshot  update examples/penguins/notebook.png and host/dashboard-*.png
 
 VENV := target/venv
 LOCKSTEP := target/release/lockstep
 WHEEL := target/wheel
-# always the same packages, so that what they need is compiled once
+# always the same packages, so that their dependencies are compiled only once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
 .PHONY: demo test bench lint docs book wheel images e2e fuzz screenshot toolchain
@@ -51,8 +51,8 @@ wheel: $(LOCKSTEP) $(VENV)/.maturin
 images: toolchain
 	deploy/images/build.sh
 
-# several at a time, as some wait for the network and some for the last of their crates; the tests are linked as the images' command is, so that
-# nothing is compiled twice, and what is held to Kubeflow's contract is the command of the images
+# in parallel, because some targets wait for the network and some for their last crates; the tests are linked like the command of the images, so that
+# nothing is compiled twice and the contract tests of Kubeflow use that command
 e2e:
 	$(MAKE) --jobs=3 toolchain $(VENV)/.ready target/browser/.ready target/kfp/.ready target/s3/bin/s3s-fs target/cluster/bin/.ready images
 	tests/cluster/up.sh
@@ -61,7 +61,7 @@ e2e:
 	tests/cluster/cold.sh
 	tests/cluster/down.sh
 
-# the flags are those of cargo-fuzz without a sanitizer, for which the stable compiler suffices
+# the flags of cargo-fuzz without a sanitizer, so that the stable compiler suffices
 FUZZ_SECONDS := 60
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
@@ -86,17 +86,17 @@ toolchain:
 $(LOCKSTEP): toolchain
 	cargo build --release -p lockstep-host
 
-# what makes the book of docs
+# builds the book
 target/mdbook/bin/mdbook:
 	cargo install --quiet --locked mdbook --root target/mdbook --target-dir target/mdbook/build
 	rm -rf target/mdbook/build
 
-# the notebook kernel that ours is measured against; where it can't be built, the table says that it is missing
+# the kernel to compare benchmarks with; if it fails to build, the table lists it as missing
 target/evcxr/bin/evcxr_jupyter:
 	-cargo install --quiet --locked evcxr_jupyter --version 0.22.0 --root target/evcxr --target-dir target/evcxr/build
 	rm -rf target/evcxr/build
 
-# the orchestrators that pipelines are measured against; those that can't be had are said to be missing. kfp needs another protobuf than dagster
+# the orchestrators to compare benchmarks with; those that fail to install are listed as missing. kfp and dagster need different versions of protobuf
 KFP := kfp==2.17.3
 target/peers/.ready: benches/peers.txt
 	python3 -m venv target/peers
@@ -105,28 +105,28 @@ target/peers/.ready: benches/peers.txt
 	-target/peers-kfp/bin/pip install --quiet $(KFP)
 	touch $@
 
-# the SDK of Kubeflow Pipelines, and models of Argo, for the tests of what is written for them
+# the SDK of Kubeflow Pipelines and models of Argo, for the tests of exports
 target/kfp/.ready: tests/kubeflow.txt
 	python3 -m venv target/kfp
 	target/kfp/bin/pip install --quiet -r $<
 	touch $@
 
-# a server of S3 that checks signatures, for the tests of shared stores
+# an S3 server that checks signatures, for the tests of shared stores
 target/s3/bin/s3s-fs:
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 cargo install --quiet --locked s3s-fs --version 0.14.1 --features binary --root target/s3 --target-dir target/s3/build
 	rm -rf target/s3/build
 
-# a node of Kubernetes; tests/cluster/up.sh starts it
+# a Kubernetes node; tests/cluster/up.sh starts it
 target/cluster/bin/.ready: tests/cluster/install.sh $(wildcard tests/cluster/tools/go.* tests/cluster/tools/*/go.* tests/cluster/tools/*/main.go)
 	tests/cluster/install.sh
 
-# a registry, for the tests of bundles; where Debian's packages can't be had, those tests say that they are skipped
+# a registry, for the tests of bundles; without Debian's packages, those tests are skipped
 target/registry/.ready:
 	mkdir -p target/registry
 	-cd target/registry && apt-get download --quiet docker-registry && dpkg -x docker-registry_*.deb . && rm docker-registry_*.deb
 	touch $@
 
-# what asks the host as fast as it can; where Debian's packages can't be had, the table says that it is missing
+# the load generator for benchmarks of the host; without Debian's packages, the table lists it as missing
 target/wrk/.ready:
 	mkdir -p target/wrk
 	-cd target/wrk && apt-get download --quiet wrk libluajit-5.1-2 && for package in *.deb; do dpkg -x $$package .; done && rm *.deb
@@ -141,7 +141,7 @@ $(VENV)/.maturin: deploy/wheel/requirements.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet -r $<
 	touch $@
 
-# JupyterLab in Chromium; where that can't be had, the tests that need it say that they are skipped
+# JupyterLab in Chromium; without it, the tests that need it are skipped
 target/browser/.ready: $(wildcard tests/browser/*.sh tests/browser/*.json tests/browser/*.txt) $(VENV)/.ready
 	-tests/browser/install.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes an image of files as an OCI archive, which docker, podman, ctr, kind and minikube load. No engine and no registry is needed, and the
-same files give the same digest: layers hold no time but SOURCE_DATE_EPOCH (default 0). A layer that two images have alike is kept and sent once."""
+"""Writes an image as an OCI archive, which docker, podman, ctr, kind and minikube can load. Needs no container engine or registry. The same files
+give the same digest: all times in layers are SOURCE_DATE_EPOCH (default 0). Images with equal layers share them."""
 
 import argparse
 import gzip
@@ -13,7 +13,7 @@ import time
 
 EPOCH = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
 DIRECTORIES = {"tmp": 0o1777}
-# of zlib: several times as fast as its highest, and a twentieth larger
+# of zlib: several times faster than the highest, and 5 % larger
 LEVEL = 3
 
 
@@ -36,7 +36,7 @@ def tar(written):
 
 
 def found(source, destination):
-    """What is at a path, and below it if that is a directory: pairs of SOURCE and DESTINATION. Links stay links."""
+    """Yields pairs of SOURCE and DESTINATION for a file, or for all files in a directory. Keeps symbolic links."""
     if not os.path.isdir(source) or os.path.islink(source):
         yield source, destination.strip("/")
         return
@@ -45,8 +45,7 @@ def found(source, destination):
 
 
 def entries(files):
-    """Each of `files` is SOURCE=DESTINATION: a file, or a directory with all that is in it. Gives entries with the file of each, directories
-    before what is in them."""
+    """Returns entries with their source files, directories before their contents. Each of `files` is SOURCE=DESTINATION, a file or a directory."""
     entries = {name: (entry(name, mode=mode), None) for name, mode in DIRECTORIES.items()}
     for source, destination in (pair for file in files for pair in found(*file.split("=", 1))):
         parents = destination.split("/")[:-1]
@@ -62,7 +61,7 @@ def entries(files):
 
 
 def shared(entries):
-    """The same with links in the place of files that are another one already: crates of several preludes are."""
+    """Replaces further hard links of the same file by links. Crates that several preludes share are hard links."""
     first = {}
     for info, source in entries:
         if source and (name := first.setdefault(os.stat(source)[1:3], info.name)) != info.name:
@@ -71,7 +70,7 @@ def shared(entries):
 
 
 class Layer:
-    """Packs files while they are read, and so can be larger than memory should be used for. Has the packed bytes, and the digest of the others."""
+    """A layer. Compresses files while reading them, to save memory. Has the compressed bytes, and the digest of the uncompressed ones."""
 
     def __init__(self, files):
         self.hasher, self.size, packed = hashlib.sha256(), 0, io.BytesIO()
@@ -157,7 +156,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive")
     parser.add_argument(
-        "--layer", action="append", nargs="+", required=True, metavar="SOURCE=DESTINATION", help="files and directories; the lowest layer first"
+        "--layer", action="append", nargs="+", required=True, metavar="SOURCE=DESTINATION", help="files and directories of a layer; the lowest layer first"
     )
     parser.add_argument("--name", required=True, help="REPOSITORY:TAG")
     parser.add_argument("--entrypoint", required=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the images lockstep-step, lockstep-host and lockstep-kernel as OCI archives in target/images, without an engine and without a registry:
-# the static command (some ten minutes the first time), certificates, and a bill of materials; for kernels also a compiler of cells and the crates
-# that they ask for (some ten more). Containerfile says the same for docker, podman and buildah. The same command gives the same digests.
+# Builds the images lockstep-step, lockstep-host and lockstep-kernel as OCI archives in target/images, without a container engine or registry. They
+# contain the static command (about ten minutes the first time), certificates and an SBOM. The image for kernels also contains a compiler and the
+# common crates (about ten more). Containerfile is the equivalent for docker, podman and buildah. The same command gives the same digests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 images=target/images
@@ -11,24 +11,24 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/ s/^version = "\(.*\)"/\1/p' Car
 case $tuple in
 x86_64-unknown-linux-gnu) architecture=amd64 ;;
 aarch64-unknown-linux-gnu) architecture=arm64 ;;
-*) echo "error: images are made on Linux with glibc, not on $tuple" >&2; exit 3 ;;
+*) echo "error: images can only be built on Linux with glibc, not on $tuple" >&2; exit 3 ;;
 esac
 
 deploy/images/static.sh build --locked -p lockstep-host
 mkdir -p $images
 strip -o $images/lockstep "target/static/$tuple/release/lockstep"
 deploy/images/sbom.py >$images/lockstep.cdx.json
-# those of Mozilla alone where they can be told from what this machine trusts besides
+# only Mozilla's certificates, if they are separate from others that this machine trusts
 cat /usr/share/ca-certificates/mozilla/*.crt >$images/ca-certificates.crt 2>/dev/null ||
     cp /etc/ssl/certs/ca-certificates.crt $images/ca-certificates.crt
 
-# What cells are compiled against, compiled by the command itself, which says with which compiler. Kept beside that of other sources of the SDK,
-# so that the image has no more than its own.
+# The crates for cells, compiled by the command itself, which prints the path of its compiler. There is one cache per version of the SDK's sources,
+# so that the image contains only its own.
 cache=$PWD/$images/cache/$({ rustc -vV && find runtime/sdk kernel/src/toolchain -type f | sort | xargs sha256sum; } | sha256sum | head -c 12)
 rustc=$(LOCKSTEP_CACHE=$cache LOCKSTEP_STORE=$cache/store $images/lockstep --quiet toolchain install --crates)
 
-# The compiler without what only programs for this machine take. In the image it finds its own by where it is itself: below /usr, where Debian
-# has it too, behind a script.
+# The compiler, without the files for native programs. In the image it finds its libraries relative to its own path: in /usr, as on Debian, behind a
+# script.
 kernel=$images/kernel usr=$images/kernel/toolchain/usr
 rm -rf $kernel
 mkdir -p $usr/{bin,lib64,"lib/rustlib/$tuple/bin"} $kernel/cache
@@ -44,12 +44,12 @@ for program in "$program" "$sysroot/bin/cargo" "$linker"; do
     ldd "$program" | sed -n 's/.* => \(.*\) (.*/\1/p; s/^\t\(\/.*\) (.*/\1/p'
 done | sort -u | while read -r library; do
     case $library in
-    */../*) cp -L "$library" $usr/lib ;; # its own, by where the program is
+    */../*) cp -L "$library" $usr/lib ;; # its own, relative to the program
     *) mkdir -p "$usr$(dirname "${library#/usr}")" && cp -L "$library" "$usr${library#/usr}" ;;
     esac
 done
 
-# Of what is compiled, what compiling goes on with: no more crates can be added without a compiler for this machine.
+# The compiled crates that cells link with. Other crates cannot be added without a compiler for native programs.
 (cd "$cache" && cp -l --parents -t "$OLDPWD/$kernel/cache" native/*/*.cwasm prelude/*/asked/* prelude/*/sets/*/{ready.json,base.wasm} \
     prelude/*/sets/*/target/{wasm32-wasip1/release/deps/*.rlib,release/deps/*.so})
 sed -i "s|$cache/|/opt/lockstep/cache/|" $kernel/cache/prelude/*/sets/*/ready.json

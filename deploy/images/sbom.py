@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the command is built from, as a CycloneDX bill of materials: the crates that cargo resolves for Linux, and no tests.
+"""Writes a CycloneDX SBOM of the command: the crates that cargo resolves for Linux, without dev-dependencies.
 usage: sbom.py > lockstep.cdx.json"""
 
 import json
@@ -12,7 +12,7 @@ PLATFORM = "x86_64-unknown-linux-gnu"
 
 
 def needed(graph, root):
-    """The packages that `root` is linked from, with what each of them needs itself."""
+    """Returns the packages that `root` links, with the dependencies of each."""
     found, open_ = {}, [root]
     while open_:
         package = open_.pop()
@@ -34,7 +34,7 @@ def component(package, checksums):
         "purl": f"pkg:cargo/{name}@{version}",
     }
     if package["license"]:
-        # the older way to write OR
+        # the old syntax for OR
         described["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
     if checksum := checksums.get((name, version)):
         described["hashes"] = [{"alg": "SHA-256", "content": checksum}]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Cargo, linking statically: what it makes runs in an image that has nothing else. It does so in target/static, as another kind of linking would
-# compile everything anew each time in target/release.
+# Runs cargo with static linking, so that programs run in an otherwise empty image. Uses target/static, because in target/release the other flags
+# would recompile everything each time.
 # usage: static.sh COMMAND [ARGUMENT...], as in `static.sh build -p lockstep-host`
 set -euo pipefail
 cd "$(dirname "$0")/../.."

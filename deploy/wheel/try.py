@@ -1,4 +1,4 @@
-"""Tries the wheel that this Python has installed, and nothing else: its kernel runs a cell, and papermill gives it a parameter."""
+"""Tests the wheel installed in this Python: its kernel runs a cell with a parameter from papermill."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 kernel = Path(KernelSpecManager().get_kernel_spec("lockstep").resource_dir)
 if Path(sys.prefix) not in kernel.parents:
-    sys.exit(f"{kernel} is not that of the wheel")
+    sys.exit(f"{kernel} is not from the wheel")
 notebook = nbformat.v4.new_notebook(
     cells=[nbformat.v4.new_code_cell("numbers.iter().sum::<f64>()")],
     metadata={"kernelspec": {"name": "lockstep", "language": "rust", "display_name": "Lockstep (Rust)"}},

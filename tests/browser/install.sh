@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets what the tests in a browser need: JupyterLab into target/venv, playwright-core into target/browser, and, where they are
-# missing, Chromium, Node.js and npm by apt, if this user may install packages. The tests find out what is missing and say so.
+# Installs the requirements of the browser tests: JupyterLab in target/venv, playwright-core in target/browser, and missing Chromium, Node.js and
+# npm with apt, if this user may install packages. The tests report what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,12 +8,12 @@ say() { printf 'browser: %s\n' "$*" >&2; }
 
 has() { command -v "$1" >/dev/null; }
 
-# install PACKAGE...: by apt, as root or with a sudo that asks nothing
+# install PACKAGE...: with apt, as root or with passwordless sudo
 install() {
     local sudo=()
-    has apt-get || { say "no apt-get here: install $* by other means"; return 1; }
+    has apt-get || { say "apt-get not found: install $* yourself"; return 1; }
     if ((EUID != 0)); then
-        { has sudo && sudo -n true 2>/dev/null; } || { say "installing packages takes root: apt-get install $*"; return 1; }
+        { has sudo && sudo -n true 2>/dev/null; } || { say "installing packages needs root: apt-get install $*"; return 1; }
         sudo=(sudo -n)
     fi
     say "installing $* with apt"

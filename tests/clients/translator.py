@@ -67,12 +67,12 @@ class Writing(unittest.TestCase):
     def test_names(self):
         self.assertEqual(rust.let("type", 1), "let r#type: i64 = 1;")
         for name in ("a-b", "1a", "", "_", "self", True):
-            with self.assertRaisesRegex(ValueError, "name of a variable"):
+            with self.assertRaisesRegex(ValueError, "variable name"):
                 rust.let(name, 1)
 
     def test_what_rust_can_not_hold(self):
         for value in (2**64, -(2**63) - 1, [1, 2**70]):
-            with self.assertRaisesRegex(ValueError, "64 bits"):
+            with self.assertRaisesRegex(ValueError, "64-bit"):
                 rust.let("x", value)
         with self.assertRaisesRegex(ValueError, "infinity"):
             rust.let("x", [float("inf"), "a"])
@@ -156,7 +156,7 @@ class Papermill(unittest.TestCase):
         self.assertEqual(self.translator.codify({"rows": 2}), "// Parameters\nlet rows: i64 = 2;\n")
 
     def test_an_error_names_the_parameter(self):
-        with self.assertRaisesRegex(PapermillException, "`rows` can't be written in Rust: .*64 bits"):
+        with self.assertRaisesRegex(PapermillException, "can't write parameter `rows` in Rust: .*64-bit"):
             self.translator.codify({"rows": 2**64})
 
 

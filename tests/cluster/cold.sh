@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# How long a pod takes whose image the node has not yet: the image of a step beside one like python:3-slim, which is made of Debian's packages.
-# Both are files here, so what a registry and a network would take comes on top, by their sizes.
-# The cluster runs (up.sh); where debootstrap or Debian's packages can't be had, it says so.
+# Measures cold starts of pods: the image of a step, and an image like python:3-slim made of Debian's packages. Both images are local files, so the
+# times do not include a registry or a network. Needs a running cluster (up.sh); is skipped without debootstrap or Debian's packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 home=$PWD/target/cluster
@@ -13,7 +12,7 @@ command -v debootstrap >/dev/null || apt-get install --quiet --yes debootstrap >
 if [[ ! -e $slim.tar ]]; then
     rm -rf "$slim"
     if ! debootstrap --variant=minbase --include=python3-minimal bookworm "$slim" >"$slim.log" 2>&1; then
-        echo "skipped: an image like python:3-slim could not be made: $slim.log"
+        echo "skipped: can't build an image like python:3-slim: see $slim.log"
         exit
     fi
     rm -rf "$slim"/{dev,proc,sys,run,var/cache,var/lib/apt/lists,usr/share/doc,usr/share/man,usr/share/locale}
@@ -21,7 +20,7 @@ if [[ ! -e $slim.tar ]]; then
     rm -rf "$slim"
 fi
 
-# seconds COMMAND...: how long it takes
+# seconds COMMAND...: prints its duration
 seconds() {
     local begun
     begun=$(date +%s.%N)
@@ -29,7 +28,7 @@ seconds() {
     python3 -c "import sys; print(f'{float(sys.argv[2]) - float(sys.argv[1]):.2f}')" "$begun" "$(date +%s.%N)"
 }
 
-# pod NAME IMAGE ARGUMENT...: runs it to its end
+# pod NAME IMAGE ARGUMENT...: runs a pod until it succeeds
 pod() {
     kubectl run "$1" --image="$2" --restart=Never --image-pull-policy=Never --command -- "${@:3}"
     kubectl wait pod "$1" --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s

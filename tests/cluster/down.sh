@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Ends the cluster that up.sh brought up: with the node's first process all others end, and their mounts and interfaces are gone.
+# Stops the cluster that up.sh started. When the first process of the node ends, its other processes, mounts and interfaces end with it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 home=$PWD/target/cluster
 
-# A process may have got the number since.
+# Another process may have this PID by now.
 if [[ -e $home/pid ]] && node=$(cat "$home/pid") && grep -qsa "$home/state" "/proc/$node/cmdline"; then
     kill -9 "$node"
     while [[ -e /proc/$node ]]; do sleep 0.05; done

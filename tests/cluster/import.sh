@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gives the node images, which are OCI archives; pods name them with imagePullPolicy Never or IfNotPresent.
+# Imports images from OCI archives to the node. Pods use them with imagePullPolicy Never or IfNotPresent.
 # usage: import.sh ARCHIVE...
 set -euo pipefail
 for archive in "$@"; do

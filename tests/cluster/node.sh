@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# The node from the inside: the first process in namespaces of its own, as which up.sh starts it. When it ends, however that is, the kernel
-# ends all that runs on the node, and mounts and interfaces go with it.
-# usage: node.sh HOME STATE (what install.sh made, and a directory for what this start makes)
+# The first process of the node, in its own namespaces; started by up.sh. When it ends, the kernel ends all processes of the node and removes its
+# mounts and interfaces.
+# usage: node.sh HOME STATE (the directory that install.sh prepared, and a directory for this start)
 set -euo pipefail
 home=$1 state=$2
 address=10.97.0.2 pods=10.98.0.0/16 services=10.96.0.0/16
 keys=$state/keys
 
-# The usual paths, seen by nobody else.
+# The usual paths, private to the node.
 mount --make-rshared /
 mkdir -p "$state"/{lib,log,sysctl}
 mount --bind "$state/lib" /var/lib
 mount --bind "$state/log" /var/log
 mount -t tmpfs tmpfs /run
-# Kubelet sets these for the whole machine: it may think that it has.
+# Kubelet sets these for the whole machine: give it private copies.
 for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
     cat "/proc/sys/$setting" >"$state/sysctl/${setting##*/}"
     mount --bind "$state/sysctl/${setting##*/}" "/proc/sys/$setting"
 done
 
-# A group for all pods that is nobody else's, whatever else runs containers here.
+# A separate cgroup for the pods of this node, in case other software runs containers on this machine.
 for controller in /sys/fs/cgroup /sys/fs/cgroup/*; do
     if [[ -e $controller/cgroup.procs ]]; then mkdir -p "$controller/lockstep-tests"; fi
 done
 
-# The machine's end of the link is made by up.sh.
+# up.sh creates the end of the link on the machine.
 ip link set lo up
 until ip link set eth0 up 2>/dev/null; do sleep 0.05; done
 ip address add "$address/24" dev eth0
 ip route add default via 10.97.0.1
 echo 1 >/proc/sys/net/ipv4/ip_forward
-# what a pod is answered by another one over a service has to come by here
+# responses between pods over a service must pass through here
 echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
 
 libraries=("$home"/debian/{,usr/}lib/*-linux-gnu) extensions=("$home"/debian/usr/lib/*-linux-gnu/xtables)
@@ -55,7 +55,7 @@ disable_apparmor = true
 bin_dir = "$home/debian/usr/lib/cni"
 conf_dir = "/run/cni"
 CONTAINERD
-# the node itself knows no names
+# the node itself has no DNS
 : >/run/resolv.conf
 cat >/run/kubelet.yaml <<KUBELET
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -71,13 +71,13 @@ failCgroupV1: false
 failSwapOn: false
 enforceNodeAllocatable: []
 evictionHard: {memory.available: 100Mi, nodefs.available: 0%, imagefs.available: 0%}
-# no image can be had again
+# images can't be pulled again
 imageGCHighThresholdPercent: 100
 clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 resolvConf: /run/resolv.conf
 KUBELET
-# keep NAME COMMAND...: starts it in the background, and again whenever it ends; its process is in /run/NAME.pid
+# keep NAME COMMAND...: runs it in the background and restarts it when it ends; the PID is in /run/NAME.pid
 keep() {
     local name=$1
     shift
@@ -104,7 +104,7 @@ keep kube-controller-manager kube-controller-manager --kubeconfig="$keys/control
 keep kube-scheduler kube-scheduler --kubeconfig="$keys/scheduler.kubeconfig" --bind-address=127.0.0.1 --leader-elect=false
 keep kube-proxy kube-proxy --kubeconfig="$keys/proxy.kubeconfig" --hostname-override=node --proxy-mode=iptables --cluster-cidr="$pods" \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
-# Network policies alone. A pod is free for a moment, until it has been seen.
+# Only network policies. They apply to a pod shortly after its start.
 keep kube-router kube-router --kubeconfig="$keys/admin.kubeconfig" --run-firewall --run-router=false --run-service-proxy=false \
     --hostname-override=node --service-cluster-ip-range="$services" --health-port=0 --metrics-port=0
 until [[ -S /run/containerd/containerd.sock ]]; do sleep 0.05; done

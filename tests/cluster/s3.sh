@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A server of S3 at 10.97.0.1, which this machine and pods reach alike, with the bucket `team`.
-# usage: s3.sh start [KEY [SECRET]]   starts it, with other credentials if they are named, and writes the variables that lead to it
-#        s3.sh stop                   ends it; what it holds stays
-#        s3.sh clear                  ends it and removes what it holds
+# Runs an S3 server at 10.97.0.1 for this machine and pods, with the bucket `team`.
+# usage: s3.sh start [KEY [SECRET]]   start it with these credentials, and print the variables for clients
+#        s3.sh stop                   stop it and keep its data
+#        s3.sh clear                  stop it and remove its data
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 home=$PWD/target/cluster-s3
@@ -18,7 +18,7 @@ stop() {
 
 start() {
     local key=${1:-lockstep} secret=${2:-secret}
-    [[ -x target/s3/bin/s3s-fs ]] || { echo "cluster: no server of S3: make target/s3/bin/s3s-fs" >&2; exit 1; }
+    [[ -x target/s3/bin/s3s-fs ]] || { echo "cluster: no S3 server; build it with make target/s3/bin/s3s-fs" >&2; exit 1; }
     stop
     mkdir -p "$home/objects/team"
     setsid target/s3/bin/s3s-fs --host 10.97.0.1 --port $port --access-key "$key" --secret-key "$secret" "$home/objects" \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Brings up a real Kubernetes of one node on this machine, without Docker and without a registry, and waits until it is ready. It is in
-# namespaces of its own and reaches nothing but this machine:
-#   10.97.0.1       this machine, where tests can serve what pods are to reach
-#   10.97.0.2       the node, with the API server at port 6443
+# Starts a single-node Kubernetes on this machine, without Docker or a registry, and waits until it is ready. It has its own namespaces and can
+# connect only to this machine:
+#   10.97.0.1       this machine, for servers of tests that pods connect to
+#   10.97.0.2       the node, with the API server on port 6443
 #   10.98.0.0/16    pods, and
-#   10.96.0.0/16    services, both reached from this machine too
-# target/cluster/kubeconfig is for kubectl and target/cluster/state/log has what each program says. Each start makes a new cluster;
-# where one is running already, it stays. down.sh ends it.
+#   10.96.0.0/16    services, both also reachable from this machine
+# target/cluster/kubeconfig is for kubectl; logs are in target/cluster/state/log. Each start creates a new cluster, unless one is running.
+# down.sh stops it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 home=$PWD/target/cluster
@@ -15,25 +15,25 @@ export KUBECONFIG=$home/kubeconfig PATH=$home/bin:$PATH
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
 
-# cannot REASON: says why there is no cluster here
+# cannot REASON: exits because no cluster is possible here
 cannot() {
-    say "no cluster here: $*"
+    say "can't run a cluster: $*"
     exit 3
 }
 
 is_ready() { kubectl get --raw /readyz >/dev/null 2>&1 && kubectl wait --for=condition=Ready node/node --timeout=1s >/dev/null 2>&1; }
 
-((EUID == 0)) || cannot "a node takes root"
+((EUID == 0)) || cannot "root is required"
 for program in ip make nsenter openssl python3 unshare; do
     command -v "$program" >/dev/null || cannot "$program is missing"
 done
 unshare --mount --net --pid --fork --mount-proc mount -t tmpfs tmpfs /run 2>/dev/null || cannot "namespaces and mounts are not allowed"
 
 if [[ -e $home/pid ]] && is_ready; then
-    say "it is running: export KUBECONFIG=$KUBECONFIG"
+    say "already running: export KUBECONFIG=$KUBECONFIG"
     exit
 fi
-make --silent target/cluster/bin/.ready || cannot "what it takes can't be had or built"
+make --silent target/cluster/bin/.ready || cannot "tests/cluster/install.sh failed"
 tests/cluster/down.sh
 mkdir -p "$keys"
 
@@ -44,7 +44,7 @@ certificate() {
             -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n' "${3:-DNS:$1}") 2>/dev/null
 }
 
-# kubeconfig NAME FILE: for who has the certificate called NAME
+# kubeconfig NAME FILE: writes a kubeconfig with the certificate NAME
 kubeconfig() {
     cat >"$2" <<CONFIG
 apiVersion: v1
@@ -76,7 +76,7 @@ parent=$!
 until node=$(cat "/proc/$parent/task/$parent/children") && [[ -n $node ]]; do sleep 0.02; done
 node=${node// /}
 echo "$node" >"$home/pid"
-# the child has its namespaces from before it was forked
+# the child has had its namespaces since before the fork
 ip link add lockstep0 type veth peer name eth0 netns "$node"
 ip address add 10.97.0.1/24 dev lockstep0
 ip link set lockstep0 up
@@ -86,7 +86,7 @@ ip route add 10.98.0.0/16 via 10.97.0.2
 deploy/images/archive.py "$state/pause.tar" --name localhost/pause:1 --entrypoint /pause --layer "$home/bin/pause=/pause" >/dev/null
 deploy/images/archive.py "$state/dns.tar" --name localhost/dns:1 --entrypoint /dns --layer "$home/bin/dns=/dns" >/dev/null
 until tests/cluster/import.sh "$state"/*.tar >/dev/null 2>&1; do
-    [[ -e /proc/$node ]] || { say "it ended: $state/node.log"; exit 1; }
+    [[ -e /proc/$node ]] || { say "the node ended: see $state/node.log"; exit 1; }
     sleep 0.1
 done
 until ((SECONDS > 120)); do
@@ -97,5 +97,5 @@ until ((SECONDS > 120)); do
     fi
     sleep 0.5
 done
-say "it is not ready after two minutes: look into $state/log"
+say "not ready after two minutes: see the logs in $state/log"
 exit 1

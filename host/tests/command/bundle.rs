@@ -50,7 +50,7 @@ fn unplugged(place: &Place, arguments: &[&str]) -> Command {
     let may = unshare("/bin/true").stderr(Stdio::null()).status();
     let inner = place.command(arguments);
     if !may.is_ok_and(|status| status.success()) {
-        eprintln!("a namespace without a network can't be had: replayed with the network that is there");
+        eprintln!("can't create a network namespace: replaying with network access");
         return inner;
     }
     let mut command = unshare(inner.get_program().to_str().unwrap());
@@ -83,7 +83,7 @@ fn a_bundle_is_replayed_with_nothing_but_itself() {
         row("second", "rows", &rows),
     ];
     assert_eq!((said.code, said.stdout, said.stderr), (0, expected.concat(), String::new()));
-    assert!(!there.path(".local").exists(), "the user's store is left alone");
+    assert!(!there.path(".local").exists(), "the store of the user must not change");
     assert_eq!(there.json(&["log"])["runs"], json!([]));
 }
 

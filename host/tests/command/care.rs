@@ -1,4 +1,4 @@
-//! `gc`, `pin` and `fsck`: what goes, what stays, and that the rest is whole.
+//! `gc`, `pin` and `fsck`.
 
 use std::time::{Duration, SystemTime};
 

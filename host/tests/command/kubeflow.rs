@@ -1,4 +1,4 @@
-//! What is written for Kubeflow Pipelines, what a container of it does, and its pipelines run here. The SDK itself is asked in `tests/kubeflow.rs`.
+//! Kubeflow Pipelines: export, containers, and local runs of its pipelines. `tests/kubeflow.rs` tests with the SDK.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ outputs: { text: count.text }
     place
 }
 
-/// The digest of a module, as other texts name it.
+/// The digest of a module.
 fn module(place: &Place, file: &str) -> String {
     place.json(&["inspect", file])["module"].as_str().unwrap().to_owned()
 }
@@ -116,7 +116,7 @@ fn what_kubeflow_can_not_be_told_is_an_error() {
     );
 }
 
-/// What Kubeflow gives a container that makes rows.
+/// The executor input of a container with an output `rows`.
 fn executor_input(place: &Place, parameters: Value) -> Value {
     json!({
         "inputs": {
@@ -134,7 +134,7 @@ fn executor_input(place: &Place, parameters: Value) -> Value {
 fn a_container_reads_what_kubeflow_gives_and_leaves_what_it_wants() {
     let place = place();
     let by_hand = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", "share=2"]);
-    // in a cluster numbers are doubles, and texts may come instead of anything
+    // in a cluster, numbers are doubles, and any value may arrive as a string
     for share in [json!(2), json!(2.0), json!("2")] {
         let given = executor_input(&place, json!({ "share": share, "column": null })).to_string();
         let ran = place.json(&["run", "steps.wasm#copy", "--executor-input", &given]);
@@ -323,7 +323,7 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
             &format!("error: task `copy`: {why}"),
         );
     }
-    // what another task makes
+    // an output of another task
     let inputs = "            share:\n              componentInputParameter: share\n";
     let later = "            share: { taskOutputParameter: { producerTask: other, outputParameterKey: n } }\n";
     with_more(

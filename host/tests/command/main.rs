@@ -1,4 +1,4 @@
-//! The `lockstep` command in a directory, store and home of its own: what people and programs read, and the exit codes.
+//! Tests of the `lockstep` command, each with its own directory, store and home: output and exit codes.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod bundle;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::place::{Place, program, steps};
 
-/// Writes `> ` and what it read.
+/// Writes `> ` and its input.
 fn quote() -> Vec<u8> {
     let body = "(call $write (i32.const 1) (i32.const 1024) (i32.const 2))
         (call $write (i32.const 1) (i32.const 4096) (call $read (i32.const 0)))";
@@ -20,7 +20,7 @@ fn place() -> Place {
     place
 }
 
-/// Quotes `from` to `to`; the record.
+/// Quotes `from` to `to`. Returns the record.
 fn quoted(place: &Place, from: &str, to: &str) -> String {
     let (input, output) = (format!("text={from}"), format!("quoted:text/plain={to}"));
     let run = ["run", "quote.wasm", "-i", &input, "--stdin", "text", "--stdout", &output];

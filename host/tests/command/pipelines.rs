@@ -28,7 +28,7 @@ fn place() -> Place {
     place
 }
 
-/// What the command says, with one space where columns have more.
+/// Collapses runs of spaces in the output.
 fn said(place: &Place, arguments: &[&str]) -> Said {
     let said = place.run(arguments);
     Said {
@@ -288,7 +288,7 @@ fn ctrl_c_keeps_what_is_done() {
         .unwrap();
     let started = Instant::now();
     while place.run(&["log"]).stdout.lines().count() < 2 {
-        assert!(started.elapsed() < Duration::from_secs(60), "the first task does not end");
+        assert!(started.elapsed() < Duration::from_secs(60), "the first task did not end");
     }
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
@@ -309,7 +309,7 @@ fn ctrl_c_keeps_what_is_done() {
 fn what_the_disk_refuses_is_told_with_its_path_and_loses_nothing() {
     let place = place();
     place.json(&["run", "two.yaml"]);
-    // a limit on the size of files stands in for a full disk; it holds for root too
+    // a limit on file sizes simulates a full disk; it also applies to root
     let limited = |blocks: u32, arguments: &[&str]| {
         let script = format!("ulimit -f {blocks}; trap '' XFSZ; exec \"$0\" \"$@\"");
         let mut command = std::process::Command::new("sh");

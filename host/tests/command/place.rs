@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A directory with a store, a home and nothing else, and the command in it.
+/// A directory with its own store and home, in which the command runs.
 pub struct Place(tempfile::TempDir);
 
-/// What the command came to.
+/// Exit code and output of a command.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Said {
     pub code: i32,
@@ -33,7 +33,7 @@ impl Place {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The command without any environment of the caller.
+    /// Returns the command with an empty environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
         command
@@ -45,12 +45,12 @@ impl Place {
         command
     }
 
-    /// What the command says; times, records and paths of this place are replaced by `[TIME]`, `[RECORD]`, `[PLACE]`.
+    /// Runs the command. Replaces times, records and paths of this place by `[TIME]`, `[RECORD]`, `[PLACE]`.
     pub fn run(&self, arguments: &[&str]) -> Said {
         self.said(&mut self.command(arguments))
     }
 
-    /// What `command` says.
+    /// Runs `command`, with the same replacements.
     pub fn said(&self, command: &mut Command) -> Said {
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| steady(&String::from_utf8(bytes).unwrap(), self.0.path());
@@ -61,13 +61,13 @@ impl Place {
         }
     }
 
-    /// What the command prints with `--json`.
+    /// Runs the command with `--json` and parses its stdout.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.command(arguments).arg("--json").output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     }
 
-    /// Asserts that the command succeeds, and what it says on stdout and stderr.
+    /// Asserts that the command succeeds with this stdout and stderr.
     #[track_caller]
     pub fn says(&self, arguments: &[&str], stdout: &str, stderr: &str) {
         let expected = Said {
@@ -78,7 +78,7 @@ impl Place {
         same(&self.run(arguments), &expected);
     }
 
-    /// Asserts that the command fails with `code`, says nothing on stdout and this on stderr.
+    /// Asserts that the command fails with `code`, an empty stdout and this stderr.
     #[track_caller]
     pub fn fails(&self, code: i32, arguments: &[&str], stderr: &str) {
         same(
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-/// A text with one space where columns have more.
+/// Collapses runs of spaces.
 pub fn squeeze(text: &str) -> String {
     let lines = text
         .lines()
@@ -100,7 +100,7 @@ pub fn squeeze(text: &str) -> String {
     lines.collect()
 }
 
-/// A server that was started, once it listens at `port` of this machine.
+/// Waits until a server listens on `port` of this machine.
 pub fn listening(mut server: Child, port: u16) -> Child {
     for _ in 0..1000 {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -129,7 +129,7 @@ fn same(said: &Said, expected: &Said) {
     assert!(said == expected, "expected:\n{}\nfound:\n{}", show(expected), show(said));
 }
 
-/// Replaces what differs from one time or version to the next: paths of this place, times, records.
+/// Replaces what varies between runs or versions: paths of this place, times, records.
 fn steady(text: &str, place: &Path) -> String {
     let text = text.replace(&place.display().to_string(), "[PLACE]");
     let mut steady = String::new();
@@ -166,7 +166,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The start of a command of preview 1: what all guests of these tests import, and their memory.
+/// The start of a WASI preview 1 command: the imports and memory of all guests in these tests.
 const PRELUDE: &str = r#"
     (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -190,24 +190,24 @@ const PRELUDE: &str = r#"
         (i32.load (i32.const 16)))
 "#;
 
-/// A module whose start does `body`; `data` is at 1024.
+/// Returns a module whose `_start` is `body`, with `data` at 1024.
 fn module(data: &str, body: &str, sections: &str) -> Vec<u8> {
     let text = format!("(module {PRELUDE} (data (i32.const 1024) {data:?}) (func (export \"_start\") {body}) {sections})");
     wat::parse_str(text).unwrap()
 }
 
-/// A plain program that does `body`; `data` is at 1024.
+/// Returns a plain program that does `body`, with `data` at 1024.
 pub fn program(data: &str, body: &str) -> Vec<u8> {
     module(data, body, "")
 }
 
-/// Writes its stdin to stdout, at most 4096 bytes of it.
+/// Writes at most 4096 bytes of its stdin to stdout.
 pub fn cat() -> Vec<u8> {
     program("", "(call $write (i32.const 1) (i32.const 4096) (call $read (i32.const 0)))")
 }
 
-/// Two steps: `copy` copies the input `raw` to the output `rows`, `again` declares the same without a parameter. Both do the
-/// same, as the module does not look at its arguments.
+/// Two steps: `copy` copies the input `raw` to the output `rows`, `again` declares the same without a parameter. Both behave
+/// the same, because the module ignores its arguments.
 pub fn steps() -> Vec<u8> {
     let copy = json!({
         "lockstep": 1, "step": "copy", "doc": "Copy the rows.\n\nAll of them.",

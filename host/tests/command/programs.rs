@@ -1,4 +1,4 @@
-//! Plain programs: their interface is what the command line gives them.
+//! Plain programs: the command line defines their interface.
 
 use lockstep_runtime::digest::Digest;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `lockstep --host URL`: the same digests and the same words as without a host.
+//! `lockstep --host URL`: the same digests and output as without a host.
 
 use crate::place::{Place, Said, cat, signal, steps};
 use crate::serve::{Host, TOKEN, endless};
@@ -20,7 +20,7 @@ outputs: { rows: second.rows }
     place
 }
 
-/// What the command says with the host, in a place that has seen nothing.
+/// Runs the command with the host, in a new place.
 fn there(place: &Place, host: &Host, arguments: &[&str]) -> Said {
     let mut command = place.command(arguments);
     place.said(command.env("LOCKSTEP_HOST", host.url()).env("LOCKSTEP_TOKEN", TOKEN))
@@ -57,7 +57,7 @@ fn a_host_changes_nothing_of_what_is_said() {
     assert_eq!(other.read("rows.csv"), here.read("rows.csv"));
     assert_eq!(other.read("copy.csv"), here.read("copy.csv"));
 
-    // the records are the host's
+    // the records are on the host
     let listed = there(&other, &host, &["log", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
     let record = listed["runs"][0]["record"].as_str().unwrap();

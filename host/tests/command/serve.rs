@@ -1,4 +1,4 @@
-//! `lockstep serve`, asked over HTTP: what it answers, to whom, and what it refuses.
+//! `lockstep serve`: responses, permissions and limits of the HTTP API.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::place::{Place, cat, program, signal, steps};
 
-/// A token that may do everything.
+/// A token with full access.
 pub const TOKEN: &str = "everything";
 
-/// A host in a place of its own. It ends with this.
+/// A host in its own place. Dropping it ends the host.
 pub struct Host {
     pub place: Place,
     pub port: u16,
     process: Child,
 }
 
-/// An answer.
+/// A response.
 pub struct Answer {
     pub status: u16,
     pub head: String,
@@ -61,7 +61,7 @@ impl Host {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Asks with the token that may do everything.
+    /// Sends a request with the token that has full access.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         self.ask_with(method, path, &[("authorization", &format!("Bearer {TOKEN}"))], body)
     }
@@ -81,16 +81,16 @@ impl Host {
         read_answer(self.send(&[head.as_bytes(), body].concat()))
     }
 
-    /// A connection on which these bytes were sent.
+    /// Opens a connection and sends these bytes.
     pub fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        // the host may refuse before it has read all
+        // the host may respond before it has read everything
         let _ = stream.write_all(bytes);
         stream
     }
 
-    /// Sends an artifact; its digest.
+    /// Uploads an artifact. Returns its digest.
     pub fn put(&self, bytes: &[u8]) -> String {
         let digest = Digest::of(bytes).hex();
         let answer = self.ask("PUT", &format!("/api/v1/artifacts/{digest}"), bytes);
@@ -106,7 +106,7 @@ impl Host {
         self.ask("POST", "/api/v1/runs", request.to_string().as_bytes())
     }
 
-    /// Ends the host as a kill of the machine would, and starts it again on the same port.
+    /// Kills the host with SIGKILL, and starts it again on the same port.
     pub fn kill_and_start(mut self, arguments: &[&str]) -> Self {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -117,7 +117,7 @@ impl Host {
         self
     }
 
-    /// Tells the host to end, and waits for it: its exit code.
+    /// Terminates the host. Returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         signal(&self.process, "-TERM");
         self.process.wait().unwrap().code()
@@ -143,7 +143,7 @@ fn spawn(command: &mut Command) -> (Child, u16) {
 
 fn read_answer(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    // a reset after the answer is no less of an answer
+    // a reset after the response is ignored
     let _ = stream.read_to_end(&mut bytes);
     let end = bytes
         .windows(4)
@@ -316,7 +316,7 @@ fn artifacts_come_in_pieces_and_go_in_ranges() {
     );
     assert_eq!(known.status, 304);
 
-    // what is not what it is said to be is not kept, small or large
+    // content with a wrong digest is rejected, small or large
     for bytes in [b"small".to_vec(), bytes[1..].to_vec()] {
         let path = format!("/api/v1/artifacts/{}", Digest::of(b"another").hex());
         let lie = host.ask("PUT", &path, &bytes);
@@ -379,7 +379,7 @@ fn nobody_is_let_in_without_a_token_and_nobody_does_more_than_the_token_says() {
     let cookie = [("cookie", "a=b; lockstep-token=everything")];
     assert_eq!(host.ask_with("GET", "/api/v1/records", &cookie, b"").status, 200);
 
-    // a thread of its own writes it
+    // a separate thread writes it
     let audit = || host.place.read(".local/share/lockstep/store/host/audit.jsonl");
     let has_all = |audit: &str| {
         ["unknown", "scope"]
@@ -427,7 +427,7 @@ fn users_see_nothing_of_one_another() {
     assert_eq!(ran["outcome"]["is"], "succeeded");
     let record = ran["record"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
 
-    // the module is compiled in this process, and is still not there for who has not sent it
+    // the module is compiled in this process, but stays invisible to users who have not uploaded it
     let other = run("bob");
     assert_eq!(
         (other.status, other.json()["error"]["missing"].clone()),
@@ -488,7 +488,7 @@ fn bad_requests_are_answered_and_harm_nobody() {
         Digest::of("x").hex()
     );
     assert_eq!(status(artifact.as_bytes()), 413);
-    // who sends half a request waits for nobody, and nobody for it
+    // a client that sends half a request blocks no other
     let mut slow = host.send(format!("POST /api/v1/runs HTTP/1.1\r\n{head}content-length: 10\r\n\r\n{{").as_bytes());
     let mut slower = host.send(b"GET / HT");
     assert_eq!(host.ask("GET", "/api/v1/me", b"").status, 200);
@@ -645,7 +645,7 @@ fn spans_are_sent_to_a_collector_below_those_of_the_caller() {
     assert!(sent.iter().all(|(head, _)| head.starts_with("POST /v1/traces ")));
     let all: Vec<u8> = sent.into_iter().flat_map(|(_, body)| body).collect();
     let has = |bytes: &[u8]| all.windows(bytes.len()).filter(|window| *window == bytes).count();
-    // the trace of the caller is that of the request and of the run
+    // the request and the run belong to the caller's trace
     let trace = [
         0x0a, 0xf7, 0x65, 0x19, 0x16, 0xcd, 0x43, 0xdd, 0x84, 0x48, 0xeb, 0x21, 0x1c, 0x80, 0x31, 0x9c,
     ];
@@ -788,7 +788,7 @@ fn tls_is_a_matter_of_two_files() {
     client.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
     client.wait().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    // who speaks without TLS gets no answer
+    // clients without TLS get no response
     let mut plain = Vec::new();
     let _ = host.send(request.as_bytes()).read_to_end(&mut plain);
     assert!(!plain.starts_with(b"HTTP"), "{plain:?}");

@@ -12,7 +12,7 @@ use crate::place::{Place, steps};
 
 const STORE: &str = ".local/share/lockstep/store";
 
-/// Two pairs of keys as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them.
+/// Two key pairs, as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them.
 const KEYS: [(&str, &str); 4] = [
     (
         "a.pem",
@@ -51,7 +51,7 @@ fn short(digest: &str) -> &str {
     &digest["sha256:".len()..][..12]
 }
 
-/// The files of signatures.
+/// Returns the files of signatures.
 fn signatures(place: &Place) -> Vec<PathBuf> {
     let list = |path: PathBuf| {
         std::fs::read_dir(path)
@@ -62,7 +62,7 @@ fn signatures(place: &Place) -> Vec<PathBuf> {
     list(place.path(&format!("{STORE}/signatures"))).flat_map(list).collect()
 }
 
-/// What key `a` or `b` is called: the start of its digest.
+/// Returns the id of key `a` or `b`: the prefix of its digest.
 fn id(place: &Place, name: &str) -> String {
     let pem = place.read(&format!("{name}.pub"));
     let der = STANDARD.decode(pem.lines().nth(1).unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn a_signed_record_is_verified_without_running_it() {
             hint(&record)
         ),
     );
-    // several keys may sign one, and each more than once
+    // several keys may sign a record, and each key more than once
     sign(&place, &record, "b");
     sign(&place, &record, "b");
     place.says(&by_a, "", "");
@@ -149,7 +149,7 @@ fn a_signature_that_was_tampered_with_is_refused() {
             hint(&record)
         ),
     );
-    // the signature of one record says nothing of another
+    // the signature of one record is not valid for another
     let hex = &other["sha256:".len()..];
     let shelf = place.path(&format!("{STORE}/signatures/{}", &hex[..2]));
     std::fs::create_dir_all(&shelf).unwrap();
@@ -289,7 +289,7 @@ fn a_new_key_signs_is_nobody_elses_and_never_overwrites_another() {
     assert_eq!(place.run(&["verify", &record, "--signed-by", "a.pub"]).code, 5);
 
     let before = place.read("new.pem");
-    // the form of openssl, which has no public key in it
+    // the form of openssl, without the public key
     assert_eq!(before.len(), KEYS[0].1.len());
     place.fails(
         2,

@@ -1,4 +1,4 @@
-//! `inspect`, `run` and `log` with modules that describe themselves.
+//! `inspect`, `run` and `log` with modules of steps.
 
 use lockstep_runtime::digest::Digest;
 use serde_json::json;

@@ -338,7 +338,7 @@ fn ctrl_c_ends_verifying() {
     };
     let started = Instant::now();
     while !listens() {
-        assert!(started.elapsed() < Duration::from_secs(60), "it does not listen for Ctrl-C");
+        assert!(started.elapsed() < Duration::from_secs(60), "it did not react to Ctrl-C");
     }
     signal(&child, "-INT");
     assert!(child.try_wait().unwrap().is_none());
@@ -351,5 +351,5 @@ fn ctrl_c_ends_verifying() {
         "error: interrupted: 0 of 1 verified\n"
     );
     let runs = place.json(&["log"])["runs"].as_array().unwrap().len();
-    assert_eq!(runs, 2, "a run that was ended leaves no record");
+    assert_eq!(runs, 2, "an interrupted run must leave no record");
 }

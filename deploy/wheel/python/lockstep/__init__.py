@@ -1,1 +1,1 @@
-"""Lockstep for Python: how papermill gives parameters to Rust cells. The command `lockstep` comes in the same wheel."""
+"""Lockstep for Python: papermill parameters for Rust cells. The same wheel contains the command `lockstep`."""

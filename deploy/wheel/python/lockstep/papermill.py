@@ -1,5 +1,5 @@
-"""What papermill loads as it starts, by the entry point `papermill.engine`: an engine called `lockstep`, which is papermill's
-own, and with it the translator, for which papermill has no entry point."""
+"""The entry point `papermill.engine`, which papermill loads at startup. The engine `lockstep` is papermill's own; loading it
+registers the translator, for which papermill has no entry point."""
 
 from papermill.engines import NBClientEngine as Engine
 

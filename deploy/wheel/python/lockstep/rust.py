@@ -1,4 +1,4 @@
-"""Values of Python as Rust, and what the `let` statements of a cell declare."""
+"""Conversion of Python values to Rust, and parsing of the `let` statements of a cell."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ from typing import NamedTuple
 VALUE = "serde_json::Value"
 MAP = "std::collections::BTreeMap"
 FLOATS = ("f32", "f64")
-# no raw identifier can be made of these
+# not allowed as raw identifiers
 NO_NAMES = ("_", "self", "Self", "super", "crate")
 KEYWORDS = frozenset(
     "abstract as async await become box break const continue do dyn else enum extern false final fn for gen if impl in let"
@@ -19,7 +19,7 @@ KEYWORDS = frozenset(
 
 
 class Let(NamedTuple):
-    """A `let` statement. Without a type of its own, `kind` is what the literal tells, or None."""
+    """A `let` statement. `kind` is the declared type, the type of the literal, or None."""
 
     name: str
     mutable: bool
@@ -29,8 +29,8 @@ class Let(NamedTuple):
 
 
 def let(name, value, declared=None):
-    """The statement that makes `value` the variable `name`: as an earlier statement `declared` it, or of the type that the
-    value tells. Whether the value fits is for the compiler to say."""
+    """Returns the statement that assigns `value` to the variable `name`. Its type is that of the statement `declared`, or inferred
+    from the value. The compiler checks whether the value fits."""
     value = plain(value)
     kind = declared and declared.kind or kind_of(value)
     mutable = "mut " if declared and declared.mutable else ""
@@ -38,21 +38,21 @@ def let(name, value, declared=None):
 
 
 def identifier(name):
-    """The name of a variable; a keyword becomes `r#type`."""
+    """Returns the identifier of a variable. Keywords become raw identifiers, such as `r#type`."""
     if not isinstance(name, str) or not name.isidentifier() or name in NO_NAMES:
-        raise ValueError(f"`{name}` can't be the name of a variable in Rust")
+        raise ValueError(f"`{name}` is not a valid variable name in Rust")
     return f"r#{name}" if name in KEYWORDS else name
 
 
 def plain(value):
-    """The value in the types of JSON: tuples become lists, keys and all that JSON does not know (a date) become texts."""
+    """Converts the value to JSON types: tuples become lists; keys and other types, such as dates, become strings."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
-    # the types that other packages derive from numbers are made numbers
+    # convert subclasses of numbers, as other packages define them
     for number in (int, float):
         if isinstance(value, number):
             return number(value)
@@ -60,7 +60,7 @@ def plain(value):
 
 
 def kind_of(*values):
-    """The type of Rust that all the values have. No value at all, as in an empty list, is taken for a text."""
+    """Returns the common Rust type of the values. Without values, as for an empty list, returns `String`."""
     present = [value for value in values if value is not None]
     if len(present) < len(values):
         kind = kind_of(*present)
@@ -82,7 +82,7 @@ def kind_of(*values):
 
 
 def around(outer, values):
-    """The type `outer` of items of one type, or any JSON if they have none."""
+    """Returns the type `outer` with the common type of the items, or JSON if they have none."""
     inner = kind_of(*values)
     return VALUE if inner == VALUE else outer.format(inner)
 
@@ -92,11 +92,11 @@ def integer(values):
         return "i64"
     if all(0 <= value < 2**64 for value in values):
         return "u64"
-    raise ValueError(f"{max(values, key=abs)} is too large for an integer of 64 bits: give it as a text")
+    raise ValueError(f"{max(values, key=abs)} is too large for a 64-bit integer: pass it as a string")
 
 
 def literal(value, kind):
-    """The expression for `value` where Rust expects the type `kind`."""
+    """Returns the expression for `value` with the type `kind`."""
     head, inner = parts(kind)
     if head == "Value":
         return f"serde_json::from_str({document(value)})?"
@@ -116,8 +116,8 @@ def literal(value, kind):
 
 
 def parts(kind):
-    """A type's last word and the types in its brackets: `Vec` and f64 of `std::vec::Vec<f64>`, `&` and f64 of `&[f64]`. A type
-    without brackets is one of unknown items."""
+    """Returns the last segment of a type and its type arguments: `Vec` and f64 of `std::vec::Vec<f64>`, `&` and f64 of `&[f64]`.
+    Returns an empty type argument for a type without brackets."""
     kind = re.sub(r"&\s*'\w+\s*", "&", kind.strip())
     generic = re.fullmatch(r"(?:\w+\s*::\s*)*(\w+)\s*<(.*)>", kind, re.DOTALL)
     if generic:
@@ -129,7 +129,7 @@ def parts(kind):
 
 
 def split(kinds):
-    """The types between commas that are in no further brackets."""
+    """Splits types at commas outside brackets."""
     found, depth = [""], 0
     for letter in kinds:
         depth += (letter in "<([") - (letter in ">)]")
@@ -151,18 +151,18 @@ def floating(value, kind):
 
 
 def text(value):
-    """A text literal: as it is, but for what would end it or can't be seen."""
+    """Returns a string literal. Escapes quotes, backslashes and unprintable characters."""
     escapes = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
     shown = (escapes.get(letter) or (letter if letter.isprintable() else f"\\u{{{ord(letter):x}}}") for letter in value)
     return f'"{"".join(shown)}"'
 
 
 def document(value):
-    """The value as JSON in a raw text literal."""
+    """Returns the value as JSON in a raw string literal."""
     try:
         json_text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise ValueError("JSON has neither infinity nor NaN, and a collection of several types is given as JSON") from None
+        raise ValueError("a collection of mixed types is passed as JSON, which has no infinity or NaN") from None
     json_text = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in json_text)
     fence = "#"
     while f'"{fence}' in json_text:
@@ -182,8 +182,8 @@ LET = re.compile(r"let\s+(?P<mut>mut\s+)?(?:r\#)?(?P<name>\w+)\s*(?::(?P<kind>.*
 
 
 def lets(cell):
-    """The `let` statements of a cell that name one variable, each with the comment after it on its line. Never fails: what it can't
-    read, it leaves out."""
+    """Returns the `let` statements of a cell that name one variable, each with the comment on its line. Skips what it can't
+    parse."""
     found = []
     for statement, comment in statements(re.sub(r"(?m)^:.*$", "", cell)):
         read = LET.fullmatch(statement)
@@ -195,7 +195,7 @@ def lets(cell):
 
 
 def statements(code):
-    """The statements without comments, and the comment that follows each on its line."""
+    """Returns the statements without comments, each with the comment that follows on its line."""
     found, statement, depth = [], "", 0
     for token in TOKEN.finditer(code):
         word = token[0]
@@ -213,7 +213,7 @@ def statements(code):
 
 
 def kind_of_literal(value):
-    """The type that a literal has by itself, or None if the expression is not a literal."""
+    """Returns the type of a literal, or None if the expression is not a literal."""
     if value in ("true", "false"):
         return "bool"
     if re.fullmatch(r'"(?:\\.|[^"\\])*"|r(#*)".*"\1', value, re.DOTALL):

@@ -1,4 +1,4 @@
-"""Tells papermill how parameters are written in Rust. Importing this is all there is to do, and papermill imports it itself."""
+"""Registers the papermill translator for Rust on import."""
 
 import threading
 
@@ -10,7 +10,7 @@ from lockstep import rust
 
 
 class Inspected(threading.local):
-    """The `let` statements of the parameters cell that was inspected last, by name."""
+    """The `let` statements of the last inspected parameters cell, by name."""
 
     lets = {}
 
@@ -18,8 +18,8 @@ class Inspected(threading.local):
 class RustTranslator(Translator):
     """Writes parameters as `let` statements.
 
-    A parameter keeps the type that the notebook's parameters cell declares, so that what comes after it still compiles.
-    papermill inspects that cell and then has the parameters written, without telling one of the other: hence `inspected`.
+    A parameter keeps the type that the parameters cell of the notebook declares, so that later cells still compile.
+    papermill inspects that cell and writes the parameters in separate calls; `inspected` passes the types between them.
     """
 
     inspected = Inspected()
@@ -32,7 +32,7 @@ class RustTranslator(Translator):
             try:
                 lines.append(rust.let(name, value, declared.get(name)))
             except (ValueError, OverflowError) as error:
-                raise PapermillException(f"the parameter `{name}` can't be written in Rust: {error}") from error
+                raise PapermillException(f"can't write parameter `{name}` in Rust: {error}") from error
         return "\n".join(lines) + "\n"
 
     @classmethod

@@ -12,13 +12,13 @@ const SWEEPS: usize = 8;
 /// The maximum number of points. Further edges are straight.
 const POINTS: usize = 20_000;
 
-/// A layer's items, and where each item is across.
+/// The layout of a graph.
 pub struct Layout {
     /// The layer of each node.
     pub layers: Vec<usize>,
-    /// The middle of each node, from the left.
+    /// The horizontal centre of each node.
     pub middles: Vec<f64>,
-    /// The points that each edge goes through between its ends: layer and place from the left.
+    /// The inner points of each edge: layer and horizontal position.
     pub ways: Vec<Vec<(usize, f64)>>,
     /// The width of the drawing.
     pub width: f64,
@@ -82,7 +82,7 @@ fn layers(nodes: usize, edges: &[(usize, usize)]) -> Vec<usize> {
 }
 
 impl Items {
-    /// Connects the ends of an edge through a point in each layer between them.
+    /// Connects the ends of an edge with a point in each layer between them.
     fn thread(&mut self, (from, to): (usize, usize)) -> Range<usize> {
         let first = self.layer.len();
         let between = self.layer[from] + 1..self.layer[to].max(self.layer[from] + 1);
