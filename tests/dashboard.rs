@@ -40,11 +40,11 @@ fn what_is_wrong_is_a_page() {
     let mut visit = Visit::new();
     visit.wrong = json!([
         ["nowhere", 404, "resource not found"],
-        ["runs/ffff", 404, "there is no artifact or record called ffff"],
+        ["runs/ffff", 404, "artifact or record ffff not found"],
         [
             "artifacts/<svg onload=alert(1)>",
             404,
-            "there is no artifact or record called <svg onload=alert(1)>"
+            "artifact or record <svg onload=alert(1)> not found"
         ],
         [
             "runs?since=soon",
@@ -54,7 +54,7 @@ fn what_is_wrong_is_a_page() {
         [
             "runs?nope=1",
             400,
-            "the address can't be read: nope: unknown field `nope`, expected one of `q`, `step`, `module`, `outcome`, `since`, `page`"
+            "invalid query: nope: unknown field `nope`, expected one of `q`, `step`, `module`, `outcome`, `since`, `page`"
         ],
     ]);
     play("wrong", visit, "/");

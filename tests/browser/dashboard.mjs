@@ -99,7 +99,7 @@ async function keyboard(browser) {
   await page.goto(setting.url);
   await page.keyboard.press("Tab");
   const focused = () => page.evaluate(() => document.activeElement.textContent.trim() || document.activeElement.id);
-  assert.equal(await focused(), "Skip to the content");
+  assert.equal(await focused(), "Skip to content");
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.id), "main");
   await page.keyboard.press("/");
@@ -140,7 +140,7 @@ async function live(browser) {
   const text = await shown();
   await context.unroute("**/*");
   await context.route("**/*", (route) => route.abort());
-  await page.getByText("The host does not answer").waitFor();
+  await page.getByText("Can't reach the host").waitFor();
   assert.equal(await shown(), text);
   assert.deepEqual(seen.elsewhere, []);
   await context.close();

@@ -22,16 +22,16 @@ use super::view::{self, LARGEST, picture_type};
 use super::{Asked, Page, Site, Tab, with_query};
 use crate::{Answer, Refusal};
 
-/// Rows of a table on a page.
+/// Rows of a table per page.
 const ROWS: usize = 100;
-/// Runs that are listed.
+/// Maximum number of runs in a list.
 const RUNS: usize = 20;
 
-/// What is behind an artifact's address.
+/// Query parameters of an artifact's page.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shown {
-    /// What it is called where the link came from.
+    /// Its name on the linking page.
     name: String,
     page: usize,
 }
@@ -55,13 +55,13 @@ pub async fn page(site: Site, Path(text): Path<String>, Asked(shown): Asked<Show
     .await
 }
 
-/// What is known of an artifact, also of one whose bytes are gone.
+/// Returns an artifact, even if its content was deleted.
 fn known(site: &Site, digest: &Digest) -> Answer<Artifact> {
     if let Some(artifact) = site.store().artifact(digest)? {
         return Ok(artifact);
     }
     if !site.store().contains(digest)? {
-        return Err(Refusal::not_found(format_args!("there is no artifact called {digest}")));
+        return Err(Refusal::not_found(format_args!("artifact {digest} not found")));
     }
     let bytes = site.store().get(digest)?;
     let media_type = if bytes.starts_with(b"\0asm") {
@@ -103,9 +103,9 @@ fn body(site: &Site, artifact: &Artifact, shown: &Shown) -> Answer<Markup> {
             ]))
         }
         @if !there {
-            p.nothing { "Its bytes are gone. A run that makes it makes the same again." }
+            p.nothing { "The content was deleted. To restore it, repeat the run that produced it." }
         } @else if artifact.size > LARGEST {
-            p.nothing { "It is too large to be shown; download it." }
+            p.nothing { "Too large to display. Download it instead." }
         } @else {
             section.card.content { (content(site, artifact, shown)?) }
         }
@@ -142,7 +142,7 @@ fn content(site: &Site, artifact: &Artifact, shown: &Shown) -> Answer<Markup> {
     Ok(html! { (shown_part) (pager(shown.page, more && last > first, address, &told)) })
 }
 
-/// Which runs made it and read it.
+/// Lists of the runs that produced or used the artifact.
 fn uses(site: &Site, artifact: &Digest) -> Answer<Markup> {
     let links = site.store().links_of(artifact)?;
     let of = |role: Role| links.iter().filter(move |(_, link)| link.role == role);
@@ -158,9 +158,9 @@ fn uses(site: &Site, artifact: &Digest) -> Answer<Markup> {
         } }
     };
     Ok(html! {
-        (list("Made by", Role::Output))
-        (list("Read by", Role::Input))
-        (list("Run by", Role::Module))
+        (list("Produced by", Role::Output))
+        (list("Used by", Role::Input))
+        (list("Runs of this module", Role::Module))
         (list("Log of", Role::Log))
     })
 }
@@ -174,13 +174,13 @@ fn using(site: &Site, record: &Digest, link: &Link) -> Markup {
     }
 }
 
-/// A picture by itself. An SVG is inert: it has no scripts and reaches nothing, and were it opened it would be nobody's page.
+/// Returns an image. The policy makes SVGs inert, also when opened directly: no scripts, no requests, a unique origin.
 pub async fn picture(site: Site, Path(text): Path<String>) -> Answer<Response> {
     site.answer(move |site| {
         let artifact = known(site, &site.digest(&text)?)?;
         let Some(media_type) = picture_type(&artifact) else {
             return Err(Refusal::not_found(format_args!(
-                "{} is not a picture",
+                "artifact {} is not an image",
                 artifact.digest.short()
             )));
         };
@@ -201,12 +201,12 @@ pub async fn picture(site: Site, Path(text): Path<String>) -> Answer<Response> {
     .await
 }
 
-/// The bytes, which a browser then saves and never shows.
+/// Downloads an artifact. Browsers save it and never display it.
 pub async fn download(site: Site, Path(text): Path<String>, Asked(shown): Asked<Shown>) -> Answer<Response> {
     site.answer(move |site| {
         let artifact = known(site, &site.digest(&text)?)?;
         if artifact.is_directory() {
-            return Err(Refusal::bad("a directory has no bytes of its own; its files have"));
+            return Err(Refusal::bad("can't download a directory; download its files instead"));
         }
         let name = file_name(&shown.name, &artifact);
         let headers: [(HeaderName, HeaderValue); 5] = [
@@ -232,13 +232,13 @@ pub async fn download(site: Site, Path(text): Path<String>, Asked(shown): Asked<
 
 fn bytes(site: &Site, digest: &Digest) -> Answer<Bytes> {
     if !site.store().contains(digest)? {
-        let gone = lockstep_view::error::Error::user(format_args!("the bytes of {} are gone", digest.short()));
+        let gone = lockstep_view::error::Error::user(format_args!("the content of {} was deleted", digest.short()));
         return Err(Refusal::new(StatusCode::GONE, gone));
     }
     Ok(site.store().get(digest)?)
 }
 
-/// What a download is called: plain letters only, with the extension that its type has.
+/// Returns a safe file name for a download, with an extension for its media type.
 fn file_name(name: &str, artifact: &Artifact) -> String {
     let base = name.rsplit('/').next().unwrap_or_default();
     let plain = |c: char| {
@@ -274,7 +274,7 @@ fn extension(media_type: &str) -> Option<&'static str> {
     })
 }
 
-/// A large file piece by piece.
+/// Streams a large file.
 fn streamed(file: LargeFile) -> Body {
     const PIECE: usize = 1 << 20;
     let read = |(file, at): (LargeFile, u64)| async move {

@@ -12,10 +12,10 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// A part of the addresses of style and script, which changes with them.
+/// Version in the paths of assets, for caching.
 pub static EDITION: LazyLock<String> = LazyLock::new(|| Digest::of([STYLE, SCRIPT, ICON].concat()).short());
 
-/// What pages are made of. There is nothing secret in it.
+/// Routes of the assets, which are public.
 pub fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/assets/{edition}/style.css", get(|| async { asset("text/css", STYLE) }))

@@ -16,7 +16,7 @@ use super::view::{picture_type, preview};
 use super::{Asked, Page, Site, Tab};
 use crate::{Answer, Refusal};
 
-/// Two records to compare.
+/// Query parameters: two records to compare.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Two {
@@ -31,7 +31,7 @@ struct Side {
     observed: Observed,
 }
 
-/// Where a form leads.
+/// Redirects from the form to the comparison.
 pub async fn choose(site: Site, Asked(two): Asked<Two>) -> Answer<Response> {
     site.answer(move |site| {
         let (left, right) = (site.digest(two.left.trim())?, site.digest(two.right.trim())?);
@@ -55,7 +55,7 @@ pub async fn page(site: Site, Path((left, right)): Path<(String, String)>) -> An
 fn side(site: &Site, text: &str) -> Answer<Side> {
     let digest = site.digest(text)?;
     let found = site.runtime().record(&digest)?;
-    let (record, observed) = found.ok_or_else(|| Refusal::not_found(format_args!("there is no record called {text}")))?;
+    let (record, observed) = found.ok_or_else(|| Refusal::not_found(format_args!("record {text} not found")))?;
     Ok(Side {
         digest,
         record,
@@ -72,10 +72,10 @@ fn body(site: &Site, left: &Side, right: &Side) -> Answer<Markup> {
             div.actions { a.button href=(site.compare(&right.digest, &left.digest)) { "Swap" } }
         }
         div.halves { (head(site, "Left", left)) (head(site, "Right", right)) }
-        @if changed.is_empty() { p.nothing { "There is no difference: both went the same way, bit for bit." } }
-        (changes("What went in", changed.iter().filter(|one| one.went_in)))
+        @if changed.is_empty() { p.nothing { "No differences: both runs are bit-identical." } }
+        (changes("Changed inputs", changed.iter().filter(|one| one.went_in)))
         @if !metrics.is_empty() { (section("Metrics", of_metrics(&metrics))) }
-        (changes("What came out", changed.iter().filter(|one| !one.went_in)))
+        (changes("Changed results", changed.iter().filter(|one| !one.went_in)))
         (pictures(site, left, right))
     })
 }
@@ -101,7 +101,7 @@ fn changes<'a>(title: &str, changed: impl Iterator<Item = &'a Changed>) -> Marku
     section(
         title,
         html! { div.scroll tabindex="0" { table.list {
-            thead { tr { th scope="col" { "What" } th scope="col" { "Left" } th scope="col" { "Right" } th scope="col" { "First difference" } } }
+            thead { tr { th scope="col" { "Name" } th scope="col" { "Left" } th scope="col" { "Right" } th scope="col" { "First difference" } } }
             tbody { @for one in changed { tr {
                 td { (fit(&one.what, 80)) }
                 td { (value(&one.left)) }
@@ -112,7 +112,7 @@ fn changes<'a>(title: &str, changed: impl Iterator<Item = &'a Changed>) -> Marku
     )
 }
 
-/// What both have measured, by name.
+/// Returns the metrics of both runs, by name.
 fn metrics(site: &Site, left: &Side, right: &Side) -> BTreeMap<String, (Option<f64>, Option<f64>)> {
     let mut all = BTreeMap::new();
     let one = left
@@ -134,7 +134,7 @@ fn metrics(site: &Site, left: &Side, right: &Side) -> BTreeMap<String, (Option<f
     all
 }
 
-/// The metrics in an artifact; none of one that is something else, or is gone.
+/// Returns the metrics in an artifact; empty for other types and deleted content.
 fn measured(site: &Site, artifact: &Artifact) -> BTreeMap<String, f64> {
     if artifact.media_type.as_str() != MediaType::METRICS {
         return BTreeMap::new();
@@ -162,7 +162,7 @@ fn of_metrics(metrics: &BTreeMap<String, (Option<f64>, Option<f64>)>) -> Markup 
     } } }
 }
 
-/// The pictures that either made, side by side.
+/// Shows the images of both runs side by side.
 fn pictures(site: &Site, left: &Side, right: &Side) -> Markup {
     let pictures = |side: &Side| -> BTreeMap<String, Artifact> {
         let outputs = side.record.outputs.iter().filter(|(_, made)| picture_type(made).is_some());

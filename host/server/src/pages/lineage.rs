@@ -15,11 +15,11 @@ use super::parts::{digest, section, status, step, type_name};
 use super::{Page, Site, Tab};
 use crate::{Answer, Refusal};
 
-/// Larger graphs are not drawn.
+/// Maximum number of nodes in a graph.
 const DRAWN: usize = 250;
-/// Lines of a list.
+/// Maximum number of lines in a list.
 const LINES: usize = 500;
-/// Lists are no deeper; their last lines lead on.
+/// Maximum depth of a list. Deeper lines are links.
 const DEPTH: usize = 24;
 
 pub async fn page(site: Site, Path(text): Path<String>) -> Answer<Response> {
@@ -27,9 +27,7 @@ pub async fn page(site: Site, Path(text): Path<String>) -> Answer<Response> {
         let start = site.digest(&text)?;
         let is_record = site.runtime().record(&start)?.is_some();
         if !is_record && site.store().artifact(&start)?.is_none() && !site.store().contains(&start)? {
-            return Err(Refusal::not_found(format_args!(
-                "there is no artifact or record called {text}"
-            )));
+            return Err(Refusal::not_found(format_args!("artifact or record {text} not found")));
         }
         Ok(Page {
             tab: Tab::Elsewhere,
@@ -74,21 +72,21 @@ fn body(site: &Site, start: &Digest, is_record: bool) -> Answer<Markup> {
         div.title {
             h1 { "Lineage" }
             (digest(start, &home))
-            div.actions { a.button href=(home) { @if is_record { "The run" } @else { "The artifact" } } }
+            div.actions { a.button href=(home) { @if is_record { "Run" } @else { "Artifact" } } }
         }
         @if graph.node_count() <= DRAWN {
             section.card { div.graph tabindex="0" role="region" aria-label="Graph" { (PreEscaped(graph.to_page())) } }
         } @else {
-            p.nothing { "The graph has " (graph.node_count()) " nodes, too many to be drawn; the lists have them." }
+            p.nothing { "The graph is too large to draw: " (graph.node_count()) " nodes. See the lists below." }
         }
         div.halves {
-            (section("Came from", list(Direction::Up, &up)?))
-            (section("Led to", list(Direction::Down, &down)?))
+            (section("Upstream", list(Direction::Up, &up)?))
+            (section("Downstream", list(Direction::Down, &down)?))
         }
     })
 }
 
-/// Kind and size of an artifact, as far as they are known.
+/// Returns type and size of an artifact, if known.
 fn told(site: &Site, artifact: &Digest) -> Result<String> {
     let known = site.store().artifact(artifact)?;
     Ok(known.map_or_else(String::new, |known| {
@@ -96,14 +94,14 @@ fn told(site: &Site, artifact: &Digest) -> Result<String> {
     }))
 }
 
-/// A lineage that is being written as a list.
+/// Renders a lineage as a list.
 struct Told<'a> {
     site: &'a Site,
     lineage: &'a Lineage,
     direction: Direction,
-    /// What stands above already, and is not told again.
+    /// Digests listed already; they are not expanded again.
     above: BTreeSet<Digest>,
-    /// How many lines may follow.
+    /// Remaining number of lines.
     left: usize,
 }
 
@@ -130,7 +128,7 @@ impl Told<'_> {
             (digest(artifact, &self.site.artifact(artifact))) " " span.dim { (told(self.site, artifact)?) }
             (self.note(known && !leads.is_empty(), self.direction == Direction::Up && leads.is_empty()))
             @if !below.is_empty() { ul { @for one in below { (one) } } }
-            @else if !known && !leads.is_empty() { " " a href=(self.site.lineage(artifact)) { "goes on" } }
+            @else if !known && !leads.is_empty() { " " a href=(self.site.lineage(artifact)) { "more" } }
         } })
     }
 
@@ -156,7 +154,7 @@ impl Told<'_> {
     fn note(&self, above: bool, given: bool) -> Markup {
         html! {
             @if above { span.dim { " see above" } }
-            @if given { span.dim { " given" } }
+            @if given { span.dim { " external" } }
         }
     }
 }

@@ -1,14 +1,14 @@
-//! What guests wrote, as lines: stdout and stderr told apart, colours kept, all else of a terminal's language left out.
+//! Logs of guests as lines. Keeps the stream and colours, and drops other terminal sequences.
 
 use lockstep_runtime::sandbox::Stream;
 use maud::{Markup, html};
 
-/// More lines are not shown; the newest are.
+/// Maximum number of lines; the last ones are shown.
 const LINES: usize = 2_000;
-/// Longer lines are cut.
+/// Maximum length of a line in characters.
 const LINE: usize = 4_000;
 
-/// The lines of a log.
+/// Renders a log.
 pub fn log(said: &[(Stream, String)]) -> Markup {
     let mut lines: Vec<(Stream, &str)> = Vec::new();
     for (stream, text) in said {
@@ -17,7 +17,7 @@ pub fn log(said: &[(Stream, String)]) -> Markup {
     let left_out = lines.len().saturating_sub(LINES);
     let (mut out, mut err) = (Pen::default(), Pen::default());
     html! {
-        @if left_out > 0 { p.dim { (left_out) " earlier lines are left out; the download has them" } }
+        @if left_out > 0 { p.dim { (left_out) " earlier lines omitted; download the log for all lines" } }
         div.log tabindex="0" role="region" aria-label="Log" {
             @for (stream, line) in &lines[left_out..] {
                 @let is_error = *stream == Stream::Stderr;
@@ -32,7 +32,7 @@ pub fn log(said: &[(Stream, String)]) -> Markup {
     }
 }
 
-/// How text is written, as the last sequence said.
+/// Current text style.
 #[derive(Default)]
 struct Pen {
     bold: bool,
@@ -53,7 +53,7 @@ impl Pen {
         classes.join(" ")
     }
 
-    /// Takes in what is between `ESC [` and `m`.
+    /// Applies the parameters between `ESC [` and `m`.
     fn set(&mut self, numbers: &str) {
         let mut numbers = numbers.split([';', ':']).map(|number| number.parse().unwrap_or(0));
         while let Some(number) = numbers.next() {
@@ -69,7 +69,7 @@ impl Pen {
                 31..=37 => self.colour = Some(number - 30),
                 91..=97 => self.colour = Some(number - 90),
                 30 | 39 | 90 => self.colour = None,
-                // other palettes, whose numbers follow, are not drawn
+                // skip colours of other palettes
                 38 | 48 => {
                     let skipped = if numbers.next() == Some(5) { 1 } else { 3 };
                     numbers.by_ref().take(skipped).for_each(drop);
@@ -80,9 +80,9 @@ impl Pen {
     }
 }
 
-/// The pieces of a line with their classes.
+/// Splits a line into pieces with CSS classes.
 fn spans(line: &str, pen: &mut Pen) -> Vec<(String, String)> {
-    // what a terminal would have written over
+    // text before a carriage return is overwritten
     let line = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
     let mut spans = vec![(pen.class(), String::new())];
     let mut rest = line.chars().take(LINE);
@@ -105,7 +105,7 @@ fn spans(line: &str, pen: &mut Pen) -> Vec<(String, String)> {
     spans
 }
 
-/// Reads a sequence behind its ESC; the numbers of one that sets the pen.
+/// Reads an escape sequence after its ESC. Returns the parameters of one that sets the style.
 fn sequence(rest: &mut impl Iterator<Item = char>) -> Option<String> {
     match rest.next()? {
         '[' => {
@@ -120,7 +120,7 @@ fn sequence(rest: &mut impl Iterator<Item = char>) -> Option<String> {
             }
             None
         }
-        // a title or a link: to BEL or ESC \
+        // a title or a link: ends with BEL or ESC \
         ']' => {
             while let Some(c) = rest.next() {
                 if c == '\u{7}' || c == '\u{1b}' && rest.next().is_some() {
@@ -133,7 +133,7 @@ fn sequence(rest: &mut impl Iterator<Item = char>) -> Option<String> {
     }
 }
 
-/// Control characters have pictures of their own.
+/// Replaces control characters with visible symbols.
 fn visible(c: char) -> char {
     match u32::from(c) {
         9 => c,

@@ -1,4 +1,4 @@
-//! The dashboard: what the store and the host know, as pages. All is rendered here; the script of the pages only keeps them fresh.
+//! The dashboard. Pages are rendered here; their script only refreshes them.
 
 mod artifact;
 mod assets;
@@ -38,7 +38,7 @@ use super::{Answer, Namespace, Refusal, Server};
 pub use assets::routes as assets;
 pub use wrong::as_pages;
 
-/// The pages. What they are made of, [`assets`], needs no check of who asks.
+/// Routes of the pages. Their [`assets`] need no authentication.
 pub fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/", get(overview::page))
@@ -56,28 +56,28 @@ pub fn routes() -> Router<Arc<Server>> {
         .merge(pipelines::routes())
 }
 
-/// For whom a page is, and where its links lead.
+/// Context of a page: the base of its links, and the user's namespace.
 pub struct Site {
-    /// What all addresses start with; see [`Settings::base_path`](super::Settings::base_path).
+    /// Prefix of all paths; see [`Settings::base_path`](super::Settings::base_path).
     base: String,
     namespace: Arc<Namespace>,
 }
 
-/// A page without what is around all of them.
+/// A page without the common header and footer.
 pub struct Page {
     pub tab: Tab,
     pub title: String,
     pub body: maud::Markup,
 }
 
-/// The parts of the dashboard.
+/// Tabs of the dashboard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Tab {
     Overview,
     Runs,
     Pipelines,
     Notebooks,
-    /// None of them.
+    /// None of the tabs.
     Elsewhere,
 }
 
@@ -94,12 +94,12 @@ impl FromRequestParts<Arc<Server>> for Site {
 }
 
 impl Site {
-    /// Answers with what `make` reads from the store, which may take its time.
+    /// Responds with the result of `make`, which may block.
     async fn answer(self, make: impl FnOnce(&Self) -> Answer<Response> + Send + 'static) -> Answer<Response> {
         blocking(move || make(&self)).await
     }
 
-    /// Answers with a page.
+    /// Responds with a page.
     async fn page(self, write: impl FnOnce(&Self) -> Answer<Page> + Send + 'static) -> Answer<Response> {
         self.answer(|site| Ok(shell::document(&site.base, write(site)?))).await
     }
@@ -112,18 +112,18 @@ impl Site {
         &self.namespace.runtime.store
     }
 
-    /// The digest that an address names in full or in part.
+    /// Resolves a full or abbreviated digest.
     fn digest(&self, text: &str) -> Answer<Digest> {
         artifacts::digest(self.store(), text)?.ok_or_else(|| {
-            let error = Error::user(format_args!("there is no artifact or record called {text}"));
+            let error = Error::user(format_args!("artifact or record {text} not found"));
             Refusal::new(
                 axum::http::StatusCode::NOT_FOUND,
-                error.hint("the search finds digests by their first four digits"),
+                error.hint("search for a digest by its first four or more digits"),
             )
         })
     }
 
-    /// The address of `path`, which starts with a slash.
+    /// Returns the address of `path`, which starts with a slash.
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -145,7 +145,7 @@ impl Site {
     }
 }
 
-/// The part of an address behind `?`; one that can't be read is refused like anything else.
+/// Query string; its errors have the format of all other errors.
 struct Asked<T>(T);
 
 impl<T: DeserializeOwned, S: Sync + Send> FromRequestParts<S> for Asked<T> {
@@ -155,16 +155,16 @@ impl<T: DeserializeOwned, S: Sync + Send> FromRequestParts<S> for Asked<T> {
         let read = Query::from_request_parts(parts, state).await;
         let refused = |text: String| {
             let reason = text.trim_start_matches("Failed to deserialize query string: ");
-            Refusal::bad(format_args!("the address can't be read: {reason}"))
+            Refusal::bad(format_args!("invalid query: {reason}"))
         };
         read.map(|Query(asked)| Self(asked)).map_err(|e| refused(e.body_text()))
     }
 }
 
-/// `path` with a query. Empty values are left out.
+/// Returns `path` with a query. Omits empty values.
 fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
-    // only what is behind the `?` of it is used
+    // only its query is used
     let url = reqwest::Url::parse_with_params("http://localhost/", pairs).ok();
     match url.as_ref().and_then(reqwest::Url::query).unwrap_or_default() {
         "" => path.to_owned(),

@@ -15,12 +15,12 @@ use super::{Page, Site, Tab};
 use crate::Answer;
 use crate::gateway::Model;
 
-/// Sessions that are listed, and artifacts of each.
+/// Maximum number of sessions, and of artifacts of each.
 const LISTED: usize = 100;
 
-/// A session as it is kept beside the store.
+/// A session file in the store.
 struct Session {
-    /// What its file is called: the digest of the notebook's path.
+    /// Name of its file: the digest of the notebook's path.
     name: String,
     changed_ms: u64,
     artifacts: Vec<Artifact>,
@@ -49,7 +49,7 @@ pub async fn page(site: Site) -> Answer<Response> {
     .await
 }
 
-/// What the overview tells of them.
+/// Card with kernels, for the overview.
 pub fn newest(models: &[Model]) -> Markup {
     match models.is_empty() {
         true => html! {},
@@ -57,11 +57,11 @@ pub fn newest(models: &[Model]) -> Markup {
     }
 }
 
-/// The kernels that the host holds.
+/// List of the host's kernels.
 fn kernels(models: &[Model]) -> Markup {
     html! {
         @if models.is_empty() {
-            p { "No kernel is alive here. JupyterLab starts them:" }
+            p { "No active kernels. To start one from JupyterLab:" }
             (code_block("jupyter lab --gateway-url=ADDRESS\nlockstep kernel install --host ADDRESS --name team"))
         } @else {
             ul.plain { @for model in models { li {
@@ -73,14 +73,14 @@ fn kernels(models: &[Model]) -> Markup {
     }
 }
 
-/// In milliseconds of Unix time.
+/// Returns the Unix time in milliseconds.
 fn ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 fn no_sessions() -> Markup {
     html! {
-        p { "No notebook has left a session in this store. A session is a list of digests: a kernel that ends loses nothing." }
+        p { "No sessions yet. The store keeps the variables of a notebook's session, so a kernel that restarts can restore them." }
         (code_block("lockstep kernel install\njupyter lab"))
     }
 }
@@ -101,7 +101,7 @@ fn list(site: &Site, sessions: &[Session]) -> Markup {
     }
 }
 
-/// The sessions, those changed last first.
+/// Reads the sessions, most recently changed first.
 fn sessions(site: &Site) -> Answer<Vec<Session>> {
     let Some(directory) = site.store().directory().map(|store| store.join("sessions")) else {
         return Ok(Vec::new());
@@ -115,7 +115,7 @@ fn sessions(site: &Site) -> Answer<Vec<Session>> {
     Ok(sessions)
 }
 
-/// A session that is not ended; nothing where another file is, or where it ends right now.
+/// Reads an active session; `None` for other files, or if the session ends concurrently.
 fn session(site: &Site, file: &Path) -> Answer<Option<Session>> {
     let name = file
         .file_name()

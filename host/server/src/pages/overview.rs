@@ -8,11 +8,11 @@ use super::{Page, Site, Tab, notebooks, pipelines, with_query};
 use crate::Answer;
 use crate::gateway::Model;
 
-/// Runs that are listed.
+/// Maximum number of runs in the list.
 const LISTED: usize = 15;
-/// Runs that are drawn.
+/// Maximum number of runs in the chart.
 const DRAWN: usize = 90;
-/// Steps that are listed.
+/// Maximum number of steps in the list.
 const STEPS: usize = 8;
 
 pub async fn page(site: Site) -> Answer<Response> {
@@ -59,7 +59,7 @@ fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
             div.columns {
                 div.main {
                     section.card {
-                        h2 { "Newest runs" a.more href=(site.at("/runs")) { "All runs" } }
+                        h2 { "Recent runs" a.more href=(site.at("/runs")) { "All runs" } }
                         (runs(site, &rows[..rows.len().min(LISTED)]))
                     }
                 }
@@ -73,16 +73,13 @@ fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
     })
 }
 
-/// The newest runs as bars, the newest at the right: how high tells how long it took, on a logarithmic scale.
+/// Chart of the durations of recent runs, on a logarithmic scale, with the newest at the right.
 fn strip(rows: &[Row]) -> Markup {
     // from 100 µs to 100 s
     let height = |row: &Row| (4.0 + 32.0 * (((row.wall_us.max(1) as f64).log10() - 2.0) / 6.0).clamp(0.0, 1.0)).round();
     let drawn = rows.iter().rev().enumerate();
     let failed = rows.iter().filter(|row| row.word != "succeeded").count();
-    let told = format!(
-        "The newest {} runs by how long they took; {failed} did not succeed",
-        rows.len()
-    );
+    let told = format!("Durations of the last {} runs; {failed} did not succeed", rows.len());
     html! {
         div.tile.strip {
             svg viewBox={ "0 0 " (rows.len().max(60) * 6) " 36" } height="36" role="img" aria-label=(told) preserveAspectRatio="xMinYMax" {
@@ -93,7 +90,7 @@ fn strip(rows: &[Row]) -> Markup {
                     }
                 }
             }
-            span.dim { "time of the newest " (rows.len()) }
+            span.dim { "durations of the last " (rows.len()) }
         }
     }
 }
@@ -118,7 +115,7 @@ pub fn of_step(site: &Site, one: &StepTally) -> Markup {
         tr {
             td.grow {
                 a.name href=(with_query(&site.at("/runs"), &[("step", &one.step)])) { (step(&one.step)) }
-                @if failed > 0 { " " span.dim { (failed) " not well" } }
+                @if failed > 0 { " " span.dim { (failed) " unsuccessful" } }
             }
             td.n { (quantity::count(one.runs)) }
             td.n { (quantity::micros(one.wall_us / one.runs.max(1))) }
@@ -132,15 +129,15 @@ fn newcomer(site: &Site) -> Markup {
     let with_store = store.as_ref().map_or(String::new(), |store| format!(" --store {store}"));
     html! {
         div.newcomer data-live #live {
-            h1 { "Nothing was run yet" }
-            p { "A run is a step of a WebAssembly module with its inputs and parameters. Each leaves a record here: what went in, what came out, and its log." }
-            h2 { "Write a step and run it" }
+            h1 { "No runs yet" }
+            p { "A run executes a step of a WebAssembly module with inputs and parameters. Its record has the inputs, outputs and log." }
+            h2 { "Run a step" }
             (code_block(&format!("lockstep build steps -o steps.wasm\nlockstep run steps.wasm#clean -i raw=rows.csv{with_store}")))
-            h2 { "Or a pipeline" }
+            h2 { "Run a pipeline" }
             (code_block(&format!("lockstep run penguins.yaml{with_store}")))
-            h2 { "Or a notebook" }
+            h2 { "Run a notebook" }
             (code_block("lockstep kernel install\njupyter lab"))
-            @if let Some(store) = store { p.dim { "What runs into " code { (store) } " shows here at once." } }
+            @if let Some(store) = store { p.dim { "This page shows runs in the store " code { (store) } "." } }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What several pages show.
+//! Elements shared by several pages.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use maud::{Markup, html};
 
 use super::{Site, with_query};
 
-/// A picture of 16 × 16 that stands beside a word.
+/// An icon of 16 × 16.
 pub fn icon(name: &str) -> Markup {
     html! {
         svg.icon viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" {
@@ -28,7 +28,7 @@ pub fn icon(name: &str) -> Markup {
     }
 }
 
-/// The class of an outcome, or of a state of work, in a word.
+/// Returns the CSS class of an outcome or state.
 pub fn class(word: &str) -> &'static str {
     match word {
         "succeeded" | "run" | "done" => "ok",
@@ -40,18 +40,18 @@ pub fn class(word: &str) -> &'static str {
     }
 }
 
-/// An outcome or state: sign and word.
+/// Badge of an outcome or state.
 pub fn status(word: &str) -> Markup {
     let class = class(word);
     html! { span class={ "status " (class) } { (icon(class)) (word) } }
 }
 
-/// The short form of a digest, which leads to `address`.
+/// Link to `address` with a short digest.
 pub fn digest(digest: &Digest, address: &str) -> Markup {
     html! { a.digest href=(address) { (digest.short()) } }
 }
 
-/// A digest that can be copied, in the form that is `shown`.
+/// Digest with a copy button, displayed as `shown`.
 pub fn copied(digest: &Digest, shown: impl std::fmt::Display) -> Markup {
     html! {
         span.whole {
@@ -61,13 +61,13 @@ pub fn copied(digest: &Digest, shown: impl std::fmt::Display) -> Markup {
     }
 }
 
-/// How long ago something was; a pointer over it tells when.
+/// Age, with the time as a tooltip.
 pub fn when(started_ms: u64) -> Markup {
     let at = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(started_ms)).to_string();
     html! { time datetime=(at) title=(at) { (quantity::age(age(started_ms))) } }
 }
 
-/// What a step is called; plain programs may have no arguments.
+/// Returns the display name of a step or program.
 pub fn step(name: &str) -> String {
     match name {
         "" => "program".to_owned(),
@@ -85,7 +85,7 @@ pub fn runs(site: &Site, rows: &[Row]) -> Markup {
                     th scope="col" { "Step" }
                     th.wide scope="col" { "Record" }
                     th.wide scope="col" { "Module" }
-                    th.n.wide scope="col" { "Took" }
+                    th.n.wide scope="col" { "Duration" }
                     th.n scope="col" { "Age" }
                 } }
                 tbody { @for row in rows { (run(site, row)) } }
@@ -111,7 +111,7 @@ fn run(site: &Site, row: &Row) -> Markup {
     }
 }
 
-/// The outputs of a run, which tell programs without arguments apart, such as cells.
+/// Returns the names of a run's outputs, to distinguish programs without arguments, such as cells.
 fn made(site: &Site, record: &Digest) -> String {
     let links = site.store().links(record).unwrap_or_default();
     let names: Vec<String> = links
@@ -126,7 +126,7 @@ fn made(site: &Site, record: &Digest) -> String {
     }
 }
 
-/// A table of artifacts with their names; `beside` is what else there is to say of each.
+/// Table of artifacts: name, artifact and additional content.
 pub fn artifacts<'a>(site: &Site, what: &str, rows: impl Iterator<Item = (&'a str, &'a Artifact, Markup)>) -> Markup {
     html! {
         div.scroll {
@@ -152,17 +152,17 @@ pub fn artifacts<'a>(site: &Site, what: &str, rows: impl Iterator<Item = (&'a st
     }
 }
 
-/// The page of an artifact that is known by a name, which a download then has.
+/// Returns the address of an artifact's page, with a name for downloads.
 pub fn named(site: &Site, name: &str, artifact: &Artifact) -> String {
     with_query(&site.artifact(&artifact.digest), &[("name", name)])
 }
 
-/// The media type of an artifact.
+/// Media type of an artifact.
 pub fn media_type(artifact: &Artifact) -> Markup {
     html! { span.type title=(artifact.media_type) { (type_name(artifact)) } }
 }
 
-/// What people call its media type.
+/// Returns the display name of an artifact's media type.
 pub fn type_name(artifact: &Artifact) -> String {
     let said = artifact.media_type.as_str();
     known_type(said).map_or_else(|| fit(said, 40), str::to_owned)
@@ -186,22 +186,22 @@ fn known_type(media_type: &str) -> Option<&'static str> {
     })
 }
 
-/// A part of a page under a heading.
+/// Section with a heading.
 pub fn section(title: &str, body: Markup) -> Markup {
     html! { section.card { h2 { (title) } (body) } }
 }
 
-/// Names and what they are.
+/// List of names and values.
 pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, Markup)>) -> Markup {
     html! { dl.facts { @for (name, value) in rows { div { dt { (name) } dd { (value) } } } } }
 }
 
-/// Text as it is, which may be wider than the page.
+/// Preformatted text, which scrolls.
 pub fn code_block(text: &str) -> Markup {
     html! { pre.code tabindex="0" { (text) } }
 }
 
-/// Links to the pages of something long; `page` counts from 0. `last` is unknown where nobody counted.
+/// Navigation between the pages of a list; `page` starts at 0.
 pub fn pager(page: usize, more: bool, address: impl Fn(usize) -> String, told: &str) -> Markup {
     html! {
         nav.pager aria-label="Pages of the list" {

@@ -21,13 +21,13 @@ use super::{Page, Site, Tab};
 use crate::works::{Progress, State, TaskProgress, Work, now_ms};
 use crate::{Answer, Refusal, Server};
 
-/// Work that is listed.
+/// Maximum number of work items in the list.
 const LISTED: usize = 100;
-/// On the overview.
+/// Maximum number on the overview.
 const NEWEST: usize = 5;
-/// Graphs with more tasks are not drawn, and their misses not explained.
+/// Maximum number of tasks for a graph and for explanations of cache misses.
 const DRAWN: usize = 200;
-/// Tasks that are listed.
+/// Maximum number of tasks in a list.
 const TASKS: usize = 1_000;
 
 pub fn routes() -> Router<Arc<Server>> {
@@ -37,19 +37,19 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/pipelines/{id}/cancel", post(cancel))
 }
 
-/// How many tasks were answered from the cache, for the overview.
+/// Tile with the number of cached tasks, for the overview.
 pub fn tile(site: &Site) -> Markup {
     let works = site.namespace.works.newest();
     let cached: usize = works.iter().map(|work| counts(&work.progress()).1).sum();
     html! { @if !works.is_empty() {
         a.tile href=(site.at("/pipelines")) {
             span class={ "figure" @if cached > 0 { " hit" } } { (quantity::count(cached as u64)) }
-            span.dim { "answered from the cache" }
+            span.dim { "cached" }
         }
     } }
 }
 
-/// What was submitted lately, for the overview.
+/// Card with recent work items, for the overview.
 pub fn newest(site: &Site) -> Markup {
     let works = site.namespace.works.newest();
     html! { @if !works.is_empty() { section.card {
@@ -72,7 +72,7 @@ async fn list(site: Site) -> Answer<Response> {
             tab: Tab::Pipelines,
             title: "Pipelines".to_owned(),
             body: html! {
-                div.title { h1 { "Pipelines" } span.dim { "and runs that were submitted to this host" } }
+                div.title { h1 { "Pipelines" } span.dim { "and single runs submitted to this host" } }
                 div #live data-live {
                     @if works.is_empty() { (nothing_yet()) } @else { section.card { (of_works(site, &works)) } }
                 }
@@ -84,8 +84,8 @@ async fn list(site: Site) -> Answer<Response> {
 
 fn nothing_yet() -> Markup {
     html! {
-        p.nothing { "Nothing was submitted to this host yet." }
-        p { "With its address and a token, the command has the host run what it is told:" }
+        p.nothing { "No pipelines or runs submitted yet." }
+        p { "To submit one, set the address of this host and a token:" }
         (code_block("export LOCKSTEP_HOST=http://127.0.0.1:8765 LOCKSTEP_TOKEN=...\nlockstep run penguins.yaml"))
     }
 }
@@ -94,11 +94,11 @@ fn of_works(site: &Site, works: &[Arc<Work>]) -> Markup {
     html! { div.scroll { table.list {
         thead { tr {
             th scope="col" { "State" }
-            th scope="col" { "What" }
+            th scope="col" { "Name" }
             th.n.wide scope="col" { "Run" }
             th.n.wide scope="col" { "Cached" }
             th.n.wide scope="col" { "Failed" }
-            th.n.wide scope="col" { "Took" }
+            th.n.wide scope="col" { "Duration" }
             th.n scope="col" { "Age" }
         } }
         tbody { @for work in works.iter().take(LISTED) {
@@ -106,7 +106,7 @@ fn of_works(site: &Site, works: &[Arc<Work>]) -> Markup {
             @let (run, cached, failed) = counts(&progress);
             tr {
                 td { (status(progress.state.word())) }
-                td.grow { a.name href=(address(site, work)) { (fit(&work.title, 80)) } @if work.plan().is_none() { " " span.dim { "a single run" } } }
+                td.grow { a.name href=(address(site, work)) { (fit(&work.title, 80)) } @if work.plan().is_none() { " " span.dim { "single run" } } }
                 td.n.wide { (run) }
                 td.n.wide { (cached) }
                 td.n.wide { (failed) }
@@ -117,7 +117,7 @@ fn of_works(site: &Site, works: &[Arc<Work>]) -> Markup {
     } } }
 }
 
-/// How many tasks were run, answered from the cache, and failed.
+/// Returns the numbers of executed, cached and failed tasks.
 fn counts(progress: &Progress) -> (usize, usize, usize) {
     let count = |is: fn(&TaskProgress) -> bool| progress.tasks.iter().filter(|task| is(task)).count();
     (
@@ -135,7 +135,7 @@ fn took(started_ms: Option<u64>, ended_ms: Option<u64>) -> String {
 
 fn find(site: &Site, id: &str) -> Answer<Arc<Work>> {
     let work = site.namespace.works.get(id);
-    work.ok_or_else(|| Refusal::not_found("there is no such work, or it was so long ago that only its records are left"))
+    work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }
 
 async fn page(site: Site, Path(id): Path<String>) -> Answer<Response> {
@@ -150,7 +150,7 @@ async fn page(site: Site, Path(id): Path<String>) -> Answer<Response> {
     .await
 }
 
-/// That a page of another origin can't do this is seen to before.
+/// Cancels a work item. Cross-origin requests were refused before.
 async fn cancel(site: Site, Path(id): Path<String>) -> Answer<Redirect> {
     let work = find(&site, &id)?;
     work.cancel();
@@ -179,7 +179,7 @@ fn body(site: &Site, work: &Work) -> Answer<Markup> {
                 }
             }
             @if let Some(error) = progress.result.as_ref().and_then(|result| result["error"]["message"].as_str()) {
-                section.card { h2 { "What happened" } (code_block(error)) }
+                section.card { h2 { "Error" } (code_block(error)) }
             }
             @if let Some(plan) = work.plan().filter(|plan| (2..=DRAWN).contains(&plan.tasks().len())) {
                 section.card { div.graph tabindex="0" role="region" aria-label="Graph" { (PreEscaped(graph(site, plan, &progress).to_page())) } }
@@ -188,13 +188,13 @@ fn body(site: &Site, work: &Work) -> Answer<Markup> {
             (outputs(site, &progress))
         }
         section.card #written hidden {
-            h2 { "Written" }
+            h2 { "Log" }
             div.log tabindex="0" role="region" aria-label="Log" data-events=(site.at(&format!("/api/v1/works/{}/events", work.id))) {}
         }
     })
 }
 
-/// The tasks with their states. Of one that became several, the parts are counted.
+/// Graph of the tasks with their states. Tasks with several parts show a count.
 fn graph(site: &Site, plan: &Plan, progress: &Progress) -> Graph {
     let mut graph = Graph::default();
     for task in plan.tasks() {
@@ -269,8 +269,8 @@ fn tasks(site: &Site, work: &Work, progress: &Progress) -> Answer<Markup> {
             thead { tr {
                 th scope="col" { "State" }
                 th scope="col" { "Task" }
-                th.wide scope="col" { "When" }
-                th.n scope="col" { "Took" }
+                th.wide scope="col" { "Time" }
+                th.n scope="col" { "Duration" }
             } }
             tbody { @for row in rows { (row) } }
         } }
@@ -278,7 +278,7 @@ fn tasks(site: &Site, work: &Work, progress: &Progress) -> Answer<Markup> {
     })
 }
 
-/// What would become of the tasks that have not begun, in words.
+/// Explains whether queued tasks will run.
 fn coming(site: &Site, work: &Work, progress: &Progress) -> Vec<(String, String)> {
     let plan = work
         .plan()
@@ -291,7 +291,7 @@ fn coming(site: &Site, work: &Work, progress: &Progress) -> Vec<(String, String)
     explained.unwrap_or_default().into_iter().map(words).collect()
 }
 
-/// Why a task is run: in what it differs from the run of the step before it.
+/// Explains why a task ran: its differences from the previous run of the step.
 fn why(site: &Site, task: &TaskProgress, coming: &[(String, String)]) -> Answer<Option<String>> {
     if task.state == State::Queued {
         let told = coming.iter().find(|(name, _)| *name == task.task);
@@ -307,7 +307,7 @@ fn why(site: &Site, task: &TaskProgress, coming: &[(String, String)]) -> Answer<
     })
 }
 
-/// When a task was at work, in the time of the whole.
+/// Bar with the time of a task, relative to the whole pipeline.
 fn bar(task: &TaskProgress, begun: u64, whole: u64) -> Markup {
     let Some(started) = task.started_ms else { return html! {} };
     let percent = |ms: u64| ms as f64 * 100.0 / whole as f64;
@@ -323,7 +323,7 @@ fn bar(task: &TaskProgress, begun: u64, whole: u64) -> Markup {
     }
 }
 
-/// What the pipeline made as a whole.
+/// Outputs of the pipeline.
 fn outputs(site: &Site, progress: &Progress) -> Markup {
     let made = progress.result.as_ref().and_then(|result| result["outputs"].as_object());
     let read = |(name, artifact): (&String, &Value)| Some((name.clone(), Artifact::deserialize(artifact).ok()?));

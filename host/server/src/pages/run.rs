@@ -18,10 +18,10 @@ use super::view::preview;
 use super::{Page, Site, Tab};
 use crate::{Answer, Refusal};
 
-/// Runs of the step that are offered for comparison.
+/// Maximum number of runs offered for comparison.
 const OFFERED: usize = 30;
 
-/// A record with its digest, and what was observed beside it.
+/// A record with its digest and observations.
 struct Shown {
     digest: Digest,
     record: Record,
@@ -45,7 +45,7 @@ pub async fn page(site: Site, Path(text): Path<String>) -> Answer<Response> {
     .await
 }
 
-/// The statement that `lockstep provenance` prints.
+/// Downloads the statement that `lockstep provenance` prints.
 pub async fn provenance(site: Site, Path(text): Path<String>) -> Answer<Response> {
     site.answer(move |site| {
         let shown = find(site, &text)?.map_err(|artifact| nothing(&artifact.short()))?;
@@ -62,10 +62,10 @@ pub async fn provenance(site: Site, Path(text): Path<String>) -> Answer<Response
 }
 
 fn nothing(name: &str) -> Refusal {
-    Refusal::not_found(format_args!("there is no record called {name}"))
+    Refusal::not_found(format_args!("record {name} not found"))
 }
 
-/// The record that `text` names, or the artifact that it is.
+/// Returns the record that `text` names, or else the digest of an artifact.
 fn find(site: &Site, text: &str) -> Answer<Result<Shown, Digest>> {
     let digest = site.digest(text)?;
     match site.runtime().record(&digest)? {
@@ -99,7 +99,7 @@ fn body(site: &Site, shown: &Shown) -> Answer<Markup> {
             div.side {
                 (section("Run", about(site, shown)?))
                 (parameters(&record.run.entry))
-                @if let Some(usage) = &record.usage { (section("Used", used(usage))) }
+                @if let Some(usage) = &record.usage { (section("Resource usage", used(usage))) }
                 (earlier(site, shown, &others)?)
             }
         }
@@ -124,14 +124,14 @@ fn title(
     }
 }
 
-/// What went wrong, and where.
+/// Card with the error of a failed run.
 fn failure(Shown { record, observed, .. }: &Shown) -> Markup {
     if record.outcome.succeeded() {
         return html! {};
     }
     html! {
         section.card.failure {
-            h2 { "What happened" }
+            h2 { "Error" }
             (code_block(&record.outcome.to_string()))
             @if let Some(said) = &observed.host_error { p { (fit(said, 1_000)) } }
             @if let Some(backtrace) = &observed.backtrace {
@@ -158,7 +158,7 @@ fn inputs(site: &Site, record: &Record) -> Markup {
 fn log(site: &Site, Shown { record, observed, .. }: &Shown) -> Markup {
     html! { @if let Some(log) = record.log.as_ref().or(observed.log.as_ref()) { @if log.size > 0 {
         section.card {
-            h2 { "Log" a.more href=(super::parts::named(site, "log", log)) { "By itself" } }
+            h2 { "Log" a.more href=(super::parts::named(site, "log", log)) { "Open" } }
             (preview(site, log, "log"))
         }
     } } }
@@ -194,13 +194,13 @@ fn about(
         ("Record", copied(name, name.short())),
         ("Module", digest(module, &site.artifact(module))),
         ("Started", html! { (when(observed.started_ms)) span.dim { " ago" } }),
-        ("Took", html! { (quantity::micros(observed.wall_us)) }),
+        ("Duration", html! { (quantity::micros(observed.wall_us)) }),
         ("Host", html! { (fit(&observed.host, 60)) }),
         ("Lockstep", html! { (fit(&observed.version, 20)) }),
         ("Seed", html! { (record.run.seed) }),
     ];
     if signed > 0 {
-        rows.push(("Signed", html! { (signed) @if signed == 1 { " time" } @else { " times" } }));
+        rows.push(("Signatures", html! { (signed) }));
     }
     Ok(facts(rows))
 }
@@ -227,7 +227,7 @@ fn parameters(entry: &Entry) -> Markup {
             for (what, name) in [("stdin", stdin), ("stdout", stdout)] {
                 rows.extend(name.iter().map(|name| (what, value(name.clone()))));
             }
-            html! { @if !rows.is_empty() { (section("Called with", facts(rows))) } }
+            html! { @if !rows.is_empty() { (section("Arguments", facts(rows))) } }
         }
     }
 }
@@ -252,7 +252,7 @@ fn used(usage: &Usage) -> Markup {
     ])
 }
 
-/// Other runs of the step, newest first.
+/// Returns other runs of the step, newest first.
 fn others(site: &Site, shown: &Shown) -> Answer<Vec<Row>> {
     let asked = Runs {
         step: Some(shown.record.run.entry.title()),
@@ -263,7 +263,7 @@ fn others(site: &Site, shown: &Shown) -> Answer<Vec<Row>> {
     Ok(rows)
 }
 
-/// The run of its step before the run of `record`, and in what that one differs from it.
+/// Returns the previous run of the same step, with the differences between both.
 pub fn before(site: &Site, record: &Digest) -> Answer<Option<(Row, Vec<Difference>)>> {
     let Some((is, observed)) = site.runtime().record(record)? else {
         return Ok(None);
@@ -279,7 +279,7 @@ pub fn before(site: &Site, record: &Digest) -> Answer<Option<(Row, Vec<Differenc
     Ok(was.map(|(was, _)| (row, Difference::between(&was.run, &is.run))))
 }
 
-/// The run of the step before this one, in what it differs, and others to compare with.
+/// Section with the previous run of the step, its differences, and a form for comparisons.
 fn earlier(site: &Site, shown: &Shown, others: &[Row]) -> Answer<Markup> {
     if others.is_empty() {
         return Ok(html! {});
@@ -289,7 +289,7 @@ fn earlier(site: &Site, shown: &Shown, others: &[Row]) -> Answer<Markup> {
         "Other runs of the step",
         html! {
             @if let Some((row, found)) = before {
-                p { "Before this one: " (digest(&row.record, &site.run(&row.record))) ", " (when(row.started_ms)) " ago" }
+                p { "Previous run: " (digest(&row.record, &site.run(&row.record))) ", " (when(row.started_ms)) " ago" }
                 (differences(&found))
             }
             form.compare action=(site.at("/compare")) {
@@ -308,7 +308,7 @@ fn earlier(site: &Site, shown: &Shown, others: &[Row]) -> Answer<Markup> {
 fn differences(differences: &[Difference]) -> Markup {
     html! {
         @if differences.is_empty() {
-            p.dim { "It was the very same run." }
+            p.dim { "No differences: same module, inputs and parameters." }
         } @else {
             ul.differences { @for one in differences { li { (difference(one)) } } }
         }

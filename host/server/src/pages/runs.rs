@@ -12,7 +12,7 @@ use crate::Answer;
 
 const PAGE: usize = 50;
 
-/// Which runs are asked for; empty fields ask for all.
+/// Filter of runs; an empty field matches all.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
@@ -55,8 +55,11 @@ impl Filter {
         let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let module = self.module.trim().trim_start_matches("sha256:").to_ascii_lowercase();
         if !module.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let error = Error::user(format_args!("{} is not the start of a digest", self.module));
-            return Err(error.hint("a module's page tells its digest").into());
+            let error = Error::user(format_args!(
+                "invalid digest prefix `{}`: use hexadecimal digits",
+                self.module
+            ));
+            return Err(error.hint("the page of a module shows its digest").into());
         }
         let since_ms = match self.since.as_str() {
             "" => 0,
@@ -106,7 +109,7 @@ fn body(site: &Site, filter: &Filter) -> Answer<Markup> {
         (form(site, filter))
         div #live data-live[filter.page == 0] {
             @if rows.is_empty() {
-                p.nothing { "No such runs. " @if filter.is_set() { a href=(site.at("/runs")) { "Show all" } } }
+                p.nothing { "No matching runs. " @if filter.is_set() { a href=(site.at("/runs")) { "Show all" } } }
             } @else {
                 section.card { (runs(site, &rows)) }
                 (pager(filter.page, more, |page| filter.address(site, page), &told))

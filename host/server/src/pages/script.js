@@ -1,9 +1,9 @@
-// Pages work without this. It keeps what is marked live fresh, and saves keystrokes.
+// Optional for pages. Refreshes live elements and adds keyboard shortcuts.
 "use strict";
 
 const every = 2000; // ms
 
-/** Fetches this page again and takes over what is marked live in it. */
+/** Fetches this page again and replaces its live elements. */
 async function refresh() {
   const away = document.getElementById("away");
   try {
@@ -19,7 +19,7 @@ async function refresh() {
     }
     away.textContent = "";
   } catch {
-    away.textContent = "The host does not answer; this page may be old.";
+    away.textContent = "Can't reach the host; this page may be outdated.";
   }
 }
 
@@ -28,14 +28,14 @@ async function live() {
   setTimeout(live, every);
 }
 
-/** Shows what tasks write, as the host tells it. */
+/** Shows the log of tasks, from the host's events. */
 function follow(log) {
   const stories = new EventSource(log.dataset.events);
   const most = 2000; // lines
   stories.addEventListener("log", ({ data }) => {
-    const { task, stream, text = "(bytes that are no text)\n" } = JSON.parse(data);
+    const { task, stream, text = "(binary data)\n" } = JSON.parse(data);
     const below = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    // sequences that steer terminals say nothing here
+    // remove terminal sequences
     for (const line of text.replace(/\u001b(\[[0-9;:?]*[@-~]|\][^\u0007\u001b]*(\u0007|\u001b\\))/g, "").split("\n")) {
       if (line === "") continue;
       const row = document.createElement("div");
@@ -58,7 +58,7 @@ function follow(log) {
   });
 }
 
-/** `/` leads to the search, Escape out of it. */
+/** `/` focuses the search, Escape leaves it. */
 function keys(event) {
   const search = document.getElementById("q");
   if (event.key === "Escape" && document.activeElement === search) search.blur();
@@ -77,9 +77,9 @@ async function copy(event) {
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
-// of a wide graph the middle is seen first
+// scroll wide graphs to the middle
 for (const graph of document.querySelectorAll(".graph")) graph.scrollLeft = (graph.scrollWidth - graph.clientWidth) / 2;
-// the clipboard is only there where the connection is safe
+// the clipboard is only available in secure contexts
 if (navigator.clipboard) for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
 for (const choice of document.querySelectorAll("[data-submits]")) choice.addEventListener("change", () => choice.form.requestSubmit());
 for (const log of document.querySelectorAll("[data-events]")) follow(log);

@@ -11,19 +11,19 @@ use super::parts::{digest, media_type, runs, section, status, step};
 use super::{Asked, Page, Site, Tab, with_query};
 use crate::Answer;
 
-/// Of each kind at most so many are told.
+/// Maximum number of results of each kind.
 const MOST: usize = 20;
 
-/// What is looked for.
+/// Query parameters.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Question {
     q: String,
 }
 
-/// What has the text in its name.
+/// Search results.
 struct Found {
-    /// Records and artifacts whose digest starts so.
+    /// Records and artifacts with this digest prefix.
     digests: Vec<Digest>,
     steps: Vec<StepTally>,
     modules: Vec<(Digest, u64)>,
@@ -37,7 +37,7 @@ pub async fn page(site: Site, Asked(question): Asked<Question>) -> Answer<Respon
         let body = match text {
             "" => html! {
                 h1 { "Search" }
-                p.dim { "Digests by their first four digits or more, steps, modules by their steps, media types, outcomes of runs." }
+                p.dim { "Search for digests (first four digits or more), steps, modules (by step), media types and outcomes." }
             },
             text => results(site, text, &find(site, text)?)?,
         };
@@ -72,25 +72,25 @@ fn results(site: &Site, text: &str, found: &Found) -> Answer<Markup> {
     }
     Ok(html! {
         div.title { h1 { "Search " q { (text) } } }
-        @if nothing { p.nothing { "Nothing has this in its name. Digests are found by their first four digits or more." } }
+        @if nothing { p.nothing { "No results. To find a digest, enter its first four digits or more." } }
         @if !digests.is_empty() { (section("Digests", html! { ul.plain { @for one in digests { li { (one) } } } })) }
         @if !found.steps.is_empty() { (section("Steps", html! { table.list {
             thead { tr { th scope="col" { "Step" } th.n scope="col" { "Runs" } th.n scope="col" { "Mean" } th.n scope="col" { "Last" } } }
             tbody { @for one in &found.steps { (of_step(site, one)) } }
         } })) }
-        @if !found.modules.is_empty() { (section("Modules with such steps", html! { ul.plain {
+        @if !found.modules.is_empty() { (section("Modules with matching steps", html! { ul.plain {
             @for (module, count) in &found.modules { li {
                 (digest(module, &site.artifact(module))) " "
                 a.dim href=(with_query(&site.at("/runs"), &[("module", &module.hex())])) { (quantity::count(*count)) " runs" }
             } }
         } })) }
-        @if !found.artifacts.is_empty() { (section("Artifacts of such a type", html! { ul.plain {
+        @if !found.artifacts.is_empty() { (section("Artifacts with matching types", html! { ul.plain {
             @for one in &found.artifacts { li {
                 (digest(&one.digest, &site.artifact(&one.digest))) " " (media_type(one)) " " span.dim { (quantity::bytes(one.size)) }
             } }
         } })) }
         @if !found.runs.is_empty() { section.card {
-            h2 { "Runs" a.more href=(with_query(&site.at("/runs"), &[("q", text)])) { "All such runs" } }
+            h2 { "Runs" a.more href=(with_query(&site.at("/runs"), &[("q", text)])) { "All matching runs" } }
             (runs(site, &found.runs))
         } }
     })

@@ -6,11 +6,11 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets::EDITION;
 use super::{Page, Tab};
 
-/// Nothing that a page shows can reach elsewhere or run: style, script and pictures are the host's own.
+/// Content security policy: styles, scripts and images come from the host only.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'self'";
 
-/// What every page is sent with. The referrer stays, as the check of forms may need it.
+/// Headers of every page. Same-origin referrers are kept for the origin check of forms.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CONTENT_TYPE, "text/html; charset=utf-8"),
     (CONTENT_SECURITY_POLICY, POLICY),
@@ -26,7 +26,7 @@ const TABS: [(Tab, &str, &str); 4] = [
     (Tab::Notebooks, "/notebooks", "Notebooks"),
 ];
 
-/// A whole page; its links start with `base`.
+/// Returns a complete page. Its links start with `base`.
 pub fn document(base: &str, page: Page) -> Response {
     let asset = |name: &str| format!("{base}/assets/{}/{name}", *EDITION);
     let title = if page.tab == Tab::Overview {
@@ -47,11 +47,11 @@ pub fn document(base: &str, page: Page) -> Response {
                 script src=(asset("script.js")) defer {}
             }
             body {
-                a.skip href="#main" { "Skip to the content" }
+                a.skip href="#main" { "Skip to content" }
                 (head(base, page.tab))
                 main #main tabindex="-1" { (page.body) }
                 footer {
-                    p { "Lockstep " (env!("CARGO_PKG_VERSION")) " · same bytes in, same bytes out" }
+                    p { "Lockstep " (env!("CARGO_PKG_VERSION")) }
                     p #away role="status" {}
                 }
             }

@@ -1,24 +1,24 @@
-//! JSON as a tree that folds.
+//! JSON as a collapsible tree.
 
 use lockstep_view::columns::fit;
 use maud::{Markup, html};
 use serde_json::Value;
 
-/// Values that are written; what is beyond is only counted.
+/// Maximum number of rendered values; the rest is counted.
 const VALUES: usize = 3_000;
-/// Items of one list or object that are written.
+/// Maximum number of rendered items of a list or object.
 const ITEMS: usize = 200;
-/// What is deeper is only counted.
+/// Maximum depth; deeper values are counted.
 const DEPTH: usize = 40;
-/// A list of at most so many numbers and truths stands in a line.
+/// Maximum length of a list of numbers and booleans on one line.
 const SHORT: usize = 16;
 
-/// A value with all that is in it, as far as it is not too much.
+/// Renders a value, within the limits.
 pub fn tree(value: &Value) -> Markup {
     html! { div.tree { (node(value, 0, VALUES)) } }
 }
 
-/// A value of which about `most` values are written: those next to each other have an equal share of that.
+/// Renders a value with about `most` nested values; siblings share this budget equally.
 fn node(value: &Value, depth: usize, most: usize) -> Markup {
     match value {
         Value::Array(items) if is_short(items) => html! { code.number { (value) } },

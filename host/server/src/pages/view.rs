@@ -1,4 +1,4 @@
-//! Artifacts on pages, by their media type. Nothing of them is ever markup: text is escaped, and pictures are fetched by themselves.
+//! Display of artifacts by media type. Their content never becomes markup: text is escaped, and images are separate requests.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use super::parts::{artifacts, code_block};
 use super::tree::tree;
 use super::{Site, with_query};
 
-/// No cell of a table is wider, in characters.
+/// Maximum width of a table cell in characters.
 const CELL: usize = 120;
-/// Columns that are shown.
+/// Maximum number of columns.
 const COLUMNS: usize = 200;
-/// Text beyond this is not shown.
+/// Maximum size of a text in bytes.
 const TEXT: usize = 256 << 10;
-/// What is larger is shown by a download alone, and in a preview by a link.
+/// Maximum size in bytes of an artifact that is displayed; larger ones can only be downloaded.
 pub const LARGEST: u64 = 256 << 20;
 const LARGEST_PREVIEW: u64 = 8 << 20;
 
-/// The media types of pictures that browsers draw.
+/// Returns the media type of an image that browsers display.
 pub fn picture_type(artifact: &Artifact) -> Option<&str> {
     let said = artifact.media_type.as_str();
     [MediaType::FIGURE, "image/png", "image/jpeg", "image/gif", "image/webp"]
@@ -32,32 +32,32 @@ pub fn picture_type(artifact: &Artifact) -> Option<&str> {
         .then_some(said)
 }
 
-/// A few lines of an artifact; what can't be read says why.
+/// Short preview of an artifact, or the reason why there is none.
 pub fn preview(site: &Site, artifact: &Artifact, name: &str) -> Markup {
     if artifact.size > LARGEST_PREVIEW {
-        return html! { p.dim { "Too large for a preview." } };
+        return html! { p.dim { "Too large to preview." } };
     }
     if picture_type(artifact).is_some() {
         return picture(site, artifact, name);
     }
     match Content::read(site.store(), artifact, 0..5) {
-        Ok(Content::Bytes { .. }) => html! { p.dim { "No preview of such bytes." } },
+        Ok(Content::Bytes { .. }) => html! { p.dim { "No preview for this media type." } },
         Ok(read) => content(site, &read),
         Err(error) => html! { p.dim { (error.message()) } },
     }
 }
 
-/// A picture, which the browser fetches by itself.
+/// Image, which the browser requests separately.
 pub fn picture(site: &Site, artifact: &Artifact, name: &str) -> Markup {
     let told = if name.is_empty() {
-        "Picture".to_owned()
+        "Image".to_owned()
     } else {
-        format!("Picture {}", fit(name, 60))
+        format!("Image {}", fit(name, 60))
     };
     html! { div.picture { img src={ (site.artifact(&artifact.digest)) "/picture" } alt=(told) loading="lazy"; } }
 }
 
-/// What was read of an artifact.
+/// Content of an artifact.
 pub fn content(site: &Site, content: &Content) -> Markup {
     match content {
         Content::Table(read) => table(read),
@@ -69,7 +69,7 @@ pub fn content(site: &Site, content: &Content) -> Markup {
             artifacts(site, "File", rows.take(1_000))
         }
         Content::Module(module) => of_module(site, module),
-        Content::Log(said) if said.is_empty() => html! { p.dim { "Nothing was written." } },
+        Content::Log(said) if said.is_empty() => html! { p.dim { "Empty log." } },
         Content::Log(said) => log(said),
         Content::Figure { .. } | Content::Bytes { .. } => code_block(&content.to_string()),
     }
@@ -79,11 +79,11 @@ fn of_text(text: &str, size: usize) -> Markup {
     let shown = text.floor_char_boundary(TEXT);
     html! {
         (code_block(&text[..shown]))
-        @if shown < size { p.dim { (quantity::bytes((size - shown) as u64)) " more are in the download." } }
+        @if shown < size { p.dim { "Truncated: download the artifact for the remaining " (quantity::bytes((size - shown) as u64)) "." } }
     }
 }
 
-/// Metrics by name.
+/// Table of metrics.
 fn of_metrics(metrics: &BTreeMap<String, f64>) -> Markup {
     html! {
         table.list.metrics {
@@ -123,7 +123,7 @@ fn table(table: &Table) -> Markup {
 fn of_module(site: &Site, module: &Module) -> Markup {
     html! {
         @if module.interfaces.is_empty() {
-            p { "A plain program: its inputs and outputs are what the caller gives." }
+            p { "A plain program: the caller defines its inputs and outputs." }
             @for (from, names) in &module.imports {
                 p.dim { "imports from " code { (fit(from, 60)) } ": " (fit(&names.join(", "), 400)) }
             }
@@ -146,7 +146,7 @@ fn of_step(site: &Site, interface: &Interface) -> Markup {
             h2 { a href=(with_query(&site.at("/runs"), &[("step", &interface.step)])) { (fit(&interface.step, 80)) } }
             @if !interface.doc.is_empty() { p.doc { (interface.doc.trim()) } }
             div.scroll tabindex="0" { table.list {
-                thead.unseen { tr { th { "What" } th { "Name" } th { "Type" } th { "Meaning" } } }
+                thead.unseen { tr { th { "Kind" } th { "Name" } th { "Type" } th { "Description" } } }
                 tbody {
                     @for input in &interface.inputs { (port("input", input)) }
                     @for parameter in &interface.parameters {

@@ -11,7 +11,7 @@ use super::{Page, Tab, shell};
 use crate::Server;
 use crate::access::wants_html;
 
-/// Lets a browser see refusals as pages; programs get them as they are.
+/// Renders errors as pages for browsers; other clients get JSON.
 pub async fn as_pages(server: &Server, request: Request, next: Next) -> Response {
     let browser = wants_html(request.headers());
     let response = next.run(request).await;
@@ -21,7 +21,7 @@ pub async fn as_pages(server: &Server, request: Request, next: Next) -> Response
     let page = page(error);
     let mut shown = shell::document(&server.settings.base_path(), page);
     *shown.status_mut() = response.status();
-    // such as where to sign in, or when to come again
+    // such as WWW-Authenticate and Retry-After
     for (name, value) in response.headers() {
         if !shown.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
             shown.headers_mut().insert(name, value.clone());
@@ -37,7 +37,7 @@ fn page(error: &Error) -> Page {
             h1 { (error.message()) }
             @if !error.details().is_empty() { (code_block(&error.details().join("\n"))) }
             @if !error.hints().is_empty() {
-                h2 { "What to do" }
+                h2 { "Hints" }
                 ul { @for hint in error.hints() { li { (hint) } } }
             }
         }

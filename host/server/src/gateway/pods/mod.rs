@@ -1,8 +1,8 @@
-//! Kernels in pods of their own. A kernel's pod is a host with that one kernel, and this host passes on what clients say to it and hear from it:
-//! what it was asked, and what it has not been told yet, is the pod's affair ([`super::here`]).
+//! Kernels in one pod each. A kernel's pod is a host with that one kernel, and this host forwards its messages. Requests and undelivered
+//! messages are managed in the pod ([`super::here`]).
 //!
-//! Which kernels there are, the cluster knows: pods have labels, so that a host that is started again finds them. A pod that is lost is replaced,
-//! and the new one goes on from the kernel's copy in the shared store ([`super::mirror`]).
+//! Labels of pods record which kernels exist, so that a restarted host finds them. A lost pod is replaced, and the new pod resumes the
+//! kernel from its copy in the shared store ([`super::mirror`]).
 
 mod object;
 mod pod;
@@ -31,9 +31,9 @@ use super::mirror::note;
 pub use pod::Pod;
 pub use source::Source;
 
-/// How often pods are looked after.
+/// Interval of maintenance.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a pod that is there may say nothing before it is given up.
+/// Time without a response after which an existing pod counts as lost.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// The kernels of a namespace, in pods.
@@ -42,18 +42,18 @@ pub struct Pods {
     place: Place,
     shared: Shared,
     kernels: Mutex<BTreeMap<String, Arc<Kernel>>>,
-    /// Whether the pods of an earlier host were looked for.
+    /// Set once the pods of an earlier host were searched for.
     found: OnceCell<()>,
 }
 
 struct Kernel {
     id: String,
     env: Env,
-    /// Where it is. Held as long as it is on its way to a pod, or to its end.
+    /// Its pod. Locked while the kernel gets a pod or ends.
     pod: tokio::sync::Mutex<Option<Pod>>,
-    /// Whether it has been ended: it gets no pod any more.
+    /// Whether the kernel was shut down; then it gets no new pod.
     has_ended: AtomicBool,
-    /// What its pod said of it last.
+    /// Last known model.
     model: Mutex<Model>,
 }
 
@@ -80,12 +80,12 @@ impl Kernel {
         }
     }
 
-    /// Whether it is in a pod, and not on its way to one.
+    /// Whether the kernel has a pod, and is not waiting for one.
     fn has_pod(&self) -> bool {
         self.pod.try_lock().is_ok_and(|pod| pod.is_some())
     }
 
-    /// What is told of it: what its pod says, or said last. `None` if that says that there is none.
+    /// Returns the model from the pod, or the last known one. `None` if the pod has no such kernel.
     async fn told(&self) -> Option<Model> {
         if let Ok(pod) = self.pod.try_lock()
             && let Some(pod) = &*pod
@@ -105,7 +105,7 @@ impl Kernel {
 }
 
 impl Pods {
-    /// The kernels of `user`, whose shared store is `shared`. To be called within tokio.
+    /// Opens the kernels of `user`, whose shared store is `shared`. Must be called within a tokio runtime.
     pub fn open(source: &Arc<Source>, user: Option<&str>, shared: Shared) -> Arc<Self> {
         let pods = Arc::new(Self {
             place: source.place(user, shared.url().to_owned()),
@@ -120,7 +120,7 @@ impl Pods {
         pods
     }
 
-    /// Finds the kernels that an earlier host left.
+    /// Finds the kernels of an earlier host.
     async fn find(&self) -> Result<()> {
         let found = self.found.get_or_try_init(|| async {
             for object in self.source.list(&self.place).await? {
@@ -134,12 +134,12 @@ impl Pods {
         found.await.copied()
     }
 
-    /// How many there are.
+    /// Returns the number of kernels.
     pub fn count(&self) -> usize {
         self.kernels().len()
     }
 
-    /// What there is to tell of each.
+    /// Returns the models of all kernels.
     pub async fn models(&self) -> Result<Vec<Model>> {
         self.find().await?;
         let kernels: Vec<_> = self.kernels().values().cloned().collect();
@@ -147,7 +147,7 @@ impl Pods {
         Ok(told.into_iter().flatten().collect())
     }
 
-    /// Starts a kernel in a pod; or gives the one whose id `env` names.
+    /// Starts a kernel in a pod, or returns the existing one with the ID in `env`.
     pub async fn create(&self, env: Env) -> Result<Model> {
         self.find().await?;
         let id = super::id_in(&env)?.unwrap_or_else(Uuid::new_v4).to_string();
@@ -162,11 +162,11 @@ impl Pods {
         }
         match reached? {
             Some((_, model)) => Ok(model),
-            None => Err(Error::host("the kernel ended when it was asked for").hint("try again")),
+            None => Err(Error::host("the kernel ended during the request").hint("try again")),
         }
     }
 
-    /// The kernel's pod, and what it says of the kernel; a new one if the old one is lost. `None` if there is no such kernel.
+    /// Returns the kernel's pod and model. Replaces a lost pod. `None` if the kernel does not exist.
     pub async fn at(&self, id: &str) -> Result<Option<(Pod, Model)>> {
         self.find().await?;
         let held = self.kernels().get(id).cloned();
@@ -180,8 +180,8 @@ impl Pods {
         self.reach(&kernel).await
     }
 
-    /// A kernel whose pod was lost while no host looked: it has a copy. One whose id its client chose is asked for with that again, and may have
-    /// been left to its copy for being idle.
+    /// Returns a kernel whose pod was lost while no host was running, from its copy. Not one whose ID was chosen by its client: that may have
+    /// been culled, and its client requests it again by ID.
     async fn lost(&self, id: &str) -> Result<Option<Arc<Kernel>>> {
         if Uuid::parse_str(id).is_err() {
             return Ok(None);
@@ -210,7 +210,7 @@ impl Pods {
                     return Ok(None);
                 }
                 Seen::Lost => {
-                    tracing::warn!("kernel {}: its pod {} is lost", kernel.id, pod.name);
+                    tracing::warn!("kernel {}: lost pod {}", kernel.id, pod.name);
                     self.leave(pod, true).await?;
                     *place = None;
                 }
@@ -224,13 +224,13 @@ impl Pods {
                 return Err(error.into());
             }
         };
-        tracing::info!("kernel {}: in pod {}", kernel.id, pod.name);
+        tracing::info!("kernel {}: running in pod {}", kernel.id, pod.name);
         kernel.tell(&model);
         *place = Some(pod.clone());
         Ok(Some((pod, model)))
     }
 
-    /// Asks a pod for its kernel until it answers, or is known to be lost.
+    /// Requests the kernel's model until the pod responds, or counts as lost.
     async fn look(&self, pod: &Pod, id: &str) -> Result<Seen> {
         let begun = Instant::now();
         loop {
@@ -247,7 +247,7 @@ impl Pods {
         }
     }
 
-    /// A pod that is ready: one that waits for a kernel, or a new one.
+    /// Returns a pod that is ready: a spare pod, or a new one.
     async fn pod_for(&self, kernel: &Kernel) -> Result<Pod> {
         if self.source.warm > 0 {
             for object in self.source.list(&self.place).await? {
@@ -270,13 +270,13 @@ impl Pods {
         }
     }
 
-    /// Ends a kernel and its pod. What nobody shut down keeps the session of its notebook, if it has a name to be asked for by.
+    /// Ends a kernel and its pod. If `session_stays`, its copy is kept if the client chose its ID and so can request it again.
     pub async fn end(&self, id: &str, session_stays: bool) -> Result<bool> {
         self.find().await?;
         let Some(kernel) = self.kernels().get(id).cloned() else {
             return Ok(false);
         };
-        // not off the list before all of it is gone, or whoever asks for it meanwhile would have it back from its copy
+        // removed from the list last, or a concurrent request would restore it from its copy
         let mut place = kernel.pod.lock().await;
         if kernel.has_ended.swap(true, Relaxed) {
             return Ok(false);
@@ -303,7 +303,7 @@ impl Pods {
         self.source.delete(&self.place, &pod.name, is_lost).await
     }
 
-    /// Removes pods that have ended, replaces those that are lost, ends kernels that nobody uses, and keeps pods ready.
+    /// Deletes ended pods, replaces lost ones, culls idle kernels, and maintains spare pods.
     async fn look_after(self: &Arc<Self>) -> Result<()> {
         self.find().await?;
         let objects = self.source.list(&self.place).await?;
@@ -322,15 +322,15 @@ impl Pods {
                 self.reach_later(kernel);
             }
         }
-        // a pod may take longer to start than a kernel may be idle
+        // without a pod a kernel is not idle: the pod may take longer to start than the culling time
         let placed: Vec<_> = kernels.iter().filter(|kernel| kernel.has_pod()).collect();
         let told = join_all(placed.iter().map(|kernel| kernel.told())).await;
         for (kernel, told) in placed.into_iter().zip(told) {
             match told {
-                // a client ended it, and its pod is to go
+                // a client shut it down, so its pod must be deleted
                 None => self.reach_later(kernel),
                 Some(model) if self.source.cull.is_some_and(|cull| cull.takes(&model, SystemTime::now())) => {
-                    tracing::info!("kernel {}: nobody used it", model.id);
+                    tracing::info!("kernel {}: idle, shutting down", model.id);
                     self.end(&model.id, true).await?;
                 }
                 Some(_) => {}
@@ -339,17 +339,17 @@ impl Pods {
         self.keep_warm(&there).await
     }
 
-    /// Sees to the kernel's pod, while nobody waits for it.
+    /// Checks or replaces the kernel's pod in the background.
     fn reach_later(self: &Arc<Self>, kernel: &Arc<Kernel>) {
         let (pods, kernel) = (self.clone(), kernel.clone());
         tokio::spawn(async move {
             if let Err(error) = pods.reach(&kernel).await {
-                tracing::warn!("kernel {} has no pod for now: {error}", kernel.id);
+                tracing::warn!("kernel {}: no pod, will retry: {error}", kernel.id);
             }
         });
     }
 
-    /// Of users who are told apart, only those have pods ready who have kernels.
+    /// Creates or deletes spare pods. A user without kernels has none.
     async fn keep_warm(&self, there: &[&Object]) -> Result<()> {
         let is_wanted = self.place.user.is_none() || self.count() > 0;
         let wanted = if is_wanted { self.source.warm } else { 0 };
@@ -372,15 +372,15 @@ impl Pods {
     }
 }
 
-/// What a look at a kernel's pod gave.
+/// Result of a check of a kernel's pod.
 enum Seen {
     There(Model),
-    /// The pod is there, and the kernel has ended.
+    /// The pod exists, but the kernel has ended.
     Ended,
     Lost,
 }
 
-/// What a kernel was asked for with, as its pod tells.
+/// Returns a kernel's requested environment, from its pod.
 fn env_of(object: &Object) -> Env {
     let annotations = object.metadata.annotations.as_ref();
     let env = annotations.and_then(|annotations| annotations.get(ENV_ANNOTATION));

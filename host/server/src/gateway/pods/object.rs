@@ -1,4 +1,4 @@
-//! The objects of a kernel's pod: itself, and the secret with the token that the host alone knows.
+//! Kubernetes objects of a kernel: the pod, and the secret with the token for the host.
 
 use std::collections::BTreeMap;
 
@@ -13,41 +13,41 @@ use lockstep_runtime::digest::Digest;
 use lockstep_view::error::Result;
 use serde_json::{Value, json};
 
-/// The part that these pods have to play, and the name of their container.
+/// Component of kernel pods, and the name of their container.
 pub const COMPONENT: &str = "kernel";
-/// The label with the id of the kernel in a pod; one without it has none yet.
+/// Label with the ID of a pod's kernel. Spare pods do not have it.
 pub const KERNEL_LABEL: &str = "lockstep.dev/kernel";
-/// The label of a user's pods: digits of the digest of the user's name.
+/// Label of a user's pods: a prefix of the digest of the user's name.
 const USER_LABEL: &str = "lockstep.dev/user";
-/// The annotation with what the kernel was asked for with, as JSON.
+/// Annotation with the kernel's requested environment, as JSON.
 pub const ENV_ANNOTATION: &str = "lockstep.dev/env";
-/// What stands for the user in the name of a namespace.
+/// Placeholder for the user in the name of a namespace.
 pub const USER: &str = "{user}";
-/// The key of the token in its secret.
+/// Key of the token in its secret.
 const TOKEN: &str = "token";
-/// The directory whose files cells may name, of the pod's own.
+/// Directory in the pod that cells may access.
 const FILES: &str = "/tmp/files";
 
-/// How pods of kernels are made.
+/// Settings of kernel pods.
 pub struct Shape {
     pub image: String,
-    /// The processors that one asks for, as Kubernetes writes it.
+    /// CPU request, a Kubernetes quantity.
     pub cpu: String,
-    /// In bytes.
+    /// Memory request and limit in bytes.
     pub memory: u64,
-    /// The secret with the variables by which the shared store is reached.
+    /// Secret with the environment variables for the shared store.
     pub secret: String,
-    /// What is laid over it.
+    /// Template to merge in.
     pub template: Option<PodTemplateSpec>,
 }
 
-/// A kernel, as its pod tells of it.
+/// A kernel in the metadata of its pod.
 pub struct Named<'a> {
     pub id: &'a str,
     pub env: &'a BTreeMap<String, String>,
 }
 
-/// The pod `name` of `user`, whose shared store is at `shared`; of a kernel, or one that is kept ready for any.
+/// Returns the pod `name` of `user`, whose shared store is at `shared`, for `kernel` or as a spare pod.
 pub fn pod(shape: &Shape, name: &str, user: Option<&str>, shared: &str, kernel: Option<Named>) -> Result<Pod> {
     let mut labels = labels(COMPONENT);
     if let Some(user) = user {
@@ -92,7 +92,7 @@ pub fn pod(shape: &Shape, name: &str, user: Option<&str>, shared: &str, kernel: 
     read(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.spec }))
 }
 
-/// What the metadata of a kernel's pod says of the kernel.
+/// Returns the metadata that assigns a pod to a kernel.
 pub fn of_kernel(kernel: &Named) -> Value {
     json!({
         "labels": { KERNEL_LABEL: kernel.id },
@@ -100,7 +100,7 @@ pub fn of_kernel(kernel: &Named) -> Value {
     })
 }
 
-/// The secret called `name` for the pod of that name.
+/// Returns the secret for the pod of the same name.
 pub fn secret(name: &str, token: &str) -> Result<Secret> {
     read(json!({
         "apiVersion": "v1",
@@ -110,7 +110,7 @@ pub fn secret(name: &str, token: &str) -> Result<Secret> {
     }))
 }
 
-/// What makes `pod` the owner of its secret: they go together.
+/// Returns a patch that makes `pod` the owner of its secret, so that they are deleted together.
 pub fn owned_by(pod: &Pod) -> Value {
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
@@ -122,7 +122,7 @@ pub fn owned_by(pod: &Pod) -> Value {
     json!({ "metadata": { "ownerReferences": [owner] } })
 }
 
-/// The selector of the pods of `user`; without one, of those that are nobody's own.
+/// Returns the selector of the pods of `user`; without one, of those that belong to no user.
 pub fn selector(user: Option<&str>) -> String {
     let all = format!("{},app.kubernetes.io/component={COMPONENT}", lockstep_cluster::job::MANAGED);
     match user {
@@ -131,7 +131,7 @@ pub fn selector(user: Option<&str>) -> String {
     }
 }
 
-/// The namespace for `user`, whose name stands for [`USER`] in `pattern`.
+/// Returns the namespace for `user`, whose name replaces [`USER`] in `pattern`.
 pub fn namespace(pattern: &str, user: Option<&str>) -> String {
     let name: String = user.unwrap_or("nobody").to_ascii_lowercase();
     let name: String = name

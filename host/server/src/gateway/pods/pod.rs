@@ -1,4 +1,4 @@
-//! A kernel's pod, as the host asks it: it is a host too, of one kernel.
+//! Client for the HTTP API of a kernel's pod, which is a host with one kernel.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -16,34 +16,34 @@ use super::super::ID;
 use super::super::hosted::Model;
 use super::super::specs::NAME;
 
-/// How long it may take to answer.
+/// Timeout of most requests.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take to make a kernel, or to begin one anew: what ran may have to end first.
+/// Timeout for starting, restarting and shutting down a kernel, which may have to wait for a cell to end.
 const WORK: Duration = Duration::from_secs(20);
 
-/// The variable of a kernel in a pod whose id no client chose.
+/// Variable that marks a kernel whose ID was not chosen by a client.
 const UNNAMED: &str = "LOCKSTEP_UNNAMED";
 
-/// A pod that has an address.
+/// A running pod.
 #[derive(Clone)]
 pub struct Pod {
     pub name: String,
     address: String,
     token: String,
     http: Client,
-    /// Becomes true when it is known to have ended.
+    /// Becomes true when the pod is known to have ended.
     gone: watch::Sender<bool>,
 }
 
-/// Why a pod did not answer as it should.
+/// Error of a request to a pod.
 pub enum AskError {
-    /// It can't be reached, and this is why.
+    /// The pod is unreachable, for this reason.
     Away(String),
-    /// It says this.
+    /// The pod responded with this error.
     Refused(String),
 }
 
-/// What it tells of a kernel.
+/// Model of a kernel, as sent by the pod.
 #[derive(Deserialize)]
 struct Told {
     id: String,
@@ -63,13 +63,13 @@ impl Pod {
         }
     }
 
-    /// Whether it takes in work.
+    /// Whether the pod accepts requests.
     pub async fn is_ready(&self) -> bool {
         let asked = self.http.get(self.url("/health/ready")).timeout(PATIENCE).send().await;
         asked.is_ok_and(|answer| answer.status().is_success())
     }
 
-    /// Starts a kernel there, or gives the one of this id; one that another pod had goes on.
+    /// Starts a kernel, or returns the existing one with this ID. A kernel from another pod is resumed.
     pub async fn create(&self, id: &str, env: &BTreeMap<String, String>) -> Result<Model, AskError> {
         let mut env = env.clone();
         if env.insert(ID.to_owned(), id.to_owned()).is_none() {
@@ -81,7 +81,7 @@ impl Pod {
         told(checked(answer).await?).await
     }
 
-    /// Its kernel; `None` if that has ended.
+    /// Returns the model of the kernel; `None` if it has ended.
     pub async fn model(&self, id: &str) -> Result<Option<Model>, AskError> {
         let answer = self
             .request(Method::GET, &format!("/api/kernels/{id}"), PATIENCE)
@@ -109,7 +109,7 @@ impl Pod {
         checked(ask.send().await).await.map(drop)
     }
 
-    /// Asks for the kernel's channels with a client's own headers and query, so that the two shake hands with each other.
+    /// Opens the kernel's channels with the client's headers and query, so that the WebSocket handshake is end to end.
     pub async fn channels(&self, id: &str, query: &str, headers: &HeaderMap) -> Result<Response, AskError> {
         let mut ask = self.http.get(self.url(&format!("/api/kernels/{id}/channels?{query}")));
         for (name, value) in headers {
@@ -127,14 +127,14 @@ impl Pod {
         }
     }
 
-    /// It has ended: whoever is connected to it is let go.
+    /// Marks the pod as ended, which disconnects clients.
     pub fn is_gone(&self) {
         self.gone.send_replace(true);
     }
 
-    /// Returns when it is known to have ended.
+    /// Waits until the pod is marked as ended.
     pub async fn ended(&self) {
-        // the sender is this pod's own
+        // can't fail, as `self` holds the sender
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
@@ -154,14 +154,14 @@ impl Pod {
     }
 }
 
-/// What a kernel was asked for with, as it says in its pod; `None` if that was with an id.
+/// Returns the requested environment of a kernel, from that in its pod; `None` if a client chose its ID.
 pub fn env_of_unnamed(mut env: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
     env.remove(UNNAMED)?;
     env.remove(ID);
     Some(env)
 }
 
-/// The answer, unless it is that nothing can be had.
+/// Returns the response, or an error for failure statuses other than 404.
 async fn checked(answer: reqwest::Result<Response>) -> Result<Response, AskError> {
     let answer = answer.map_err(|error| AskError::Away(innermost(&error)))?;
     let status = answer.status();
@@ -175,7 +175,7 @@ async fn checked(answer: reqwest::Result<Response>) -> Result<Response, AskError
 }
 
 async fn told(answer: Response) -> Result<Model, AskError> {
-    let refused = |why: &dyn std::fmt::Display| AskError::Refused(format!("it says what is not understood: {why}"));
+    let refused = |why: &dyn std::fmt::Display| AskError::Refused(format!("invalid response: {why}"));
     let body = answer.bytes().await.map_err(|e| AskError::Away(e.to_string()))?;
     let told: Told = serde_json::from_slice(&body).map_err(|e| refused(&e))?;
     Ok(Model {
@@ -189,9 +189,9 @@ async fn told(answer: Response) -> Result<Model, AskError> {
 impl From<AskError> for Error {
     fn from(error: AskError) -> Self {
         let what = match error {
-            AskError::Away(why) => format!("the kernel's pod does not answer: {why}"),
-            AskError::Refused(why) => format!("the kernel's pod refuses: {why}"),
+            AskError::Away(why) => format!("can't reach the kernel's pod: {why}"),
+            AskError::Refused(why) => format!("the kernel's pod returned an error: {why}"),
         };
-        Self::host(what).hint("try again; a pod that is lost is replaced")
+        Self::host(what).hint("try again; a lost pod is replaced")
     }
 }

@@ -1,4 +1,4 @@
-//! Where pods come from: the cluster around this host.
+//! Creation and lookup of kernel pods in the cluster of this host.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,44 +20,42 @@ use super::pod::Pod;
 use crate::Settings;
 use crate::machine::Surroundings;
 
-/// How long a pod may take to start: an image may have to be fetched.
+/// Maximum time for a pod to start, including the image pull.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is looked at meanwhile.
+/// Interval of checks whether it has started.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How kernels get pods.
+/// Source of kernel pods.
 pub struct Source {
     client: Client,
     http: reqwest::Client,
     shape: Shape,
-    /// The namespace of pods, where `{user}` stands for the user.
+    /// Namespace of pods, which may contain the placeholder `{user}`.
     namespace: String,
-    /// So many pods are kept ready.
+    /// Number of spare pods.
     pub warm: usize,
     pub cull: Option<Cull>,
-    /// What tokens are made of. A host that is started again makes the same.
+    /// Key from which tokens are derived. It is the same after a restart of the host.
     key: String,
 }
 
-/// A namespace of the cluster, with the pods of a user there.
+/// A user's pods in a namespace of the cluster.
 pub struct Place {
     pub namespace: String,
     pub user: Option<String>,
-    /// The shared store of those pods.
+    /// URL of the shared store of those pods.
     pub shared: String,
 }
 
 impl Source {
-    /// As the settings say; `None` if kernels are in this process.
+    /// Connects to the cluster; `None` if the settings do not ask for pods.
     pub async fn connect(settings: &Settings, surroundings: &Surroundings) -> Result<Option<Self>> {
         let Some(image) = settings.kernel_image() else {
             return Ok(None);
         };
         if surroundings.shared.is_none() {
-            return Err(
-                Error::config("kernels in pods keep their sessions in a shared store, and there is none")
-                    .hint("--shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one"),
-            );
+            return Err(Error::config("kernels in pods need a shared store for their sessions")
+                .hint("set --shared s3://BUCKET/PREFIX or LOCKSTEP_SHARED"));
         }
         let (client, own) = cluster::connect(None).await?;
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(3));
@@ -74,7 +72,7 @@ impl Source {
             namespace: settings.kernel_namespace().map_or(own, str::to_owned),
             warm: settings.kernel_warm(),
             cull: Cull::new(settings),
-            // the token outlives what the host keeps, which may be gone with its pod
+            // the configured token survives the loss of the host's own files, for example with its pod
             key: match &surroundings.token {
                 Some(token) => token.clone(),
                 None => key(&surroundings.host_directory().join("kernel-key"))?,
@@ -82,7 +80,7 @@ impl Source {
         }))
     }
 
-    /// Where the pods of `user` are.
+    /// Returns the place of the pods of `user`.
     pub fn place(&self, user: Option<&str>, shared: String) -> Place {
         Place {
             namespace: object::namespace(&self.namespace, user),
@@ -91,12 +89,12 @@ impl Source {
         }
     }
 
-    /// Whether there is a place for `user`: there is none for nobody where each user has one.
+    /// Whether `user` has a place: with a namespace per user, callers without a user have none.
     pub fn serves(&self, user: Option<&str>) -> bool {
         user.is_some() || !self.namespace.contains(object::USER)
     }
 
-    /// The pods that there are.
+    /// Lists the pods in `place`.
     pub async fn list(&self, place: &Place) -> Result<Vec<Object>> {
         let own = ListParams::default().labels(&object::selector(place.user.as_deref()));
         let pods = self.pods(place);
@@ -104,7 +102,7 @@ impl Source {
         Ok(listed.items)
     }
 
-    /// Makes a pod, for a kernel if one is named. It has yet to start.
+    /// Creates a pod, for `kernel` or as a spare pod. Does not wait for its start.
     pub async fn make(&self, place: &Place, kernel: Option<Named<'_>>) -> Result<String> {
         let name = format!("lockstep-kernel-{:08x}", rand::random::<u32>());
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &place.namespace);
@@ -122,7 +120,7 @@ impl Source {
         Ok(name)
     }
 
-    /// Says that the pod `name`, which had none, has this kernel now.
+    /// Assigns the spare pod `name` to a kernel.
     pub async fn give(&self, place: &Place, name: &str, kernel: &Named<'_>) -> Result<()> {
         let patch = Patch::Merge(json!({ "metadata": object::of_kernel(kernel) }));
         let pods = self.pods(place);
@@ -130,7 +128,7 @@ impl Source {
         Ok(())
     }
 
-    /// Waits until the pod `name` takes in work.
+    /// Waits until the pod `name` accepts requests.
     pub async fn started(&self, place: &Place, name: &str) -> Result<Pod> {
         let begun = Instant::now();
         let pods = self.pods(place);
@@ -146,20 +144,16 @@ impl Source {
             let why = waiting(&object, COMPONENT);
             match why {
                 Some(why) if is_final(&why) => return Err(does_not_start(place, name, &why)),
-                _ if has_ended(&object) => return Err(does_not_start(place, name, "it ended")),
+                _ if has_ended(&object) => return Err(does_not_start(place, name, "it exited")),
                 why if begun.elapsed() > PATIENCE => {
-                    return Err(does_not_start(
-                        place,
-                        name,
-                        &why.unwrap_or_else(|| "it takes too long".to_owned()),
-                    ));
+                    return Err(does_not_start(place, name, &why.unwrap_or_else(|| "timeout".to_owned())));
                 }
                 _ => tokio::time::sleep(LOOK).await,
             }
         }
     }
 
-    /// The pod that the object is, if it runs.
+    /// Returns the pod of an object, if it is running.
     pub fn running(&self, object: &Object) -> Option<Pod> {
         let status = object.status.as_ref()?;
         let name = object.metadata.name.as_deref()?;
@@ -168,14 +162,14 @@ impl Source {
         runs.then(|| Pod::new(name, address, self.token(name), &self.http))
     }
 
-    /// Whether the cluster has the pod still, and it may run.
+    /// Whether the pod still exists and has not ended.
     pub async fn has(&self, place: &Place, name: &str) -> Result<bool> {
         let pods = self.pods(place);
         let found = cluster::patiently(|| async { pods.get_opt(name).await }).await?;
         Ok(found.is_some_and(|object| !is_leaving(&object) && !has_ended(&object)))
     }
 
-    /// Ends the pod; at once if it is lost anyway.
+    /// Deletes the pod; without a grace period if it is lost.
     pub async fn delete(&self, place: &Place, name: &str, is_lost: bool) -> Result<()> {
         let how = match is_lost {
             true => DeleteParams::default().grace_period(0),
@@ -188,18 +182,18 @@ impl Source {
         Api::namespaced(self.client.clone(), &place.namespace)
     }
 
-    /// The token of a pod, which nobody else can tell who has not the key.
+    /// Returns the token of a pod, derived from the key.
     fn token(&self, pod: &str) -> String {
         Digest::of(format!("{pod}\0{}", self.key)).hex()
     }
 }
 
-/// The id of the kernel that a pod has.
+/// Returns the ID of a pod's kernel.
 pub fn kernel_of(object: &Object) -> Option<&str> {
     object.metadata.labels.as_ref()?.get(KERNEL_LABEL).map(String::as_str)
 }
 
-/// Whether it is being deleted.
+/// Whether the pod is being deleted.
 pub fn is_leaving(object: &Object) -> bool {
     object.metadata.deletion_timestamp.is_some()
 }
@@ -221,11 +215,11 @@ fn is_final(why: &str) -> bool {
 }
 
 fn does_not_start(place: &Place, name: &str, why: &str) -> Error {
-    Error::host(format_args!("the kernel's pod {name} does not start: {why}"))
-        .hint(format_args!("see `kubectl --namespace {} get events`", place.namespace))
+    Error::host(format_args!("the kernel's pod {name} failed to start: {why}"))
+        .hint(format_args!("check `kubectl --namespace {} get events`", place.namespace))
 }
 
-/// The key in the file at `path`, which is made when it is not there. Nobody else can read it.
+/// Reads the key from the file at `path`. Creates the file if it does not exist, readable by this user only.
 fn key(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Ok(key) => Ok(key),
