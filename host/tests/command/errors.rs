@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use lockstep_view::error::{Error, Kind};
 use serde_json::json;
 
 use crate::place::{Place, cat, program, signal, steps};
@@ -284,4 +285,15 @@ fn help_says_exit_codes_and_environment() {
   130  interrupted or timed out"
     );
     assert!(tail.contains("LOCKSTEP_STORE"));
+}
+
+/// The help of the commands has no snapshot here: `docs/reference.py --check`, which `tests/docs.rs` runs, compares all of it
+/// with the command-line page.
+#[test]
+fn every_kind_of_error_has_a_text() {
+    let texts = Kind::ALL.map(|(kind, about)| {
+        let error = Error::new(kind, about).detail("a detail").hint("a hint");
+        format!("{}, exit code {}\n{error}\n", kind.name(), kind.code())
+    });
+    insta::assert_snapshot!(texts.join("\n"));
 }
