@@ -16,11 +16,10 @@ use super::index::{Index, Stamp};
 use super::large::LargeFile;
 use crate::digest::Digest;
 
-/// Files up to this size are hashed on every read.
+/// Files up to this size, in bytes, are hashed on every read.
 const SMALL: u64 = 64 << 10;
 
-/// Immutable bytes by digest. The backend holds them; a directory backend also gives maps of its files and takes files by
-/// renaming them.
+/// Immutable bytes by digest, in an object store. With a directory, files can be mapped, and staged files are moved in by renaming.
 pub(super) struct Blobs {
     objects: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
@@ -30,7 +29,7 @@ impl Blobs {
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
         for part in ["blobs/sha256", "records/sha256", "staging"] {
             let path = directory.join(part);
-            fs::create_dir_all(&path).map_err(StoreError::file("make the store's directory", &path))?;
+            fs::create_dir_all(&path).map_err(StoreError::file("create the store directory", &path))?;
         }
         let directory = directory
             .canonicalize()
@@ -71,14 +70,14 @@ impl Blobs {
             .map(drop)
     }
 
-    /// Gives a whole file of the staging directory its name.
+    /// Moves a complete file from the staging directory to its final name.
     pub(super) fn take(&self, digest: &Digest, file: tempfile::TempPath) -> Result<(), StoreError> {
         let Some(path) = self.path(&name("blobs", digest)) else {
             let bytes = fs::read(&file).map_err(StoreError::file("read", &file))?;
             return self.put(digest, bytes.into());
         };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(StoreError::file("make", parent))?;
+            fs::create_dir_all(parent).map_err(StoreError::file("create", parent))?;
         }
         file.persist(&path).map_err(|e| StoreError::File {
             doing: "write",
@@ -137,7 +136,7 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// The file of the bytes called `digest`, if it is a large one; they are what their name says.
+    /// Opens the file of `digest` if it is large, and verifies its content.
     pub(super) fn get_large(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Option<LargeFile>, StoreError> {
         let Some(path) = self.path(&name("blobs", digest)) else {
             return Ok(None);
@@ -162,23 +161,23 @@ impl Blobs {
         Ok(Some(file))
     }
 
-    /// The bytes under a name, whatever they are.
+    /// Returns the bytes of `digest` without verifying them.
     pub(super) fn get_unverified(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.fetch(&name("blobs", digest))
     }
 
-    /// The bytes under a name, mapped from the file of a directory store, whatever they are.
+    /// Maps the file of `digest` in a directory store, without verifying it.
     pub(super) fn peek(&self, digest: &Digest) -> Option<Bytes> {
         let file = File::open(self.path(&name("blobs", digest))?).ok()?;
         map(&file, file.metadata().ok()?.len()).ok()
     }
 
-    /// When a blob's file was last put, in a directory store.
+    /// Returns the modification time of a blob's file, in a directory store.
     pub(super) fn changed(&self, digest: &Digest) -> Option<SystemTime> {
         self.path(&name("blobs", digest))?.metadata().ok()?.modified().ok()
     }
 
-    /// The stamp of a blob's file, in a directory store.
+    /// Returns the stamp of a blob's file, in a directory store.
     pub(super) fn stamp(&self, digest: &Digest) -> Option<Stamp> {
         let stat = self.path(&name("blobs", digest))?.metadata().ok()?;
         Some(Stamp::of(&stat))
@@ -207,7 +206,7 @@ impl Blobs {
         }
     }
 
-    /// The digests of everything of a kind (`blobs`, `records`), sorted. Names that are no digests are passed over.
+    /// Returns the digests of all objects of a kind (`blobs`, `records`), sorted. Ignores names that are not digests.
     pub(super) fn list(&self, kind: &str) -> Result<Vec<Digest>, StoreError> {
         let prefix = Name::from(kind);
         let all = block_on(self.objects.list(Some(&prefix)).try_collect::<Vec<_>>()).map_err(StoreError::backend(&prefix))?;
@@ -227,7 +226,7 @@ impl Blobs {
     }
 }
 
-/// Where an object of a kind is: `blobs/sha256/ab/ab12...`.
+/// Returns the name of an object of a kind: `blobs/sha256/ab/ab12...`.
 pub(super) fn name(kind: &str, digest: &Digest) -> Name {
     let hex = digest.hex();
     Name::from(format!("{kind}/sha256/{}/{hex}", &hex[..2]))
@@ -252,9 +251,9 @@ fn map(file: &File, size: u64) -> std::io::Result<Bytes> {
         std::io::Read::read_to_end(&mut &*file, &mut bytes)?;
         return Ok(bytes.into());
     }
-    // SAFETY: the map stays valid as long as nobody cuts the file short. Files of the store get their name when they are
-    // whole and are never written again; a user who truncates one under a running process ends that process (SIGBUS), as
-    // with any program that maps its data.
+    // SAFETY: the map stays valid as long as nobody truncates the file. Files of the store get their final name when they are complete
+    // and are never written again. A user who truncates one ends the process that maps it (SIGBUS), as in any program that maps its
+    // data.
     let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
 }

@@ -8,10 +8,10 @@ use super::{Store, StoreError};
 use crate::digest::{Digest, canonical_json};
 use crate::step::{Artifact, MediaType};
 
-/// A file at least this large is not read again when it has not changed.
+/// Files of at least this size, in bytes, are not read again if they have not changed.
 const LARGE: u64 = 1 << 20;
 
-/// Directories nest at most so deep; a loop of symbolic links ends here.
+/// Maximum nesting depth of directories. Also stops at loops of symbolic links.
 const DEPTH: usize = 64;
 
 pub(super) fn import(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
@@ -30,7 +30,7 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     let mut file = File::open(path).map_err(failed())?;
     let stat = file.metadata().map_err(failed())?;
     if !stat.is_file() {
-        return Err(failed()(std::io::Error::other("it is neither a file nor a directory")));
+        return Err(failed()(std::io::Error::other("not a regular file or directory")));
     }
     let artifact = |digest, size| Artifact {
         digest,
@@ -73,7 +73,8 @@ fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> 
     put_directory(store, &files)
 }
 
-/// Keeps a directory made of `files`. The media types of its files are those that their names tell, so that it has the same digest whoever made it.
+/// Stores a directory of `files`. The media types of its files are derived from their names, so that its digest does not depend on who
+/// created it.
 pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
     let by_name = |(path, file): (&String, &Artifact)| {
         let media_type = MediaType::of_path(path.as_ref());
@@ -104,13 +105,13 @@ fn collect(
 ) -> Result<(), StoreError> {
     let failed = |path: &Path| StoreError::file("read", path);
     if depth == 0 {
-        let reason = format!("directories nest more than {DEPTH} deep, or symbolic links form a loop");
+        let reason = format!("directories are nested more than {DEPTH} levels deep, or symbolic links form a loop");
         return Err(failed(directory)(std::io::Error::other(reason)));
     }
     for entry in fs::read_dir(directory).map_err(failed(directory))? {
         let path = entry.map_err(failed(directory))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(failed(&path)(std::io::Error::other("its name is not UTF-8")));
+            return Err(failed(&path)(std::io::Error::other("the file name is not valid UTF-8")));
         };
         let name = format!("{prefix}{name}");
         if fs::metadata(&path).map_err(failed(&path))?.is_dir() {

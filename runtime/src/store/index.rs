@@ -12,11 +12,11 @@ use super::{Link, Role, Row, Runs, StoreError};
 use crate::digest::{Digest, RunKey};
 use crate::step::{Artifact, MediaType};
 
-/// Which runs there are, and small memories that save work. Everything in it can be lost: `records` and `artifacts` are
-/// rebuilt from the records, the others are only forgotten.
+/// The index of runs, and some caches. All of it may be lost: `records` and `artifacts` are rebuilt from the records, and the other
+/// tables are caches.
 pub(super) struct Index(Connection);
 
-/// What tells whether a file may have changed.
+/// The metadata that shows whether a file may have changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: i64,
@@ -38,13 +38,13 @@ impl Stamp {
         }
     }
 
-    /// Whether the file last changed at least two seconds before `now` did, so that a later change can't have the same time.
+    /// Returns whether the file last changed at least two seconds before `now`, so that a later change can't have the same time.
     pub(super) fn is_settled(&self, now: &Stamp) -> bool {
         self.modified.max(self.changed) + 2_000_000_000 < now.modified
     }
 }
 
-/// The version of the schema. Of an earlier one all but the records is kept, which are then read again.
+/// The version of the schema. An upgrade drops only the table of records, which is then rebuilt.
 const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
@@ -69,7 +69,7 @@ const SCHEMA: &str = "
 ";
 
 impl Index {
-    /// Opens the index; one that is damaged or of another version is thrown away (and is then empty until rebuilt).
+    /// Opens the index. A damaged index is deleted, and empty until it is rebuilt.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         match Self::open_as_it_is(path) {
             Err(StoreError::Index(e)) if is_damaged(&e) => {
@@ -89,7 +89,7 @@ impl Index {
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        // the last to close the index would else wait for the disk, which a command of a few milliseconds feels
+        // otherwise the last process to close the index waits for the disk, which dominates a command of a few milliseconds
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Self::with(connection)
     }
@@ -103,7 +103,7 @@ impl Index {
             Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == VERSION)
         };
         if !is_current(&connection)? {
-            // of several processes that come here, one makes the tables
+            // of several processes, only one creates the tables
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if !is_current(&transaction)? {
                 transaction.execute_batch(SCHEMA)?;
@@ -219,7 +219,7 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// What the run of `record` has artifacts for.
+    /// Returns the links of `record` to artifacts.
     pub(super) fn links(&self, record: &Digest) -> Result<Vec<Link>, StoreError> {
         let mut statement = self
             .0
@@ -228,7 +228,7 @@ impl Index {
         Ok(links.map(|link| link.map(|(_, link)| link)).collect::<Result<_, _>>()?)
     }
 
-    /// Notes what a directory lists.
+    /// Adds the entries of a directory.
     pub(super) fn add_entries<'a>(
         &mut self,
         directory: &Digest,
@@ -243,7 +243,7 @@ impl Index {
         Ok(transaction.commit()?)
     }
 
-    /// The runs that have `artifact`, or a directory that lists it, for something, oldest first.
+    /// Returns the links to `artifact`, or to a directory that contains it, with their records, oldest first.
     pub(super) fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT links.record, role, name, artifact FROM links JOIN records ON records.record = links.record
@@ -253,24 +253,24 @@ impl Index {
         Ok(links.collect::<Result<_, _>>()?)
     }
 
-    /// Whether every record is known.
+    /// Returns whether the index contains every record.
     pub(super) fn is_complete(&self) -> Result<bool, StoreError> {
         let mut statement = self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM complete)")?;
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 
-    /// Forgets all records.
+    /// Removes all records.
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
         Ok(self.0.execute_batch("DELETE FROM records; DELETE FROM links;")?)
     }
 
-    /// Takes `rows`, with which every record is known.
+    /// Adds `rows`, and marks the index as complete.
     pub(super) fn complete(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         rows.iter().try_for_each(|row| self.add(row))?;
         Ok(self.0.execute_batch("INSERT OR IGNORE INTO complete VALUES (1)")?)
     }
 
-    /// Forgets these records, and that these artifacts are known.
+    /// Removes these records and artifacts.
     pub(super) fn forget(&mut self, records: &[Digest], artifacts: &[Digest]) -> Result<(), StoreError> {
         let transaction = self.0.transaction()?;
         for statement in ["DELETE FROM records WHERE record = ?1", "DELETE FROM links WHERE record = ?1"] {

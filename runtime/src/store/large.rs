@@ -8,20 +8,20 @@ use bytes::Bytes;
 use super::StoreError;
 use crate::digest::{Digest, Hasher};
 
-/// A file of at least so many bytes is not mapped when it is an input: what is read of a map counts as memory of the process.
+/// Inputs of at least this size, in bytes, are read and not mapped: the pages of a map count as memory of the process.
 pub(super) const LARGE: u64 = 256 << 20;
 
-/// The bytes of an artifact, to be read from front to back.
+/// The content of an artifact, for sequential reading.
 pub enum Content {
-    /// In memory, or mapped.
+    /// In memory or mapped.
     Bytes(Bytes),
-    /// In a file.
+    /// In a large file.
     Large(LargeFile),
 }
 
-#[expect(clippy::len_without_is_empty, reason = "whoever reads it stops at its end anyway")]
+#[expect(clippy::len_without_is_empty, reason = "readers stop at the end anyway")]
 impl Content {
-    /// How many bytes there are.
+    /// Returns the size in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -29,7 +29,7 @@ impl Content {
         }
     }
 
-    /// At most `most` bytes from `offset` on; none at the end.
+    /// Reads at most `most` bytes from `offset`; empty at the end.
     pub fn piece(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         match self {
             Self::Bytes(bytes) => {
@@ -46,14 +46,14 @@ impl Content {
     }
 }
 
-/// An artifact that is read from its file.
+/// A large artifact that is read from its file.
 pub struct LargeFile {
     file: File,
     len: u64,
 }
 
 impl LargeFile {
-    /// The file at `path`, if it is large.
+    /// Opens the file at `path`; `None` if it is not large.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -64,13 +64,13 @@ impl LargeFile {
         Ok((len >= LARGE).then_some(Self { file, len }))
     }
 
-    /// How many bytes there are.
+    /// Returns the size in bytes.
     #[expect(clippy::len_without_is_empty, reason = "it is large")]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Fills `buf` with the bytes from `offset` on, fewer only at the end.
+    /// Fills `buf` with the bytes from `offset`; fewer only at the end.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = left.min(buf.len());
@@ -78,7 +78,7 @@ impl LargeFile {
         Ok(wanted)
     }
 
-    /// The digest of all of it.
+    /// Returns the digest of the whole file.
     pub(super) fn digest(&self) -> io::Result<Digest> {
         digest_of(|at, buffer| self.read_at(at, buffer))
     }
@@ -88,8 +88,8 @@ impl LargeFile {
     }
 }
 
-/// The digest of what `read_at` gives, up to where it gives nothing. A file is read so, and not mapped, since pages of a map count as memory of
-/// the process.
+/// Returns the digest of everything that `read_at` returns, up to the end. Files are read this way and not mapped, since the pages of a
+/// map count as memory of the process.
 pub(super) fn digest_of(read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize>) -> io::Result<Digest> {
     let (mut hasher, mut buffer, mut at) = (Hasher::default(), vec![0; 1 << 20], 0);
     loop {

@@ -8,7 +8,7 @@ use super::{Row, Shared, Store, StoreError};
 use crate::digest::{Digest, RunKey};
 
 impl Store {
-    /// The same store in front of a shared one.
+    /// Returns the same store with a shared store behind it.
     pub fn in_front_of(self, shared: Shared) -> Self {
         Self {
             shared: Some(Arc::new(shared)),
@@ -16,18 +16,18 @@ impl Store {
         }
     }
 
-    /// The shared store behind this one.
+    /// Returns the shared store behind this one.
     pub fn shared(&self) -> Option<&Shared> {
         self.shared.as_deref()
     }
 
-    /// Whether the shared store has the blob.
+    /// Returns whether the shared store has the blob.
     pub(super) fn is_shared(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.shared().map_or(Ok(false), |shared| shared.contains(digest))?)
     }
 
-    /// Takes the blob from the shared store; false if that has none. What arrives is kept under the digest that it has, so a shared
-    /// store that lies is found out.
+    /// Copies the blob from the shared store; false if it is not there. The content is stored under its actual digest, so wrong content
+    /// is detected.
     pub(super) fn fetch(&self, digest: &Digest) -> Result<bool, StoreError> {
         let Some(shared) = self.shared() else { return Ok(false) };
         let mut writer = self.writer();
@@ -44,7 +44,7 @@ impl Store {
         }
     }
 
-    /// The JSON of the record called `digest` in the shared store. It is not asked for what is known to be an artifact.
+    /// Returns the JSON of the record `digest` in the shared store. Does not send a request for a known artifact.
     pub(crate) fn get_shared_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         if self.blobs.contains(digest)? {
             return Ok(None);
@@ -52,25 +52,25 @@ impl Store {
         Ok(self.shared().map_or(Ok(None), |shared| shared.record(digest))?)
     }
 
-    /// The records of `key` in the shared store.
+    /// Returns the records of `key` in the shared store.
     pub(crate) fn find_shared(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
         Ok(self.shared().map_or(Ok(Vec::new()), |shared| shared.find(key))?)
     }
 
-    /// Notes that the shared store has the record, so that it need not be asked.
+    /// Marks the record as published, to save later requests.
     pub(crate) fn note_published(&self, record: &Digest) -> Result<(), StoreError> {
         let Some(shared) = self.shared() else { return Ok(()) };
         self.remember(&mark(shared, record), record)
     }
 
-    /// Whether there is a shared store that may lack the record.
+    /// Returns whether there is a shared store that may lack the record.
     pub(crate) fn is_unpublished(&self, record: &Digest) -> Result<bool, StoreError> {
         let Some(shared) = self.shared() else { return Ok(false) };
         Ok(self.index().recall(&mark(shared, record))?.is_none())
     }
 
-    /// Puts the record of `row`, and all that it needs, into the shared store. One that can't be reached is left alone, and tells so
-    /// ([`Shared::trouble`]): the record is here, and published when it is next used.
+    /// Publishes the record of `row`, with everything it needs, to the shared store. If that is unreachable, [`Shared::trouble`] returns
+    /// the reason, and the record is published when it is next used.
     pub(crate) fn publish(&self, row: &Row) -> Result<(), StoreError> {
         let Some(shared) = self.shared() else { return Ok(()) };
         let Some(json) = self.get_record(&row.record)? else {
@@ -83,7 +83,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts these blobs, and those that they list, into the shared store, if there is one, for others to read. What is not here is passed over.
+    /// Copies these blobs and their parts to the shared store, if there is one. Ignores missing blobs.
     pub fn share(&self, digests: impl IntoIterator<Item = Digest>) -> Result<(), StoreError> {
         let Some(shared) = self.shared() else { return Ok(()) };
         let mut lacking = Vec::new();
@@ -95,7 +95,7 @@ impl Store {
         Ok(shared.put_all(&self.whole(lacking.into_iter())?)?)
     }
 
-    /// These blobs and their parts. What has been lost is passed over.
+    /// Returns these blobs and their parts. Ignores missing blobs.
     fn whole(&self, digests: impl Iterator<Item = Digest>) -> Result<Vec<(Digest, Bytes)>, StoreError> {
         let (mut open, mut seen, mut all): (Vec<Digest>, BTreeSet<_>, Vec<_>) =
             (digests.collect(), BTreeSet::new(), Vec::new());
@@ -116,7 +116,7 @@ impl Store {
     }
 }
 
-/// What the note of a published record is remembered by.
+/// Returns the cache key that marks a record as published.
 fn mark(shared: &Shared, record: &Digest) -> Digest {
     Digest::of(format!("published {} {}", record.hex(), shared.url()))
 }

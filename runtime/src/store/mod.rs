@@ -1,22 +1,21 @@
 //! Content-addressed artifacts and records, over the `object_store` crate.
 //!
-//! A directory store looks like this; everything but `blobs`, `records`, `pins` and `signatures` can be deleted at any time:
+//! The layout of a directory store. Everything except `blobs`, `records`, `pins` and `signatures` can be deleted at any time:
 //!
 //! ```text
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
 //! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
-//! staging/                   files being written; they get their name when they are whole
+//! staging/                   files being written; they are renamed when they are complete
 //! signatures/cd/cd34.ab78... a signature of a record, named by the record and its own digest
-//! pins/ef56...               an empty file for each artifact or record that is to stay
-//! index.sqlite               which runs there are; rebuilt from the records
+//! pins/ef56...               an empty file for each pinned artifact or record
+//! index.sqlite               the index of runs; rebuilt from the records
 //! ```
 //!
-//! Writes are atomic (a whole file gets its name by a rename), so several processes may share a directory and a process
-//! may be killed at any moment. There is no fsync: after a power cut a file may be short, which reading it finds, because
-//! reads check digests; a run makes it again. Bytes are never changed under a name.
+//! Writes are atomic (complete files are renamed), so several processes may share a directory, and a process may be killed at any
+//! moment. There is no fsync: after a power failure a file may be truncated. Reads check digests and detect that, and the next run
+//! recreates the file. The bytes of a name never change.
 //!
-//! Behind a directory there may be a [`Shared`] store: what the directory lacks is looked for there and kept, and what runs come to
-//! is put there too.
+//! A directory store may have a [`Shared`] store behind it: missing objects are copied from there, and results of runs are copied to it.
 
 mod blobs;
 mod error;
@@ -65,7 +64,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `directory`, which is made when it is not there.
+    /// Opens the store in `directory`. Creates the directory if necessary.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let blobs = Blobs::open(directory)?;
         let index = Index::open(&directory.join("index.sqlite"))?;
@@ -76,7 +75,7 @@ impl Store {
         })
     }
 
-    /// A store that lives as long as the process.
+    /// Creates a store in memory.
     pub fn memory() -> Result<Self, StoreError> {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
         Ok(Self {
@@ -86,12 +85,12 @@ impl Store {
         })
     }
 
-    /// The directory of a directory store.
+    /// Returns the directory of a directory store.
     pub fn directory(&self) -> Option<&Path> {
         self.blobs.directory()
     }
 
-    /// Keeps `bytes`. Storing the same bytes again is cheap.
+    /// Stores `bytes`. Storing the same bytes again is cheap.
     pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
@@ -99,7 +98,7 @@ impl Store {
         Ok(digest)
     }
 
-    /// Keeps `bytes` and remembers what kind they are.
+    /// Stores `bytes` with their media type.
     pub fn put_artifact(&self, bytes: impl Into<Bytes>, media_type: &MediaType) -> Result<Artifact, StoreError> {
         let bytes = bytes.into();
         let size = bytes.len() as u64;
@@ -112,13 +111,13 @@ impl Store {
         Ok(artifact)
     }
 
-    /// Remembers what kind of bytes the store has.
+    /// Records the media type of bytes in the store.
     pub fn note_artifact(&self, artifact: &Artifact) -> Result<(), StoreError> {
         self.index().add_artifact(artifact)
     }
 
-    /// The bytes called `digest`: mapped from the file in a directory store. They are what their name says: a file of more
-    /// than 64 kB is hashed when it is first read and again only when its size, time or inode changed; smaller ones always.
+    /// Returns the bytes of `digest`, in a directory store mapped from the file. Verifies them: files of up to 64 KiB on every read, larger
+    /// ones on the first read and whenever size, time or inode have changed.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
         match self.blobs.get(digest, &self.index) {
             Err(StoreError::Missing(_)) if self.fetch(digest)? => self.blobs.get(digest, &self.index),
@@ -126,7 +125,7 @@ impl Store {
         }
     }
 
-    /// As [`get`](Self::get), for bytes that are read once from front to back: those of a large file stay in it.
+    /// Like [`get`](Self::get), for a single sequential read: large files are not mapped.
     pub fn open_file(&self, digest: &Digest) -> Result<Content, StoreError> {
         if !self.blobs.contains(digest)? {
             self.fetch(digest)?;
@@ -137,23 +136,23 @@ impl Store {
         }
     }
 
-    /// Whether there are bytes called `digest`, here or in the shared store.
+    /// Returns whether the local or the shared store has `digest`.
     pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.blobs.contains(digest)? || self.is_shared(digest)?)
     }
 
-    /// A new artifact that is written piece by piece.
+    /// Creates a writer for a new artifact.
     pub fn writer(&self) -> Writer {
         Writer::new(self.blobs.clone())
     }
 
-    /// Takes in a file or a directory from outside. Files are hashed and copied; a large file that has not changed since it
-    /// was last taken in is not read again.
+    /// Imports a file or a directory. Files are hashed and copied; a large file that has not changed since its last import is not read
+    /// again.
     pub fn import(&self, path: &Path) -> Result<Artifact, StoreError> {
         import::import(self, path)
     }
 
-    /// The files of a directory artifact: relative path to artifact, sorted.
+    /// Returns the files of a directory artifact: relative path to artifact, sorted.
     pub fn list_directory(&self, directory: &Artifact) -> Result<BTreeMap<String, Artifact>, StoreError> {
         let manifest = self.get(&directory.digest)?;
         serde_json::from_slice(&manifest).map_err(|source| StoreError::Manifest {
@@ -162,12 +161,12 @@ impl Store {
         })
     }
 
-    /// Keeps a directory made of `files`: relative path to artifact.
+    /// Stores a directory of `files`: relative path to artifact.
     pub fn put_directory(&self, files: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
         import::put_directory(self, files)
     }
 
-    /// Keeps a directory made of `entries`, of which some may be directories themselves.
+    /// Stores a directory of `entries`, which may be directories themselves.
     pub fn put_together(&self, entries: &BTreeMap<String, Artifact>) -> Result<Artifact, StoreError> {
         let mut files = BTreeMap::new();
         for (name, artifact) in entries {
@@ -182,71 +181,71 @@ impl Store {
         self.put_directory(&files)
     }
 
-    /// What is known of the bytes called `digest`: the media type that a run or an import gave them.
+    /// Returns the artifact `digest`, with the media type from a run or an import.
     pub fn artifact(&self, digest: &Digest) -> Result<Option<Artifact>, StoreError> {
         self.index().artifact(digest)
     }
 
-    /// The artifacts and records whose digest starts with `hex` (at least 4 digits), at most 10.
+    /// Returns up to 10 artifacts and records whose digest starts with `hex` (at least 4 digits).
     pub fn resolve_prefix(&self, hex: &str) -> Result<Vec<Digest>, StoreError> {
         self.index().resolve_prefix(hex)
     }
 
-    /// Notes that `key` leads to `value`: a small memory that may be lost at any time.
+    /// Caches `value` for `key`. The entry may be lost at any time.
     pub fn remember(&self, key: &Digest, value: &Digest) -> Result<(), StoreError> {
         self.index().remember(key, value)
     }
 
-    /// What [`remember`](Self::remember) noted for `key`, as long as the store still has those bytes.
+    /// Returns the value cached by [`remember`](Self::remember), if the store still has its bytes.
     pub fn recall(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
         let value = self.index().recall(key)?;
         Ok(value.filter(|digest| self.contains(digest).unwrap_or(false)))
     }
 
-    /// Keeps a record: `json` under the digest of its hashed part, and `row` in the index.
+    /// Stores a record: `json` under the digest of its hashed part, and `row` in the index.
     pub(crate) fn put_record(&self, json: Vec<u8>, row: &Row) -> Result<(), StoreError> {
         self.blobs.put_record(&row.record, json.into())?;
         self.index().add(row)
     }
 
-    /// The JSON of the record called `digest`, as it is here.
+    /// Returns the JSON of the record `digest` in the local store.
     pub(crate) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.blobs.get_record(digest)
     }
 
-    /// Whether the record called `digest` is here.
+    /// Returns whether the local store has the record `digest`.
     pub(crate) fn has_record(&self, digest: &Digest) -> Result<bool, StoreError> {
         self.blobs.contains_record(digest)
     }
 
-    /// The records of `key` that are here, newest first.
+    /// Returns the records of `key` in the local store, newest first.
     pub(crate) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, StoreError> {
         self.index().find(key)
     }
 
-    /// The newest records of a step, or of a program with these arguments.
+    /// Returns the newest records of a step, or of a program with these arguments.
     pub(crate) fn newest_of(&self, step: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
         self.index().newest_of(step, most)
     }
 
-    /// The newest records that `runs` asks for.
+    /// Returns the records that match `runs`, newest first.
     pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>, StoreError> {
         self.index().rows(runs)
     }
 
-    /// Whether the index holds every record. It does not when it was lost, or made by an older version.
+    /// Returns whether the index is complete. It is not if it was lost, or written by an older version.
     pub(crate) fn is_indexed(&self) -> Result<bool, StoreError> {
         self.index().is_complete()
     }
 
-    /// Takes `rows` into the index, with which it holds every record.
+    /// Adds `rows` to the index, which is complete afterwards.
     pub(crate) fn reindex(&self, rows: &[Row]) -> Result<(), StoreError> {
         let directories = rows
             .iter()
             .flat_map(|row| &row.artifacts)
             .filter(|artifact| artifact.is_directory());
         for directory in directories {
-            // of one that is lost or damaged nothing is known
+            // a missing or damaged directory has no known entries
             let entries = self.blobs.peek(&directory.digest).map(|bytes| serde_json::from_slice(&bytes));
             let entries: BTreeMap<String, Artifact> = entries.and_then(Result::ok).unwrap_or_default();
             self.index().add_entries(&directory.digest, entries.values())?;
@@ -254,12 +253,12 @@ impl Store {
         self.index().complete(rows)
     }
 
-    /// The runs that have the artifact, or a directory that lists it, for something, oldest first: their records, and what for.
+    /// Returns the links to the artifact, or to a directory that contains it, with their records, oldest first.
     pub fn links_of(&self, artifact: &Digest) -> Result<Vec<(Digest, Link)>, StoreError> {
         self.index().links_of(artifact)
     }
 
-    /// What the run of `record` read and made.
+    /// Returns the links of a record to artifacts.
     pub fn links(&self, record: &Digest) -> Result<Vec<Link>, StoreError> {
         self.index().links(record)
     }

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use crate::digest::Digest;
 use crate::step::{self, Artifact};
 
-/// What a blob needs to be whole: the entries of a directory, the base of a module. It is told by the bytes, as their media type may
-/// be unknown.
+/// Returns the blobs that a blob depends on: the entries of a directory, the base of a module. The kind of blob is detected from the
+/// bytes, as the media type may be unknown.
 pub(super) fn parts(bytes: &[u8]) -> Vec<Digest> {
     if bytes.starts_with(b"\0asm") {
         return step::base(bytes).ok().flatten().into_iter().collect();

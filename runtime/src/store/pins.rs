@@ -7,15 +7,15 @@ use super::{Store, StoreError};
 use crate::digest::Digest;
 
 impl Store {
-    /// Lets an artifact or a record stay, with all that it came from, however old it gets.
+    /// Pins an artifact or a record: it and everything it was made from is never removed because of its age.
     pub fn pin(&self, digest: &Digest) -> Result<(), StoreError> {
         let Some(pins) = self.pins_directory() else { return Ok(()) };
-        fs::create_dir_all(&pins).map_err(StoreError::file("make", &pins))?;
+        fs::create_dir_all(&pins).map_err(StoreError::file("create", &pins))?;
         let pin = pins.join(digest.hex());
         fs::write(&pin, []).map_err(StoreError::file("write", &pin))
     }
 
-    /// Takes a pin away; false if there is none.
+    /// Removes a pin; false if there is none.
     pub fn unpin(&self, digest: &Digest) -> Result<bool, StoreError> {
         let Some(pins) = self.pins_directory() else { return Ok(false) };
         let pin = pins.join(digest.hex());
@@ -26,7 +26,7 @@ impl Store {
         }
     }
 
-    /// What is pinned.
+    /// Returns all pinned digests.
     pub fn pins(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let Some(pins) = self.pins_directory() else {
             return Ok(BTreeSet::new());

@@ -1,7 +1,7 @@
 use crate::digest::{Digest, RunKey};
 use crate::step::Artifact;
 
-/// A line of the index of runs.
+/// A row of the index of runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
     /// The record's digest.
@@ -12,55 +12,55 @@ pub struct Row {
     pub module: Digest,
     /// The step, or the arguments of a plain program.
     pub step: String,
-    /// What it came to, in a word: see [`Outcome::word`](crate::step::Outcome::word).
+    /// The outcome in one word: see [`Outcome::word`](crate::step::Outcome::word).
     pub word: String,
-    /// What it came to, for people.
+    /// The outcome, for display.
     pub outcome: String,
-    /// When it started, in milliseconds of Unix time.
+    /// Start time, in milliseconds since the Unix epoch.
     pub started_ms: u64,
-    /// How long it took, in microseconds.
+    /// Duration, in microseconds.
     pub wall_us: u64,
-    /// All artifacts that it used and made.
+    /// All inputs and outputs, and the log.
     pub artifacts: Vec<Artifact>,
-    /// What each of them is to the run, and its module.
+    /// The links to these artifacts and to the module.
     pub links: Vec<Link>,
 }
 
 impl Row {
-    /// The artifacts that the record is of no use without, but for their parts.
+    /// Returns the artifacts that the record requires, without their parts.
     pub fn needs(&self) -> impl Iterator<Item = Digest> + '_ {
         self.links.iter().map(|link| link.artifact)
     }
 }
 
-/// What an artifact is to a run.
+/// A link from a run to an artifact.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Link {
     /// The artifact.
     pub artifact: Digest,
-    /// What for.
+    /// Its role in the run.
     pub role: Role,
     /// The name of the input or output.
     pub name: String,
 }
 
-/// What a run has an artifact for.
+/// The role of an artifact in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// It is what is run.
+    /// The module that is run.
     Module,
-    /// It is read.
+    /// An input.
     Input,
-    /// It is made.
+    /// An output.
     Output,
-    /// It is what the run wrote to stdout and stderr.
+    /// The stdout and stderr of the run.
     Log,
 }
 
 impl Role {
     pub(super) const ALL: [Self; 4] = [Self::Module, Self::Input, Self::Output, Self::Log];
 
-    /// `module`, `input`, `output` or `log`.
+    /// Returns `module`, `input`, `output` or `log`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Module => "module",
@@ -71,27 +71,27 @@ impl Role {
     }
 }
 
-/// Which runs to list.
+/// A query for runs.
 #[derive(Clone, Debug)]
 pub struct Runs {
-    /// At most so many.
+    /// Maximum number of results.
     pub most: usize,
-    /// Without so many of the newest.
+    /// Number of newest runs to skip.
     pub skip: usize,
-    /// Only of this step, or of a program that was called with this.
+    /// Only runs of this step, or of a program with these arguments.
     pub step: Option<String>,
-    /// Only of modules whose digest starts with these digits.
+    /// Only runs of modules whose digest starts with these digits.
     pub module: Option<String>,
-    /// Only those that came to this: see [`Row::word`].
+    /// Only runs with this outcome: see [`Row::word`].
     pub word: Option<String>,
-    /// Only those that started at this time or later, in milliseconds of Unix time.
+    /// Only runs that started at this time or later, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Only those that have this text in their step or outcome, in any case.
+    /// Only runs with this text in their step or outcome, ignoring case.
     pub text: Option<String>,
 }
 
 impl Runs {
-    /// The newest `most` of all runs.
+    /// Returns a query for the newest `most` runs.
     pub fn newest(most: usize) -> Self {
         Self {
             most,

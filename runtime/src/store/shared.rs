@@ -1,9 +1,9 @@
-//! A store that several machines share, behind the local one.
+//! A store that several machines share, behind their local stores.
 //!
-//! It holds the same `blobs` and `records` as a directory, and an empty object `keys/sha256/ab/<key>/<record>` for each record that
-//! answers a run key: what the index is to a directory. A record is put after all that it needs, and its key after the record, so what
-//! is found is whole. `notes` are not addressed by content: each is a name for what it says last. Nor is `native`: code that machines with one
-//! key compile for one another.
+//! It has the same `blobs` and `records` as a directory store. In place of the index, it has an empty object
+//! `keys/sha256/ab/<key>/<record>` for each record that answers a run key. A record is written after everything it needs, and its key
+//! after the record, so every key that is found refers to a complete record. `notes` and `native` are not content-addressed. A note is
+//! a mutable object; `native` is compiled code that is shared by machines with the same key.
 
 mod code;
 mod error;
@@ -30,47 +30,47 @@ use crate::digest::{Digest, RunKey};
 
 pub use error::SharedError;
 
-/// To ask whether an object of this size is there takes as long as to put it.
+/// Checking whether an object of up to this size, in bytes, exists takes as long as writing it.
 const SMALL: u64 = 64 << 10;
-/// A blob that is larger is transferred in parts.
+/// Blobs larger than this are transferred in parts.
 const LARGE: u64 = 16 << 20;
-/// The size of a part. S3 takes parts of 5 MiB or more, but for the last.
+/// The size of a part. S3 requires at least 5 MiB, except for the last part.
 const PART: u64 = 8 << 20;
-/// S3 takes 10,000 parts of an object.
+/// Maximum number of parts per object in S3.
 const PARTS: u64 = 10_000;
-/// So many transfers are under way at a time.
+/// Maximum concurrent transfers.
 const PARALLEL: usize = 8;
-/// How long a shared store that could not be reached is left alone.
+/// How long no requests are sent after the shared store could not be reached.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
 
-/// A bucket of S3, or what speaks its protocol.
+/// A bucket of S3 or of a compatible service.
 pub struct Shared {
     objects: Arc<dyn ObjectStore>,
     /// `s3://bucket/prefix`
     url: String,
-    /// Drives connections. Whoever asks waits on a thread of its own.
+    /// Drives connections. Callers wait on their own threads.
     runtime: Option<tokio::runtime::Runtime>,
-    /// What has been seen to be there.
+    /// Objects that are known to exist.
     seen: Mutex<BTreeSet<Name>>,
     away: Mutex<Option<Away>>,
-    /// Whether a record could not be put.
+    /// Whether publishing a record failed.
     lacks: AtomicBool,
 }
 
-/// When it could not be reached, and why.
+/// The last failure to reach the shared store.
 struct Away {
     since: Instant,
     why: String,
 }
 
 impl Shared {
-    /// The shared store at `url`: `s3://bucket/prefix`. `settings` are the usual `AWS_*` variables: `AWS_ENDPOINT_URL`, `AWS_REGION`,
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP` and others; what is not known is passed over. Nothing is asked of the
-    /// network yet.
+    /// Creates a client for the shared store at `url`: `s3://bucket/prefix`. `settings` are the usual `AWS_*` variables:
+    /// `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP` and others; unknown ones are
+    /// ignored. Does not connect yet.
     pub fn open(url: &str, settings: &BTreeMap<String, String>) -> Result<Self, SharedError> {
         let malformed = || SharedError::Url { url: url.to_owned() };
         let (bucket, prefix) = split(url).ok_or_else(malformed)?;
-        // a process has one: whichever comes first serves all
+        // there is one provider per process; an error means that it is already installed
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
@@ -112,52 +112,53 @@ impl Shared {
         })
     }
 
-    /// Where it is.
+    /// Returns the URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Asks it for a name or two: an error says why it can't be used.
+    /// Checks that the shared store is usable, by listing some names.
     pub fn ask(&self) -> Result<(), SharedError> {
         let name = Name::from("keys");
         let asked = self.wait(self.objects.list_with_delimiter(Some(&name)));
         asked.map(drop).map_err(|source| self.failed("list", &name, &source))
     }
 
-    /// Why it could not be reached, if it lacks a record for that.
+    /// Returns why the shared store could not be reached, if publishing a record failed.
     pub fn trouble(&self) -> Option<String> {
         let away = self.away();
         let away = away.as_ref().filter(|_| self.lacks.load(Ordering::Relaxed))?;
         Some(away.why.clone())
     }
 
-    /// Whether it has the blob. If it can't be reached, it does not.
+    /// Returns whether the blob exists; false if the shared store can't be reached.
     pub(super) fn contains(&self, digest: &Digest) -> Result<bool, SharedError> {
         Ok(self
             .if_reached(|| self.wait(self.has(&name("blobs", digest))))?
             .unwrap_or(false))
     }
 
-    /// Copies the blob to `writer`; false if it is not there.
+    /// Copies the blob to `writer`; false if it does not exist.
     pub(super) fn fetch(&self, digest: &Digest, writer: &mut Writer) -> Result<bool, StoreError> {
         self.wait(self.download(&name("blobs", digest), writer))
     }
 
-    /// The JSON of a record, if it is there and can be reached.
+    /// Returns the JSON of a record; `None` if it does not exist or can't be reached.
     pub(super) fn record(&self, digest: &Digest) -> Result<Option<Bytes>, SharedError> {
         let name = name("records", digest);
         let get = self.read(&name);
         Ok(self.if_reached(|| self.wait(get))?.flatten())
     }
 
-    /// The records of `key`; none if it can't be reached.
+    /// Returns the records of `key`; none if the shared store can't be reached.
     pub(super) fn find(&self, key: &RunKey) -> Result<Vec<Digest>, SharedError> {
         let found = self.if_reached(|| self.wait(self.list_level(&name("keys", &key.0))))?;
         let digest = |name: &Name| Digest::from_hex(name.filename()?).ok();
         Ok(found.unwrap_or_default().iter().filter_map(digest).collect())
     }
 
-    /// Puts `blobs`, then the record, then its key; what is known to be there is not put again. False if it could not be reached.
+    /// Writes `blobs`, then the record, then its key. Skips objects that are known to exist. Returns false if the shared store can't be
+    /// reached.
     pub(super) fn publish(
         &self,
         blobs: &[(Digest, Bytes)],
@@ -174,12 +175,12 @@ impl Shared {
         Ok(is_reached)
     }
 
-    /// Puts `blobs`; what is known to be there is not put again. An error if it can't be reached.
+    /// Writes `blobs`. Skips objects that are known to exist. Fails if the shared store can't be reached.
     pub(super) fn put_all(&self, blobs: &[(Digest, Bytes)]) -> Result<(), SharedError> {
         self.wait(self.put_each(blobs))
     }
 
-    /// Looks whether each key leads to a record. Nothing but names is read.
+    /// Checks that each key refers to an existing record. Reads only names.
     pub(super) fn check(&self) -> Result<Vec<Finding>, SharedError> {
         let names = self.wait(async {
             let records = self.list(&Name::from("records")).await?;
@@ -197,7 +198,7 @@ impl Shared {
         Ok(keys.iter().filter_map(dangling).collect())
     }
 
-    /// Removes an object, if it is there.
+    /// Removes an object, if it exists.
     pub(super) fn remove(&self, name: &Name) -> Result<(), SharedError> {
         match self.wait(self.objects.delete(name)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -260,7 +261,7 @@ impl Shared {
         let mut writer = WriteMultipart::new_with_chunk_size(upload, part);
         for at in (0..bytes.len()).step_by(part) {
             if let Err(failed) = writer.wait_for_capacity(PARALLEL).await {
-                // if that fails too, the bucket's rule for parts that were left behind takes them
+                // if that fails too, the bucket's lifecycle rule removes the incomplete upload
                 let _ = writer.abort().await;
                 return Err(failed);
             }
@@ -303,14 +304,14 @@ impl Shared {
         names.map_err(|source| self.failed("list", prefix, &source))
     }
 
-    /// What is directly below `prefix`: servers that keep objects as files look there alone.
+    /// Returns the objects directly below `prefix`. Servers that store objects as files read only one directory for this.
     async fn list_level(&self, prefix: &Name) -> Result<Vec<Name>, SharedError> {
         let listed = self.objects.list_with_delimiter(Some(prefix)).await;
         let listed = listed.map_err(|source| self.failed("list", prefix, &source))?;
         Ok(listed.objects.into_iter().map(|meta| meta.location).collect())
     }
 
-    /// What `ask` says; `None` if the store can't be reached, or could not be a short while ago.
+    /// Returns the result of `ask`; `None` if the shared store can't be reached now, or could not be reached recently.
     fn if_reached<T>(&self, ask: impl FnOnce() -> Result<T, SharedError>) -> Result<Option<T>, SharedError> {
         if self.is_left_alone() {
             return Ok(None);
@@ -327,7 +328,7 @@ impl Shared {
         }
     }
 
-    /// Whether it could not be reached a short while ago.
+    /// Returns whether the shared store could not be reached recently.
     fn is_left_alone(&self) -> bool {
         self.away().as_ref().is_some_and(|away| away.since.elapsed() < LEFT_ALONE)
     }
@@ -336,7 +337,7 @@ impl Shared {
         SharedError::of(doing, format!("{}/{name}", self.url), source)
     }
 
-    /// Waits for `work`, whose connections the runtime drives, on any thread.
+    /// Waits for `work` on the calling thread, while the runtime drives its connections.
     fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         let _entered = self.runtime.as_ref().map(tokio::runtime::Runtime::enter);
         block_on(work)
@@ -353,7 +354,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // a runtime may not be waited for where another one is at work
+        // dropping a runtime blocks, which panics inside another runtime
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use super::{Store, StoreError};
 use crate::digest::Digest;
 
-/// Where the signatures of a store are.
+/// The directory of signatures in a store.
 pub(super) const DIRECTORY: &str = "signatures";
 
 impl Store {
-    /// Keeps a signature beside the record that it is of, as long as that is kept. What is in it is the caller's. Only a directory
-    /// store has signatures.
+    /// Stores a signature of a record. It is kept as long as the record. Its content is opaque here. Only a directory store has
+    /// signatures.
     pub fn put_signature(&self, record: &Digest, signature: &[u8]) -> Result<(), StoreError> {
         let Some(directory) = self.directory() else { return Ok(()) };
         let shelf = shelf(directory, record);
@@ -25,7 +25,7 @@ impl Store {
         write().map_err(StoreError::file("write", &path))
     }
 
-    /// The signatures of a record, in no order that means anything.
+    /// Returns the signatures of a record, in no particular order.
     pub fn signatures(&self, record: &Digest) -> Result<Vec<Vec<u8>>, StoreError> {
         let Some(directory) = self.directory() else {
             return Ok(Vec::new());
@@ -45,7 +45,7 @@ impl Store {
     }
 }
 
-/// The record that the signature at `path` is of; `None` for any other file.
+/// Returns the record that the signature at `path` belongs to; `None` for any other file.
 pub(super) fn signed(path: &Path) -> Option<Digest> {
     let (record, signature) = path.file_name()?.to_str()?.split_once('.')?;
     Digest::from_hex(signature).ok()?;

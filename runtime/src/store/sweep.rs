@@ -1,4 +1,4 @@
-//! What of a store nothing needs, and its removal.
+//! Garbage collection: finds and removes unneeded objects.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,48 +11,48 @@ use super::signatures::{self, signed};
 use super::{Role, Row, Store, StoreError};
 use crate::digest::Digest;
 
-/// A file that is being written is written to at least once in this time.
+/// A staging file that was not written to for this long is stale.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is to stay.
+/// The rules for what to keep.
 #[derive(Clone, Debug)]
 pub struct Keep {
-    /// The time.
+    /// The current time.
     pub now: SystemTime,
-    /// Runs that are older go, unless a root needs them.
+    /// Remove older runs, unless a root needs them.
     pub older_than: Option<Duration>,
-    /// The oldest runs go until no more bytes are left than this, unless a root needs them.
+    /// Remove the oldest runs until at most this many bytes remain, unless a root needs them.
     pub size: Option<u64>,
-    /// Nothing that is younger goes: a process may be about to use it.
+    /// Never remove anything younger: a process may be about to use it.
     pub grace: Duration,
-    /// Artifacts and records that stay, with all that they came from.
+    /// Artifacts and records to keep, with everything they were made from.
     pub roots: BTreeSet<Digest>,
 }
 
-/// What nothing needs.
+/// The unneeded objects of a store.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sweep {
-    /// Runs that are too old, or too many.
+    /// Runs that exceed the age or the size.
     pub records: Vec<Digest>,
-    /// Artifacts that no run and no root needs, with their sizes.
+    /// Artifacts that no remaining run and no root needs, with their sizes.
     pub artifacts: Vec<(Digest, u64)>,
-    /// Files that were left behind when a process was killed, and signatures of records that go or are gone, with their sizes.
+    /// Files of killed processes, and signatures of removed records, with their sizes.
     pub leftovers: Vec<(PathBuf, u64)>,
-    /// How many artifacts stay.
+    /// Number of artifacts to keep.
     pub kept: u64,
-    /// How many bytes they have.
+    /// Total size of these artifacts, in bytes.
     pub kept_bytes: u64,
     before: Option<SystemTime>,
 }
 
 impl Sweep {
-    /// How many bytes are freed.
+    /// Returns the number of bytes to free.
     pub fn bytes(&self) -> u64 {
         let artifacts = self.artifacts.iter().map(|(_, size)| size);
         artifacts.chain(self.leftovers.iter().map(|(_, size)| size)).sum()
     }
 
-    /// How many files are removed.
+    /// Returns the number of files to remove.
     pub fn count(&self) -> usize {
         self.records.len() + self.artifacts.len() + self.leftovers.len()
     }
@@ -69,9 +69,9 @@ struct File {
 struct Inventory {
     blobs: BTreeMap<Digest, File>,
     records: BTreeMap<Digest, File>,
-    /// Signatures, and the records that they are of.
+    /// Signatures, with their records.
     signatures: Vec<(Digest, PathBuf, File)>,
-    /// Files without a name of their own: they were being written.
+    /// Files without a final name, which were being written.
     unnamed: Vec<(PathBuf, File)>,
 }
 
@@ -98,7 +98,7 @@ impl Inventory {
     }
 }
 
-/// What has been found to stay.
+/// The blobs to keep.
 struct Kept<'a> {
     store: &'a Store,
     blobs: &'a BTreeMap<Digest, File>,
@@ -107,7 +107,7 @@ struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// These blobs with their parts, as far as they are there and not kept yet, and their size.
+    /// Returns those of these blobs and their parts that exist and are not kept yet, and their total size.
     fn missing(&self, digests: impl IntoIterator<Item = Digest>) -> (BTreeSet<Digest>, u64) {
         let (mut open, mut all, mut bytes): (Vec<Digest>, _, _) = (digests.into_iter().collect(), BTreeSet::new(), 0);
         while let Some(digest) = open.pop() {
@@ -120,7 +120,7 @@ impl Kept<'_> {
         (all, bytes)
     }
 
-    /// Keeps these blobs, unless that would be more bytes than `most`.
+    /// Keeps these blobs, unless that exceeds `most` bytes in total. Returns whether they are kept.
     fn keep(&mut self, digests: impl IntoIterator<Item = Digest>, most: u64) -> bool {
         let (digests, bytes) = self.missing(digests);
         let fits = self.bytes + bytes <= most;
@@ -144,7 +144,7 @@ impl Keep {
 }
 
 impl Store {
-    /// What of a directory store nothing needs. `rows` are those of all records.
+    /// Finds the unneeded objects of a directory store. `rows` are the rows of all records.
     pub(crate) fn plan_sweep(&self, rows: &[Row], keep: &Keep) -> Result<Sweep, StoreError> {
         let Some(directory) = self.directory() else {
             return Ok(Sweep::default());
@@ -176,9 +176,9 @@ impl Store {
         ))
     }
 
-    /// Removes what a sweep has found, but for what has been put again since. `tell` is called for each file.
+    /// Removes the objects of a sweep, except for those that were written again since. Calls `tell` for each file.
     pub fn carry_out(&self, sweep: &Sweep, mut tell: impl FnMut()) -> Result<(), StoreError> {
-        // records first: whoever ends this half way leaves no record without what it needs
+        // records first, so that an interruption leaves no record without its artifacts
         for record in &sweep.records {
             gone(self.blobs.remove("records", record))?;
             tell();
@@ -192,7 +192,7 @@ impl Store {
             tell();
         }
         for (path, _) in &sweep.leftovers {
-            // another sweep may have been here
+            // another sweep may have removed it
             let _ = fs::remove_file(path);
             tell();
         }
@@ -227,7 +227,7 @@ fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: BTreeSet<Diges
     }
 }
 
-/// The signatures below `directory`, which is there when something was signed.
+/// Returns the signatures below `directory`, which exists only if something was signed.
 fn signatures(directory: &Path) -> Result<Vec<(Digest, PathBuf, File)>, StoreError> {
     let mut found = Vec::new();
     if !directory.is_dir() {
@@ -240,7 +240,7 @@ fn signatures(directory: &Path) -> Result<Vec<(Digest, PathBuf, File)>, StoreErr
     Ok(found)
 }
 
-/// The records that the roots are, those that made the roots, and all that these came from.
+/// Returns the records among the roots, the records that made the roots, and the records of everything these were made from.
 fn rooted(rows: &[Row], roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
     let mut makers: BTreeMap<Digest, Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -261,7 +261,7 @@ fn rooted(rows: &[Row], roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
     rooted
 }
 
-/// What is gone already need not be removed.
+/// Ignores the error that the object does not exist.
 fn gone(removed: Result<(), StoreError>) -> Result<(), StoreError> {
     match removed {
         Err(StoreError::Backend { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => Ok(()),
@@ -269,7 +269,7 @@ fn gone(removed: Result<(), StoreError>) -> Result<(), StoreError> {
     }
 }
 
-/// The files of a directory. What goes while it is read is passed over.
+/// Returns the files of a directory. Ignores files that disappear meanwhile.
 fn entries(directory: &Path) -> Result<Vec<(PathBuf, File)>, StoreError> {
     let mut files = Vec::new();
     for path in paths(directory)? {

@@ -4,41 +4,40 @@ use super::{Runs, Store, StoreError};
 use crate::digest::Digest;
 use crate::step::Artifact;
 
-/// How often a step was run.
+/// Statistics of a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StepTally {
     /// The step, or the arguments of a plain program.
     pub step: String,
-    /// How many runs there are.
+    /// Number of runs.
     pub runs: u64,
-    /// How many of them succeeded.
+    /// Number of successful runs.
     pub succeeded: u64,
-    /// When the newest started, in milliseconds of Unix time.
+    /// Start time of the newest run, in milliseconds since the Unix epoch.
     pub newest_ms: u64,
-    /// The module of the newest.
+    /// The module of the newest run.
     pub module: Digest,
-    /// How long all of them took, in microseconds.
+    /// Total duration of all runs, in microseconds.
     pub wall_us: u64,
 }
 
 impl Store {
-    /// How many of the runs that `runs` asks for came to what: see [`Outcome::word`](crate::step::Outcome::word). The bounds `most` and
-    /// `skip` don't count.
+    /// Counts the runs that match `runs`, by outcome: see [`Outcome::word`](crate::step::Outcome::word). Ignores `most` and `skip`.
     pub fn count(&self, runs: &Runs) -> Result<BTreeMap<String, u64>, StoreError> {
         Ok(self.index().count(runs)?.into_iter().collect())
     }
 
-    /// The steps whose name holds `text`, those run last first.
+    /// Returns the steps whose name contains `text`, most recently run first.
     pub fn steps(&self, text: &str, most: usize) -> Result<Vec<StepTally>, StoreError> {
         self.index().steps(text, most)
     }
 
-    /// The modules with a run of a step whose name holds `text`, and how many runs that are; those run last first.
+    /// Returns the modules with a run of a step whose name contains `text`, and their number of runs; most recently run first.
     pub fn modules(&self, text: &str, most: usize) -> Result<Vec<(Digest, u64)>, StoreError> {
         self.index().modules(text, most)
     }
 
-    /// Artifacts whose media type holds `text`.
+    /// Returns artifacts whose media type contains `text`.
     pub fn of_media_type(&self, text: &str, most: usize) -> Result<Vec<Artifact>, StoreError> {
         self.index().of_media_type(text, most)
     }

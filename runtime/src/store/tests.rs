@@ -68,7 +68,7 @@ fn a_damaged_index_is_made_anew() {
     assert_eq!(store.rows(&Runs::newest(5)).unwrap(), []);
 }
 
-/// The row of a record that needs `artifacts`.
+/// Returns the row of a record that needs `artifacts`.
 fn row(record: &str, started_ms: u64, artifacts: &[Digest]) -> Row {
     let link = |(at, artifact): (usize, &Digest)| Link {
         artifact: *artifact,
@@ -168,7 +168,7 @@ fn a_sweep_leaves_the_parts_of_what_stays() {
         (&sweep.records[..], &sweep.artifacts[..]),
         (&[rows[1].record][..], &[(old, 3)][..])
     );
-    // what is put again meanwhile stays
+    // a blob that is written again meanwhile is kept
     std::fs::remove_file(directory.path().join(blobs::name("blobs", &old).as_ref())).unwrap();
     store.carry_out(&sweep, || ()).unwrap();
     for digest in [kept.digest, file.digest, based, base] {
@@ -222,7 +222,7 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However an artifact is written, it is the bytes that a plain vector would hold, under their digest.
+    /// An artifact has the bytes of an equivalent vector, and their digest, in whatever order it is written.
     #[test]
     fn a_writer_is_a_vector(writes in writes(), on_disk: bool) {
         let (_directory, disk) = open();

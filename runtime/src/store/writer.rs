@@ -10,16 +10,16 @@ use super::blobs::Blobs;
 use super::large::digest_of;
 use crate::digest::{Digest, Hasher};
 
-/// An artifact up to this size is written in one go, without a staging file.
+/// Artifacts up to this size, in bytes, are written at once, without a staging file.
 const IN_MEMORY: usize = 256 << 10;
 
-/// An artifact being written. It is hashed as it is written, as long as it is written from front to back; it gets its name,
-/// and becomes visible, in [`finish`](Self::finish). Dropping it leaves nothing.
+/// An artifact being written. Sequential writes are hashed as they come. [`finish`](Self::finish) adds the artifact to the store;
+/// dropping the writer discards it.
 pub struct Writer {
     blobs: Arc<Blobs>,
     content: Content,
     len: u64,
-    /// The digest of the first `hashed` bytes, while they have not been written over.
+    /// The hash of the first `hashed` bytes, unless they were overwritten.
     hasher: Option<Hasher>,
     hashed: u64,
 }
@@ -40,17 +40,17 @@ impl Writer {
         }
     }
 
-    /// How many bytes it has.
+    /// Returns the size in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether nothing was written.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Writes `data` at `offset`; a gap is filled with zeros.
+    /// Writes `data` at `offset`. Fills a gap with zeros.
     pub fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
         self.stage_if_large(end)?;
@@ -76,7 +76,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads bytes at `offset` into `buffer`; fewer at the end.
+    /// Reads bytes from `offset` into `buffer`; fewer at the end.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.content {
             Content::Memory(bytes) => {
@@ -89,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Cuts it to `len` bytes, or fills it up with zeros.
+    /// Truncates the artifact to `len` bytes, or extends it with zeros.
     pub fn set_len(&mut self, len: u64) -> io::Result<()> {
         if len == self.len {
             return Ok(());
@@ -108,7 +108,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives the artifact its name: it is in the store from now on. Returns digest and size.
+    /// Adds the artifact to the store. Returns its digest and size.
     pub fn finish(self) -> Result<(Digest, u64), StoreError> {
         let digest = self.digest()?;
         let len = self.len;
@@ -116,7 +116,7 @@ impl Writer {
         Ok((digest, len))
     }
 
-    /// Gives the artifact the name `expected`, or, when it has another, leaves nothing and returns what it is.
+    /// Adds the artifact to the store if its digest is `expected`. Otherwise discards it and returns its digest.
     pub fn finish_as(self, expected: &Digest) -> Result<Result<(), Digest>, StoreError> {
         match self.digest()? {
             found if found == *expected => self.land(expected).map(Ok),

@@ -10,7 +10,7 @@ fn number(number: impl TryInto<i64>) -> i64 {
 }
 
 impl Index {
-    /// How many runs came to what, in a word.
+    /// Returns the number of runs by outcome.
     pub(in crate::store) fn count(&self, runs: &Runs) -> Result<Vec<(String, u64)>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT word, COUNT(*) FROM records
@@ -35,7 +35,7 @@ impl Index {
                 succeeded: row.get::<_, i64>(2)? as u64,
                 newest_ms: row.get::<_, i64>(3)? as u64,
                 wall_us: row.get::<_, i64>(4)? as u64,
-                // SQLite takes bare columns beside one MAX from the row that has it
+                // with a single MAX, SQLite takes bare columns from the row that has the maximum
                 module: digest(row, 5)?,
             })
         })?;

@@ -3,10 +3,9 @@ use bytes::Bytes;
 use super::{Shared, name};
 use crate::digest::Digest;
 
-/// Compiled code, which is not addressed by content: whoever takes it looks at its seal. It can be made again, so where it can't be had or put nothing
-/// is said of it.
+/// Compiled code. It is not content-addressed: readers check its seal. It can be recompiled, so failures are ignored.
 impl Shared {
-    /// The code called `code`, if it is there.
+    /// Returns the code named `code`, if it exists.
     pub(crate) fn code(&self, code: &Digest) -> Option<Bytes> {
         if self.is_left_alone() {
             return None;
@@ -14,7 +13,7 @@ impl Shared {
         self.wait(self.read(&name("native", code))).ok().flatten()
     }
 
-    /// Puts `bytes` in the place of what was called `code`.
+    /// Writes `bytes` as the code named `code`, replacing any earlier one.
     pub(crate) fn put_code(&self, code: &Digest, bytes: Bytes) {
         if !self.is_left_alone() {
             let _ = self.wait(self.write(&name("native", code), bytes));

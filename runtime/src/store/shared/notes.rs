@@ -4,21 +4,21 @@ use object_store::path::Path as Name;
 
 use super::{Shared, SharedError};
 
-/// Notes: small texts that are replaced whole. No run reads them, so none depends on what they say.
+/// Notes: small mutable objects, always replaced as a whole. Runs never read them.
 impl Shared {
-    /// What the note `name` says, such as `kernels/<id>.json`; `None` if there is none.
+    /// Returns the note `name`, such as `kernels/<id>.json`; `None` if it does not exist.
     pub fn note(&self, name: &str) -> Result<Option<Bytes>, SharedError> {
         self.wait(self.read(&object(name)))
     }
 
-    /// Puts `text` in the place of what the note said.
+    /// Writes `text` as the note `name`, replacing any earlier one.
     pub fn put_note(&self, name: &str, text: Bytes) -> Result<(), SharedError> {
         let name = object(name);
         let put = self.wait(self.objects.put(&name, text.into()));
         put.map(drop).map_err(|source| self.failed("write", &name, &source))
     }
 
-    /// Removes the note, if it is there.
+    /// Removes the note, if it exists.
     pub fn remove_note(&self, name: &str) -> Result<(), SharedError> {
         self.remove(&object(name))
     }
