@@ -510,7 +510,7 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
     let output = running.wait_with_output().unwrap();
     assert_eq!(digests(&told(&output)), here);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("waits: "), "why a pod does not start is told: {said}");
+    assert!(said.contains("is waiting: "), "why a pod does not start is told: {said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The runs of a plan, carried out by pods.
+//! Execution of a plan in pods.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,14 @@ use super::group::{Group, News};
 use super::job::{Settings, Work, job};
 use super::{Cluster, follow};
 
-/// A task that is expected to take more than this has a pod of its own: 1 GiB.
+/// A task with a larger expected memory gets a separate pod: 1 GiB.
 const LARGE: u64 = 1 << 30;
-/// Instances of a task that become ready together are the indices of one Job. So long is waited for the others.
+/// Time to collect instances of a task that become ready together, to run them as one indexed Job.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// How long a record that a pod made is looked for in the shared store.
+/// Maximum time until a pod's record appears in the shared store.
 const ARRIVAL: Duration = Duration::from_secs(180);
 
-/// A plan that pods carry out.
+/// A plan that runs in pods.
 pub struct Carried<'a> {
     cluster: &'a Cluster,
     runtime: &'a Runtime,
@@ -33,27 +33,27 @@ pub struct Carried<'a> {
     settings: &'a Settings,
     execution: &'a Execution,
     owner: OwnerReference,
-    /// What each task of the plan is expected to take, in bytes.
+    /// Expected memory of each task of the plan in bytes.
     memory: Vec<u64>,
-    /// The tasks of the plan, by name.
+    /// Indices of the plan's tasks, by name.
     places: HashMap<&'a str, usize>,
-    /// Which tasks share a pod, if any do.
+    /// Assignment of tasks to shared pods, if enabled.
     sharing: Option<Sharing>,
-    /// The Jobs of those that share one.
+    /// Jobs of shared pods.
     shared: Mutex<BTreeMap<usize, Arc<Group>>>,
-    /// The instances that are about to become a Job, by task.
+    /// Instances being collected for a Job, by task.
     gathering: Mutex<BTreeMap<String, Gathering>>,
 }
 
-/// Which tasks share a pod.
+/// Assignment of tasks to pods.
 struct Sharing {
-    /// For each task of the plan, the pod that it has.
+    /// Index of the pod of each task.
     pods: Vec<usize>,
-    /// For each pod its tasks.
+    /// Tasks of each pod.
     tasks: Vec<BTreeSet<String>>,
 }
 
-/// Instances that become ready together.
+/// Instances that are ready together.
 #[derive(Default)]
 struct Gathering {
     group: Arc<Group>,
@@ -61,7 +61,7 @@ struct Gathering {
 }
 
 impl<'a> Carried<'a> {
-    /// Says in the cluster that `plan` is carried out.
+    /// Registers `plan` in the cluster.
     pub fn new(
         cluster: &'a Cluster,
         runtime: &'a Runtime,
@@ -94,7 +94,7 @@ impl<'a> Carried<'a> {
         })
     }
 
-    /// The Job that carries out `task`, submitted now if it is the first of those that share it.
+    /// Returns the Job of `task`. Submits it for the first of its tasks.
     fn group(&self, task: &str, run: &Run, limits: &Limits) -> Result<Arc<Group>> {
         match self.pod(task) {
             Some((pod, tasks)) => self.together(pod, tasks),
@@ -102,14 +102,14 @@ impl<'a> Carried<'a> {
         }
     }
 
-    /// The pod that `task` shares, and all its tasks.
+    /// Returns the shared pod of `task`, and all its tasks.
     fn pod(&self, task: &str) -> Option<(usize, &BTreeSet<String>)> {
         let sharing = self.sharing.as_ref()?;
         let pod = sharing.pods[self.place(task)?];
         Some((pod, &sharing.tasks[pod]))
     }
 
-    /// The Job that is at work on `task` already, with others.
+    /// Returns the running shared Job that includes `task`.
     fn at_work(&self, task: &str) -> Option<Arc<Group>> {
         lock(&self.shared).get(&self.pod(task)?.0).cloned()
     }
@@ -147,13 +147,13 @@ impl<'a> Carried<'a> {
             runs.sort_by(|a, b| a.0.cmp(&b.0));
             let names: Vec<String> = runs.iter().map(|(name, ..)| name.clone()).collect();
             let submitted = self.submit(&Plan::of_runs(of, runs), &names, names.len() > 1, &group);
-            // the others wait for it too
+            // the other instances wait for the same Job
             submitted.inspect_err(|error| group.end(Err(error.to_string())))?;
         }
         Ok(group)
     }
 
-    /// Shares what `part` needs, and sees that a Job carries it out.
+    /// Uploads the artifacts that `part` needs, and submits its Job.
     fn submit(&self, part: &Plan, tasks: &[String], indexed: bool, group: &Arc<Group>) -> Result<()> {
         let store = &self.runtime.store;
         let digest = store.put(part.write()?)?;
@@ -162,7 +162,7 @@ impl<'a> Carried<'a> {
         let places = || part.tasks().iter().filter_map(|task| self.place(&task.name));
         let needed = || places().map(|place| self.memory[place]);
         let most = needed().max().unwrap_or_default();
-        // several at a time where they share a pod, as far as they are small
+        // small tasks that share a pod run concurrently
         let memory = if indexed {
             most
         } else {
@@ -183,13 +183,13 @@ impl<'a> Carried<'a> {
         Ok(())
     }
 
-    /// The index of a task of the plan, or of that which an instance is of.
+    /// Returns the index of a task, also for an instance of it.
     fn place(&self, task: &str) -> Option<usize> {
         let of = |name: &str| self.places.get(name).copied();
         of(task).or_else(|| of(task.rsplit_once('[')?.0))
     }
 
-    /// Takes in the record that a pod made: it is in the shared store, or soon will be.
+    /// Waits for a pod's record to appear in the shared store.
     fn land(&self, ran: Ran, interrupt: &Interrupt) -> Result<Ran, TaskError> {
         let start = Instant::now();
         loop {
@@ -197,10 +197,7 @@ impl<'a> Carried<'a> {
                 return Ok(ran);
             }
             if start.elapsed() > ARRIVAL || interrupt.is_triggered() {
-                let why = format!(
-                    "a pod made record {}, and the shared store has none of that name",
-                    ran.digest.short()
-                );
+                let why = format!("record {} of a pod is missing in the shared store", ran.digest.short());
                 return Err(TaskError::Elsewhere(why));
             }
             std::thread::sleep(Duration::from_millis(500));
@@ -234,15 +231,13 @@ impl Carrier for Carried<'_> {
                 News::Log(pieces) => pieces.iter().for_each(|(stream, bytes)| log(*stream, bytes)),
                 News::Ran(ran) => return self.land(*ran, interrupt),
                 News::Over(how) => {
-                    // its log may have been lost, and its record be there
+                    // the log may be lost although the record exists
                     let found = self.runtime.find(run.key()?, limits)?;
-                    let why = how
-                        .err()
-                        .unwrap_or_else(|| "its Job ended, and left no record of it".to_owned());
+                    let why = how.err().unwrap_or_else(|| "its Job ended without a record".to_owned());
                     return found.ok_or(TaskError::Elsewhere(why));
                 }
                 News::Nothing if interrupt.is_triggered() => {
-                    return Err(TaskError::Elsewhere("left to the cluster".to_owned()));
+                    return Err(TaskError::Elsewhere("detached; the Job continues in the cluster".to_owned()));
                 }
                 News::Nothing => {}
             }
@@ -259,8 +254,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sharing {
-    /// A large task has a pod of its own, and the others share one with those that wait for the same large ones. So when one of them can run,
-    /// all that the pod must not do itself has been done.
+    /// Gives each large task a separate pod. Other tasks share one if they depend on the same large tasks. So when one of them is ready, all
+    /// dependencies outside the pod are done.
     fn of(plan: &Plan, is_large: impl Fn(usize) -> bool) -> Self {
         let mut after: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         let mut known: BTreeMap<(BTreeSet<&str>, Option<&str>), usize> = BTreeMap::new();

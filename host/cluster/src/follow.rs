@@ -1,4 +1,4 @@
-//! A Job, followed to its end: its pods as they come and go, and what they write.
+//! Watches a Job until its end, with its pods and their logs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::group::Group;
 use super::job::CONTAINER;
 use super::pod::{status, waiting};
 
-/// How long to wait for the rest of what pods wrote, once their Job has ended.
+/// Time to wait for the remaining logs after the end of a Job.
 const REST: Duration = Duration::from_secs(20);
-/// How long to wait before a log that broke off is asked for again.
+/// Delay before an interrupted log is requested again.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// Tells `group` what becomes of `job`, until it has ended. What can't be reached for a while is asked again.
+/// Reports the events of `job` to `group` until it ends. Retries failed requests.
 pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Group>) {
     let mut followed = Followed {
         pods: pods.clone(),
@@ -51,11 +51,11 @@ pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Grou
                 Some(Ok(watcher::Event::InitDone)) if listed => {}
                 Some(Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) => break Err("its Job was deleted".to_owned()),
                 Some(Err(_)) => {}
-                None => break Err("the cluster tells nothing more of its Job".to_owned()),
+                None => break Err("the watch of its Job ended".to_owned()),
             },
         }
     };
-    // pods whose end was not told yet
+    // handle a last pod event that arrives with the end of the Job
     if let Ok(Some(Ok(watcher::Event::Apply(pod)))) = tokio::time::timeout(AGAIN, pods.next()).await {
         followed.pod(&pod);
     }
@@ -65,7 +65,7 @@ pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Grou
     group.end(how);
 }
 
-/// What a Job came to, if it has ended.
+/// Returns the result of a Job, if it has ended.
 pub fn ended(job: &Job) -> Option<Result<(), String>> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     conditions
@@ -84,9 +84,9 @@ pub fn ended(job: &Job) -> Option<Result<(), String>> {
 struct Followed {
     pods: Api<Pod>,
     group: Arc<Group>,
-    /// By pod.
+    /// Readers of logs, by pod.
     logs: BTreeMap<String, JoinHandle<()>>,
-    /// What was said of each pod last.
+    /// Last note about each pod.
     said: BTreeMap<String, String>,
 }
 
@@ -112,26 +112,26 @@ impl Followed {
 
     fn say(&mut self, pod: String, why: String) {
         if self.said.get(&pod) != Some(&why) {
-            self.group.note(format!("pod {pod} waits: {why}"));
+            self.group.note(format!("pod {pod} is waiting: {why}"));
             self.said.insert(pod, why);
         }
     }
 }
 
-/// Why a container failed, if it could not say so itself.
+/// Returns why a container failed, if it could not report that itself.
 fn terminated(pod: &str, ended: &ContainerStateTerminated) -> Option<String> {
     let message = ended.message.as_deref().unwrap_or_default();
     match ended.reason.as_deref().unwrap_or_default() {
         _ if ended.exit_code == 0 => None,
         "OOMKilled" => Some(format!(
-            "pod {pod} took more memory than it asked for; `limits: {{ memory: ... }}` of the task, or --pod-memory, asks for more"
+            "pod {pod} ran out of memory; raise `limits: {{ memory: ... }}` of the task, or --pod-memory"
         )),
         "Error" if message.is_empty() => None,
-        reason => Some(format!("pod {pod} ended with {}: {reason}: {message}", ended.exit_code)),
+        reason => Some(format!("pod {pod} exited with {}: {reason}: {message}", ended.exit_code)),
     }
 }
 
-/// Reads what a pod writes to its last line. A log that breaks off is read again from the start, past what was seen.
+/// Reads a pod's log to its last line. Reads an interrupted log again from the start, and skips lines seen before.
 async fn read_log(pods: Api<Pod>, name: String, group: Arc<Group>) {
     let follow = LogParams {
         container: Some(CONTAINER.to_owned()),

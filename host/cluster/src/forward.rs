@@ -1,4 +1,4 @@
-//! A port of this machine that leads to the host in a cluster.
+//! Port forwarding from this machine to the host in a cluster.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -15,39 +15,39 @@ use tokio::net::{TcpListener, TcpStream};
 use super::pod::{PORT, PORT_NAME};
 use super::{connect, error};
 
-/// The pods of hosts.
+/// Selector of host pods.
 const HOSTS: &str = "app.kubernetes.io/name=lockstep,app.kubernetes.io/component=host";
-/// The secret with the host's token, and the token in it.
+/// Secret with the host's token, and its key.
 const SECRET: &str = "lockstep-token";
 const TOKEN: &str = "LOCKSTEP_TOKEN";
-/// How long a connection may take to be made.
+/// Timeout for a connection.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A host in a cluster, as this process reaches it.
+/// A forwarded port to a host in a cluster.
 pub struct Forward {
     /// `http://127.0.0.1:PORT`
     pub url: String,
-    /// The host's token, if who asks may read its secret.
+    /// The host's token, if the user may read its secret.
     pub token: Option<String>,
-    /// Drives connections as long as this lives.
+    /// Runtime for connections.
     _threads: tokio::runtime::Runtime,
 }
 
 impl Forward {
-    /// Leads a port of the loopback interface to the host in a namespace of the cluster of a context of the kubeconfig. Each connection finds
-    /// the pod anew, so a host may be replaced; where there is none, the answer says why.
+    /// Forwards a port of the loopback interface to the host in a namespace of a kubeconfig context. Each connection looks up the pod, so a
+    /// host may be replaced. Without a host, clients get an HTTP error with the reason.
     pub fn start(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
         let threads = threads("forward", 1)?;
         let (listener, client, namespace) = threads.block_on(async {
             let (client, own) = connect(context).await?;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-            let listener = listener.map_err(|e| Error::host(format_args!("this machine gives no port: {e}")))?;
+            let listener = listener.map_err(|e| Error::host(format_args!("can't listen on a local port: {e}")))?;
             Ok::<_, Error>((listener, client, namespace.map_or(own, str::to_owned)))
         })?;
         let address = listener.local_addr().map_err(Error::host)?;
         let token = threads.block_on(token(&client, &namespace));
         threads.spawn(async move {
-            // it ends with the process
+            // runs until the process ends
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(pass_on(stream, client.clone(), namespace.clone()));
             }
@@ -70,11 +70,11 @@ async fn token(client: &Client, namespace: &str) -> Option<String> {
 async fn pass_on(mut stream: TcpStream, client: Client, namespace: String) {
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
     let reached = tokio::time::timeout(PATIENCE, reach(&pods, &namespace)).await;
-    let reached = reached.unwrap_or_else(|_| Err(Error::host("the cluster takes too long to answer")));
+    let reached = reached.unwrap_or_else(|_| Err(Error::host("timeout: no response from the cluster")));
     match reached {
         Ok((mut forwarder, port)) => {
             if let Some(mut host) = forwarder.take_stream(port) {
-                // how it ends is for the two to see
+                // client and host see errors themselves
                 let _ = copy_bidirectional(&mut stream, &mut host).await;
             }
         }
@@ -82,7 +82,7 @@ async fn pass_on(mut stream: TcpStream, client: Client, namespace: String) {
             let body = json!({ "message": error.to_string() }).to_string();
             let head =
                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
-            // who has gone needs no answer
+            // the client may be disconnected
             let _ = stream
                 .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
                 .await;
@@ -90,12 +90,12 @@ async fn pass_on(mut stream: TcpStream, client: Client, namespace: String) {
     }
 }
 
-/// A way to the port of a host's pod.
+/// Opens a forwarder to the port of a host's pod.
 async fn reach(pods: &Api<Pod>, namespace: &str) -> Result<(kube::api::Portforwarder, u16)> {
     let hosts = pods.list(&ListParams::default().labels(HOSTS)).await.map_err(|e| error(&e))?;
     let host = hosts.items.iter().find(|pod| runs(pod)).ok_or_else(|| {
-        Error::host(format_args!("no host runs in the namespace {namespace}"))
-            .hint("`kubectl get pods -l app.kubernetes.io/component=host` shows them; --namespace names another namespace")
+        Error::host(format_args!("no host is running in namespace {namespace}"))
+            .hint("check `kubectl get pods -l app.kubernetes.io/component=host`; select another namespace with --namespace")
     })?;
     let (name, port) = (host.metadata.name.as_deref().unwrap_or_default(), port(host));
     let forwarder = pods.portforward(name, &[port]).await.map_err(|e| error(&e))?;

@@ -1,4 +1,4 @@
-//! What a Job tells of its tasks: pods write it, whoever waits for a task takes it.
+//! Progress of a Job's tasks, from pods to the threads that wait for tasks.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,11 +21,11 @@ pub struct Group {
 #[derive(Default)]
 struct Told {
     tasks: BTreeMap<String, Task>,
-    /// What to say of the pods themselves, to whoever waits next.
+    /// Notes about pods, for the next waiting thread.
     notes: Vec<String>,
-    /// What the last pod that failed said.
+    /// Message of the last failed pod.
     why: Option<String>,
-    /// Nothing more will come: well, or not.
+    /// Result of the Job once it has ended.
     over: Option<Result<(), String>>,
 }
 
@@ -35,20 +35,20 @@ struct Task {
     ran: Option<Ran>,
 }
 
-/// What is new of a task.
+/// News about a task.
 pub enum News {
     Log(Vec<(Stream, Vec<u8>)>),
     Ran(Box<Ran>),
-    /// The Job has ended, and has not told what the task came to.
+    /// The Job has ended without a result of the task.
     Over(Result<(), String>),
     Nothing,
 }
 
 impl Group {
-    /// Takes a line that a pod wrote. Whether it was the last one.
+    /// Handles a line from a pod. Returns whether it was the last one.
     pub fn take(&self, line: &str) -> bool {
         let Ok(mut value) = serde_json::from_str::<Value>(line) else {
-            // not from us: what a runtime says when it can't start the program
+            // not from lockstep: a container runtime reports that it can't start the program
             self.fail(line.to_owned());
             return false;
         };
@@ -66,7 +66,7 @@ impl Group {
         let mut wrong = None;
         let read = events::tell(None, &name, value, &mut |event| match event {
             Event::Log { task, stream, bytes } => told.task(task).log.push((stream, bytes.to_vec())),
-            // what a pod had begun before it was replaced
+            // drop the log of a pod that was replaced
             Event::Started { task } => told.task(task).log.clear(),
             Event::Finished { done } => match &done.end {
                 End::Ran(ran) if is_final(&ran.record.outcome) => told.task(&done.task).ran = Some(Ran::clone(ran)),
@@ -83,18 +83,18 @@ impl Group {
         false
     }
 
-    /// Says something of the pods, once.
+    /// Adds a note about pods.
     pub fn note(&self, note: String) {
         self.lock().notes.push(note);
         self.changed.notify_all();
     }
 
-    /// A pod failed.
+    /// Stores the message of a failed pod.
     pub fn fail(&self, why: String) {
         self.lock().why = Some(why);
     }
 
-    /// Nothing more will come.
+    /// Marks the Job as ended.
     pub fn end(&self, how: Result<(), String>) {
         let mut told = self.lock();
         let why = told.why.take();
@@ -103,7 +103,7 @@ impl Group {
         self.changed.notify_all();
     }
 
-    /// What is new of `task`, waiting for a moment if nothing is.
+    /// Returns news about `task`, after a short wait if there are none.
     pub fn next(&self, task: &str) -> News {
         let mut told = self.lock();
         for waited in [false, true] {
@@ -141,7 +141,7 @@ impl Told {
     }
 }
 
-/// Whether another pod would come to the same, or may not try.
+/// Whether a retry is pointless or not allowed.
 fn is_final(outcome: &Outcome) -> bool {
     outcome.is_deterministic() || matches!(outcome, Outcome::Interrupted { by: Interruption::Time })
 }

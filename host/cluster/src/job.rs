@@ -1,4 +1,4 @@
-//! The objects of a run in a cluster: a ConfigMap that says what is carried out and owns the rest, and Jobs.
+//! Kubernetes objects of a submitted plan: Jobs, and a ConfigMap that describes the plan and owns them.
 
 use std::collections::BTreeMap;
 
@@ -14,73 +14,73 @@ use serde_json::{Value, json};
 
 use super::pod::{self, COMMAND, RETRIES};
 
-/// The container of a task's pod.
+/// Name of the container in a task's pod.
 pub const CONTAINER: &str = "task";
-/// The label of all objects of a plan: the first digits of its digest.
+/// Label of all objects of a plan: a prefix of its digest.
 pub const PLAN_LABEL: &str = "lockstep.dev/plan";
-/// The label of objects that lockstep makes.
+/// Selector of all objects that lockstep creates.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=lockstep";
 
-/// What a pod takes for itself, beside its guests, most of it while it compiles: 512 MiB.
+/// Memory of a pod in addition to its guests, mostly for compilation: 512 MiB.
 const OWN_MEMORY: u64 = 512 << 20;
-/// So many tasks of a pod at a time, if they fit into its memory: while some wait for the shared store, others are at work.
+/// Maximum concurrent tasks of a pod, memory permitting. Others work while some wait for the shared store.
 const AT_A_TIME: u32 = 4;
 
-/// How tasks become pods. Kept in the cluster, so that whoever attaches goes on in the same way.
+/// Settings of pods. They are stored in the cluster, for `lockstep attach`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// The image of its pods.
+    /// Image of pods.
     pub image: String,
-    /// The shared store, as pods name it.
+    /// URL of the shared store in pods.
     pub shared: String,
-    /// The secret with the variables by which pods reach it.
+    /// Secret with the environment variables for the shared store.
     pub secret: String,
     /// Whether small tasks share pods.
     pub fused: bool,
-    /// The service account of its pods.
+    /// Service account of pods.
     pub service_account: Option<String>,
-    /// The queue of Kueue that admits Jobs.
+    /// Kueue queue that admits Jobs.
     pub queue: Option<String>,
-    /// The labels of the nodes that pods may be on.
+    /// Required node labels.
     pub node_selector: BTreeMap<String, String>,
-    /// The taints of nodes that pods tolerate.
+    /// Tolerated node taints.
     pub tolerations: Vec<Toleration>,
-    /// What is laid over the template of every pod.
+    /// Template to merge into that of every pod.
     pub template: Option<PodTemplateSpec>,
-    /// The processors that a pod asks for, as Kubernetes writes it.
+    /// CPU request of a pod, a Kubernetes quantity.
     pub cpu: String,
-    /// The memory of a pod's guests in bytes, instead of what is expected.
+    /// Memory of a pod's guests in bytes; overrides the expected usage.
     pub memory: Option<u64>,
-    /// How long a Job may take, in seconds.
+    /// Deadline of a Job in seconds.
     pub deadline: Option<u64>,
-    /// How long a Job stays when it has ended, in seconds.
+    /// Time in seconds until a finished Job is deleted.
     pub ttl: u64,
-    /// The limits of tasks that set none themselves.
+    /// Default limits, for tasks without their own.
     pub limits: OwnLimits,
-    /// More arguments of the command in pods: `--no-cache` and others.
+    /// Additional arguments of the command in pods, such as `--no-cache`.
     pub args: Vec<String>,
 }
 
-/// What a Job carries out.
+/// Work of a Job.
 pub struct Work<'a> {
-    /// The plan that it belongs to.
+    /// Digest of the submitted plan.
     pub plan: &'a Digest,
-    /// The plan of its own tasks, an artifact of the shared store.
+    /// Digest of the plan with the Job's tasks, an artifact in the shared store.
     pub part: &'a Digest,
-    /// What it is there for.
+    /// Names of its tasks.
     pub tasks: &'a [String],
-    /// A pod for each task, rather than one for all.
+    /// One pod per task, instead of one for all.
     pub indexed: bool,
-    /// What its guests are expected to take at a time, in bytes.
+    /// Expected peak memory of its guests in bytes.
     pub memory: u64,
 }
 
-/// What is called after a plan: `lockstep-` and the first digits of its digest.
+/// Returns the name of a plan's objects: `lockstep-` and a prefix of its digest.
 pub fn run_name(plan: &Digest) -> String {
     format!("lockstep-{}", short(plan))
 }
 
-/// The ConfigMap that says what is carried out, and owns the Jobs.
+/// Returns the ConfigMap that describes a submitted plan and owns its Jobs.
 pub fn config_map(plan: &Digest, pipeline: &str, settings: &Settings) -> Result<ConfigMap> {
     read(json!({
         "apiVersion": "v1",
@@ -94,7 +94,7 @@ pub fn config_map(plan: &Digest, pipeline: &str, settings: &Settings) -> Result<
     }))
 }
 
-/// The Job that carries out `work`. Its name is made of all that it says, so that the same Job is never there twice.
+/// Returns the Job for `work`. Its name has a digest of its spec, so the same Job is never created twice.
 pub fn job(settings: &Settings, owner: &OwnerReference, work: &Work) -> Result<Job> {
     let spec = job_spec(settings, work)?;
     let all = canonical_json(&spec).map_err(Error::host)?;
@@ -113,9 +113,9 @@ fn job_spec(settings: &Settings, work: &Work) -> Result<Value> {
         "ttlSecondsAfterFinished": settings.ttl,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": { "rules": [
-            // a node that is drained or full is no fault of the task
+            // a drained or full node is not the task's fault
             { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
-            // these come to the same another time
+            // a retry would fail in the same way
             { "action": fail, "onExitCodes": { "containerName": CONTAINER, "operator": "In", "values": deterministic() } },
         ]},
         "template": template(settings, work)?,
@@ -138,7 +138,7 @@ fn job_spec(settings: &Settings, work: &Work) -> Result<Value> {
     Ok(spec)
 }
 
-/// The exit codes of what would come to the same another time.
+/// Returns the exit codes of deterministic failures.
 fn deterministic() -> Vec<u8> {
     [Kind::User, Kind::Config, Kind::Guest, Kind::Denied].map(Kind::code).to_vec()
 }
@@ -197,17 +197,17 @@ fn short(plan: &Digest) -> String {
     plan.hex()[..16].to_owned()
 }
 
-/// The selector of all objects of a plan.
+/// Returns the selector of all objects of a plan.
 pub fn selector(plan: &Digest) -> String {
     format!("{MANAGED},{PLAN_LABEL}={}", short(plan))
 }
 
-/// The object that `object` writes.
+/// Parses a Kubernetes object from JSON.
 pub fn read<T: serde::de::DeserializeOwned>(object: Value) -> Result<T> {
-    serde_json::from_value(object).map_err(|e| Error::host(format_args!("no object of Kubernetes: {e}")))
+    serde_json::from_value(object).map_err(|e| Error::host(format_args!("invalid Kubernetes object: {e}")))
 }
 
-/// `KEY`, `KEY=VALUE`, with `:EFFECT` behind.
+/// Parses `KEY[=VALUE][:EFFECT]`.
 pub fn toleration(text: &str) -> Result<Toleration, &'static str> {
     let (rest, effect) = match text.rsplit_once(':') {
         Some((rest, effect)) => (rest, Some(effect.to_owned())),
@@ -218,7 +218,7 @@ pub fn toleration(text: &str) -> Result<Toleration, &'static str> {
         None => (rest, None),
     };
     if key.is_empty() {
-        return Err("write KEY[=VALUE][:EFFECT]");
+        return Err("expected KEY[=VALUE][:EFFECT]");
     }
     Ok(Toleration {
         key: Some(key.to_owned()),
@@ -229,12 +229,12 @@ pub fn toleration(text: &str) -> Result<Toleration, &'static str> {
     })
 }
 
-/// A quantity of processors: `2`, `0.5`, `500m`.
+/// Parses a CPU quantity: `2`, `0.5`, `500m`.
 pub fn cpu(text: &str) -> Result<String, &'static str> {
     let number = text.strip_suffix('m').unwrap_or(text);
     match number.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(text.to_owned()),
-        _ => Err("write a number of processors: 2, 0.5 or 500m"),
+        _ => Err("expected a CPU quantity such as 2, 0.5 or 500m"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Tasks as Jobs of Kubernetes. A pod is given the digest of a plan of its own tasks, runs it as any machine would, and puts what that comes to into
-//! the shared store; here it is decided what can run, and what was run before makes no pod.
+//! Tasks as Kubernetes Jobs. A pod gets the digest of a plan with its tasks, executes it like any machine, and writes the results to the
+//! shared store. This crate decides which tasks can run; cached tasks need no pod.
 
 mod carry;
 mod follow;
@@ -28,33 +28,34 @@ pub use forward::Forward;
 pub use job::{Settings, cpu, toleration};
 pub use secret::new_secret;
 
-/// Who applies objects, to Kubernetes.
+/// Field manager of objects.
 pub const MANAGER: &str = "lockstep";
-/// How long the API is asked again before it is given up.
+/// Maximum time for retries of API requests.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A namespace of a cluster.
 pub struct Cluster {
     client: Client,
     namespace: String,
-    /// Drives connections. Whoever asks waits.
+    /// Runtime for connections; callers block.
     threads: tokio::runtime::Runtime,
 }
 
-/// A run of a plan that the cluster knows.
+/// A submitted plan in the cluster.
 pub struct Known {
     /// The plan.
     pub plan: Digest,
-    /// What its pipeline is called.
+    /// Name of its pipeline.
     pub pipeline: String,
-    /// How it is carried out.
+    /// Settings of its Jobs.
     pub settings: Settings,
-    /// When it was first submitted, as Kubernetes writes it.
+    /// Creation timestamp from Kubernetes.
     pub created: String,
 }
 
 impl Cluster {
-    /// The cluster of a context of the kubeconfig, or the current one, or the one around this pod; a namespace of it, or that of the context.
+    /// Connects to the cluster of a kubeconfig context: `context`, the current one, or the cluster of this pod. The default namespace is that
+    /// of the context.
     pub fn connect(context: Option<&str>, namespace: Option<&str>) -> Result<Self> {
         let threads = threads("cluster", 2)?;
         let (client, own) = threads.block_on(connect(context))?;
@@ -66,12 +67,12 @@ impl Cluster {
         })
     }
 
-    /// The namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The runs of plans that the namespace knows.
+    /// Lists the submitted plans in the namespace.
     pub fn known(&self) -> Result<Vec<Known>> {
         let maps = self.threads.block_on(patiently(|| async {
             self.config_maps().list(&ListParams::default().labels(job::MANAGED)).await
@@ -79,7 +80,7 @@ impl Cluster {
         Ok(maps.items.into_iter().filter_map(known).collect())
     }
 
-    /// Deletes what carries out `plan`, if there is anything.
+    /// Deletes the objects of `plan`.
     pub fn delete(&self, plan: &Digest) -> Result<()> {
         let (maps, name) = (self.config_maps(), job::run_name(plan));
         let with_all = DeleteParams::background();
@@ -90,7 +91,7 @@ impl Cluster {
         }))
     }
 
-    /// Says what is carried out: what is to own the Jobs.
+    /// Creates or updates the ConfigMap of a plan. Returns a reference to it, as the owner of Jobs.
     fn announce(&self, plan: &Digest, pipeline: &str, settings: &Settings) -> Result<OwnerReference> {
         let map = job::config_map(plan, pipeline, settings)?;
         let (maps, name) = (self.config_maps(), job::run_name(plan));
@@ -108,7 +109,7 @@ impl Cluster {
         })
     }
 
-    /// Sees that the Job is there and has not ended: one that is at work is left alone.
+    /// Creates the Job, unless it exists and is still running.
     async fn submit(&self, job: &Job) -> Result<()> {
         let (jobs, name) = (self.jobs(), job.metadata.name.clone().unwrap_or_default());
         let found = patiently(|| async { jobs.get_opt(&name).await }).await?;
@@ -117,7 +118,7 @@ impl Cluster {
             if !is_leaving && follow::ended(&found).is_none() {
                 return Ok(());
             }
-            // it ended and did not do its work, or what it did is lost
+            // it failed, or its results are lost
             remove(&jobs, &name, &DeleteParams::background()).await?;
             while patiently(|| async { jobs.get_opt(&name).await }).await?.is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -141,9 +142,9 @@ impl Cluster {
     }
 }
 
-/// A client for the cluster of a context, as [`Cluster::connect`] finds it, and the context's namespace. To be called within tokio.
+/// Returns a client for the cluster of a context, see [`Cluster::connect`], and the context's namespace. Must be called within a tokio runtime.
 pub async fn connect(context: Option<&str>) -> Result<(Client, String)> {
-    // a process has one: whichever comes first serves all
+    // one per process; later calls fail, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = config(context).await?;
     let namespace = config.default_namespace.clone();
@@ -151,10 +152,10 @@ pub async fn connect(context: Option<&str>) -> Result<(Client, String)> {
 }
 
 async fn config(context: Option<&str>) -> Result<Config> {
-    let hint = "set KUBECONFIG, or look whether `kubectl cluster-info` finds the cluster";
+    let hint = "set KUBECONFIG, and check that `kubectl cluster-info` finds the cluster";
     let Some(context) = context else {
         let found = Config::infer().await;
-        return found.map_err(|e| Error::config(format_args!("no cluster is known: {e}")).hint(hint));
+        return found.map_err(|e| Error::config(format_args!("no cluster configured: {e}")).hint(hint));
     };
     let options = KubeConfigOptions {
         context: Some(context.to_owned()),
@@ -179,7 +180,7 @@ fn known(map: ConfigMap) -> Option<Known> {
     })
 }
 
-/// Sees that the pods of a namespace have a key by which they take compiled code from one another. Where one may not make it they do without.
+/// Creates the key with which pods of a namespace share compiled code, if it does not exist. Without permission, pods do not share code.
 pub async fn make_code_key(client: &Client, namespace: &str) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = job::read(pod::code_secret(&new_secret()))?;
@@ -193,7 +194,7 @@ pub async fn make_code_key(client: &Client, namespace: &str) -> Result<()> {
     .await
 }
 
-/// How objects are made that must not be there yet.
+/// Returns parameters for the creation of objects.
 pub fn creating() -> PostParams {
     PostParams {
         field_manager: Some(MANAGER.to_owned()),
@@ -201,7 +202,7 @@ pub fn creating() -> PostParams {
     }
 }
 
-/// Deletes the object called `name`, if it is there.
+/// Deletes the object `name`, if it exists.
 pub async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name: &str, how: &DeleteParams) -> Result<()> {
     patiently(|| async {
         match objects.delete(name, how).await {
@@ -212,7 +213,7 @@ pub async fn remove<K: Clone + DeserializeOwned + Debug>(objects: &Api<K>, name:
     .await
 }
 
-/// Asks until there is an answer, while the API can't be reached or has too much to do.
+/// Repeats a request while the API is unreachable or overloaded.
 pub async fn patiently<T, F: Future<Output = kube::Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
     let start = std::time::Instant::now();
     let mut pause = Duration::from_millis(200);
@@ -233,7 +234,7 @@ fn is_passing(error: &kube::Error) -> bool {
     }
 }
 
-/// What to tell of an error of Kubernetes.
+/// Converts an error from Kubernetes.
 pub fn error(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => {
@@ -242,17 +243,17 @@ pub fn error(error: &kube::Error) -> Error {
                 400..500 => Kind::User,
                 _ => Kind::Host,
             };
-            let error = Error::new(kind, format_args!("the cluster refuses: {}", status.message));
+            let error = Error::new(kind, format_args!("the cluster refused the request: {}", status.message));
             match status.code {
                 401 | 403 => error.hint(
-                    "see what one may do there with `kubectl auth can-i --list`; deploy/kustomize has a Role that suffices",
+                    "check your permissions with `kubectl auth can-i --list`; deploy/kustomize has a Role with the required ones",
                 ),
-                404 => error.hint("see `kubectl get namespaces`; --namespace names another"),
+                404 => error.hint("check `kubectl get namespaces`; select another namespace with --namespace"),
                 _ => error,
             }
         }
         other => {
-            Error::host(format_args!("the cluster can't be reached: {}", innermost(other))).hint("see `kubectl cluster-info`")
+            Error::host(format_args!("can't reach the cluster: {}", innermost(other))).hint("check `kubectl cluster-info`")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all pods have in common: they may do nothing that they need not, and write below `/tmp` alone.
+//! Common parts of all pods. They have minimal permissions and write below `/tmp` only.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -7,24 +7,24 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
-/// What is started in images.
+/// Command in images.
 pub const COMMAND: &str = "/lockstep";
-/// Where its store is in pods.
+/// Path of the store in pods.
 pub const STORE: &str = "/tmp/store";
-/// Where its cache is in pods.
+/// Path of the cache in pods.
 pub const CACHE: &str = "/tmp/cache";
-/// Where a host listens in its pod.
+/// Port of a host in its pod.
 pub const PORT: u16 = 8080;
-/// What that port is called.
+/// Name of that port.
 pub const PORT_NAME: &str = "http";
-/// The variable with the secret that seals compiled code.
+/// Environment variable with the key for compiled code.
 pub const CODE_KEY: &str = "LOCKSTEP_CODE_KEY";
-/// The name of the secret with the key of compiled code.
+/// Name of the secret with the key for compiled code.
 const CODE_SECRET: &str = "lockstep-code";
-/// So often is a pod replaced that failed for no fault of its task.
+/// Maximum retries of pods after failures that the task did not cause.
 pub const RETRIES: u32 = 6;
 
-/// The labels of what has this part to play: `task`, `kernel`.
+/// Returns the labels of a component: `task`, `kernel`.
 pub fn labels(component: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "lockstep",
@@ -33,7 +33,7 @@ pub fn labels(component: &str) -> Value {
     })
 }
 
-/// The security context of a pod: that which the restricted standard asks for.
+/// Returns the security context of a pod, according to the `restricted` pod security standard.
 pub fn security() -> Value {
     json!({
         "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
@@ -41,7 +41,7 @@ pub fn security() -> Value {
     })
 }
 
-/// The security context of its container.
+/// Returns the security context of its container.
 pub fn container_security() -> Value {
     json!({
         "allowPrivilegeEscalation": false,
@@ -50,7 +50,7 @@ pub fn container_security() -> Value {
     })
 }
 
-/// The environment of a container whose shared store is at `shared`, and more variables.
+/// Returns the environment of a container with the shared store `shared`, and additional variables.
 pub fn environment<const N: usize>(shared: &str, more: [Value; N]) -> Vec<Value> {
     let stores = [
         ("LOCKSTEP_STORE", STORE),
@@ -61,7 +61,7 @@ pub fn environment<const N: usize>(shared: &str, more: [Value; N]) -> Vec<Value>
     stores.into_iter().chain(more).collect()
 }
 
-/// The variables by which the shared store is reached, and the key of compiled code there, if the namespace has one.
+/// Returns references to the secrets with the variables for the shared store and with the key for compiled code, which is optional.
 pub fn environment_from(secret: &str) -> Value {
     json!([
         { "secretRef": { "name": secret } },
@@ -69,7 +69,7 @@ pub fn environment_from(secret: &str) -> Value {
     ])
 }
 
-/// The secret with the key by which the pods of a namespace take compiled code from one another.
+/// Returns the secret with the key with which pods of a namespace share compiled code.
 pub fn code_secret(key: &str) -> Value {
     json!({
         "apiVersion": "v1",
@@ -79,7 +79,7 @@ pub fn code_secret(key: &str) -> Value {
     })
 }
 
-/// What a container asks for: processors, as Kubernetes writes them, and memory in bytes, of which it gets no more.
+/// Returns the resources of a container: CPU request, a Kubernetes quantity, and memory request and limit in bytes.
 pub fn resources(cpu: &str, memory: u64) -> Value {
     let memory = format!("{}Mi", memory.div_ceil(1 << 20));
     json!({
@@ -88,35 +88,35 @@ pub fn resources(cpu: &str, memory: u64) -> Value {
     })
 }
 
-/// The volumes of a pod.
+/// Returns the volumes of a pod.
 pub fn volumes() -> Value {
     json!([{ "name": "tmp", "emptyDir": {} }])
 }
 
-/// Where a container has the volumes.
+/// Returns the volume mounts of a container.
 pub fn mounts() -> Value {
     json!([{ "name": "tmp", "mountPath": "/tmp" }])
 }
 
-/// What is laid over the template of pods, from a file of YAML.
+/// Reads a pod template from a YAML file.
 pub fn template(path: &Path) -> Result<PodTemplateSpec> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
     let wrong = |reason: &dyn Display| {
-        Error::config(format_args!("{} is no PodTemplateSpec: {reason}", path.display()))
-            .hint("write what is to be laid over it, such as `spec: { priorityClassName: low }`")
+        Error::config(format_args!("{} is not a valid PodTemplateSpec: {reason}", path.display()))
+            .hint("write the fields to merge in, such as `spec: { priorityClassName: low }`")
     };
-    // by way of JSON, as that is what the objects of Kubernetes are read from elsewhere: a second reader of them all is megabytes of code
+    // parsed via JSON, as elsewhere: deserializers for YAML would add megabytes of code
     let value: Value = serde_saphyr::from_str(&text).map_err(|e| wrong(&e))?;
     serde_json::from_value(value).map_err(|e| wrong(&e))
 }
 
-/// What Kubernetes tells of a container.
+/// Returns the status of a container.
 pub fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.iter().find(|status| status.name == container)
 }
 
-/// Why a container does not start, if that is more than that it takes a moment.
+/// Returns why a container does not start, except for short normal delays.
 pub fn waiting(pod: &Pod, container: &str) -> Option<String> {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let unschedulable = conditions.into_iter().flatten().find(|condition| {
