@@ -313,7 +313,7 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
         ),
         (
             "triggerPolicy: { condition: \"inputs.parameter_values['share'] == 'x'\" }",
-            "condition `inputs.parameter_values['share'] == 'x'`: 0.5 and \"x\" can't be compared by `==`\n",
+            "condition `inputs.parameter_values['share'] == 'x'`: can't compare 0.5 and \"x\" with `==`\n",
         ),
     ] {
         with_more(&place, more);

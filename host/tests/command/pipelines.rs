@@ -115,7 +115,7 @@ fn a_plan_that_was_written_is_run_without_its_files() {
     place.fails(
         3,
         &["run", "other.json"],
-        "error: other.json: not a plan: missing field `version` at line 1 column 2\n",
+        "error: other.json: invalid plan: missing field `version` at line 1 column 2\n",
     );
 }
 
@@ -269,7 +269,7 @@ fn what_a_pipeline_declares_as_inputs_is_given_on_the_line() {
     place.fails(
         3,
         &["run", "in.yaml"],
-        "error: in.yaml: the pipeline needs its input `raw` (text/csv): give it\n",
+        "error: in.yaml: missing input `raw` (text/csv) of the pipeline\n",
     );
 }
 

@@ -1,19 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which of the ready tasks starts next, so that what runs at a time fits into a budget of memory. No I/O.
+/// Decides which ready task starts next, so that the running tasks fit into a memory budget. No I/O.
 ///
-/// The first ready task that fits starts. One that needs more than the whole budget starts when nothing else runs.
+/// The first ready task that fits starts. A task that needs more than the whole budget starts when no other task runs.
 #[derive(Debug)]
 pub struct Admission {
     budget: u64,
     used: u64,
     running: usize,
-    /// Ready tasks by what they need.
+    /// Ready tasks, by the memory that they need.
     ready: BTreeMap<u64, BTreeSet<usize>>,
 }
 
 impl Admission {
-    /// With so many bytes for all that runs at a time.
+    /// Creates an admission with a budget in bytes.
     pub fn new(budget: u64) -> Self {
         Self {
             budget,
@@ -23,12 +23,12 @@ impl Admission {
         }
     }
 
-    /// `task` is ready and needs so many bytes.
+    /// Adds a ready task that needs `need` bytes.
     pub fn add(&mut self, task: usize, need: u64) {
         self.ready.entry(need).or_default().insert(task);
     }
 
-    /// The task that starts now, and what it needs.
+    /// Returns the next task to start, and the memory that it needs.
     pub fn pick(&mut self) -> Option<(usize, u64)> {
         let free = match self.running {
             0 => u64::MAX,
@@ -48,18 +48,18 @@ impl Admission {
         Some(first)
     }
 
-    /// A task that needed so many bytes has ended.
+    /// Releases the memory of a task that has ended.
     pub fn release(&mut self, need: u64) {
         self.running -= 1;
         self.used = self.used.saturating_sub(need);
     }
 
-    /// How many tasks run.
+    /// Returns the number of running tasks.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// Whether no task is ready.
+    /// Returns whether no task is ready.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }

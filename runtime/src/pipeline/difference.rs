@@ -8,70 +8,70 @@ use crate::digest::Digest;
 use crate::run::{Entry, Run};
 use crate::step::MediaType;
 
-/// In what a run differs from an earlier one.
+/// A difference between a run and an earlier one.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "field", rename_all = "lowercase")]
 pub enum Difference {
     /// The module.
     Module {
-        /// then
+        /// the earlier value
         was: Digest,
-        /// now
+        /// the current value
         is: Digest,
     },
     /// A parameter.
     Parameter {
         /// its name
         name: String,
-        /// then
+        /// the earlier value
         was: Option<Value>,
-        /// now
+        /// the current value
         is: Option<Value>,
     },
-    /// The bytes, kind or place of an input.
+    /// The content, kind or path of an input.
     Input {
         /// its name
         name: String,
-        /// then
+        /// the earlier value
         was: Option<Digest>,
-        /// now
+        /// the current value
         is: Option<Digest>,
-        /// the task or the file that it comes from
+        /// the task output or file that it comes from
         from: Option<String>,
     },
-    /// What a program is called with: arguments, environment, stdin or stdout.
+    /// The arguments, environment, stdin or stdout of a program.
     Program {
-        /// then
+        /// the earlier value
         was: Value,
-        /// now
+        /// the current value
         is: Value,
     },
-    /// An output that it declares.
+    /// A declared output.
     Output {
         /// its name
         name: String,
-        /// then
+        /// the earlier value
         was: Option<MediaType>,
-        /// now
+        /// the current value
         is: Option<MediaType>,
     },
     /// The seed.
     Seed {
-        /// then
+        /// the earlier value
         was: u64,
-        /// now
+        /// the current value
         is: u64,
     },
 }
 
 impl Difference {
-    /// In what `is` differs from `was`. Where an input comes from is not known.
+    /// Returns the differences between `was` and `is`, without the origins of inputs.
     pub fn between(was: &Run, is: &Run) -> Vec<Self> {
         between(was, is, |_| None)
     }
 
-    /// How far apart it makes two runs. A task is told from others of the same step by its parameters and seed; its module and
-    /// inputs change under it.
+    /// Returns the weight of this difference when looking for the most similar run. Parameters and seed weigh more, as they tell tasks
+    /// with the same step apart; the module and the inputs of a task change often.
     pub(super) fn weight(&self) -> u32 {
         match self {
             Self::Module { .. } | Self::Input { .. } => 2,
@@ -80,7 +80,7 @@ impl Difference {
     }
 }
 
-/// In what `is`, a run of `task`, differs from `was`.
+/// Returns the differences between `was` and `is`, a run of `task`.
 pub(super) fn differences(task: &Task, was: &Run, is: &Run) -> Vec<Difference> {
     between(was, is, |input| origin(task, input))
 }
@@ -118,7 +118,7 @@ fn between(was: &Run, is: &Run, origin: impl Fn(&str) -> Option<String>) -> Vec<
     found
 }
 
-/// The task or file that an input comes from.
+/// Returns the task output or file that an input comes from.
 fn origin(task: &Task, input: &str) -> Option<String> {
     let made = |from: &Source| match from {
         Source::Part => task.for_each.as_ref().map(|each| each.over.to_string()),
@@ -152,7 +152,7 @@ fn entries(was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
     }
 }
 
-/// The names whose values are not the same in both.
+/// Returns the names whose values differ, with both values.
 fn changed<'m, V: PartialEq>(
     was: &'m BTreeMap<String, V>,
     is: &'m BTreeMap<String, V>,

@@ -1,32 +1,32 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// What is wrong with a pipeline file, and where.
+/// An error in a pipeline file.
 ///
-/// Shown as `file:line:column: message`, followed by the line with a mark under the column.
+/// Displayed as `file:line:column: message`, followed by the source line with a mark under the column.
 #[derive(Debug)]
 pub struct PipelineError {
-    /// Where.
+    /// The position.
     pub place: Place,
-    /// What is wrong, and what would be right.
+    /// The message.
     pub message: String,
-    /// The text of the line; empty when the place is the file as a whole.
+    /// The text of the line; empty if the error concerns the whole file.
     pub source_line: String,
 }
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// The line, from 1; 0 when it is the file as a whole.
+    /// The line, from 1; 0 for the whole file.
     pub line: u64,
     /// The column in characters, from 1.
     pub column: u64,
 }
 
 impl PipelineError {
-    /// A fault of the file as a whole.
+    /// Creates an error that concerns the whole file.
     pub(super) fn whole(file: &std::path::Path, message: String) -> Self {
         let place = Place {
             file: file.to_owned(),

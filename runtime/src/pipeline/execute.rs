@@ -12,25 +12,26 @@ use crate::sandbox::{Interrupt, SandboxError, Stream};
 use crate::step::{Artifact, Interruption, Limits, Outcome};
 use crate::store::StoreError;
 
-/// How a plan is carried out.
+/// Options for executing a plan.
 #[derive(Clone, Debug)]
 pub struct Execution {
-    /// So many tasks at a time.
+    /// Maximum concurrent tasks.
     pub jobs: NonZeroUsize,
-    /// The memory of all guests that run at a time, in bytes.
+    /// Maximum memory of all running guests together, in bytes.
     pub memory: u64,
-    /// What runs may be answered with.
+    /// The use of cached results.
     pub reuse: Reuse,
-    /// The limits of tasks that set none themselves.
+    /// The default limits of tasks.
     pub limits: Limits,
-    /// After a failure, run what does not depend on it.
+    /// Whether to keep running independent tasks after a failure.
     pub keep_going: bool,
-    /// How long to wait before a task is tried a second time; twice as long before the third time, and so on up to 64 times.
+    /// The delay before the first retry of a task. It doubles with each retry, up to 64 times the initial delay.
     pub backoff: Duration,
 }
 
 impl Default for Execution {
-    /// One task at a time, no bound on memory, records are used, the first failure ends it, retries after 200 ms.
+    /// Returns options for one task at a time, unlimited memory, use of the cache, stopping at the first failure and retries after
+    /// 200 ms.
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN,
@@ -43,7 +44,7 @@ impl Default for Execution {
     }
 }
 
-/// What happens while a plan is carried out.
+/// An event during the execution of a plan.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A task starts.
@@ -51,94 +52,94 @@ pub enum Event<'a> {
         /// the task
         task: &'a str,
     },
-    /// A task turns out to be several.
+    /// A task was expanded into instances.
     Expanded {
         /// the task
         task: &'a str,
-        /// how many
+        /// the number of instances
         count: usize,
     },
     /// A task wrote to stdout or stderr.
     Log {
         /// the task
         task: &'a str,
-        /// where it wrote
+        /// the stream
         stream: Stream,
-        /// what
+        /// the bytes
         bytes: &'a [u8],
     },
-    /// A task will be tried again.
+    /// A task will be retried.
     Retrying {
         /// the task
         task: &'a str,
-        /// what it came to
+        /// the reason
         because: &'a str,
-        /// how many times it may yet be tried
+        /// the number of remaining retries
         left: u32,
     },
-    /// A task ended, or will not be run.
+    /// A task ended, or will not run.
     Finished {
-        /// the task, and what it came to
+        /// the task and its result
         done: &'a Done,
     },
 }
 
-/// What a plan came to.
+/// The result of executing a plan.
 #[derive(Debug)]
 pub struct Executed {
-    /// The tasks in the order of the plan; the instances of one in its place.
+    /// The tasks in plan order, with instances in place of their task.
     pub tasks: Vec<Done>,
-    /// The pipeline's own outputs, those that were made.
+    /// The pipeline's outputs, as far as they are available.
     pub outputs: BTreeMap<String, Artifact>,
 }
 
-/// A task and what it came to.
+/// A task and its result.
 #[derive(Debug)]
 pub struct Done {
     /// The task.
     pub task: String,
-    /// What it came to.
+    /// Its result.
     pub end: End,
 }
 
-/// What a task came to.
+/// The result of a task.
 #[derive(Debug)]
 pub enum End {
-    /// It was run, or found in the cache.
+    /// It ran, or was found in the cache.
     Ran(Box<Ran>),
-    /// It is not to be run.
+    /// It was skipped.
     Skipped(Skipped),
-    /// It could not be run.
+    /// It could not run.
     Error(TaskError),
-    /// All ended before its turn came.
+    /// The execution ended before it started.
     NotStarted,
 }
 
-/// Why a task is not run.
+/// The reason why a task was skipped.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Skipped {
-    /// This condition does not hold.
+    /// This condition is not met.
     When(When),
-    /// This task, for which it waits, failed or is skipped.
+    /// This dependency failed or was skipped.
     After(String),
 }
 
-/// Why a task could not be run. A guest's failure is none of these: it is an outcome.
+/// The error of a task that could not run. A guest's failure is not an error: it is an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The run could not be carried out.
+    /// The run could not be executed.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A condition can't be told.
+    /// A condition can't be evaluated.
     #[error("`when`: {0}")]
     When(#[from] WhenError),
-    /// What it is run for each part of has none.
+    /// The parts of a `for_each` can't be determined.
     #[error("`for_each`: {0}")]
     Parts(#[from] PartsError),
-    /// An input is not there.
-    #[error("an input was not made")]
+    /// An input is not available.
+    #[error("an input is not available")]
     NotMade,
-    /// It was to be carried out elsewhere, where this was said of it.
+    /// A remote executor reported this error.
     #[error("{0}")]
     Elsewhere(String),
 }
@@ -149,9 +150,9 @@ impl From<StoreError> for TaskError {
     }
 }
 
-/// Who carries out runs, where that is not the runtime itself.
+/// Executes runs in place of the runtime.
 pub trait Carrier: Sync {
-    /// Carries out the run of `task`, or finds that it has been. What the guest writes goes to `log` as it comes.
+    /// Executes the run of `task`, or finds it in the cache. Calls `log` with the guest's output as it is written.
     fn carry_out(
         &self,
         task: &str,
@@ -162,10 +163,9 @@ pub trait Carrier: Sync {
     ) -> Result<Ran, TaskError>;
 }
 
-/// Carries out `plan` on as many threads as there are jobs; what has been run before is found in the cache, unless `execution`
-/// forbids it.
+/// Executes `plan` with one thread per job. Uses cached results, unless `execution` disables them.
 ///
-/// A trigger of `interrupt` ends what runs; what ended before is recorded, so that the same call goes on from there.
+/// Triggering `interrupt` stops the running tasks. Completed tasks are recorded, so the same call continues from there.
 pub fn execute(
     runtime: &Runtime,
     plan: &Plan,
@@ -176,7 +176,7 @@ pub fn execute(
     execute_by(None, runtime, plan, execution, interrupt, on)
 }
 
-/// As [`execute`], but runs are carried out by `carrier`, if there is one.
+/// Like [`execute`], but `carrier`, if given, executes the runs.
 pub fn execute_by(
     carrier: Option<&dyn Carrier>,
     runtime: &Runtime,
@@ -199,7 +199,7 @@ pub fn execute_by(
     std::thread::scope(|scope| {
         let more = execution.jobs.get().min(most_at_a_time(plan)).saturating_sub(1);
         for _ in 0..more {
-            // with fewer threads it takes longer, and comes to the same
+            // with fewer threads the result is the same, but it takes longer
             let spawned = std::thread::Builder::new()
                 .name("lockstep-task".to_owned())
                 .spawn_scoped(scope, || workers.work());
@@ -220,7 +220,7 @@ pub fn execute_by(
     Ok(Executed { tasks, outputs })
 }
 
-/// More than so many threads would have nothing to do.
+/// Returns the maximum number of tasks that can run at a time.
 fn most_at_a_time(plan: &Plan) -> usize {
     match plan.tasks().iter().any(|task| task.for_each.is_some()) {
         true => usize::MAX,
@@ -228,7 +228,7 @@ fn most_at_a_time(plan: &Plan) -> usize {
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Workers<'a, 'o> {
     carrier: Option<&'a dyn Carrier>,
     runtime: &'a Runtime,
@@ -241,7 +241,7 @@ struct Workers<'a, 'o> {
 }
 
 impl<'a> Workers<'a, '_> {
-    /// Carries out one task after another, until there are no more.
+    /// Executes tasks until there are no more.
     fn work(&self) {
         let mut progress = self.lock();
         loop {
@@ -256,7 +256,7 @@ impl<'a> Workers<'a, '_> {
             } else if progress.is_over() {
                 return;
             } else {
-                // an interrupt wakes nobody who waits here
+                // an interrupt does not notify the condition variable
                 let waited = self.changed.wait_timeout(progress, Duration::from_millis(50));
                 progress = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -281,7 +281,7 @@ impl<'a> Workers<'a, '_> {
         self.run(job, given).map(|ran| Became::Ended(End::Ran(Box::new(ran))))
     }
 
-    /// Runs a task, and runs it again as often as it may after what another time may be different.
+    /// Runs a task, with retries after results that may differ next time.
     fn run(&self, job: &Job<'a>, given: &BTreeMap<String, Given>) -> Result<Ran, TaskError> {
         let run = job.task.bind(gather(&self.runtime.store, given)?);
         let limits = job.task.limits.or(&self.execution.limits);
@@ -323,7 +323,7 @@ impl<'a> Workers<'a, '_> {
         }
     }
 
-    /// Waits, unless it is interrupted.
+    /// Sleeps until the time has passed, or until interrupted.
     fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.interrupt.is_triggered() && Instant::now() < until {
@@ -331,7 +331,7 @@ impl<'a> Workers<'a, '_> {
         }
     }
 
-    /// Notes what became of a job, and of what waited for it.
+    /// Records the result of a job, and updates the tasks that depend on it.
     fn settle(&self, job: Job<'a>, became: Became) -> MutexGuard<'_, Progress<'a>> {
         let mut progress = self.lock();
         let whole = match became {
@@ -358,12 +358,12 @@ impl<'a> Workers<'a, '_> {
             None => self.after(&mut progress, group),
             Some(Err(error)) => drop(self.end(&mut progress, group, End::Error(error.into()))),
         }
-        // not before, or the others would think that all is over
+        // not before: otherwise the other threads would see that everything is over
         progress.admission.release(job.need);
         progress
     }
 
-    /// A node has ended. The group whose last member it was, if it was.
+    /// Ends a node. Returns its group if it was the last member.
     fn end(&self, progress: &mut Progress<'a>, node: usize, end: End) -> Option<usize> {
         let ending = match &end {
             End::Ran(ran) if ran.record.outcome.succeeded() => Ending::Succeeded,
@@ -386,7 +386,7 @@ impl<'a> Workers<'a, '_> {
         self.spread(progress, node, change)
     }
 
-    /// A group has ended badly: what waits for it is skipped.
+    /// Marks a group as failed, and skips the tasks that depend on it.
     fn after(&self, progress: &mut Progress<'a>, group: usize) {
         let change = progress.schedule.finish(group, Ending::Failed).unwrap_or_default();
         self.spread(progress, group, change);
@@ -414,7 +414,7 @@ impl<'a> Workers<'a, '_> {
     }
 }
 
-/// Whether the same run might come to something else another time on this machine.
+/// Returns whether the same run might have another outcome next time on this machine.
 fn may_differ(outcome: &Outcome) -> bool {
     matches!(
         outcome,
@@ -424,7 +424,7 @@ fn may_differ(outcome: &Outcome) -> bool {
     )
 }
 
-/// Whether the machine may have overcome the error another time.
+/// Returns whether the error may be temporary.
 fn is_passing(error: &RunError) -> bool {
     use StoreError::{Backend, File, Index};
     matches!(

@@ -12,94 +12,94 @@ use crate::digest::Digest;
 use crate::run::{Entry, Ran, Record, Run, Runtime};
 use crate::step::{Artifact, Limit, Limits};
 
-/// How many of the newest runs of a step are looked at for the nearest.
+/// The number of newest runs of a step among which the most similar one is searched.
 const LOOKED_AT: usize = 32;
 
-/// What would become of a task of a plan.
+/// A task of a plan and its fate.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Explained {
     /// The task, or an instance of it.
     pub task: String,
-    /// What would become of it.
+    /// Its fate.
     #[serde(flatten)]
     pub fate: Fate,
 }
 
-/// What would become of a task.
+/// What would happen to a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "lowercase")]
 pub enum Fate {
-    /// It was run before.
+    /// It is in the cache.
     Hit {
         /// the record
         record: Digest,
         /// whether it succeeded
         succeeded: bool,
-        /// what it made
+        /// its outputs
         outputs: BTreeMap<String, Artifact>,
     },
-    /// It would be run.
+    /// It would run.
     Miss {
-        /// why
+        /// the reason
         why: Miss,
     },
-    /// Whether it was run before is known when these tasks have run.
+    /// Its fate depends on tasks that have not run yet.
     Waits {
         /// the tasks
         on: Vec<String>,
     },
-    /// It would not be run: a condition does not hold, or a task that it waits for fails or is not run.
+    /// It would be skipped: a condition is not met, or a dependency fails or is skipped.
     Skipped {
-        /// why
+        /// the reason
         because: String,
     },
-    /// It can't be run.
+    /// It can't run.
     Error {
-        /// why
+        /// the error message
         message: String,
     },
 }
 
-/// Why a task would be run.
+/// The reason why a task would run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Miss {
-    /// The step was never run.
+    /// The step has never run.
     NoEarlierRun,
-    /// The same run came to something that another time may be different.
+    /// The same run had a non-deterministic outcome.
     NotDeterministic {
         /// its record
         record: Digest,
-        /// what it came to
+        /// its outcome
         outcome: String,
     },
-    /// The same run is known, but would have come to something else within these limits.
+    /// The same run is known, but would have another outcome under these limits.
     Limit {
         /// its record
         record: Digest,
         /// the limit
         limit: Limit,
-        /// what it had, if it ran into that, or else what it used
+        /// its value if that run reached it, otherwise the usage
         was: u64,
-        /// what it is now
+        /// its current value
         is: u64,
     },
-    /// The same run is known, but something that it made is gone.
+    /// The same run is known, but an output is missing.
     Gone {
         /// its record
         record: Digest,
     },
-    /// The nearest earlier run of the step had something else.
+    /// The most similar earlier run of the step differs.
     Differs {
         /// its record
         record: Digest,
-        /// what is different
+        /// the differences
         differences: Vec<Difference>,
     },
 }
 
-/// Says of each task of `plan` whether it would be run, and why. Runs nothing; takes parts of tables and directories that are
-/// known into the store. `limits` are those of tasks that set none themselves.
+/// Explains for each task of `plan` whether it would run, and why. Runs nothing, but stores the parts of known tables and directories.
+/// `limits` are the default limits of tasks.
 pub fn explain(runtime: &Runtime, plan: &Plan, limits: &Limits) -> Result<Vec<Explained>, TaskError> {
     let names = Names::of(plan);
     let mut explaining = Explaining {
@@ -117,7 +117,7 @@ pub fn explain(runtime: &Runtime, plan: &Plan, limits: &Limits) -> Result<Vec<Ex
     Ok(explaining.explained)
 }
 
-/// Records of one step, newest first.
+/// The records of one step, newest first.
 type Earlier = Rc<Vec<(Digest, Record)>>;
 
 struct Explaining<'a> {
@@ -125,14 +125,14 @@ struct Explaining<'a> {
     limits: &'a Limits,
     names: &'a Names<'a>,
     made: Made,
-    /// Why nothing is known of what a task makes.
+    /// By task: the reason why its outputs are unknown.
     open: Vec<Option<Open>>,
     earlier: HashMap<String, Earlier>,
     explained: Vec<Explained>,
 }
 
 impl Fate {
-    /// Why nothing is known of what the task makes, if nothing is.
+    /// Returns the reason why the task's outputs are unknown, if they are.
     fn open(&self) -> Option<Open> {
         match self {
             Self::Hit { succeeded: true, .. } => None,
@@ -142,12 +142,12 @@ impl Fate {
     }
 }
 
-/// Why nothing is known of what a task makes.
+/// The reason why the outputs of a task are unknown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Open {
-    /// It has not run.
+    /// It has not run yet.
     Unknown,
-    /// It will make nothing.
+    /// It will have no outputs.
     Never,
 }
 
@@ -161,7 +161,7 @@ impl Explaining<'_> {
         Ok(())
     }
 
-    /// Its fate, if that is settled before it can be looked up.
+    /// Returns the task's fate if it is determined without a cache lookup.
     fn before(&self, task: &Task) -> Result<Option<Fate>, TaskError> {
         if let Some(fate) = self.held_up(task) {
             return Ok(Some(fate));
@@ -169,11 +169,11 @@ impl Explaining<'_> {
         let conditions = self.made.looked_at(self.names, task);
         let failing = failing(self.runtime, &conditions)?;
         Ok(failing.map(|when| Fate::Skipped {
-            because: format!("not {when}"),
+            because: format!("condition not met: {when}"),
         }))
     }
 
-    /// A task of which all is known that it is given.
+    /// Explains a task whose inputs are all known.
     fn known(&mut self, index: usize, task: &Task) -> Result<(), TaskError> {
         let Some(each) = &task.for_each else {
             return self.one(index, task);
@@ -188,14 +188,14 @@ impl Explaining<'_> {
         }
     }
 
-    /// The fate of a task that waits for others of which nothing is known.
+    /// Returns the fate of a task that depends on unknown outputs.
     fn held_up(&self, task: &Task) -> Option<Fate> {
         let index = |on: &str| self.names.index(on);
         let never = task
             .waits_for()
             .find(|on| index(on).is_some_and(|on| self.open[on] == Some(Open::Never)));
         if let Some(on) = never {
-            let because = format!("`{on}` makes nothing");
+            let because = format!("`{on}` has no outputs");
             return Some(Fate::Skipped { because });
         }
         let unknown = |on: &&str| index(on).is_some_and(|on| self.open[on] == Some(Open::Unknown));
@@ -273,7 +273,7 @@ impl Explaining<'_> {
         Ok(Fate::Miss { why })
     }
 
-    /// The earlier run of the same step that differs in the least; the newest of several.
+    /// Finds the most similar earlier run of the same step; the newest of several.
     fn nearest(&mut self, task: &Task, run: &Run) -> Result<Miss, TaskError> {
         let earlier = self.earlier(&run.entry.title())?;
         let alike = earlier.iter().filter(|(_, record)| is_alike(&record.run, run));
@@ -299,13 +299,13 @@ impl Explaining<'_> {
     }
 }
 
-/// Whether one may be another time of the other: steps are told by their names, programs only by what they are given and make.
+/// Returns whether two runs are comparable. Steps are identified by name, programs only by their inputs and outputs.
 fn is_alike(was: &Run, is: &Run) -> bool {
     let step = matches!(is.entry, Entry::Step { .. });
     step || was.inputs.keys().eq(is.inputs.keys()) && was.outputs.keys().eq(is.outputs.keys())
 }
 
-/// Why a record of the very same run does not answer.
+/// Returns why a record with the same run key is not a cache hit.
 fn same_run(digest: Digest, record: &Record, limits: &Limits) -> Miss {
     let usage = record.usage.as_ref().filter(|_| record.outcome.is_deterministic());
     let Some(usage) = usage else {

@@ -9,7 +9,7 @@ use serde_saphyr::{Location, Spanned};
 use super::{PipelineError, Place};
 use crate::step::{GuestPath, MediaType, OwnLimits, Parameter, ParameterKind};
 
-/// A pipeline as its file says it. Unknown keys are refused.
+/// A parsed pipeline file. Unknown keys are errors.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) file: PathBuf,
@@ -26,10 +26,10 @@ pub(super) struct PipelineFile {
     description: String,
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, Value>,
-    /// What whoever runs the pipeline, or has it as a task, must give it.
+    /// Inputs that the caller of the pipeline must supply.
     #[serde(default)]
     pub(super) inputs: BTreeMap<String, MediaType>,
-    /// What of its tasks' outputs are its own.
+    /// The task outputs that are outputs of the pipeline.
     #[serde(default)]
     pub(super) outputs: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
@@ -46,10 +46,10 @@ pub(super) struct TaskFile {
     pub(super) pipeline: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) inputs: BTreeMap<String, Spanned<String>>,
-    /// Inputs that are serde values.
+    /// Inputs written as literal values.
     #[serde(default)]
     pub(super) values: BTreeMap<String, Spanned<Value>>,
-    /// The modules whose steps it may call, by the names that it knows them by.
+    /// The modules whose steps it may call, by the names that it uses for them.
     #[serde(default)]
     pub(super) modules: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
@@ -61,12 +61,12 @@ pub(super) struct TaskFile {
     pub(super) env: BTreeMap<String, Spanned<String>>,
     pub(super) stdin: Option<Spanned<String>>,
     pub(super) stdout: Option<Spanned<String>>,
-    /// Where the guest finds inputs that are not at `/in/<name>`.
+    /// The guest's paths of inputs that are not at `/in/<name>`.
     #[serde(default)]
     pub(super) at: BTreeMap<String, Spanned<GuestPath>>,
     #[serde(default)]
     pub(super) outputs: BTreeMap<String, MediaType>,
-    /// The name of an item and what it goes over, and perhaps `rows`.
+    /// The name of the item and what to iterate over, and optionally `rows`.
     pub(super) for_each: Option<Spanned<BTreeMap<String, Value>>>,
     pub(super) when: Option<Spanned<String>>,
     #[serde(default)]
@@ -75,7 +75,7 @@ pub(super) struct TaskFile {
     pub(super) limits: Option<Spanned<LimitsFile>>,
 }
 
-/// The limits of a task, as people write amounts.
+/// The limits of a task, with sizes as text.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsFile {
@@ -85,7 +85,7 @@ pub(super) struct LimitsFile {
     log: Option<Amount>,
 }
 
-/// A number of bytes: `2GiB`, `4096`.
+/// A size in bytes: `2GiB`, `4096`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Amount {
@@ -99,7 +99,7 @@ impl Amount {
             Self::Bytes(bytes) => Ok(*bytes),
             Self::Text(text) => match text.parse::<bytesize::ByteSize>() {
                 Ok(size) => Ok(size.as_u64()),
-                Err(_) => Err(format!("`{text}` is not a number of bytes: write 512MiB, 2GB or 4096")),
+                Err(_) => Err(format!("`{text}` is not a size: write 512MiB, 2GB or 4096")),
             },
         }
     }
@@ -126,26 +126,26 @@ impl Pipeline {
         Self::parse(file, text)
     }
 
-    /// Reads a pipeline from `text`; `file` is its name in messages, and its directory is where relative paths start.
+    /// Parses a pipeline. `file` is its name in messages, and relative paths are resolved against its directory.
     pub fn parse(file: &Path, text: String) -> Result<Self, PipelineError> {
         let content = read_yaml(file, &text)?;
         let file = file.to_owned();
         Ok(Self { file, text, content })
     }
 
-    /// Reads parameters from a file: a map of YAML, or of JSON, which is YAML too.
+    /// Reads parameters from a file: a map in YAML or JSON.
     pub fn read_parameters(file: &Path) -> Result<BTreeMap<String, Value>, PipelineError> {
         let text =
             std::fs::read_to_string(file).map_err(|e| PipelineError::whole(file, format!("can't read the parameters: {e}")))?;
         read_yaml(file, &text)
     }
 
-    /// The pipeline's name.
+    /// Returns the pipeline's name.
     pub fn name(&self) -> &str {
         &self.content.name
     }
 
-    /// The parameters of the pipeline; the kind of each is that of its default.
+    /// Returns the parameters of the pipeline. The kind of each is the kind of its default.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
         self.content.parameters.iter().map(|(name, default)| Parameter {
             name: name.clone(),
@@ -165,7 +165,7 @@ impl Pipeline {
 }
 
 fn read_yaml<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, PipelineError> {
-    // as many tasks as there is text for: what a file can hold is bounded by its length, as aliases have bounds of their own
+    // no limits except for aliases, which have their own: the content of a file is bounded by its length
     let budget = serde_saphyr::budget! {
         max_events: usize::MAX, max_nodes: usize::MAX, max_total_scalar_bytes: usize::MAX
     };
@@ -191,7 +191,7 @@ fn error_at(file: &Path, text: &str, at: Location, message: String) -> PipelineE
     }
 }
 
-/// The message without the place, which stands before it already.
+/// Returns the message without the position, which is printed in front of it already.
 fn plain_message(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.lines().next().unwrap_or_default();

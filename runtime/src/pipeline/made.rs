@@ -5,14 +5,14 @@ use crate::run::Runtime;
 use crate::step::{Artifact, MediaType};
 use crate::store::{Store, StoreError};
 
-/// The names of a plan's tasks as indices.
+/// The indices of a plan's tasks, by name.
 pub(super) struct Names<'p>(HashMap<&'p str, usize>);
 
-/// What tasks made, by index and output.
+/// The outputs of tasks, by task index and output name.
 #[derive(Default)]
 pub(super) struct Made(HashMap<usize, BTreeMap<String, Artifact>>);
 
-/// What a task is given: artifacts, and directories of them that are to be put together.
+/// An input of a task: an artifact, or the entries of a directory.
 pub(super) enum Given {
     Artifact(Artifact),
     Gathered(BTreeMap<String, Artifact>),
@@ -28,7 +28,7 @@ impl<'p> Names<'p> {
         self.0.get(task).copied()
     }
 
-    /// The indices of those that each task waits for.
+    /// Returns the indices of the dependencies of each task.
     pub(super) fn waits_for(&self, plan: &Plan) -> impl Iterator<Item = Vec<usize>> {
         plan.tasks()
             .iter()
@@ -45,7 +45,7 @@ impl Made {
         self.0.get(&names.index(&output.task)?)?.get(&output.output)
     }
 
-    /// The wired inputs of `task`, which is run for `part`; `None` if one is not made.
+    /// Returns the wired inputs of `task` for `part`; `None` if one is not available.
     pub(super) fn inputs(&self, names: &Names, task: &Task, part: Option<&Artifact>) -> Option<BTreeMap<String, Given>> {
         let wires = task.wires.iter();
         wires
@@ -65,7 +65,7 @@ impl Made {
         })
     }
 
-    /// What the conditions of `task` look at.
+    /// Returns the conditions of `task`, with the outputs that they read.
     pub(super) fn looked_at<'t>(&self, names: &Names, task: &'t Task) -> Vec<(&'t When, Option<Artifact>)> {
         let output = |when: &When| match &when.left {
             Operand::Output { of, .. } => self.output(names, of).cloned(),
@@ -76,7 +76,7 @@ impl Made {
 }
 
 impl Given {
-    /// One artifact; a directory is put together.
+    /// Returns the artifact. Creates a directory from its entries.
     pub(super) fn artifact(&self, store: &Store) -> Result<Artifact, StoreError> {
         match self {
             Self::Artifact(artifact) => Ok(artifact.clone()),
@@ -85,7 +85,7 @@ impl Given {
     }
 }
 
-/// One artifact for each input.
+/// Returns the artifacts of inputs.
 pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<BTreeMap<String, Artifact>, StoreError> {
     let inputs = given.iter();
     inputs
@@ -93,7 +93,7 @@ pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<B
         .collect()
 }
 
-/// The first condition that does not hold.
+/// Returns the first condition that is not met.
 pub(super) fn failing<'t>(
     runtime: &Runtime,
     conditions: &[(&'t When, Option<Artifact>)],
@@ -113,7 +113,7 @@ pub(super) fn failing<'t>(
     Ok(None)
 }
 
-/// The directories that the instances of a task make together, by output.
+/// Combines the outputs of a task's instances into one directory per output.
 pub(super) fn gathered(
     store: &Store,
     outputs: &BTreeMap<String, MediaType>,

@@ -1,4 +1,4 @@
-//! Named tasks in a file, resolved once to a plan, and run in order of dependency on all cores.
+//! Pipelines: named tasks in a file, resolved to a plan and executed in dependency order on all cores.
 //!
 //! ```yaml
 //! name: wine
@@ -10,12 +10,12 @@
 //!   count: { program: wc.wasm, args: [-l], stdin: rows, stdout: lines, inputs: { rows: clean.rows }, outputs: { lines: text/plain } }
 //! ```
 //!
-//! An input is an output of another task (`clean.rows`), a digest (`sha256:...`), a file or directory relative to the
-//! pipeline's file, an input that the pipeline declares, or the part that a `for_each` goes over.
+//! An input is an output of another task (`clean.rows`), a digest (`sha256:...`), a file or directory relative to the pipeline file, an
+//! input of the pipeline, or the current part of a `for_each`.
 //!
-//! - [`Pipeline::read`] and [`Pipeline::resolve`] make a [`Plan`], which says all that will be run.
-//! - [`explain`] says of each task of a plan whether it is known, and if not, why.
-//! - [`execute`] carries a plan out. A [`Schedule`] says what can be run; it has no threads, so that others can drive it too.
+//! - [`Pipeline::read`] and [`Pipeline::resolve`] create a [`Plan`], which describes everything that will run.
+//! - [`explain`] shows for each task of a plan whether it is cached, and if not, why.
+//! - [`execute`] executes a plan. A [`Schedule`] tracks which tasks can run. It has no threads, so other executors can use it too.
 
 mod admission;
 mod difference;

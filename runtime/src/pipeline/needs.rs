@@ -4,18 +4,18 @@ use super::Task;
 use crate::digest::Digest;
 use crate::run::Runtime;
 
-/// What a task is taken to need that nobody knows: 256 MiB.
+/// The expected memory of an unknown task: 256 MiB.
 const GUESS: u64 = 256 << 20;
 
-/// The memory that guests are expected to take, in bytes: what their own limits say, or a quarter more than the newest run of the same step took,
-/// or a guess.
+/// The expected memory of guests, in bytes: the task's own limit, or else a quarter more than the newest run of the same step used, or
+/// else a fixed guess.
 pub struct ExpectedMemory<'a> {
     runtime: &'a Runtime,
     learned: HashMap<(Digest, String), u64>,
 }
 
 impl<'a> ExpectedMemory<'a> {
-    /// As the records of `runtime` tell.
+    /// Creates an estimate from the records of `runtime`.
     pub fn new(runtime: &'a Runtime) -> Self {
         Self {
             runtime,
@@ -23,7 +23,7 @@ impl<'a> ExpectedMemory<'a> {
         }
     }
 
-    /// What the guest of `task` is expected to take.
+    /// Returns the expected memory of `task`, in bytes.
     pub fn of(&mut self, task: &Task) -> u64 {
         task.limits.memory.unwrap_or_else(|| {
             let (runtime, step) = (self.runtime, (task.run.module, task.run.entry.title()));

@@ -11,48 +11,48 @@ use crate::digest::Digest;
 use crate::step::{Artifact, MediaType};
 use crate::store::{Store, StoreError};
 
-/// Why something has no parts.
+/// The error of splitting an artifact into parts.
 #[derive(Debug, thiserror::Error)]
 pub enum PartsError {
-    /// The store failed.
+    /// A store error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is neither a list nor a directory nor a table.
-    #[error("`for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over {0}")]
+    /// The artifact is not a list, directory or table.
+    #[error("`for_each` iterates over a list, a directory or a table (an Arrow stream), not over {0}")]
     Kind(MediaType),
-    /// It is not the list that it is said to be.
-    #[error("{digest} is {media_type}, but no list that `for_each` could go over: {reason}")]
+    /// The artifact is not a valid list.
+    #[error("{digest} ({media_type}) is not a list that `for_each` can iterate over: {reason}")]
     List {
         /// the artifact
         digest: Digest,
-        /// what kind of bytes it is
+        /// its media type
         media_type: MediaType,
-        /// why
+        /// the cause
         reason: String,
     },
-    /// It is not the table that it is said to be.
+    /// The artifact is not a valid table.
     #[error("{digest} is not a readable Arrow table: {source}")]
     Table {
         /// the artifact
         digest: Digest,
-        /// why
+        /// the cause
         source: arrow_schema::ArrowError,
     },
-    /// A directory or a list was to be cut into rows.
-    #[error("`rows` is for a table; a directory has its entries as parts, and a list its items")]
+    /// `rows` was set for a directory or a list.
+    #[error("`rows` applies only to tables; a directory is split into its entries, a list into its items")]
     Rows,
 }
 
-/// Whether `media_type` is one of those of values, which may be lists.
+/// Returns whether artifacts of `media_type` may be lists.
 pub(super) fn is_list(media_type: &MediaType) -> bool {
     matches!(media_type.as_str(), MediaType::VALUE | MediaType::JSON)
 }
 
-/// The parts of a directory, a table or a list, each with its name, in order: a pure function of the bytes.
+/// Splits a directory, a table or a list into named parts, in order. A pure function of the bytes.
 ///
-/// Those of a directory are its entries, those of a list in CBOR or JSON its items, each in the same encoding, so that what reads a
-/// `Vec<T>` from the list reads a `T` from the item. Those of a table are `rows` rows each, or its record batches, numbered from 0; a table
-/// without rows is one part.
+/// The parts of a directory are its entries. The parts of a list in CBOR or JSON are its items in the same encoding: a list that can be
+/// read as `Vec<T>` has items that can be read as `T`. The parts of a table have `rows` rows each, or are its record batches, numbered
+/// from 0; a table without rows is one part.
 pub(super) fn parts(store: &Store, artifact: &Artifact, rows: Option<u64>) -> Result<Vec<(String, Artifact)>, PartsError> {
     match artifact.media_type.as_str() {
         MediaType::DIRECTORY | MediaType::VALUE | MediaType::JSON if rows.is_some() => Err(PartsError::Rows),
@@ -63,7 +63,7 @@ pub(super) fn parts(store: &Store, artifact: &Artifact, rows: Option<u64>) -> Re
     }
 }
 
-/// The name of part `index` of `count`, with as many digits as the last has.
+/// Returns the name of part `index` of `count`, with leading zeros so that all names have the same length.
 pub fn numbered(index: usize, count: usize) -> String {
     let width = count.saturating_sub(1).max(1).ilog10() as usize + 1;
     format!("{index:0width$}")
@@ -102,7 +102,7 @@ fn items(store: &Store, list: &Artifact) -> Result<Vec<(String, Artifact)>, Part
         .collect()
 }
 
-/// The items of a list in CBOR. Written again, each has the bytes that the SDK would write of it.
+/// Splits a list in CBOR. Each item has the bytes that the SDK would write for it.
 fn cbor_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let list: Vec<ciborium::Value> = ciborium::from_reader(bytes).map_err(|e| e.to_string())?;
     let encoded = |item: &ciborium::Value| {
@@ -113,7 +113,7 @@ fn cbor_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     list.iter().map(encoded).collect()
 }
 
-/// The items of a list in JSON, as they stand there.
+/// Splits a list in JSON. The text of items is not changed.
 fn json_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let list: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     Ok(list.iter().map(|item| item.get().as_bytes().to_vec()).collect())
@@ -148,7 +148,7 @@ fn pieces(store: &Store, table: &Artifact, rows: Option<u64>) -> Result<Vec<(Str
     Ok(named.map(|(at, piece)| (numbered(at, count), piece)).collect())
 }
 
-/// Gives each record batch of a table to `take`; one of no rows if there is none.
+/// Calls `take` with each record batch of a table; with an empty one if there are none.
 fn batches(
     bytes: &Bytes,
     mut take: impl FnMut(RecordBatch) -> Result<(), PartsError>,
@@ -183,7 +183,7 @@ fn stream(batches: &[RecordBatch]) -> Result<Vec<u8>, arrow_schema::ArrowError> 
     Ok(bytes)
 }
 
-/// Cuts record batches into pieces of so many rows.
+/// Cuts record batches into pieces of `rows` rows.
 struct Cut {
     rows: usize,
     held: Vec<RecordBatch>,
@@ -201,7 +201,7 @@ impl Cut {
         }
     }
 
-    /// The pieces that `batch` completes.
+    /// Adds a batch, and returns the pieces that it completes.
     fn take(&mut self, mut batch: RecordBatch) -> Vec<Vec<RecordBatch>> {
         let mut whole = Vec::new();
         while self.count + batch.num_rows() >= self.rows {
@@ -219,7 +219,7 @@ impl Cut {
         whole
     }
 
-    /// What is left over: the last piece, if it has rows or is the only one.
+    /// Returns the last piece, if it has rows or is the only one.
     fn rest(&mut self) -> Option<Vec<RecordBatch>> {
         let wanted = self.count > 0 || !self.any;
         wanted.then(|| std::mem::take(&mut self.held))
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(
             parts(&store, &json("{}"), None).unwrap_err().to_string(),
             format!(
-                "{} is application/json, but no list that `for_each` could go over: invalid type: map, expected a sequence at line 1 column 0",
+                "{} (application/json) is not a list that `for_each` can iterate over: invalid type: map, expected a sequence at line 1 column 0",
                 Digest::of(b"{}")
             )
         );

@@ -7,13 +7,13 @@ use crate::digest::{Digest, canonical_json};
 use crate::run::{Input, Run};
 use crate::step::{Artifact, GuestPath, Limits, OwnLimits};
 
-/// The version of the format that this code writes and reads.
+/// The supported version of the format.
 const VERSION: u32 = 1;
 
-/// A pipeline whose modules, parameters and outside inputs are pinned to digests. The digests of what tasks make for one
-/// another are known when they have been made.
+/// A pipeline whose modules, parameters and external inputs are pinned to digests. Digests of task outputs are known only after the
+/// tasks have run.
 ///
-/// Its file is canonical JSON. Whatever holds the same plan carries out the same runs.
+/// Its file is canonical JSON. Equal plans have equal runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -21,63 +21,63 @@ pub struct Plan {
     version: u32,
     /// The pipeline's name.
     pub name: String,
-    /// Its tasks; each comes after those that it waits for.
+    /// Its tasks, each after its dependencies.
     tasks: Vec<Task>,
-    /// What of the tasks' outputs the pipeline declares as its own.
+    /// The pipeline's outputs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, Source>,
 }
 
-/// A step's place in a plan.
+/// A task of a plan.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Its name: `train`, `train[3]` for one of several instances, `prepare/train` for one of a pipeline within the pipeline.
+    /// Its name: `train`, `train[3]` for an instance, `prepare/train` for a task of a nested pipeline.
     pub name: String,
-    /// The run, without the inputs that are known only when others have run.
+    /// The run, without the inputs that come from other tasks.
     pub run: Run,
-    /// Those inputs, and where they come from.
+    /// The inputs that come from other tasks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wires: BTreeMap<String, Wire>,
-    /// What the pipeline's file calls the inputs that were pinned, for people.
+    /// The names of pinned inputs in the pipeline file, for display.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
-    /// What it is run for each part of, when that is known only when another task has run.
+    /// What the task iterates over, if that is the output of another task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_each: Option<ForEach>,
-    /// It is skipped unless all of these hold.
+    /// Conditions. The task is skipped unless all are met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<When>,
-    /// How often it is run again after an outcome that another time may be different.
+    /// Maximum number of retries after an outcome that may differ next time.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
-    /// The limits that it sets itself.
+    /// The task's own limits.
     #[serde(default, skip_serializing_if = "OwnLimits::is_empty")]
     pub limits: OwnLimits,
 }
 
-/// An input that is known when other tasks have run.
+/// An input that is known only after other tasks have run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wire {
-    /// Where it comes from.
+    /// Its source.
     pub from: Source,
-    /// Where the guest finds it, when that is not `/in/<name>`.
+    /// The guest's path, if it is not `/in/<name>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<GuestPath>,
 }
 
-/// Where something comes from that is known when other tasks have run.
+/// The source of an input or output.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// An output of a task; of a task that is run for each part, a directory with an entry for each instance.
+    /// An output of a task; for a task with `for_each`, a directory with one entry per instance.
     Output(TaskOutput),
     /// A directory with these outputs as its entries.
     Gathered(BTreeMap<String, TaskOutput>),
-    /// The part that the instance is run for.
+    /// The current part of a `for_each`.
     Part,
-    /// Known from the start: what a pipeline hands on of what it was given.
+    /// A known artifact: an input of the pipeline.
     Pinned(Artifact),
 }
 
@@ -91,39 +91,39 @@ pub struct TaskOutput {
     pub output: String,
 }
 
-/// What a task is run for each part of: the entries of a directory, or pieces of a table.
+/// The parts that a task iterates over: the entries of a directory, the items of a list or pieces of a table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForEach {
-    /// The directory or table.
+    /// The directory, list or table.
     pub over: TaskOutput,
-    /// How many rows of a table make a part; its record batches when absent.
+    /// The number of rows per part of a table; if absent, the parts are its record batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
-/// Why a plan can't be used.
+/// The error of reading, writing or checking a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// It is not a plan, or can't be written as one.
-    #[error("not a plan: {0}")]
+    /// The JSON is not a plan, or a plan can't be written as JSON.
+    #[error("invalid plan: {0}")]
     Json(#[from] serde_json::Error),
-    /// It was made by a newer version.
+    /// The plan was written by a newer version.
     #[error("the plan has version {0}; this lockstep reads version {VERSION}: use a newer lockstep")]
     Version(u32),
-    /// Two of its tasks have one name.
-    #[error("two tasks of the plan are called `{0}`")]
+    /// Two tasks have the same name.
+    #[error("duplicate task `{0}` in the plan")]
     Twice(String),
-    /// A task waits for one that does not come before it.
-    #[error("task `{task}` of the plan waits for `{on}`, which does not come before it")]
+    /// A task or output depends on a task that does not precede it.
+    #[error("`{task}` depends on task `{on}`, which does not precede it in the plan")]
     Order {
-        /// the task
+        /// the task or output
         task: String,
-        /// the other
+        /// the dependency
         on: String,
     },
     /// An input is both pinned and wired.
-    #[error("task `{task}` of the plan has two inputs called `{input}`")]
+    #[error("task `{task}` of the plan has two inputs named `{input}`")]
     Input {
         /// the task
         task: String,
@@ -142,12 +142,12 @@ impl Plan {
         }
     }
 
-    /// A plan of one task that carries out `run`.
+    /// Creates a plan with one task that executes `run`.
     pub fn of_run(name: &str, run: Run) -> Self {
         Self::of_runs(name, [(name.to_owned(), run, OwnLimits::default())])
     }
 
-    /// A plan of tasks that carry out these runs, none of which waits for another. Their names must differ.
+    /// Creates a plan of independent tasks that execute these runs. Their names must differ.
     pub fn of_runs(name: &str, runs: impl IntoIterator<Item = (String, Run, OwnLimits)>) -> Self {
         let task = |(name, run, limits)| Task {
             name,
@@ -162,7 +162,7 @@ impl Plan {
         Self::new(name.to_owned(), runs.into_iter().map(task).collect(), BTreeMap::new())
     }
 
-    /// The part of the plan that leads to those tasks that are a `goal`: they, and all that they wait for. It has no outputs.
+    /// Returns the part of the plan that consists of the tasks that are a `goal`, and their dependencies. It has no outputs.
     pub fn up_to(&self, goal: impl Fn(&Task) -> bool) -> Self {
         let mut needed = BTreeSet::new();
         for task in self.tasks.iter().rev() {
@@ -175,7 +175,7 @@ impl Plan {
         Self::new(self.name.clone(), tasks.cloned().collect(), BTreeMap::new())
     }
 
-    /// The same plan, whose tasks set themselves what they leave to `limits`.
+    /// Returns the same plan, with `limits` filled into tasks that do not set their own.
     pub fn within(mut self, limits: &Limits) -> Self {
         for task in &mut self.tasks {
             task.limits = OwnLimits::from(&task.limits.or(limits));
@@ -183,14 +183,14 @@ impl Plan {
         self
     }
 
-    /// A plan of these tasks and outputs, each of which comes after those that it waits for.
+    /// Creates a plan of these tasks and outputs. Each task must come after its dependencies.
     pub fn of_tasks(name: &str, tasks: Vec<Task>, outputs: BTreeMap<String, Source>) -> Result<Self, PlanError> {
         let plan = Self::new(name.to_owned(), tasks, outputs);
         plan.check()?;
         Ok(plan)
     }
 
-    /// Reads a plan, and checks that its tasks are in order.
+    /// Parses a plan, and checks the order of its tasks.
     pub fn read(json: &[u8]) -> Result<Self, PlanError> {
         let plan: Self = serde_json::from_slice(json)?;
         if plan.version != VERSION {
@@ -200,17 +200,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan as canonical JSON.
+    /// Returns the plan as canonical JSON.
     pub fn write(&self) -> Result<Vec<u8>, PlanError> {
         Ok(canonical_json(self)?)
     }
 
-    /// The digest of the plan as canonical JSON.
+    /// Returns the digest of the plan as canonical JSON.
     pub fn digest(&self) -> Result<Digest, PlanError> {
         Ok(Digest::of(self.write()?))
     }
 
-    /// The tasks; each comes after those that it waits for.
+    /// Returns the tasks, each after its dependencies.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
     }
@@ -241,7 +241,7 @@ impl Plan {
 }
 
 impl Task {
-    /// The tasks that must have run before this one, some perhaps more than once.
+    /// Returns the dependencies of this task. They may contain duplicates.
     pub fn waits_for(&self) -> impl Iterator<Item = &str> {
         let wires = self.wires.values().flat_map(|wire| wire.from.tasks());
         let each = self.for_each.iter().map(|each| each.over.task.as_str());
@@ -249,7 +249,7 @@ impl Task {
         wires.chain(each).chain(when)
     }
 
-    /// The run, once its wired inputs are known.
+    /// Returns the run with its wired inputs.
     pub fn bind(&self, wired: BTreeMap<String, Artifact>) -> Run {
         let mut run = self.run.clone();
         for (name, artifact) in wired {
@@ -261,7 +261,7 @@ impl Task {
 }
 
 impl Source {
-    /// The tasks that it comes from.
+    /// Returns the tasks that produce it.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         let (one, several) = match self {
             Self::Output(output) => (Some(output), None),
@@ -274,7 +274,7 @@ impl Source {
     }
 }
 
-/// The name of one instance of the task called `name`.
+/// Returns the name of an instance of the task `name`.
 pub(super) fn instance(name: &str, part: &str) -> String {
     format!("{name}[{part}]")
 }

@@ -7,16 +7,16 @@ use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, State, Task
 use crate::run::Runtime;
 use crate::step::Artifact;
 
-/// How far the plan is carried out.
+/// The state of an execution.
 pub(super) struct Progress<'a> {
     pub(super) schedule: Schedule,
     pub(super) admission: Admission,
-    /// What tasks need; `None` where one is carried out at a time, and it does not matter.
+    /// The expected memory of tasks; `None` if only one runs at a time.
     pub(super) needs: Option<ExpectedMemory<'a>>,
     pub(super) made: Made,
-    /// The tasks of the plan, then the instances of those that were expanded.
+    /// The tasks of the plan, followed by the instances of expanded tasks.
     pub(super) nodes: Vec<Node<'a>>,
-    /// Nothing more is started.
+    /// Whether no more tasks are started.
     pub(super) stopped: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Node<'a> {
     pub(super) end: Option<End>,
 }
 
-/// A task that is to be carried out, with all that it needs.
+/// A task to execute, with its inputs.
 pub(super) struct Job<'a> {
     pub(super) node: usize,
     pub(super) need: u64,
@@ -39,15 +39,15 @@ pub(super) struct Job<'a> {
     pub(super) given: Option<BTreeMap<String, Given>>,
 }
 
-/// What a job does for the parts of something.
+/// The role of a job in a `for_each`.
 pub(super) enum Part {
-    /// Nothing: it is an ordinary task.
+    /// An ordinary task or an instance.
     None,
-    /// It is to find out what they are.
+    /// Determines the parts of this artifact.
     Over(Option<Artifact>),
 }
 
-/// What became of a job.
+/// The result of a job.
 pub(super) enum Became {
     Ended(End),
     Expanded(Vec<(String, Artifact)>),
@@ -83,7 +83,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The next task to be carried out.
+    /// Returns the next task to execute.
     pub(super) fn take(&mut self, names: &Names) -> Option<Job<'a>> {
         if self.stopped {
             return None;
@@ -107,7 +107,7 @@ impl<'a> Progress<'a> {
             },
             given: self.made.inputs(names, task, part),
         };
-        // it is ready, for so said the schedule
+        // this can't fail: the schedule reported the task as ready
         let _ = self.schedule.start(index);
         Some(job)
     }
@@ -116,7 +116,7 @@ impl<'a> Progress<'a> {
         self.admission.running() == 0 && (self.stopped || self.admission.is_empty())
     }
 
-    /// A task turned out to have these parts. The task itself, if it has none and so has ended.
+    /// Adds an instance of a task for each part. Returns the task itself if there are no parts, as it has ended then.
     pub(super) fn expand(&mut self, group: usize, parts: Vec<(String, Artifact)>) -> Option<usize> {
         if parts.is_empty() {
             return Some(group);
@@ -137,7 +137,7 @@ impl<'a> Progress<'a> {
         None
     }
 
-    /// What the instances of a task made, if all ended well.
+    /// Returns the outputs of a task's instances, if all succeeded.
     pub(super) fn together(&self, group: usize) -> Option<Vec<(String, BTreeMap<String, Artifact>)>> {
         let made = |index: &usize| {
             let node = &self.nodes[*index];
@@ -151,14 +151,14 @@ impl<'a> Progress<'a> {
         self.nodes[group].instances.iter().map(made).collect()
     }
 
-    /// A group made these directories.
+    /// Marks a group as succeeded, with these outputs.
     pub(super) fn whole(&mut self, group: usize, outputs: BTreeMap<String, Artifact>) {
         self.made.insert(group, outputs);
         let change = self.schedule.finish(group, Ending::Succeeded).unwrap_or_default();
         self.admit(&change.ready);
     }
 
-    /// The tasks in the order of the plan, instances in the place of their task.
+    /// Returns the results of the tasks in plan order, with instances in place of their task.
     pub(super) fn report(mut self, plan: &Plan) -> Vec<Done> {
         let mut report = Vec::with_capacity(self.nodes.len());
         for index in 0..plan.tasks().len() {

@@ -1,81 +1,80 @@
 use std::fmt;
 
-/// Which of some tasks that wait for one another can be run, as they end one by one. No I/O, no threads, no clock: whoever
-/// drives it runs what is ready, wherever that may be.
+/// Tracks which tasks of a dependency graph can run. No I/O, no threads, no clock: the caller runs the ready tasks.
 ///
-/// A task is named by its index. A task that is run for each of several parts is [expanded](Self::expand) once those are known:
-/// its members are ready at once, and it is [whole](Change::whole) when all of them have ended.
+/// Tasks are identified by index. A task with `for_each` is [expanded](Self::expand) once its parts are known: its members are ready
+/// immediately, and it is [whole](Change::whole) when all of them have ended.
 #[derive(Debug, Default)]
 pub struct Schedule {
     nodes: Vec<Node>,
     unfinished: usize,
 }
 
-/// Where a task is in its life.
+/// The state of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// It waits for others.
+    /// Waiting for dependencies.
     Waiting,
-    /// It can be run.
+    /// Ready to run.
     Ready,
-    /// It is being run, or its members are.
+    /// Running, or its members are.
     Running,
-    /// It ended well.
+    /// Succeeded.
     Succeeded,
-    /// It ended badly.
+    /// Failed.
     Failed,
-    /// It is not to be run: a condition of its own, or the end of this other task.
+    /// Skipped, because of its own condition or of this other task.
     Skipped(Option<usize>),
 }
 
 /// How a task ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// What waits for it can be run.
+    /// Its dependents can run.
     Succeeded,
-    /// What waits for it is skipped.
+    /// Its dependents are skipped.
     Failed,
-    /// The same.
+    /// Its dependents are skipped.
     Skipped,
 }
 
-/// What the end of a task changed.
+/// The consequences of the end of a task.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// Tasks that can be run now.
+    /// Tasks that are now ready.
     pub ready: Vec<usize>,
-    /// Tasks that will not be run.
+    /// Tasks that are now skipped.
     pub skipped: Vec<usize>,
-    /// The expanded task whose last member this was. It waits for its own [`Schedule::finish`].
+    /// The expanded task whose last member this was. Call [`Schedule::finish`] for it next.
     pub whole: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Node {
     state: State,
-    /// How many of those that it waits for have not ended.
+    /// The number of unfinished dependencies.
     waits: usize,
-    /// Those that wait for it.
+    /// The tasks that depend on it.
     dependents: Vec<usize>,
-    /// The expanded task that it is a member of.
+    /// The expanded task that it belongs to.
     group: Option<usize>,
-    /// How many of its own members have not ended.
+    /// The number of unfinished members.
     members: usize,
 }
 
-/// Something that can't be: a task that waits for a later one, or one that is moved on from where it is not.
+/// The error of an invalid state transition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("task {task} can't be {moved} from {state:?}")]
+#[error("task {task} can't be {moved} in state {state:?}")]
 pub struct Misuse {
     /// the task
     pub task: usize,
-    /// what it was to be
+    /// the transition
     pub moved: Moved,
-    /// where it is
+    /// its current state
     pub state: State,
 }
 
-/// A step in the life of a task.
+/// A state transition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moved {
     /// [`Schedule::start`]
@@ -97,7 +96,7 @@ impl fmt::Display for Moved {
 }
 
 impl Schedule {
-    /// A schedule of tasks, each with those that it waits for, which come before it. What does not come before is not waited for.
+    /// Creates a schedule from the dependencies of each task. Dependencies that do not precede their task are ignored.
     pub fn new(waits_for: impl IntoIterator<Item = Vec<usize>>) -> Self {
         let mut schedule = Self::default();
         for (task, mut others) in waits_for.into_iter().enumerate() {
@@ -111,29 +110,29 @@ impl Schedule {
         schedule
     }
 
-    /// Where a task is.
+    /// Returns the state of a task.
     pub fn state(&self, task: usize) -> Option<State> {
         self.nodes.get(task).map(|node| node.state)
     }
 
-    /// The tasks that are ready.
+    /// Returns the tasks that are ready.
     pub fn ready(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|task| self.nodes[*task].state == State::Ready)
     }
 
-    /// Whether every task has ended.
+    /// Returns whether every task has ended.
     pub fn is_over(&self) -> bool {
         self.unfinished == 0
     }
 
-    /// A ready task is being run.
+    /// Marks a ready task as running.
     pub fn start(&mut self, task: usize) -> Result<(), Misuse> {
         self.expect(task, State::Ready, Moved::Started)?;
         self.nodes[task].state = State::Running;
         Ok(())
     }
 
-    /// A running task turns out to be `count` of them: their indices. They are ready.
+    /// Expands a running task into `count` members, which are ready. Returns their indices.
     pub fn expand(&mut self, task: usize, count: usize) -> Result<std::ops::Range<usize>, Misuse> {
         self.expect(task, State::Running, Moved::Expanded)?;
         let first = self.nodes.len();
@@ -142,7 +141,7 @@ impl Schedule {
         Ok(first..first + count)
     }
 
-    /// A running task has ended, or a ready one will not be run.
+    /// Ends a running task, or skips a ready one.
     pub fn finish(&mut self, task: usize, ending: Ending) -> Result<Change, Misuse> {
         let state = self.state(task).unwrap_or(State::Waiting);
         let skips = ending == Ending::Skipped && state == State::Ready;
@@ -181,7 +180,7 @@ impl Schedule {
         ready
     }
 
-    /// Skips all that waits for `task`, and all that waits for that.
+    /// Skips all tasks that depend on `task`, directly or indirectly.
     fn skip_after(&mut self, task: usize) -> Vec<usize> {
         let mut skipped = Vec::new();
         let mut ended = vec![task];
@@ -231,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// Random tasks: those that each waits for, how it ends, and into how many it is expanded first.
+    /// Random tasks: the dependencies, the ending and the number of members of each.
     fn tasks() -> impl Strategy<Value = Vec<(Vec<usize>, Ending, Option<usize>)>> {
         let ending = prop_oneof![8 => Just(Ending::Succeeded), 1 => Just(Ending::Failed), 1 => Just(Ending::Skipped)];
         let task = (
@@ -251,7 +250,7 @@ mod tests {
         })
     }
 
-    /// What each task must come to, by the rules alone.
+    /// Returns the expected ending of each task.
     fn expected(tasks: &[(Vec<usize>, Ending, Option<usize>)]) -> Vec<Ending> {
         let mut endings: Vec<Ending> = Vec::new();
         for (waits, ending, _) in tasks {
@@ -261,7 +260,7 @@ mod tests {
         endings
     }
 
-    /// Finishes what is running in the order that `choices` say.
+    /// Runs and finishes tasks in the order given by `choices`.
     fn drive(tasks: &[(Vec<usize>, Ending, Option<usize>)], choices: &[prop::sample::Index]) -> Result<(), TestCaseError> {
         let mut schedule = Schedule::new(tasks.iter().map(|(waits, ..)| waits.clone()));
         let mut open: Vec<usize> = schedule.ready().collect();
@@ -334,7 +333,7 @@ mod tests {
         let mut schedule = Schedule::new([vec![], vec![0]]);
         assert_eq!(
             schedule.finish(0, Ending::Succeeded).unwrap_err().to_string(),
-            "task 0 can't be finished from Ready"
+            "task 0 can't be finished in state Ready"
         );
         assert!(schedule.start(1).is_err() && schedule.start(2).is_err() && schedule.expand(0, 1).is_err());
         schedule.start(0).unwrap();

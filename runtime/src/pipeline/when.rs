@@ -11,30 +11,30 @@ use crate::step::MediaType;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
-    /// What is looked at.
+    /// The left operand.
     pub left: Operand,
-    /// How the two are compared.
+    /// The comparison operator.
     pub is: Comparison,
-    /// What it is compared with.
+    /// The right operand.
     pub right: Value,
 }
 
-/// What a condition looks at.
+/// The left operand of a condition.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Operand {
-    /// A value that was known when the plan was made.
+    /// A value known at planning time.
     Value(Value),
-    /// A place in what a task made.
+    /// A field of a task output.
     Output {
         /// the output
         of: TaskOutput,
-        /// the names of fields that lead to the place
+        /// the path of field names
         path: Vec<String>,
     },
 }
 
-/// How two values are compared. Numbers and texts have an order, everything can be equal to something of its kind.
+/// A comparison operator. Numbers and strings are ordered; other values can only be compared for equality with values of the same type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Comparison {
     /// `==`
@@ -57,48 +57,48 @@ pub enum Comparison {
     Greater,
 }
 
-/// Why a condition can't be told.
+/// The error of parsing or evaluating a condition.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WhenError {
-    /// It is not of the form.
+    /// The syntax is invalid.
     #[error(
-        "write `when: \"task.output.field < 0.9\"` or `when: \"{{{{ parameter }}}} == true\"`, with ==, !=, <, <=, > or >="
+        "invalid condition: write `when: \"task.output.field < 0.9\"` or `when: \"{{{{ parameter }}}} == true\"`, with ==, !=, <, <=, > or >="
     )]
     Form,
-    /// The two are not of one kind, or have no order.
-    #[error("{left} and {right} can't be compared by `{by}`")]
+    /// The operands have different types, or no order.
+    #[error("can't compare {left} and {right} with `{by}`")]
     Kinds {
-        /// the one
+        /// the left operand
         left: Value,
-        /// the other
+        /// the right operand
         right: Value,
-        /// how
+        /// the operator
         by: Comparison,
     },
-    /// There is no such field.
-    #[error("{of} has no `{field}`; it has {known}")]
+    /// The field does not exist.
+    #[error("{of} has no field `{field}`; it has {known}")]
     Field {
         /// the output
         of: String,
         /// the field
         field: String,
-        /// the fields that it has
+        /// its fields
         known: crate::run::Names,
     },
-    /// The output is nothing that a condition can look at.
-    #[error("{of} can't be read as {media_type}: {reason}")]
+    /// The output can't be parsed.
+    #[error("can't read {of} as {media_type}: {reason}")]
     Content {
         /// the output
         of: String,
-        /// what it should be
+        /// its media type
         media_type: MediaType,
-        /// why not
+        /// the cause
         reason: String,
     },
 }
 
 impl Comparison {
-    /// All of them by their signs: one that begins with another comes first.
+    /// All operators by their signs. A sign that starts with another one comes first.
     pub const ALL: [(&'static str, Self); 6] = [
         ("==", Self::Equal),
         ("!=", Self::NotEqual),
@@ -121,7 +121,7 @@ impl Comparison {
 }
 
 impl When {
-    /// The task that it waits for.
+    /// Returns the task that the condition depends on.
     pub fn task(&self) -> Option<&str> {
         match &self.left {
             Operand::Output { of, .. } => Some(&of.task),
@@ -129,7 +129,7 @@ impl When {
         }
     }
 
-    /// Whether it holds. `content` is what the output that it looks at holds.
+    /// Evaluates the condition. `content` is the parsed output that it reads.
     pub fn holds(&self, content: Option<&Value>) -> Result<bool, WhenError> {
         let left = match (&self.left, content) {
             (Operand::Value(value), _) => value,
@@ -140,7 +140,7 @@ impl When {
     }
 }
 
-/// The two sides of a condition as they are written, and what is between them.
+/// Splits a condition into its operands and its operator.
 pub(super) fn split(text: &str) -> Result<(&str, Comparison, &str), WhenError> {
     let mut closing = None;
     for (at, c) in text.char_indices() {
@@ -166,7 +166,7 @@ pub(super) fn split(text: &str) -> Result<(&str, Comparison, &str), WhenError> {
     Err(WhenError::Form)
 }
 
-/// A literal: JSON, a text in single quotes, or a plain word.
+/// Parses a literal: JSON, a string in single quotes, or a plain word.
 pub(super) fn literal(text: &str) -> Value {
     let quoted = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
     match quoted {
@@ -175,14 +175,14 @@ pub(super) fn literal(text: &str) -> Value {
     }
 }
 
-/// Whether conditions can look into what has this media type.
+/// Returns whether conditions can read this media type.
 pub(super) fn is_readable(media_type: &MediaType) -> bool {
     let text = media_type.as_str();
     [MediaType::JSON, MediaType::TEXT, MediaType::VALUE].contains(&text)
         || text.ends_with("+json") && text != MediaType::DIRECTORY
 }
 
-/// What `bytes` say, for a condition: JSON, a serde value, or a text that is a number, a truth or itself.
+/// Parses the content of an output for a condition: JSON, a CBOR value, or text, which may be a number, a boolean or a string.
 pub(super) fn content(of: &TaskOutput, media_type: &MediaType, bytes: &[u8]) -> Result<Value, WhenError> {
     let failed = |reason: String| WhenError::Content {
         of: of.to_string(),
@@ -301,15 +301,18 @@ mod tests {
         let error = |text, content| told(text, content).unwrap_err();
         assert_eq!(
             error("score.metrics.acuracy < 1", json!({"accuracy": 1})),
-            "score.metrics has no `acuracy`; it has `accuracy`"
+            "score.metrics has no field `acuracy`; it has `accuracy`"
         );
         assert_eq!(
             error("score.metrics < 1", json!("high")),
-            "\"high\" and 1 can't be compared by `<`"
+            "can't compare \"high\" and 1 with `<`"
         );
-        assert_eq!(error("true < false", json!(0)), "true and false can't be compared by `<`");
+        assert_eq!(error("true < false", json!(0)), "can't compare true and false with `<`");
         for text in ["score", "== 1", "a ==", "{{ a == 1 }}"] {
-            assert!(error(text, json!(0)).starts_with("write `when: "), "{text}");
+            assert!(
+                error(text, json!(0)).starts_with("invalid condition: write `when: "),
+                "{text}"
+            );
         }
     }
 
@@ -327,7 +330,7 @@ mod tests {
         assert!(
             read(MediaType::JSON, b"{")
                 .unwrap_err()
-                .starts_with("a.b can't be read as application/json: ")
+                .starts_with("can't read a.b as application/json: ")
         );
         assert!(!is_readable(&MediaType::new(MediaType::TABLE)) && !is_readable(&MediaType::new(MediaType::DIRECTORY)));
     }

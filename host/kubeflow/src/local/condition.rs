@@ -307,7 +307,7 @@ mod tests {
                 "`b\"c' != inputs.parameter_values['how']` can't be read",
             ),
             ("$['n'] + 1 == 2", "`+ 1 == 2` can't be read"),
-            ("'fast' == $['n']", "\"fast\" and 3 can't be compared by `==`"),
+            ("'fast' == $['n']", "can't compare \"fast\" and 3 with `==`"),
             ("int($['how']) == 1", "int(\"fast\") is no number"),
             ("$['how']", "\"fast\" is neither true nor false"),
             (

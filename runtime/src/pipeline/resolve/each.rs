@@ -10,22 +10,22 @@ use crate::pipeline::plan::{ForEach, instance};
 use crate::pipeline::{Source, TaskOutput};
 use crate::step::MediaType;
 
-/// A `for_each` as it is written: `{ depth: [2, 4] }`, `{ part: clean.rows, rows: 1000 }`.
+/// A parsed `for_each`: `{ depth: [2, 4] }`, `{ part: clean.rows, rows: 1000 }`.
 struct Each<'a> {
     item: &'a str,
     over: &'a Value,
     rows: Option<u64>,
 }
 
-/// What one instance is run for.
+/// The item of one instance.
 enum Item {
     Value(Value),
     Part(Bound),
 }
 
 impl Resolver<'_> {
-    /// The instances of a task that is run for each of something, or the task itself when that is known only when another has
-    /// run. Its outputs are directories with an entry for each instance.
+    /// Adds the instances of a task with `for_each`, or the task itself if its parts are known only after another task has run. Its
+    /// outputs are directories with one entry per instance.
     pub(super) fn each(&mut self, place: &Place, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
         let each = read(place, at)?;
         let over = match each.over {
@@ -36,7 +36,7 @@ impl Resolver<'_> {
                 other => {
                     return Err(place.error(
                         at,
-                        format!("`for_each` goes over a list, an output of a task or a file, not over {other}"),
+                        format!("`for_each` iterates over a list, a task output or a file, not over {other}"),
                     ));
                 }
             },
@@ -57,7 +57,7 @@ impl Resolver<'_> {
                 self.instances(place, at, each.item, outputs.iter().map(part).collect())
             }
             Source::Output(output) => self.later(place, at, &each, output.clone(), &over.media_type),
-            _ => Err(place.error(at, "`for_each` can't go over this: it has no parts, or not of so many rows")),
+            _ => Err(place.error(at, "`for_each` can't iterate over this input, or `rows` does not apply to it")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Resolver<'_> {
         items: Vec<Value>,
     ) -> Result<Ports, PipelineError> {
         if each.rows.is_some() {
-            return Err(place.error(at, "`rows` is for a table; a list has its items"));
+            return Err(place.error(at, "`rows` applies only to tables; a list is split into its items"));
         }
         let count = items.len();
         let items = items.into_iter().enumerate();
@@ -88,13 +88,7 @@ impl Resolver<'_> {
     ) -> Result<Ports, PipelineError> {
         let mut gathered: BTreeMap<String, BTreeMap<String, TaskOutput>> = BTreeMap::new();
         if items.is_empty() {
-            return Err(place.error(
-                at,
-                format!(
-                    "`for_each` goes over nothing, so that task `{}` would make nothing",
-                    place.name
-                ),
-            ));
+            return Err(place.error(at, format!("`for_each` of task `{}` has no items", place.name)));
         }
         for (part, of) in items {
             let mut one = Place {
@@ -109,7 +103,7 @@ impl Resolver<'_> {
             for (name, port) in self.task(&one)? {
                 let Source::Output(output) = port.source else {
                     let message = format!(
-                        "output `{name}` is a directory of instances already, or no task makes it: it can't be gathered again"
+                        "can't collect output `{name}`: it is already a directory of instances, or no task produces it"
                     );
                     return Err(place.error(at, message));
                 };
@@ -123,7 +117,7 @@ impl Resolver<'_> {
             .collect())
     }
 
-    /// The parts are known when another task has run.
+    /// Adds a task whose parts are known only after another task has run.
     fn later(
         &mut self,
         place: &Place,
@@ -136,16 +130,14 @@ impl Resolver<'_> {
         let is_list = is_list(media_type);
         let is_known = is_table || is_list || media_type.as_str() == MediaType::DIRECTORY;
         if !is_known && media_type.as_str() != MediaType::BYTES {
-            let message = format!(
-                "`for_each` goes over a list, the entries of a directory or the rows of a table, but {over} is {media_type}"
-            );
+            let message = format!("`for_each` iterates over a list, a directory or a table, but {over} is {media_type}");
             return Err(place.error(at, message));
         }
         if each.rows.is_some() && is_known && !is_table {
             return Err(place.error(at, PartsError::Rows.to_string()));
         }
         if place.task.value.pipeline.is_some() {
-            return Err(place.error(at, format!("a pipeline can be run for each part only of what is known before: give each of its tasks a `for_each` over {over}")));
+            return Err(place.error(at, format!("a `pipeline` task can't iterate over a task output: add a `for_each` over {over} to each task of that pipeline")));
         }
         let mut one = Place {
             full_name: place.full_name.clone(),
@@ -170,7 +162,7 @@ fn read<'a>(place: &Place, at: &'a Spanned<BTreeMap<String, Value>>) -> Result<E
     let form = || {
         place.error(
             at,
-            "write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
+            "invalid `for_each`: write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
         )
     };
     let (rows, mut items): (Vec<_>, Vec<_>) = match at.value.len() {

@@ -6,7 +6,7 @@ use serde_saphyr::Spanned;
 use super::input::Bound;
 use super::{Names, PipelineError, Place};
 
-/// What the item of a `for_each` is, in one instance.
+/// The items of the enclosing `for_each`, in one instance.
 #[derive(Clone, Default)]
 pub(super) struct Items {
     pub(super) values: BTreeMap<String, Value>,
@@ -14,7 +14,7 @@ pub(super) struct Items {
 }
 
 impl Place<'_> {
-    /// The parameters of the task, filled in.
+    /// Returns the parameters of the task, with placeholders replaced.
     pub(super) fn parameters(&self) -> Result<BTreeMap<String, Value>, PipelineError> {
         let parameters = self.task.value.parameters.iter();
         parameters
@@ -22,8 +22,8 @@ impl Place<'_> {
             .collect()
     }
 
-    /// `value` with every `{{ name }}` in it replaced by the parameter. A text that is nothing but one `{{ name }}` becomes
-    /// the parameter itself, of whatever kind.
+    /// Replaces every `{{ name }}` in `value` by the parameter. A string that is exactly one `{{ name }}` becomes the parameter itself,
+    /// of any kind.
     pub(super) fn fill<T>(&self, at: &Spanned<T>, value: &Value) -> Result<Value, PipelineError> {
         match value {
             Value::String(text) => match only_name(text) {
@@ -45,7 +45,7 @@ impl Place<'_> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             let Some((name, after)) = after.split_once("}}") else {
-                return Err(self.error(at, "`{{` is not closed by `}}`"));
+                return Err(self.error(at, "`{{` without a closing `}}`"));
             };
             filled.push_str(before);
             match self.value(at, name.trim())? {
@@ -58,7 +58,7 @@ impl Place<'_> {
         Ok(filled)
     }
 
-    /// The item or parameter called `name`, or a field of it: `item.depth`.
+    /// Returns the item or parameter `name`, or a field of it: `item.depth`.
     fn value<T>(&self, at: &Spanned<T>, name: &str) -> Result<&Value, PipelineError> {
         let mut fields = name.split('.');
         let first = fields.next().unwrap_or_default();
@@ -66,19 +66,19 @@ impl Place<'_> {
         let Some(whole) = items.get(first).or_else(|| parameters.get(first)) else {
             let known = Names::of(items.keys().chain(parameters.keys()).map(String::as_str));
             let message = match self.items.parts.contains_key(first) {
-                true => format!("`{first}` is a part of an artifact: it can be an input, not a value"),
+                true => format!("`{first}` is a part of an artifact: use it as an input, not as a value"),
                 false => format!("the pipeline has no parameter `{first}`; it has {known}"),
             };
             return Err(self.error(at, message));
         };
         fields.try_fold(whole, |value, field| {
-            let missing = || self.error(at, format!("`{name}`: {value} has no `{field}`"));
+            let missing = || self.error(at, format!("`{name}`: {value} has no field `{field}`"));
             value.get(field).ok_or_else(missing)
         })
     }
 }
 
-/// The name in a text that is nothing but `{{ name }}`.
+/// Returns the name in a string that is exactly one `{{ name }}`.
 pub(super) fn only_name(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     (!inner.contains("{{")).then(|| inner.trim())

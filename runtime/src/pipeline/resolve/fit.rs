@@ -1,8 +1,9 @@
 use crate::step::MediaType;
 
-/// Whether what is made as `made` can be read as `read`.
+/// Returns whether an output of media type `made` can be read as `read`.
 ///
-/// Bytes are anything. Text is also what is written as text; a table is also what the SDK's `Table` reads as one.
+/// Bytes are compatible with everything but directories. Text formats can be read as text, and formats that the SDK's `Table` reads can
+/// be read as tables.
 pub(super) fn fits(made: &MediaType, read: &MediaType) -> bool {
     let (made, read) = (essence(made), essence(read));
     let json = |text: &str| text == MediaType::JSON || text.ends_with("+json");
@@ -21,7 +22,7 @@ pub(super) fn fits(made: &MediaType, read: &MediaType) -> bool {
     }
 }
 
-/// The type without its parameters: `text/csv` of `text/csv; header=present`.
+/// Returns the type without its parameters: `text/csv` for `text/csv; header=present`.
 fn essence(media_type: &MediaType) -> &str {
     let text = media_type.as_str();
     text.split_once(';').map_or(text, |(essence, _)| essence.trim_end())

@@ -7,13 +7,13 @@ use crate::pipeline::Source;
 use crate::pipeline::file::TaskFile;
 use crate::step::{Artifact, MediaType};
 
-/// What an input is bound to.
+/// The binding of an input.
 #[derive(Clone, Debug)]
 pub(super) struct Bound {
     pub(super) source: Source,
-    /// What kind of bytes it is, as far as that is known.
+    /// The media type, as far as it is known.
     pub(super) media_type: MediaType,
-    /// What the pipeline's file calls it, if it was pinned.
+    /// Its name in the pipeline file, if it is pinned.
     pub(super) file: Option<String>,
 }
 
@@ -26,15 +26,15 @@ impl Bound {
         }
     }
 
-    /// Whether a task makes it, so that its media type was declared rather than guessed from the name of a file.
+    /// Returns whether a task produces it. Then its media type is declared and not guessed from a file name.
     pub(super) fn is_made(&self) -> bool {
         !matches!(self.source, Source::Pinned(_))
     }
 }
 
 impl Resolver<'_> {
-    /// What an input is bound to: the part that the task is run for, an input of the pipeline, an output of another task, a
-    /// digest, a file or directory.
+    /// Resolves an input: the current part of a `for_each`, an input of the pipeline, an output of another task, a digest, a file or a
+    /// directory.
     pub(super) fn input(&mut self, place: &Place, text: &Spanned<String>) -> Result<Bound, PipelineError> {
         let name = only_name(&text.value).unwrap_or(&text.value);
         let known = place.items.parts.get(name).or_else(|| place.scope.inputs.get(name));
@@ -53,7 +53,7 @@ impl Resolver<'_> {
         let failed = |message: String| place.error(at, message);
         if let Ok(digest) = text.parse::<Digest>() {
             let known = store.artifact(&digest).map_err(|e| failed(e.to_string()))?;
-            let known = known.ok_or_else(|| failed(format!("there is no artifact {digest} in the store")))?;
+            let known = known.ok_or_else(|| failed(format!("artifact {digest} not found in the store")))?;
             return Ok(Bound::pinned(known, None));
         }
         let path = place.scope.pipeline.directory().join(&text);
@@ -62,7 +62,7 @@ impl Resolver<'_> {
         }
         if !path.exists() {
             let message = format!(
-                "`{text}` is neither an output of a task (`task.output`; the tasks are {}) nor a file ({} does not exist)",
+                "`{text}` is neither a task output (`task.output`; the tasks are {}) nor a file ({} does not exist)",
                 place.scope.task_names(),
                 path.display()
             );
@@ -74,7 +74,7 @@ impl Resolver<'_> {
     }
 }
 
-/// The tasks that a task's texts may name as those that it reads from.
+/// Returns the names before the first dot in a task's references, which may be dependencies.
 pub(super) fn references(task: &TaskFile) -> impl Iterator<Item = &str> {
     let inputs = task.inputs.values().map(|text| text.value.as_str());
     let each = task

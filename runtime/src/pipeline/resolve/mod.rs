@@ -1,5 +1,5 @@
-//! From a file to a plan: modules, parameters and outside inputs are pinned, pipelines within the pipeline are put in its place,
-//! and all is checked to fit together.
+//! Resolves a pipeline file to a plan: pins modules, parameters and external inputs, inlines nested pipelines, and checks that
+//! everything fits together.
 
 mod each;
 mod fill;
@@ -27,70 +27,70 @@ use input::Bound;
 
 pub use uses::{Role, Use};
 
-/// What a pipeline is given from outside.
+/// The parameters and inputs of a pipeline, supplied by the caller.
 #[derive(Clone, Default, Debug)]
 pub struct Given {
-    /// Parameters, in place of the file's defaults.
+    /// Parameters, which override the file's defaults.
     pub parameters: BTreeMap<String, Value>,
-    /// The inputs that the pipeline declares.
+    /// The pipeline's inputs.
     pub inputs: BTreeMap<String, Artifact>,
 }
 
-/// Builds the crate in a directory, and gives the module or a message for people.
+/// Builds the crate in a directory. Returns the module, or an error message.
 pub type BuildCrate<'a> = &'a dyn Fn(&Path) -> Result<Vec<u8>, String>;
 
-/// A module of the pipeline: its digest and what it declares.
+/// A module of the pipeline: its digest and its interfaces.
 struct Module {
     digest: Digest,
     interfaces: Vec<Interface>,
 }
 
-/// What others can read of a task: its outputs by name.
+/// The outputs of a task, by name.
 type Ports = BTreeMap<String, Bound>;
 
-/// What is kept from task to task.
+/// The state of resolving all tasks.
 struct Resolver<'a> {
     runtime: &'a Runtime,
     build: BuildCrate<'a>,
     modules: BTreeMap<PathBuf, Rc<Module>>,
     grants: BTreeMap<PathBuf, Artifact>,
     pipelines: BTreeMap<PathBuf, Rc<Pipeline>>,
-    /// The files of the pipelines that are being resolved, outermost first.
+    /// The files of the nested pipelines being resolved, outermost first.
     chain: Vec<PathBuf>,
     tasks: Vec<Task>,
 }
 
-/// One pipeline file that is being resolved.
+/// A pipeline file being resolved.
 struct Scope<'a> {
     pipeline: &'a Pipeline,
-    /// What stands before the names of its tasks: `prepare/`.
+    /// The prefix of its task names: `prepare/`.
     prefix: String,
     parameters: BTreeMap<String, Value>,
     inputs: BTreeMap<String, Bound>,
-    /// The conditions of the tasks that it is in.
+    /// The conditions of the enclosing tasks.
     when: Vec<When>,
-    /// What its tasks make, as far as they are resolved.
+    /// The outputs of the tasks resolved so far.
     made: BTreeMap<&'a str, Ports>,
 }
 
-/// One task that is being resolved, perhaps for one item of a list.
+/// A task being resolved, or one instance of it.
 struct Place<'a> {
     scope: &'a Scope<'a>,
     name: &'a str,
     task: &'a Spanned<TaskFile>,
-    /// The name in the plan.
+    /// Its name in the plan.
     full_name: String,
     items: Items,
 }
 
 impl Pipeline {
-    /// Pins every module and outside input, fills in parameters and checks that all fits together. A step of a crate is an error.
+    /// Resolves the pipeline to a plan. A step that names a crate directory is an error.
     pub fn resolve(&self, runtime: &Runtime, given: &Given) -> Result<Plan, PipelineError> {
         let build = |dir: &Path| Err(format!("{} is a directory, not a module", dir.display()));
         self.resolve_building(runtime, given, &build)
     }
 
-    /// Like [`resolve`](Self::resolve); a step may name the directory of a crate, which `build` makes a module of.
+    /// Like [`resolve`](Self::resolve), but a step may name the directory of a crate, which `build` compiles.
     pub fn resolve_building(&self, runtime: &Runtime, given: &Given, build: BuildCrate) -> Result<Plan, PipelineError> {
         let mut resolver = Resolver {
             runtime,
@@ -125,7 +125,7 @@ impl Pipeline {
         Ok(Plan::new(self.content.name.clone(), resolver.tasks, outputs))
     }
 
-    /// Reads parameters that a person typed, by the kinds of their defaults. A text needs no quotes.
+    /// Parses parameters from the command line, by the kinds of their defaults. Strings need no quotes.
     pub fn parse_parameters(&self, typed: &BTreeMap<String, String>) -> Result<BTreeMap<String, Value>, PipelineError> {
         let wrong = |message: String| PipelineError::whole(&self.file, message);
         let parse = |(name, text): (&String, &String)| {
@@ -151,7 +151,7 @@ impl Pipeline {
         })
     }
 
-    /// Checks that `given` are the inputs that the file declares.
+    /// Checks `given` against the declared inputs.
     fn inputs_from(&self, given: BTreeMap<String, Bound>) -> Result<BTreeMap<String, Bound>, String> {
         let declared = &self.content.inputs;
         if let Some(name) = given.keys().find(|name| !declared.contains_key(*name)) {
@@ -160,11 +160,11 @@ impl Pipeline {
         }
         for (name, media_type) in declared {
             let Some(bound) = given.get(name) else {
-                return Err(format!("the pipeline needs its input `{name}` ({media_type}): give it"));
+                return Err(format!("missing input `{name}` ({media_type}) of the pipeline"));
             };
             if bound.is_made() && !fit::fits(&bound.media_type, media_type) {
                 return Err(format!(
-                    "the pipeline's input `{name}` is {media_type}, not {}",
+                    "input `{name}` of the pipeline is {media_type}, not {}",
                     bound.media_type
                 ));
             }
@@ -178,12 +178,12 @@ impl<'a> Scope<'a> {
         Names::of(self.pipeline.content.tasks.keys().map(String::as_str))
     }
 
-    /// What the pipeline declares as its outputs.
+    /// Returns the pipeline's outputs.
     fn outputs(&self) -> Result<Ports, PipelineError> {
         let output = |(name, text): (&String, &Spanned<String>)| {
             let bound = self.port(text, &text.value)?.ok_or_else(|| {
                 let message = format!(
-                    "`{}` is not an output of a task (`task.output`); the tasks are {}",
+                    "`{}` is not a task output (`task.output`); the tasks are {}",
                     text.value,
                     self.task_names()
                 );
@@ -194,7 +194,7 @@ impl<'a> Scope<'a> {
         self.pipeline.content.outputs.iter().map(output).collect()
     }
 
-    /// The output that `text` names, if it has the form `task.output` of a task of this file.
+    /// Returns the output that `text` names, if it has the form `task.output` with a task of this file.
     fn port(&self, at: &Spanned<String>, text: &str) -> Result<Option<Bound>, PipelineError> {
         let Some((task, output)) = text.split_once('.') else {
             return Ok(None);
@@ -213,12 +213,12 @@ impl<'a> Scope<'a> {
 }
 
 impl Resolver<'_> {
-    /// Resolves every task of a file, those first that others wait for.
+    /// Resolves every task of a file, in dependency order.
     fn scope<'a>(&mut self, scope: &mut Scope<'a>) -> Result<(), PipelineError> {
         let pipeline = scope.pipeline;
         for name in pipeline.content.inputs.keys().chain(pipeline.content.tasks.keys()) {
             if !is_name(name) || name.contains('.') {
-                let message = format!("`{name}` can't be a name here: use letters, digits, `_` and `-`");
+                let message = format!("invalid name `{name}`: use letters, digits, `_` and `-`");
                 let at = pipeline.content.tasks.get(name);
                 return Err(at.map_or_else(
                     || PipelineError::whole(&pipeline.file, message.clone()),
@@ -247,7 +247,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// The pipeline that is a task of another.
+    /// Resolves a nested pipeline.
     fn inner(&mut self, place: &Place, file: &Spanned<String>) -> Result<Ports, PipelineError> {
         place.refuse_beside_pipeline()?;
         let path = place.scope.pipeline.directory().join(&file.value);
@@ -283,13 +283,13 @@ impl Resolver<'_> {
         if self.chain.iter().any(same) {
             let chain = self.chain.iter().map(PathBuf::as_path).chain([path]);
             let chain: Vec<_> = chain.map(|file| file.display().to_string()).collect();
-            return Err(place.error(at, format!("a pipeline can't be part of itself: {}", chain.join(" has "))));
+            return Err(place.error(at, format!("a pipeline can't include itself: {}", chain.join(" -> "))));
         }
         if let Some(known) = self.pipelines.get(path) {
             return Ok(known.clone());
         }
         if !path.exists() {
-            return Err(place.error(at, format!("there is no pipeline file {}", path.display())));
+            return Err(place.error(at, format!("pipeline file {} not found", path.display())));
         }
         let pipeline = Rc::new(Pipeline::read(path)?);
         self.pipelines.insert(path.to_owned(), pipeline.clone());
@@ -302,7 +302,7 @@ impl Place<'_> {
         self.scope.pipeline.error(at, message)
     }
 
-    /// The conditions of this task and of those that it is in.
+    /// Returns the conditions of this task and of the enclosing tasks.
     fn when(&self) -> Result<Vec<When>, PipelineError> {
         let mut all = self.scope.when.clone();
         if let Some(text) = &self.task.value.when {
@@ -321,9 +321,9 @@ impl Place<'_> {
         ];
         self.refuse(
             &given,
-            "is for a `step` or a `program`; the tasks of the pipeline's file have their own",
+            "applies only to a `step` or a `program`; set it on the tasks of that pipeline",
         )?;
-        self.refuse(&self.program_only(), "is for a `program`")
+        self.refuse(&self.program_only(), "applies only to a `program`")
     }
 
     fn program_only(&self) -> [(&'static str, bool); 6] {

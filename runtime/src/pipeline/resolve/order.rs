@@ -4,7 +4,7 @@ use super::input::references;
 use crate::pipeline::{Pipeline, PipelineError};
 
 impl Pipeline {
-    /// The names of the tasks, each after those that it reads from; the order of the names where both would do.
+    /// Returns the names of the tasks, each after its dependencies, otherwise sorted by name.
     pub(super) fn in_order(&self) -> Result<Vec<&str>, PipelineError> {
         let tasks = &self.content.tasks;
         let mut waits: BTreeMap<&str, usize> = BTreeMap::new();
@@ -39,7 +39,7 @@ impl Pipeline {
         }
     }
 
-    /// Every task of `left` reads from another of them: follows that until one comes again.
+    /// Finds a cycle in `left`, where every task depends on another one of `left`: follows dependencies until a task repeats.
     fn cycle(&self, left: &BTreeMap<&str, usize>) -> PipelineError {
         let tasks = &self.content.tasks;
         let mut path: Vec<&str> = left.keys().take(1).copied().collect();

@@ -15,7 +15,7 @@ use crate::run::{Entry, Input, Run, bind, choose};
 use crate::step::{Artifact, Interface, MediaType, OwnLimits, base, interfaces, value};
 
 impl Resolver<'_> {
-    /// Resolves a task, or the tasks of the pipeline that it is. Returns what it makes.
+    /// Resolves a task, or the tasks of a nested pipeline. Returns its outputs.
     pub(super) fn task(&mut self, place: &Place) -> Result<Ports, PipelineError> {
         let file = &place.task.value;
         match (&file.step, &file.program, &file.pipeline) {
@@ -24,7 +24,7 @@ impl Resolver<'_> {
             (None, None, Some(pipeline)) => self.inner(place, pipeline),
             _ => {
                 let message = format!(
-                    "task `{}` needs either `step: MODULE#STEP` or `program: MODULE` or `pipeline: FILE`",
+                    "task `{}` needs exactly one of `step: MODULE#STEP`, `program: MODULE` and `pipeline: FILE`",
                     place.name
                 );
                 Err(place.error(place.task, message))
@@ -43,13 +43,13 @@ impl Resolver<'_> {
             let artifact = self.runtime.store.put_artifact(bytes, &MediaType::new(MediaType::VALUE));
             let artifact = artifact.map_err(|e| place.error(value, e.to_string()))?;
             if inputs.insert(name.clone(), Bound::pinned(artifact, None)).is_some() {
-                return Err(place.error(value, format!("`{name}` is among the `inputs`, too")));
+                return Err(place.error(value, format!("`{name}` is in both `values` and `inputs`")));
             }
         }
         Ok(inputs)
     }
 
-    /// The modules whose steps the task may call.
+    /// Returns the modules whose steps the task may call.
     fn modules(&mut self, place: &Place) -> Result<BTreeMap<String, Digest>, PipelineError> {
         let modules = place.task.value.modules.iter();
         modules
@@ -58,7 +58,7 @@ impl Resolver<'_> {
     }
 
     fn step(&mut self, place: &Place, step: &Spanned<String>) -> Result<Ports, PipelineError> {
-        let why = "is for a `program`; a step declares its own interface";
+        let why = "applies only to a `program`; a step declares its own interface";
         place.refuse(&place.program_only(), why)?;
         let (path, name) = step.value.split_once('#').unwrap_or((&step.value, ""));
         let module = self.module(place, step, path)?;
@@ -81,7 +81,10 @@ impl Resolver<'_> {
     fn program(&mut self, place: &Place, program: &Spanned<String>) -> Result<Ports, PipelineError> {
         let file = &place.task.value;
         if let Some(value) = file.parameters.values().next() {
-            return Err(place.error(value, "`parameters` are for a `step`; give a `program` its `args` and `env`"));
+            return Err(place.error(
+                value,
+                "`parameters` apply only to a `step`; use `args` and `env` for a `program`",
+            ));
         }
         let inputs = self.inputs(place)?;
         place.check_names(&inputs)?;
@@ -116,7 +119,7 @@ impl Resolver<'_> {
         self.add(place, run, inputs)
     }
 
-    /// Adds the task: inputs that others make become wires.
+    /// Adds the task. Inputs from other tasks become wires.
     fn add(&mut self, place: &Place, mut run: Run, inputs: BTreeMap<String, Bound>) -> Result<Ports, PipelineError> {
         let port = |(name, media_type): (&String, &MediaType)| {
             let output = TaskOutput {
@@ -163,7 +166,7 @@ impl Resolver<'_> {
             Err(_) => {
                 let hint = match file.exists() {
                     true => "",
-                    false => "; `lockstep build DIR` makes a module from a crate of steps",
+                    false => "; `lockstep build DIR` builds a module from a crate of steps",
                 };
                 store.import(&file).map_err(|e| failed(format!("{e}{hint}")))?.digest
             }
@@ -180,7 +183,7 @@ impl Resolver<'_> {
 }
 
 impl Resolver<'_> {
-    /// Takes in what a module is based on from the file beside it that is named by its digest, unless the store has it.
+    /// Imports the base of a module, unless the store has it, from the file next to the module that is named by the base's digest.
     fn base_beside(&self, module: &Path, bytes: &[u8]) -> Result<(), String> {
         let store = &self.runtime.store;
         let Some(base) = base(bytes).map_err(|e| format!("{}: {e}", module.display()))? else {
@@ -193,7 +196,7 @@ impl Resolver<'_> {
         match beside.exists() {
             true => store.import(&beside).map(drop).map_err(|e| e.to_string()),
             false => Err(format!(
-                "the module is based on {base}, which is neither in the store nor beside it ({})",
+                "the module's base {base} is neither in the store nor next to the module ({})",
                 beside.display()
             )),
         }
@@ -201,7 +204,7 @@ impl Resolver<'_> {
 }
 
 impl Bound {
-    /// The artifact, or one that stands in until a task has made it.
+    /// Returns the artifact, or a placeholder for one that a task has yet to produce.
     fn stand_in(&self) -> Artifact {
         match &self.source {
             Source::Pinned(artifact) => artifact.clone(),
@@ -220,7 +223,7 @@ impl Place<'_> {
             return Ok(self.scope.pipeline.content.seed);
         };
         let value = self.fill(seed, &seed.value)?;
-        let wrong = || self.error(seed, format!("a seed is a whole number from 0, not {value}"));
+        let wrong = || self.error(seed, format!("a seed is a non-negative integer, not {value}"));
         value.as_u64().ok_or_else(wrong)
     }
 
@@ -230,7 +233,7 @@ impl Place<'_> {
             limits = at.value.read().map_err(|message| self.error(at, message))?;
         }
         if let Some(at) = &self.task.value.timeout {
-            let wrong = |_| self.error(at, format!("`{}` is not a time: write 500ms, 30s or 10m", at.value));
+            let wrong = |_| self.error(at, format!("`{}` is not a duration: write 500ms, 30s or 10m", at.value));
             let time = humantime::parse_duration(&at.value).map_err(wrong)?;
             limits.time_ms = Some(time.as_millis() as u64);
         }
@@ -250,7 +253,7 @@ impl Place<'_> {
         at.unwrap_or_else(|| self.error(self.task, message))
     }
 
-    /// Checks that what other tasks make is what the step reads.
+    /// Checks that the media types of other tasks' outputs fit the step's inputs.
     fn check_types(&self, interface: &Interface, inputs: &BTreeMap<String, Bound>) -> Result<(), PipelineError> {
         for port in &interface.inputs {
             let Some(bound) = inputs.get(&port.name).filter(|bound| bound.is_made()) else {
@@ -265,7 +268,7 @@ impl Place<'_> {
             );
             let hint = match &bound.source {
                 Source::Gathered(_) | Source::Output(_) if bound.media_type.as_str() == MediaType::DIRECTORY => {
-                    ": an entry for each instance; take `Parts<T>`, or go over it with `for_each`"
+                    ", with one entry per instance; declare the input as `Parts<T>`, or iterate over it with `for_each`"
                 }
                 _ => "",
             };
@@ -274,7 +277,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Checks that what a program is to read and write is there.
+    /// Checks that the inputs and outputs that a program refers to exist.
     fn check_names(&self, inputs: &BTreeMap<String, Bound>) -> Result<(), PipelineError> {
         let file = &self.task.value;
         for (what, name, known) in [
@@ -284,16 +287,19 @@ impl Place<'_> {
             if let Some(name) = name
                 && !known.contains(&name.value)
             {
-                return Err(self.error(name, format!("there is no {what} `{}`; there are {known}", name.value)));
+                return Err(self.error(name, format!("the task has no {what} `{}`; it has {known}", name.value)));
             }
         }
         match file.at.iter().find(|(name, _)| !inputs.contains_key(*name)) {
-            Some((name, at)) => Err(self.error(at, format!("there is no input `{name}` to put at {}", at.value))),
+            Some((name, at)) => Err(self.error(
+                at,
+                format!("can't place input `{name}` at {}: the task has no such input", at.value),
+            )),
             None => Ok(()),
         }
     }
 
-    /// The condition that `text` says.
+    /// Parses a condition.
     pub(super) fn condition(&self, text: &Spanned<String>) -> Result<When, PipelineError> {
         let (left, is, right) = when::split(&text.value).map_err(|e| self.error(text, e.to_string()))?;
         let left = self.operand(text, left)?;
@@ -317,17 +323,17 @@ impl Place<'_> {
         let Some(port) = self.scope.port(text, &head.join("."))? else {
             let quoted = left.starts_with(['"', '\'']);
             if !quoted && head.len() == 2 && left.parse::<f64>().is_err() {
-                let message = format!("there is no task `{}`; the tasks are {}", head[0], self.scope.task_names());
+                let message = format!("the pipeline has no task `{}`; it has {}", head[0], self.scope.task_names());
                 return Err(self.error(text, message));
             }
             return Ok(Operand::Value(when::literal(left)));
         };
         let Source::Output(of) = port.source else {
-            return Err(self.error(text, format!("{left} can't be looked at: it is made by several instances")));
+            return Err(self.error(text, format!("`when` can't read {left}: several instances produce it")));
         };
         if !when::is_readable(&port.media_type) {
             let message = format!(
-                "{of} is {}: `when` looks into JSON, metrics, texts and serde values",
+                "{of} is {}: `when` reads only JSON, metrics, text and values",
                 port.media_type
             );
             return Err(self.error(text, message));

@@ -4,30 +4,30 @@ use super::Pipeline;
 use super::fill::only_name;
 use crate::pipeline::file::TaskFile;
 
-/// A place of a pipeline's file where one of its parameters is used.
+/// A use of a parameter in a pipeline file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Use {
     /// The parameter.
     pub parameter: String,
-    /// The task, as the file calls it.
+    /// The task's name in the file.
     pub task: String,
-    /// What it is there.
+    /// Its role there.
     pub role: Role,
 }
 
-/// What a parameter of a pipeline is for a task.
+/// The role of a pipeline's parameter in a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// It is this parameter of the task's step, as it is.
+    /// It is the value of this parameter of the task's step.
     Parameter(String),
-    /// It is this input, as a serde value.
+    /// It is the value of this input.
     Value(String),
-    /// It decides something else, or is only a part of something.
+    /// It has another role, or is only a part of a value.
     Other,
 }
 
 impl Pipeline {
-    /// Where the file uses its parameters. Those that pipelines within it are given count as used in another way.
+    /// Returns the uses of the file's parameters. Parameters of nested pipelines count as [`Role::Other`].
     pub fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         for (name, task) in &self.content.tasks {
@@ -67,13 +67,13 @@ fn of_task(task: &TaskFile) -> Vec<(String, Role)> {
     for other in &others {
         named(other, &mut |name| uses.push((name.to_owned(), Role::Other)));
     }
-    // the item of a `for_each` goes before a parameter of its name
+    // the item of a `for_each` shadows a parameter of the same name
     let items = task.for_each.as_ref().map(|each| &each.value);
     uses.retain(|(name, role)| *role == Role::Other || items.is_none_or(|items| !items.contains_key(name)));
     uses
 }
 
-/// Tells all names that `value` has in `{{ }}`.
+/// Calls `tell` with all names in `{{ }}` in `value`.
 fn named(value: &Value, tell: &mut dyn FnMut(&str)) {
     match value {
         Value::String(text) => {

@@ -88,7 +88,7 @@ fn a_condition_skips_and_what_depends_on_it_is_skipped_not_failed() {
             ("b", "not a.o >= 0.9"),
             ("c", "after b"),
             ("d", SUCCEEDED),
-            ("e", "`when`: a.o has no `x`; it has none"),
+            ("e", "`when`: a.o has no field `x`; it has none"),
         ]
     );
 }
@@ -140,14 +140,14 @@ fn the_items_of_a_list_that_a_task_makes_are_parts() {
             ..jobs(2)
         },
     );
-    // `d` goes over the same items, and whichever is first runs them
+    // `d` iterates over the same items, and whichever comes first runs them
     let ends: Vec<_> = executed
         .tasks
         .iter()
         .map(|done| (done.task.clone(), word(&done.end).replace("cached, ", "")))
         .collect();
     let error = format!(
-        "`for_each`: {} is application/json, but no list that `for_each` could go over: invalid type: integer `7`, expected a sequence at line 1 column 1",
+        "`for_each`: {} (application/json) is not a list that `for_each` can iterate over: invalid type: integer `7`, expected a sequence at line 1 column 1",
         crate::digest::Digest::of(b"7")
     );
     assert_eq!(
@@ -172,7 +172,7 @@ fn the_items_of_a_list_that_a_task_makes_are_parts() {
     );
 }
 
-/// Runs `plan` and counts what is told of retries.
+/// Runs `plan` and counts the retry events.
 fn retries(case: &Case, plan: &Plan) -> (usize, Vec<(String, String)>) {
     let count = AtomicUsize::new(0);
     let mut on = |event: Event| {
@@ -225,7 +225,7 @@ fn an_interrupt_keeps_what_is_done() {
     );
 }
 
-/// The most tasks that run at a time.
+/// Returns the maximum number of tasks that run at a time.
 fn most_at_a_time(case: &Case, plan: &Plan, execution: &Execution) -> usize {
     let running = Mutex::new((0usize, 0usize));
     let mut on = |event: Event| {

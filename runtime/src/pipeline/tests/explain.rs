@@ -148,6 +148,6 @@ fn what_is_skipped_and_what_will_be_several_is_told() {
     );
     assert_eq!(
         (&explained[3]["because"], &explained[4]["because"]),
-        (&json!("not 1 > 2"), &json!("`c` makes nothing"))
+        (&json!("condition not met: 1 > 2"), &json!("`c` has no outputs"))
     );
 }

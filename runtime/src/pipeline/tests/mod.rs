@@ -14,7 +14,7 @@ use crate::run::{Machine, Runtime};
 use crate::sandbox::{Engine, EngineOptions, Interrupt};
 use crate::store::Store;
 
-/// What the modules of these tests import, and their memory.
+/// The imports, memory and helper functions of the test modules.
 const PRELUDE: &str = r#"
     (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -36,7 +36,7 @@ const PRELUDE: &str = r#"
         (i32.load (i32.const 16)))
 "#;
 
-/// A program that does `body`.
+/// A program with the body `body`.
 fn program(body: &str) -> Vec<u8> {
     wat::parse_str(format!("(module {PRELUDE} (func (export \"_start\") {body}))")).unwrap()
 }
@@ -46,8 +46,8 @@ fn cat() -> Vec<u8> {
     program("(call $write (i32.const 1) (i32.const 4096) (call $read (i32.const 0)))")
 }
 
-/// A module with a step `copy` that copies the input `rows` to the output `rows` and does not look at its parameter `depth`, and with
-/// steps that declare other types. `note` makes another module of it that does the same.
+/// A module with a step `copy` that copies the input `rows` to the output `rows` and ignores its parameter `depth`, and with steps that
+/// declare other types. `note` changes the module's digest but not its behavior.
 fn steps(note: &str) -> Vec<u8> {
     let step = |name: &str, reads: &str, makes: &str| {
         let step = json!({
@@ -73,7 +73,7 @@ fn steps(note: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A clock that goes on whenever it is asked.
+/// A clock that advances with each reading.
 fn tick() -> SystemTime {
     static TICKS: AtomicU64 = AtomicU64::new(1);
     SystemTime::UNIX_EPOCH + Duration::from_secs(TICKS.fetch_add(1, Ordering::Relaxed))
@@ -116,7 +116,7 @@ impl Case {
         Pipeline::parse(&file, yaml.to_owned())?.resolve(&self.runtime, given)
     }
 
-    /// The plan of these tasks, a line each.
+    /// Returns the plan of these tasks, one per line.
     fn plan(&self, tasks: &str) -> Plan {
         let tasks: Vec<_> = tasks.lines().map(|line| format!("  {}\n", line.trim_start())).collect();
         self.resolve_with(&format!("name: p\ntasks:\n{}", tasks.concat()), &Given::default())
@@ -128,7 +128,7 @@ impl Case {
         text.replace(&format!("{}/", self.directory.path().display()), "")
     }
 
-    /// The first line of the error of a pipeline with one task `a`, whose text starts at column 6 of line 3.
+    /// Returns the first line of the error for a pipeline with one task `a`, whose text starts at column 6 of line 3.
     fn head(&self, task: &str) -> String {
         let text = self.error(&format!("name: p\ntasks:\n  a: {task}\n"));
         text.lines().next().unwrap().to_owned()
@@ -138,13 +138,13 @@ impl Case {
         execute(&self.runtime, plan, execution, &Interrupt::default(), &mut |_| ()).unwrap()
     }
 
-    /// What each task came to, in a word, after the plan was carried out by `jobs` threads.
+    /// Executes the plan, and returns the result of each task.
     fn ends(&self, plan: &Plan, execution: &Execution) -> Vec<(String, String)> {
         let tasks = self.execute(plan, execution).tasks.into_iter();
         tasks.map(|done| (done.task, word(&done.end))).collect()
     }
 
-    /// What a task's output holds.
+    /// Returns the content of a task's output.
     fn text(&self, executed: &Executed, task: &str, output: &str) -> String {
         let done = executed.tasks.iter().find(|done| done.task == task).unwrap();
         let End::Ran(ran) = &done.end else {
@@ -178,7 +178,7 @@ fn named(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
     pairs.iter().map(|(task, end)| (task.as_str(), end.as_str())).collect()
 }
 
-/// `text` as a program's task: `cat` with its input from here.
+/// Returns a task that runs `cat` with its input from `source`.
 fn cat_of(name: &str, source: &str) -> String {
     format!("{name}: {{ program: cat.wasm, stdin: i, stdout: o, inputs: {{ i: {source} }}, outputs: {{ o: text/plain }} }}")
 }

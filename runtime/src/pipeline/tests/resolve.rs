@@ -54,17 +54,14 @@ fn a_plan_is_what_its_text_says() {
         changed(&|plan| plan["version"] = json!(2)),
         "the plan has version 2; this lockstep reads version 1: use a newer lockstep"
     );
-    assert!(changed(&|plan| plan["surprise"] = json!(1)).starts_with("not a plan: unknown field `surprise`"));
+    assert!(changed(&|plan| plan["surprise"] = json!(1)).starts_with("invalid plan: unknown field `surprise`"));
     let reversed = changed(&|plan| plan["tasks"].as_array_mut().unwrap().reverse());
-    assert_eq!(
-        reversed,
-        "task `d` of the plan waits for `c[0]`, which does not come before it"
-    );
+    assert_eq!(reversed, "`d` depends on task `c[0]`, which does not precede it in the plan");
     let twice = changed(&|plan| {
         let first = plan["tasks"][0].clone();
         plan["tasks"].as_array_mut().unwrap().push(first);
     });
-    assert_eq!(twice, "two tasks of the plan are called `a`");
+    assert_eq!(twice, "duplicate task `a` in the plan");
 }
 
 #[test]
@@ -91,21 +88,21 @@ fn faults_are_named_with_their_place() {
         head("{ step: m.wasm#copy, inputs: { rows: '{{ where }}' } }"),
         "p.yaml:3:43: the pipeline has no parameter `where`; it has none"
     );
-    assert!(head("{ step: m.wasm#copy, inputs: { rows: no.csv } }").contains("3:43: `no.csv` is neither an output"));
+    assert!(head("{ step: m.wasm#copy, inputs: { rows: no.csv } }").contains("3:43: `no.csv` is neither a task output"));
     assert!(head("{ stp: m.wasm }").starts_with("p.yaml:3:8: unknown field `stp`"));
-    assert!(head("{ }").contains("needs either `step: MODULE#STEP` or `program: MODULE` or `pipeline: FILE`"));
+    assert!(head("{ }").contains("needs exactly one of `step: MODULE#STEP`, `program: MODULE` and `pipeline: FILE`"));
     assert!(case.error("name: p\ntasks: [").starts_with("p.yaml:2:"));
     assert_eq!(
         head("{ step: m.wasm#copy, inputs: { rows: raw.csv }, limits: { memory: much } }"),
-        "p.yaml:3:62: `much` is not a number of bytes: write 512MiB, 2GB or 4096"
+        "p.yaml:3:62: `much` is not a size: write 512MiB, 2GB or 4096"
     );
     assert_eq!(
         head("{ step: m.wasm#copy, inputs: { rows: raw.csv }, timeout: soon }"),
-        "p.yaml:3:63: `soon` is not a time: write 500ms, 30s or 10m"
+        "p.yaml:3:63: `soon` is not a duration: write 500ms, 30s or 10m"
     );
 }
 
-/// The first line of the error of these tasks; the second of them is on line 4.
+/// Returns the first line of the error for these tasks; the second task is on line 4.
 fn of_two(case: &Case, first: &str, second: &str) -> String {
     let text = case.error(&format!("name: p\ntasks:\n  a: {first}\n  b: {second}\n"));
     text.lines().next().unwrap().to_owned()
@@ -130,7 +127,7 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
         (
             each,
             "{ step: m.wasm#copy, inputs: { rows: a.rows } }",
-            "4:43: input `rows` of step `copy` is text/csv, but `a.rows` is application/vnd.lockstep.directory+json: an entry for each instance; take `Parts<T>`, or go over it with `for_each`",
+            "4:43: input `rows` of step `copy` is text/csv, but `a.rows` is application/vnd.lockstep.directory+json, with one entry per instance; declare the input as `Parts<T>`, or iterate over it with `for_each`",
         ),
         (
             copy,
@@ -145,32 +142,32 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
         (
             copy,
             "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'a.rows < 1' }",
-            "4:60: a.rows is text/csv: `when` looks into JSON, metrics, texts and serde values",
+            "4:60: a.rows is text/csv: `when` reads only JSON, metrics, text and values",
         ),
         (
             copy,
             "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'c.rows < 1' }",
-            "4:60: there is no task `c`; the tasks are `a`, `b`",
+            "4:60: the pipeline has no task `c`; it has `a`, `b`",
         ),
         (
             copy,
             "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: '1' }",
-            "4:60: write `when: \"task.output.field < 0.9\"` or `when: \"{{ parameter }} == true\"`, with ==, !=, <, <=, > or >=",
+            "4:60: invalid condition: write `when: \"task.output.field < 0.9\"` or `when: \"{{ parameter }} == true\"`, with ==, !=, <, <=, > or >=",
         ),
         (
             copy,
             "{ step: m.wasm#copy, inputs: { rows: raw.csv }, when: 'true < 1' }",
-            "4:60: true and 1 can't be compared by `<`",
+            "4:60: can't compare true and 1 with `<`",
         ),
         (
             copy,
             "{ for_each: { p: a.rows }, step: m.wasm#copy, inputs: { rows: p } }",
-            "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table, but a.rows is text/csv",
+            "4:18: `for_each` iterates over a list, a directory or a table, but a.rows is text/csv",
         ),
         (
             "{ step: m.wasm#json, inputs: { rows: raw.csv } }",
             "{ for_each: { p: a.rows, rows: 2 }, step: m.wasm#json, inputs: { rows: p } }",
-            "4:18: `rows` is for a table; a directory has its entries as parts, and a list its items",
+            "4:18: `rows` applies only to tables; a directory is split into its entries, a list into its items",
         ),
         (
             "{ step: m.wasm#json, inputs: { rows: raw.csv } }",
@@ -180,28 +177,28 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
         (
             copy,
             "{ for_each: { p: raw.csv }, step: m.wasm#copy, inputs: { rows: p } }",
-            "4:18: `for_each` goes over a list, the entries of a directory or the rows of a table (an Arrow stream), not over text/csv",
+            "4:18: `for_each` iterates over a list, a directory or a table (an Arrow stream), not over text/csv",
         ),
         (
             copy,
             "{ for_each: { p: 7 }, step: m.wasm#copy, inputs: { rows: p } }",
-            "4:18: `for_each` goes over a list, an output of a task or a file, not over 7",
+            "4:18: `for_each` iterates over a list, a task output or a file, not over 7",
         ),
         (
             copy,
             "{ for_each: { p: [], q: [] }, step: m.wasm#copy }",
-            "4:18: write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
+            "4:18: invalid `for_each`: write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
         ),
         (
             copy,
             "{ for_each: { p: [] }, step: m.wasm#copy, inputs: { rows: raw.csv } }",
-            "4:18: `for_each` goes over nothing, so that task `b` would make nothing",
+            "4:18: `for_each` of task `b` has no items",
         ),
-        (copy, "{ pipeline: q.yaml }", "4:18: there is no pipeline file q.yaml"),
+        (copy, "{ pipeline: q.yaml }", "4:18: pipeline file q.yaml not found"),
         (
             copy,
             "{ pipeline: p.yaml, retries: 1 }",
-            "4:6: `retries` is for a `step` or a `program`; the tasks of the pipeline's file have their own",
+            "4:6: `retries` applies only to a `step` or a `program`; set it on the tasks of that pipeline",
         ),
     ];
     let mut found = Vec::new();
@@ -279,7 +276,7 @@ fn items_of_a_list_fill_texts_and_values() {
         .collect();
     assert_eq!(tasks, [("t[0]", "a.csv", json!(1)), ("t[1]", "b.csv", json!(2))]);
     let missing = case.head("{ for_each: { of: [{ x: 1 }] }, step: m.wasm#copy, inputs: { rows: '{{ of.y }}' } }");
-    assert_eq!(missing, "p.yaml:3:73: `of.y`: {\"x\":1} has no `y`");
+    assert_eq!(missing, "p.yaml:3:73: `of.y`: {\"x\":1} has no field `y`");
 }
 
 #[test]
@@ -321,7 +318,7 @@ fn a_pipeline_within_a_pipeline_is_put_in_its_place() {
     let head = |task: &str| case.head(task);
     assert_eq!(
         head("{ pipeline: sub.yaml }"),
-        "p.yaml:3:6: sub.yaml: the pipeline needs its input `raw` (text/csv): give it"
+        "p.yaml:3:6: sub.yaml: missing input `raw` (text/csv) of the pipeline"
     );
     assert_eq!(
         head("{ pipeline: sub.yaml, inputs: { raw: raw.csv, row: raw.csv } }"),
@@ -330,7 +327,7 @@ fn a_pipeline_within_a_pipeline_is_put_in_its_place() {
     case.write("sub.yaml", sub);
     let error = case.error("name: p\ntasks: { q: { pipeline: sub.yaml, inputs: { raw: raw.csv } } }\n");
     assert!(
-        error.starts_with("sub.yaml:4:36: `raw` is not an output of a task (`task.output`); the tasks are `first`, `second`"),
+        error.starts_with("sub.yaml:4:36: `raw` is not a task output (`task.output`); the tasks are `first`, `second`"),
         "{error}"
     );
 }
@@ -342,7 +339,7 @@ fn a_pipeline_can_not_be_part_of_itself() {
     case.write("r.yaml", "name: r\ntasks: { q: { pipeline: q.yaml } }\n");
     let error = case.error("name: p\ntasks: { q: { pipeline: q.yaml } }\n");
     assert!(
-        error.starts_with("r.yaml:2:25: a pipeline can't be part of itself: p.yaml has q.yaml has r.yaml has q.yaml"),
+        error.starts_with("r.yaml:2:25: a pipeline can't include itself: p.yaml -> q.yaml -> r.yaml -> q.yaml"),
         "{error}"
     );
 }
@@ -359,10 +356,7 @@ fn inputs_of_the_pipeline_are_given_from_outside() {
     let plan = case.resolve_with(yaml, &given).unwrap();
     assert_eq!(plan.tasks()[0].run.inputs["rows"].artifact, raw);
     assert_eq!(case.execute(&plan, &jobs(1)).outputs["rows"].digest, raw.digest);
-    assert_eq!(
-        case.error(yaml),
-        "p.yaml: the pipeline needs its input `raw` (text/csv): give it"
-    );
+    assert_eq!(case.error(yaml), "p.yaml: missing input `raw` (text/csv) of the pipeline");
 }
 
 #[test]
