@@ -24,7 +24,7 @@ fn replay(bundle: &Path) -> Value {
             command
         }
         false => {
-            eprintln!("a namespace without a network can't be had: replayed with the network that is there");
+            eprintln!("can't create a network namespace: replaying with network access");
             Command::new(binary())
         }
     };

@@ -79,6 +79,6 @@ fn line(check: &Check) -> String {
     let mend = check
         .mend
         .as_ref()
-        .map_or(String::new(), |mend| format!("\n{:22}  mend it with: {mend}", ""));
+        .map_or(String::new(), |mend| format!("\n{:22}  to fix: {mend}", ""));
     format!("{style}{sign:7}{style:#}  {:13}  {}{mend}\n", check.name, check.detail)
 }
