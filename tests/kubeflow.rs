@@ -279,7 +279,7 @@ tasks:
     let (place, alone) = (make(), make());
     let said = succeeds(&place, &["export", "p.yaml", "--to", "kfp", "-o", "kfp.yaml"]);
     assert!(
-        said.contains("parameter `most` has the value that it has now") && said.contains("task `never` is left out"),
+        said.contains("parameter `most` is fixed to its current value") && said.contains("task `never` is omitted"),
         "{said}"
     );
     contract(&place, "parses", &["kfp.yaml"]);

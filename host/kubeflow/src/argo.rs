@@ -1,5 +1,5 @@
-//! A plan as a `WorkflowTemplate` of Argo Workflows. Each task is a container that carries out its part of the plan; what others made is in the
-//! shared store, where it is found by its run key. So a task may also be run for parts or under conditions that are known only then.
+//! Export of a plan as an Argo `WorkflowTemplate`. Each task is a container that executes its part of the plan and finds results of other
+//! tasks in the shared store by run key. So parts and conditions may depend on those results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::pipeline::yaml;
 use super::{Containers, Labels, Written};
 
-/// The template of a plan, whose file uses its parameters so.
+/// Exports a plan; `uses` lists the uses of the pipeline's parameters.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {
     let Some(shared) = &containers.shared else {
-        return Err(Error::user("containers need a store that they reach too")
-            .hint("--shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one"));
+        return Err(Error::user("shared store required, for access from containers")
+            .hint("set --shared s3://BUCKET/PREFIX or LOCKSTEP_SHARED"));
     };
     let digest = runtime.store.put(plan.write()?)?;
     let needs = needs_of_plan(&runtime.store, plan)?;
@@ -39,14 +39,14 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
         },
     });
     let names: BTreeSet<&str> = uses.iter().map(|one| one.parameter.as_str()).collect();
-    let fixed = |name: &str| format!("parameter `{name}` has the value that it has now: a plan has no parameters");
+    let fixed = |name: &str| format!("parameter `{name}` is fixed to its current value: plans have no parameters");
     Ok(Written {
         text: yaml(&template)?,
         notes: names.into_iter().map(fixed).collect(),
     })
 }
 
-/// The tasks, each after those that it waits for.
+/// Returns the template with the DAG of tasks.
 fn dag(plan: &Plan) -> Value {
     let mut labels = Labels::default();
     let labels: BTreeMap<&str, String> = plan
@@ -73,7 +73,7 @@ fn dag(plan: &Plan) -> Value {
     json!({ "name": "pipeline", "dag": { "tasks": tasks } })
 }
 
-/// The container of a task, which is named by its index.
+/// Returns the template of a task, with its index as a parameter.
 fn task(plan: &str, shared: &str, containers: &Containers) -> Value {
     let again = [Kind::Host, Kind::Interrupted].map(|kind| kind.code().to_string()).join(", ");
     json!({
@@ -83,7 +83,7 @@ fn task(plan: &str, shared: &str, containers: &Containers) -> Value {
             "lockstep.dev/plan": plan,
             "lockstep.dev/tasks": "{{inputs.parameters.task}}",
         }},
-        // all else comes to the same another time
+        // other failures are deterministic
         "retryStrategy": {
             "limit": RETRIES,
             "retryPolicy": "Always",

@@ -1,7 +1,7 @@
-//! A step as a component, which pipelines of the SDK can use: `kfp.components.load_component_from_file`.
+//! Export of a step as a component for pipelines of the SDK: `kfp.components.load_component_from_file`.
 //!
-//! The SDK (2.17) can't use a component that has environment variables, and drops what it says of Kubernetes. So the stores are among the
-//! arguments, and the secret is given by whoever writes the pipeline.
+//! The SDK (2.17) does not support components with environment variables, and drops the platform spec. So the stores are arguments, and the
+//! author of the pipeline sets the secret.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selecto
 use super::pipeline::{Parts, documents};
 use super::{Containers, Labels, Written, ir};
 
-/// The component of a step: a pipeline with that one task, whose parameters and artifacts are the pipeline's.
+/// Exports a step as a pipeline with a single task that has the pipeline's parameters and artifacts.
 pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, containers: &Containers) -> Result<Written> {
     let run = Run {
         module,
@@ -57,7 +57,7 @@ pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, container
     Ok(Written {
         text: documents(parts, root, containers)?,
         notes: vec![format!(
-            "in a pipeline of the SDK, kfp.kubernetes.use_secret_as_env gives each task the secret {secret}"
+            "in pipelines of the SDK, set the secret {secret} of each task with kfp.kubernetes.use_secret_as_env"
         )],
     })
 }

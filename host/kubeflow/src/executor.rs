@@ -1,4 +1,4 @@
-//! A run as a component and the container that carries it out.
+//! Component and container of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use super::ir::{
 };
 use super::{Containers, told};
 
-/// What stands in the arguments for all that Kubeflow gives a container.
+/// Placeholder in the arguments for the `ExecutorInput`.
 pub const EXECUTOR_INPUT: &str = "{{$}}";
-/// Linux takes no argument as long as this, in bytes.
+/// Limit of Linux for the length of an argument in bytes.
 const LONGEST: usize = 128 << 10;
 
-/// The step of a run that is one of a module that describes itself.
+/// Returns the interface of a run's step; `None` for a plain program.
 pub fn interface(runtime: &Runtime, run: &Run) -> Result<Option<Interface>> {
     let Entry::Step { name, .. } = &run.entry else {
         return Ok(None);
@@ -27,31 +27,31 @@ pub fn interface(runtime: &Runtime, run: &Run) -> Result<Option<Interface>> {
     Ok(Some(choose(&all, name)?.clone()))
 }
 
-/// What a container carries out.
+/// Work of a container.
 pub struct Work<'a> {
-    /// The run, without what Kubeflow gives.
+    /// The run, without inputs from Kubeflow.
     pub run: &'a Run,
-    /// What its step declares.
+    /// Interface of its step.
     pub interface: Option<Interface>,
-    /// The parameters that Kubeflow does not give.
+    /// Parameters with fixed values, not supplied by Kubeflow.
     pub fixed: BTreeMap<String, Value>,
-    /// The inputs that are serde values, which Kubeflow gives as parameters, with their defaults.
+    /// Inputs that are serde values, with their defaults. Kubeflow supplies them as parameters.
     pub values: BTreeMap<String, Value>,
-    /// The artifacts that Kubeflow gives.
+    /// Artifacts supplied by Kubeflow.
     pub artifacts: BTreeSet<String>,
-    /// Where the guest finds those that are not at `/in/<name>`.
+    /// Paths in the guest of artifacts that are not at `/in/<name>`.
     pub places: BTreeMap<String, GuestPath>,
-    /// The limits that are set.
+    /// Explicit limits.
     pub limits: OwnLimits,
 }
 
-/// An argument and its value.
+/// Appends an option and its value.
 fn option(args: &mut Vec<String>, name: &str, value: impl Into<String>) {
     args.extend([name.to_owned(), value.into()]);
 }
 
 impl<'a> Work<'a> {
-    /// A run of which Kubeflow gives all parameters.
+    /// Creates work whose parameters are all supplied by Kubeflow.
     pub fn new(run: &'a Run, runtime: &Runtime) -> Result<Self> {
         Ok(Self {
             run,
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// The arguments of the container: all but what Kubeflow gives.
+    /// Returns the arguments of the container, without values from Kubeflow.
     pub fn args(&self) -> Vec<String> {
         let run = self.run;
         let what = match &run.entry {
@@ -97,7 +97,7 @@ impl<'a> Work<'a> {
         args
     }
 
-    /// The component: the parameters and artifacts that Kubeflow gives it, and what it makes.
+    /// Returns the component: the parameters and artifacts from Kubeflow, and the outputs.
     pub fn component(&self) -> Component {
         let declared = self.interface.iter().flat_map(|interface| &interface.parameters);
         let given = declared.filter(|parameter| !self.fixed.contains_key(&parameter.name));
@@ -134,7 +134,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What Kubeflow is told of an artifact: as the step declares it, else that it is of this media type.
+/// Returns the definition of an artifact: from the step's declaration, or else from the media type.
 fn artifact_of(port: Option<&Port>, media_type: &MediaType) -> ArtifactDefinition {
     match port {
         Some(port) => ArtifactDefinition::of(&port.media_type, &port.doc),
@@ -142,7 +142,7 @@ fn artifact_of(port: Option<&Port>, media_type: &MediaType) -> ArtifactDefinitio
     }
 }
 
-/// `NAME=DIGEST`, with the media type where a guest can see it, and the place where it has one.
+/// Returns `NAME=DIGEST`, with the media type of directories, and the path if there is one.
 fn source(name: &str, input: &Input) -> String {
     let media_type = match input.artifact.is_directory() {
         true => format!(":{}", MediaType::DIRECTORY),
@@ -197,7 +197,7 @@ fn add_program(args: &mut Vec<String>, run: &Run) {
     }
 }
 
-/// The container of these arguments.
+/// Returns an executor with a container.
 pub fn executor(args: Vec<String>, image: &str, env: Vec<Variable>) -> Executor {
     Executor {
         container: Some(Container {
@@ -209,7 +209,7 @@ pub fn executor(args: Vec<String>, image: &str, env: Vec<Variable>) -> Executor 
     }
 }
 
-/// The variables of containers.
+/// Returns the environment variables of containers.
 pub fn env(containers: &Containers) -> Vec<Variable> {
     let variable = |name: &str, value: &str| Variable {
         name: name.to_owned(),
@@ -220,7 +220,7 @@ pub fn env(containers: &Containers) -> Vec<Variable> {
     stores.into_iter().chain(shared).collect()
 }
 
-/// What Kubeflow is told of a parameter.
+/// Returns the definition of a parameter.
 pub fn definition(parameter: &Parameter) -> ParameterDefinition {
     let default = parameter.default.as_ref();
     ParameterDefinition {
@@ -231,7 +231,7 @@ pub fn definition(parameter: &Parameter) -> ParameterDefinition {
     }
 }
 
-/// The parameter that gives an input which is a serde value.
+/// Returns the parameter for an input that is a serde value.
 pub fn of_value(name: &str, default: &Value) -> Parameter {
     Parameter {
         name: name.to_owned(),
@@ -241,31 +241,28 @@ pub fn of_value(name: &str, default: &Value) -> Parameter {
     }
 }
 
-/// The value that an input is, if it is one.
+/// Returns the serde value of an input, if it is one.
 pub fn value_of(runtime: &Runtime, input: &Input) -> Result<Option<Value>> {
     Ok(value::decode(&runtime.store.get(&input.artifact.digest)?))
 }
 
-/// An error for what Kubeflow would take for its own: two inputs of one name, and its placeholders in an argument.
+/// Checks for conflicts with Kubeflow: inputs with the same name, too long arguments, and placeholders in arguments.
 pub fn check(task: &str, component: &Component, args: &[String]) -> Result<()> {
     let inputs = &component.input_definitions;
     if let Some(name) = inputs.parameters.keys().find(|name| inputs.artifacts.contains_key(*name)) {
         return Err(Error::config(format_args!(
-            "`{task}` has both a parameter and an input called `{name}`, which Kubeflow does not tell apart"
+            "`{task}` has a parameter and an input with the name `{name}`, which Kubeflow does not distinguish"
         ))
         .hint("rename one of them in the step"));
     }
     if let Some(arg) = args.iter().find(|arg| arg.len() >= LONGEST) {
         let start: String = arg.chars().take(40).collect();
-        return Err(Error::config(format_args!(
-            "`{task}` is given `{start}...`, which is too long for an argument"
-        ))
-        .hint("give it as an input instead"));
+        return Err(Error::config(format_args!("argument `{start}...` of `{task}` is too long")).hint("use an input instead"));
     }
     let placeholder = |arg: &&String| arg.contains("{{$") && *arg != EXECUTOR_INPUT;
     match args.iter().find(placeholder) {
         Some(arg) => Err(Error::config(format_args!(
-            "`{task}` is given `{arg}`, in which Kubeflow would fill in `{{{{$`"
+            "argument `{arg}` of `{task}` contains `{{{{$`, which Kubeflow would substitute"
         ))),
         None => Ok(()),
     }

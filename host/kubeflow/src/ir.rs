@@ -1,5 +1,5 @@
-//! The intermediate representation of pipelines, as far as it is written and read here: `PipelineSpec` of Kubeflow Pipelines 2.17, schema version 2.1.0.
-//! What else the SDK writes, such as display names, is passed over.
+//! Intermediate representation of pipelines: `PipelineSpec` of Kubeflow Pipelines 2.17, schema version 2.1.0. Fields that are not used here,
+//! such as display names, are ignored.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use lockstep_runtime::step::{MediaType, ParameterKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The version of the schema that is written.
+/// Schema version of exported pipelines.
 pub const SCHEMA: &str = "2.1.0";
 
-/// A pipeline, or a component by itself.
+/// A pipeline, or a single component.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PipelineSpec {
@@ -37,7 +37,7 @@ pub struct DeploymentSpec {
     pub executors: BTreeMap<String, Executor>,
 }
 
-/// What carries out a component. Executors of other kinds have no container.
+/// Executor of a component. Executors of other kinds have no container.
 #[derive(Serialize, Deserialize)]
 pub struct Executor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ pub struct Variable {
     pub value: String,
 }
 
-/// What a task is made of: an executor, or tasks.
+/// Definition of a task: an executor or a DAG.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Component {
@@ -76,7 +76,7 @@ pub struct Component {
     pub output_definitions: Definitions,
 }
 
-/// Parameters and artifacts that a component takes, or makes.
+/// Definitions of input or output parameters and artifacts.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Definitions {
@@ -113,7 +113,7 @@ pub enum ParameterType {
     Boolean,
     List,
     Struct,
-    /// What only drivers are given.
+    /// Other types, used by drivers only.
     #[serde(other)]
     Unknown,
 }
@@ -216,11 +216,11 @@ pub struct RetryPolicy {
     pub max_retry_count: u32,
 }
 
-/// When a task is run.
+/// Condition of a task.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TriggerPolicy {
-    /// In CEL; empty if there is none.
+    /// CEL expression; empty for no condition.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub condition: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -228,11 +228,11 @@ pub struct TriggerPolicy {
 }
 
 impl TriggerPolicy {
-    /// The strategy of what is run even when others fail.
+    /// Strategy of tasks that run even if upstream tasks fail.
     pub const COMPLETED: &'static str = "ALL_UPSTREAM_TASKS_COMPLETED";
 }
 
-/// A loop: what the task is run for each of, as which of its parameters.
+/// A loop over items, and the parameter for the item.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterIterator {
@@ -240,7 +240,7 @@ pub struct ParameterIterator {
     pub items: Items,
 }
 
-/// The items of a loop: a list as JSON, or a parameter of the task that is one.
+/// Items of a loop: a JSON list, or a list parameter of the task.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Items {
@@ -263,7 +263,7 @@ impl TaskInputs {
     }
 }
 
-/// Where a parameter of a task comes from.
+/// Source of a task's parameter.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ParameterFrom {
@@ -273,7 +273,7 @@ pub enum ParameterFrom {
     ComponentInputParameter(String),
     TaskOutputParameter(Value),
     TaskFinalStatus(Value),
-    /// What an expression makes of the parameter.
+    /// An expression applied to a parameter.
     #[serde(untagged, rename_all = "camelCase")]
     Selected {
         component_input_parameter: String,
@@ -281,7 +281,7 @@ pub enum ParameterFrom {
     },
 }
 
-/// Where an artifact of a task comes from.
+/// Source of a task's artifact.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ArtifactFrom {
@@ -298,7 +298,7 @@ fn is_false(truth: &bool) -> bool {
 }
 
 impl ComponentRef {
-    /// The component of the task that is called so.
+    /// References the component of the task `label`.
     pub fn to(label: &str) -> Self {
         Self {
             name: format!("comp-{label}"),
@@ -307,7 +307,7 @@ impl ComponentRef {
 }
 
 impl Selectors {
-    /// The output of one task.
+    /// Selects the output of one task.
     pub fn one(task: &str, output: &str) -> Self {
         let selector = Selector {
             producer_subtask: task.to_owned(),
@@ -320,7 +320,7 @@ impl Selectors {
 }
 
 impl ParameterType {
-    /// The type of parameters of this kind. What may be any value is the JSON of it.
+    /// Returns the type for parameters of a kind. A value of any kind is a JSON string.
     pub fn of(kind: ParameterKind) -> Self {
         match kind {
             ParameterKind::Boolean => Self::Boolean,
@@ -332,7 +332,7 @@ impl ParameterType {
         }
     }
 
-    /// The kind of parameters of this type.
+    /// Returns the kind of parameters of this type.
     pub fn kind(self) -> ParameterKind {
         match self {
             Self::Boolean => ParameterKind::Boolean,
@@ -347,7 +347,7 @@ impl ParameterType {
 }
 
 impl ArtifactDefinition {
-    /// An artifact of this media type.
+    /// Returns the definition of an artifact with this media type.
     pub fn of(media_type: &MediaType, description: &str) -> Self {
         let title = match media_type.as_str() {
             MediaType::METRICS => "system.Metrics",
@@ -364,7 +364,7 @@ impl ArtifactDefinition {
     }
 }
 
-/// What Kubernetes is told of the executors: the variables that come from a secret.
+/// Returns the platform spec for Kubernetes: environment variables of executors from a secret.
 pub fn platforms<'a>(executors: impl Iterator<Item = &'a String>, secret: &str) -> Value {
     let key = |name: &&str| json!({ "secretKey": name, "envVar": name });
     let from = |names: &[&str], optional: bool| {

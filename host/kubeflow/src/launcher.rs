@@ -1,4 +1,4 @@
-//! The launcher's side of a container: what Kubeflow Pipelines tells it (`ExecutorInput`), and what it leaves there (`ExecutorOutput`).
+//! Contract with the KFP launcher: input of a container (`ExecutorInput`) and its output (`ExecutorOutput`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use serde_json::{Map, Value, json};
 
 use super::Given;
 
-/// Where Kubeflow has what of buckets the container reads and writes.
+/// Mount points of object stores in containers, by scheme.
 const MOUNTS: [(&str, &str); 3] = [("s3", "/s3"), ("minio", "/minio"), ("gs", "/gcs")];
-/// Where artifacts are that a pipeline keeps in its workspace, rather than in a bucket.
+/// Directory of artifacts in a pipeline's workspace, instead of a bucket.
 const WORKSPACE: &str = "/kfp-workspace/.artifacts";
 
-/// The field of an artifact's metadata with its digest.
+/// Metadata field with the digest of an artifact.
 const DIGEST: &str = "lockstep_digest";
-/// The field of an artifact's metadata with its media type.
+/// Metadata field with the media type of an artifact.
 const MEDIA_TYPE: &str = "lockstep_media_type";
 
-/// What Kubeflow gives a container; what it says besides is passed over.
+/// Input of a container. Unknown fields are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct ExecutorInput {
@@ -46,7 +46,7 @@ struct Inputs {
 struct Outputs {
     parameters: BTreeMap<String, OutputParameter>,
     artifacts: BTreeMap<String, ArtifactList>,
-    /// Where the container says what it made.
+    /// File for the `ExecutorOutput`.
     output_file: Option<PathBuf>,
 }
 
@@ -72,15 +72,15 @@ struct RuntimeArtifact {
 }
 
 impl ExecutorInput {
-    /// Reads what stood for `{{$}}`.
+    /// Parses the value of `{{$}}`.
     pub fn read(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|e| {
-            Error::user(format_args!("what --executor-input says can't be read: {e}"))
-                .hint("Kubeflow Pipelines puts it where the arguments of a container say {{$}}")
+            Error::user(format_args!("invalid value of --executor-input: {e}"))
+                .hint("Kubeflow Pipelines substitutes it for {{$}} in the arguments of a container")
         })
     }
 
-    /// Takes in what it gives. Entries of a directory that is put together are called `directory/entry`.
+    /// Imports parameters and artifacts. Artifacts with names like `directory/entry` are gathered in a directory.
     pub fn take(&self, runtime: &Runtime) -> Result<Given> {
         let mut given = Given {
             parameters: self.inputs.parameter_values.clone(),
@@ -100,7 +100,7 @@ impl ExecutorInput {
         Ok(given)
     }
 
-    /// An error if it asks for what is not made.
+    /// Checks that the run has all requested outputs.
     pub fn check(&self, outputs: &BTreeMap<String, MediaType>) -> Result<()> {
         let parameters = self.outputs.parameters.keys().map(|name| split(name).0);
         let mut asked = self.outputs.artifacts.keys().map(String::as_str).chain(parameters);
@@ -109,13 +109,13 @@ impl ExecutorInput {
             Some(name) => {
                 let known = Names::of(outputs.keys().map(String::as_str));
                 Err(Error::user(format_args!(
-                    "Kubeflow asks for an output `{name}`, which is not made; there are {known}"
+                    "Kubeflow requests the unknown output `{name}`; the run has {known}"
                 )))
             }
         }
     }
 
-    /// Writes what a run made where Kubeflow expects it, with its digests as metadata.
+    /// Exports the outputs of a run for Kubeflow, with digests in their metadata.
     pub fn write(&self, runtime: &Runtime, ran: &Ran) -> Result<()> {
         let mut artifacts = Map::new();
         for (name, list) in &self.outputs.artifacts {
@@ -148,10 +148,10 @@ impl ArtifactList {
         match &self.artifacts[..] {
             [one] => Ok(one),
             several => Err(Error::user(format_args!(
-                "Kubeflow gives {} artifacts as `{name}`, which is one",
+                "Kubeflow supplies {} artifacts for the single artifact `{name}`",
                 several.len()
             ))
-            .hint("give each as an input of its own: `NAME/ENTRY` becomes an entry of the directory NAME")),
+            .hint("use one input per artifact: `NAME/ENTRY` becomes an entry of the directory NAME")),
         }
     }
 }
@@ -164,10 +164,7 @@ impl RuntimeArtifact {
             .and_then(|text| text.parse::<Digest>().ok())
             .filter(|digest| *digest != artifact.digest)
         {
-            let message = format!(
-                "artifact `{name}` was changed: it is {} now, and was {digest}",
-                artifact.digest
-            );
+            let message = format!("artifact `{name}` was modified: expected {digest}, found {}", artifact.digest);
             return Err(Error::host(message).detail(&self.uri));
         }
         Ok(match text(MEDIA_TYPE).filter(|_| !artifact.is_directory()) {
@@ -179,7 +176,7 @@ impl RuntimeArtifact {
         })
     }
 
-    /// Where the container finds it.
+    /// Returns the artifact's path in the container.
     fn path(&self) -> Result<PathBuf> {
         if !self.custom_path.is_empty() {
             return Ok(PathBuf::from(&self.custom_path));
@@ -190,8 +187,8 @@ impl RuntimeArtifact {
             Some((scheme, rest)) => {
                 let mount = MOUNTS.iter().find(|(known, _)| *known == scheme);
                 let (_, mount) = mount.ok_or_else(|| {
-                    let message = format!("artifact {} is in a place that is not known here", self.uri);
-                    Error::new(Kind::Config, message).hint("Kubeflow mounts what is in s3://, minio://, gs:// and oci://")
+                    let message = format!("unsupported artifact URI {}", self.uri);
+                    Error::new(Kind::Config, message).hint("supported schemes: s3://, minio://, gs:// and oci://")
                 })?;
                 Path::new(mount).join(rest)
             }
@@ -203,16 +200,16 @@ impl RuntimeArtifact {
     }
 }
 
-/// Makes the directory that `path` is in; a directory that is there from an earlier attempt is removed.
+/// Creates the parent directory of `path`. Removes a directory at `path` from an earlier attempt.
 fn make_room(path: &Path) -> Result<()> {
     if path.is_dir() {
         std::fs::remove_dir_all(path).map_err(|e| Error::file("replace", path, &e))?;
     }
     let Some(parent) = path.parent() else { return Ok(()) };
-    std::fs::create_dir_all(parent).map_err(|e| Error::file("make", parent, &e))
+    std::fs::create_dir_all(parent).map_err(|e| Error::file("create", parent, &e))
 }
 
-/// What is said of an artifact: metrics by their names, and the digests that it comes from.
+/// Returns the metadata of an artifact: metrics by name, and digests of its origin.
 fn metadata(runtime: &Runtime, ran: &Ran, made: &Artifact) -> Result<Value> {
     let mut metadata = Map::new();
     if let MediaType::METRICS = made.media_type.as_str()
@@ -235,13 +232,13 @@ fn metadata(runtime: &Runtime, ran: &Ran, made: &Artifact) -> Result<Value> {
     Ok(Value::Object(metadata))
 }
 
-/// The output and the fields in it that an output parameter is called by: `metrics.accuracy`.
+/// Splits the name of an output parameter into the output and its fields: `metrics.accuracy`.
 fn split(name: &str) -> (&str, impl Iterator<Item = &str>) {
     let mut parts = name.split('.');
     (parts.next().unwrap_or_default(), parts)
 }
 
-/// What an output parameter is: an output that is JSON, a serde value or a text, or a field of it.
+/// Returns the value of an output parameter: an output that is JSON, a serde value or a text, or a field of it.
 fn value(runtime: &Runtime, ran: &Ran, name: &str) -> Result<Value> {
     let (output, mut fields) = split(name);
     let content = Content::read(&runtime.store, &ran.record.outputs[output], 0..0)?;
@@ -249,16 +246,16 @@ fn value(runtime: &Runtime, ran: &Ran, name: &str) -> Result<Value> {
         Content::Json(_) | Content::Metrics(_) | Content::Text { .. } => content.to_json(),
         _ => {
             return Err(Error::user(format_args!(
-                "output `{output}` is {}, and no parameter of Kubeflow",
+                "output `{output}` of type {} can't be an output parameter in Kubeflow",
                 ran.record.outputs[output].media_type
             ))
-            .hint("take it as an artifact"));
+            .hint("use it as an artifact"));
         }
     };
     let found = fields.try_fold(&whole, |value, field| value.get(field));
     found.cloned().ok_or_else(|| {
         Error::user(format_args!(
-            "Kubeflow asks for `{name}`, but output `{output}` has no such field"
+            "Kubeflow requests `{name}`, but output `{output}` has no such field"
         ))
     })
 }
@@ -304,7 +301,7 @@ mod tests {
         let error = check(json!({ "artifacts": { "rows": { "artifacts": [{}] } } })).unwrap_err();
         assert_eq!(
             error.message(),
-            "Kubeflow asks for an output `rows`, which is not made; there are `metrics`"
+            "Kubeflow requests the unknown output `rows`; the run has `metrics`"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! Kubeflow Pipelines and Argo Workflows: plans written for them ([`pipeline`], [`component`], [`argo`]), what a container of ours does there
-//! ([`launcher`]), and their pipelines run here ([`local`]).
+//! Kubeflow Pipelines and Argo Workflows: export of plans ([`pipeline`], [`component`], [`argo`]), the contract of containers ([`launcher`]),
+//! and local execution of KFP pipelines ([`local`]).
 //!
-//! A container runs `lockstep run MODULE#STEP --executor-input {{$}}`: the arguments name digests, which the shared store holds; parameters and what
-//! other tasks made come from Kubeflow.
+//! A container runs `lockstep run MODULE#STEP --executor-input {{$}}`. The arguments name digests of artifacts in the shared store; Kubeflow
+//! supplies parameters and outputs of other tasks.
 
 pub mod argo;
 pub mod component;
@@ -19,37 +19,37 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, ParameterKind};
 use serde_json::Value;
 
-/// What a run is given beside its arguments.
+/// Inputs of a run in addition to its arguments.
 #[derive(Default)]
 pub struct Given {
-    /// Parameters, as Kubeflow says them.
+    /// Parameters, as encoded by Kubeflow.
     pub parameters: BTreeMap<String, Value>,
-    /// Inputs that are artifacts.
+    /// Artifacts.
     pub inputs: BTreeMap<String, Artifact>,
 }
 
-/// What containers of ours are started with.
+/// Settings of containers.
 pub struct Containers {
-    /// The image, whose `/lockstep` is run.
+    /// Image, which contains `/lockstep`.
     pub image: String,
-    /// The shared store, if it is known.
+    /// URL of the shared store, if known.
     pub shared: Option<String>,
-    /// The secret with the variables by which it is reached.
+    /// Secret with the environment variables for the shared store.
     pub secret: String,
 }
 
-/// Something that was written for others.
+/// An exported file.
 pub struct Written {
-    /// The file.
+    /// Content of the file.
     pub text: String,
-    /// What is not as the reader of it might expect.
+    /// Notes on differences from the original.
     pub notes: Vec<String>,
 }
 
-/// Whole numbers beyond this are not told apart by doubles, which is what Kubeflow's numbers are.
+/// Maximum integer that doubles represent exactly. All numbers in Kubeflow are doubles.
 const WHOLE: f64 = (1u64 << 53) as f64;
 
-/// A parameter of this kind, from what Kubeflow made of it: a number may have become a double, anything a text. `None` if it was left out.
+/// Decodes a parameter from Kubeflow, where numbers may be doubles and any value may be a string. `None` if it was omitted.
 pub fn parameter(kind: ParameterKind, told: Value) -> Option<Value> {
     let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     let value = match (kind, told) {
@@ -66,7 +66,7 @@ pub fn parameter(kind: ParameterKind, told: Value) -> Option<Value> {
     })
 }
 
-/// The same value, in which each double without a fraction is a whole number.
+/// Converts doubles without a fraction to integers.
 fn whole(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
@@ -79,7 +79,7 @@ fn whole(value: Value) -> Value {
     }
 }
 
-/// What Kubeflow is to be told of the parameter `value`, so that [`parameter`] gives it again; `None` if its doubles can't say it.
+/// Encodes a parameter for Kubeflow so that [`parameter`] decodes the same value; `None` if doubles can't represent it.
 fn told(kind: ParameterKind, value: &Value) -> Option<Value> {
     let told = match kind {
         ParameterKind::Any => Value::from(value.to_string()),
@@ -92,7 +92,7 @@ fn told(kind: ParameterKind, value: &Value) -> Option<Value> {
     (parameter(kind, passed).as_ref() == Some(value)).then_some(told)
 }
 
-/// The value with all numbers as doubles; `None` if one would be another.
+/// Converts all numbers to doubles; `None` if one is not exact.
 fn doubles(value: &Value) -> Option<Value> {
     Some(match value {
         Value::Number(number) => {
@@ -108,7 +108,7 @@ fn doubles(value: &Value) -> Option<Value> {
     })
 }
 
-/// Names that Kubernetes takes: lower case, digits and `-`, each once.
+/// Unique names that are valid in Kubernetes: lower case letters, digits and `-`.
 #[derive(Default)]
 struct Labels(BTreeSet<String>);
 
@@ -135,7 +135,7 @@ impl Labels {
     }
 }
 
-/// Whether `image` is named by its digest, so that it can't become another.
+/// Whether the reference `image` has a digest, which pins it.
 pub fn is_pinned(image: &str) -> bool {
     image
         .split_once("@sha256:")

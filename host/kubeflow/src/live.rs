@@ -1,4 +1,4 @@
-//! The parameters of a pipeline that stay parameters when it is written for Kubeflow.
+//! Parameters of a pipeline that stay parameters in the export for Kubeflow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,15 @@ use serde_json::Value;
 use super::executor::{interface, of_value, value_of};
 use super::told;
 
-/// The parameters that tasks take as they are, each of one kind. All others have decided what the plan is.
+/// Parameters that tasks use unmodified, each with a single kind. All others determine the plan itself.
 pub struct Live {
     pub parameters: BTreeMap<String, Parameter>,
-    /// What they are, by the name that the pipeline's file has for a task.
+    /// Their uses, by name of the task in the pipeline's file.
     uses: BTreeMap<String, Vec<(Role, String)>>,
 }
 
 impl Live {
-    /// Those of `uses`, in a plan of these tasks. Notes say which are none.
+    /// Finds these parameters among `uses`, in a plan of these tasks. Adds a note for each of the others.
     pub fn of(runtime: &Runtime, tasks: &[&Task], uses: &[Use], notes: &mut Vec<String>) -> Result<Self> {
         let mut live = Self {
             parameters: BTreeMap::new(),
@@ -30,7 +30,7 @@ impl Live {
             let own: Vec<&Use> = uses.iter().filter(|one| one.parameter == *name).collect();
             let Some(parameter) = common(runtime, tasks, &own)? else {
                 notes.push(format!(
-                    "parameter `{name}` has the value that it has now: more than parameters of steps depend on it"
+                    "parameter `{name}` is fixed to its current value: it is used for more than step parameters"
                 ));
                 continue;
             };
@@ -49,19 +49,19 @@ impl Live {
         Ok(live)
     }
 
-    /// Whether any of them is for `task`.
+    /// Whether `task` uses any of them.
     pub fn is_for(&self, task: &Task) -> bool {
         self.uses.contains_key(file_name(task))
     }
 
-    /// The parameter of the pipeline that the step's parameter `name` is.
+    /// Returns the pipeline's parameter for the step's parameter `name`.
     pub fn parameter_of(&self, task: &Task, name: &str) -> Option<&str> {
         let uses = self.uses.get(file_name(task)).into_iter().flatten();
         let mut uses = uses.filter(|(role, _)| matches!(role, Role::Parameter(own) if own == name));
         uses.next().map(|(_, parameter)| parameter.as_str())
     }
 
-    /// The inputs of `task` that are parameters of the pipeline, and which.
+    /// Returns the inputs of `task` that are parameters of the pipeline, with those.
     pub fn values_of<'a>(&'a self, task: &Task) -> impl Iterator<Item = (&'a str, &'a str)> {
         let uses = self.uses.get(file_name(task)).into_iter().flatten();
         uses.filter_map(|(role, parameter)| match role {
@@ -71,12 +71,13 @@ impl Live {
     }
 }
 
-/// What the pipeline's file calls a task: `train` for `train[3]`. Tasks of pipelines within it have names with a slash, which no file has.
+/// Returns the name of a task in the pipeline's file: `train` for `train[3]`. Tasks of nested pipelines have a slash in their name, which
+/// names in files do not have.
 fn file_name(task: &Task) -> &str {
     task.name.split('[').next().unwrap_or_default()
 }
 
-/// The one kind and value that a parameter has wherever it is used; `None` if there is none.
+/// Returns the kind and value that all uses of a parameter have in common; `None` if they differ.
 fn common(runtime: &Runtime, tasks: &[&Task], uses: &[&Use]) -> Result<Option<Parameter>> {
     let mut found: Option<Parameter> = None;
     for one in uses {
@@ -94,7 +95,7 @@ fn common(runtime: &Runtime, tasks: &[&Task], uses: &[&Use]) -> Result<Option<Pa
     Ok(found)
 }
 
-/// The kind of a parameter and the value that it has for a task, as the default; `None` if Kubeflow could not give it.
+/// Returns a parameter with its kind and its value for a task, as the default; `None` if Kubeflow can't represent it.
 fn used(runtime: &Runtime, task: &Task, role: &Role) -> Result<Option<Parameter>> {
     let parameter = match (role, &task.run.entry) {
         (Role::Parameter(name), Entry::Step { parameters, .. }) => {

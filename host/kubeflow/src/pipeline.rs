@@ -1,4 +1,4 @@
-//! A plan as a pipeline of Kubeflow: a task for each of its tasks, with a component and an executor of its own.
+//! Export of a plan as a KFP pipeline: each task has a component and an executor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use super::ir::{
 use super::live::Live;
 use super::{Containers, Labels, Written, ir, told};
 
-/// Components with their executors.
+/// Components and executors of a pipeline.
 pub struct Parts {
     info: PipelineInfo,
     components: BTreeMap<String, Component>,
@@ -25,7 +25,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Of a pipeline.
+    /// Starts a pipeline without tasks.
     pub fn new(name: &str, description: &str) -> Self {
         Self {
             info: PipelineInfo {
@@ -37,7 +37,7 @@ impl Parts {
         }
     }
 
-    /// Adds what the task called `label` is made of.
+    /// Adds the component and executor of the task `label`.
     pub fn add(&mut self, label: &str, component: Component, executor: Executor) {
         let carried_out_by = format!("exec-{label}");
         let component = Component {
@@ -49,7 +49,7 @@ impl Parts {
     }
 }
 
-/// The documents of a pipeline's file: the pipeline, and what Kubernetes is told of it.
+/// Returns the YAML documents of a pipeline: its spec and the platform spec for Kubernetes.
 pub fn documents(parts: Parts, root: Component, containers: &Containers) -> Result<String> {
     let platforms = platforms(parts.executors.keys(), &containers.secret);
     let spec = PipelineSpec {
@@ -65,15 +65,15 @@ pub fn documents(parts: Parts, root: Component, containers: &Containers) -> Resu
     Ok(format!("{}---\n{}", yaml(&spec)?, yaml(&platforms)?))
 }
 
-/// A document of YAML.
+/// Returns a YAML document.
 pub fn yaml(value: &impl serde::Serialize) -> Result<String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let text = serde_saphyr::to_string_with_options(value, options);
-    let text = text.map_err(|e| Error::host(format_args!("the pipeline can't be written as YAML: {e}")))?;
+    let text = text.map_err(|e| Error::host(format_args!("can't serialize the pipeline as YAML: {e}")))?;
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// The pipeline of a plan, whose file uses its parameters so.
+/// Exports a plan; `uses` lists the uses of the pipeline's parameters.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {
     let mut notes = Vec::new();
     let tasks = run_tasks(plan, &mut notes)?;
@@ -109,7 +109,7 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
             _ => None,
         };
         let Some((made, task)) = made else {
-            notes.push(format!("output `{name}` is left out: no one task makes it as it is"));
+            notes.push(format!("output `{name}` is omitted: it is not a single output of one task"));
             continue;
         };
         let definition = ArtifactDefinition::of(&task.run.outputs[&made.output], "");
@@ -124,7 +124,7 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
     })
 }
 
-/// The tasks that would be run; an error for those that Kubeflow can't be told of.
+/// Returns the tasks that would run. Fails for tasks that KFP can't represent.
 fn run_tasks<'p>(plan: &'p Plan, notes: &mut Vec<String>) -> Result<Vec<&'p Task>> {
     let mut tasks = Vec::new();
     let mut skipped = BTreeSet::new();
@@ -136,7 +136,7 @@ fn run_tasks<'p>(plan: &'p Plan, notes: &mut Vec<String>) -> Result<Vec<&'p Task
             }
         }
         if !holds || task.waits_for().any(|on| skipped.contains(on)) {
-            notes.push(format!("task `{}` is left out: a condition does not hold", task.name));
+            notes.push(format!("task `{}` is omitted: a condition does not hold", task.name));
             skipped.insert(task.name.as_str());
             continue;
         }
@@ -144,30 +144,30 @@ fn run_tasks<'p>(plan: &'p Plan, notes: &mut Vec<String>) -> Result<Vec<&'p Task
         tasks.push(task);
     }
     match tasks.is_empty() {
-        true => Err(Error::config(format_args!("no task of {} would be run", plan.name))),
+        true => Err(Error::config(format_args!(
+            "nothing to export: no task of {} would run",
+            plan.name
+        ))),
         false => Ok(tasks),
     }
 }
 
 fn refuse_what_comes_later(task: &Task) -> Result<()> {
     let why = if let Some(each) = &task.for_each {
-        format!(
-            "is run for each part of {}, which are known only when that has been made",
-            each.over
-        )
+        format!("runs for each part of {}, which are known only at run time", each.over)
     } else if let Some(when) = task.when.iter().find(|when| when.task().is_some()) {
-        format!("is run only when {when}, which is known only when that has been made")
+        format!("runs only when {when}, which is known only at run time")
     } else {
         return Ok(());
     };
     let error = Error::config(format_args!(
-        "task `{}` {why}: a pipeline of Kubeflow can't say that",
+        "task `{}` {why}: not supported by Kubeflow Pipelines",
         task.name
     ));
-    Err(error.hint("`--to argo` can; or give `for_each` a list, and `when` a parameter, in the pipeline's file"))
+    Err(error.hint("export with `--to argo`, or use a list in `for_each` and a parameter in `when`"))
 }
 
-/// What the container of a task carries out.
+/// Returns the work of a task's container.
 fn work<'p>(runtime: &Runtime, task: &'p Task, live: &Live) -> Result<Work<'p>> {
     let mut work = Work {
         limits: task.limits,
@@ -193,7 +193,7 @@ fn work<'p>(runtime: &Runtime, task: &'p Task, live: &Live) -> Result<Work<'p>> 
     Ok(work)
 }
 
-/// What others make of an input, each under the name of its artifact. Of a directory that is put together each entry is one: `models/0`.
+/// Returns the outputs of other tasks in an input, by name of the artifact. Each entry of a gathered directory is one: `models/0`.
 fn outputs<'s>(input: &'s str, source: &'s Source) -> impl Iterator<Item = (String, &'s TaskOutput)> {
     let all: Vec<(String, &TaskOutput)> = match source {
         Source::Output(output) => vec![(input.to_owned(), output)],
@@ -252,8 +252,8 @@ fn dag_task(task: &Task, work: &Work, live: &Live, labels: &BTreeMap<&str, Strin
     }
 }
 
-/// What a task comes to by: its run key; with inputs that others make, the digest of it and of what those come to by. `None` where a parameter of the
-/// pipeline decides: Kubeflow's own key would not tell two artifacts of one name apart, and the store knows better.
+/// Returns the cache key of a task: its run key, combined with the cache keys of the tasks that produce its inputs. `None` if it depends on
+/// a parameter of the pipeline: KFP's own key does not distinguish artifacts of the same name, so only the store caches.
 fn cache_key(task: &Task, is_live: bool, keys: &BTreeMap<&str, Option<Digest>>) -> Result<Option<Digest>> {
     if is_live {
         return Ok(None);

@@ -52,7 +52,7 @@ fn what_a_reader_might_not_expect_is_said() {
     place.says(
         &["export", "wine.yaml", "--to", "kfp", "-o", "kfp.yaml"],
         "kfp.yaml\n",
-        "note: parameter `word` has the value that it has now: more than parameters of steps depend on it\n\
+        "note: parameter `word` is fixed to its current value: it is used for more than step parameters\n\
          note: image lockstep-step:0.1.0 is not pinned to a digest; use --image REFERENCE@sha256:...\n\
          note: no shared store is set, and containers read modules and inputs from it; use --shared s3://BUCKET/PREFIX\n",
     );
@@ -78,12 +78,12 @@ fn what_kubeflow_can_not_be_told_is_an_error() {
         (
             "part",
             "for_each: { part: count.text }",
-            "is run for each part of count.text, which are known only when that has been made",
+            "runs for each part of count.text, which are known only at run time",
         ),
         (
             "count.text",
             "when: 'count.text > 3'",
-            "is run only when count.text > 3, which is known only when that has been made",
+            "runs only when count.text > 3, which is known only at run time",
         ),
     ] {
         let more = "\n  more: { program: cat.wasm, stdin: raw, stdout: text, inputs: { raw: PART }, outputs: { text: text/plain }, HOW }\noutputs:";
@@ -94,8 +94,8 @@ fn what_kubeflow_can_not_be_told_is_an_error() {
         assert_eq!(
             said.stderr,
             format!(
-                "error: task `more` {why}: a pipeline of Kubeflow can't say that\n\
-                 hint: `--to argo` can; or give `for_each` a list, and `when` a parameter, in the pipeline's file\n"
+                "error: task `more` {why}: not supported by Kubeflow Pipelines\n\
+                 hint: export with `--to argo`, or use a list in `for_each` and a parameter in `when`\n"
             )
         );
     }
@@ -112,7 +112,7 @@ fn what_kubeflow_can_not_be_told_is_an_error() {
     place.fails(
         2,
         &["export", "wine.yaml", "--to", "argo", "-o", "argo.yaml"],
-        "error: containers need a store that they reach too\nhint: --shared s3://BUCKET/PREFIX, or LOCKSTEP_SHARED, names one\n",
+        "error: shared store required, for access from containers\nhint: set --shared s3://BUCKET/PREFIX or LOCKSTEP_SHARED\n",
     );
 }
 
@@ -217,7 +217,7 @@ fn a_container_tells_what_is_wrong() {
         json!(format!("sha256:{}", "1".repeat(64)));
     let (code, said) = run(&given);
     assert_eq!(
-        (code, said.starts_with("error: artifact `raw` was changed: ")),
+        (code, said.starts_with("error: artifact `raw` was modified: ")),
         (6, true),
         "{said}"
     );
@@ -227,7 +227,7 @@ fn a_container_tells_what_is_wrong() {
     assert_eq!(code, 2, "{said}");
     assert_eq!(
         said,
-        "error: Kubeflow asks for an output `table`, which is not made; there are `rows`\n"
+        "error: Kubeflow requests the unknown output `table`; the run has `rows`\n"
     );
     assert_eq!(run(&json!(1)).0, 2);
 }
@@ -273,8 +273,8 @@ fn what_is_not_ours_in_a_pipeline_of_kubeflow_is_an_error() {
     place.fails(
         3,
         &["run", "other.yaml", "-i", "raw=raw.csv"],
-        "error: task `copy`: image python:3.13 is run with a command that is not lockstep's\n\
-         hint: `lockstep export STEP --to kfp` writes components that run here too\n",
+        "error: task `copy`: the command of image python:3.13 is not lockstep\n\
+         hint: `lockstep export STEP --to kfp` creates components that also run locally\n",
     );
 }
 
@@ -291,17 +291,17 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
     for (more, why) in [
         (
             "triggerPolicy: { strategy: ALL_UPSTREAM_TASKS_COMPLETED }",
-            "it is run even when others have failed, which is not done here\n\
-             hint: take it out of the pipeline: neither `dsl.ExitHandler` nor `ignore_upstream_failure`\n",
+            "tasks that run after failures of other tasks are not supported\n\
+             hint: remove `dsl.ExitHandler` or `ignore_upstream_failure` from the pipeline\n",
         ),
         (
             "artifactIterator: { itemInput: raw, items: { inputArtifact: raws } }",
-            "it is run for each of a list of artifacts, which is not done here\n\
-             hint: let `dsl.ParallelFor` go over a list of values, and have in its loop what makes the artifacts\n",
+            "loops over a list of artifacts are not supported\n\
+             hint: use `dsl.ParallelFor` with a list of values, and create the artifacts inside the loop\n",
         ),
         (
             "parameterIterator: { itemInput: share, items: { raw: '3' } }",
-            "it is run for each of 3, which is no list\n",
+            "can't loop over 3: not a list\n",
         ),
         (
             "parameterIterator: { itemInput: share, items: { inputParameter: shares } }",
@@ -336,8 +336,8 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
     place.fails(
         3,
         &["run", "more.yaml", "-i", "raw=raw.csv"],
-        "error: task `copy`: parameter `share` is known only when another task has run\n\
-         hint: what tasks make for one another are artifacts\n",
+        "error: task `copy`: parameter `share` is the result of another task, which is not supported\n\
+         hint: pass results between tasks as artifacts\n",
     );
 }
 

@@ -1,4 +1,4 @@
-//! Conditions in the words of CEL that the SDK has for them: `int(inputs.parameter_values['depth']) > 3 && !(inputs.parameter_values['how'] == 'fast')`.
+//! Conditions in the subset of CEL that the SDK generates: `int(inputs.parameter_values['depth']) > 3 && !(inputs.parameter_values['how'] == 'fast')`.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use lockstep_runtime::pipeline::{Comparison, Operand, When};
 use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
-/// More than so many signs that could begin something within something are refused.
+/// Maximum number of `(` and `!`, which bounds the nesting depth.
 const DEEPEST: usize = 200;
 
-/// Makes one value of another; `None` if that can't be.
+/// Conversion of a value; `None` if it is not possible.
 type Cast = fn(&Value) -> Option<Value>;
 
 const CASTS: [(&str, Cast); 2] = [("int(", integer), ("double(", double)];
 
-/// Reads a condition, with the values of parameters in their places: all of these are to hold.
+/// Parses a condition and substitutes parameters. Returns comparisons that must all hold.
 pub fn read(text: &str, parameters: &BTreeMap<String, Value>) -> Result<Vec<When>> {
     let of_condition = |error: Error| error.of(format_args!("condition `{text}`"));
     if text.matches(['(', '!']).count() > DEEPEST {
-        return Err(of_condition(Error::config("it is too long")));
+        return Err(of_condition(Error::config("too complex")));
     }
     let mut reader = Reader { rest: text, parameters };
     let term = reader.whole().map_err(of_condition)?;
     term.conditions().map_err(of_condition)
 }
 
-/// A part of a condition.
+/// Syntax tree of a condition.
 enum Term {
     Value(Value),
     Compared(When),
@@ -35,7 +35,7 @@ enum Term {
 }
 
 impl Term {
-    /// All that is to hold.
+    /// Returns the comparisons that must hold.
     fn conditions(self) -> Result<Vec<When>> {
         match self {
             Self::All(terms) => {
@@ -58,7 +58,7 @@ impl Term {
         let value = self.value()?;
         value
             .as_bool()
-            .ok_or_else(|| Error::config(format_args!("{value} is neither true nor false")))
+            .ok_or_else(|| Error::config(format_args!("{value} is not a boolean")))
     }
 
     fn value(&self) -> Result<Value> {
@@ -72,7 +72,7 @@ impl Term {
     }
 }
 
-/// Whether one of them is `truth`; those after it are not looked at.
+/// Whether one of the terms is `truth`. Does not evaluate the terms after it.
 fn among(terms: &[Term], truth: bool) -> Result<bool> {
     for term in terms {
         if term.truth()? == truth {
@@ -82,7 +82,7 @@ fn among(terms: &[Term], truth: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// A condition of which it can be told whether it holds.
+/// Checks that a comparison can be evaluated.
 fn checked(when: When) -> Result<Vec<When>> {
     when.holds(None).map_err(Error::config)?;
     Ok(vec![when])
@@ -96,7 +96,7 @@ fn is_true(truth: bool) -> When {
     }
 }
 
-/// What holds when this comparison does not.
+/// Returns the negated comparison.
 fn opposite(comparison: Comparison) -> Comparison {
     match comparison {
         Comparison::Equal => Comparison::NotEqual,
@@ -126,7 +126,7 @@ fn double(value: &Value) -> Option<Value> {
     double.map(Value::from)
 }
 
-/// What of a condition is still to be read.
+/// Parser of a condition.
 struct Reader<'a> {
     rest: &'a str,
     parameters: &'a BTreeMap<String, Value>,
@@ -179,7 +179,7 @@ impl Reader<'_> {
         }
         if let Some((name, cast)) = CASTS.iter().find(|(name, _)| self.takes(name)) {
             let value = self.closed()?.value()?;
-            let made = cast(&value).ok_or_else(|| Error::config(format_args!("{name}{value}) is no number")));
+            let made = cast(&value).ok_or_else(|| Error::config(format_args!("{name}{value}) is not a number")));
             return made.map(Term::Value);
         }
         if self.takes("inputs.parameter_values[") {
@@ -188,7 +188,7 @@ impl Reader<'_> {
         self.literal().map(Term::Value)
     }
 
-    /// What is before a closing parenthesis.
+    /// Parses a term and the closing parenthesis.
     fn closed(&mut self) -> Result<Term> {
         let term = self.any()?;
         match self.takes(")") {
@@ -208,7 +208,7 @@ impl Reader<'_> {
         value.ok_or_else(|| Error::config(format_args!("parameter `{name}` has no value")))
     }
 
-    /// A text in quotes, a number or a truth.
+    /// Parses a quoted string, a number or a boolean.
     fn literal(&mut self) -> Result<Value> {
         self.rest = self.rest.trim_start();
         for quote in ['\'', '"'] {
@@ -226,7 +226,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    /// Goes on after `sign`, if that is next.
+    /// Consumes `sign`, if it is next.
     fn takes(&mut self, sign: &str) -> bool {
         let rest = self.rest.trim_start().strip_prefix(sign);
         self.rest = rest.unwrap_or(self.rest);
@@ -235,14 +235,14 @@ impl Reader<'_> {
 
     fn unknown(&self) -> Error {
         let error = match self.rest.trim() {
-            "" => Error::config("something is missing at its end"),
-            rest => Error::config(format_args!("`{rest}` can't be read")),
+            "" => Error::config("unexpected end"),
+            rest => Error::config(format_args!("unexpected `{rest}`")),
         };
-        error.hint("what is understood are comparisons as the SDK writes them, of parameters, texts without quotes, numbers and truths")
+        error.hint("supported: comparisons as generated by the SDK, with parameters, strings without quotes in them, numbers and booleans")
     }
 }
 
-/// A term by itself, or with those that follow it.
+/// Joins terms; returns a single term unchanged.
 fn joined(first: Term, more: Vec<Term>, join: fn(Vec<Term>) -> Term) -> Term {
     match more.is_empty() {
         true => first,
@@ -301,25 +301,22 @@ mod tests {
     fn what_can_not_be_read_says_why() {
         for (text, why) in [
             ("$['m'] == 1", "parameter `m` has no value"),
-            ("$['n'] ==", "something is missing at its end"),
-            (
-                "'a'b\"c' != $['how']",
-                "`b\"c' != inputs.parameter_values['how']` can't be read",
-            ),
-            ("$['n'] + 1 == 2", "`+ 1 == 2` can't be read"),
+            ("$['n'] ==", "unexpected end"),
+            ("'a'b\"c' != $['how']", "unexpected `b\"c' != inputs.parameter_values['how']`"),
+            ("$['n'] + 1 == 2", "unexpected `+ 1 == 2`"),
             ("'fast' == $['n']", "can't compare \"fast\" and 3 with `==`"),
-            ("int($['how']) == 1", "int(\"fast\") is no number"),
-            ("$['how']", "\"fast\" is neither true nor false"),
+            ("int($['how']) == 1", "int(\"fast\") is not a number"),
+            ("$['how']", "\"fast\" is not a boolean"),
             (
                 "size($['how']) == 1",
-                "`size(inputs.parameter_values['how']) == 1` can't be read",
+                "unexpected `size(inputs.parameter_values['how']) == 1`",
             ),
-            ("($['n'] == 1", "something is missing at its end"),
+            ("($['n'] == 1", "unexpected end"),
         ] {
             let error = told(text).unwrap_err();
             let text = text.replace('$', "inputs.parameter_values");
             assert_eq!(error, format!("condition `{text}`: {why}"));
         }
-        assert!(told(&"(".repeat(1000)).unwrap_err().ends_with(": it is too long"));
+        assert!(told(&"(".repeat(1000)).unwrap_err().ends_with(": too complex"));
     }
 }

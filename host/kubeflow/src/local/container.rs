@@ -1,4 +1,4 @@
-//! A container of ours as a task of a plan.
+//! Conversion of a lockstep container to a task of a plan.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::scope::Scope;
 use crate::ir::{Component, Container, PipelineSpec, Task};
 use crate::{Given, executor};
 
-/// The task of the plan that does what the container does, which is given `scope`.
+/// Returns the task of the plan for a container with the inputs in `scope`.
 pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Component, scope: Scope) -> Result<Planned> {
     let container = container(spec, &task.component_ref.name, component)?;
     let (given, mut wires) = given(&scope)?;
@@ -32,15 +32,13 @@ pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Compon
     })
 }
 
-/// The container of a component; an error unless it is one of ours.
+/// Returns the container of a component. Fails if it does not run lockstep.
 fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> Result<&'a Container> {
     let label = component.executor_label.as_ref();
     let executor = label.and_then(|label| spec.deployment_spec.executors.get(label));
     let Some(container) = executor.and_then(|executor| executor.container.as_ref()) else {
-        return Err(
-            Error::config(format_args!("component `{name}` is carried out by Kubeflow itself"))
-                .hint("what is run here are tasks with containers of lockstep"),
-        );
+        return Err(Error::config(format_args!("component `{name}` has no container"))
+            .hint("only tasks with lockstep containers can run locally"));
     };
     let is_ours = container
         .command
@@ -50,16 +48,15 @@ fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> R
         && container.args.iter().any(|arg| arg == executor::EXECUTOR_INPUT);
     match is_ours {
         true => Ok(container),
-        false => Err(Error::config(format_args!(
-            "image {} is run with a command that is not lockstep's",
-            container.image
-        ))
-        .hint("`lockstep export STEP --to kfp` writes components that run here too")),
+        false => Err(
+            Error::config(format_args!("the command of image {} is not lockstep", container.image))
+                .hint("`lockstep export STEP --to kfp` creates components that also run locally"),
+        ),
     }
 }
 
-/// What a container is given: artifacts that others make stand there in name only, and are wires. One that is called `directory/entry` is an entry of a
-/// directory that is put together.
+/// Returns the inputs of a container, and the wires for artifacts of other tasks, which have placeholders in the inputs. An artifact named
+/// `directory/entry` is an entry of a gathered directory.
 fn given(scope: &Scope) -> Result<(Given, BTreeMap<String, Wire>)> {
     let mut given = Given {
         parameters: scope.parameters.clone(),
@@ -92,7 +89,7 @@ fn given(scope: &Scope) -> Result<(Given, BTreeMap<String, Wire>)> {
     Ok((given, wires))
 }
 
-/// What stands for an artifact that another task makes.
+/// Returns a placeholder for an artifact of another task.
 fn stand_in() -> Artifact {
     Artifact {
         digest: Digest::of([]),

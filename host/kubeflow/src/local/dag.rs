@@ -1,4 +1,4 @@
-//! The tasks of a pipeline and of the DAGs within it, as those of one plan.
+//! Flattening of a pipeline with nested DAGs into the tasks of one plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::scope::{Made, Scope, Sources};
 use super::{Bind, container};
 use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
 
-/// The tasks of a pipeline, each after those that it waits for, and where its outputs come from.
+/// Returns the tasks of a pipeline in topological order, and the sources of its outputs.
 pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
     let mut flat = Flat {
         bind,
@@ -23,20 +23,20 @@ pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Resu
     Ok((flat.tasks, outputs))
 }
 
-/// A pipeline that is becoming a plan.
+/// A pipeline being flattened.
 struct Flat<'a> {
-    /// What binds a container's arguments.
+    /// Parser of containers' arguments.
     bind: &'a Bind<'a>,
     spec: &'a PipelineSpec,
     tasks: Vec<Planned>,
-    /// Those that will not be run, since a condition does not hold.
+    /// Tasks that will not run because a condition does not hold.
     skipped: BTreeSet<String>,
-    /// The components whose tasks are being added.
+    /// Components being expanded, to detect recursion.
     open: Vec<String>,
 }
 
 impl<'a> Flat<'a> {
-    /// Adds the tasks of a DAG: where its outputs come from.
+    /// Adds the tasks of a DAG. Returns the sources of its outputs.
     fn dag(&mut self, dag: &Dag, scope: &Scope) -> Result<Sources> {
         let mut made = Made::default();
         for label in in_order(dag)? {
@@ -52,7 +52,7 @@ impl<'a> Flat<'a> {
         Ok(outputs)
     }
 
-    /// Adds what a task of a DAG is: where its outputs come from.
+    /// Adds a task of a DAG. Returns the sources of its outputs.
     fn task(&mut self, label: &str, task: &Task, around: &Scope, made: &Made) -> Result<Sources> {
         let name = around.name_of(label);
         let of_task = |error: Error| error.of(format_args!("task `{name}`"));
@@ -68,7 +68,7 @@ impl<'a> Flat<'a> {
     fn component(&self, task: &Task) -> Result<&'a Component> {
         let name = &task.component_ref.name;
         let component = self.spec.components.get(name);
-        component.ok_or_else(|| Error::config(format_args!("there is no component `{name}`")))
+        component.ok_or_else(|| Error::config(format_args!("component `{name}` not found")))
     }
 
     /// Adds a container, or the tasks of a DAG.
@@ -79,7 +79,7 @@ impl<'a> Flat<'a> {
         let name = &task.component_ref.name;
         if self.open.contains(name) {
             return Err(Error::config(format_args!(
-                "task `{}`: component `{name}` is within itself",
+                "task `{}`: component `{name}` contains itself",
                 scope.name
             )));
         }
@@ -105,7 +105,7 @@ impl<'a> Flat<'a> {
         Ok(outputs)
     }
 
-    /// Adds a task for each item of a loop. Its outputs are directories with an entry for each.
+    /// Adds a task for each item of a loop. Its outputs are directories with one entry per item.
     fn each(&mut self, task: &Task, component: &Component, scope: &Scope, iterator: &ParameterIterator) -> Result<Sources> {
         let items = scope.items(iterator);
         let items = items.map_err(|error| error.of(format_args!("task `{}`", scope.name)))?;
@@ -120,8 +120,8 @@ impl<'a> Flat<'a> {
         Ok(outputs.map(|name| (name.clone(), self.gathered(name, &made))).collect())
     }
 
-    /// An output of all that a loop is run for, as one directory: of those that are run, if there are any. As Kubeflow's lists, it is flat: what a loop within
-    /// the loop makes is called `0-1`.
+    /// Gathers an output of all tasks of a loop in one directory, without skipped tasks unless all are. Like Kubeflow's lists it is flat:
+    /// entries of nested loops have names like `0-1`.
     fn gathered(&self, name: &str, made: &[(String, Sources)]) -> Source {
         let mut entries = BTreeMap::new();
         for (part, outputs) in made {
@@ -140,7 +140,7 @@ impl<'a> Flat<'a> {
         Source::Gathered(entries)
     }
 
-    /// Where an output of a DAG comes from: of several tasks, the first that is run.
+    /// Returns the source of a DAG's output: of several tasks, the first that is not skipped.
     fn one_of(&self, from: &Selectors, made: &Made) -> Result<Option<Source>> {
         let mut sources = Vec::new();
         for one in &from.artifact_selectors {
@@ -152,25 +152,23 @@ impl<'a> Flat<'a> {
     }
 }
 
-/// An error for what can be told only while other tasks are run.
+/// Refuses features that depend on results of other tasks.
 fn refuse_what_comes_later(task: &Task) -> Result<()> {
     let policy = task.trigger_policy.as_ref();
     if policy.is_some_and(|policy| policy.strategy == TriggerPolicy::COMPLETED) {
         return Err(
-            Error::config("it is run even when others have failed, which is not done here")
-                .hint("take it out of the pipeline: neither `dsl.ExitHandler` nor `ignore_upstream_failure`"),
+            Error::config("tasks that run after failures of other tasks are not supported")
+                .hint("remove `dsl.ExitHandler` or `ignore_upstream_failure` from the pipeline"),
         );
     }
     match task.artifact_iterator {
         None => Ok(()),
-        Some(_) => Err(
-            Error::config("it is run for each of a list of artifacts, which is not done here")
-                .hint("let `dsl.ParallelFor` go over a list of values, and have in its loop what makes the artifacts"),
-        ),
+        Some(_) => Err(Error::config("loops over a list of artifacts are not supported")
+            .hint("use `dsl.ParallelFor` with a list of values, and create the artifacts inside the loop")),
     }
 }
 
-/// The tasks, each after those whose outputs it is given.
+/// Returns the tasks in topological order.
 fn in_order(dag: &Dag) -> Result<Vec<&str>> {
     let mut order = Vec::new();
     let mut open: BTreeSet<&str> = dag.tasks.keys().map(String::as_str).collect();
@@ -179,7 +177,7 @@ fn in_order(dag: &Dag) -> Result<Vec<&str>> {
         let ready: Vec<&str> = open.iter().copied().filter(ready).collect();
         if ready.is_empty() {
             let known = Names::of(open);
-            return Err(Error::config(format_args!("these tasks wait for one another: {known}")));
+            return Err(Error::config(format_args!("dependency cycle between tasks: {known}")));
         }
         open.retain(|label| !ready.contains(label));
         order.extend(ready);

@@ -1,7 +1,7 @@
-//! A pipeline of Kubeflow whose containers are ours, as a plan that is carried out here.
+//! Conversion of a KFP pipeline with lockstep containers to a plan, for local execution.
 //!
-//! Loops, conditions and pipelines within pipelines are DAGs of their own, whose tasks are put in their place ([`dag`]). What decides about them is known by
-//! then ([`scope`], [`condition`]); what is left are containers ([`container`]).
+//! Loops, conditions and nested pipelines are DAGs, which are replaced by their tasks ([`dag`]). Their parameters and conditions are
+//! evaluated first ([`scope`], [`condition`]). The remaining tasks are containers ([`container`]).
 
 mod condition;
 mod container;
@@ -23,16 +23,16 @@ use self::scope::Scope;
 use super::ir::PipelineSpec;
 use super::{Given, parameter};
 
-/// What tells such a file from a pipeline of ours and from a plan.
+/// Keys that distinguish a KFP pipeline from a lockstep pipeline and a plan.
 const KEYS: [&str; 2] = ["pipelineInfo", "deploymentSpec"];
 
-/// Reads the pipeline in `path`; `None` if the file is none of Kubeflow's, or can't be read, which others tell.
+/// Reads the pipeline in `path`; `None` if the file is not a KFP pipeline or can't be read, which the caller reports.
 pub fn read(path: &Path) -> Result<Option<PipelineSpec>> {
     let text = std::fs::read_to_string(path).ok();
     let Some(text) = text.filter(|text| KEYS.iter().all(|key| text.contains(key))) else {
         return Ok(None);
     };
-    // as much as there is text for
+    // limited by the size of the text only
     let budget = serde_saphyr::budget! {
         max_events: usize::MAX, max_nodes: usize::MAX, max_total_scalar_bytes: usize::MAX
     };
@@ -43,36 +43,38 @@ pub fn read(path: &Path) -> Result<Option<PipelineSpec>> {
     let Some(document) = documents.into_iter().find(is_spec) else {
         return Ok(None);
     };
-    let spec = serde_json::from_value::<PipelineSpec>(document).map_err(|e| {
-        failed(&format_args!("the pipeline of Kubeflow can't be read: {e}")).hint("it is to have schema version 2.1.0")
-    })?;
+    let spec = serde_json::from_value::<PipelineSpec>(document)
+        .map_err(|e| failed(&format_args!("invalid KFP pipeline: {e}")).hint("the supported schema version is 2.1.0"))?;
     Ok(Some(spec))
 }
 
-/// What a person gives a pipeline, as it was typed.
+/// Inputs of a pipeline from the command line.
 pub struct Typed {
-    /// Parameters: names and texts.
+    /// Parameters: names and unparsed values.
     pub parameters: Vec<(String, String)>,
-    /// Inputs: names, and what people call artifacts.
+    /// Inputs: names and sources.
     pub inputs: Vec<(String, String)>,
-    /// A file with more parameters.
+    /// File with more parameters.
     pub parameters_file: Option<PathBuf>,
 }
 
-/// The run that the arguments of `lockstep run` ask for, with what else a container is given; and the limits that they set.
+/// Parses arguments of `lockstep run`, with the other inputs of a container. Returns the run and its limits.
 pub type Bind<'a> = dyn Fn(&[String], Given) -> Result<(Run, OwnLimits)> + 'a;
 
-/// The plan of a pipeline of Kubeflow, with what it is given. `bind` reads what containers are called with.
+/// Converts a KFP pipeline to a plan. `bind` parses the arguments of containers.
 pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -> Result<Plan> {
     let Some(dag) = &spec.root.dag else {
-        return Err(Error::config(format_args!("{} has no tasks", spec.pipeline_info.name)));
+        return Err(Error::config(format_args!(
+            "pipeline {} has no tasks",
+            spec.pipeline_info.name
+        )));
     };
     let scope = Scope::of_pipeline(parameters(spec, &given)?, inputs(runtime, spec, given.inputs)?);
     let (tasks, outputs) = dag::tasks(bind, spec, dag, &scope)?;
     Ok(Plan::of_tasks(&spec.pipeline_info.name, tasks, outputs)?)
 }
 
-/// The parameters of the pipeline: those that are given, else the defaults. Those that may be left out may be missing.
+/// Returns the parameters of the pipeline: supplied values and defaults. Optional parameters may be missing.
 fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Value>> {
     let definitions = &spec.root.input_definitions.parameters;
     let mut all = match &given.parameters_file {
@@ -110,7 +112,7 @@ fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Val
     Ok(all)
 }
 
-/// The artifacts that the pipeline is given.
+/// Returns the input artifacts of the pipeline.
 fn inputs(runtime: &Runtime, spec: &PipelineSpec, given: Vec<(String, String)>) -> Result<BTreeMap<String, Artifact>> {
     let definitions = &spec.root.input_definitions.artifacts;
     let mut inputs = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What a task is given by the pipeline, by the DAG that it is in, and by the other tasks there.
+//! Inputs of a task from the pipeline, its DAG and other tasks.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use super::condition;
 use crate::ir::{ArtifactFrom, Component, Items, ParameterFrom, ParameterIterator, ParameterType, Task};
 use crate::{parameter, whole};
 
-/// Where artifacts come from, by name.
+/// Sources of artifacts, by name.
 pub type Sources = BTreeMap<String, Source>;
 
-/// What the tasks of a DAG make, by label and output.
+/// Outputs of the tasks of a DAG, by label and name.
 #[derive(Default)]
 pub struct Made(BTreeMap<String, Sources>);
 
-/// What a task is given, and with it those of its DAG.
+/// Inputs of a task or a DAG.
 #[derive(Clone)]
 pub struct Scope {
-    /// What the task is called in the plan; empty for the pipeline.
+    /// Name of the task in the plan; empty for the pipeline.
     pub name: String,
     pub parameters: BTreeMap<String, Value>,
     pub artifacts: Sources,
-    /// What is to hold.
+    /// Conditions.
     pub when: Vec<When>,
 }
 
@@ -37,17 +37,17 @@ impl Made {
 
     pub fn output(&self, label: &str, output: &str) -> Result<&Source> {
         let Some(outputs) = self.0.get(label) else {
-            return Err(Error::config(format_args!("there is no task `{label}`")));
+            return Err(Error::config(format_args!("task `{label}` not found")));
         };
         outputs.get(output).ok_or_else(|| {
             let known = Names::of(outputs.keys().map(String::as_str));
-            Error::config(format_args!("task `{label}` makes no `{output}`; it makes {known}"))
+            Error::config(format_args!("task `{label}` has no output `{output}`; it has {known}"))
         })
     }
 }
 
 impl Scope {
-    /// What the pipeline itself is given.
+    /// Creates the scope of the pipeline.
     pub fn of_pipeline(parameters: BTreeMap<String, Value>, inputs: BTreeMap<String, Artifact>) -> Self {
         let inputs = inputs.into_iter();
         Self {
@@ -58,7 +58,7 @@ impl Scope {
         }
     }
 
-    /// What the task with this label is called in the plan.
+    /// Returns the name in the plan of the task `label`.
     pub fn name_of(&self, label: &str) -> String {
         match self.name.is_empty() {
             true => label.to_owned(),
@@ -66,7 +66,7 @@ impl Scope {
         }
     }
 
-    /// What a task in it is given, beside others that have `made` something.
+    /// Creates the scope of a task, with the outputs of other tasks in `made`.
     pub fn of_task(&self, label: &str, task: &Task, component: &Component, made: &Made) -> Result<Self> {
         let mut parameters = defaults(component);
         for (name, from) in &task.inputs.parameters {
@@ -98,7 +98,7 @@ impl Scope {
         })
     }
 
-    /// What the task is given when it is run for this item of a loop.
+    /// Creates the scope for an item of a loop.
     pub fn of_item(&self, part: &str, component: &Component, input: &str, item: Value) -> Self {
         let mut scope = self.clone();
         scope.name = format!("{}[{part}]", self.name);
@@ -107,12 +107,12 @@ impl Scope {
         scope
     }
 
-    /// What a loop goes over.
+    /// Returns the items of a loop.
     pub fn items(&self, iterator: &ParameterIterator) -> Result<Vec<Value>> {
         let items = match &iterator.items {
             Items::Raw(text) if is_put_together(text) => {
                 return Err(Error::config(format_args!(
-                    "the list that it is run for each of is put together by Kubeflow: {text}"
+                    "the list of the loop has a placeholder, which is not supported: {text}"
                 )));
             }
             Items::Raw(text) => said(&Value::from(text.as_str())),
@@ -123,11 +123,11 @@ impl Scope {
         };
         match items {
             Value::Array(items) => Ok(items),
-            other => Err(Error::config(format_args!("it is run for each of {other}, which is no list"))),
+            other => Err(Error::config(format_args!("can't loop over {other}: not a list"))),
         }
     }
 
-    /// Whether all holds that is to.
+    /// Whether all conditions hold.
     pub fn holds(&self) -> Result<bool> {
         for when in &self.when {
             if !when.holds(None).map_err(Error::config)? {
@@ -137,11 +137,11 @@ impl Scope {
         Ok(true)
     }
 
-    /// A parameter of a task in it; `None` if it is left out.
+    /// Returns the value of a task's parameter; `None` if it is omitted.
     fn parameter(&self, name: &str, from: &ParameterFrom) -> Result<Option<Value>> {
         match from {
             ParameterFrom::RuntimeValue { constant } if constant.as_str().is_some_and(is_put_together) => Err(Error::config(
-                format_args!("parameter `{name}` is put together by Kubeflow: {constant}"),
+                format_args!("parameter `{name}` has a placeholder, which is not supported: {constant}"),
             )),
             ParameterFrom::RuntimeValue { constant } => Ok(Some(constant.clone())),
             ParameterFrom::ComponentInputParameter(of) => Ok(self.parameters.get(of).cloned()),
@@ -154,14 +154,14 @@ impl Scope {
                 field.map_err(|error| error.of(format_args!("parameter `{name}`")))
             }
             ParameterFrom::TaskOutputParameter(_) | ParameterFrom::TaskFinalStatus(_) => Err(Error::config(format_args!(
-                "parameter `{name}` is known only when another task has run"
+                "parameter `{name}` is the result of another task, which is not supported"
             ))
-            .hint("what tasks make for one another are artifacts")),
+            .hint("pass results between tasks as artifacts")),
         }
     }
 }
 
-/// Whether Kubeflow would fill in something.
+/// Whether `text` has placeholders of Kubeflow.
 fn is_put_together(text: &str) -> bool {
     text.contains("{{$")
 }
@@ -174,8 +174,8 @@ fn defaults(component: &Component) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// The value as the component is given it, by the type that it says: Kubeflow makes a text of what is to be one, and reads what is not. `None` if it was
-/// left out.
+/// Converts a value to the parameter's declared type, like Kubeflow does: formats values for strings, and parses strings for other types.
+/// `None` if it was omitted.
 fn typed(component: &Component, name: &str, value: Value) -> Option<Value> {
     let definition = component.input_definitions.parameters.get(name);
     match definition.map_or(ParameterType::Unknown, |definition| definition.parameter_type) {
@@ -189,21 +189,21 @@ fn typed(component: &Component, name: &str, value: Value) -> Option<Value> {
     }
 }
 
-/// The field of a struct that an expression of the SDK takes: `parseJson(string_value)["depth"]`.
+/// Evaluates an expression of the SDK that selects the field of a struct: `parseJson(string_value)["depth"]`.
 fn field(value: &Value, expression: &str) -> Result<Value> {
     let quoted = expression.strip_prefix("parseJson(string_value)[");
     let quoted = quoted.and_then(|rest| rest.strip_suffix(']'));
     let Some(name) = quoted.and_then(|quoted| serde_json::from_str::<String>(quoted).ok()) else {
-        return Err(Error::config(format_args!("the expression `{expression}` is not known here")));
+        return Err(Error::config(format_args!("unsupported expression `{expression}`")));
     };
     let value = said(value);
     match value.get(&name) {
         Some(field) => Ok(field.clone()),
-        None => Err(Error::config(format_args!("{value} has no `{name}`"))),
+        None => Err(Error::config(format_args!("{value} has no field `{name}`"))),
     }
 }
 
-/// What a text says that is JSON; any other value is itself.
+/// Parses a string that is JSON; returns other values unchanged.
 fn said(value: &Value) -> Value {
     let json = value.as_str().and_then(|text| serde_json::from_str(text).ok());
     json.unwrap_or_else(|| value.clone())
