@@ -138,7 +138,7 @@ fn what_is_not_allowed_is_denied() {
     assert_eq!(said.code, 5, "{}", said.stderr);
     assert!(
         said.stderr
-            .contains("imports `net` `connect`, which the sandbox does not have"),
+            .contains("imports `net` `connect`, which the sandbox does not provide"),
         "{}",
         said.stderr
     );

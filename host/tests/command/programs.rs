@@ -91,7 +91,7 @@ fn a_module_that_is_hard_to_compile_takes_a_flag() {
         5,
         &["run", "long.wasm"],
         &format!(
-            "error: module {digest} is too large to compile: 300002 bytes of code in one function, at most 262144 are allowed; if you trust it, give it a larger budget with --large-module\n"
+            "error: module {digest} is too large to compile: 300002 bytes of code in one function, limit 262144; if you trust the module, raise the limits with --large-module\n"
         ),
     );
     place.says(&["run", "long.wasm", "--large-module", "-q"], "", "");

@@ -3,40 +3,40 @@ use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 use super::SandboxError;
 use crate::digest::Digest;
 
-/// What a module may hold to be compiled, so that no module keeps the compiler busy for long.
+/// Limits on the content of a module, so that no module keeps the compiler busy for long.
 ///
-/// The bounds are on what a module is and not on the time it takes, so that whether it is refused does not depend on the
-/// machine. Without them a module of 16 KB, loops nested 2000 deep, takes minutes. Within the default budget the hardest
-/// function that was found (1000 locals that are live past 29,000 empty `if`s, 188 KB) took 36 s on two cores shared with
-/// ten other busy processes, some 7 s of one core; a step over Arrow tables (penguins) took 23 s in the same conditions.
+/// The limits concern the content and not the compile time, so that rejection does not depend on the machine. Without them, a module
+/// of 16 KB with loops nested 2000 levels deep takes minutes. Within the default budget, the hardest known function (1000 locals that
+/// are live across 29,000 empty `if`s, 188 KB) took 36 s on two cores shared with ten other busy processes, about 7 s of one core; a
+/// step over Arrow tables (penguins) took 23 s in the same conditions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CompileBudget {
-    /// Bytes of the module, with debug information.
+    /// Size of the module in bytes, including debug information.
     pub module: u64,
-    /// Functions that it defines.
+    /// Number of functions that it defines.
     pub functions: u64,
-    /// Bytes of the code of all functions.
+    /// Size of the code of all functions, in bytes.
     pub code: u64,
-    /// Bytes of the code of one function.
+    /// Size of the code of one function, in bytes.
     pub function: u64,
-    /// Locals of one function.
+    /// Number of locals of one function.
     pub locals: u64,
-    /// How deeply loops of one function are nested.
+    /// Nesting depth of loops in one function.
     pub loops: u64,
-    /// Locals times branches and blocks of one function: what the compiler may have to carry from block to block.
+    /// Locals times branches and blocks of one function: the number of values that the compiler may have to pass between blocks.
     pub joins: u64,
-    /// About how many microseconds compiling all of it takes a busy core, as estimated from what it holds.
+    /// Estimated compile time on a busy core, in microseconds, from the content of the module.
     pub effort: u64,
-    /// Data and element segments.
+    /// Number of data and element segments.
     pub segments: u64,
-    /// Initial elements of all tables.
+    /// Number of initial elements of all tables.
     pub table: u64,
-    /// Initial pages (64 KiB) of memory.
+    /// Number of initial pages (64 KiB) of memory.
     pub memory: u64,
 }
 
 impl Default for CompileBudget {
-    /// Enough for programs in Rust or C with their libraries.
+    /// Returns a budget for programs in Rust or C with their libraries.
     fn default() -> Self {
         Self {
             module: 64 << 20,
@@ -55,7 +55,7 @@ impl Default for CompileBudget {
 }
 
 impl CompileBudget {
-    /// Enough for interpreters such as CPython, whose main loop is one function.
+    /// Returns a budget for interpreters such as CPython, whose main loop is one function.
     pub fn large() -> Self {
         Self {
             module: 512 << 20,
@@ -72,7 +72,7 @@ impl CompileBudget {
         }
     }
 
-    /// Counts what a module holds, in one pass, without validating it.
+    /// Checks the content of a module in one pass, without validating it.
     pub(super) fn check(&self, wasm: &[u8], digest: &Digest) -> Result<(), SandboxError> {
         let within = |what, found, allowed| match found <= allowed {
             true => Ok(()),
@@ -103,7 +103,7 @@ impl CompileBudget {
                     let joins = shape.locals.saturating_mul(shape.joins);
                     within("locals times branches in one function", joins, self.joins)?;
                     effort += shape.effort();
-                    within("microseconds of compiling, as estimated", effort, self.effort)?;
+                    within("microseconds of estimated compile time", effort, self.effort)?;
                 }
                 Payload::DataSection(section) => {
                     segments += u64::from(section.count());
@@ -131,7 +131,7 @@ impl CompileBudget {
     }
 }
 
-/// What makes a function hard to compile.
+/// The properties of a function that determine its compile time.
 #[derive(Default)]
 struct Shape {
     bytes: u64,
@@ -139,7 +139,7 @@ struct Shape {
     calls: u64,
     joins: u64,
     loops: u64,
-    /// How deeply they are nested.
+    /// The maximum nesting depth of loops.
     depth: u64,
 }
 
@@ -177,7 +177,8 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Microseconds, from modules that hold little but one of these (see `tests/measure.rs`) on a machine that is busy.
+    /// Estimates the compile time in microseconds. The factors were measured on a busy machine, with modules that consist mainly of one
+    /// construct (see `tests/measure.rs`).
     fn effort(&self) -> u64 {
         let through_loops = 10 * self.loops.saturating_mul(self.locals);
         let through_joins = self.joins.saturating_mul(self.locals) / 4;

@@ -1,8 +1,7 @@
-//! What a guest may ask of its caller beyond WASI: to carry out something and give it the result as files.
+//! A host function beyond WASI: a guest sends a request to its caller, and gets the result as files.
 //!
-//! It is one function, `lockstep` `call`: `(request: *const u8, request_len: u32, number: *mut u32) -> errno`. The request is
-//! a text that only the [`Caller`] understands. What it gives is at `/call/<number>` afterwards, read-only. Nothing is said of
-//! time: the virtual clock stands still during a call.
+//! The import is `lockstep` `call`: `(request: *const u8, request_len: u32, number: *mut u32) -> errno`. Only the [`Caller`] interprets
+//! the request. The result is then at `/call/<number>`, read-only. The virtual clock does not advance during a call.
 
 use std::io;
 
@@ -15,45 +14,45 @@ use super::vfs::{Errno, Result, Stop, Vfs};
 use super::{Node, Stream};
 use crate::step::{GuestPath, Interruption, Usage};
 
-/// The import's module.
+/// The module name of the import.
 const MODULE: &str = "lockstep";
-/// The import's name.
+/// The name of the import.
 const NAME: &str = "call";
-/// The longest request, in bytes.
+/// Maximum size of a request, in bytes.
 const MAX_REQUEST: u32 = 1 << 20;
 
-/// Carries out what a guest asks for, on the guest's thread.
+/// Handles a guest's requests, on the guest's thread.
 pub trait Caller: Send {
-    /// Answers a request, the same one always in the same way.
+    /// Answers a request. Must be deterministic.
     fn call(&mut self, request: &[u8], guest: &mut Asking<'_>) -> std::result::Result<Answer, Unanswered>;
 }
 
-/// What a guest gets for its request.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
-    /// What is at `/call/<number>`.
+    /// The content of `/call/<number>`.
     pub files: Node,
-    /// What carrying it out used. Each of it counts against the guest's limits by itself.
+    /// The resources used. They count against the guest's limits.
     pub usage: Usage,
 }
 
-/// Why there is no answer: the guest is ended.
+/// The reason why there is no answer. It ends the guest.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// Somebody interrupted it.
+    /// The request was interrupted.
     Interrupted(Interruption),
-    /// The machine failed.
+    /// A host error.
     Host(io::Error),
 }
 
-/// The guest that asks.
+/// The guest that sent the request.
 pub struct Asking<'g> {
     vfs: &'g mut Vfs,
     stop: Option<Stop>,
 }
 
 impl Asking<'_> {
-    /// What the guest has at a path; `None` if there is nothing that can be read.
+    /// Returns the node at a path of the guest; `None` if there is no readable one.
     pub fn node(&mut self, path: &GuestPath) -> Option<Node> {
         match self.vfs.node_at(path) {
             Ok(node) => node,
@@ -74,7 +73,7 @@ impl Asking<'_> {
     }
 }
 
-/// Whether there is such an import.
+/// Returns whether this import exists.
 pub(super) fn offers(module: &str, name: &str) -> bool {
     (module, name) == (MODULE, NAME)
 }
@@ -94,7 +93,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 impl Guest {
-    /// Has a request answered, and gives the answer's number.
+    /// Has a request answered, and returns the number of the answer.
     fn call(&mut self, request: &[u8]) -> Result<u32> {
         let caller = self.caller.as_mut().ok_or(Errno::NotSupported)?;
         let mut asking = Asking {

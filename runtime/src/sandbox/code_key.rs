@@ -5,30 +5,30 @@ use sha2::Sha256;
 
 use crate::digest::Digest;
 
-/// The length of a seal.
+/// The length of a seal, in bytes.
 const SEAL: usize = 32;
-/// A shorter secret could be guessed.
+/// Minimum length of a secret; a shorter one could be guessed.
 const SHORTEST: usize = 32;
 
-/// Whose seal compiled code must have to be run although it was compiled elsewhere. Such code is not checked any further: who has the key can
-/// make every machine that uses it do anything.
+/// The key that authenticates compiled code from other machines. Sealed code is executed without further checks: whoever has the key can
+/// execute arbitrary code on every machine that uses it.
 #[derive(Clone)]
 pub struct CodeKey(Hmac<Sha256>);
 
 impl CodeKey {
-    /// The key that a secret of at least 32 characters makes; `None` of a shorter one.
+    /// Creates a key from a secret of at least 32 bytes; `None` if it is shorter.
     pub fn new(secret: &str) -> Option<Self> {
         let is_long = secret.len() >= SHORTEST;
         is_long.then(|| Hmac::new_from_slice(secret.as_bytes()).ok().map(Self))?
     }
 
-    /// Puts behind `code`, which is called `name`, the HMAC-SHA-256 (RFC 2104) of both.
+    /// Appends to `code` the HMAC-SHA-256 (RFC 2104) of `name` and `code`.
     pub(super) fn seal(&self, name: &Digest, code: &mut Vec<u8>) {
         let seal = self.mac(name, code).finalize().into_bytes();
         code.extend_from_slice(&seal);
     }
 
-    /// The code called `name` that stands before this key's seal.
+    /// Verifies the seal, and returns the code in front of it.
     pub(super) fn open<'c>(&self, name: &Digest, sealed: &'c [u8]) -> Option<&'c [u8]> {
         let (code, seal) = sealed.split_at_checked(sealed.len().checked_sub(SEAL)?)?;
         self.mac(name, code).verify_slice(seal).ok()?;

@@ -11,31 +11,31 @@ use super::workers::{GUEST_STACK, Workers};
 use super::{CodeKey, CompileBudget, SandboxError, call, preview1};
 use crate::digest::Digest;
 
-/// How many modules an engine keeps ready to run.
+/// Maximum number of modules that an engine keeps loaded.
 const MAX_LOADED: usize = 256;
 
-/// What guest code is compiled to.
+/// The compilation target of guest code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Target {
-    /// Code of this processor.
+    /// Native code for this processor.
     #[default]
     Native,
-    /// Code of the Pulley interpreter: tens of times slower. Stands in for another processor where results are compared.
+    /// Code for the Pulley interpreter, tens of times slower. Represents another processor when results are compared.
     Pulley,
 }
 
-/// How to build an [`Engine`]. None of it can be seen by a guest.
+/// Options of an [`Engine`]. Guests can't observe them.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// What to compile to.
+    /// The compilation target.
     pub target: Target,
-    /// Compile for speed, at the cost of slower compiling. Modules that are based on another are never optimised: they are small, and
-    /// most are run once.
+    /// Whether to optimise, which makes compilation slower. Modules with a base are never optimised: they are small, and most run only
+    /// once.
     pub optimise: bool,
-    /// A directory for compiled code; it is made if need be. Code in it is run without further checks, so it must be the
-    /// user's own: files that someone else owns or could have written are passed over.
+    /// A directory for compiled code, created if necessary. Code in it is executed without further checks, so it must belong to the
+    /// user: files that another user owns or can write to are ignored.
     pub native_cache: Option<PathBuf>,
-    /// What a module may hold to be compiled.
+    /// Limits on the content of modules.
     pub budget: CompileBudget,
 }
 
@@ -50,8 +50,7 @@ impl Default for EngineOptions {
     }
 }
 
-/// What compiled code does besides what the module says. All of it is needed for the promises of the sandbox; to be
-/// switched off only to measure what it costs.
+/// Instrumentation of compiled code. The guarantees of the sandbox require all of it; disable it only to measure its cost.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Instrumentation {
@@ -70,13 +69,13 @@ impl Default for Instrumentation {
     }
 }
 
-/// Compiles modules and keeps them ready to run. A clone is the same engine.
+/// Compiles modules and keeps them loaded. Clones share one engine.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
 struct Shared {
     engine: wasmtime::Engine,
-    /// Compiles the same without optimising.
+    /// The same engine without optimisation.
     quick: wasmtime::Engine,
     linker: Linker<Guest>,
     budget: CompileBudget,
@@ -92,23 +91,23 @@ struct Loaded {
     uses: u64,
 }
 
-/// A module that is ready to run. A clone is the same module.
+/// A loaded module, ready to run. Clones share one module.
 #[derive(Clone)]
 pub struct Module(Arc<Ready>);
 
 struct Ready {
     digest: Digest,
-    /// What is instantiated first: the module itself, or its base.
+    /// The module itself, or its base.
     instance: InstancePre<Guest>,
-    /// What of that is called.
+    /// The export to call.
     start: ModuleExport,
-    /// The module, if it is based on another.
+    /// The module, if it has a base.
     based: Option<Based>,
     workers: Workers,
     instrumentation: Instrumentation,
 }
 
-/// The one place that says how guest code is compiled and run.
+/// Returns the configuration of compilation and execution. There is no other configuration.
 fn config(options: &EngineOptions, instrumentation: Instrumentation) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     if options.target == Target::Pulley {
@@ -120,31 +119,31 @@ fn config(options: &EngineOptions, instrumentation: Instrumentation) -> wasmtime
         config.cranelift_opt_level(OptLevel::None);
         config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
     }
-    // What could differ between processors.
+    // sources of differences between processors
     config.cranelift_nan_canonicalization(instrumentation.canonical_nans);
     config.relaxed_simd_deterministic(true);
-    // How a run is ended.
+    // ways to end a run
     config.consume_fuel(instrumentation.fuel);
     config.epoch_interruption(instrumentation.epochs);
     config.max_wasm_stack(GUEST_STACK);
-    // Nothing here is async, but the engine insists that this is not less.
+    // nothing here is async, but the engine requires at least the stack size
     config.async_stack_size(GUEST_STACK);
-    // What a guest has no use for. Threads, garbage collection and components are not compiled into this build.
+    // features that guests don't need; threads, garbage collection and components are not compiled into this build
     config.wasm_memory64(false);
     config.wasm_multi_memory(false);
-    // What people see of a trap.
+    // backtraces of traps
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config.native_unwind_info(false);
     Ok(config)
 }
 
 impl Engine {
-    /// A new engine.
+    /// Creates an engine.
     pub fn new(options: &EngineOptions) -> Result<Self, SandboxError> {
         Self::with_instrumentation(options, Instrumentation::default())
     }
 
-    /// An engine that lacks some of what the sandbox promises, to measure what that costs.
+    /// Creates an engine without some guarantees of the sandbox, to measure their cost.
     #[doc(hidden)]
     pub fn with_instrumentation(options: &EngineOptions, instrumentation: Instrumentation) -> Result<Self, SandboxError> {
         let failed = |error: wasmtime::Error| SandboxError::Engine {
@@ -182,14 +181,14 @@ impl Engine {
         })))
     }
 
-    /// Makes a module ready to run: from memory, from the code cache, or by compiling it.
+    /// Loads a module: from memory, from the code cache, or by compiling it.
     ///
-    /// `digest` must be the digest of `wasm`. Code that was compiled before is used whatever the budget says now.
+    /// `digest` must be the digest of `wasm`. Cached code is used regardless of the budget.
     pub fn load(&self, wasm: &[u8], digest: &Digest) -> Result<Module, SandboxError> {
         self.load_within(wasm, digest, &self.0.budget)
     }
 
-    /// The same within another budget: for a module that is known to come from somebody who means well.
+    /// Like [`load`](Self::load), with another budget, for trusted modules.
     pub fn load_within(&self, wasm: &[u8], digest: &Digest, budget: &CompileBudget) -> Result<Module, SandboxError> {
         if let Some(module) = self.loaded(digest) {
             return Ok(module);
@@ -199,7 +198,7 @@ impl Engine {
         Ok(module)
     }
 
-    /// Makes a module ready that is based on `base` (see [`step::base`](crate::step::base)).
+    /// Loads a module that has the base `base` (see [`step::base`](crate::step::base)).
     pub fn load_based(&self, wasm: &[u8], digest: &Digest, base: &Module) -> Result<Module, SandboxError> {
         let compiled = self.compile_quickly(wasm, digest)?;
         let (instance, workers) = (base.0.instance.clone(), self.0.workers.clone());
@@ -216,29 +215,29 @@ impl Engine {
         Ok(module)
     }
 
-    /// Whether the code cache has this module.
+    /// Returns whether the code cache has this module.
     pub fn has_code(&self, digest: &Digest) -> bool {
         self.0.native_cache.as_ref().is_some_and(|cache| cache.has(digest))
     }
 
-    /// What the code of a module is called wherever that of several engines is kept: it is for engines like this one, on processors like this
-    /// one. `None` without a code cache.
+    /// Returns the name of a module's code in a cache shared by several engines. It depends on the engine's version and settings and on
+    /// the processor. `None` without a code cache.
     pub fn code_name(&self, digest: &Digest) -> Option<Digest> {
         Some(self.0.native_cache.as_ref()?.name(digest))
     }
 
-    /// The code of a module from the code cache, sealed, for other engines to [admit](Self::admit_code).
+    /// Returns the code of a module from the code cache, sealed, for other engines to [admit](Self::admit_code).
     pub fn sealed_code(&self, digest: &Digest, key: &CodeKey) -> Option<Vec<u8>> {
         self.0.native_cache.as_ref()?.sealed(digest, key)
     }
 
-    /// Takes the code of a module into the code cache, if `key` has sealed it. Whether it has it now.
+    /// Adds the code of a module to the code cache, if its seal is valid. Returns whether it was added.
     pub fn admit_code(&self, sealed: &[u8], digest: &Digest, key: &CodeKey) -> bool {
         let cache = self.0.native_cache.as_ref();
         cache.is_some_and(|cache| cache.admit(sealed, digest, key))
     }
 
-    /// The module of that digest, if this engine has it ready.
+    /// Returns the module, if it is loaded.
     pub fn loaded(&self, digest: &Digest) -> Option<Module> {
         let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.uses += 1;
@@ -278,13 +277,13 @@ impl Engine {
         Ok(compiled)
     }
 
-    /// Compiles a module without optimising, for the engine that runs all others. Keeping the code would take longer.
+    /// Compiles a module without optimisation, for the optimising engine. The code is not cached, as that would take longer.
     fn compile_quickly(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
         self.0.budget.check(wasm, digest)?;
         let compiled = wasmtime::Module::from_binary(&self.0.quick, wasm).and_then(|compiled| compiled.serialize());
         let code = compiled.map_err(|error| refused(&error, digest))?;
-        // SAFETY: the bytes are what `serialize` has just given. That they fit this engine, which differs in how far it optimises, is
-        // checked by `deserialize`.
+        // SAFETY: the bytes come from `serialize`. `deserialize` checks that they are compatible with this engine, which differs only
+        // in the level of optimisation.
         unsafe { wasmtime::Module::deserialize(&self.0.engine, code) }.map_err(|error| refused(&error, digest))
     }
 
@@ -295,11 +294,11 @@ impl Engine {
             Some(ExternType::Func(start)) if start.params().len() == 0 && start.results().len() == 0 => {}
             Some(_) => {
                 return Err(no_command(
-                    "its export `_start` is no function without parameters and results",
+                    "its export `_start` is not a function without parameters and results",
                 ));
             }
             None if compiled.get_export("_initialize").is_some() => {
-                return Err(no_command("it exports `_initialize`, so it is a library, and no `_start`"));
+                return Err(no_command("it exports `_initialize` but not `_start`, so it is a library"));
             }
             None => return Err(no_command("it has no export `_start`")),
         }
@@ -340,7 +339,7 @@ fn refused(error: &wasmtime::Error, digest: &Digest) -> SandboxError {
 }
 
 impl Module {
-    /// The digest of its bytes.
+    /// Returns the digest of its bytes.
     pub fn digest(&self) -> Digest {
         self.0.digest
     }

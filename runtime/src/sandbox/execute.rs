@@ -16,18 +16,18 @@ use super::workers::soon;
 use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
-/// How many writes to the log may wait for the caller before the guest does.
+/// Maximum number of pending log writes; with more, the guest waits.
 const WAITING_WRITES: usize = 64;
 
-/// What the thread of the guest tells the caller's.
+/// A message from the guest's thread to the caller's.
 enum Event {
     Log(Stream, Box<[u8]>),
     End(Result<Finished, Box<dyn Any + Send>>),
 }
 
 impl Module {
-    /// Runs the module in `world`, to its end or to a limit, or until `interrupt` is triggered. A guest that is to stop does so
-    /// within milliseconds, but for one that is in the middle of a single `memory.fill` or `memory.copy` instruction.
+    /// Runs the module in `world` until it ends, reaches a limit or is interrupted. A guest stops within milliseconds, unless it is
+    /// executing a single `memory.fill` or `memory.copy` instruction.
     pub fn run(&self, world: World<'_>, limits: &Limits, interrupt: &Interrupt) -> Result<Finished, SandboxError> {
         let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
         let (events, received) = sync_channel(WAITING_WRITES);
@@ -40,7 +40,7 @@ impl Module {
             storage: world.storage,
             output_limit: limits.output,
             log_limit: limits.log,
-            // Sending fails only when the caller has gone, which ends the run.
+            // sending fails only if the caller is gone, which ends the run
             log: Box::new(move |stream, bytes| drop(written.send(Event::Log(stream, bytes.into())))),
         })?;
         let guest = Guest {
@@ -85,7 +85,7 @@ impl Module {
         }
     }
 
-    /// The run itself, on a thread with a large stack.
+    /// Executes the run, on a thread with a large stack.
     fn execute(&self, guest: Guest, kept: &BTreeSet<String>, limits: &Limits) -> Finished {
         let on = self.instrumentation();
         let mut store = Store::new(self.instance().module().engine(), guest);
@@ -101,7 +101,7 @@ impl Module {
             store.set_epoch_deadline(1);
         }
         let mut ended = if on.fuel { store.set_fuel(limits.fuel) } else { Ok(()) };
-        // Whoever asks from here on moves the epoch; whoever asked before is seen here.
+        // later interrupts increment the epoch; earlier ones are detected here
         if let Err(stop) = store.data().deadline.check() {
             store.data_mut().stop = Some(stop);
         } else if ended.is_ok() {
@@ -140,12 +140,12 @@ impl Module {
         let start = instance.get_module_export(&mut *store, self.start());
         match start.and_then(wasmtime::Extern::into_func) {
             Some(start) => start.typed::<(), ()>(&*store)?.call(store, ()),
-            None => Err(wasmtime::Error::msg("`_start` is gone")),
+            None => Err(wasmtime::Error::msg("the export `_start` is missing")),
         }
     }
 }
 
-/// Ends the run when its caller unwinds: nobody waits for it any more.
+/// Ends the run if its caller panics.
 struct Abandon<'d>(&'d Deadline);
 
 impl Drop for Abandon<'_> {
@@ -166,7 +166,7 @@ fn next(received: &Receiver<Event>, until: Option<Instant>) -> Result<Event, Rec
     }
 }
 
-/// What the run came to, before its outputs are looked at.
+/// Determines the outcome, apart from missing outputs.
 fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Outcome, Option<String>) {
     let limit = |limit: Limit| Failure::Limit {
         limit,
@@ -188,7 +188,7 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
             _ if guest.meter.reached => limit(Limit::Memory),
             Some(Trap::UnreachableCodeReached) => says::panic(guest.vfs.stderr_tail()).unwrap_or_else(|| trap("unreachable")),
             Some(known) => trap(rule(*known)),
-            // An instance that can't be made although it is within all limits.
+            // the instance can't be created although it is within all limits
             None => return by_host(error),
         },
     };
@@ -204,7 +204,7 @@ fn by_host(source: impl std::fmt::Display) -> (Outcome, Option<String>) {
     (Outcome::Interrupted { by }, Some(format!("{source:#}")))
 }
 
-/// The names of the rules in the tests of the WebAssembly specification.
+/// Returns the name of the violated rule, as in the tests of the WebAssembly specification.
 fn rule(trap: Trap) -> &'static str {
     match trap {
         Trap::MemoryOutOfBounds => "out of bounds memory access",
@@ -220,7 +220,7 @@ fn rule(trap: Trap) -> &'static str {
     }
 }
 
-/// Where the guest was when it broke a rule. An exit or an interruption needs no explanation.
+/// Returns the backtrace of a trap; `None` after an exit or an interruption.
 fn backtrace(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
     let error = ended.as_ref().err()?;
     match (&guest.stop, guest.exit, error.downcast_ref::<WasmBacktrace>()) {

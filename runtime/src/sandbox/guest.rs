@@ -9,12 +9,12 @@ use super::random::Random;
 use super::vfs::{Stop, Vfs};
 use crate::step::Usage;
 
-/// The most elements that a table may have; a Rust program has as many as functions whose address it takes.
+/// Maximum number of elements of a table. A Rust program has one for each function whose address it takes.
 const MAX_TABLE: usize = 1 << 20;
-/// All that a 32-bit guest can address.
+/// The address space of a 32-bit guest, in bytes.
 const ADDRESSABLE: u64 = 4 << 30;
 
-/// The state of one run that host functions work on.
+/// The state of a run, for host functions.
 pub(super) struct Guest {
     pub(super) vfs: Vfs,
     pub(super) args: Strings,
@@ -23,28 +23,28 @@ pub(super) struct Guest {
     pub(super) random: Random,
     pub(super) meter: Meter,
     pub(super) deadline: Arc<Deadline>,
-    /// The guest's memory, once a host function had to do with it.
+    /// The guest's memory, after a host function has first used it.
     pub(super) memory: Option<Memory>,
-    /// Answers the guest's requests.
+    /// The handler of the guest's requests.
     pub(super) caller: Option<Box<dyn Caller>>,
-    /// How many requests were answered.
+    /// Number of requests answered.
     pub(super) calls: u32,
-    /// What answering used.
+    /// The resources used for answering.
     pub(super) called: Usage,
-    /// Why the run had to end.
+    /// The reason to end the run.
     pub(super) stop: Option<Stop>,
     /// The exit code.
     pub(super) exit: Option<u32>,
 }
 
-/// NUL-terminated strings, as argv and environ are laid out in guest memory.
+/// NUL-terminated strings, in the layout of argv and environ in guest memory.
 pub(super) struct Strings {
     pub(super) count: u32,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Strings {
-    /// What comes after a NUL in a string is lost, as it is in C.
+    /// Concatenates strings. Truncates each at its first NUL, as in C.
     pub(super) fn new(strings: impl IntoIterator<Item = String>) -> Self {
         let mut all = Self {
             count: 0,
@@ -59,16 +59,16 @@ impl Strings {
     }
 }
 
-/// Watches over the guest's memory.
+/// Limits and measures the guest's memory.
 pub(super) struct Meter {
     limit: usize,
-    /// The most it had, in bytes.
+    /// Peak size, in bytes.
     pub(super) peak: usize,
-    /// Whether it asked for more than the limit.
+    /// Whether the guest requested more than the limit.
     pub(super) reached: bool,
-    /// Whether the machine could not give what the limit allows.
+    /// Whether the machine could not provide memory that the limit allows.
     pub(super) host_failed: bool,
-    /// Whether the module's own maximum allows what it asked for last.
+    /// Whether the last request was within the module's own maximum.
     within_maximum: bool,
 }
 

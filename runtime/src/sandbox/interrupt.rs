@@ -6,7 +6,7 @@ use wasmtime::EngineWeak;
 use super::vfs::Stop;
 use crate::step::Interruption;
 
-/// Ends the runs that it was given to, from any thread. Once triggered it stays so.
+/// Interrupts runs, from any thread. Stays triggered.
 #[derive(Clone, Default, Debug)]
 pub struct Interrupt {
     shared: Arc<Shared>,
@@ -27,8 +27,8 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Interrupt {
-    /// The same interrupt, which also ends a run that reads past the end of its stdin: whoever asked for the run may know what
-    /// comes next, and run it again with that.
+    /// Returns the same interrupt, which also ends a run that reads past the end of its stdin. The caller can then run it again with
+    /// more input.
     pub fn asking(&self) -> Self {
         Self {
             asks: true,
@@ -36,7 +36,7 @@ impl Interrupt {
         }
     }
 
-    /// The same interrupt for a run whose stdin is whole.
+    /// Returns the same interrupt for a run whose stdin is complete.
     pub fn not_asking(&self) -> Self {
         Self {
             asks: false,
@@ -44,12 +44,12 @@ impl Interrupt {
         }
     }
 
-    /// Whether reading past the end of stdin ends a run.
+    /// Returns whether reading past the end of stdin ends a run.
     pub(super) fn asks(&self) -> bool {
         self.asks
     }
 
-    /// Ends every run that holds a clone of this, now and later.
+    /// Ends all current and future runs with a clone of this interrupt.
     pub fn trigger(&self) {
         self.shared.triggered.store(true, Ordering::SeqCst);
         let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,12 +60,12 @@ impl Interrupt {
         }
     }
 
-    /// Whether it was triggered.
+    /// Returns whether it was triggered.
     pub fn is_triggered(&self) -> bool {
         self.shared.triggered.load(Ordering::SeqCst)
     }
 
-    /// Makes [`trigger`](Self::trigger) wake the guests of this engine until the value that is returned is dropped.
+    /// Makes [`trigger`](Self::trigger) wake the guests of this engine, until the returned value is dropped.
     fn watch(&self, engine: &wasmtime::Engine) -> Watch {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ impl Drop for Watch {
     }
 }
 
-/// Tells one run to end: because its [`Interrupt`] was triggered, or because its time is up.
+/// Ends one run when its [`Interrupt`] is triggered or its time limit is reached.
 pub(super) struct Deadline {
     interrupt: Interrupt,
     time_is_up: AtomicBool,
@@ -107,7 +107,7 @@ impl Deadline {
         self.engine.increment_epoch();
     }
 
-    /// Whether the run may go on. To be asked now and then by whatever takes long.
+    /// Returns an error if the run must end. Long host functions call it regularly.
     pub(super) fn check(&self) -> Result<(), Stop> {
         if self.interrupt.is_triggered() {
             Err(Stop::Interrupted(Interruption::Caller))

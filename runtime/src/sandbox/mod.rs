@@ -1,11 +1,10 @@
-//! The deterministic world that a guest runs in. The only place that names wasmtime.
+//! The deterministic environment that a guest runs in. The only module that uses wasmtime.
 //!
-//! An [`Engine`] compiles modules; [`Module::run`] runs one in a [`World`] that holds nothing of the machine: files are
-//! values in memory or in a [`Storage`], clocks are virtual, randomness comes from a seed, there is no network, and no
-//! host directory is ever opened for a guest. What a run comes to is data ([`Finished`]); a [`SandboxError`] means that
-//! there was no run.
+//! An [`Engine`] compiles modules; [`Module::run`] runs one in a [`World`], which is independent of the machine: files are values in
+//! memory or in a [`Storage`], clocks are virtual, random numbers come from a seed, there is no network, and no host directory is ever
+//! opened for a guest. The result of a run is a [`Finished`]; a [`SandboxError`] means that the module did not run.
 //!
-//! Preview 1 of WASI is bound here in full, all 45 functions, over a filesystem that knows no WebAssembly.
+//! All functions of WASI preview 1 are implemented, on top of a file system that is independent of WebAssembly.
 
 mod budget;
 mod call;
@@ -43,30 +42,30 @@ pub use code_key::CodeKey;
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
 pub use interrupt::Interrupt;
 
-/// A file or directory that the guest is given; it can't write to it.
+/// A read-only file or directory for the guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Node {
-    /// The bytes of a file; a clone of a memory map costs nothing.
+    /// The bytes of a file. Clones share memory.
     File(Bytes),
-    /// A file that is too large to be in memory, mapped or not.
+    /// A file that is too large for memory, and for mapping.
     Large(Large),
-    /// Names and what is there. A name is one part of a path.
+    /// A directory: nodes by name. A name is one part of a path.
     Directory(BTreeMap<String, Node>),
 }
 
-/// A file that is read piece by piece, so that it takes no memory.
+/// A file that is read in pieces, so that it takes no memory.
 #[derive(Clone)]
 pub struct Large(pub Arc<dyn Source>);
 
-/// The bytes of a [`Large`] file, which never change.
+/// The immutable bytes of a [`Large`] file.
 pub trait Source: Send + Sync {
-    /// How many there are.
+    /// Returns the size in bytes.
     fn len(&self) -> u64;
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Fills `buf` with those from `offset` on, fewer only at the end.
+    /// Fills `buf` with the bytes from `offset`; fewer only at the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -84,7 +83,7 @@ impl std::fmt::Debug for Large {
     }
 }
 
-/// Where a guest's text went.
+/// An output stream of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
@@ -94,188 +93,188 @@ pub enum Stream {
     Stderr,
 }
 
-/// A file being written. Bytes that were skipped are zero, as in a POSIX file.
+/// A file being written. Gaps are zero, as in a POSIX file.
 pub trait Sink: Send {
     /// Writes all of `data` at `offset`.
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// Reads some bytes from `offset` on; 0 at the end of the file.
+    /// Reads some bytes from `offset`; 0 at the end of the file.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// Cuts the file, or lengthens it with zeros.
+    /// Truncates the file, or extends it with zeros.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
-    /// Keeps the file: its digest and size. A sink that is dropped instead leaves nothing behind.
+    /// Stores the file, and returns its digest and size. Dropping a sink discards the file.
     fn finish(self: Box<Self>) -> io::Result<(Digest, u64)>;
 }
 
-/// Where writable files go that are too large for memory, and outputs.
+/// Storage for outputs, and for writable files that are too large for memory.
 ///
-/// An error of it or of its sinks ends the run as interrupted by the host.
+/// An error of the storage or its sinks ends the run as interrupted by the host.
 pub trait Storage: Send + Sync {
-    /// A new empty file.
+    /// Creates an empty file.
     fn create(&self) -> io::Result<Box<dyn Sink>>;
 }
 
-/// All that a guest can see.
+/// Everything that a guest can observe.
 pub struct World<'a> {
-    /// The arguments, beginning with the program's name.
+    /// The arguments, starting with the program's name.
     pub args: Vec<String>,
     /// The environment.
     pub env: BTreeMap<String, String>,
-    /// What stdin holds.
+    /// The content of stdin.
     pub stdin: Bytes,
-    /// Inputs and where they are.
+    /// The inputs, by path.
     pub files: BTreeMap<GuestPath, Node>,
-    /// Where randomness comes from.
+    /// The seed of random numbers.
     pub seed: u64,
-    /// The names under `/out` that the run must make.
+    /// The names under `/out` that the run must write.
     pub outputs: BTreeSet<String>,
-    /// Keep stdout as this output instead of sending it to the log.
+    /// Stores stdout as this output instead of sending it to the log.
     pub stdout: Option<String>,
-    /// Answers what the guest asks for beyond WASI; without it the guest is told that nobody does.
+    /// The handler of requests beyond WASI; without it, requests fail with `ENOTSUP`.
     pub caller: Option<Box<dyn Caller>>,
-    /// Where the outputs go.
+    /// The storage of outputs.
     pub storage: Arc<dyn Storage>,
-    /// Is called, on the thread that runs the module, with what the guest writes to stdout and stderr, as it does. While it
-    /// takes its time the guest waits, and a time limit too.
+    /// Called on the caller's thread with the guest's stdout and stderr as they are written. While it blocks, the guest waits and the
+    /// time limit is not checked.
     pub log: &'a mut dyn FnMut(Stream, &[u8]),
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it used. Without fuel after [`Failure::Stack`](crate::step::Failure::Stack), as that depends on the machine.
+    /// The resources used. Without fuel after [`Failure::Stack`](crate::step::Failure::Stack), as that depends on the machine.
     pub usage: Usage,
     /// The declared outputs; empty unless the run succeeded.
     pub outputs: BTreeMap<String, Made>,
-    /// The calls that led to a trap, with file and line where the module says them. For people: not the same on all engines.
+    /// The backtrace of a trap, with file and line if the module has debug information. For display only: it depends on the engine.
     pub backtrace: Option<String>,
-    /// What the machine said when it interrupted the run.
+    /// The machine's error when it interrupted the run.
     pub host_error: Option<String>,
 }
 
-/// An output as the store has it.
+/// An output in the storage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Made {
     /// A file.
     File {
-        /// of its bytes
+        /// the digest of its bytes
         digest: Digest,
-        /// in bytes
+        /// the size in bytes
         size: u64,
     },
     /// A directory; it may be empty.
     Directory(BTreeMap<String, Made>),
 }
 
-/// Why a world can't be built.
+/// The error of creating a world.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorldError {
-    /// An input would hide a place that belongs to the sandbox.
-    #[error("an input can't be at {path}: /{own} is the sandbox's own; bind it elsewhere, such as /in/data")]
+    /// The path of an input is reserved by the sandbox.
+    #[error("can't bind an input at {path}: /{own} is reserved by the sandbox; use another path, such as /in/data")]
     Reserved {
         /// the input's path
         path: GuestPath,
-        /// the top directory
+        /// the reserved top-level directory
         own: String,
     },
-    /// Two inputs are in each other's way.
-    #[error("an input can't be at {path}: another input is in the way; bind it elsewhere")]
+    /// The paths of two inputs conflict.
+    #[error("can't bind an input at {path}: the path conflicts with another input; use another path")]
     Overlap {
-        /// the path of the later one
+        /// the path of the second input
         path: GuestPath,
     },
-    /// Stdout can't be kept under this name.
-    #[error("stdout can't be kept as output `{name}`: use a plain file name")]
+    /// Stdout can't be stored under this name.
+    #[error("can't store stdout as output `{name}`: use a plain file name")]
     Stdout {
         /// the name
         name: String,
     },
 }
 
-/// Why there was no run.
+/// The error of loading or starting a module.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// The engine can't be built with these options.
-    #[error("the WebAssembly engine can't be built: {reason}")]
+    /// The engine can't be created with these options.
+    #[error("can't create the WebAssembly engine: {reason}")]
     Engine {
-        /// what the engine says
+        /// the engine's error
         reason: String,
     },
     /// The directory of the native code cache can't be used.
-    #[error("the native code cache {path} can't be used: {source}; choose a directory that only you can write to")]
+    #[error("can't use the native code cache {path}: {source}; choose a directory that only you can write to")]
     NativeCache {
         /// the directory
         path: String,
-        /// why not
+        /// the cause
         source: io::Error,
     },
-    /// The bytes are no module that can be compiled.
-    #[error("module {digest} can't be compiled: {reason}")]
+    /// The module is invalid or unsupported.
+    #[error("can't compile module {digest}: {reason}")]
     Compile {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
-        /// what the compiler says
+        /// the compiler's error
         reason: String,
     },
     /// Compiling the module could take too long.
     #[error(
-        "module {digest} is too large to compile: {found} {what}, at most {allowed} are allowed; if you trust it, give it a larger budget with --large-module"
+        "module {digest} is too large to compile: {found} {what}, limit {allowed}; if you trust the module, raise the limits with --large-module"
     )]
     Budget {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
-        /// what there is too much of
+        /// the exceeded quantity
         what: &'static str,
-        /// how much there is
+        /// its value
         found: u64,
-        /// how much there may be
+        /// its limit
         allowed: u64,
     },
-    /// The module asks for something that the sandbox does not have.
+    /// The module imports a function that the sandbox does not provide.
     #[error(
-        "module {digest} imports `{module}` `{name}`, which the sandbox does not have: build it for wasm32-wasip1, without threads and sockets"
+        "module {digest} imports `{module}` `{name}`, which the sandbox does not provide: build it for wasm32-wasip1, without threads or sockets"
     )]
     UnknownImport {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
         /// the import's module
         module: String,
-        /// its name
+        /// the import's name
         name: String,
     },
-    /// The module asks for a function of preview 1 with another type.
-    #[error("module {digest} imports a function with a type that it does not have in WASI preview 1: {reason}")]
+    /// The module imports a function of WASI preview 1 with the wrong type.
+    #[error("module {digest} imports a WASI preview 1 function with the wrong type: {reason}")]
     ImportType {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
-        /// which import, and the types
+        /// the import and its types
         reason: String,
     },
-    /// The module has nothing to start.
+    /// The module has no entry point.
     #[error("module {digest} is not a command: {reason}; build it as a program (`fn main`), or as steps with #[step]")]
     NotACommand {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
-        /// what is wrong with `_start`
+        /// the problem with `_start`
         reason: &'static str,
     },
-    /// The module and its base don't fit.
-    #[error("module {digest} can't be put onto its base {base}: {reason}; both must come from the same `lockstep`")]
+    /// The module and its base are incompatible.
+    #[error("can't link module {digest} to its base {base}: {reason}; both must come from the same `lockstep`")]
     Base {
-        /// of the module
+        /// the digest of the module
         digest: Digest,
-        /// of its base
+        /// the digest of its base
         base: Digest,
-        /// what does not fit
+        /// the incompatibility
         reason: String,
     },
-    /// The world can't be built.
+    /// The world can't be created.
     #[error(transparent)]
     World(#[from] WorldError),
-    /// No thread to run on.
-    #[error("no thread to run the module on: {0}")]
+    /// No thread can be started for the guest.
+    #[error("can't start a thread for the module: {0}")]
     Thread(io::Error),
 }

@@ -11,18 +11,18 @@ use crate::digest::Digest;
 
 /// The length of the SHA-256 that follows the code in each file.
 const CHECKSUM: usize = 32;
-/// `O_NOFOLLOW` of Linux and macOS: opening a symbolic link fails.
+/// `O_NOFOLLOW` on Linux and macOS: opening a symbolic link fails.
 #[cfg(target_os = "linux")]
 const NO_FOLLOW: i32 = 0o400_000;
 #[cfg(not(target_os = "linux"))]
 const NO_FOLLOW: i32 = 0x100;
 
-/// Compiled code on disk: `<directory>/<compatibility>/<digest>.cwasm`, where the compatibility is a digest of the
-/// engine's version, settings and processor features.
+/// Compiled code on disk: `<directory>/<compatibility>/<digest>.cwasm`, where the compatibility is a digest of the engine's version,
+/// settings and processor features.
 ///
-/// A file is the code and its SHA-256. It is written under another name and renamed once it is on the disk, so neither a
-/// killed process nor a power cut leaves half a file; and should the disk lie, the checksum tells. It is only ever a copy
-/// of what compiling gives, so all that goes wrong here means compiling again.
+/// A file consists of the code and its SHA-256. It is written under another name, synced and renamed, so neither a killed process nor a
+/// power failure leaves an incomplete file. The checksum detects corruption. The cache is only a copy of what compiling gives, so after
+/// any error the module is compiled again.
 pub(super) struct NativeCache {
     directory: PathBuf,
     compatibility: Digest,
@@ -51,17 +51,17 @@ impl NativeCache {
         self.directory.join(format!("{}.cwasm", digest.hex()))
     }
 
-    /// What the code of a module is called where that of several engines is kept.
+    /// Returns the name of a module's code in a cache shared by several engines.
     pub(super) fn name(&self, digest: &Digest) -> Digest {
         Digest::of(format!("native {} {}", self.compatibility.hex(), digest.hex()))
     }
 
-    /// Whether there is code of the module; not, whether it is whole.
+    /// Returns whether the cache has code for the module, which may be damaged.
     pub(super) fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
     }
 
-    /// The code of a module and its seal, if it is here and whole.
+    /// Returns the sealed code of a module, if it is cached and intact.
     pub(super) fn sealed(&self, digest: &Digest, key: &CodeKey) -> Option<Vec<u8>> {
         let mut code = Vec::new();
         self.open_whole(digest)?.read_to_end(&mut code).ok()?;
@@ -70,24 +70,23 @@ impl NativeCache {
         Some(code)
     }
 
-    /// Keeps the code of a module that comes from elsewhere, if its seal is that of `key`. Whether it is kept now.
+    /// Caches the code of a module from another machine, if its seal is valid. Returns whether it was cached.
     pub(super) fn admit(&self, sealed: &[u8], digest: &Digest, key: &CodeKey) -> bool {
         let code = key.open(&self.name(digest), sealed);
         code.is_some_and(|code| self.write(code, digest).is_ok())
     }
 
-    /// The compiled module, if it is here and whole.
+    /// Returns the compiled module, if it is cached and intact.
     pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &Digest) -> Option<wasmtime::Module> {
         let file = self.open_whole(digest)?;
-        // SAFETY: deserializing is sound for what `Module::serialize` of a compatible engine wrote, as long as nobody
-        // changes the file while it is mapped. It is what we wrote: this very file, opened once, belongs to this user, can
-        // be written by nobody else, and has the checksum that `write` gave it; and what we wrote is what `serialize` gave
-        // here, or where somebody had the key of its seal. Nobody changes it: `write` never writes to a file that has its
-        // final name, it replaces it by another.
+        // SAFETY: deserializing is sound for the output of `Module::serialize` of a compatible engine, as long as nobody changes the
+        // file while it is mapped. We wrote this file: it is opened only once, belongs to this user, is not writable by anyone else,
+        // and has the checksum from `write`. What we write comes from `serialize`, either here or on a machine with the key of its
+        // seal. Nobody changes it: `write` never modifies a file with a final name, but replaces it.
         unsafe { wasmtime::Module::deserialize_open_file(engine, file) }.ok()
     }
 
-    /// The file of a module, at its start, if it is ours alone and whole.
+    /// Opens the file of a module, if it is private and intact.
     fn open_whole(&self, digest: &Digest) -> Option<File> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -103,7 +102,7 @@ impl NativeCache {
         Some(file)
     }
 
-    /// Keeps a compiled module. Failing to costs time later, and nothing else.
+    /// Caches a compiled module. Ignores errors, which only cost time later.
     pub(super) fn put(&self, module: &wasmtime::Module, digest: &Digest) {
         if let Ok(code) = module.serialize() {
             let _ = self.write(&code, digest);
@@ -111,7 +110,7 @@ impl NativeCache {
     }
 
     fn write(&self, code: &[u8], digest: &Digest) -> io::Result<()> {
-        // `tempfile` makes files that only their owner can read and write, and removes this one if it is not kept.
+        // `tempfile` creates files that only their owner can read and write, and removes this one if it is not persisted
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(code)?;
         file.write_all(&Sha256::digest(code))?;
@@ -121,14 +120,14 @@ impl NativeCache {
     }
 }
 
-/// Makes the directory if need be, checks that nobody else can write to it, and tells who we are.
+/// Creates the directory if necessary, and checks that no other user can write to it. Returns the user id of this process.
 fn prepare(directory: &Path) -> io::Result<u32> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // A new file belongs to the effective user.
+    // a new file belongs to the effective user
     let owner = tempfile::tempfile_in(directory)?.metadata()?.uid();
     match is_private(&directory.metadata()?, owner) {
         true => Ok(owner),
-        false => Err(io::Error::other("others can write to it")),
+        false => Err(io::Error::other("other users can write to it")),
     }
 }
 
@@ -136,7 +135,7 @@ fn is_private(metadata: &std::fs::Metadata, owner: u32) -> bool {
     metadata.uid() == owner && metadata.mode() & 0o022 == 0
 }
 
-/// Fails unless the file ends with the SHA-256 of what comes before.
+/// Checks that the file ends with the SHA-256 of its content.
 fn check(file: &mut File) -> io::Result<()> {
     let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut hasher = Sha256::new();
@@ -156,7 +155,7 @@ fn check(file: &mut File) -> io::Result<()> {
     }
 }
 
-/// Lets SHA-256 hash what can be hashed, so that the result is the same in each build.
+/// A SHA-256 hasher for `Hash` types, so that the result is the same in each build.
 #[derive(Default)]
 struct Compatibility(crate::digest::Hasher);
 

@@ -1,11 +1,11 @@
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that look like chance to all who don't know the seed: SHA-256 of a tag, the seed and the number of the block.
+/// A pseudo-random generator: the SHA-256 of a tag, the seed and the block number.
 pub(super) struct Random {
     seed: u64,
     blocks: u64,
     block: [u8; 32],
-    /// How many bytes of `block` are used up.
+    /// Number of bytes of `block` used.
     used: usize,
 }
 
@@ -19,7 +19,7 @@ impl Random {
         }
     }
 
-    /// The next bytes. How they are asked for, in few or many pieces, makes no difference.
+    /// Fills `buf` with the next bytes. The sequence does not depend on the sizes of the buffers.
     pub(super) fn fill(&mut self, mut buf: &mut [u8]) {
         while !buf.is_empty() {
             if self.used == self.block.len() {

@@ -1,17 +1,17 @@
-//! What the end of stderr says about a failure.
+//! Extracts failure messages from the end of stderr.
 
 use crate::step::Failure;
 
-/// How much of stderr a failure quotes, in bytes.
+/// Maximum size of a message, in bytes.
 const MAX_MESSAGE: usize = 2 << 10;
 
-/// The last whole lines of stderr.
+/// Returns the last complete lines of stderr.
 pub(super) fn message(stderr: &[u8]) -> String {
     let text = plain(stderr);
     last_lines(text.trim()).to_owned()
 }
 
-/// What Rust's panic message says, if stderr ends with one:
+/// Parses a Rust panic message at the end of stderr:
 ///
 /// ```text
 /// thread 'main' panicked at src/main.rs:2:5:
@@ -33,7 +33,7 @@ pub(super) fn panic(stderr: &[u8]) -> Option<Failure> {
     })
 }
 
-/// The end of a text, beginning with a whole line if that leaves anything.
+/// Returns the end of a text, starting at a line if possible.
 fn last_lines(text: &str) -> &str {
     if text.len() <= MAX_MESSAGE {
         return text;
@@ -46,7 +46,7 @@ fn last_lines(text: &str) -> &str {
     end.split_once('\n').map_or(end, |(_, lines)| lines)
 }
 
-/// Text without operating system commands of the terminal (`ESC ] ... ESC \`), which carry progress.
+/// Removes operating system commands (`ESC ] ... ESC \`), which carry progress.
 fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split("\x1b]");

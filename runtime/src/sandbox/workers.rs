@@ -2,18 +2,18 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-/// How deeply calls of a guest may nest, in bytes of native stack. Generous, as interpreters recurse on it.
+/// The native stack of a guest, in bytes. Generous, because interpreters use it for recursion.
 pub(super) const GUEST_STACK: usize = 16 << 20;
-/// What host functions may need on top of the deepest guest call.
+/// Additional stack for host functions, in bytes.
 const HOST_STACK: usize = 2 << 20;
-/// Idle threads that are kept for later runs. They cost nothing but the pages of stack that their runs touched.
+/// Maximum number of idle threads kept for later runs. Each costs only the stack pages that its runs have touched.
 const MAX_IDLE: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 type Idle = Mutex<Vec<SyncSender<Job>>>;
 
-/// Threads whose stack is large enough for guests, whatever the caller's is. Handing a run to an idle one and waiting for
-/// it costs some microseconds, a new thread for each would cost several times that. They end when this is dropped.
+/// A pool of threads with stacks that are large enough for guests. Handing a run to an idle thread takes some microseconds; starting a
+/// thread takes several times as long. The threads end when the pool is dropped.
 #[derive(Clone, Default)]
 pub(super) struct Workers(Arc<Idle>);
 
@@ -54,14 +54,14 @@ fn work(mut job: Job, idle: &Weak<Idle>) {
     }
 }
 
-/// How often to look for something that may come within some microseconds, before a thread goes to sleep: waking it takes longer than
-/// many a run. A machine with one core has no time for that.
+/// How often to poll before a thread goes to sleep: waking it takes longer than many runs. Zero on a single core, where polling would
+/// delay the other thread.
 static LOOKS: LazyLock<u32> = LazyLock::new(|| match std::thread::available_parallelism() {
     Ok(cores) if cores.get() > 1 => 2_000,
     _ => 0,
 });
 
-/// What `look` finds, if that is soon.
+/// Polls `look` for a short time.
 pub(super) fn soon<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     (0..*LOOKS).find_map(|_| {
         let found = look();

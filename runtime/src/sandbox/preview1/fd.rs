@@ -6,22 +6,22 @@ use crate::sandbox::guest::Guest;
 use crate::sandbox::vfs::{Access, Errno, Fd, FileType, PREOPEN, Result, Stat, Stop, Whence};
 use crate::step::Interruption;
 
-/// `fdflags::append`; the other flags (dsync, nonblock, rsync, sync) change nothing here.
+/// `fdflags::append`; the other flags (dsync, nonblock, rsync, sync) have no effect here.
 pub(super) const APPEND: u32 = 1;
 
-/// `rights` of preview 1.
+/// The `rights` of preview 1.
 pub(super) mod rights {
     pub(in super::super) const READ: u64 = 1 << 1;
     pub(in super::super) const WRITE: u64 = 1 << 6;
-    /// What all descriptors allow: setting flags, stat, polling.
+    /// The rights of all descriptors: setting flags, stat, polling.
     pub(super) const ANY: u64 = 1 << 3 | 1 << 21 | 1 << 27;
-    /// What a file allows that may be read: seek, tell, advise.
+    /// The rights of readable files: read, seek, tell, advise.
     pub(super) const READ_FILE: u64 = READ | 1 << 2 | 1 << 5 | 1 << 7;
-    /// What a file allows that may be written: seek, tell, advise, datasync, sync, allocate, set size and times.
+    /// The rights of writable files: write, seek, tell, advise, datasync, sync, allocate, set size and times.
     pub(super) const WRITE_FILE: u64 = WRITE | 1 << 2 | 1 << 5 | 1 << 7 | 1 | 1 << 4 | 1 << 8 | 1 << 22 | 1 << 23;
-    /// What a directory allows: all that has to do with paths, listing, sync, set times.
+    /// The rights of directories: all path operations, listing, sync, set times.
     pub(super) const DIRECTORY: u64 = ((1 << 21) - (1 << 9)) | 1 << 24 | 1 << 25 | 1 << 26 | 1 << 4 | 1 << 23 | READ;
-    /// All but sockets.
+    /// All rights except for sockets.
     pub(super) const ALL: u64 = (1 << 28) - 1;
 }
 
@@ -110,7 +110,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         .func_wrap(MODULE, "fd_prestat_get", |c: C<'_>, fd: Fd, to: Pointer| -> R {
             call(c, |guest, ram| {
                 check_preopen(guest, fd)?;
-                // Tag 0 is a directory, with the length of its name.
+                // tag 0 is a directory, followed by the length of its name
                 ram.put_u32(to, 0)?;
                 ram.put_u32(Ram::at(to, 4)?, 1)
             })
@@ -166,7 +166,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The preopened directory keeps its name as long as its number is in use.
+/// Checks that `fd` is the preopened directory. Its number keeps the name as long as it is open.
 fn check_preopen(guest: &Guest, fd: Fd) -> Result<()> {
     match fd {
         PREOPEN => guest.vfs.check_fd(fd),
@@ -193,7 +193,7 @@ fn fdstat(guest: &mut Guest, ram: &mut Ram<'_>, fd: Fd, to: Pointer) -> Result<(
     ram.put(to, &stat)
 }
 
-/// `filestat`: device, inode, type, links, size and three times.
+/// Writes a `filestat`: device, inode, type, links, size and three times.
 pub(super) fn put_stat(ram: &mut Ram<'_>, to: Pointer, stat: Stat) -> Result<()> {
     let mut bytes = [0; 64];
     bytes[0..8].copy_from_slice(&1u64.to_le_bytes());
@@ -220,7 +220,7 @@ fn read(
         }
     };
     ram.check_iovecs(list, count)?;
-    // A read of nothing still checks the descriptor.
+    // an empty read still checks the descriptor
     read_piece(guest, 0, &mut [])?;
     let (mut total, mut wanted) = (0u32, 0u32);
     'all: for index in 0..count {
@@ -282,7 +282,7 @@ fn write(
     ram.put_u32(done, total)
 }
 
-/// Fills `buf` with entries (`dirent` and name). A full buffer tells the guest that there is more; the last entry may be cut.
+/// Fills `buf` with entries (`dirent` and name). A full buffer means that there are more; the last entry may be truncated.
 fn list(guest: &mut Guest, buf: &mut [u8], fd: Fd, cookie: u64) -> Result<u32> {
     let mut filled = 0;
     for (entry, next) in guest.vfs.list(fd, cookie)?.iter().zip(cookie.saturating_add(1)..) {

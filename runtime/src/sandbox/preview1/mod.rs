@@ -1,6 +1,6 @@
-//! WASI preview 1 bound to the guest's world: `wasi_snapshot_preview1.witx` of the WebAssembly/WASI repository.
+//! WASI preview 1 (`wasi_snapshot_preview1.witx` of the WebAssembly/WASI repository) on top of the guest's world.
 //!
-//! Whatever a guest passes, a call ends with an error number or with the end of the run, never with a panic.
+//! Whatever arguments a guest passes, a call returns an error number or ends the run. It never panics.
 
 mod fd;
 mod path;
@@ -17,10 +17,10 @@ use ram::Ram;
 /// The module name of all imports.
 const MODULE: &str = "wasi_snapshot_preview1";
 
-/// How many bytes are copied at a time before looking whether the run was interrupted.
+/// Maximum number of bytes copied between checks for an interrupt.
 const PIECE: u32 = 1 << 20;
 
-/// Every function of preview 1 (`sock_accept` came later than the other 45).
+/// All functions of preview 1, sorted (`sock_accept` was added later than the other 45).
 const FUNCTIONS: [&str; 46] = [
     "args_get",
     "args_sizes_get",
@@ -70,7 +70,7 @@ const FUNCTIONS: [&str; 46] = [
     "sock_shutdown",
 ];
 
-/// Whether there is such an import.
+/// Returns whether this import exists.
 pub(super) fn offers(module: &str, name: &str) -> bool {
     module == MODULE && FUNCTIONS.binary_search(&name).is_ok()
 }
@@ -82,7 +82,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     system::define(linker)
 }
 
-/// Runs a call on the guest's world and memory. Gives the error number, 0 for success, or ends the run.
+/// Executes a call on the guest's world and memory. Returns the error number, 0 for success, or ends the run.
 pub(super) fn call(
     mut caller: Caller<'_, Guest>,
     act: impl FnOnce(&mut Guest, &mut Ram<'_>) -> Result<()>,

@@ -6,7 +6,7 @@ use super::{MODULE, call};
 use crate::sandbox::guest::Guest;
 use crate::sandbox::vfs::{Access, Errno, Fd, OpenHow, Result};
 
-/// A path as the guest gave it.
+/// The address and length of a path in guest memory.
 type Text = (Pointer, u32);
 
 pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -103,7 +103,7 @@ fn how(oflags: u32, asked: u64, fdflags: u32) -> OpenHow {
     OpenHow {
         access: Access {
             read: asked & rights::READ != 0,
-            // Guests ask for all rights that there are when they open a directory.
+            // guests request all existing rights when they open a directory
             write: asked & rights::WRITE != 0 && !directory,
             append: fdflags & APPEND != 0,
         },
@@ -115,7 +115,7 @@ fn how(oflags: u32, asked: u64, fdflags: u32) -> OpenHow {
 }
 
 fn open(guest: &mut Guest, ram: &mut Ram<'_>, fd: Fd, (path, len): Text, how: OpenHow, to: Pointer) -> Result<()> {
-    // Nothing is opened that the guest could not be told of.
+    // check the result pointer before anything is opened
     ram.bytes(to, 4)?;
     let opened = guest.vfs.open(fd, ram.text(path, len)?, how)?;
     ram.put_u32(to, opened)

@@ -1,15 +1,15 @@
 use crate::sandbox::vfs::{Errno, Result};
 
-/// The most buffers that one call reads or writes (`IOV_MAX` of Linux).
+/// Maximum number of buffers per call (`IOV_MAX` of Linux).
 const MAX_IOVECS: u32 = 1024;
 
-/// The guest's linear memory. Every access is checked; what lies outside is `EFAULT`.
+/// The guest's linear memory. Every access is checked; an access out of bounds is `EFAULT`.
 pub(in crate::sandbox) struct Ram<'m>(&'m mut [u8]);
 
-/// The address of a value or buffer, as the guest gave it.
+/// An address in guest memory.
 pub(in crate::sandbox) type Pointer = u32;
 
-/// A buffer as the guest described it.
+/// A buffer in guest memory.
 #[derive(Clone, Copy)]
 pub(super) struct Iovec {
     pub(super) pointer: Pointer,
@@ -35,7 +35,7 @@ impl<'m> Ram<'m> {
         std::str::from_utf8(self.bytes(pointer, len)?).map_err(|_| Errno::IllegalBytes.into())
     }
 
-    /// The address `offset` bytes after `pointer`.
+    /// Returns the address `offset` bytes after `pointer`.
     pub(super) fn at(pointer: Pointer, offset: u64) -> Result<Pointer> {
         let address = u64::from(pointer)
             .checked_add(offset)
@@ -79,7 +79,7 @@ impl<'m> Ram<'m> {
         self.put(pointer, &value.to_le_bytes())
     }
 
-    /// Checks that all buffers of a list lie in memory.
+    /// Checks that all buffers of a list are in bounds.
     pub(super) fn check_iovecs(&self, list: Pointer, count: u32) -> Result<()> {
         if count > MAX_IOVECS {
             return Err(Errno::Invalid.into());

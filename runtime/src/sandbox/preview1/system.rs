@@ -95,7 +95,7 @@ fn no_socket(caller: Caller<'_, Guest>, fd: Fd) -> wasmtime::Result<u32> {
 
 const REALTIME: u32 = 0;
 
-/// Real, monotonic, processor time of the process and of the thread: there are four clocks.
+/// Checks that the clock exists: realtime, monotonic, process CPU time or thread CPU time.
 fn check_clock(clock: u32) -> Result<()> {
     match clock {
         0..=3 => Ok(()),
@@ -118,23 +118,23 @@ fn put_strings(ram: &mut Ram<'_>, strings: &Strings, list: Pointer, bytes: Point
     Ok(())
 }
 
-/// The length of `subscription` and `event` in memory.
+/// The sizes of `subscription` and `event` in memory.
 const SUBSCRIPTION: u64 = 48;
 const EVENT: u64 = 32;
-/// The most subscriptions that a guest may wait for: its descriptors, and a clock for each.
+/// Maximum number of subscriptions: all descriptors, and a clock for each.
 const MAX_SUBSCRIPTIONS: u32 = 2048;
 
-/// What a guest waits for.
+/// A parsed subscription.
 enum Wait {
-    /// A moment of the virtual clock.
+    /// A time of the virtual clock.
     Until(u64),
-    /// A descriptor, which is ready at once.
+    /// A descriptor, which is always ready.
     Ready { kind: u8, bytes: u64 },
-    /// Nothing sensible.
+    /// An invalid subscription.
     Never { kind: u8, errno: Errno },
 }
 
-/// Files are ready at once. If the guest waits only for clocks, time jumps to the earliest and nobody sleeps.
+/// Implements `poll_oneoff`. Files are always ready. If the guest waits only for clocks, the virtual clock jumps to the earliest time.
 fn poll(guest: &mut Guest, ram: &mut Ram<'_>, asked: Pointer, events: Pointer, count: u32) -> Result<u32> {
     if count == 0 || count > MAX_SUBSCRIPTIONS {
         return Err(Errno::Invalid.into());
@@ -177,7 +177,7 @@ fn poll(guest: &mut Guest, ram: &mut Ram<'_>, asked: Pointer, events: Pointer, c
 const CLOCK: u8 = 0;
 const FD_READ: u8 = 1;
 const FD_WRITE: u8 = 2;
-/// `subclockflags`: the timeout is a moment and not a span.
+/// `subclockflags`: the timeout is an absolute time.
 const ABSOLUTE: u16 = 1;
 
 fn wait(guest: &Guest, ram: &Ram<'_>, subscription: Pointer) -> Result<Wait> {

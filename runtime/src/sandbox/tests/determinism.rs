@@ -1,6 +1,6 @@
 use super::*;
 
-/// Writes all that a guest can learn to stdout: clocks, randomness, file data, listings, arithmetic on NaNs.
+/// Writes everything that a guest can observe to stdout: clocks, randomness, file data, listings, arithmetic on NaNs.
 fn curious() -> String {
     program(
         r#"(memory (export "memory") 1)
@@ -55,7 +55,7 @@ fn the_same_with_every_code_generator() {
     assert_ne!(shown(&native, 8).1, first.1);
 }
 
-/// The same world must come out in the next version too, or run keys have to change.
+/// Later versions must give the same digest, or the version of the world must change.
 #[test]
 fn the_same_as_ever() {
     let digest = shown(&engine(Target::Native, true), 7).1;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::step::Outcome;
 
-/// Calls every function with the numbers that the guest finds in its memory, and exits with the sum of the results.
+/// Calls every function with arguments from the guest's memory.
 fn caller() -> String {
     let functions = [
         ("args_get", "ii"),
@@ -110,9 +110,9 @@ fn a_module_that_could_keep_the_compiler_busy_is_refused() {
     let deep = format!("(module (func {}{}))", "(loop ".repeat(300), ")".repeat(300));
     let joined = format!("(module (func (local {}) {}))", "i32 ".repeat(9000), "(block)".repeat(5000));
     let refused = [
-        (deep.as_str(), "300 nested loops, at most 256"),
+        (deep.as_str(), "300 nested loops, limit 256"),
         (joined.as_str(), "locals times branches"),
-        (locals.as_str(), "10001 locals in one function, at most 10000"),
+        (locals.as_str(), "10001 locals in one function, limit 10000"),
         (large.as_str(), "bytes of code in one function"),
         ("(module (memory 30000))", "30000 initial pages of memory"),
         ("(module (table 4000000000 funcref))", "4000000000 initial table elements"),

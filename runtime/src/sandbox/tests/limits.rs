@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::step::{Failure, Interruption, Limit, Outcome};
 
-/// How long a guest may take to stop. Far above what it takes, as test machines are busy.
+/// Maximum time for a guest to stop. Generous, because test machines are busy.
 const SOON: Duration = Duration::from_millis(400);
 
 fn reached(wat: &str, limits: Limits) -> (Limit, u64) {
@@ -36,7 +36,7 @@ fn memory() {
     assert_eq!(reached(&greedy, limits.clone()), (Limit::Memory, 10 << 20));
     let large = start("").replace("\"memory\") 1", "\"memory\") 1000");
     assert_eq!(reached(&large, limits), (Limit::Memory, 10 << 20));
-    // All that can be addressed, with room above the module's own maximum.
+    // the whole address space
     let all = start("(if (i32.ne (memory.grow (i32.const 65536)) (i32.const -1)) (then unreachable)) unreachable");
     assert_eq!(reached(&all, Limits::default()), (Limit::Memory, 4 << 30));
     let own = start("(drop (memory.grow (i32.const 9))) unreachable").replace("\"memory\") 1", "\"memory\") 1 4");
@@ -87,22 +87,22 @@ fn nesting() {
     }
 }
 
-/// Programs that go on for ever in different ways.
+/// Programs that run forever, in different ways.
 fn endless() -> Vec<String> {
     let again = |body: &str| start(&format!("(loop {body} (br 0))"));
     vec![
         again(""),
-        // A year of sleep at a time: kind clock, relative, at address 0.
+        // sleeps a year at a time: a relative clock subscription at address 0
         again(
             "(i64.store (i32.const 24) (i64.const 31536000000000000))
              (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))",
         ),
         again("(drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 16)))"),
         again("(drop (call $clock_time_get (i32.const 1) (i64.const 0) (i32.const 0)))"),
-        // One call that asks for as much as there is: nearly 1 GiB of random bytes.
+        // one call for nearly 1 GiB of random bytes
         again("(drop (call $random_get (i32.const 65536) (i32.const 0x3fff0000)))")
             .replace("\"memory\") 1", "\"memory\") 16384"),
-        // The same with a table full of buffers, of which each is all of the memory.
+        // one call with a full list of buffers, each of which is all of the memory
         again(
             "(local.set 0 (i32.const 8192))
              (loop
@@ -185,7 +185,7 @@ fn an_interrupt_ends_only_its_own_runs() {
     assert_eq!(run_beside.join().unwrap(), Outcome::Succeeded);
 }
 
-/// Reads stdin into 64 bytes, until it ends.
+/// Reads stdin to its end, into a buffer of 64 bytes.
 fn reads_stdin() -> String {
     r#"(module
         (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))

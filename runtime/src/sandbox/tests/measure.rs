@@ -15,7 +15,7 @@ fn median(times: usize, mut act: impl FnMut()) -> Duration {
 }
 
 #[test]
-#[ignore = "prints figures, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
+#[ignore = "prints timings, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
 fn warm_runs() {
     let engine = engine(Target::Native, true);
     for (what, wat) in [("trivial", start("")), ("hello", says(1, "hello\n", ""))] {
@@ -47,9 +47,9 @@ fn warm_runs() {
 }
 
 #[test]
-#[ignore = "prints figures, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
+#[ignore = "prints timings, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
 fn reading_an_input() {
-    // 1 GiB in reads of 64 KiB.
+    // 1 GiB in reads of 64 KiB
     let wat = start(
         "(local $n i32) (i32.store (i32.const 0) (i32.const 65536)) (i32.store (i32.const 4) (i32.const 65536))
          (loop
@@ -70,7 +70,7 @@ fn reading_an_input() {
     println!("read: {:.1} GB/s", 1.074 / time.as_secs_f64());
 }
 
-/// Function bodies that are hard on the compiler, of about that many bytes.
+/// Function bodies of about this size that are slow to compile.
 fn hard_bodies(bytes: usize) -> Vec<(&'static str, String)> {
     let straight = |piece: &str, size: usize| piece.repeat(bytes / size);
     let set_all = |locals: usize| {
@@ -106,7 +106,7 @@ fn hard_bodies(bytes: usize) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-#[ignore = "prints figures, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
+#[ignore = "prints timings, which depend on the machine: cargo test --release measure -- --ignored --nocapture"]
 fn hard_modules() {
     for bytes in [16 << 10, 64 << 10, 200 << 10] {
         for (what, body) in hard_bodies(bytes) {

@@ -1,4 +1,4 @@
-//! Modules run in the sandbox.
+//! Tests that run modules in the sandbox.
 
 mod determinism;
 mod hostile;
@@ -16,11 +16,11 @@ use bytes::Bytes;
 use super::*;
 use crate::step::Limits;
 
-/// Keeps what is finished in memory.
+/// A storage in memory.
 #[derive(Clone, Default)]
 pub(super) struct MemoryStorage {
     pub(super) kept: Arc<Mutex<BTreeMap<Digest, Vec<u8>>>>,
-    /// Fails once the sinks hold more than this.
+    /// Maximum size of a file; larger ones fail.
     pub(super) room: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Sink for MemorySink {
 
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let rest = self.bytes.get(offset as usize..).unwrap_or_default();
-        // Short reads, as disks may give.
+        // short reads, like those of disks
         let read = rest.len().min(buf.len()).min(1000);
         buf[..read].copy_from_slice(&rest[..read]);
         Ok(read)
@@ -70,7 +70,7 @@ impl Sink for MemorySink {
     }
 }
 
-/// A world without anything in it.
+/// An empty world.
 fn world<'a>(storage: &MemoryStorage, log: &'a mut dyn FnMut(Stream, &[u8])) -> World<'a> {
     World {
         args: vec!["module".to_owned()],
@@ -100,7 +100,7 @@ fn load(engine: &Engine, wat: &str) -> Module {
     engine.load(&wasm, &Digest::of(&wasm)).unwrap()
 }
 
-/// A program around functions of preview 1 and one page of memory.
+/// A program with some imports of preview 1.
 fn program(body: &str) -> String {
     const IMPORTS: &[(&str, &str)] = &[
         ("args_get", "i32 i32"),
@@ -124,12 +124,12 @@ fn program(body: &str) -> String {
     format!("(module\n{imports}{exit}\n{body})")
 }
 
-/// A program that does one thing, with a page of memory.
+/// A program with one page of memory and this `_start`.
 fn start(body: &str) -> String {
     program(&format!("(memory (export \"memory\") 1) (func (export \"_start\") {body})"))
 }
 
-/// A program that writes a text to stdout or stderr and does something.
+/// A program that writes a text to stdout or stderr, and then executes `then`.
 fn says(fd: u32, text: &str, then: &str) -> String {
     let len = text.len();
     program(&format!(
@@ -142,7 +142,7 @@ fn says(fd: u32, text: &str, then: &str) -> String {
     ))
 }
 
-/// Runs a module in an empty world; gives what it came to and what it logged.
+/// Runs a module in an empty world. Returns the result and the log.
 fn run(module: &Module, limits: &Limits) -> (Finished, String) {
     let mut text = Vec::new();
     let mut log = |_, bytes: &[u8]| text.extend_from_slice(bytes);

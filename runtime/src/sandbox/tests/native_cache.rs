@@ -19,7 +19,7 @@ fn the_file(directory: &Path) -> PathBuf {
     files[0].clone()
 }
 
-/// Loads the module with a new engine, and tells whether the code came from the cache: then the file is not replaced.
+/// Loads the module with a new engine. Returns whether the code came from the cache, in which case the file is not replaced.
 fn comes_from_cache(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let before = fs::symlink_metadata(the_file(directory)).unwrap().ino();
@@ -70,10 +70,10 @@ fn a_directory_that_others_can_write_to_is_refused() {
         ..EngineOptions::default()
     };
     let error = Engine::new(&options).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("others can write to it"), "{error}");
+    assert!(error.contains("other users can write to it"), "{error}");
 }
 
-/// What is compiled in one place is run in another if it has the seal of the same key, and the name that it was sealed with.
+/// Code that was compiled on another machine is accepted only with the same key and the same name.
 #[test]
 fn code_from_elsewhere_needs_the_seal() {
     let place = tempfile::tempdir().unwrap();

@@ -127,7 +127,7 @@ fn what_is_no_command_is_refused_by_name() {
 
 #[test]
 fn every_function_of_preview_1_is_there() {
-    // Name and parameters as in wasi_snapshot_preview1.witx: `i` for i32, `l` for i64.
+    // names and parameters as in wasi_snapshot_preview1.witx: `i` for i32, `l` for i64
     let functions = "args_get ii, args_sizes_get ii, environ_get ii, environ_sizes_get ii, clock_res_get ii, \
         clock_time_get ili, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
         fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \

@@ -6,9 +6,9 @@ use super::{PREOPEN, Vfs};
 use crate::sandbox::{Node, Stream};
 use crate::step::GuestPath;
 
-/// What has to do with the requests of a guest: see `sandbox::call`.
+/// Support for a guest's requests: see `sandbox::call`.
 impl Vfs {
-    /// All that is at a path, as it is now; `None` if there is nothing, or what is no file.
+    /// Returns a copy of the file or directory at a path; `None` if there is none.
     pub(crate) fn node_at(&mut self, path: &GuestPath) -> std::result::Result<Option<Node>, Stop> {
         let target = self.resolve(PREOPEN, path.as_str());
         let found = target.and_then(|target| self.tree.find(&target)?.ok_or(Errno::NoEntry.into()));
@@ -40,7 +40,7 @@ impl Vfs {
         }
     }
 
-    /// Writes to wherever the guest's stdout or stderr goes now; nowhere if it has closed it.
+    /// Writes to the guest's current stdout or stderr. Does nothing if the guest has closed it.
     pub(crate) fn write_stream(&mut self, stream: Stream, bytes: &[u8]) -> std::result::Result<(), Stop> {
         let fd = match stream {
             Stream::Stdout => 1,
@@ -52,7 +52,7 @@ impl Vfs {
         }
     }
 
-    /// Puts an answer at `/call/<number>`.
+    /// Mounts an answer at `/call/<number>`.
     pub(crate) fn put_answer(&mut self, number: u32, answer: Node) -> Result<()> {
         let path = GuestPath::try_from(format!("/call/{number}")).map_err(|_| Errno::Invalid)?;
         self.tree.mount(path, answer).map_err(|_| Errno::Exists.into())

@@ -6,7 +6,7 @@ use crate::sandbox::Storage;
 
 /// Reading and writing.
 impl Vfs {
-    /// Reads at the file's offset and moves it. Fewer bytes than asked for mean that the file ends.
+    /// Reads at the file's offset and advances it. Returns fewer bytes than requested only at the end of the file.
     pub(crate) fn read(&mut self, fd: Fd, buf: &mut [u8]) -> Result<usize> {
         let offset = self.fd(fd)?.offset;
         if let What::Log(_) = self.fd(fd)?.what {
@@ -37,7 +37,7 @@ impl Vfs {
         }
     }
 
-    /// Writes all of `data` at the file's offset, or at its end, and moves the offset behind it.
+    /// Writes all of `data` at the file's offset, or at its end when appending, and advances the offset.
     pub(crate) fn write(&mut self, fd: Fd, data: &[u8]) -> Result<()> {
         let open = self.fd(fd)?;
         if !open.access.write {
@@ -71,7 +71,7 @@ impl Vfs {
         }
     }
 
-    /// Makes sure that the file is at least that long.
+    /// Extends the file to at least `len` bytes.
     pub(crate) fn allocate(&mut self, fd: Fd, len: u64) -> Result<()> {
         match self.writable(fd)? {
             Some((file, space, storage)) if file.len() < len => file.set_len(len, space, storage),
@@ -80,7 +80,7 @@ impl Vfs {
         }
     }
 
-    /// The file to write to; `None` for `/dev/null`.
+    /// Returns the file to write to; `None` for `/dev/null`.
     fn writable(&mut self, fd: Fd) -> Result<Option<(&mut File, &mut Space, &dyn Storage)>> {
         let id = self.node(fd)?;
         if !self.fd(fd)?.access.write {
@@ -110,17 +110,17 @@ impl Vfs {
         Ok(offset)
     }
 
-    /// Whether the file descriptor has bytes of its own, so that advice and syncing make sense.
+    /// Checks that the file descriptor refers to a node, so that it can be advised and synced.
     pub(crate) fn check_node(&self, fd: Fd) -> Result<()> {
         self.node(fd).map(drop)
     }
 
-    /// Whether a file descriptor is open.
+    /// Checks that a file descriptor is open.
     pub(crate) fn check_fd(&self, fd: Fd) -> Result<()> {
         self.fd(fd).map(drop)
     }
 
-    /// How many bytes can be read from a file descriptor's offset on.
+    /// Returns the number of bytes after a file descriptor's offset.
     pub(crate) fn left(&self, fd: Fd) -> Result<u64> {
         let open = self.fd(fd)?;
         Ok(self.stat(fd)?.size.saturating_sub(open.offset))

@@ -28,21 +28,21 @@ pub(crate) enum Errno {
     NotSeekable = 70,
 }
 
-/// Why a run can't go on.
+/// The reason why a run must end.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// It came to a limit.
+    /// It reached a limit.
     Limit(Limit),
-    /// The machine failed: no disk left, say.
+    /// A host error, such as a full disk.
     Host(io::Error),
-    /// The caller or the clock asked for it.
+    /// The run was interrupted.
     Interrupted(crate::step::Interruption),
 }
 
-/// Why a call of the guest did not do what it asks for.
+/// The failure of a guest's call.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The guest is told, and goes on.
+    /// The call returns an error number, and the guest continues.
     Errno(Errno),
     /// The run ends.
     Stop(Stop),

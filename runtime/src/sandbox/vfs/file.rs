@@ -5,12 +5,12 @@ use crate::step::Limit;
 
 use super::errno::{Errno, Result, Stop};
 
-/// A file stays in memory up to this size; most scratch files and many outputs never leave it.
+/// Maximum size of a file in memory, in bytes. Most scratch files and many outputs are smaller.
 const SMALL_FILE: u64 = 64 << 10;
-/// All files in memory together stay below this size.
+/// Maximum total size of files in memory, in bytes.
 const SMALL_FILES: u64 = 64 << 20;
 
-/// The room that writable files take, in bytes.
+/// The space used by writable files, in bytes.
 pub(super) struct Space {
     used: u64,
     pub(super) peak: u64,
@@ -41,7 +41,7 @@ impl Space {
     }
 }
 
-/// The bytes of a file that the guest may write.
+/// A file that the guest can write to.
 pub(super) struct File {
     body: Body,
     len: u64,
@@ -75,7 +75,7 @@ impl File {
                 Ok(wanted)
             }
             Body::Stored(sink) => {
-                // As many bytes as there are, so that no short read of the disk shows.
+                // read everything, so that the guest never sees a short read of the disk
                 let mut done = 0;
                 while done < wanted {
                     match sink.read_at(offset + done as u64, &mut buf[done..wanted])? {
@@ -125,7 +125,7 @@ impl File {
         Ok(())
     }
 
-    /// Accounts for `len` bytes and, when the file is in memory and small, makes it that long; else moves it to the store.
+    /// Accounts for `len` bytes. Extends a small file in memory; moves a large one to the storage.
     fn make_room(&mut self, len: u64, space: &mut Space, storage: &dyn Storage) -> Result<()> {
         space.resize(self.len, len)?;
         if let Body::Memory(bytes) = &mut self.body {
@@ -143,7 +143,7 @@ impl File {
         Ok(())
     }
 
-    /// Gives its room back.
+    /// Releases its space.
     pub(super) fn discard(self, space: &mut Space) {
         space.used -= self.len;
         if matches!(self.body, Body::Memory(_)) {
@@ -151,7 +151,7 @@ impl File {
         }
     }
 
-    /// Lands it in the store.
+    /// Moves it to the storage.
     pub(super) fn finish(self, storage: &dyn Storage) -> io::Result<Made> {
         let sink = match self.body {
             Body::Stored(sink) => sink,
@@ -166,7 +166,7 @@ impl File {
     }
 }
 
-/// Sizes and offsets of files are below 2^63, as in POSIX.
+/// Returns `offset + len`. Fails from 2^63, as in POSIX.
 fn end_of(offset: u64, len: u64) -> Result<u64> {
     match offset.checked_add(len) {
         Some(end) if end <= i64::MAX as u64 => Ok(end),

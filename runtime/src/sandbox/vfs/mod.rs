@@ -1,9 +1,8 @@
-//! All that a guest can see of files: a tree in memory and a table of file descriptors. No WebAssembly here.
+//! The guest's file system: a tree in memory and a table of file descriptors. Independent of WebAssembly.
 //!
-//! `/` holds `/in` and wherever else inputs are bound (read-only), `/out` and `/tmp` (writable) and `/dev/null`. There is
-//! no host path behind any of it. What could differ between two machines is constant: times are 0, a link count is 1, names
-//! are listed in the order of their bytes, and inode numbers follow the order in which the guest first meets a file.
-//! There are no symbolic links and no hard links.
+//! `/` contains `/in` and other paths of inputs (read-only), `/out` and `/tmp` (writable) and `/dev/null`. Nothing maps to a host path.
+//! Everything that could differ between machines is fixed: times are 0, link counts are 1, names are listed in byte order, and inode
+//! numbers follow the order in which the guest first accesses files. There are no symbolic links and no hard links.
 
 mod answers;
 mod bytes;
@@ -28,22 +27,22 @@ pub(crate) use errno::{Errno, Fault, Result, Stop};
 use file::{File, Space};
 use tree::{Kind, NodeId, ROOT, Target, Tree};
 
-/// A guest has at most this many file descriptors.
+/// Maximum number of open file descriptors.
 const MAX_FDS: usize = 1024;
-/// All directory listings that are being read hold at most this many names.
+/// Maximum number of names in all open directory listings.
 const MAX_LISTED: usize = 1 << 20;
-/// How much of the end of stderr is kept to say what a failure was.
+/// How many bytes of the end of stderr are kept for failure messages.
 const TAIL: usize = 8 << 10;
 
 pub(crate) type Fd = u32;
 
-/// The one preopened directory, `/`.
+/// The only preopened directory, `/`.
 pub(crate) const PREOPEN: Fd = 3;
 
-/// Takes what a guest writes to stdout and stderr.
+/// Receives a guest's stdout and stderr.
 pub(crate) type LogWriter = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
-/// The world of files of one run.
+/// The file system of one run.
 pub(crate) struct Vfs {
     tree: Tree,
     fds: Vec<Option<Open>>,
@@ -75,16 +74,16 @@ enum What {
     Node(NodeId),
 }
 
-/// What a file descriptor may be used for.
+/// The access mode of a file descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Access {
     pub(crate) read: bool,
     pub(crate) write: bool,
-    /// Each write goes to the end.
+    /// Whether each write goes to the end.
     pub(crate) append: bool,
 }
 
-/// How to open a path.
+/// Options for opening a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OpenHow {
     pub(crate) access: Access,
@@ -94,11 +93,11 @@ pub(crate) struct OpenHow {
     pub(crate) directory: bool,
 }
 
-/// `filetype` of preview 1.
+/// The `filetype` of preview 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum FileType {
-    /// Stdout and stderr, so that no guest takes them for a terminal.
+    /// Used for stdout and stderr, so that guests don't treat them as a terminal.
     Unknown = 0,
     CharacterDevice = 2,
     Directory = 3,
@@ -112,14 +111,14 @@ pub(crate) struct Stat {
     pub(crate) size: u64,
 }
 
-/// One name of a directory.
+/// An entry of a directory listing.
 pub(crate) struct Listed {
     pub(crate) name: Box<str>,
     pub(crate) inode: u64,
     pub(crate) file_type: FileType,
 }
 
-/// Where a seek starts.
+/// The origin of a seek.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Whence {
     Start,
@@ -127,13 +126,13 @@ pub(crate) enum Whence {
     End,
 }
 
-/// What to build a [`Vfs`] from.
+/// The parameters of a new [`Vfs`].
 pub(crate) struct Setup {
     pub(crate) files: BTreeMap<GuestPath, Node>,
     pub(crate) stdin: Bytes,
     /// Whether reading past the end of stdin ends the run.
     pub(crate) asks: bool,
-    /// The name under `/out` that stdout is kept as.
+    /// The name under `/out` that stdout is stored as.
     pub(crate) stdout: Option<String>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) output_limit: u64,
@@ -202,7 +201,7 @@ impl Vfs {
             .ok_or(Errno::BadFd.into())
     }
 
-    /// Whether the descriptor is a stdin to which more may come.
+    /// Returns whether reading past the end of the descriptor ends the run.
     pub(crate) fn asks(&self, fd: Fd) -> bool {
         self.asks.is_some() && self.node(fd).ok() == self.asks
     }
@@ -214,7 +213,7 @@ impl Vfs {
         }
     }
 
-    /// The directory that a path is seen from.
+    /// Returns the directory that a path is relative to.
     fn base(&self, fd: Fd) -> Result<NodeId> {
         match self.fd(fd)?.what {
             What::Node(id) if matches!(self.tree.kind(id), Kind::Directory(_)) => Ok(id),
@@ -277,7 +276,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Moves a file descriptor to another number, whether that is open or free.
+    /// Moves a file descriptor to another number, which may be open or free.
     pub(crate) fn renumber(&mut self, from: Fd, to: Fd) -> Result<()> {
         self.fd(from)?;
         let place = to as usize;
@@ -306,7 +305,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Takes rights away. They never come back.
+    /// Removes rights permanently.
     pub(crate) fn restrict(&mut self, fd: Fd, read: bool, write: bool) -> Result<()> {
         let access = &mut self.fd_mut(fd)?.access;
         access.read &= read;
@@ -314,29 +313,29 @@ impl Vfs {
         Ok(())
     }
 
-    /// The most room that writable files took at a time, in bytes.
+    /// Returns the peak total size of writable files, in bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.space.peak
     }
 
-    /// How many bytes went to stdout and stderr.
+    /// Returns the number of bytes written to stdout and stderr.
     pub(crate) fn logged(&self) -> u64 {
         self.log.used
     }
 
-    /// The end of what was written to stderr.
+    /// Returns the end of stderr.
     pub(crate) fn stderr_tail(&self) -> &[u8] {
         &self.log.tail
     }
 
-    /// The first of these names that is not in `/out`.
+    /// Returns the first of these names that is missing in `/out`.
     pub(crate) fn missing<'n>(&mut self, names: &'n BTreeSet<String>) -> Option<&'n String> {
         names
             .iter()
             .find(|name| self.stat_path(PREOPEN, &format!("/out/{name}")).is_err())
     }
 
-    /// Lands these names of `/out` in the store; those that are not there are left out.
+    /// Moves these names of `/out` to the storage. Ignores missing ones.
     pub(crate) fn finish(mut self, names: &BTreeSet<String>) -> io::Result<BTreeMap<String, Made>> {
         let mut made = BTreeMap::new();
         for name in names {

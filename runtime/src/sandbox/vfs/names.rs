@@ -2,7 +2,7 @@ use super::errno::{Errno, Result};
 use super::tree::{Kind, NodeId, Target};
 use super::{Fd, FileType, Listed, MAX_LISTED, Stat, Vfs, What};
 
-/// What has to do with names: paths and directories.
+/// Operations on paths and directories.
 impl Vfs {
     pub(crate) fn stat(&self, fd: Fd) -> Result<Stat> {
         Ok(match self.fd(fd)?.what {
@@ -37,7 +37,7 @@ impl Vfs {
         }
     }
 
-    /// Times are constant, so setting them changes nothing; but only what is writable lets itself be touched.
+    /// Checks that times may be set. Times are constant, so setting them has no effect, but it fails for read-only nodes.
     pub(crate) fn touch(&mut self, fd: Fd, path: Option<&str>) -> Result<()> {
         let id = match path {
             None => self.node(fd)?,
@@ -102,14 +102,14 @@ impl Vfs {
         }
     }
 
-    /// Fails as there are no links: `Invalid` for what is there, as `readlink` of a file that is no link.
+    /// Fails, as there are no links: with `Invalid` for an existing path, like `readlink` of a regular file.
     pub(crate) fn read_link(&mut self, fd: Fd, path: &str) -> Result<()> {
         self.stat_path(fd, path)?;
         Err(Errno::Invalid.into())
     }
 
-    /// The names of a directory from `cookie` on, as they were when reading it began with cookie 0. The cookie of the name
-    /// after the `n`th is `cookie + n`.
+    /// Returns the names of a directory from `cookie`, as of the call with cookie 0. The cookie of the name after the `n`th is
+    /// `cookie + n`.
     pub(crate) fn list(&mut self, fd: Fd, cookie: u64) -> Result<&[Listed]> {
         let id = self.base(fd)?;
         if cookie == 0 || self.fd(fd)?.listing.is_none() {

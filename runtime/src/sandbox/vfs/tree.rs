@@ -8,21 +8,21 @@ use crate::step::GuestPath;
 use super::errno::{Errno, Result};
 use super::file::{File, Space};
 
-/// Which node of the tree; also the inode number that the guest sees, less one.
+/// A node of the tree. The guest's inode number is this plus one.
 pub(super) type NodeId = usize;
 
 pub(super) const ROOT: NodeId = 0;
 
-/// The guest can make this many files and directories (each costs the host some memory, though an empty one has no bytes).
+/// Maximum number of files and directories that the guest can create. Each costs the host some memory, even if it is empty.
 const MAX_WRITABLE: usize = 1 << 16;
-/// Directories nest this deeply at most, so that walking a tree needs little stack.
+/// Maximum nesting depth of directories, so that walking a tree needs little stack.
 const MAX_DEPTH: usize = 256;
-/// The longest name (as `NAME_MAX` of Linux) and path (`PATH_MAX`), in bytes.
+/// Maximum length of a name (like `NAME_MAX` of Linux) and of a path (`PATH_MAX`), in bytes.
 const MAX_NAME: usize = 255;
 const MAX_PATH: usize = 4096;
 
-/// Every node that the guest has come across. Inputs below them are taken in when they are first looked up, so that a run
-/// that is given a large directory does not pay for what it never opens.
+/// All nodes that the guest has accessed. Inputs below them are added when they are first looked up, so a large input directory costs
+/// nothing for files that are never opened.
 pub(super) struct Tree {
     nodes: Vec<Slot>,
     free: Vec<NodeId>,
@@ -31,9 +31,9 @@ pub(super) struct Tree {
 
 struct Slot {
     kind: Kind,
-    /// Whether a directory names it.
+    /// Whether it is in a directory.
     linked: bool,
-    /// How many file descriptors hold it.
+    /// Number of file descriptors that refer to it.
     open: usize,
 }
 
@@ -57,13 +57,13 @@ enum Entry {
     Input(Node),
 }
 
-/// What a path names.
+/// The target of a path.
 pub(super) enum Target<'p> {
-    /// A name in a directory; there may be nothing of that name.
+    /// A name in a directory, which may not exist.
     Name {
         parent: NodeId,
         name: &'p str,
-        /// The path ends in a slash.
+        /// Whether the path ends in a slash.
         directory: bool,
     },
     /// A directory, reached by `.`, `..` or `/`.
@@ -71,7 +71,7 @@ pub(super) enum Target<'p> {
 }
 
 impl Tree {
-    /// `/` with `/in`, `/out`, `/tmp`, `/dev/null` and the inputs.
+    /// Creates `/` with `/in`, `/out`, `/tmp`, `/dev/null` and the inputs.
     pub(super) fn new(files: BTreeMap<GuestPath, Node>) -> std::result::Result<Self, WorldError> {
         let mut tree = Self {
             nodes: Vec::new(),
@@ -94,13 +94,13 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Puts what the guest can't write to at a path where there is nothing.
+    /// Mounts a read-only node at an unused path.
     pub(super) fn mount(&mut self, path: GuestPath, node: Node) -> std::result::Result<(), WorldError> {
         let overlap = || WorldError::Overlap { path: path.clone() };
         let mut at = ROOT;
         let mut parts = path.parts().peekable();
         while let Some(part) = parts.next() {
-            // An error here means that a part of the path is a file.
+            // an error means that a part of the path is a file
             let known = self.child(at, part).map_err(|_| overlap())?;
             at = match (known, parts.peek()) {
                 (Some(_), None) => return Err(overlap()),
@@ -134,7 +134,7 @@ impl Tree {
         }
     }
 
-    /// A node without a name; it goes when it is closed.
+    /// Adds a node without a name. It is removed when it is closed.
     pub(super) fn orphan(&mut self, kind: Kind) -> NodeId {
         let id = self.insert(kind);
         self.nodes[id].linked = false;
@@ -175,7 +175,7 @@ impl Tree {
         }
     }
 
-    /// What `path` names, seen from the directory `from`. `..` of `/` is `/`.
+    /// Resolves `path` relative to the directory `from`. `..` of `/` is `/`.
     pub(super) fn resolve<'p>(&mut self, from: NodeId, path: &'p str) -> Result<Target<'p>> {
         if path.is_empty() {
             return Err(Errno::NoEntry.into());
@@ -207,7 +207,7 @@ impl Tree {
         }
     }
 
-    /// From a directory to a directory.
+    /// Resolves one part of a path, from a directory to a directory.
     fn step(&mut self, at: NodeId, part: &str) -> Result<NodeId> {
         let parent = self.directory(at)?.parent;
         match part {
@@ -221,12 +221,12 @@ impl Tree {
         }
     }
 
-    /// The names in a directory.
+    /// Returns the names in a directory.
     pub(super) fn names(&self, id: NodeId) -> Result<Vec<Box<str>>> {
         Ok(self.directory(id)?.entries.keys().cloned().collect())
     }
 
-    /// The node of that name in a directory.
+    /// Returns the node with this name in a directory.
     pub(super) fn child(&mut self, parent: NodeId, name: &str) -> Result<Option<NodeId>> {
         let taken = match self.directory_mut(parent)?.entries.get_mut(name) {
             None => return Ok(None),
@@ -253,7 +253,7 @@ impl Tree {
         })
     }
 
-    /// What a target names, if it is there.
+    /// Returns the node of a target, if it exists.
     pub(super) fn find(&mut self, target: &Target<'_>) -> Result<Option<NodeId>> {
         match *target {
             Target::Directory(id) => Ok(Some(id)),
@@ -267,7 +267,7 @@ impl Tree {
         }
     }
 
-    /// Makes a new file or directory. The name must be free.
+    /// Creates a file or directory. The name must be unused.
     pub(super) fn create(&mut self, parent: NodeId, name: &str, kind: Kind) -> Result<NodeId> {
         if !self.directory(parent)?.writable {
             return Err(Errno::ReadOnly.into());
@@ -284,7 +284,7 @@ impl Tree {
         Ok(self.add(parent, name, kind))
     }
 
-    /// Removes a name from its directory. Its node lives on while it is open.
+    /// Removes a name from its directory. The node remains while it is open.
     pub(super) fn unlink(&mut self, parent: NodeId, name: &str, space: &mut Space) -> Result<()> {
         let directory = self.directory_mut(parent)?;
         if !directory.writable {
@@ -293,7 +293,7 @@ impl Tree {
         if let Some(Entry::Known(id)) = directory.entries.remove(name) {
             self.nodes[id].linked = false;
             if let Kind::Directory(removed) = self.kind_mut(id) {
-                // Its parent may go before it does.
+                // its parent may be removed before it
                 removed.parent = ROOT;
             }
             self.collect(id, space);
@@ -301,7 +301,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Moves a name. What had the new name is replaced, if POSIX allows it.
+    /// Renames a node. Replaces a node with the new name, if POSIX allows it.
     pub(super) fn rename(&mut self, from: (NodeId, &str), to: (NodeId, &str), space: &mut Space) -> Result<()> {
         let moved = self.child(from.0, from.1)?.ok_or(Errno::NoEntry)?;
         let replaced = self.child(to.0, to.1)?;
@@ -349,7 +349,7 @@ impl Tree {
         Ok(self.directory(id)?.entries.is_empty())
     }
 
-    /// A directory's names in the order of their bytes, with the nodes that they name, after `.` and `..`.
+    /// Returns a directory's names in byte order, with their nodes, after `.` and `..`.
     pub(super) fn list(&mut self, id: NodeId) -> Result<Vec<(Box<str>, NodeId)>> {
         let directory = self.directory(id)?;
         let names: Vec<Box<str>> = directory.entries.keys().cloned().collect();
@@ -375,7 +375,7 @@ impl Tree {
         self.collect(id, space);
     }
 
-    /// Frees a node that nothing can reach any more.
+    /// Frees a node if it is unreachable.
     fn collect(&mut self, id: NodeId, space: &mut Space) {
         let slot = &mut self.nodes[id];
         if slot.linked || slot.open > 0 {
@@ -389,7 +389,7 @@ impl Tree {
         self.free.push(id);
     }
 
-    /// Takes a finished file or directory out of the tree.
+    /// Removes a finished file or directory from the tree.
     pub(super) fn take(&mut self, id: NodeId) -> Kind {
         std::mem::replace(&mut self.nodes[id].kind, Kind::Free)
     }
@@ -405,7 +405,7 @@ impl Tree {
         self.ancestors(id).count()
     }
 
-    /// How many levels a node and what is below it take.
+    /// Returns the number of levels of a node and its descendants.
     fn height(&self, id: NodeId) -> usize {
         let below = |directory: &Directory| {
             let known = directory.entries.values().filter_map(|entry| match entry {
@@ -440,7 +440,7 @@ impl Kind {
 }
 
 impl Directory {
-    /// Its names and the nodes that they name, for a directory that the guest made.
+    /// Returns the names and nodes of a directory that the guest created.
     pub(super) fn into_entries(self) -> impl Iterator<Item = (Box<str>, NodeId)> {
         self.entries.into_iter().filter_map(|(name, entry)| match entry {
             Entry::Known(id) => Some((name, id)),
