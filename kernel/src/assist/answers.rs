@@ -1,4 +1,4 @@
-//! rust-analyzer's answers as Jupyter has them.
+//! Converts rust-analyzer's answers to Jupyter's form.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::compile::Draft;
 use crate::jupyter::{Completion, Completions};
 use crate::output::MimeBundle;
 
-/// No more is offered at a time.
+/// The maximum number of completions.
 const MOST: usize = 100;
 
 #[derive(Deserialize)]
@@ -24,7 +24,7 @@ struct Item {
     label: String,
     #[serde(default)]
     kind: u64,
-    /// Sorts the best first.
+    /// The sort key, best first.
     #[serde(default)]
     sort_text: String,
     filter_text: Option<String>,
@@ -44,7 +44,7 @@ struct Span {
     end: Position,
 }
 
-/// Both from 0; `character` is in bytes, as was agreed on.
+/// A position, from 0. `character` counts bytes, as negotiated.
 #[derive(Deserialize)]
 struct Position {
     line: usize,
@@ -52,15 +52,15 @@ struct Position {
 }
 
 impl Position {
-    /// The byte of `text`.
+    /// Returns the byte offset in `text`.
     fn byte(&self, text: &str) -> Option<usize> {
         let before = text.split_inclusive('\n').take(self.line).map(str::len).sum::<usize>();
         Some(before + self.character).filter(|byte| text.is_char_boundary(*byte))
     }
 }
 
-/// The answer to `textDocument/completion` at byte `cursor` of the cell `code`. All matches replace the same bytes; those that begin with
-/// what is typed there are left. `None` if rust-analyzer knows nothing there.
+/// Converts the answer to `textDocument/completion` at byte `cursor` of the cell `code`. Keeps matches that start with the
+/// typed text and replace the same bytes. Returns `None` if rust-analyzer has no matches.
 pub(super) fn completions(answer: &Value, draft: &Draft, code: &str, cursor: usize) -> Option<Completions> {
     let mut items = Items::deserialize(answer).ok()?.items;
     items.sort_by(|a, b| (&a.sort_text, &a.label).cmp(&(&b.sort_text, &b.label)));
@@ -83,7 +83,7 @@ pub(super) fn completions(answer: &Value, draft: &Draft, code: &str, cursor: usi
     Some(Completions { replaced, matches })
 }
 
-/// The bytes of the cell that an edit replaces.
+/// Returns the bytes of the cell that an edit replaces.
 fn place(edit: &Edit, draft: &Draft) -> Option<Range<usize>> {
     let start = edit.range.start.byte(&draft.source)?;
     let end = edit.range.end.byte(&draft.source)?;
@@ -91,12 +91,13 @@ fn place(edit: &Edit, draft: &Draft) -> Option<Range<usize>> {
     within.then(|| start - draft.cell.start..end.saturating_sub(draft.cell.start))
 }
 
-/// Not one of the draft's own names, nor what is left of a snippet (`derive(…)`, `letm`) where snippets are off.
+/// Returns whether a completion is for users: neither an internal name of the draft nor the remains of a snippet (`derive(…)`,
+/// `letm`).
 fn is_users(text: &str) -> bool {
     !text.starts_with("__") && !text.contains('…') && text != "letm"
 }
 
-/// The word that Jupyter's front ends have for a `CompletionItemKind`.
+/// Returns Jupyter's completion type for a `CompletionItemKind`.
 fn kind(kind: u64, text: &str) -> &'static str {
     match kind {
         2..=4 if text.contains('!') => "macro",
@@ -110,7 +111,7 @@ fn kind(kind: u64, text: &str) -> &'static str {
     }
 }
 
-/// The place of the name that a person asks about at byte `cursor`: the one there, or the one before what opens its arguments.
+/// Returns the place of the name to inspect at byte `cursor`: the name there, or the name before an opening parenthesis.
 pub(crate) fn name_at(code: &str, cursor: usize) -> usize {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let Some((before, after)) = code.split_at_checked(cursor) else {
@@ -121,13 +122,13 @@ pub(crate) fn name_at(code: &str, cursor: usize) -> usize {
     if is_there { cursor } else { name.len() }
 }
 
-/// The answer to `textDocument/hover`.
+/// Converts the answer to `textDocument/hover`.
 pub(super) fn hover(answer: &Value) -> Option<MimeBundle> {
     let markdown = answer["contents"]["value"].as_str()?.trim();
     (!markdown.is_empty()).then(|| MimeBundle::text(plain(markdown)).with("text/markdown", markdown))
 }
 
-/// Markdown without its fences and rules.
+/// Returns Markdown without fences and rules.
 fn plain(markdown: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in markdown.lines().filter(|line| !line.starts_with("```") && *line != "---") {
@@ -151,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn the_best_come_first_and_only_what_is_begun() {
-        // The cell is `é.it`, from the second byte of the draft's second line.
+    fn only_matching_completions_are_kept_best_first() {
+        // The cell is `é.it` and starts at the second byte of the draft's second line.
         let draft = Draft {
             source: "é\n{é.it\n}".into(),
             cell: 4..9,
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_those_of_front_ends() {
+    fn kinds_are_those_of_jupyter() {
         let kinds = [2, 3, 5, 6, 8, 9, 13, 14, 20, 21, 22, 1].map(|number| kind(number, "x"));
         let expected = [
             "function", "function", "property", "instance", "class", "module", "class", "keyword", "property", "instance",

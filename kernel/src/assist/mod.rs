@@ -1,7 +1,8 @@
-//! What rust-analyzer knows of a cell that is being typed. Where there is none, or before it is ready, nothing; its callers then answer themselves.
+//! Completion and inspection by rust-analyzer. If it is not installed or not ready, there is no answer, and callers use
+//! their own.
 //!
-//! It is a process of its own, started by the first question, and gets a project that exists nowhere on disk: one crate of one file, the
-//! [`Draft`] of the cell, on the crates that cells can name. Nothing of the user's is run for it: no build script, no procedural macro.
+//! rust-analyzer is a separate process, started by the first request. Its project exists only in memory: a crate with one
+//! file, the [`Draft`] of the cell, and the crates that cells can name. It runs no build scripts and no procedural macros.
 
 mod answers;
 mod project;
@@ -24,19 +25,19 @@ pub(crate) use answers::name_at;
 use project::Packages;
 use server::{Server, Unanswered};
 
-/// How long a question may take; whoever asks then goes without an answer.
+/// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long reading all sources and answering the first question may take.
+/// The timeout for loading all sources and answering the first request.
 const START: Duration = Duration::from_secs(180);
-/// How often it is started for the same crates: one that keeps dying does not get better.
+/// The maximum number of starts for the same crates.
 const STARTS: u32 = 3;
 
-/// What rust-analyzer is given to know.
+/// The environment of rust-analyzer.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// Where it is looked for.
+    /// The toolchain that has rust-analyzer.
     pub toolchain: Toolchain,
-    /// A cargo package whose dependencies are the crates that cells can name. Nothing is written there.
+    /// A cargo package that depends on the crates that cells can name. It is not modified.
     pub package: PathBuf,
 }
 
@@ -45,7 +46,7 @@ pub struct Surroundings {
 pub struct Analyzer {
     state: State,
     package: PathBuf,
-    /// The crates that were mentioned: it is to know them with all that they depend on.
+    /// The mentioned crates, which are loaded with all their dependencies.
     whole: BTreeSet<String>,
     starts: u32,
 }
@@ -60,28 +61,28 @@ enum State {
 
 struct Ready {
     server: Server,
-    /// The crates that cells can name and that it may know alone.
+    /// The crates that cells can name and that may be loaded without dependencies.
     crates: BTreeSet<String>,
-    /// Those of them that it knows with all that they depend on.
+    /// The crates loaded with all their dependencies.
     whole: BTreeSet<String>,
 }
 
 /// A place in a draft.
 struct Question<'a> {
     draft: &'a Draft,
-    /// Bytes of the draft.
+    /// The byte in the draft.
     at: usize,
 }
 
 impl Analyzer {
-    /// What could stand at byte `cursor` of the draft's cell, which is `code`. `None` when it does not know, or not yet.
+    /// Returns completions at byte `cursor` of the draft's cell `code`; `None` if there are none or it is not ready.
     pub fn complete(&mut self, around: &Surroundings, draft: &Draft, code: &str, cursor: usize) -> Option<Completions> {
         let at = draft.cell.start + cursor;
         let answer = self.ask(around, "textDocument/completion", &Question { draft, at })?;
         answers::completions(&answer, draft, code, cursor)
     }
 
-    /// What is known of the name at, or else before, byte `cursor` of the draft's cell, which is `code`.
+    /// Describes the name at, or else before, byte `cursor` of the draft's cell `code`.
     pub fn inspect(&mut self, around: &Surroundings, draft: &Draft, code: &str, cursor: usize) -> Option<MimeBundle> {
         let at = draft.cell.start + answers::name_at(code, cursor);
         let answer = self.ask(around, "textDocument/hover", &Question { draft, at })?;
@@ -103,7 +104,7 @@ impl Analyzer {
         }
     }
 
-    /// Starts what is not running, in the background, with the crates that the question is about.
+    /// Starts or restarts the server in the background, with the crates that the question mentions.
     fn attend(&mut self, around: &Surroundings, question: &Question) {
         if let State::Starting(ready) = &self.state {
             match ready.try_recv() {
@@ -137,7 +138,7 @@ impl Analyzer {
         let (draft, at) = (question.draft.clone(), question.at);
         std::thread::spawn(move || {
             if let Some(ready) = start(&around, whole, &Question { draft: &draft, at }) {
-                // Nobody waiting is fine: other crates are wanted by now, or the kernel was shut down.
+                // Sending fails if other crates are needed by now or the kernel was shut down.
                 let _ = sender.send(ready);
             }
         });
@@ -145,7 +146,7 @@ impl Analyzer {
     }
 }
 
-/// A server that has read all sources and has answered a first question, which makes it look at all that it has read.
+/// Starts a server and waits until it has loaded all sources and answered a first request, which analyzes them.
 fn start(around: &Surroundings, mut whole: BTreeSet<String>, first: &Question) -> Option<Ready> {
     let deadline = Instant::now() + START;
     let program = around.toolchain.rust_analyzer()?;
@@ -158,7 +159,7 @@ fn start(around: &Surroundings, mut whole: BTreeSet<String>, first: &Question) -
     Some(Ready { server, crates, whole })
 }
 
-/// Which of the crates are named in `source`, or in a comment of it, which does no harm.
+/// Returns the crates named in `source`, including those named only in comments.
 fn mentioned(source: &str, crates: &BTreeSet<String>) -> BTreeSet<String> {
     let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     words.filter(|word| crates.contains(*word)).map(str::to_owned).collect()

@@ -1,7 +1,7 @@
 //! The crates of a draft, as a `rust-project.json` ("Non-Cargo Based Projects" in rust-analyzer's manual).
 //!
-//! Reading all that the crates of cells depend on takes twice the time and the memory of reading those crates alone, and little of it is
-//! ever seen in a cell. So only crates that a session mentions come with all that they depend on, and std comes without what it is built on.
+//! Loading all dependencies takes twice the time and memory of loading only the crates that cells can name, and few of them
+//! matter in a cell. So only crates that a session mentions are loaded with all dependencies, and std without its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::Surroundings;
 use crate::toolchain::TARGET;
 
-/// What comes with all that it depends on, which is little, for the SDK's own interface is made of it.
+/// Crates that are always loaded with all their few dependencies, because the SDK's interface uses them.
 const BASIC: [&str; 3] = ["anyhow", "serde", "serde_json"];
 
-/// What cargo knows of a package and of all that it depends on.
+/// cargo's metadata of a package and all its dependencies.
 pub(super) struct Packages {
     file: PathBuf,
     packages: BTreeMap<String, Package>,
@@ -40,7 +40,7 @@ struct Package {
     id: String,
     name: String,
     version: String,
-    /// None for a directory of this machine, such as the SDK's.
+    /// `None` for a local directory, such as the SDK's.
     source: Option<String>,
     targets: Vec<Target>,
 }
@@ -69,16 +69,16 @@ struct Edge {
 
 #[derive(Deserialize)]
 struct DependencyKind {
-    /// None for a dependency of the crate itself, not of its build script or its tests.
+    /// `None` for a dependency of the crate itself, not of its build script or tests.
     kind: Option<String>,
 }
 
-/// The draft's file: beside the package, in a directory that is not there, so that nothing is read but what is sent.
+/// Returns the path of the draft, in a missing directory of the package, so that only the sent text is read.
 pub(super) fn file(package: &Path) -> PathBuf {
     package.join("draft").join("cell.rs")
 }
 
-/// The crates of std that have names for others.
+/// Returns the public crates of std.
 fn standard(library: &Path) -> [Value; 3] {
     let names = ["core", "alloc", "std"];
     let place = |place: usize| {
@@ -97,7 +97,7 @@ fn standard(library: &Path) -> [Value; 3] {
 }
 
 impl Packages {
-    /// Asks cargo, which fetches nothing. `None` if it does not know.
+    /// Reads cargo's metadata without network access. Returns `None` if cargo fails.
     pub fn read(around: &Surroundings) -> Option<Self> {
         let mut command = around.toolchain.cargo_command();
         command
@@ -123,7 +123,7 @@ impl Packages {
         })
     }
 
-    /// The crates that cells can name and that may come without what they depend on.
+    /// Returns the crates that cells can name and that may be loaded without dependencies.
     pub fn optional(&self) -> BTreeSet<String> {
         let named = self.edges(&self.root).map(|edge| edge.name.clone());
         named
@@ -131,7 +131,7 @@ impl Packages {
             .collect()
     }
 
-    /// The project with the crates that cells can name, those in `whole` with all that they depend on.
+    /// Returns the project with the crates that cells can name, those in `whole` with all dependencies.
     pub fn project(&self, whole: &BTreeSet<String>, sysroot: &Path, library: Option<&Path>) -> Value {
         let mut taken = BTreeMap::from([(self.root.as_str(), false)]);
         for edge in self.edges(&self.root) {
@@ -208,7 +208,7 @@ impl Packages {
 mod tests {
     use super::*;
 
-    /// A package of the registry, or with `source` null one of this machine.
+    /// Returns a package of the registry, or a local one if `source` is `None`.
     fn package(name: &str, source: Option<&str>, needs: &[(&str, Option<&str>)]) -> (Value, Value) {
         let target = json!({ "name": name, "kind": ["lib"], "src_path": format!("/{name}/lib.rs"), "edition": "2021" });
         let package = json!({ "id": name, "name": name, "version": "1.0.0", "source": source, "targets": [target] });
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_mentioned_comes_with_all_that_it_depends_on() {
+    fn only_mentioned_crates_have_all_dependencies() {
         let packages = packages();
         assert_eq!(packages.optional(), BTreeSet::from(["arrow".to_owned()]));
         let project = |whole: &BTreeSet<String>| packages.project(whole, Path::new("/sysroot"), None);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_names_what_is_there_of_its_dependencies() {
+    fn a_crate_lists_its_loaded_dependencies() {
         let project = packages().project(&BTreeSet::new(), Path::new("/sysroot"), Some(Path::new("/std")));
         let cell = &project["crates"][4];
         let deps =

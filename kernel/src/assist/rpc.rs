@@ -1,20 +1,20 @@
-//! Messages of JSON-RPC as the Language Server Protocol frames them ("Base Protocol").
+//! JSON-RPC messages with the framing of the Language Server Protocol ("Base Protocol").
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
-/// No message of a server that is in order is longer, in bytes.
+/// The maximum length of a message, in bytes.
 const LONGEST: usize = 64 << 20;
 
-/// Writes one message.
+/// Writes a message.
 pub(super) fn write(to: &mut impl Write, message: &Value) -> io::Result<()> {
     let body = message.to_string();
     write!(to, "Content-Length: {}\r\n\r\n{body}", body.len())?;
     to.flush()
 }
 
-/// Reads one message; `None` at the end.
+/// Reads a message; `None` at the end of the stream.
 pub(super) fn read(from: &mut impl BufRead) -> io::Result<Option<Value>> {
     let mut length = None;
     loop {
@@ -28,7 +28,7 @@ pub(super) fn read(from: &mut impl BufRead) -> io::Result<Option<Value>> {
             None => break,
         }
     }
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a message without a sensible Content-Length");
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "missing or invalid Content-Length");
     let length = length.filter(|length| *length <= LONGEST).ok_or_else(malformed)?;
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a byte at a time, as a pipe may.
+    /// A reader that returns one byte at a time, as a pipe may.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_back_however_they_are_cut() {
+    fn messages_round_trip_for_any_chunk_size() {
         let messages = [
             json!({ "id": 1, "method": "é" }),
             json!({}),
@@ -72,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_the_protocol() {
+    fn framing_follows_the_protocol() {
         let mut bytes = Vec::new();
         write(&mut bytes, &json!({ "a": "é" })).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), "Content-Length: 10\r\n\r\n{\"a\":\"é\"}");
     }
 
     #[test]
-    fn other_headers_are_passed_over_and_nonsense_is_an_error() {
+    fn other_headers_are_ignored_and_malformed_messages_rejected() {
         let mut good = &b"Content-Type: x; charset=utf-8\r\ncontent-length:2\r\n\r\n{}"[..];
         assert_eq!(read(&mut good).unwrap(), Some(json!({})));
         for bad in [

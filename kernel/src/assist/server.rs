@@ -12,44 +12,44 @@ use serde_json::{Value, json};
 use super::{Question, Surroundings, project, rpc};
 use crate::compile::Draft;
 
-/// How much it yields to cells, which people wait for.
+/// The nice value of rust-analyzer, so that cells have priority.
 const NICENESS: i32 = 5;
 
-/// A rust-analyzer that was told of its project. Dropping it ends the process, which also ends by itself when its stdin is closed.
+/// A rust-analyzer process with a loaded project. Dropping it ends the process, which also ends when its stdin is closed.
 pub(super) struct Server {
     child: Child,
     outbox: Sender<Value>,
     inbox: Receiver<News>,
     last_id: u64,
-    /// It is still at the request of `last_id`.
+    /// Whether the request `last_id` is pending.
     is_busy: bool,
-    /// How often the draft was sent.
+    /// The version of the draft.
     version: u64,
-    /// The URI of the draft's file, which exists nowhere else.
+    /// The URI of the draft's file, which does not exist on disk.
     file: String,
 }
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unanswered {
-    /// It is not done yet.
+    /// The deadline has passed.
     Late,
-    /// It says that it can't.
+    /// The server returned an error.
     Refused,
-    /// The process is gone.
+    /// The process has ended.
     Dead,
 }
 
 enum News {
-    /// The answer to a request; none if it is refused.
+    /// The answer to a request; `None` for an error.
     Answer { id: u64, result: Option<Value> },
-    /// All sources are read.
+    /// All sources are loaded.
     Settled,
 }
 
 impl Server {
-    /// Starts `program` on `project` (a `rust-project.json`), with a draft; gives it back when it has read all sources. `None` if that does not
-    /// work out.
+    /// Starts `program` on `project` (a `rust-project.json`) with a draft, and waits until it has loaded all sources. Returns
+    /// `None` if that fails.
     pub fn start(around: &Surroundings, program: &Path, project: Value, first: &Draft, deadline: Instant) -> Option<Self> {
         let mut command = around.toolchain.locations().command(program);
         command
@@ -57,7 +57,7 @@ impl Server {
             // Ctrl-C in a terminal is for the kernel.
             .process_group(0)
             .env("CARGO_NET_OFFLINE", "true")
-            // One pool for all threads of glibc's allocator: it needs a seventh less memory.
+            // A single glibc arena for all threads uses a seventh less memory.
             .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -89,16 +89,16 @@ impl Server {
             return Err(Unanswered::Refused);
         }
         self.notify("initialized", json!({}));
-        // Before it looks for the files of its project, for this one is nowhere else.
+        // Send the draft before the server looks for the project's files, because it is not on disk.
         self.show(&first.source);
         while !matches!(self.next(deadline)?, News::Settled) {}
         Ok(())
     }
 
-    /// The answer to a request about a place in a draft. While it is still at an earlier request, nothing more is asked of it.
+    /// Sends a request about a place in a draft and returns the answer. Fails while an earlier request is pending.
     pub fn ask(&mut self, method: &str, question: &Question, deadline: Instant) -> Result<Value, Unanswered> {
         while self.is_busy {
-            // What is late is of no use, but has to be taken.
+            // Discard late answers.
             self.next(Instant::now())?;
         }
         self.show(&question.draft.source);
@@ -156,7 +156,7 @@ impl Server {
     }
 
     fn send(&self, message: Value) {
-        // If the thread that writes is gone, so is the process, and the inbox says so.
+        // If the writing thread has ended, so has the process, and the inbox reports it.
         let _ = self.outbox.send(message);
     }
 }
@@ -168,13 +168,13 @@ impl Drop for Server {
     }
 }
 
-/// Writes messages, so that nobody else waits for a pipe that is full.
+/// Writes messages on a separate thread, so that a full pipe blocks no other.
 fn post(stdin: ChildStdin, letters: &Receiver<Value>) {
     let mut stdin = BufWriter::new(stdin);
     while letters.recv().is_ok_and(|letter| rpc::write(&mut stdin, &letter).is_ok()) {}
 }
 
-/// A message of it: a request, a notification or an answer.
+/// A message from the server: a request, a notification or an answer.
 #[derive(Deserialize)]
 struct Message {
     id: Option<Value>,
@@ -186,7 +186,7 @@ struct Message {
     error: Option<Value>,
 }
 
-/// Reads messages until the process ends, and answers what it asks itself: with nothing.
+/// Reads messages until the process ends. Answers the server's own requests with null.
 fn listen(stdout: ChildStdout, news: &Sender<News>, replies: &Sender<Value>) {
     let mut stdout = BufReader::new(stdout);
     while let Ok(Some(message)) = rpc::read(&mut stdout) {
@@ -211,7 +211,7 @@ fn listen(stdout: ChildStdout, news: &Sender<News>, replies: &Sender<Value>) {
     }
 }
 
-/// The parameters of `initialize`. Only what answers questions is switched on.
+/// Returns the parameters of `initialize`. Enables only features that requests need.
 fn introduction(package: &Path, project: Value) -> Value {
     let item = json!({ "snippetSupport": false, "resolveSupport": { "properties": ["documentation", "detail"] } });
     json!({
@@ -249,7 +249,7 @@ fn introduction(package: &Path, project: Value) -> Value {
     })
 }
 
-/// The `file` URI of an absolute path.
+/// Returns the `file` URI of an absolute path.
 fn uri(path: &Path) -> String {
     let mut uri = "file://".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {

@@ -198,7 +198,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
             parent,
             arrival: self.desk.arrivals.fetch_add(1, Ordering::Relaxed),
         };
-        // The threads end only together with the kernel.
+        // The threads only end with the kernel.
         match is_for_interpreter {
             true => drop(self.cells.send(request)),
             false => drop(self.questions.send(Ask::Answer(Box::new(request)))),

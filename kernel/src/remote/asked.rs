@@ -1,23 +1,23 @@
-//! What was asked and is not answered.
+//! Pending requests.
 
 use std::collections::VecDeque;
 
 use super::Request;
 use crate::jupyter::Message;
 
-/// How many messages are remembered, to know those that come twice.
+/// The number of remembered message ids, to detect duplicates.
 const REMEMBERED: usize = 4096;
 
-/// Requests in the order in which they came.
+/// Pending requests, in order of arrival.
 #[derive(Debug)]
 pub(super) struct Asked<R>(VecDeque<Waiting<R>>);
 
 #[derive(Debug)]
 struct Waiting<R> {
     request: Request<R>,
-    /// Whether the host may have it.
+    /// Whether the host may have received it.
     sent: bool,
-    /// Whether the user was told that its answer is late.
+    /// Whether the user was told that the reply is delayed.
     told: bool,
 }
 
@@ -36,20 +36,20 @@ impl<R: Clone> Asked<R> {
         });
     }
 
-    /// All of it, to be sent; from now on the host may have it.
+    /// Returns all requests for sending, and marks them as sent.
     pub fn send_all(&mut self) -> Vec<&Request<R>> {
         let send = |waiting: &'_ mut Waiting<R>| waiting.sent = true;
         self.0.iter_mut().for_each(send);
         self.0.iter().map(|waiting| &waiting.request).collect()
     }
 
-    /// What is sent and has no answer is not asked for again.
+    /// Removes messages without a reply, which are not sent again.
     pub fn forget_unanswerable(&mut self) {
         self.0
             .retain(|waiting| waiting.request.message.header.msg_type.ends_with("_request"));
     }
 
-    /// Who is to get `answer`. A reply is the last that there is to a request.
+    /// Returns the client to send `answer` to. A reply completes its request.
     pub fn route_of(&mut self, answer: &Message) -> Option<R> {
         let parent = &answer.parent.as_ref()?.msg_id;
         let at = self
@@ -62,14 +62,14 @@ impl<R: Clone> Asked<R> {
         }
     }
 
-    /// Takes out what the host can't have.
+    /// Removes and returns the requests that were not sent.
     pub fn take_unsent(&mut self) -> Vec<Request<R>> {
         let (sent, unsent) = std::mem::take(&mut self.0).into_iter().partition(|waiting| waiting.sent);
         self.0 = sent;
         unsent.into_iter().map(|waiting| waiting.request).collect()
     }
 
-    /// Takes out all.
+    /// Removes and returns all requests.
     pub fn take(&mut self) -> Vec<Request<R>> {
         std::mem::take(&mut self.0)
             .into_iter()
@@ -77,7 +77,7 @@ impl<R: Clone> Asked<R> {
             .collect()
     }
 
-    /// The cells that are at the host, each given once.
+    /// Returns the cells sent to the host that the user was not yet told about, each once.
     pub fn untold(&mut self) -> Vec<&Request<R>> {
         let late = |waiting: &&mut Waiting<R>| {
             waiting.sent && !waiting.told && waiting.request.message.header.msg_type == "execute_request"
@@ -91,19 +91,19 @@ impl<R: Clone> Asked<R> {
     }
 }
 
-/// The messages that came last.
+/// The ids of the latest messages.
 #[derive(Debug, Default)]
 pub(super) struct Seen(VecDeque<String>);
 
 impl Seen {
-    /// The last one; empty if there is none.
+    /// Returns the last id; empty if there is none.
     pub fn last(&self) -> String {
         self.0.back().cloned().unwrap_or_default()
     }
 
-    /// Whether the message is new.
+    /// Adds a message id. Returns whether it is new.
     pub fn is_new(&mut self, id: &str) -> bool {
-        // what comes twice came a short while ago
+        // duplicates are usually recent, so search backwards
         if self.0.iter().rev().any(|seen| seen == id) {
             return false;
         }

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::output::CellError;
 use crate::websocket::V1;
 
-/// How long a host may take to answer.
+/// The timeout of requests to a host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The name of the kernelspec on a host.
@@ -22,74 +22,74 @@ const KERNEL: &str = "lockstep";
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Where a kernel is, and which one.
+/// A kernel on a host.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// `http://` or `https://`, and the base path if there is one.
+    /// The host's URL: `http://` or `https://`, with an optional base path.
     pub url: String,
-    /// Who asks.
+    /// The token.
     pub token: Token,
-    /// The kernel's id, a UUID: the same for the same notebook, so that a new process takes up the kernel of an earlier one.
+    /// The kernel's UUID. It is the same for the same notebook, so that a new process reconnects to the existing kernel.
     pub kernel: String,
-    /// What the host is told of the kernel's surroundings: `KERNEL_WORKING_DIR` and others.
+    /// Environment variables for the kernel: `KERNEL_WORKING_DIR` and others.
     pub env: BTreeMap<String, String>,
 }
 
-/// Where the token is.
+/// The source of the token.
 #[derive(Clone)]
 pub enum Token {
-    /// There is none.
+    /// No token.
     Absent,
-    /// This is it.
+    /// The token itself.
     Given(String),
-    /// In a file, which is read for each connection, so that a new token is found.
+    /// A file, read for each connection, so that a new token takes effect.
     File(PathBuf),
 }
 
 impl std::fmt::Debug for Token {
-    /// Without the token.
+    /// Omits the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token")
     }
 }
 
-/// Why a host does not do what it is asked.
+/// An error of a request to a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// It does not answer.
+    /// The host does not respond.
     #[error(
-        "can't reach the host {url}: {why}\nhint: start it with `lockstep serve`, or see whether the address is right; this kernel goes on trying, so then run the cell again"
+        "can't reach host {url}: {why}\nhint: start it with `lockstep serve` or check the URL, then re-run the cell; the kernel reconnects by itself"
     )]
     Away {
-        /// Where it should be.
+        /// the host's URL
         url: String,
-        /// What happened instead.
+        /// why not
         why: String,
     },
-    /// It does not know the token, or the token is not for this.
+    /// The token is invalid or lacks permission.
     #[error(
-        "the host {url} refuses the token: {why}\nhint: put one that it takes into LOCKSTEP_TOKEN or the file given with --token-file, and run the cell again; `lockstep serve` prints its own when it starts"
+        "host {url} rejected the token: {why}\nhint: put a valid token into LOCKSTEP_TOKEN or the file given with --token-file, then re-run the cell; `lockstep serve` prints its token at startup"
     )]
     Refused {
-        /// Where it is.
+        /// the host's URL
         url: String,
-        /// What it says.
+        /// the host's message
         why: String,
     },
-    /// The file of the token can't be read.
-    #[error("can't read the token in {}: {why}\nhint: write it there, and run the cell again", path.display())]
+    /// The token file can't be read.
+    #[error("can't read token file {}: {why}\nhint: write the token to it, then re-run the cell", path.display())]
     Token {
-        /// The file.
+        /// the file
         path: PathBuf,
-        /// Why not.
+        /// why not
         why: String,
     },
-    /// It answers something else.
-    #[error("the host {url} does not give a kernel: {why}\nhint: see whether `lockstep serve` is what listens there")]
+    /// The response is unexpected.
+    #[error("host {url} did not start a kernel: {why}\nhint: check that `lockstep serve` listens at this URL")]
     Failed {
-        /// Where it is.
+        /// the host's URL
         url: String,
-        /// What it says.
+        /// the host's message
         why: String,
     },
 }
@@ -106,15 +106,15 @@ impl From<&HostError> for CellError {
 }
 
 impl Host {
-    /// What makes its requests. No proxy is asked.
+    /// Returns an HTTP client without proxies.
     pub(super) fn client(&self) -> Result<Client, HostError> {
-        // An error means that it was installed before.
+        // An error means that a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().timeout(PATIENCE);
         client.build().map_err(|error| self.away(&error))
     }
 
-    /// Makes sure that the kernel is there, and connects to it: as `session`, which got the message `after` last.
+    /// Starts the kernel if needed and connects to it as `session`, to receive the messages after `after`.
     pub(super) async fn connect(self, client: Client, session: String, after: String) -> Result<Socket, HostError> {
         let mut env = self.env.clone();
         env.insert("KERNEL_ID".to_owned(), self.kernel.clone());
@@ -148,7 +148,7 @@ impl Host {
         self.ask(&client, Method::POST, &path, None).await
     }
 
-    /// Ends the kernel on the host, or begins it anew.
+    /// Shuts down or restarts the kernel on the host.
     pub(super) async fn shut_down(self, client: Client, restart: bool) -> Result<(), HostError> {
         match restart {
             true => {
@@ -223,7 +223,7 @@ impl Host {
     }
 }
 
-/// The cause that says most: `Connection refused`.
+/// Returns the innermost cause, which is the most specific: `Connection refused`.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {

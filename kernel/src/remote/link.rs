@@ -1,4 +1,4 @@
-//! The connection to the host: made, lost and made again.
+//! The connection to the host, with reconnection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,18 +18,19 @@ use crate::jupyter::{Channel, Header, Message, Origin, Publications, Reply, Stop
 use crate::output::CellError;
 use crate::websocket::{Encoded, IOPUB, decode_text, decode_v1};
 
-/// How long after a try the next one is made; doubled each time up to the longest.
+/// The first pause between connection attempts; doubled each time up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a cell waits for a host that was there before. A host that is restarted is back by then.
+/// How long a cell waits for reconnection to a host, for example while the host restarts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the host is asked whether it is there, and after how long without a word it is not.
+/// The interval of pings.
 const PING: Duration = Duration::from_secs(30);
+/// The time without any message after which the connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// How long the host may take to end the kernel: Jupyter waits for some seconds.
+/// The timeout for shutting down the kernel on the host. Jupyter waits for some seconds.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
 pub(super) struct Link<R> {
@@ -40,18 +41,18 @@ pub(super) struct Link<R> {
     replies: UnboundedSender<Reply<R>>,
     stopped: watch::Sender<Option<Stopped>>,
     requests: UnboundedReceiver<Request<R>>,
-    /// What the host knows this process by.
+    /// The id of this process on the host.
     session: String,
     asked: Asked<R>,
     seen: Seen,
-    /// When the connection was lost; `None` while there is one, and before the first.
+    /// When the connection was lost; `None` while connected, and before the first connection.
     lost: Option<Instant>,
 }
 
-/// Why a conversation ended.
+/// Why a connection ended.
 enum End {
     Lost,
-    /// Nobody asks any more.
+    /// The local kernel has ended.
     Over,
 }
 
@@ -79,7 +80,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         })
     }
 
-    /// Connects again and again until nobody asks any more.
+    /// Connects and reconnects until the local kernel ends.
     pub async fn run(mut self) {
         self.status("starting", None);
         let mut pause = SHORTEST_PAUSE;
@@ -107,7 +108,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Takes in requests until `work` is done; or, if `asked_ends` it, until a cell is to be run.
+    /// Collects requests until `work` is done or, with `asked_ends`, until a cell is requested.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>, asked_ends: bool) -> Meanwhile<T> {
         tokio::pin!(work);
         loop {
@@ -129,7 +130,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Sends requests and passes on what comes, until the connection is lost.
+    /// Sends requests and forwards messages until the connection is lost.
     async fn converse(&mut self, socket: Socket) -> End {
         let (mut to, mut from) = socket.split();
         for request in self.asked.send_all() {
@@ -173,17 +174,17 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Passes on a message of the host.
+    /// Forwards a message of the host.
     fn came(&mut self, message: Option<(String, Message)>) {
         let Some((channel, message)) = message else { return };
         if !self.seen.is_new(&message.header.msg_id) {
             return;
         }
         if channel == IOPUB {
-            // Whether this kernel lives is for its own process to say.
+            // Life-cycle states are published by the local process.
             let state = message.content["execution_state"].as_str().unwrap_or_default();
             if !matches!(state, "dead" | "restarting" | "starting") {
-                // waits while clients are slow, and so does the host
+                // blocks while clients are slow, which in turn slows down the host
                 tokio::task::block_in_place(|| self.publications.publish_output(message));
             }
         } else if let (Some(channel), Some(route)) = (Channel::named(&channel), self.asked.route_of(&message)) {
@@ -191,7 +192,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Answers what is answered here; gives back what is for the host.
+    /// Answers requests that are handled locally; returns the others.
     async fn take(&mut self, request: Request<R>, connected: bool) -> Option<Request<R>> {
         let kind = request.message.header.msg_type.as_str();
         match (kind, request.channel) {
@@ -202,7 +203,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
                 if !connected || !matches!(asked, Ok(Ok(()))) {
                     self.give_up(
                         |this| this.asked.take(),
-                        &CellError::new("Interrupted", "interrupted while the host was away"),
+                        &CellError::new("Interrupted", "interrupted while disconnected from the host"),
                     );
                 }
                 self.answer(&request, json!({ "status": "ok" }));
@@ -210,7 +211,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
             ("shutdown_request", _) => {
                 let restart = request.message.content["restart"].as_bool().unwrap_or(false);
                 let asked = self.host.clone().shut_down(self.client.clone(), restart);
-                // A host that can't be reached ends the kernel by itself when nobody uses it.
+                // An unreachable host ends the idle kernel by itself.
                 let _ = timeout(SHUTDOWN, asked).await;
                 self.answer(&request, json!({ "status": "ok", "restart": restart }));
                 self.stopped.send_replace(Some(Stopped { restart }));
@@ -220,7 +221,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         None
     }
 
-    /// A try has failed. Cells that the host can't have are answered with the reason, unless it was there a moment ago.
+    /// Handles a failed connection attempt: fails the unsent requests, unless the connection was lost only recently.
     fn explain(&mut self, error: &HostError) {
         let is_back_soon = matches!(error, HostError::Away { .. }) && self.lost.is_some_and(|since| since.elapsed() < PATIENCE);
         if !is_back_soon {
@@ -241,7 +242,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
         }
     }
 
-    /// Says in the cells that run on the host why nothing comes.
+    /// Notes the lost connection in the cells that run on the host.
     fn tell_late(&mut self) {
         let parents: Vec<Header> = self
             .asked
@@ -251,7 +252,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
             .collect();
         for parent in parents {
             let text = format!(
-                "note: the connection to {} is lost; the cell goes on there, and this kernel connects again\n",
+                "note: lost connection to {}; the cell keeps running there while this kernel reconnects\n",
                 self.host.url
             );
             self.publish("stream", Some(&parent), json!({ "name": "stderr", "text": text }));
@@ -271,7 +272,7 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
     }
 
     fn send(&self, channel: Channel, route: R, message: Message) {
-        // Nobody takes it any more when the transport has ended.
+        // Sending fails if the transport has ended.
         let _ = self.replies.send(Reply { channel, route, message });
     }
 
@@ -286,12 +287,12 @@ impl<R: Clone + Send + Sync + 'static> Link<R> {
     }
 }
 
-/// What came of doing something while requests were taken in.
+/// The result of [`Link::meanwhile`].
 enum Meanwhile<T> {
     Done(T),
-    /// A cell is to be run.
+    /// A cell was requested.
     Asked,
-    /// Nobody asks any more.
+    /// The local kernel has ended.
     Over,
 }
 

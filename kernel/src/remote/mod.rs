@@ -1,8 +1,8 @@
-//! A kernel that a host holds, in the place of one in this process: requests go to it over HTTP and a WebSocket, and what it says comes
-//! out of the same [`Outlets`].
+//! A kernel on a host instead of in this process. Requests go to the host over HTTP and a WebSocket, and its messages come
+//! from the same [`Outlets`].
 //!
-//! What is answered here: who the kernel is, so that it is there at once whatever the host does; interrupts and shutdown, which are the host's
-//! own requests. A request that was sent before a connection was lost is sent again: the host knows it by its `msg_id`.
+//! Handled locally: kernel info, so that the kernel responds at once, and interrupts and shutdown, which use the host's HTTP
+//! API. After a reconnection, pending requests are sent again; the host recognizes them by `msg_id`.
 
 mod asked;
 mod host;
@@ -20,7 +20,7 @@ use crate::jupyter::{Channel, Message, Origin, Outlets, Publications};
 pub use host::{Host, HostError, Token};
 use link::Link;
 
-/// A request, with the address of who sent it.
+/// A request, with the address of its client.
 #[derive(Debug)]
 struct Request<R> {
     channel: Channel,
@@ -28,7 +28,7 @@ struct Request<R> {
     message: Message,
 }
 
-/// The near end of a kernel on a host.
+/// The local end of a kernel on a host.
 #[derive(Debug)]
 pub struct Remote<R> {
     requests: UnboundedSender<Request<R>>,
@@ -37,7 +37,7 @@ pub struct Remote<R> {
 }
 
 impl<R: Clone + Send + Sync + 'static> Remote<R> {
-    /// Connects in the background, and again when the connection is lost. To be called within tokio.
+    /// Connects, and reconnects, in the background. Must be called within tokio.
     pub fn start(host: Host, origin: Origin) -> Result<(Self, Outlets<R>), HostError> {
         let origin = Arc::new(origin);
         let publications = Publications::new(origin.clone());
@@ -58,13 +58,13 @@ impl<R: Clone + Send + Sync + 'static> Remote<R> {
         Ok((remote, outlets))
     }
 
-    /// Takes in a request. Returns at once.
+    /// Submits a request without blocking.
     pub fn submit(&self, channel: Channel, route: R, message: Message) {
-        // The link ends only together with the kernel.
+        // The link only ends with the kernel.
         let _ = self.requests.send(Request { channel, route, message });
     }
 
-    /// Ends the connection. The kernel stays on the host unless a client has asked it to shut down.
+    /// Closes the connection. The kernel keeps running on the host unless a client has requested shutdown.
     pub async fn stop(self, timeout: Duration) {
         let Self {
             requests,
@@ -73,7 +73,7 @@ impl<R: Clone + Send + Sync + 'static> Remote<R> {
         } = self;
         drop(requests);
         publications.close();
-        // Too late or not, the process ends.
+        // The process ends even if the timeout expires.
         let _ = tokio::time::timeout(timeout, link).await;
     }
 }

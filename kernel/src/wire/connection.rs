@@ -1,4 +1,4 @@
-//! The connection file: where the client wants the kernel to listen, and the key that both sign with.
+//! The connection file: the ports on which the kernel listens, and the signing key.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// What a connection file holds. Fields that it does not know are ignored, as every Jupyter kernel does.
+/// The content of a connection file. Unknown fields are ignored, as in every Jupyter kernel.
 #[derive(Clone, Deserialize)]
 pub struct Connection {
-    /// How clients reach the kernel.
+    /// The transport.
     pub transport: Transport,
-    /// An address, or for [`Transport::Ipc`] the first part of the sockets' paths.
+    /// The IP address; for [`Transport::Ipc`], the prefix of the sockets' paths.
     pub ip: String,
-    /// Requests answered one after the other.
+    /// The port of requests answered in order.
     pub shell_port: u16,
-    /// Requests answered at once.
+    /// The port of requests answered at once.
     pub control_port: u16,
-    /// What every client sees.
+    /// The port of publications to all clients.
     pub iopub_port: u16,
-    /// Questions to the user; this kernel asks none.
+    /// The port of input requests to the user.
     pub stdin_port: u16,
-    /// The heartbeat.
+    /// The port of the heartbeat.
     pub hb_port: u16,
-    /// Secret shared by clients and kernel; empty turns signing off.
+    /// The secret shared by clients and kernel; empty disables signing.
     #[serde(default)]
     pub key: String,
     /// Always `hmac-sha256`.
@@ -31,41 +31,41 @@ pub struct Connection {
     pub signature_scheme: String,
 }
 
-/// How clients reach the kernel.
+/// The transport between clients and the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// A port each.
+    /// One TCP port per channel.
     Tcp,
-    /// A Unix socket each, named `<ip>-<port>`.
+    /// One Unix socket per channel, named `<ip>-<port>`.
     Ipc,
 }
 
-/// Why a connection file is of no use.
+/// An error reading a connection file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// It could not be read.
-    #[error("cannot read the connection file {}: Jupyter writes it and passes its path; to try the kernel by hand, use `jupyter console --kernel <name>`", path.display())]
+    /// The file can't be read.
+    #[error("can't read connection file {}: Jupyter writes it and passes its path; to start the kernel by hand, use `jupyter console --kernel <name>`", path.display())]
     Read {
-        /// The connection file.
+        /// the file
         path: PathBuf,
-        /// Why.
+        /// why not
         source: io::Error,
     },
-    /// It is not what Jupyter writes.
+    /// The file is not a connection file.
     #[error("{} is not a Jupyter connection file", path.display())]
     Parse {
-        /// The connection file.
+        /// the file
         path: PathBuf,
-        /// Why.
+        /// what is wrong with it
         source: serde_json::Error,
     },
-    /// It asks for a way of signing other than the one there is.
-    #[error("{} asks for the signature scheme `{scheme}`; this kernel signs with hmac-sha256, which is Jupyter's default (Session.signature_scheme)", path.display())]
+    /// The signature scheme is not supported.
+    #[error("unsupported signature scheme `{scheme}` in {}: use hmac-sha256, Jupyter's default (Session.signature_scheme)", path.display())]
     Scheme {
-        /// The connection file.
+        /// the file
         path: PathBuf,
-        /// What it asks for.
+        /// the scheme
         scheme: String,
     },
 }
@@ -87,7 +87,7 @@ impl Connection {
         Ok(read)
     }
 
-    /// The ZeroMQ endpoint of one port.
+    /// Returns the ZeroMQ endpoint of a port.
     pub(super) fn endpoint(&self, port: u16) -> String {
         match self.transport {
             Transport::Tcp => format!("tcp://{}:{port}", self.host()),
@@ -95,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// The address to bind; ZeroMQ's `*` means every interface.
+    /// Returns the address to bind. ZeroMQ's `*` means every interface.
     pub(super) fn host(&self) -> &str {
         match self.ip.as_str() {
             "*" => "0.0.0.0",
@@ -103,7 +103,7 @@ impl Connection {
         }
     }
 
-    /// Removes the sockets of a kernel that was killed, as every ZeroMQ does before it binds a path.
+    /// Removes the sockets of a killed kernel, as other ZeroMQ implementations do before binding a path.
     pub(super) fn remove_stale_sockets(&self) {
         if self.transport == Transport::Ipc {
             let ports = [
@@ -116,21 +116,21 @@ impl Connection {
             for path in ports.map(|port| self.path(port)) {
                 let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
                 if is_socket {
-                    // If it stays, binding says why.
+                    // If this fails, binding reports the error.
                     let _ = std::fs::remove_file(&path);
                 }
             }
         }
     }
 
-    /// The path of one socket.
+    /// Returns the path of a socket.
     pub(super) fn path(&self, port: u16) -> String {
         format!("{}-{port}", self.ip)
     }
 }
 
 impl std::fmt::Debug for Connection {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Connection({} and others)", self.endpoint(self.shell_port))
     }

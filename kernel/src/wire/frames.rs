@@ -1,4 +1,4 @@
-//! Messages as signed ZeroMQ frames:
+//! Encodes messages as signed ZeroMQ frames:
 //! `route.. <IDS|MSG> signature header parent_header metadata content buffers..`.
 
 use std::sync::Arc;
@@ -18,24 +18,24 @@ const DELIMITER: &[u8] = b"<IDS|MSG>";
 
 /// Signs and verifies with the key of the connection file.
 pub(super) struct Signer {
-    /// `None`: the key is empty, nothing is signed or verified.
+    /// `None` if the key is empty; then nothing is signed or verified.
     keyed: Option<Hmac<Sha256>>,
 }
 
-/// Why frames are not a message for this kernel.
+/// An error decoding frames.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejected {
-    #[error("no delimiter, or too few frames")]
+    #[error("missing delimiter or too few frames")]
     Shape,
-    #[error("the signature is not that of this kernel's key")]
+    #[error("the signature does not match this kernel's key")]
     Signature,
-    #[error("the {0} is not the JSON it should be")]
+    #[error("invalid JSON in the {0}")]
     Json(&'static str),
 }
 
 impl Signer {
     pub fn new(key: &str) -> Self {
-        // A key of any length will do for an HMAC.
+        // HMAC accepts keys of any length.
         let keyed = (!key.is_empty()).then(|| Hmac::new_from_slice(key.as_bytes()).ok()).flatten();
         Self { keyed }
     }
@@ -90,7 +90,7 @@ fn parse<T: DeserializeOwned>(frame: &[u8], what: &'static str) -> Result<T, Rej
     serde_json::from_slice(frame).map_err(|_| Rejected::Json(what))
 }
 
-/// Headers and values are maps with text keys, which always have a JSON.
+/// Serializes headers and values. They are maps with text keys, so this can't fail.
 fn json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).map_or(Bytes::from_static(b"{}"), Bytes::from)
 }
@@ -98,7 +98,7 @@ fn json(value: &impl serde::Serialize) -> Bytes {
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -131,7 +131,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_comes_is_decoded_or_rejected(
+        fn any_frames_are_decoded_or_rejected(
             frames in proptest::collection::vec(proptest::prop_oneof![
                 proptest::prelude::Just(DELIMITER.to_vec()),
                 proptest::prelude::Just(b"{}".to_vec()),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_with_unknown_fields_and_buffers() {
+    fn unknown_fields_and_buffers_round_trip() {
         let signer = Signer::new("secret");
         let route = vec![Bytes::from_static(b"client")];
         let frames = signer.encode(route.clone(), &message());
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn tampering_is_noticed() {
+    fn tampering_is_detected() {
         let signer = Signer::new("secret");
         let good = signer.encode(Vec::new(), &message());
         for at in 1..6 {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_rejected() {
+    fn malformed_frames_are_rejected() {
         let signer = Signer::new("");
         let frames = |texts: &[&'static str]| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
         assert_eq!(signer.decode(frames(&[])), Err(Rejected::Shape));

@@ -1,4 +1,4 @@
-//! A kernel process on ZeroMQ sockets. The only place that names ZeroMQ.
+//! A kernel process on ZeroMQ sockets. The only module that uses ZeroMQ.
 
 mod behind;
 mod connection;
@@ -24,47 +24,45 @@ use publisher::Publisher;
 use crate::jupyter::{Channel, History, Interpreter, Kernel, Origin, Outlets, Publication, Publications, Reply, Stopped};
 use crate::remote::{Host, HostError, Remote};
 
-/// How long the interpreter may take to end after shutdown, before the process ends without it.
+/// How long the process waits for the interpreter after shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What was sent last gets this long to leave the process; the zeromq crate cannot say when it has.
+/// How long the process waits for the last messages to be sent; the zeromq crate does not report when they are.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// What a kernel process is told by its surroundings.
+/// The environment of a kernel process.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// For the dates of messages, which are shown and never acted on.
+    /// The clock for the dates of messages, which are informational.
     pub now: fn() -> SystemTime,
-    /// The process that started the kernel; when it is gone, the kernel ends. Jupyter passes it as `JPY_PARENT_PID`.
+    /// The process that started the kernel. The kernel ends with it. Jupyter passes it as `JPY_PARENT_PID`.
     pub parent: Option<u32>,
-    /// The file that keeps what was typed, over all sessions. Without one, and when it can't be used, the history ends with the
-    /// process.
+    /// The history file of all sessions. If it is missing or unusable, the history is kept in memory.
     pub history: Option<PathBuf>,
 }
 
-/// Why a kernel process cannot serve.
+/// An error starting a kernel process.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// Somebody else listens there, or the address is none of this machine.
-    #[error("cannot listen on {endpoint} for {channel}: start the kernel again, Jupyter then picks other ports")]
+    /// The endpoint is in use or not available on this machine.
+    #[error("can't listen on {endpoint} for {channel}: start the kernel again, so that Jupyter picks other ports")]
     Bind {
-        /// The channel's name.
+        /// the channel's name
         channel: &'static str,
-        /// Where.
+        /// the endpoint
         endpoint: String,
-        /// Why.
+        /// why not
         source: Box<ZmqError>,
     },
-    /// No thread, or no event loop.
-    #[error("the system gave the kernel no threads")]
+    /// A thread or the event loop can't be created.
+    #[error("can't start threads for the kernel")]
     Threads(#[source] io::Error),
-    /// Nothing can be asked of a host.
+    /// The client for the host can't be created.
     #[error(transparent)]
     Host(HostError),
 }
 
-/// Serves until a client asks for shutdown, or the parent process is gone. Blocks; to be called outside of any async
-/// runtime.
+/// Serves until a client requests shutdown or the parent process ends. Blocks; must be called outside of any async runtime.
 pub fn serve(connection: &Connection, interpreter: impl Interpreter, surroundings: Surroundings) -> Result<Stopped, WireError> {
     let history = surroundings.history.clone();
     serve_behind(connection, surroundings, move |origin| {
@@ -74,7 +72,7 @@ pub fn serve(connection: &Connection, interpreter: impl Interpreter, surrounding
     })
 }
 
-/// The same with a kernel that a host holds.
+/// Like [`serve`], with a kernel on a host.
 pub fn serve_remote(connection: &Connection, host: Host, surroundings: Surroundings) -> Result<Stopped, WireError> {
     serve_behind(connection, surroundings, |origin| {
         let (remote, outlets) = Remote::start(host, origin).map_err(WireError::Host)?;
@@ -82,7 +80,7 @@ pub fn serve_remote(connection: &Connection, host: Host, surroundings: Surroundi
     })
 }
 
-/// Starts a kernel that stamps what it says with an origin.
+/// Starts a kernel with an origin for its messages.
 trait Start: FnOnce(Origin) -> Result<(Behind, Outlets<Route>), WireError> {}
 
 impl<F: FnOnce(Origin) -> Result<(Behind, Outlets<Route>), WireError>> Start for F {}
@@ -145,16 +143,16 @@ async fn run(connection: &Connection, surroundings: Surroundings, start: impl St
     if let Some(kernel) = Arc::into_inner(kernel) {
         kernel.stop(STOP_TIMEOUT).await;
     }
-    // The queue is closed, so this ends once everything has been sent or subscribers have stalled.
+    // The queue is closed, so this ends once everything is sent or subscribers have stalled.
     let _ = tokio::time::timeout(STOP_TIMEOUT, publishing).await;
     tokio::time::sleep(LINGER).await;
     Ok(reason.unwrap_or(Stopped { restart: false }))
 }
 
-/// Decodes frames as those of a client without a key; for fuzzing.
+/// Decodes unsigned frames, for fuzzing.
 #[doc(hidden)]
 pub fn decode_unsigned<'a>(frames: impl Iterator<Item = &'a [u8]>) {
-    // Whatever it comes to, it comes to something.
+    // Both results are fine.
     let _ = Signer::new("").decode(frames.map(bytes::Bytes::copy_from_slice).collect());
 }
 
@@ -195,7 +193,7 @@ async fn listen_iopub(connection: &Connection, publisher: &Publisher, tasks: &mu
     Ok(())
 }
 
-/// The next message of any client. Clients come and go, which is no error of the socket.
+/// Returns the next message of any client. Errors are from clients that connect or disconnect, so they are ignored.
 async fn receive(socket: &mut RouterRecvHalf) -> ZmqMessage {
     loop {
         match socket.recv().await {
@@ -208,7 +206,7 @@ async fn receive(socket: &mut RouterRecvHalf) -> ZmqMessage {
 async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Behind>, signer: Arc<Signer>) {
     loop {
         let frames = receive(&mut socket).await.into_vec();
-        // What is not signed with the key comes from a stranger and gets no answer.
+        // Messages without a valid signature are dropped.
         if let Ok((route, message)) = signer.decode(frames) {
             kernel.submit(channel, route, message);
         }
@@ -218,12 +216,12 @@ async fn submit(mut socket: RouterRecvHalf, channel: Channel, kernel: Arc<Behind
 async fn echo(mut socket: RouterRecvHalf, mut to: RouterSendHalf) {
     loop {
         let beat = receive(&mut socket).await;
-        // The client may have gone since.
+        // The client may have disconnected.
         let _ = to.send(beat).await;
     }
 }
 
-/// The sockets to single clients. A client has one identity on all of them.
+/// The sockets to single clients. A client has the same identity on all of them.
 struct Replying {
     shell: RouterSendHalf,
     control: RouterSendHalf,
@@ -239,7 +237,7 @@ async fn reply(mut replies: UnboundedReceiver<Reply<Route>>, mut sockets: Replyi
             Channel::Stdin => &mut sockets.stdin,
         };
         if let Ok(message) = ZmqMessage::try_from(frames) {
-            // The client may have gone since.
+            // The client may have disconnected.
             let _ = socket.send(message).await;
         }
     }
@@ -254,7 +252,7 @@ async fn publish(publications: Publications, publisher: Publisher, signer: Arc<S
             }
             Publication::Flush(done) => {
                 publisher.flush().await;
-                // Whoever asked may have given up waiting.
+                // The requester may have timed out.
                 let _ = done.send(());
             }
         }
@@ -262,7 +260,7 @@ async fn publish(publications: Publications, publisher: Publisher, signer: Arc<S
     publisher.flush().await;
 }
 
-/// Ends when the process that started this one is gone.
+/// Waits until the parent process has ended.
 async fn parent_gone(parent: Option<u32>) {
     match parent {
         Some(parent) if std::os::unix::process::parent_id() == parent => {

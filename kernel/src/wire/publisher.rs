@@ -1,9 +1,8 @@
-//! The publishing end of ZeroMQ (XPUB), spoken directly: ZMTP 3.0 with the NULL mechanism, as in
-//! <https://rfc.zeromq.org/spec/23/>.
+//! A ZeroMQ publisher (XPUB): ZMTP 3.0 with the NULL mechanism, as in <https://rfc.zeromq.org/spec/23/>.
 //!
-//! The zeromq crate serves every other socket, and cannot serve this one: its XPUB waits for the slowest subscriber and its
-//! PUB buffers without a bound in bytes. Here each subscriber has [`ROOM`] bytes of its own. One that makes the others wait
-//! for [`PATIENCE`] has stalled: it misses messages until it has read all that waits for it, and nobody waits for it again.
+//! The zeromq crate is used for all other sockets but does not fit here: its XPUB waits for the slowest subscriber, and its
+//! PUB buffers without a limit in bytes. Here each subscriber has a buffer of [`ROOM`] bytes. A subscriber that blocks the
+//! others for [`PATIENCE`] is stalled: it misses messages until it has read its buffer, and is not waited for until then.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +15,26 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-/// Bytes that may wait for one subscriber.
+/// The buffer size of a subscriber, in bytes.
 const ROOM: usize = 8 * 1024 * 1024;
 
-/// How long others wait for a subscriber to read.
+/// How long publishing waits for a slow subscriber.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a client may take to say what it is.
+/// The timeout of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Subscriptions are short; whoever sends more is no Jupyter client.
+/// The maximum length of a received frame. Subscriptions are short.
 const LONGEST_FRAME: u64 = 64 * 1024;
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// Makes the frames that greet a new subscription to a topic.
+/// Returns the frames of the welcome message for a subscription to a topic.
 type Welcome = dyn Fn(&[u8]) -> Vec<Bytes> + Send + Sync;
 
-/// All subscribers. Clones are the same publisher.
+/// All subscribers. Clones share them.
 #[derive(Clone)]
 pub(super) struct Publisher {
     shared: Arc<Shared>,
@@ -53,7 +52,7 @@ struct Subscriber {
     stalled: AtomicBool,
 }
 
-/// An encoded message, and the room that it takes until it is written.
+/// An encoded message, and the buffer space that it takes until it is written.
 struct Waiting {
     encoded: Bytes,
     _room: OwnedSemaphorePermit,
@@ -75,7 +74,7 @@ impl Publisher {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Without it messages are only sent later, not lost.
+                    // If this fails, messages are only delayed.
                     let _ = stream.set_nodelay(true);
                     self.spawn(stream);
                 }
@@ -94,7 +93,7 @@ impl Publisher {
         }
     }
 
-    /// Sends one message of several frames, the first being its topic, to all who subscribed to it.
+    /// Sends a message to all subscribers of its topic, which is the first frame.
     pub async fn publish(&self, frames: &[Bytes]) {
         let Some(topic) = frames.first() else { return };
         let encoded = encode(frames);
@@ -104,7 +103,7 @@ impl Publisher {
         }
     }
 
-    /// Waits until everything published has been given to the operating system, for all who have not stalled.
+    /// Waits until everything published is passed to the operating system, except for stalled subscribers.
     pub async fn flush(&self) {
         let subscribers = self.subscribers().clone();
         for subscriber in subscribers {
@@ -118,7 +117,7 @@ impl Publisher {
 
     fn spawn(&self, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
         let publisher = self.clone();
-        // An error ends this subscriber's connection and concerns nobody else.
+        // An error only ends this subscriber's connection.
         tokio::spawn(async move { publisher.serve(stream).await });
     }
 
@@ -139,7 +138,7 @@ impl Publisher {
             ended = write(&mut writer, waiting) => ended,
         };
         self.subscribers().retain(|other| !Arc::ptr_eq(other, &subscriber));
-        // Wakes those who wait for room.
+        // Wake senders that wait for buffer space.
         subscriber.room.close();
         ended
     }
@@ -180,7 +179,7 @@ impl Subscriber {
         }
         let needed = permits(encoded.len().min(ROOM));
         match timeout(PATIENCE, self.room.clone().acquire_many_owned(needed)).await {
-            // The writer ends only together with this subscriber.
+            // The writer only ends with this subscriber.
             Ok(Ok(room)) => drop(self.queue.send(Waiting { encoded, _room: room })),
             Ok(Err(_closed)) => {}
             Err(_too_late) => self.stalled.store(true, Ordering::Relaxed),
@@ -188,13 +187,13 @@ impl Subscriber {
     }
 
     async fn flush(&self) {
-        // All of the room is free once nothing waits.
+        // The whole buffer is free once nothing is queued.
         if !self.has_stalled() && timeout(PATIENCE, self.room.acquire_many(permits(ROOM))).await.is_err() {
             self.stalled.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether it was too slow once and has not caught up since.
+    /// Returns whether the subscriber was too slow and has not caught up since.
     fn has_stalled(&self) -> bool {
         if self.room.available_permits() == ROOM {
             self.stalled.store(false, Ordering::Relaxed);
@@ -219,7 +218,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), mut waiting: mpsc::Unboun
     Ok(())
 }
 
-/// One message as bytes: each frame with its flags and length in front.
+/// Encodes a message: each frame is preceded by its flags and length.
 fn encode(frames: &[Bytes]) -> Bytes {
     let mut encoded = BytesMut::with_capacity(frames.iter().map(|frame| frame.len() + 9).sum());
     for (at, frame) in frames.iter().enumerate() {
@@ -247,7 +246,7 @@ async fn read_frame(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Ve
         _ => reader.read_u64().await?,
     };
     if len > LONGEST_FRAME {
-        return Err(refused("a frame is too long"));
+        return Err(refused("frame too long"));
     }
     let mut body = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     reader.read_exact(&mut body).await?;
@@ -258,7 +257,7 @@ fn refused(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// Greets, and makes sure that the client is a subscriber.
+/// Performs the handshake, and checks that the client is a subscriber.
 async fn shake_hands(reader: &mut (impl AsyncRead + Unpin), writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut greeting = [0; 64];
     greeting[0] = 0xff;
@@ -284,7 +283,7 @@ async fn shake_hands(reader: &mut (impl AsyncRead + Unpin), writer: &mut (impl A
     }
 }
 
-/// The value of `Socket-Type` among properties: name length, name, value length (4 bytes), value.
+/// Returns the value of `Socket-Type` among properties: name length, name, value length (4 bytes), value.
 fn socket_type(mut properties: &[u8]) -> Option<&[u8]> {
     loop {
         let (name_len, rest) = properties.split_first()?;
@@ -303,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_bear_flags_and_length() {
+    fn frames_have_flags_and_length() {
         let long = Bytes::from(vec![7; 300]);
         let encoded = encode(&[Bytes::from_static(b"ab"), long]);
         assert_eq!(encoded[..4], [MORE, 2, b'a', b'b']);
