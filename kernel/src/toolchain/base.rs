@@ -1,15 +1,21 @@
 //! Builds a base: one module of every crate that cells can name, with the standard library, that exports all it holds.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use super::command::{self, Said};
 use super::confine::Confinement;
+use super::link::{self, Base, LinkError};
 use super::{PreludeReady, TARGET, Toolchain, flags};
 
 /// The file below a prelude's directory.
 pub const FILE: &str = "base.wasm";
+
+/// The file of an extension, beside it.
+const EXTENSION: &str = "extension.o";
 
 pub const SOURCE: &str = include_str!("base_source.rs");
 
@@ -37,6 +43,9 @@ pub enum BaseError {
         /// what it said
         said: String,
     },
+    /// An object of the crates can't be read.
+    #[error("can't link the crates: {0}\nhint: run `lockstep doctor`")]
+    Link(#[from] LinkError),
     /// It was interrupted.
     #[error("interrupted")]
     Interrupted,
@@ -98,6 +107,55 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrup
     linker.args(["--stack-first", "-z", "stack-size=1048576", "--strip-all", "-o", FILE]);
     run(linker.current_dir(work.path()), &confinement, interrupt).map_err(|error| error.or(io))?;
     std::fs::rename(work.path().join(FILE), dir.join(FILE)).map_err(io)
+}
+
+/// Puts the base of `plain` into `dir`, with an extension of the crates that `prelude` has beyond it. Gives the extension; `None` if the
+/// base lacks a crate of the prelude that is part of both, or if the other crates are large: then the prelude needs a base of its own.
+///
+/// It depends on the crates alone, not on what is on this machine, since the modules of cells depend on it.
+pub fn extend(
+    toolchain: &Toolchain,
+    plain: &PreludeReady,
+    prelude: &PreludeReady,
+    dir: &Path,
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Option<PathBuf>, BaseError> {
+    let io = |source| BaseError::Io {
+        dir: dir.to_owned(),
+        source,
+    };
+    // Cargo puts a digest of all that a crate is compiled from into the name of its file.
+    let names = |prelude: &PreludeReady| -> BTreeSet<OsString> {
+        let linked = prelude.libraries.iter().filter(|library| library.is_linked());
+        linked
+            .filter_map(|library| library.path.file_name().map(OsStr::to_owned))
+            .collect()
+    };
+    let known = names(plain);
+    if !known.is_subset(&names(prelude)) {
+        return Ok(None);
+    }
+    let is_new = |path: &&Path| path.file_name().is_some_and(|name| !known.contains(name));
+    let linked = prelude.libraries.iter().filter(|library| library.is_linked());
+    let new: Vec<&Path> = linked.map(|library| library.path.as_path()).filter(is_new).collect();
+
+    let work = tempfile::tempdir_in(dir).map_err(io)?;
+    let mut linker = toolchain.bare_command(&toolchain.linker(), work.path());
+    linker.args(["-flavor", "wasm", "-r", "--whole-archive"]).args(new);
+    linker.args(["-o", EXTENSION]);
+    let confinement = toolchain.confinement().reading(dir).writing(work.path());
+    run(linker.current_dir(work.path()), &confinement, interrupt).map_err(|error| error.or(io))?;
+
+    let made = work.path().join(EXTENSION);
+    let (object, base) = (fs::read(&made).map_err(io)?, fs::read(&plain.base).map_err(io)?);
+    if !Base::read(&base).and_then(|base| link::is_extension(&object, &base))? {
+        return Ok(None);
+    }
+    fs::hard_link(&plain.base, dir.join(FILE))
+        .or_else(|_| fs::copy(&plain.base, dir.join(FILE)).map(drop))
+        .and_then(|()| fs::rename(made, dir.join(EXTENSION)))
+        .map_err(io)?;
+    Ok(Some(dir.join(EXTENSION)))
 }
 
 enum Ended {

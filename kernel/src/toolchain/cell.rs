@@ -99,7 +99,8 @@ pub fn compile_cell(
     let (diagnostics, rest) = diagnostic::parse(&said);
     if status.success() {
         let made = std::fs::read(scratch.path().join("made")).map_err(io)?;
-        let wasm = base.map(|base| link::link(&made, base)).transpose()?;
+        let extension = prelude.extension.as_ref().map(std::fs::read).transpose().map_err(io)?;
+        let wasm = base.map(|base| link::link(&made, extension.as_deref(), base)).transpose()?;
         return Ok(Compiled { wasm, diagnostics });
     }
     if diagnostics.iter().any(Diagnostic::is_error) {

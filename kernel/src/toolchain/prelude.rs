@@ -266,6 +266,13 @@ impl Prelude {
     }
 
     fn build(&self, toolchain: &Toolchain, shelf: &Shelf, watch: &mut Watch<'_>) -> Result<PreludeReady, PreludeError> {
+        let plain = match self.set() {
+            Set::Own => Some(match Self::new().own(shelf) {
+                Some(ready) => ready,
+                None => Self::new().build(toolchain, shelf, watch)?,
+            }),
+            Set::Plain | Set::Common => None,
+        };
         (watch.tell)(Doing::Resolving);
         let sources = Sources::find(toolchain, &self.dependencies, &self.notebook)?;
         let work = shelf.work()?;
@@ -283,17 +290,23 @@ impl Prelude {
         let seed = shelf.seed(&work, &digest, &packages, watch.interrupt)?;
         making::fetch(toolchain, work.dir(), watch)?;
         let made = making::compile(toolchain, &work, &metadata, watch)?;
-        let ready = PreludeReady {
+        let mut ready = PreludeReady {
             externs: making::externs(&metadata, &made)?,
             search: making::search(&made),
             identity: digest,
             base: work.dir().join(base::FILE),
+            extension: None,
             libraries: making::libraries(&metadata, &made),
             packages,
             lock,
         };
         (watch.tell)(Doing::Joining);
-        base::build(toolchain, &ready, work.dir(), watch.interrupt)?;
+        if let Some(plain) = plain {
+            ready.extension = base::extend(toolchain, &plain, &ready, work.dir(), watch.interrupt)?;
+        }
+        if ready.extension.is_none() {
+            base::build(toolchain, &ready, work.dir(), watch.interrupt)?;
+        }
         let ready = shelf.keep(work, ready, seed.as_ref())?;
         shelf.remember(&questions, &digest, sources.digests()?)?;
         Ok(ready)

@@ -18,8 +18,11 @@ pub struct PreludeReady {
     pub search: BTreeSet<String>,
     /// The digest of all that these crates were made from: sources, versions, flags, toolchain.
     pub identity: Digest,
-    /// The module of all of them, that cells are based on.
+    /// The module that cells are based on.
     pub base: PathBuf,
+    /// The object of the small crates that are not in the base; what a cell uses of it becomes part of the cell's module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<PathBuf>,
     /// All crates that are compiled.
     pub libraries: Vec<Library>,
     /// All packages that were resolved, whether or not they are needed on the target.
@@ -74,7 +77,7 @@ impl PreludeReady {
 
     /// Whether all is there.
     pub(super) fn is_whole(&self) -> bool {
-        self.externs.values().chain([&self.base]).all(|path| path.is_file())
+        self.externs.values().chain([&self.base]).chain(&self.extension).all(|path| path.is_file())
     }
 
     fn library(&self, name: &str, requirement: &Requirement) -> Option<&Library> {

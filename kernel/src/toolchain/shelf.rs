@@ -24,7 +24,7 @@ use super::lock::Package;
 use super::making::{Doing, Watch};
 use super::prelude::PreludeError;
 use super::ready::PreludeReady;
-use super::{Toolchain, base, flags, sdk, sources};
+use super::{Toolchain, base, flags, link, sdk, sources};
 use crate::file::write_whole;
 
 /// How long an interrupt may go unnoticed.
@@ -79,6 +79,7 @@ impl Shelf {
         take(&flags::profile());
         take(base::SOURCE);
         base::MATH.iter().for_each(|name| take(name));
+        take(&link::MOST_EXTENSION_CODE.to_string());
         let digest = hasher.finish();
         Self {
             dir: cache.join("prelude").join(digest.short()),
@@ -282,6 +283,7 @@ fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
         .iter_mut()
         .for_each(|library| library.path = path(&library.path));
     ready.base = path(&ready.base);
+    ready.extension = ready.extension.as_deref().map(path);
     let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
     ready.search = ready.search.iter().map(|dir| dir.replacen(&*from, &to, 1)).collect();
     ready

@@ -186,3 +186,48 @@ fn an_interrupt_ends_compiling_at_once() {
         started.get()
     );
 }
+
+/// The prelude with a crate of this source, called `extra`.
+fn ready_with(source: &str) -> (PreludeReady, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let krate = dir.path().join("extra");
+    fs::create_dir_all(krate.join("src")).unwrap();
+    let manifest = "[package]\nname = \"extra\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+    fs::write(krate.join("Cargo.toml"), manifest).unwrap();
+    fs::write(krate.join("src/lib.rs"), source).unwrap();
+    let dependency = Dependency::parse("extra = { path = \"extra\" }").unwrap();
+    let dependencies = Dependencies::from([(dependency.name, dependency.requirement)]);
+    let (toolchain, _) = ready();
+    let prelude = Prelude::with(dependencies, dir.path(), &[]);
+    let cache = &toolchain.locations().cache;
+    (prelude.ensure(&toolchain, cache, &mut ignore).unwrap(), dir)
+}
+
+#[test]
+fn a_small_crate_becomes_part_of_the_cells_that_use_it() {
+    let source = "pub static TABLE: [&str; 2] = [\"used\", \"too\"];
+#[inline(never)]
+pub fn entry(at: usize) -> &'static str { TABLE[at % 2] }
+#[inline(never)]
+pub fn other() -> String { format!(\"{} is never called\", entry(1)) }
+";
+    let (toolchain, plain) = ready();
+    let (prelude, _dir) = ready_with(source);
+    let base = Base::read(&fs::read(&plain.base).unwrap()).unwrap();
+    assert_eq!(Digest::of(fs::read(&prelude.base).unwrap()), base.digest());
+    let dir = tempfile::tempdir().unwrap();
+    let source = cell("", "println!(\"{}\", ::extra::entry(std::env::args().count()));");
+    let compiled = compile_cell(&toolchain, &prelude, Some(&base), &source, dir.path(), &|| false).unwrap();
+    let wasm = compiled.wasm.unwrap();
+    assert_eq!(lockstep_runtime::step::base(&wasm).unwrap(), Some(base.digest()));
+    let contains = |text: &str| wasm.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    assert!(contains("used") && contains("too") && !contains("never called"));
+}
+
+#[test]
+fn a_crate_that_needs_more_than_the_base_has_gets_a_base_of_its_own() {
+    let source = "unsafe extern \"C\" { fn nowhere(); }\npub fn call() { unsafe { nowhere() } }\n";
+    let (prelude, _dir) = ready_with(source);
+    assert_eq!(prelude.extension, None);
+    assert_ne!(fs::read(&prelude.base).unwrap(), fs::read(ready().1.base).unwrap());
+}
