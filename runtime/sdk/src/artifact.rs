@@ -9,7 +9,7 @@ use crate::{Context, Result};
 
 /// The media types of the values in this crate.
 pub mod media_type {
-    /// Bytes that nobody said anything about.
+    /// Bytes of unknown type.
     pub const BYTES: &str = "application/octet-stream";
     /// Comma-separated values with a header line (RFC 4180).
     pub const CSV: &str = "text/csv";
@@ -31,29 +31,29 @@ pub mod media_type {
     pub const DIRECTORY: &str = "application/vnd.lockstep.directory+json";
 }
 
-/// A value that can be kept as an artifact: written by one step and read by another.
+/// A value that can be stored as an artifact: written by one step and read by another.
 ///
-/// Equal values must write equal bytes, because an artifact is named by the digest of its bytes: keep maps in a `BTreeMap`.
+/// Equal values must write equal bytes, because an artifact is named by the digest of its bytes: use a `BTreeMap` for maps.
 ///
-/// Every type that is `Serialize + DeserializeOwned` is one, in CBOR, without further ado. Implement the trait only for a type
-/// that has a format of its own, and then don't derive serde's traits for it.
+/// Every type that is `Serialize + DeserializeOwned` implements it, in CBOR. Implement the trait only for a type with a format
+/// of its own, and don't derive serde's traits for that type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be kept as an artifact, so it can't be an input or output of a step",
     label = "not an artifact",
     note = "write #[derive(Serialize, Deserialize)] on a type of yours, or use Table, Csv, Text, Bytes, Json<T>, Metrics or Figure"
 )]
 pub trait Artifact: Sized {
-    /// What kind of bytes it is written as. It goes into JSON as it is.
+    /// The media type. Written to JSON without escaping.
     const MEDIA_TYPE: &'static str;
 
-    /// Reads it from the file at `path`.
+    /// Reads the value from the file at `path`.
     fn read(path: &Path) -> Result<Self>;
 
-    /// Writes it to a new file at `path`.
+    /// Writes the value to a new file at `path`.
     fn write(&self, path: &Path) -> Result<()>;
 }
 
-/// What a step can take as an input: every [`Artifact`], and what reads one bit by bit ([`Reader`](crate::Reader),
+/// An input of a step: every [`Artifact`], and types that read one incrementally ([`Reader`](crate::Reader),
 /// [`TableReader`](crate::TableReader)).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an input of a step",
@@ -62,7 +62,7 @@ pub trait Artifact: Sized {
     note = "small values that steer a step are parameters: write Param<{Self}>"
 )]
 pub trait Input: Sized {
-    /// What kind of bytes it expects.
+    /// The expected media type.
     const MEDIA_TYPE: &'static str;
 
     /// Opens the input in the file at `path`.
@@ -98,7 +98,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-/// Makes the file at `path` of what `fill` writes.
+/// Creates the file at `path`, with the content that `fill` writes.
 pub(crate) fn create(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let write = || -> Result<()> {
         let mut file = BufWriter::with_capacity(64 * 1024, File::create(path)?);

@@ -1,8 +1,8 @@
-//! Running a step of another module, as a run of its own: in its own sandbox, cached and recorded, with the run key and
-//! digests that the same step has on the command line.
+//! Calls of steps of other modules. Each call is a separate run: in its own sandbox, cached and recorded, with the same run key
+//! and digests as on the command line.
 //!
-//! Notebooks write what is needed for that after `:use steps.wasm`. It works where the run was given the module, which is in
-//! its run key then; elsewhere it is an error.
+//! Notebooks generate this code after `:use steps.wasm`. It requires that the run was given the module, which is then part of
+//! its run key; otherwise a call is an error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::{Artifact, Bytes, Context, Csv, Directory, Parts, Result, Table, Text, bail};
 
-/// A call that is being put together.
+/// A call under construction.
 #[derive(Debug)]
 pub struct Call {
     request: Request,
-    /// Where its inputs are written.
+    /// The directory of its inputs.
     directory: PathBuf,
 }
 
@@ -29,14 +29,14 @@ struct Request {
     parameters: BTreeMap<&'static str, Value>,
 }
 
-/// A call that succeeded.
+/// The result of a successful call.
 #[derive(Debug)]
 pub struct Called {
     outputs: PathBuf,
 }
 
 impl Call {
-    /// Of a step of the module that this run knows as `module`.
+    /// Creates a call of a step of `module`, by the name that the module has in this run.
     pub fn new(module: &'static str, step: &'static str) -> Self {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let number = CALLS.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    /// Gives an input that the step reads as a `T`.
+    /// Sets an input that the step reads as a `T`.
     pub fn input<T>(mut self, name: &'static str, value: impl Given<T>) -> Result<Self> {
         std::fs::create_dir_all(&self.directory)?;
         let path = self.directory.join(name);
@@ -60,7 +60,7 @@ impl Call {
         Ok(self)
     }
 
-    /// Gives a parameter, or leaves it at its default.
+    /// Sets a parameter; `None` leaves it at its default.
     pub fn parameter<K: ?Sized>(mut self, name: &'static str, argument: impl Argument<K>) -> Result<Self> {
         if let Some(value) = argument.value()? {
             self.request.parameters.insert(name, value);
@@ -68,7 +68,7 @@ impl Call {
         Ok(self)
     }
 
-    /// Runs the step. An error says how it failed.
+    /// Runs the step. The error describes how it failed.
     pub fn run(self) -> Result<Called> {
         let answer = carry_out(&serde_json::to_vec(&self.request)?);
         if !self.request.inputs.is_empty() {
@@ -85,16 +85,16 @@ impl Call {
 }
 
 impl Called {
-    /// An output of the step.
+    /// Reads an output of the step.
     pub fn output<T: Artifact>(&self, name: &str) -> Result<T> {
         T::read(&self.outputs.join(Path::new(name))).with_context(|| format!("output `{name}`"))
     }
 }
 
-/// What can be given to an input that is read as a `T`: a `T`, or what `T` reads as well.
+/// A value for an input that is read as a `T`: a `T`, or a type with a format that `T` can read.
 #[diagnostic::on_unimplemented(message = "the step reads a `{T}` here, not a `{Self}`", label = "not a `{T}`")]
 pub trait Given<T> {
-    /// Writes it to a new file at `path`.
+    /// Writes the value to a new file at `path`.
     fn give(&self, path: &Path) -> Result<()>;
 }
 
@@ -145,11 +145,11 @@ impl<T: Artifact> Given<Directory> for &Parts<T> {
     }
 }
 
-/// What can be given as a parameter that is a `K`: `i64` for whole numbers, `f64`, `bool`, `str`, and `serde_json::Value` for all
-/// others. `None` is the parameter's default.
+/// A value for a parameter of kind `K`: `i64` for integers, `f64`, `bool`, `str`, and `serde_json::Value` for everything else.
+/// `None` is the parameter's default.
 #[diagnostic::on_unimplemented(message = "the parameter is a `{K}`, not a `{Self}`", label = "not a `{K}`")]
 pub trait Argument<K: ?Sized> {
-    /// The value as JSON.
+    /// Converts the value to JSON.
     fn value(self) -> Result<Option<Value>>;
 }
 
@@ -171,7 +171,7 @@ argument! {
     Value: Value, &Value;
 }
 
-// One `Option` for each kind, so that a bare `None` has a type.
+// one `Option` per kind, so that the type of a bare `None` can be inferred
 macro_rules! default {
     ($($kind:ty: $type:ty;)+) => {$(
         impl Argument<$kind> for Option<$type> {

@@ -1,12 +1,12 @@
-//! What the source of a notebook's cell calls. Steps and people have no need of it: what people call is
-//! in [`show`](crate::show).
+//! Functions that the generated code of notebook cells calls. Not for use in steps or cells directly: the functions for users
+//! are in [`show`](crate::show).
 //!
-//! A cell is a program. It loads the variables that it mentions from `/in`, runs its statements, saves the variables that it
-//! leaves to `/out/<name>`, and says what they are in `/out/cell.json`.
+//! A cell is a program. It loads the variables that it uses from `/in`, runs its statements, saves the variables that it
+//! defines to `/out/<name>`, and describes them in `/out/cell.json`.
 //!
-//! How a value is kept depends on its type, which only the compiler knows. So the choice is left to method lookup: the traits
-//! in [`by_type`] are implemented for a type behind more or fewer references, and a call on `&&&it` finds the one with the
-//! most references that applies.
+//! How a value is stored depends on its type, which only the compiler knows. So method lookup makes the choice: the traits in
+//! [`by_type`] are implemented for types behind different numbers of references, and a call on `&&&it` selects the applicable
+//! one with the most references.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -36,10 +36,10 @@ pub use live::{Display, clear_output, display, input, password};
 #[doc(hidden)]
 pub use value::common;
 
-/// Comes before what a cell says as it fails, on stderr: the notebook shows the rest as an error, not as text.
+/// Marks the start of a failing cell's message on stderr: the notebook shows the rest as an error, not as text.
 const FAILING: &str = "\x1b]9;lockstep;failing\x1b\\";
 
-/// The types of variables that a cell may name.
+/// The types of variables that a cell may use by name.
 pub mod types {
     pub use super::Encoded;
     #[cfg(feature = "parquet")]
@@ -47,14 +47,14 @@ pub mod types {
     pub use crate::{Bytes, Csv, Directory, Figure, Json, Metrics, Table, Text};
 }
 
-/// A running cell: what it has saved and shown.
+/// A running cell: its saved variables and its result.
 #[derive(Debug, Default)]
 pub struct Cell {
     variables: BTreeMap<&'static str, Saved>,
     result: Option<Bundle>,
 }
 
-/// What `cell.json` says of a variable.
+/// A variable in `cell.json`.
 #[derive(Debug, Serialize)]
 struct Saved {
     #[serde(rename = "type")]
@@ -69,14 +69,14 @@ struct Kept {
     media_type: &'static str,
 }
 
-/// `cell.json`
+/// The content of `cell.json`.
 #[derive(Serialize)]
 struct Said<'a> {
     variables: &'a BTreeMap<&'static str, Saved>,
     result: &'a Option<Bundle>,
 }
 
-/// Runs a cell and ends the program: with exit code 0, or with 1 and the error on stderr when the cell came to one by `?`.
+/// Runs a cell and ends the program: with exit code 0, or with 1 and the error on stderr if the cell returned one by `?`.
 pub fn run(body: fn(&mut Cell) -> Result<()>) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -92,7 +92,7 @@ pub fn run(body: fn(&mut Cell) -> Result<()>) {
 }
 
 impl Cell {
-    /// Reads the variable called `name` from the input called `input`: an artifact with a format of its own.
+    /// Reads the variable `name` from the input `input`: an artifact with a format of its own.
     pub fn load_artifact<T: Artifact>(&self, input: &str, name: &str) -> Result<T> {
         match T::read(&place(input)) {
             Ok(value) => Ok(value),
@@ -100,7 +100,7 @@ impl Cell {
         }
     }
 
-    /// Reads the variable called `name` from the input called `input`: a value of a serde type.
+    /// Reads the variable `name` from the input `input`: a value of a serde type.
     pub fn load_value<T: DeserializeOwned + 'static>(&self, input: &str, name: &str) -> Result<T> {
         match value::read(&place(input)) {
             Ok(value) => Ok(value),
@@ -108,7 +108,7 @@ impl Cell {
         }
     }
 
-    /// Reads a variable that refers to what is in the input. It lives as long as the program.
+    /// Reads a variable that is a reference to the value in the input. The value is leaked.
     pub fn load_reference<T>(&self, input: &str, name: &str) -> Result<&'static T>
     where
         T: ToOwned<Owned: DeserializeOwned + 'static> + ?Sized,
@@ -118,17 +118,17 @@ impl Cell {
         ))))
     }
 
-    /// As [`load_artifact`](Self::load_artifact), of a type that only a witness can name.
+    /// Like [`load_artifact`](Self::load_artifact), for a type that is given by a tag.
     pub fn load_artifact_as<T: Artifact>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
         self.load_artifact(input, name)
     }
 
-    /// As [`load_value`](Self::load_value), of a type that only a witness can name.
+    /// Like [`load_value`](Self::load_value), for a type that is given by a tag.
     pub fn load_value_as<T: DeserializeOwned + 'static>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
         self.load_value(input, name)
     }
 
-    /// As [`load_reference`](Self::load_reference), of a type that only a witness can name.
+    /// Like [`load_reference`](Self::load_reference), for a type that is given by a tag.
     pub fn load_reference_as<T: ToOwned<Owned: DeserializeOwned + 'static> + ?Sized>(
         &self,
         _: &Tag<&T>,
@@ -138,12 +138,12 @@ impl Cell {
         self.load_reference(input, name)
     }
 
-    /// Makes a variable again, without what that prints.
+    /// Computes a variable again, discarding everything that is printed.
     pub fn remake<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         quiet::quietly(make)
     }
 
-    /// Keeps a variable that is a serde value, or refers to one.
+    /// Saves a variable that is a serde value, or a reference to one.
     fn keep_value(
         &mut self,
         name: &'static str,
@@ -172,7 +172,7 @@ impl Cell {
                 );
                 Ok(())
             }
-            // It is made again by whoever needs it.
+            // cells that need it compute it again
             Err(_) => self.leave(name, type_name),
         }
     }
@@ -196,7 +196,7 @@ impl Cell {
     }
 }
 
-/// The file of an input.
+/// Returns the path of an input.
 fn place(input: &str) -> PathBuf {
     Path::new("/in").join(input)
 }
@@ -217,11 +217,11 @@ impl<T> Debug for Tag<T> {
     }
 }
 
-/// Nested pairs `(a, (b, ()))`, and the tags of their types in the same shape.
+/// Nested pairs `(a, (b, ()))`, with the tags of their types in the same shape.
 pub trait Pairs {
     /// Pairs of [`Tag`]s.
     type Tags;
-    /// The tags.
+    /// Returns the tags.
     fn tags() -> Self::Tags;
 }
 
@@ -239,7 +239,7 @@ impl<A, B: Pairs> Pairs for (A, B) {
     }
 }
 
-/// Runs a future to its end. There is one thread and nothing to wait for but other futures.
+/// Runs a future to completion. There is only one thread, and no events except for other futures.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut made = None;
@@ -273,7 +273,7 @@ fn poll_until_ready(poll: &mut dyn FnMut(&mut std::task::Context<'_>) -> bool) {
     }
 }
 
-/// The types of what a closure would return. Does not call it.
+/// Returns the types of a closure's result. Does not call the closure.
 pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
     T::tags()
 }
@@ -282,19 +282,19 @@ pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
 #[derive(Debug)]
 pub struct Of<'a, T>(pub &'a T);
 
-/// The choices by type.
+/// Traits that are selected by the type of a value.
 pub mod by_type {
     use super::*;
 
     pub use super::Of;
     pub use super::last::{DisplayElse, DisplayRich, ShowDebug, ShowNothing, ShowType};
 
-    // `Deserialize<'static>` and not `DeserializeOwned`: method lookup does not see lifetimes, so it would choose the latter
-    // for a `Vec<&str>`, too, and then fail.
+    // `Deserialize<'static>` and not `DeserializeOwned`: method lookup ignores lifetimes, so it would also select the latter
+    // for a `Vec<&str>`, which then fails to compile
 
-    /// Saves what a reference refers to.
+    /// Saves the target of a reference.
     pub trait SaveReference {
-        /// Keeps the variable.
+        /// Saves the variable.
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
@@ -307,7 +307,7 @@ pub mod by_type {
 
     /// Saves a value of a serde type.
     pub trait SaveValue {
-        /// Keeps the variable.
+        /// Saves the variable.
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
@@ -319,7 +319,7 @@ pub mod by_type {
 
     /// Saves an artifact.
     pub trait SaveArtifact {
-        /// Keeps the variable.
+        /// Saves the variable.
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
@@ -331,9 +331,9 @@ pub mod by_type {
         }
     }
 
-    /// Notes the type of what can't be kept.
+    /// Records the type of a value that can't be saved.
     pub trait SaveNothing {
-        /// Keeps the variable.
+        /// Saves the variable.
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
     }
 
@@ -344,13 +344,13 @@ pub mod by_type {
     }
 }
 
-/// A value of a type that this notebook does not know: what another module's step made. Give it to another step, or decode it
-/// as a type that fits.
+/// A value of a type that this notebook does not know: the output of another module's step. Pass it to another step, or decode
+/// it as a type with the same shape.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Encoded(Vec<u8>);
 
 impl Encoded {
-    /// The value, as a type with the same shape.
+    /// Decodes the value as a type with the same shape.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         ciborium::from_reader(&self.0[..]).with_context(|| format!("the value is no {}", type_name::<T>()))
     }

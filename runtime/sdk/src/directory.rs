@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 use crate::artifact::media_type;
 use crate::{Artifact, Context, Input, Result, bail};
 
-/// A directory of files, each read when it is asked for.
+/// A directory of files, which are read on demand.
 ///
 /// As an artifact it is a list of other artifacts, so directories that share files share their bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The relative paths of all files in it and below, sorted.
+    /// Returns the relative paths of all files, recursively, sorted.
     pub fn files(&self) -> Result<Vec<String>> {
         let mut files = Vec::new();
         collect(&self.0, "", &mut files)?;

@@ -4,22 +4,22 @@ use std::path::Path;
 use crate::artifact::{create, media_type, read};
 use crate::{Artifact, Context, Result};
 
-/// A picture, as SVG. With the feature `plotters`, `Figure::draw` draws it with the crate of that name; without, whatever draws
-/// SVG does: `Figure::svg(text)`.
+/// A picture, as SVG. With the feature `plotters`, `Figure::draw` draws it with the crate of that name; any other source of SVG
+/// works too: `Figure::svg(text)`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Figure(String);
 
-/// What [`Figure::draw`] paints on.
+/// The drawing area of [`Figure::draw`].
 #[cfg(feature = "plotters")]
 pub type Area<'a> = plotters::drawing::DrawingArea<plotters::prelude::SVGBackend<'a>, plotters::coord::Shift>;
 
 impl Figure {
-    /// A figure of SVG text.
+    /// Creates a figure from SVG text.
     pub fn svg(svg: impl Into<String>) -> Self {
         Self(svg.into())
     }
 
-    /// A figure of `size` in pixels, drawn with plotters.
+    /// Draws a figure of `size` pixels with plotters.
     ///
     /// ```
     /// use lockstep::Figure;
@@ -45,7 +45,7 @@ impl Figure {
         Ok(Self(svg))
     }
 
-    /// The SVG text.
+    /// Returns the SVG text.
     pub fn as_svg(&self) -> &str {
         &self.0
     }

@@ -17,21 +17,21 @@
 //!     Ok(raw.head(*count))
 //! }
 //!
-//! // It is still a function.
+//! // the step is still a function
 //! let table = Table::new([("x", vec![1.0, 2.0, 3.0])])?;
 //! assert_eq!(top(table, 2.into())?.rows(), 2);
 //! # Ok::<(), lockstep::Error>(())
 //! ```
 //!
-//! `cargo rustc --release --lib --crate-type cdylib --target wasm32-wasip1` makes a module that holds every step of the crate,
-//! with what each declares in the custom section `lockstep:interface`.
+//! `cargo rustc --release --lib --crate-type cdylib --target wasm32-wasip1` builds a module with all steps of the crate. Their
+//! interfaces are in the custom section `lockstep:interface`.
 //!
 //! - **Inputs** are arguments whose type is an [`Artifact`] (or an [`Input`]): [`Table`], [`Csv`], [`Text`], [`Bytes`],
-//!   [`Json`], [`Metrics`], [`Figure`], [`Directory`], any type that is `Serialize + DeserializeOwned`, and for inputs larger than memory
-//!   [`TableReader`] and [`Reader`]; for the entries of a directory [`Parts<T>`](Parts).
-//! - **Parameters** are arguments of type [`Param<T>`], with `#[default = ...]` if they need not be given.
+//!   [`Json`], [`Metrics`], [`Figure`], [`Directory`], any type that is `Serialize + DeserializeOwned`; for inputs larger than
+//!   memory, [`TableReader`] and [`Reader`]; for the entries of a directory, [`Parts<T>`](Parts).
+//! - **Parameters** are arguments of type [`Param<T>`], optionally with `#[default = ...]`.
 //! - **Outputs** are what the function returns: one artifact, a struct with `#[derive(Outputs)]` for several, or `()`.
-//! - An error that is returned ends the step with exit code 1 and `error: ...` with its causes on stderr.
+//! - A returned error ends the step with exit code 1, and prints `error: ...` with its causes to stderr.
 
 mod artifact;
 pub mod call;
@@ -52,8 +52,8 @@ mod table;
 
 extern crate lockstep_start as _;
 
-/// Half as long for each value as the `malloc` of WASI's C library: it is told the size of what is freed, and is compiled
-/// together with what calls it.
+/// Takes half the time per value of the `malloc` of WASI's C library: it gets the size of freed memory, and it is compiled
+/// together with its callers.
 #[cfg(all(target_os = "wasi", feature = "allocator"))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -67,7 +67,7 @@ pub use plotters;
 pub use serde;
 pub use serde_json;
 
-/// What a step that can fail returns. Any error of the standard kind turns into an [`Error`] by `?`.
+/// The result of a fallible step. `?` converts any standard error into an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub use artifact::{Artifact, Input, media_type};
@@ -85,7 +85,7 @@ pub use start::{Io, main};
 pub use table::Parquet;
 pub use table::{Column, Table, TableReader};
 
-/// The parts of arrow that a [`Table`] is made of.
+/// The parts of arrow that [`Table`] uses.
 pub mod arrow {
     pub use arrow_array as array;
     pub use arrow_schema as schema;
@@ -100,7 +100,7 @@ pub mod prelude {
         Artifact, Bytes, Column, Context, Csv, Directory, Error, Figure, Json, Metrics, Outputs, Param, Parts, Reader, Result,
         Table, TableReader, Text, bail, ensure, progress, step,
     };
-    // The derives that need no dependency on serde, and the traits alone.
+    // the derives, which need no dependency on serde, and the traits
     pub use lockstep_macros::{Deserialize, Serialize};
     pub use serde::de::Deserialize;
     pub use serde::ser::Serialize;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::artifact::{create, media_type, read};
 use crate::{Artifact, Context, Result};
 
-/// Numbers that say how good something is, by name.
+/// Named numbers that measure quality.
 ///
 /// ```
 /// use lockstep::Metrics;
@@ -18,12 +18,12 @@ use crate::{Artifact, Context, Result};
 pub struct Metrics(pub BTreeMap<String, f64>);
 
 impl Metrics {
-    /// No metrics yet.
+    /// Creates empty metrics.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the metric called `name`.
+    /// Sets the metric `name`.
     pub fn set(&mut self, name: impl Into<String>, value: f64) {
         self.0.insert(name.into(), value);
     }
@@ -74,7 +74,7 @@ impl Artifact for Metrics {
     }
 
     fn write(&self, path: &Path) -> Result<()> {
-        // JSON has no infinities and no NaN: serde_json would write null, which is not a number.
+        // JSON has no infinities and no NaN: serde_json would write null, which is not a number
         if let Some((name, value)) = self.iter().find(|(_, value)| !value.is_finite()) {
             crate::bail!("metric `{name}` is {value}: leave out what could not be computed");
         }

@@ -3,8 +3,8 @@ use std::path::Path;
 use crate::step::Ports;
 use crate::{Artifact, Result};
 
-/// What a step can return: every [`Artifact`], as its one output, and a struct with `#[derive(Outputs)]`, whose fields are the
-/// outputs.
+/// The return value of a step: an [`Artifact`], which is a single output, or a struct with `#[derive(Outputs)]`, whose fields
+/// are the outputs.
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -24,10 +24,10 @@ use crate::{Artifact, Result};
     note = "for several outputs return a struct with #[derive(Outputs)]"
 )]
 pub trait Outputs: Sized {
-    /// What is written.
+    /// The declared outputs.
     const PORTS: Ports;
 
-    /// Writes every output into the directory `out`. A single artifact is called `name`.
+    /// Writes every output into the directory `out`. A single output has the name `name`.
     fn write(self, out: &Path, name: &str) -> Result<()>;
 }
 

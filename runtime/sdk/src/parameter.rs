@@ -4,7 +4,7 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A parameter of a step: a small value that the caller gives as JSON. It derefs to the value.
+/// A parameter of a step: a small value that the caller passes as JSON. It derefs to the value.
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -23,13 +23,13 @@ use serde_json::Value;
 /// assert_eq!(answer(6.into(), None.into()), 42);
 /// ```
 ///
-/// `#[default = ...]` takes a literal: a number, a text, `true`, `false`, `None` or an array of them. A parameter of type
-/// `Param<Option<T>>` has the default `None`; every other one must be given if it has no default.
+/// `#[default = ...]` takes a literal: a number, a string, `true`, `false`, `None` or an array of these. A parameter of type
+/// `Param<Option<T>>` has the default `None`; any other parameter without a default is required.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Param<T>(pub T);
 
 impl<T> Param<T> {
-    /// The value itself.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -61,16 +61,16 @@ impl<T: std::fmt::Display> std::fmt::Display for Param<T> {
     }
 }
 
-/// The kinds of parameters; the words are those of Kubeflow Pipelines.
+/// The kinds of parameters, named as in Kubeflow Pipelines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// true or false
     Boolean,
-    /// a whole number of 64 bits
+    /// a 64-bit integer
     Integer,
     /// a double
     Number,
-    /// a text
+    /// a string
     String,
     /// a JSON array
     List,
@@ -81,7 +81,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word for it in an interface.
+    /// Returns its name in an interface.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
@@ -95,9 +95,9 @@ impl Kind {
     }
 }
 
-/// A type that a parameter can have: booleans, numbers, texts, lists, maps, [`Value`] and `Option` of them.
+/// A type of a parameter: booleans, numbers, strings, lists, maps, [`Value`] and `Option` of these.
 ///
-/// For a type of yours say which kind of JSON it is read from:
+/// For your own type, declare the kind of JSON that it is read from:
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -117,9 +117,9 @@ impl Kind {
     note = "for a type of yours that is Deserialize: impl lockstep::Parameter for {Self} {{ const KIND: Kind = Kind::String; }}"
 )]
 pub trait Parameter: DeserializeOwned {
-    /// The kind of JSON value that it is read from.
+    /// The kind of JSON that it is read from.
     const KIND: Kind;
-    /// Whether it has the default `null`.
+    /// Whether its default is `null`.
     const OPTIONAL: bool = false;
 }
 

@@ -5,10 +5,10 @@ use crate::artifact::media_type;
 use crate::step::Ports;
 use crate::{Artifact, Context, Input, Outputs, Result, bail};
 
-/// The entries of a directory, sorted by name, each of which is read when its turn comes: what the instances of a task made, when a
-/// pipeline runs it for each of several things.
+/// The entries of a directory, sorted by name and read one after the other, such as the outputs of a task's instances in a
+/// pipeline with `for_each`.
 ///
-/// A step may also return them, which makes a directory that a pipeline can go over with `for_each`:
+/// A step may also return parts. They become a directory that a pipeline can iterate over with `for_each`:
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -37,12 +37,12 @@ enum Part<T> {
 }
 
 impl<T> Parts<T> {
-    /// The names of the parts that have not been taken.
+    /// Returns the names of the remaining parts.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.as_slice().iter().map(|(name, _)| name.as_str())
     }
 
-    /// Sorted, and one of each name: the last.
+    /// Sorts the parts. Of several with the same name, keeps the last.
     fn new(mut parts: Vec<(String, Part<T>)>) -> Self {
         parts.reverse();
         parts.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -51,7 +51,7 @@ impl<T> Parts<T> {
     }
 }
 
-/// The parts in order, each read when it is asked for.
+/// Iterates over the parts in order. Each is read when it is requested.
 impl<T: Input> Iterator for Parts<T> {
     type Item = Result<(String, T)>;
 
@@ -108,7 +108,7 @@ impl<T: Input> Input for Parts<T> {
 }
 
 impl<T: Artifact> Parts<T> {
-    /// Writes the parts that have not been taken to files of a new directory.
+    /// Writes the remaining parts to files in a new directory.
     pub(crate) fn write_to(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
         for (name, part) in self.0.as_slice() {

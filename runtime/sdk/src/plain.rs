@@ -16,26 +16,26 @@ pub struct Bytes(pub Vec<u8>);
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Text(pub String);
 
-/// Comma-separated values with a header line, as they are.
+/// Comma-separated values with a header line, as text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Csv(pub String);
 
-/// A value of any serde type, kept as JSON.
+/// A value of any serde type, stored as JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Json<T>(pub T);
 
 impl Csv {
-    /// The rows as a table; the types of the columns are inferred. Empty fields and `NA` are nulls.
+    /// Parses the rows into a table, and infers the types of the columns. Empty fields and `NA` are nulls.
     pub fn table(&self) -> Result<Table> {
         from_csv(self.0.as_bytes(), &["", "NA"])
     }
 
-    /// As [`table`](Self::table), but the nulls are the fields equal to one of `nulls`.
+    /// Like [`table`](Self::table), but the fields equal to one of `nulls` are nulls.
     pub fn table_with_nulls(&self, nulls: &[&str]) -> Result<Table> {
         from_csv(self.0.as_bytes(), nulls)
     }
 
-    /// The rows as structs whose fields are columns.
+    /// Parses the rows into structs whose fields are columns.
     pub fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         let rows = csv::Reader::from_reader(self.0.as_bytes())
             .into_deserialize()
@@ -43,7 +43,7 @@ impl Csv {
         rows.context("a row of the CSV does not fit")
     }
 
-    /// CSV of structs whose fields are columns.
+    /// Creates CSV from structs whose fields are columns.
     pub fn from_rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Self> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         rows.into_iter().try_for_each(|row| writer.serialize(row))?;

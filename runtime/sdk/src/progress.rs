@@ -1,11 +1,11 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Says that `done` parts of `total` are done. Call it as often as you like: it writes only when the whole percent changes.
+/// Reports that `done` parts of `total` are done. Call it as often as you like: it writes only when the percentage changes.
 ///
-/// Any integers will do; the bar goes away when all is done.
+/// Accepts any integers. The progress bar disappears when everything is done.
 ///
-/// It is the terminals' own escape sequence for progress (OSC 9;4) on stderr, of which whoever runs the step makes a bar.
+/// Writes the terminal escape sequence for progress (OSC 9;4) to stderr, which the caller of the step displays as a bar.
 pub fn progress(done: impl TryInto<u64>, total: impl TryInto<u64>) {
     static SHOWN: AtomicU8 = AtomicU8::new(u8::MAX);
     let percent = percent(done.try_into().unwrap_or(0), total.try_into().unwrap_or(0));
@@ -14,7 +14,7 @@ pub fn progress(done: impl TryInto<u64>, total: impl TryInto<u64>) {
             100 => "\x1b]9;4;0\x1b\\".to_string(),
             percent => format!("\x1b]9;4;1;{percent}\x1b\\"),
         };
-        // Nobody is left to tell when stderr is closed.
+        // ignore a closed stderr
         let _ = std::io::stderr().write_all(sequence.as_bytes());
     }
 }

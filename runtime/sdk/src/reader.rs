@@ -6,9 +6,9 @@ use crate::artifact::{create, media_type, open};
 use crate::step::Ports;
 use crate::{Input, Outputs, Result};
 
-/// The bytes of an input, read as they are needed: for inputs larger than memory.
+/// The bytes of an input, read on demand: for inputs larger than memory.
 ///
-/// A step may also return one, which is then written as it is read:
+/// A step may also return a reader, which is written while it is read:
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -22,7 +22,7 @@ use crate::{Input, Outputs, Result};
 pub struct Reader(BufReader<Box<dyn Read>>);
 
 impl Reader {
-    /// Reads from `source`.
+    /// Creates a reader of `source`.
     pub fn new(source: impl Read + 'static) -> Self {
         Self(BufReader::with_capacity(64 * 1024, Box::new(source)))
     }
@@ -59,7 +59,7 @@ impl BufRead for Reader {
     #[inline]
     fn read_line(&mut self, to: &mut String) -> io::Result<usize> {
         let before = std::mem::take(to);
-        // Only the new bytes are checked, and a `String` that is used again keeps its room.
+        // only the new bytes are checked, and a reused `String` keeps its capacity
         let (before, mut line) = match before.is_empty() {
             true => (String::new(), before.into_bytes()),
             false => (before, Vec::new()),
@@ -79,9 +79,9 @@ impl BufRead for Reader {
     }
 }
 
-/// What std does for every [`BufRead`], with the crate memchr: in std, only that of other targets uses vectors.
+/// The algorithm of std's [`BufRead`], with the crate memchr: std's own memchr is not vectorised on this target.
 impl Reader {
-    /// Gives `take` all bytes up to and with the first `delimiter`, or the end, and says how many they are.
+    /// Passes all bytes up to and including the first `delimiter`, or to the end, to `take`. Returns their number.
     #[inline]
     fn up_to(&mut self, delimiter: u8, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
         let mut read = 0;
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes in pieces of their own: more than one buffer, lines across its end, no line end at the end.
+    /// Test bytes: more than one buffer, lines across its end, and no newline at the end.
     fn bytes() -> Vec<u8> {
         let lines = (0..9_000).map(|line| format!("{line} {}\n", "é".repeat(line % 23)));
         let mut bytes = lines.collect::<String>().into_bytes();

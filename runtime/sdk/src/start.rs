@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::step::Step;
 use crate::{Context, Input, Param, Parameter, Result, bail};
 
-/// Where a step finds its inputs and puts its outputs.
+/// The inputs, outputs and parameters of a running step.
 #[derive(Clone, Debug)]
 pub struct Io {
     /// The directory of the inputs, `/in` in the sandbox.
@@ -17,7 +17,7 @@ pub struct Io {
 }
 
 impl Io {
-    /// That of the sandbox: `/in`, with the parameters in `/in/params.json`, and `/out`.
+    /// Returns the inputs and outputs of the sandbox: `/in`, with the parameters in `/in/params.json`, and `/out`.
     pub fn sandbox() -> Result<Self> {
         let inputs = PathBuf::from("/in");
         let path = inputs.join("params.json");
@@ -33,7 +33,7 @@ impl Io {
         })
     }
 
-    /// Runs the step of this program that is called `name`.
+    /// Runs the step `name` of this program.
     pub fn run(&self, name: &str) -> Result<()> {
         match steps().iter().find(|step| step.interface.step == name) {
             Some(step) => (step.run)(self),
@@ -41,12 +41,12 @@ impl Io {
         }
     }
 
-    /// Reads the input called `name`.
+    /// Reads the input `name`.
     pub fn input<T: Input>(&self, name: &str) -> Result<T> {
         T::open(&self.inputs.join(name)).with_context(|| format!("input `{name}`"))
     }
 
-    /// Reads the parameter called `name`; one that is not there reads as `null`.
+    /// Reads the parameter `name`; a missing one reads as `null`.
     pub fn parameter<T: Parameter>(&self, name: &str) -> Result<Param<T>> {
         let value = self.parameters.get(name).unwrap_or(&Value::Null);
         let read = T::deserialize(value).with_context(|| format!("parameter `{name}` can't be {value}"));
@@ -54,17 +54,17 @@ impl Io {
     }
 }
 
-/// The steps of this program, by name.
+/// Returns the steps of this program, sorted by name.
 fn steps() -> Vec<&'static Step> {
     let mut steps: Vec<_> = inventory::iter::<Step>().collect();
     steps.sort_by_key(|step| step.interface.step);
     steps
 }
 
-/// Runs the step that the first argument of the program names, in the sandbox's directories, and ends the program.
+/// Runs the step named by the program's first argument, in the sandbox's directories, and ends the program.
 ///
-/// The exit code is 0 when the step succeeded, 1 when it returned an error (which is then on stderr) and 2 when the argument
-/// names no step. A module of steps starts here by itself.
+/// The exit code is 0 if the step succeeded, 1 if it returned an error (which is printed to stderr) and 2 if there is no such
+/// step. This is the entry point of a module of steps.
 pub fn main() -> ! {
     let name = std::env::args().nth(1).unwrap_or_default();
     if !steps().iter().any(|step| step.interface.step == name) {
@@ -94,7 +94,7 @@ fn usage(name: &str) {
     }
 }
 
-/// `error: ...` and its causes, one a line.
+/// Prints `error: ...` and its causes, one per line.
 pub(crate) fn report(error: &crate::Error) {
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {

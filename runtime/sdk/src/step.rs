@@ -1,4 +1,4 @@
-//! What `#[step]` and `#[derive(Outputs)]` expand to. Steps have no need to name any of it.
+//! Items that the expansions of `#[step]` and `#[derive(Outputs)]` use. Not for direct use.
 
 use crate::{Artifact, Input, Io, Kind, Param, Parameter, Result};
 
@@ -8,30 +8,30 @@ pub use inventory;
 /// A step of this module.
 #[derive(Debug)]
 pub struct Step {
-    /// What it declares.
+    /// Its interface.
     pub interface: &'static Interface,
-    /// Reads its inputs, calls it and writes its outputs.
+    /// Reads the inputs, calls the function and writes the outputs.
     pub run: fn(&Io) -> Result<()>,
 }
 
 inventory::collect!(Step);
 
-/// What a step declares.
+/// The interface of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Interface {
     /// The step's name.
     pub step: &'static str,
-    /// What it does, in Markdown.
+    /// Its description, in Markdown.
     pub doc: &'static str,
-    /// What it reads.
+    /// Its inputs.
     pub inputs: &'static [Port],
-    /// The small values that steer it.
+    /// Its parameters.
     pub parameters: &'static [Declared],
-    /// What it makes.
+    /// Its outputs.
     pub outputs: Ports,
-    /// The name of its output, if it has one.
+    /// The name of its output, if there is only one.
     pub output: &'static str,
-    /// The type of what it returns, for people.
+    /// Its return type, for display.
     pub returns: &'static str,
 }
 
@@ -40,11 +40,11 @@ pub struct Interface {
 pub struct Port {
     /// Its name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its description.
     pub doc: &'static str,
     /// Its media type.
     pub media_type: &'static str,
-    /// Its type, for people.
+    /// Its type, for display.
     pub type_name: &'static str,
 }
 
@@ -53,11 +53,11 @@ pub struct Port {
 pub struct Declared {
     /// Its name.
     pub name: &'static str,
-    /// What it means.
+    /// Its description.
     pub doc: &'static str,
-    /// The kind of value it takes.
+    /// The kind of its value.
     pub kind: Kind,
-    /// Its value when nobody gives one, in JSON.
+    /// Its default, as JSON.
     pub default: Option<&'static str>,
 }
 
@@ -71,7 +71,7 @@ pub enum Ports {
 }
 
 impl Ports {
-    /// Refuses `#[step(output = ...)]` where it has no meaning.
+    /// Rejects `#[step(output = ...)]` for a struct of outputs.
     pub const fn nameable(self) -> Self {
         assert!(
             matches!(self, Self::One(_)),
@@ -81,7 +81,7 @@ impl Ports {
     }
 }
 
-/// An input of type `T`.
+/// Declares an input of type `T`.
 pub const fn input<T: Input>(name: &'static str, doc: &'static str, type_name: &'static str) -> Port {
     Port {
         name,
@@ -91,7 +91,7 @@ pub const fn input<T: Input>(name: &'static str, doc: &'static str, type_name: &
     }
 }
 
-/// An output of type `T`.
+/// Declares an output of type `T`.
 pub const fn output<T: Artifact>(name: &'static str, doc: &'static str, type_name: &'static str) -> Port {
     Port {
         name,
@@ -101,7 +101,7 @@ pub const fn output<T: Artifact>(name: &'static str, doc: &'static str, type_nam
     }
 }
 
-/// A parameter of type `Param<T>`, with its default and the kind of that.
+/// Declares a parameter of type `Param<T>`, with its default and the kind of the default.
 pub const fn parameter<T: Parameter>(
     name: &'static str,
     doc: &'static str,
@@ -129,28 +129,28 @@ pub const fn parameter<T: Parameter>(
     }
 }
 
-/// Reads the input called `name`.
+/// Reads the input `name`.
 pub fn read<T: Input>(io: &Io, name: &str) -> Result<T> {
     io.input(name)
 }
 
-/// Reads the parameter called `name`.
+/// Reads the parameter `name`.
 pub fn read_parameter<T: Parameter>(io: &Io, name: &str) -> Result<Param<T>> {
     io.parameter(name)
 }
 
-/// Writes what a step made.
+/// Writes the outputs of a step.
 pub fn write<T: Outputs>(io: &Io, name: &str, made: T) -> Result<()> {
     made.write(&io.outputs, name)
 }
 
 impl Interface {
-    /// How long [`json`](Self::json) is.
+    /// Returns the length of [`json`](Self::json).
     pub const fn json_len(&self) -> usize {
         self.write::<0>().len
     }
 
-    /// One line of the section `lockstep:interface`, of `N` = [`json_len`](Self::json_len) bytes.
+    /// Returns the line of the section `lockstep:interface`, with `N` = [`json_len`](Self::json_len) bytes.
     pub const fn json<const N: usize>(&self) -> [u8; N] {
         self.write::<N>().bytes
     }
@@ -187,7 +187,7 @@ impl Interface {
     }
 }
 
-/// Writes JSON in constant evaluation. It counts every byte and keeps the first `N`.
+/// A JSON writer for constant evaluation. Counts all bytes and stores the first `N`.
 struct Json<const N: usize> {
     bytes: [u8; N],
     len: usize,

@@ -1,4 +1,4 @@
-//! Steps as a module holds them: what they declare, and that they run.
+//! Tests of the interfaces of steps, and of running them.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use lockstep::Io;
@@ -7,7 +7,7 @@ use lockstep::step::{Step, inventory};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A value of one's own, with attributes of serde's and generic.
+/// A generic user-defined type with serde attributes.
 #[derive(Serialize, Deserialize, PartialEq, Debug, Clone, Default)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Model<T> {

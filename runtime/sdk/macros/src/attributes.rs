@@ -4,7 +4,7 @@ use serde_json::Value;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, Meta, Result, Type, UnOp};
 
-/// The text of the doc comments among `attributes`.
+/// Returns the text of the doc comments among `attributes`.
 pub fn doc(attributes: &[Attribute]) -> String {
     let line = |attribute: &Attribute| match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
@@ -26,13 +26,13 @@ pub fn doc(attributes: &[Attribute]) -> String {
     lines.collect::<Vec<_>>().join("\n").trim().to_string()
 }
 
-/// The name as text, without the `r#` of a raw identifier.
+/// Returns the name as text, without the `r#` of a raw identifier.
 pub fn name(ident: &Ident) -> String {
     let text = ident.to_string();
     text.strip_prefix("r#").unwrap_or(&text).to_string()
 }
 
-/// The type as one writes it.
+/// Returns the type as it is usually written.
 pub fn type_name(of: &Type) -> String {
     let mut text = String::new();
     for token in of.to_token_stream().to_string().split_whitespace() {
@@ -46,19 +46,19 @@ pub fn type_name(of: &Type) -> String {
     text
 }
 
-/// The default of a parameter: its JSON, and which `Kind` that is (`null` is none).
+/// The default of a parameter: its JSON, and the `Kind` of that (none for `null`).
 pub struct Default {
     json: Value,
     span: Span,
 }
 
 impl Default {
-    /// The default among `attributes`.
+    /// Returns the default among `attributes`.
     pub fn among(attributes: &[Attribute]) -> Result<Option<Self>> {
         let mut found = attributes.iter().filter(|attribute| attribute.path().is_ident("default"));
         let (first, second) = (found.next(), found.next());
         if let Some(second) = second {
-            return Err(Error::new(second.span(), "a parameter has one default: remove this one"));
+            return Err(Error::new(second.span(), "duplicate default: a parameter has only one"));
         }
         let Some(attribute) = first else { return Ok(None) };
         match &attribute.meta {
@@ -70,7 +70,7 @@ impl Default {
         }
     }
 
-    /// As an expression of type `(&str, Option<Kind>)`.
+    /// Returns an expression of type `(&str, Option<Kind>)`.
     pub fn tokens(&self) -> TokenStream {
         let json = self.json.to_string();
         let kind = match &self.json {
@@ -87,10 +87,10 @@ impl Default {
     }
 }
 
-/// The JSON of a literal.
+/// Converts a literal to JSON.
 fn literal(value: &Expr) -> Result<Value> {
     let refuse = || {
-        let text = "a default is a number, a text, `true`, `false`, `None` or an array of them";
+        let text = "a default must be a number, a string, `true`, `false`, `None` or an array of these";
         Error::new(value.span(), text)
     };
     match value {

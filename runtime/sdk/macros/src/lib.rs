@@ -9,18 +9,18 @@ mod value;
 
 use proc_macro::TokenStream;
 
-/// Makes a step of a function. The function stays as it is and can be called as before.
+/// Turns a function into a step. The function itself is unchanged and can still be called.
 ///
-/// - Arguments of type `Param<T>` are parameters, all others are inputs. Their doc comments are kept, and `#[default = ...]` with
-///   a literal gives a parameter its default.
-/// - It returns `T` or `Result<T>`, where `T` is one output, a struct with `#[derive(Outputs)]` for several, or `()`.
-/// - `#[step(output = "rows")]` names a single output, which else is called `output`.
+/// - Arguments of type `Param<T>` are parameters, all others are inputs. Their doc comments become part of the interface.
+///   `#[default = ...]` with a literal sets the default of a parameter.
+/// - The function returns `T` or `Result<T>`, where `T` is one output, a struct with `#[derive(Outputs)]` for several, or `()`.
+/// - `#[step(output = "rows")]` sets the name of a single output. The default is `output`.
 #[proc_macro_attribute]
 pub fn step(arguments: TokenStream, item: TokenStream) -> TokenStream {
     step::expand(arguments.into(), item.into()).into()
 }
 
-/// Makes a struct what a step can return to have several outputs: one for each field, named as the field, with its doc comment.
+/// Implements `Outputs` for a struct, so that a step can return several outputs: one per field, with its name and doc comment.
 #[proc_macro_derive(Outputs)]
 pub fn outputs(item: TokenStream) -> TokenStream {
     outputs::expand(item.into())
@@ -28,7 +28,7 @@ pub fn outputs(item: TokenStream) -> TokenStream {
         .into()
 }
 
-/// serde's `Serialize`, for a crate that depends on `lockstep` alone. It takes the same attributes.
+/// Derives serde's `Serialize`, for crates that depend only on `lockstep`. Supports the same attributes.
 #[proc_macro_derive(Serialize, attributes(serde))]
 pub fn serialize(item: TokenStream) -> TokenStream {
     value::serialize(item.into())
@@ -36,7 +36,7 @@ pub fn serialize(item: TokenStream) -> TokenStream {
         .into()
 }
 
-/// serde's `Deserialize`, for a crate that depends on `lockstep` alone. It takes the same attributes.
+/// Derives serde's `Deserialize`, for crates that depend only on `lockstep`. Supports the same attributes.
 #[proc_macro_derive(Deserialize, attributes(serde))]
 pub fn deserialize(item: TokenStream) -> TokenStream {
     value::deserialize(item.into())

@@ -12,14 +12,14 @@ pub fn expand(item: TokenStream) -> Result<TokenStream> {
             Fields::Named(fields) if !fields.named.is_empty() => &fields.named,
             _ => {
                 return refuse(
-                    "#[derive(Outputs)] needs named fields, one for each output: struct Parts { train: Table, test: Table }",
+                    "#[derive(Outputs)] needs named fields, one per output: struct Parts { train: Table, test: Table }",
                 );
             }
         },
-        _ => return refuse("#[derive(Outputs)] is for structs with named fields, one for each output"),
+        _ => return refuse("#[derive(Outputs)] applies only to structs with named fields, one per output"),
     };
     if !item.generics.params.is_empty() {
-        return refuse("#[derive(Outputs)] can't be generic: an output has one type");
+        return refuse("#[derive(Outputs)] does not support generics: an output has one type");
     }
     let ident = &item.ident;
     let (mut ports, mut writes) = (Vec::new(), Vec::new());

@@ -10,14 +10,14 @@ use syn::{
 
 use crate::attributes::{Default, doc, name, type_name};
 
-/// The function, and beside it the step. If it can't be a step, the function and what is wrong.
+/// Expands to the function and the step. If the function can't be a step, expands to the function and a compile error.
 pub fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(_) => {
             let error = Error::new_spanned(
                 &item,
-                "#[step] goes on a function: fn clean(raw: Table) -> Result<Table> { ... }",
+                "#[step] applies only to a function: fn clean(raw: Table) -> Result<Table> { ... }",
             );
             let error = error.into_compile_error();
             return quote!(#item #error);
@@ -90,29 +90,29 @@ fn register(arguments: TokenStream, function: &ItemFn) -> Result<TokenStream> {
     })
 }
 
-/// Refuses what can't be a step, saying what to write.
+/// Rejects a function that can't be a step.
 fn check(function: &ItemFn) -> Result<()> {
     let signature = &function.sig;
     if let Some(token) = &signature.asyncness {
-        return Err(Error::new_spanned(
-            token,
-            "a step can't be async: it has nothing to wait for. Remove `async`",
-        ));
+        return Err(Error::new_spanned(token, "a step can't be async: remove `async`"));
     }
     if let syn::Safety::Unsafe(token) = &signature.safety {
-        return Err(Error::new_spanned(token, "a step can't be unsafe. Remove `unsafe`"));
+        return Err(Error::new_spanned(token, "a step can't be unsafe: remove `unsafe`"));
     }
     if !signature.generics.params.is_empty() {
-        let text = "a step can't be generic: its inputs and outputs have one type each. Name the types";
+        let text = "a step can't be generic: use concrete types";
         return Err(Error::new_spanned(&signature.generics, text));
     }
     if let Some(token) = &signature.variadic {
-        return Err(Error::new_spanned(token, "a step has a fixed number of arguments"));
+        return Err(Error::new_spanned(
+            token,
+            "a step can't be variadic: use a fixed number of arguments",
+        ));
     }
     Ok(())
 }
 
-/// One argument of the function.
+/// An argument of the function.
 struct Argument<'a> {
     pattern: &'a PatType,
     name: String,
@@ -126,26 +126,29 @@ impl<'a> Argument<'a> {
         let FnArg::Typed(pattern) = argument else {
             return Err(Error::new_spanned(
                 argument,
-                "a step is a function of its own, not a method: take the value as an argument",
+                "a step can't be a method: take the value as an argument",
             ));
         };
         let Pat::Ident(ident) = &*pattern.pat else {
             return Err(Error::new_spanned(
                 &pattern.pat,
-                "an argument of a step needs a plain name, such as `raw: Table`",
+                "an argument of a step must be a plain name, such as `raw: Table`",
             ));
         };
         if let Type::Reference(reference) = &*pattern.ty {
-            let text = format!("a step owns its arguments: write `{}`", owned(&reference.elem));
+            let text = format!("an argument of a step must be owned: write `{}`", owned(&reference.elem));
             return Err(Error::new_spanned(reference, text));
         }
         if let Type::ImplTrait(_) = &*pattern.ty {
-            return Err(Error::new_spanned(&pattern.ty, "an argument of a step has one type: name it"));
+            return Err(Error::new_spanned(
+                &pattern.ty,
+                "an argument of a step can't be `impl Trait`: use a concrete type",
+            ));
         }
         let parameter = generic(&pattern.ty, "Param");
         let default = Default::among(&pattern.attrs)?;
         if default.is_some() && parameter.is_none() {
-            let text = format!("only parameters have defaults: write `Param<{}>`", type_name(&pattern.ty));
+            let text = format!("only parameters can have defaults: write `Param<{}>`", type_name(&pattern.ty));
             return Err(Error::new_spanned(&pattern.ty, text));
         }
         Ok(Self {
@@ -185,7 +188,7 @@ impl<'a> Argument<'a> {
     }
 }
 
-/// The owned form of the type behind a reference.
+/// Returns the owned form of the type behind a reference.
 fn owned(of: &Type) -> String {
     match (of, type_name(of).as_str()) {
         (_, "str") => "String".to_string(),
@@ -194,7 +197,7 @@ fn owned(of: &Type) -> String {
     }
 }
 
-/// What the function returns.
+/// The return type of the function.
 struct Returned {
     of: Type,
     fallible: bool,
@@ -212,10 +215,7 @@ impl Returned {
             ReturnType::Type(_, of) => of,
         };
         if let Type::Reference(_) | Type::ImplTrait(_) = &**of {
-            return Err(Error::new_spanned(
-                of,
-                "a step returns a type that owns what it holds: name it",
-            ));
+            return Err(Error::new_spanned(of, "a step must return a concrete, owned type"));
         }
         Ok(match generic(of, "Result") {
             Some(of) => Self {
@@ -234,7 +234,7 @@ fn is_unit(of: &Type) -> bool {
     matches!(of, Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
-/// The `T` of `outer<T>`, however `outer` is qualified.
+/// Returns the `T` of `outer<T>`, with any path before `outer`.
 fn generic<'a>(of: &'a Type, outer: &str) -> Option<&'a Type> {
     let Type::Path(path) = of else { return None };
     let last = path.path.segments.last()?;
@@ -247,14 +247,14 @@ fn generic<'a>(of: &'a Type, outer: &str) -> Option<&'a Type> {
     }
 }
 
-/// The name in `#[step(output = "name")]`.
+/// Returns the name in `#[step(output = "name")]`.
 fn output_name(arguments: TokenStream) -> Result<Option<String>> {
     use syn::parse::Parser;
     let pairs = Punctuated::<MetaNameValue, Token![,]>::parse_terminated.parse2(arguments.clone());
     let refuse = |at: &dyn quote::ToTokens| {
         Error::new_spanned(
             at.to_token_stream(),
-            "#[step] takes `output = \"rows\"`, the name of its output, or nothing",
+            "#[step] takes only the name of its output: `output = \"rows\"`",
         )
     };
     let mut named = None;
@@ -264,7 +264,7 @@ fn output_name(arguments: TokenStream) -> Result<Option<String>> {
                 named = Some(checked(&text.value()).ok_or_else(|| {
                     Error::new(
                         text.span(),
-                        "an output's name is made of letters, digits, `_`, `-` and `.`, and starts with none of the last",
+                        "an output's name can contain letters, digits, `_`, `-` and `.`, and can't start with `.`",
                     )
                 })?);
             }

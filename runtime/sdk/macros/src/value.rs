@@ -1,8 +1,8 @@
-//! `Serialize` and `Deserialize` for crates that depend on `lockstep` alone.
+//! `Serialize` and `Deserialize` for crates that depend only on `lockstep`.
 //!
-//! What serde's own derives make names the crate `serde`, which such a crate can't. A derive macro can't add the attribute
-//! `#[serde(crate = "...")]` to the type either, but it can put it on a copy of the type's definition that serde derives for,
-//! as for a type of another crate (`#[serde(remote = "...")]`).
+//! The output of serde's own derives refers to the crate `serde`, which such a crate does not depend on. A derive macro can't add the
+//! attribute `#[serde(crate = "...")]` to the type, but it can add it to a copy of the type's definition and let serde derive for the
+//! copy, as for a type of another crate (`#[serde(remote = "...")]`).
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -63,7 +63,7 @@ fn copied(ident: &Ident) -> Ident {
     format_ident!("__{}", name(ident))
 }
 
-/// The definition under another name, with serde's attributes only, for which serde derives `what`.
+/// Returns a copy of the definition with another name and only serde's attributes, for which serde derives `what`.
 fn copy(item: &DeriveInput, what: &Ident) -> Result<TokenStream> {
     let mut copy = item.clone();
     keep_serde(&mut copy.attrs);
@@ -73,7 +73,7 @@ fn copy(item: &DeriveInput, what: &Ident) -> Result<TokenStream> {
             data.variants.iter_mut().for_each(|variant| keep_serde(&mut variant.attrs));
             data.variants.iter_mut().map(|variant| &mut variant.fields).collect()
         }
-        Data::Union(_) => return Err(syn::Error::new_spanned(item, "a union can't be kept as an artifact")),
+        Data::Union(_) => return Err(syn::Error::new_spanned(item, "a union can't be an artifact")),
     };
     fields.into_iter().flatten().for_each(|field| keep_serde(&mut field.attrs));
     let (ident, remote) = (&item.ident, item.ident.to_string());
@@ -93,11 +93,11 @@ fn keep_serde(attributes: &mut Vec<Attribute>) {
     attributes.retain(|attribute| attribute.path().is_ident("serde") || attribute.path().is_ident("cfg"));
 }
 
-/// Whether the type has a name of its own for serde.
+/// Returns whether the type has `#[serde(rename = "...")]`.
 fn renamed(attributes: &[Attribute]) -> bool {
     let mut found = false;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        // What is wrong with the attribute is serde's to say.
+        // serde reports errors in the attribute
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.is_ident("rename");
             if meta.input.peek(syn::Token![=]) {

@@ -1,7 +1,7 @@
-//! Values of types whose author asked for nothing: what the implementations call that the notebook writes for them.
+//! Values of types without serde derives: functions that the implementations call which the notebook generates for them.
 //!
-//! The format is that of serde's own derives: maps of fields, enums tagged by the variant's name. Everything here is behind
-//! trait objects, so that it is compiled once, with the SDK.
+//! The format is the one of serde's own derives: maps of fields, enums tagged by the variant's name. Everything here uses trait
+//! objects, so that it is compiled only once, with the SDK.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,17 +16,17 @@ type Value<'a> = &'a dyn erased_serde::Serialize;
 /// The fields of a struct or variant.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
-    /// None.
+    /// No fields.
     Unit,
-    /// One without a name.
+    /// One unnamed field.
     Newtype,
-    /// Some without names.
+    /// Unnamed fields.
     Tuple(usize),
-    /// Some with names.
+    /// Named fields.
     Struct(&'static [&'static str]),
 }
 
-/// A field's type, for a bound that holds for all lifetimes.
+/// A wrapper of a field's type, for a bound that holds for all lifetimes.
 #[derive(Debug)]
 pub struct Field<'a, T>(T, PhantomData<&'a ()>);
 
@@ -44,12 +44,12 @@ where
     Ok(erased_serde::deserialize::<Field<'_, T>>(from)?.0)
 }
 
-/// The field, if it was read.
+/// Returns the field, or an error if it is missing.
 pub fn given<T, E: serde::de::Error>(field: Option<T>, name: &'static str) -> Result<T, E> {
     field.ok_or_else(|| E::missing_field(name))
 }
 
-/// Writes a struct, or the variant of an enum with this index and name.
+/// Writes a struct, or the enum variant with this index and name.
 pub fn write<S: Serializer>(
     to: S,
     name: &'static str,
@@ -111,10 +111,10 @@ fn only<'a, E: serde::ser::Error>(fields: &[Value<'a>]) -> Result<Value<'a>, E> 
     fields.first().copied().ok_or_else(|| E::custom("a field is missing"))
 }
 
-/// Takes the field of a variant (both by their index) from where it is.
+/// Reads the field of a variant (both by index) from a deserializer.
 type Take<'t, 'de> = &'t mut dyn FnMut(usize, usize, &mut dyn Erased<'de>) -> Result<(), erased_serde::Error>;
 
-/// Reads a struct (the only one of `shapes`) or an enum. Gives the index of the variant.
+/// Reads a struct (the only one of `shapes`) or an enum. Returns the index of the variant.
 pub fn read<'de, D: Deserializer<'de>>(
     from: D,
     name: &'static str,
@@ -133,7 +133,7 @@ fn read_erased<'de>(
     take: Take<'_, 'de>,
 ) -> Result<usize, erased_serde::Error> {
     if is_enum {
-        // Formats that describe themselves, as ours do, don't look at the list of variants.
+        // self-describing formats, as used here, ignore the list of variants
         return from.deserialize_enum(name, &[], Variants { shapes, take });
     }
     let shape = shapes.first().map_or(Shape::Unit, |(_, shape)| *shape);
@@ -218,7 +218,7 @@ impl<'de> Fields<'_, 'de> {
     }
 }
 
-/// As the value of a variant.
+/// Reads the value of a newtype variant.
 impl<'de> DeserializeSeed<'de> for Fields<'_, 'de> {
     type Value = ();
 
@@ -242,7 +242,7 @@ impl<'de> DeserializeSeed<'de> for One<'_, 'de> {
     }
 }
 
-/// The index of a name.
+/// Maps a name to its index.
 struct Name<'n>(&'n mut dyn FnMut(&str) -> Option<usize>);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {

@@ -1,19 +1,19 @@
-//! Showing the last expression of a cell. The cell ends in
+//! Shows the last expression of a cell. The generated code of a cell ends with
 //!
 //! ```text
 //! (&&&::lockstep::cell::Shown(::lockstep::cell::Last(&(EXPRESSION)).evcxr_display())).show(__cell);
 //! ```
 //!
-//! where method lookup finds, in this order and for one call alone,
+//! Method lookup for the first call finds, in this order:
 //!
-//! 1. by [`DisplayRich`] on [`Last`] itself: what its type's [`Show`] makes of it, a [`Bundle`];
-//! 2. behind `Last`, a method `evcxr_display(&self)` of the type's own, or of a trait in scope: evcxr's convention, by which a
+//! 1. [`DisplayRich`] on [`Last`] itself: the [`Bundle`] from the type's [`Show`];
+//! 2. behind `Last`, a method `evcxr_display(&self)` of the type, or of a trait in scope: evcxr's convention, by which a
 //!    value prints itself to stdout, each representation between the lines `EVCXR_BEGIN_CONTENT <media type>` and
-//!    `EVCXR_END_CONTENT`, which whoever runs the cell takes out of its text;
-//! 3. by [`DisplayElse`] on the reference that `Last` holds: the value as it was.
+//!    `EVCXR_END_CONTENT`, which the kernel removes from the text;
+//! 3. [`DisplayElse`] on the reference in `Last`: the unchanged value.
 //!
-//! The second lookup tells what came back: a bundle, a value that is shown as [`Debug`] does or by its type, or anything else, whose value has
-//! shown itself.
+//! The second lookup distinguishes the results: a bundle; a value that is shown with [`Debug`] or by its type; or anything else,
+//! which has shown itself already.
 
 use std::any::type_name;
 use std::fmt::Debug;
@@ -22,8 +22,8 @@ use std::ops::Deref;
 use super::Cell;
 use crate::show::{self, Bundle, Show};
 
-/// The last expression of a cell. It derives nothing: a trait that somebody implements for all that is `Debug`, say, is meant for the
-/// value, and must not apply here.
+/// The last expression of a cell. It derives nothing: a trait that is implemented for, say, all `Debug` types is meant for the
+/// value and must not apply here.
 pub struct Last<'a, T: ?Sized>(pub &'a T);
 
 impl<'a, T: ?Sized> Deref for Last<'a, T> {
@@ -34,9 +34,9 @@ impl<'a, T: ?Sized> Deref for Last<'a, T> {
     }
 }
 
-/// Makes a bundle of a value that has a way of its own to be shown.
+/// Shows a value that implements [`Show`].
 pub trait DisplayRich {
-    /// What is shown.
+    /// Returns the bundle to show.
     fn evcxr_display(&self) -> Bundle;
 }
 
@@ -46,15 +46,15 @@ impl<T: Show + ?Sized> DisplayRich for Last<'_, T> {
     }
 }
 
-/// A value that does not show itself.
+/// A value without a display of its own.
 #[derive(Debug)]
 pub struct Plain<'a, T: ?Sized>(&'a T);
 
-/// Hands on any other value.
+/// Passes on any other value.
 pub trait DisplayElse<'a> {
-    /// What it refers to.
+    /// The type of the value.
     type Value: ?Sized;
-    /// The value.
+    /// Returns the value.
     fn evcxr_display(&self) -> Plain<'a, Self::Value>;
 }
 
@@ -66,20 +66,20 @@ impl<'a, T: ?Sized> DisplayElse<'a> for &'a T {
     }
 }
 
-/// What `evcxr_display` gave.
+/// The result of `evcxr_display`.
 #[derive(Debug)]
 pub struct Shown<R>(pub R);
 
 impl Shown<Bundle> {
-    /// Makes it the cell's result.
+    /// Sets it as the cell's result.
     pub fn show(&self, cell: &mut Cell) {
         cell.show(self.0.clone());
     }
 }
 
-/// Shows a value as [`Debug`] does.
+/// Shows a value with [`Debug`].
 pub trait ShowDebug {
-    /// Makes it the cell's result.
+    /// Sets it as the cell's result.
     fn show(&self, cell: &mut Cell);
 }
 
@@ -91,7 +91,7 @@ impl<T: Debug + ?Sized> ShowDebug for &&Shown<Plain<'_, T>> {
 
 /// Shows a value's type.
 pub trait ShowType {
-    /// Makes it the cell's result.
+    /// Sets it as the cell's result.
     fn show(&self, cell: &mut Cell);
 }
 
@@ -105,9 +105,9 @@ fn show_type(cell: &mut Cell, type_name: &str) {
     cell.show(Bundle::text(format!("a value of type {type_name}")));
 }
 
-/// Leaves it at what the value has printed.
+/// Shows nothing: the value has printed itself.
 pub trait ShowNothing {
-    /// The cell has no result.
+    /// Leaves the cell without a result.
     fn show(&self, cell: &mut Cell);
 }
 
@@ -131,7 +131,7 @@ mod tests {
         PRINTED.set(text.into());
     }
 
-    /// What the text that a cell ends in shows of an expression: what it printed by evcxr's convention, and its result.
+    /// Evaluates the end of a cell for an expression. Returns the text printed by evcxr's convention, and the result.
     macro_rules! shown {
         ($expression:expr) => {{
             let __cell = &mut Cell::default();
@@ -141,7 +141,7 @@ mod tests {
         }};
     }
 
-    /// Nothing printed, and this result.
+    /// Nothing is printed, and the result is this.
     fn result(text: &str) -> (String, Option<serde_json::Value>) {
         (String::new(), Some(text.into()))
     }
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// A trait as some crates bring it.
+    /// A trait like those of some crates.
     trait Displayed {
         fn evcxr_display(&self) -> &Self;
     }

@@ -1,5 +1,5 @@
-//! What a cell shows and asks while it runs, told to the notebook among the text of stdout: `ESC ] 9 ; lockstep ; WORD ; JSON ESC \`.
-//! Terminals pass over such sequences.
+//! Display and input while a cell runs. The notebook receives them as escape sequences on stdout:
+//! `ESC ] 9 ; lockstep ; WORD ; JSON ESC \`. Terminals ignore such sequences.
 
 use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Bundle, Show};
 use crate::{Context, Result};
 
-/// A place below the cell that shows a value, and can show another one later.
+/// A displayed value below the cell, which can be updated later.
 #[derive(Clone, Debug)]
 pub struct Display {
     id: String,
@@ -32,10 +32,10 @@ struct Prompt<'a> {
     password: bool,
 }
 
-/// How many displays there are.
+/// The number of displays.
 static DISPLAYS: AtomicU32 = AtomicU32::new(0);
 
-/// Shows a value below the cell, at once, as its last expression would be.
+/// Shows a value below the cell immediately, in the same way as the last expression.
 pub fn display(value: &impl Show) -> Display {
     show(&value.show())
 }
@@ -47,25 +47,25 @@ fn show(bundle: &Bundle) -> Display {
 }
 
 impl Display {
-    /// Shows another value in this place.
+    /// Replaces the displayed value.
     pub fn update(&self, value: &impl Show) {
         let bundle = &value.show();
         say("update", &Shown { id: &self.id, bundle });
     }
 }
 
-/// Takes away what the cell has shown: now, or (`wait`) when the next thing is shown, so that nothing flickers.
+/// Clears the cell's output: now, or with `wait` when the next output is shown, to avoid flicker.
 pub fn clear_output(wait: bool) {
     say("clear", &Clear { wait });
 }
 
-/// Asks whoever looks at the notebook for a line. The answer is an input of the cell's run: who repeats the run need not type.
-/// Reading from [`std::io::stdin`] asks, too, without a prompt.
+/// Asks the user of the notebook for a line. The answer becomes an input of the cell's run, so repeating the run does not ask.
+/// Reading from [`std::io::stdin`] also asks, without a prompt.
 pub fn input(prompt: &str) -> Result<String> {
     ask(prompt, false)
 }
 
-/// As [`input`], but what is typed is not shown. It is kept as an input of the run all the same.
+/// Like [`input`], but the text is not shown while typing. It is still stored as an input of the run.
 pub fn password(prompt: &str) -> Result<String> {
     ask(prompt, true)
 }
@@ -77,7 +77,7 @@ fn ask(prompt: &str, password: bool) -> Result<String> {
     Ok(line.trim_end_matches('\n').to_owned())
 }
 
-/// Says something to the notebook. When stdout fails there is nobody to say it to.
+/// Sends a sequence to the notebook. Ignores errors of stdout.
 fn say(word: &str, what: &dyn erased_serde::Serialize) {
     if let Ok(json) = serde_json::to_string(what) {
         let mut stdout = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! Running something without what it prints.
+//! Runs a function and discards its output.
 
 use crate::Result;
 
@@ -12,7 +12,7 @@ mod wasi {
         fn fd_renumber(from: i32, to: i32) -> i32;
     }
 
-    /// A stream that is sent to `/dev/null` until this is dropped.
+    /// A stream that is redirected to `/dev/null` until this is dropped.
     pub struct Muted {
         stream: RawFd,
         kept: RawFd,
@@ -22,7 +22,7 @@ mod wasi {
         pub fn new(stream: RawFd) -> std::io::Result<Self> {
             let kept = File::options().write(true).open("/dev/null")?.into_raw_fd();
             let null = File::options().write(true).open("/dev/null")?.into_raw_fd();
-            // SAFETY: preview 1 defines the call for any two numbers, and nothing else uses `kept` and `null`.
+            // SAFETY: preview 1 defines the call for any two numbers, and nothing else uses `kept` and `null`
             unsafe {
                 fd_renumber(stream, kept);
                 fd_renumber(null, stream);
@@ -33,7 +33,7 @@ mod wasi {
 
     impl Drop for Muted {
         fn drop(&mut self) {
-            // SAFETY: as above; `kept` is the stream that was there before.
+            // SAFETY: as above; `kept` is the original stream
             unsafe {
                 fd_renumber(self.kept, self.stream);
             }
@@ -41,7 +41,7 @@ mod wasi {
     }
 }
 
-/// Runs `work` without what it writes to stdout and stderr.
+/// Runs `work`, discarding its stdout and stderr.
 #[cfg(target_os = "wasi")]
 pub fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     use std::io::Write;
@@ -52,7 +52,7 @@ pub fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     made
 }
 
-/// Runs `work`; only a sandbox has streams to take away.
+/// Runs `work`. Streams can be redirected only in the sandbox.
 #[cfg(not(target_os = "wasi"))]
 pub fn quietly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()

@@ -1,5 +1,5 @@
-//! Values in CBOR, with little made for each type: a cell is compiled far more often than its values are large, so all that can be
-//! compiled once, with the SDK, is behind trait objects.
+//! Values in CBOR, with little generic code: compile time matters more for cells than speed with large values, so everything that
+//! can be compiled once, with the SDK, uses trait objects.
 
 use std::any::{Any, type_name};
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use super::by_type::{DisplayElse, Of, SaveValue, ShowDebug};
 use super::last::{Plain, Shown};
 use crate::{Error, Result};
 
-/// Takes a value of one type.
+/// Reads a value of one type.
 type Take = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Any>, erased_serde::Error>;
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
     static TAKEN: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
 }
 
-/// Hands its deserializer to [`TAKE`] and puts the result into [`TAKEN`]: ciborium shows its deserializer to nobody else.
+/// Passes its deserializer to [`TAKE`] and stores the result in [`TAKEN`]: ciborium's deserializer is not accessible otherwise.
 struct Taken;
 
 impl<'de> Deserialize<'de> for Taken {
@@ -64,8 +64,8 @@ pub fn write(value: &dyn erased_serde::Serialize, path: &Path) -> Result<()> {
 
 macro_rules! common {
     ($($of:ty),* $(,)?) => {
-        /// What reads, writes and shows common types, compiled with the SDK: rustc takes a generic function from a crate that has it, as
-        /// long as neither is optimised for speed, and so a cell need not compile it again.
+        /// Functions that read, write and show common types, compiled with the SDK: rustc reuses a generic function from a crate that
+        /// contains it, if neither crate is optimised for speed, so a cell need not compile it again.
         #[inline(never)]
         pub fn common() -> Vec<[*const (); 4]> {
             vec![$(of::<$of>()),*]

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-/// What is written as text: all of it, or the first `most` bytes as the error when it is longer. No more than that is ever made.
+/// Formats text: returns all of it, or the first `most` bytes as the error if it is longer. Never allocates more than that.
 pub(crate) fn bounded(most: usize, written: fmt::Arguments<'_>) -> Result<String, String> {
     let mut bounded = Bounded {
         text: String::new(),
@@ -12,7 +12,7 @@ pub(crate) fn bounded(most: usize, written: fmt::Arguments<'_>) -> Result<String
     }
 }
 
-/// Text that takes no more than `most` bytes.
+/// A text buffer of at most `most` bytes.
 struct Bounded {
     text: String,
     most: usize,
@@ -26,10 +26,10 @@ impl Write for Bounded {
     }
 }
 
-/// What is written as one line of at most `most` characters: control characters as Rust escapes them, and what is longer ends
-/// in an ellipsis.
+/// Formats one line of at most `most` characters. Escapes control characters as in Rust, and ends a longer line with an
+/// ellipsis.
 pub(crate) fn cut(most: usize, written: fmt::Arguments<'_>) -> String {
-    // No character has more than 4 bytes.
+    // a character has at most 4 bytes
     let (text, whole) = match bounded(4 * most, written) {
         Ok(text) => (text, true),
         Err(text) => (text, false),

@@ -1,4 +1,4 @@
-//! Metrics as bars. The longest stands for 1 when all values lie between 0 and 1, and else for the one farthest from 0.
+//! Metrics as bars. The longest bar stands for 1 if all values are between 0 and 1, otherwise for the largest absolute value.
 
 use std::fmt::Write;
 
@@ -6,9 +6,9 @@ use super::html::{DIM, Escaped};
 use super::{bounded, cut};
 use crate::Metrics;
 
-/// The most metrics shown.
+/// Maximum number of metrics shown.
 const SHOWN: usize = 200;
-/// The most characters of a name.
+/// Maximum length of a name, in characters.
 const NAME: usize = 60;
 /// The length of the longest bar, in characters.
 const WIDTH: f64 = 20.0;
@@ -16,7 +16,7 @@ const WIDTH: f64 = 20.0;
 struct Bar {
     name: String,
     number: String,
-    /// Of the longest bar; 0 for what is not finite.
+    /// The length relative to the longest bar; 0 if the value is not finite.
     part: f64,
     negative: bool,
 }
@@ -41,7 +41,7 @@ fn number(value: f64) -> String {
     bounded(SHORT, format_args!("{value}")).unwrap_or_else(|_| format!("{value:e}"))
 }
 
-/// The metrics as lines of text.
+/// Formats the metrics as lines of text.
 pub(super) fn text(metrics: &Metrics) -> String {
     let bars = bars(metrics);
     let width = |text: fn(&Bar) -> &String| bars.iter().map(|bar| text(bar).chars().count()).max().unwrap_or(0);
@@ -57,14 +57,14 @@ pub(super) fn text(metrics: &Metrics) -> String {
     text.trim_end().to_owned()
 }
 
-/// A bar of full blocks and at most one that is some eighths of one wide.
+/// Returns a bar of full blocks, followed by at most one partial block in eighths.
 fn blocks(part: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (part * WIDTH * 8.0).round() as usize;
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-/// The metrics as a table with bars.
+/// Formats the metrics as an HTML table with bars.
 pub(super) fn html(metrics: &Metrics) -> String {
     let mut html = String::from("<table style=\"font-variant-numeric:tabular-nums;margin-left:0\">\n<tbody>\n");
     for bar in bars(metrics) {

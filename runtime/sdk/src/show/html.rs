@@ -1,15 +1,15 @@
-//! HTML that stays as it is when a notebook is opened again. JupyterLab then takes away what its sanitizer
-//! (@jupyterlab/apputils, `Sanitizer`) does not list: scripts, `<style>`, `<svg>`, and of inline styles `currentColor`, `var()` and
-//! many properties. `<details>`, opacity, overflow, margins, widths and named colours stay. Text has the colour of its
-//! surroundings, so that it is legible in light and dark themes. `font-variant-numeric` does not stay: most fonts of front ends have digits
-//! of one width anyhow.
+//! HTML that is unchanged when a notebook is opened again. JupyterLab then removes everything that its sanitizer
+//! (@jupyterlab/apputils, `Sanitizer`) does not allow: scripts, `<style>`, `<svg>`, and in inline styles `currentColor`, `var()`
+//! and many properties. `<details>`, opacity, overflow, margins, widths and named colours are allowed. Text has the colour of its
+//! surroundings, so that it is legible in light and dark themes. `font-variant-numeric` is removed, but most fonts of front ends
+//! have digits of equal width anyway.
 
 use std::fmt::{self, Write};
 
-/// The style of what matters less.
+/// The style of secondary text.
 pub(crate) const DIM: &str = "opacity:0.6";
 
-/// Text as HTML, in an element or an attribute.
+/// Escapes text for an HTML element or attribute.
 pub(crate) struct Escaped<T>(pub T);
 
 impl<T: AsRef<str>> fmt::Display for Escaped<T> {

@@ -1,9 +1,9 @@
-//! How values are shown in a notebook: what a cell's last expression and [`display`] make of a value.
+//! How values are shown in a notebook, as a cell's last expression and by [`display`].
 //!
-//! A type shows itself by [`Show`]; [`Html`], [`Markdown`], [`Latex`], [`Png`], [`VegaLite`] and [`Json`] show what is in
-//! them. Every other value is shown as its [`Debug`] says: in one line, or as a tree when that would be long.
+//! A type defines its display by [`Show`]; [`Html`], [`Markdown`], [`Latex`], [`Png`], [`VegaLite`] and [`Json`] show their
+//! content. Any other value is shown with [`Debug`]: in one line, or as a tree if that is too long.
 //!
-//! Not part of the prelude, for other crates use these names as well: `use lockstep::show::*;`
+//! Not part of the prelude, because other crates use the same names: `use lockstep::show::*;`
 
 mod bounded;
 mod chart;
@@ -26,27 +26,27 @@ pub use crate::Json;
 pub use crate::cell::{Display, clear_output, display, input, password};
 use crate::{Bytes, Csv, Figure, Metrics, Table, Text};
 
-/// One value in several representations, by media type; a notebook shows the richest that it knows.
+/// A value in several representations, by media type. A notebook shows the richest one that it supports.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Bundle {
-    /// Media type to representation: texts and SVG as they are, images in base64, types of JSON as values.
+    /// Media type to representation: text and SVG as strings, images in base64, JSON types as values.
     pub data: BTreeMap<String, Value>,
 }
 
 impl Bundle {
-    /// A bundle of plain text. Every bundle should have it, for front ends that know nothing else.
+    /// Creates a bundle of plain text. Every bundle should have it, for front ends that support nothing else.
     pub fn text(text: impl Into<String>) -> Self {
         Self::default().with("text/plain", text.into())
     }
 
-    /// The same bundle with one representation more, or another one of the same type.
+    /// Returns the bundle with an additional representation. Replaces one of the same type.
     pub fn with(mut self, media_type: &str, representation: impl Into<Value>) -> Self {
         self.data.insert(media_type.to_owned(), representation.into());
         self
     }
 }
 
-/// A value with a way of its own to be shown in a notebook; every other is shown as [`Debug`] does.
+/// A value with its own display in a notebook. Other values are shown with [`Debug`].
 ///
 /// ```
 /// use lockstep::show::*;
@@ -65,10 +65,10 @@ impl Bundle {
 /// assert_eq!(Colour(70, 130, 180).show().data["text/plain"], "#4682b4");
 /// ```
 ///
-/// A notebook that is opened again without being run shows HTML without scripts, `<style>` and inline SVG; `style="..."`,
-/// `<details>` and `<img src="data:...">` stay.
+/// When a notebook is opened again without being run, its HTML is shown without scripts, `<style>` and inline SVG.
+/// `style="..."`, `<details>` and `<img src="data:...">` are kept.
 pub trait Show {
-    /// What is shown.
+    /// Returns the representations to show.
     fn show(&self) -> Bundle;
 }
 
@@ -138,10 +138,10 @@ impl Show for Bytes {
     }
 }
 
-/// The most of a text that is shown, in bytes.
+/// Maximum size of a shown text, in bytes.
 const MOST: usize = 64 * 1024;
 
-/// The first lines of a text.
+/// Returns the first lines of a text.
 fn head(text: &str) -> String {
     const LINES: usize = 40;
     let mut shown: Vec<&str> = text.lines().take(LINES).collect();
@@ -155,7 +155,7 @@ fn head(text: &str) -> String {
     shown
 }
 
-/// A value as `{:?}` when that is short, and else as `{:#?}`, with a tree made of that.
+/// Shows a value as `{:?}` if that is short, otherwise as `{:#?}`, with a tree built from that.
 pub(crate) fn debug(value: &dyn Debug) -> Bundle {
     const SHORT: usize = 100;
     if let Ok(line) = bounded(SHORT, format_args!("{value:?}")) {

@@ -14,7 +14,7 @@ macro_rules! texts {
         pub struct $name(pub String);
 
         impl $name {
-            /// Shows `text`.
+            /// Creates it from `text`.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -29,16 +29,16 @@ macro_rules! texts {
 }
 
 texts! {
-    /// HTML, shown as it is: it is for the author to escape what comes from elsewhere.
+    /// HTML, shown without escaping: escape text from other sources yourself.
     Html: "text/html";
-    /// Markdown, as Jupyter knows it: with tables, and formulas between dollars.
+    /// Markdown, as supported by Jupyter: with tables, and formulas between dollar signs.
     Markdown: "text/markdown";
-    /// LaTeX, with its formulas between dollars as in a document; [`Latex::formula`] adds them.
+    /// LaTeX, with formulas between dollar signs as in a document; [`Latex::formula`] adds them.
     Latex: "text/latex";
 }
 
 impl Latex {
-    /// Shows a formula on a line of its own.
+    /// Creates a formula on a separate line.
     ///
     /// ```
     /// use lockstep::show::Latex;
@@ -55,7 +55,7 @@ impl Latex {
 pub struct Png(pub Vec<u8>);
 
 impl Png {
-    /// Shows an image.
+    /// Creates an image from the bytes of a PNG file.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
@@ -84,7 +84,7 @@ impl Show for Png {
 pub struct VegaLite(pub Value);
 
 impl VegaLite {
-    /// Shows the chart that `specification` describes.
+    /// Creates a chart from a Vega-Lite specification.
     pub fn new(specification: impl Into<Value>) -> Self {
         Self(specification.into())
     }
@@ -96,7 +96,7 @@ impl Show for VegaLite {
     }
 }
 
-/// A value of any serde type, as a tree that the notebook folds.
+/// A value of any serde type, as a collapsible tree.
 impl<T: Serialize> Show for Json<T> {
     fn show(&self) -> Bundle {
         json(&self.0)
@@ -109,10 +109,10 @@ impl Show for Value {
     }
 }
 
-/// What can't be JSON, such as a map whose keys are no texts, is the text of that error; what is too large for a browser is
-/// text alone.
+/// Shows JSON. A value that can't be JSON, such as a map with keys that are not strings, is shown as the error; a value that is
+/// too large for a browser is shown only as text.
 fn json(value: &dyn Erased) -> Bundle {
-    /// In bytes of text.
+    /// Maximum size for a browser, in bytes of text.
     const LARGE: usize = 1024 * 1024;
     match serde_json::to_value(value) {
         Ok(value) if value.to_string().len() <= LARGE => Bundle::text(pretty(&value)).with("application/json", value),

@@ -1,4 +1,4 @@
-//! A tree that folds, made of the text that `{:#?}` writes.
+//! A collapsible tree, built from the output of `{:#?}`.
 
 use std::fmt::Write;
 use std::iter::Peekable;
@@ -6,26 +6,26 @@ use std::str::Lines;
 
 use super::html::{DIM, Escaped};
 
-/// The most characters of a node that is shown in one line.
+/// Maximum length of a node in one line, in characters.
 const LINE: usize = 80;
-/// How deep the tree goes; what is deeper stands side by side.
+/// Maximum depth of the tree; deeper nodes are shown side by side.
 const DEPTH: usize = 32;
-/// The most children that are shown of a node.
+/// Maximum number of children shown per node.
 const CHILDREN: usize = 100;
-/// The most children of a node that is unfolded at first, but for the root.
+/// Maximum number of children of a node that is initially expanded, except for the root.
 const UNFOLDED: usize = 20;
 
 /// A value, or a name or key with its value.
 #[derive(Debug, Default)]
 struct Node<'a> {
-    /// The text up to and with the opening bracket, if there is one.
+    /// The text up to and including the opening bracket, if there is one.
     head: &'a str,
     children: Vec<Node<'a>>,
-    /// The closing bracket; empty if the node has no children, or the text ends within it.
+    /// The closing bracket; empty if the node has no children, or if the text is truncated inside it.
     close: &'a str,
 }
 
-/// The tree of `pretty`, which `{:#?}` wrote and which may end anywhere; `None` if it is flat.
+/// Formats the tree of `pretty`, the possibly truncated output of `{:#?}`; `None` if it is flat.
 pub(super) fn html(pretty: &str) -> Option<String> {
     let nodes = nodes(&mut pretty.lines().peekable(), 0, 0);
     if nodes.iter().all(|node| node.children.is_empty()) {
@@ -37,7 +37,7 @@ pub(super) fn html(pretty: &str) -> Option<String> {
     Some(html)
 }
 
-/// The nodes of the lines that are indented by `indentation` or more.
+/// Parses the nodes from the lines that are indented by at least `indentation`.
 fn nodes<'a>(lines: &mut Peekable<Lines<'a>>, indentation: usize, depth: usize) -> Vec<Node<'a>> {
     let mut nodes = Vec::new();
     while let Some(line) = lines.next_if(|line| indentation_of(line) >= indentation) {
@@ -97,7 +97,7 @@ impl Node<'_> {
         html.push_str("</div>\n</details>\n");
     }
 
-    /// How many children there are, as far as that is known, and the closing bracket.
+    /// Returns the number of children, if it is known, and the closing bracket.
     fn count(&self) -> String {
         match (self.close, &self.head[self.head.len() - 1..]) {
             ("", "{") => "…}".into(),
@@ -112,7 +112,7 @@ impl Node<'_> {
         heads.join(", ")
     }
 
-    /// Appends the node in one line to a text of at most `most` bytes. False, with the text anyhow, if it is too long.
+    /// Appends the node as one line. Returns false if the line is longer than `most` bytes.
     fn line(&self, most: usize, line: &mut String) -> bool {
         line.push_str(self.head);
         if self.children.is_empty() {

@@ -13,7 +13,7 @@ use arrow_schema::DataType;
 use super::display::{Shown, has_text};
 use crate::{Context, Result, bail};
 
-/// The values of a column: made of a `Vec` of numbers, texts, booleans or `Option`s of them, or of an Arrow array.
+/// The values of a column: created from a `Vec` of numbers, strings, booleans or `Option`s of these, or from an Arrow array.
 #[derive(Clone, Debug)]
 pub struct Column(pub(super) ArrayRef);
 
@@ -52,7 +52,7 @@ columns! {
     StringArray: String, Option<String>, &str, Option<&str>;
 }
 
-/// The values as numbers. (The general cast of `arrow-cast` would do, but weighs megabytes in a module.)
+/// Converts the values to numbers. (The general cast of `arrow-cast` would add megabytes to a module.)
 pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
     fn each<T: ArrowPrimitiveType>(array: &ArrayRef, number: impl Fn(T::Native) -> f64) -> Float64Array {
         array.as_primitive::<T>().unary(number)
@@ -87,7 +87,7 @@ pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
     })
 }
 
-/// The values as texts.
+/// Converts the values to strings.
 pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     if let Some(texts) = array.as_string_opt::<i32>() {
         return Ok(texts.clone());

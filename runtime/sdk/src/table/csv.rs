@@ -1,4 +1,4 @@
-//! Reads CSV (RFC 4180) as tables. The types of the columns are inferred from their fields.
+//! Reads CSV (RFC 4180) as tables. Infers the types of the columns from their fields.
 
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use csv::{ByteRecord, Position, Reader};
 use super::{Table, TableReader};
 use crate::{Context, Error, Result, bail};
 
-/// Rows of each table that is read.
+/// Number of rows per table.
 const BATCH: usize = 8192;
 
-/// What the fields of a column can all be read as.
+/// The type of a column: all of its fields can be read as this type.
 ///
-/// A field is a number only if the number says all that the field does: `007`, `+1` and integers beyond 64 bits stay text. So do
-/// impossible dates, and times with a zone.
+/// A field is a number only if the conversion loses nothing: `007`, `+1` and integers beyond 64 bits are text. So are invalid
+/// dates, and times with a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Type {
-    /// Nulls only.
+    /// Only nulls.
     Null,
     Boolean,
     Integer,
@@ -51,7 +51,7 @@ impl Type {
         }
     }
 
-    /// The narrowest type that holds both.
+    /// Returns the narrowest type that contains both.
     fn join(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
@@ -114,19 +114,19 @@ fn float(field: &str) -> Option<f64> {
         && fraction.is_none_or(are_digits)
         && (!whole.is_empty() || fraction.is_some_and(|fraction| !fraction.is_empty()))
         && exponent.is_none_or(|exponent| plain(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
-        // an integer is a float only as `-0` or beside floats, where it is within 64 bits
+        // an integer is a float only if it is `-0`, or in a column with floats if it is within 64 bits
         && (fraction.is_some() || exponent.is_some() || field == "-0" || integer(field).is_some());
     is_number.then(|| field.parse().ok()).flatten()
 }
 
-/// The number that `digits` of a fixed width are.
+/// Parses digits of a fixed width.
 fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| {
         digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0'))
     })
 }
 
-/// `2024-05-01`.
+/// Parses a date: `2024-05-01`.
 fn date(field: &str) -> Option<NaiveDate> {
     match field.as_bytes() {
         [year @ .., b'-', m1, m2, b'-', d1, d2] if year.len() == 4 => {
@@ -136,7 +136,7 @@ fn date(field: &str) -> Option<NaiveDate> {
     }
 }
 
-/// `2024-05-01T12:30:00` or `2024-05-01 12:30:00.25`, also a date alone.
+/// Parses a time: `2024-05-01T12:30:00` or `2024-05-01 12:30:00.25`, or a date alone.
 fn time(field: &str) -> Option<NaiveDateTime> {
     let (day, rest) = field.split_at_checked(10)?;
     let day = date(day)?;
@@ -154,7 +154,7 @@ fn time(field: &str) -> Option<NaiveDateTime> {
     }
 }
 
-/// The unit that a time is written in, if it is one that can be counted in it.
+/// Returns the unit of a time's precision, if the time can be represented in it.
 fn unit(field: &str) -> Option<TimeUnit> {
     let unit = match field.split_once('.').map_or(0, |(_, fraction)| fraction.len()) {
         0 => TimeUnit::Second,
@@ -166,7 +166,7 @@ fn unit(field: &str) -> Option<TimeUnit> {
     (unit != TimeUnit::Nanosecond || time.timestamp_nanos_opt().is_some()).then_some(unit)
 }
 
-/// The values of a column, as they are read.
+/// The values of a column while it is read.
 enum Values {
     Null(NullBuilder),
     Boolean(BooleanBuilder),
@@ -211,7 +211,7 @@ impl Values {
         }
     }
 
-    /// Adds the value of a field; `None` if the field has none of this type.
+    /// Appends the value of a field; `None` if the field does not have this type.
     fn push(&mut self, field: &str) -> Option<()> {
         let utc = |field: &str| Some(time(field)?.and_utc());
         match self {
@@ -253,13 +253,13 @@ fn text<'a>(field: &'a [u8], names: &[String], column: usize, position: Option<&
     })
 }
 
-/// Reads the next row; `false` if there is none.
+/// Reads the next row; `false` at the end.
 fn next(reader: &mut Reader<impl Read>, record: &mut ByteRecord) -> Result<bool> {
     reader.read_byte_record(record).context("the CSV is malformed")
 }
 
-/// The tables in CSV with a header line. Fields equal to one of `nulls` are nulls. Types are inferred from the first `sample` rows, or
-/// from all of them; a later field that does not fit is an error that names its line.
+/// Reads the tables in CSV with a header line. Fields equal to one of `nulls` are nulls. Types are inferred from the first `sample`
+/// rows, or from all rows; a later field of another type is an error that names the line.
 pub(super) fn read(mut source: impl Read + Seek + 'static, nulls: &[&str], sample: Option<usize>) -> Result<TableReader> {
     let nulls: Vec<Vec<u8>> = nulls.iter().map(|null| null.as_bytes().to_vec()).collect();
     let (names, types) =
@@ -326,7 +326,7 @@ fn surprise(field: &str, column: &str, of: Type, position: Option<&Position>) ->
     ))
 }
 
-/// The names of the columns and their types.
+/// Returns the names of the columns and their types.
 fn infer(source: &mut impl Read, nulls: &[Vec<u8>], sample: usize) -> Result<(Vec<String>, Vec<Type>)> {
     let mut reader = Reader::from_reader(source);
     let header = reader.byte_headers().context("the CSV is malformed")?.clone();

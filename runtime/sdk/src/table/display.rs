@@ -1,4 +1,4 @@
-//! Values of a column as text, in the words of Arrow's own crates. (Those compile for a minute and bring every cast that there is.)
+//! Formats the values of a column in the same way as Arrow's own crates. (Those take a minute to compile and include all casts.)
 
 use std::fmt::{self, Write};
 
@@ -10,7 +10,7 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 use chrono::{SecondsFormat, TimeDelta};
 
-/// The value at `row`, with nulls as `null`.
+/// The value at `row`, with `null` for nulls.
 pub(super) struct Shown<'a> {
     pub array: &'a ArrayRef,
     pub row: usize,
@@ -23,7 +23,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Whether values of the type have a text.
+/// Returns whether values of the type can be formatted.
 pub(super) fn has_text(of: &DataType) -> bool {
     match of {
         DataType::Interval(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => false,
@@ -71,7 +71,7 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
             $bytes.iter().try_for_each(|byte| write!(to, "{byte:02x}"))
         };
     }
-    // Only of top-level arrays: those within dictionaries have nulls of their own.
+    // only for top-level arrays: values of dictionaries have their own nulls
     if array.is_null(row) || *array.data_type() == DataType::Null {
         return to.write_str(null);
     }
@@ -163,7 +163,7 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
             })
         }
         DataType::Dictionary(..) => {
-            // One row: the keys of all rows would be read again for each.
+            // a slice of one row: otherwise the keys of all rows are converted for each row
             let one = array.slice(row, 1);
             let dictionary = one.as_any_dictionary();
             match dictionary.normalized_keys().first() {
@@ -171,7 +171,7 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
                 None => to.write_str(null),
             }
         }
-        // `has_text` is false for all others.
+        // `has_text` is false for all other types
         _ => to.write_str("?"),
     }
 }
@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// Holds texts to those of Arrow's own crate, which programs of the host use.
+    /// The result is the same as that of Arrow's own crate, which the host uses.
     #[test]
     fn texts_are_those_of_arrow() {
         let mut lists = ListBuilder::new(StringBuilder::new());

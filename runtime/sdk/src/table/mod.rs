@@ -26,8 +26,8 @@ use crate::{Artifact, Context, Result, bail};
 
 /// Rows and named, typed columns, in Arrow's memory format. Cloning is cheap.
 ///
-/// It is written as an Arrow IPC stream. It is read from an Arrow IPC stream or file, from Parquet (with the feature
-/// `parquet`) or else from CSV, as the bytes tell. In CSV an empty field or `NA` is a null; see [`Csv`](crate::Csv) to choose.
+/// It is written as an Arrow IPC stream. It is read from an Arrow IPC stream or file, from Parquet (with the feature `parquet`)
+/// or from CSV, detected by content. In CSV, empty fields and `NA` are nulls; use [`Csv`](crate::Csv) to choose other ones.
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -41,7 +41,7 @@ use crate::{Artifact, Context, Result, bail};
 pub struct Table(RecordBatch);
 
 impl Table {
-    /// A table of columns of the same length.
+    /// Creates a table of columns of the same length.
     pub fn new<N: Into<String>, C: Into<Column>>(columns: impl IntoIterator<Item = (N, C)>) -> Result<Self> {
         let (fields, arrays): (Vec<_>, Vec<_>) = columns
             .into_iter()
@@ -72,12 +72,12 @@ impl Table {
         Ok(Self(RecordBatch::try_new_with_options(schema, arrays, &options)?))
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.0.num_rows()
     }
 
-    /// The names of the columns.
+    /// Returns the names of the columns.
     pub fn columns(&self) -> Vec<&str> {
         self.0
             .schema_ref()
@@ -87,17 +87,17 @@ impl Table {
             .collect()
     }
 
-    /// The column called `name`.
+    /// Returns the column `name`.
     pub fn column(&self, name: &str) -> Result<&ArrayRef> {
         Ok(self.0.column(self.index(name)?))
     }
 
-    /// The column called `name` as numbers; integers, booleans and texts that are numbers are turned into them.
+    /// Returns the column `name` as numbers. Converts integers, booleans and strings that are numbers.
     pub fn f64(&self, name: &str) -> Result<Float64Array> {
         column::numbers(self.column(name)?).with_context(|| format!("column `{name}`"))
     }
 
-    /// The column called `name` as texts; whatever else it holds is turned into text.
+    /// Returns the column `name` as strings. Formats values of other types.
     pub fn str(&self, name: &str) -> Result<StringArray> {
         column::texts(self.column(name)?).with_context(|| format!("column `{name}`"))
     }
@@ -109,7 +109,7 @@ impl Table {
         }
     }
 
-    /// The columns called `names`, in that order.
+    /// Returns the columns `names`, in that order.
     pub fn select<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Self> {
         let indices: Vec<usize> = names
             .into_iter()
@@ -118,7 +118,7 @@ impl Table {
         Ok(Self(self.0.project(&indices)?))
     }
 
-    /// The table with one more column, or another one in the place of one with the same name.
+    /// Returns the table with an additional column. Replaces a column of the same name.
     pub fn with(&self, name: &str, column: impl Into<Column>) -> Result<Self> {
         let array = column.into().0;
         let field = Arc::new(Field::new(name, array.data_type().clone(), true));
@@ -133,7 +133,7 @@ impl Table {
         Self::of(fields, arrays)
     }
 
-    /// The rows where `keep` is true; there is one of it for each row.
+    /// Returns the rows where `keep` is true. It must have one value per row.
     pub fn filter(&self, keep: &[bool]) -> Result<Self> {
         if keep.len() != self.rows() {
             bail!("a filter of {} can't be used on {} rows", keep.len(), self.rows());
@@ -144,7 +144,7 @@ impl Table {
         )?))
     }
 
-    /// The rows at `indices`, in that order; an index may stand more than once.
+    /// Returns the rows at `indices`, in that order. An index may occur more than once.
     pub fn take(&self, indices: &[usize]) -> Result<Self> {
         if let Some(index) = indices.iter().find(|index| **index >= self.rows()) {
             bail!("there is no row {index}: the table has {} rows, counted from 0", self.rows());
@@ -153,12 +153,12 @@ impl Table {
         Ok(Self(arrow_select::take::take_record_batch(&self.0, &indices)?))
     }
 
-    /// The first `count` rows, or all if there are fewer.
+    /// Returns the first `count` rows, or all if there are fewer.
     pub fn head(&self, count: usize) -> Self {
         Self(self.0.slice(0, count.min(self.rows())))
     }
 
-    /// The rows of all `tables`, one table after the other. They must have the same columns.
+    /// Concatenates the rows of all `tables`. They must have the same columns.
     pub fn concat<'a>(tables: impl IntoIterator<Item = &'a Self>) -> Result<Self> {
         let batches: Vec<&RecordBatch> = tables.into_iter().map(|table| &table.0).collect();
         let Some(first) = batches.first() else {
@@ -171,7 +171,7 @@ impl Table {
     }
 }
 
-/// Refuses two tables whose columns differ in name, type or order.
+/// Checks that two tables have the same columns: names, types and order.
 fn same_columns(a: &Schema, b: &Schema) -> Result<()> {
     let columns = |schema: &Schema| {
         let fields = schema.fields().iter();

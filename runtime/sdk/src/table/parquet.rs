@@ -13,11 +13,11 @@ use super::Table;
 use crate::artifact::{create, media_type};
 use crate::{Artifact, Context, Result};
 
-/// A table that is written as Parquet, compressed with Snappy.
+/// A table that is stored as Parquet, compressed with Snappy.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Parquet(pub Table);
 
-/// A file that is opened anew for each part: WASI can't clone a file handle.
+/// A file that is reopened for each part: WASI can't duplicate a file handle.
 struct Parts {
     path: PathBuf,
     len: u64,

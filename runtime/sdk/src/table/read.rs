@@ -11,15 +11,15 @@ use crate::artifact::{create, media_type, open};
 use crate::step::Ports;
 use crate::{Context, Input, Outputs, Result, bail};
 
-/// Rows that tell the types of the columns of a CSV file that is not read as a whole.
+/// Number of rows from which column types are inferred, for CSV that is read incrementally.
 const SAMPLE: usize = 10_000;
-/// Fields of CSV that are nulls.
+/// The CSV fields that are nulls.
 const NULLS: &[&str] = &["", "NA"];
 
-/// A table, some rows at a time: for inputs larger than memory. It reads what [`Table`] reads.
+/// A table that is read some rows at a time: for inputs larger than memory. Reads the same formats as [`Table`].
 ///
-/// It is an iterator of tables, of at least one, so that its columns are known even when there are no rows. A step may also
-/// return one, which is then written as it is made:
+/// It is an iterator of tables. There is at least one, so that the columns are known even if there are no rows. A step may also
+/// return a reader, which is written while it is read:
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -32,12 +32,12 @@ const NULLS: &[&str] = &["", "NA"];
 pub struct TableReader(Box<dyn Iterator<Item = Result<Table>>>);
 
 impl TableReader {
-    /// A table in parts. There must be at least one, and all must have the same columns.
+    /// Creates a reader of `tables`. There must be at least one, and all must have the same columns.
     pub fn new(tables: impl Iterator<Item = Result<Table>> + 'static) -> Self {
         Self(Box::new(tables))
     }
 
-    /// The tables in `reader`, or one of no rows.
+    /// Reads the tables in `reader`; if there are none, a table without rows.
     fn of(reader: impl RecordBatchReader + 'static) -> Self {
         let schema = reader.schema();
         let mut empty = Some(RecordBatch::new_empty(schema));
@@ -48,7 +48,7 @@ impl TableReader {
         }))
     }
 
-    /// The tables in the file at `path`, with the types of CSV columns inferred from all rows.
+    /// Reads the tables in the file at `path`. Infers the types of CSV columns from all rows.
     pub(super) fn whole(path: &Path) -> Result<Self> {
         Self::from_path(path, None)
     }
@@ -82,7 +82,7 @@ fn parquet(path: &Path) -> Result<TableReader> {
     )
 }
 
-/// The table in the CSV `bytes`.
+/// Parses CSV into a table.
 pub(crate) fn from_csv(bytes: &[u8], nulls: &[&str]) -> Result<Table> {
     let tables = csv::read(Cursor::new(bytes.to_vec()), nulls, None)?.collect::<Result<Vec<_>>>()?;
     Table::concat(&tables)

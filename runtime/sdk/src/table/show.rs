@@ -8,27 +8,27 @@ use super::Table;
 use super::display::{Shown, has_text};
 use crate::show::{DIM, Escaped, cut};
 
-/// Rows shown at once: all that text shows, and the first page of HTML.
+/// Number of rows in text, and on the first page of HTML.
 const FIRST: usize = 20;
-/// Rows of a further page of HTML.
+/// Number of rows on each further page of HTML.
 const PAGE: usize = 60;
-/// Rows of all pages that follow each other; the last rows are a page more.
+/// Number of rows on all consecutive pages; the last rows of the table are on an additional page.
 const PAGED: usize = 200;
-/// Columns of HTML.
+/// Maximum number of columns in HTML.
 const COLUMNS: usize = 40;
-/// The most of HTML in bytes, but for the row that reaches it.
+/// Maximum size of HTML in bytes, except for the row that exceeds it.
 const MOST: usize = 128 * 1024;
-/// The most characters of a cell in HTML.
+/// Maximum length of a cell in HTML, in characters.
 const CELL: usize = 200;
-/// The most characters of a line of text.
+/// Maximum length of a line of text, in characters.
 const LINE: usize = 100;
-/// The most characters of a cell in text.
+/// Maximum length of a cell in text, in characters.
 const TEXT: usize = 30;
-/// What parts the columns of text.
+/// Number of spaces between columns in text.
 const GAP: usize = 2;
 
 impl Table {
-    /// The table as HTML, for notebooks: the first rows, and more of them on pages that unfold, at most some hundreds.
+    /// Formats the table as HTML, for notebooks: the first rows, and up to some hundred more on collapsible pages.
     pub fn html(&self) -> String {
         let picked = ends(self.0.num_columns(), COLUMNS);
         let columns: Vec<Option<Column<'_>>> = picked
@@ -51,7 +51,7 @@ impl Table {
         html
     }
 
-    /// How large it is, of which `shown` rows are shown.
+    /// Describes the size of the table, of which `shown` rows are shown.
     fn size(&self, shown: usize) -> String {
         let count = |n: usize, thing: &str| format!("{} {thing}{}", grouped(n), if n == 1 { "" } else { "s" });
         let size = format!("{} × {}", count(self.rows(), "row"), count(self.0.num_columns(), "column"));
@@ -61,7 +61,7 @@ impl Table {
         }
     }
 
-    /// The column at `index`, with texts of at most `most` characters.
+    /// Returns the column at `index`, with cells of at most `most` characters.
     fn nth(&self, index: usize, most: usize) -> Column<'_> {
         let field: &Field = self.0.schema_ref().field(index);
         Column {
@@ -73,17 +73,17 @@ impl Table {
     }
 }
 
-/// A column as it is shown.
+/// A column to show.
 struct Column<'a> {
     name: String,
     /// Its type.
     of: String,
     array: &'a ArrayRef,
-    /// The most characters of a cell.
+    /// Maximum length of a cell, in characters.
     most: usize,
 }
 
-/// The text of a value, or that there is none.
+/// The text of a value, and whether it is null.
 struct Cell {
     text: String,
     is_null: bool,
@@ -123,7 +123,7 @@ impl Column<'_> {
     }
 }
 
-/// The indices of all of `count` columns, or of `most` at both ends; `None` stands for those between.
+/// Returns the indices of all `count` columns, or of `most` columns at both ends, with `None` for those between.
 fn ends(count: usize, most: usize) -> Vec<Option<usize>> {
     if count <= most {
         return (0..count).map(Some).collect();
@@ -132,7 +132,7 @@ fn ends(count: usize, most: usize) -> Vec<Option<usize>> {
     left.chain([None]).chain((count - most / 2..count).map(Some)).collect()
 }
 
-/// The rows of each page: the first, some more, and the last.
+/// Returns the rows of each page: the first, some more, and the last.
 fn pages(rows: usize) -> Vec<Range<usize>> {
     let first = 0..rows.min(FIRST);
     let next = (FIRST..rows.min(PAGED)).step_by(PAGE);
@@ -145,7 +145,7 @@ fn pages(rows: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// A page of HTML, and how many of `rows` are on it: fewer once it has `most` bytes.
+/// Formats a page of HTML. Returns it with its number of rows, which is smaller than that of `rows` if it reaches `most` bytes.
 fn page(columns: &[Option<Column<'_>>], rows: Range<usize>, most: usize) -> (String, usize) {
     let mut html = String::from(
         "<div style=\"overflow-x:auto\">\n<table style=\"font-variant-numeric:tabular-nums;margin-left:0\">\n<thead>\n<tr>",
@@ -201,7 +201,7 @@ fn side(column: &Column<'_>) -> &'static str {
     if column.is_numeric() { "right" } else { "left" }
 }
 
-/// Digits in groups of three.
+/// Formats a number with digits in groups of three.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -215,11 +215,11 @@ fn grouped(number: usize) -> String {
 }
 
 impl fmt::Display for Table {
-    /// The first rows in columns of equal width, numbers to the right, and how many there are. Where the lines would be too
-    /// long, the columns in the middle are left out.
+    /// Formats the first rows in aligned columns, and the size of the table. If the lines are too long, columns in the middle
+    /// are omitted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = self.rows().min(FIRST);
-        // More than fit into a line, so that where `ends` leaves some out, `fitting` does, too.
+        // more than fit into a line, so if `ends` omits columns, `fitting` does too
         let picked = ends(self.0.num_columns(), LINE / GAP);
         let all: Vec<Texts> = picked
             .into_iter()
@@ -259,7 +259,7 @@ impl Texts {
         }
     }
 
-    /// What stands for columns that are left out.
+    /// Returns a column that stands for omitted ones.
     fn ellipsis(rows: usize) -> Self {
         Self {
             lines: vec!["…".to_owned(); rows + 2],
@@ -277,7 +277,7 @@ impl Texts {
     }
 }
 
-/// How many columns of these widths fit into a line from the left and from the right: all, or all but some in the middle.
+/// Returns how many columns of these widths fit into a line from the left and from the right. The others are in the middle.
 fn fitting(widths: &[usize]) -> (usize, usize) {
     let line = |widths: &[usize]| widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP);
     if line(widths) <= LINE {

@@ -18,7 +18,7 @@ fn counting(rows: i64) -> Table {
     Table::new([("n", Int64Array::from_iter_values(0..rows))]).unwrap()
 }
 
-/// The rows on each page of HTML, by what its summary says.
+/// Returns the summaries of the pages of HTML.
 fn page_titles(html: &str) -> Vec<&str> {
     let titles = html.split("<summary>").skip(1);
     titles
