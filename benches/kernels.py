@@ -1,6 +1,6 @@
-"""Times cells in each installed kernel through jupyter_client; prints medians in seconds as JSON.
+"""Measure cells in each installed kernel through jupyter_client; print medians in seconds as JSON.
 
-evcxr is measured where `make bench` could build it.
+evcxr is measured if `make bench` could build it.
 """
 
 import json
@@ -38,7 +38,7 @@ STARTS, CELLS = 5, 11
 
 
 def execute(client, code, status="ok"):
-    """Runs a cell; the time until the kernel is idle again."""
+    """Run a cell. Return the time until the kernel is idle again."""
     start = time.perf_counter()
     reply = client.execute_interactive(code, timeout=300, output_hook=lambda message: None)
     took = time.perf_counter() - start
@@ -47,9 +47,9 @@ def execute(client, code, status="ok"):
 
 
 def start(name):
-    """A kernel, a client that is connected to it, and the time from nothing to the first reply."""
+    """Start a kernel. Return it, a connected client, and the time to the first reply."""
     context = zmq.Context()
-    context.setsockopt(zmq.RECONNECT_IVL, 1)  # else a kernel that starts quickly waits for the client, not the other way round
+    context.setsockopt(zmq.RECONNECT_IVL, 1)  # otherwise a kernel that starts quickly waits for the client to reconnect
     manager = KernelManager(kernel_name=name, context=context)
     started = time.perf_counter()
     manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

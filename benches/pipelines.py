@@ -1,7 +1,7 @@
-"""Times a task that does nothing in each orchestrator that is installed; prints seconds for each task as JSON.
+"""Measure a task that does nothing in each installed orchestrator; print seconds per task as JSON.
 
-Each has its own best way: as many tasks as take a second or some, two at a time where that can be said, its own start
-taken off by a run with a tenth of the tasks.
+Each orchestrator is used in its fastest way: with as many tasks as take some seconds, and two at a time if it supports that. A run
+with a tenth of the tasks is subtracted, to exclude the startup time.
 """
 
 import importlib.util
@@ -68,7 +68,7 @@ def many():
 many()
 """
 
-# module: its file, what runs it, how many tasks
+# module: its file, its arguments, its source, the number of tasks
 PEERS = {
     "doit": ("dodo.py", ["-m", "doit", "-n2", "-v0"], DOIT, 500),
     "luigi": ("many.py", ["many.py"], LUIGI, 300),

@@ -1,8 +1,9 @@
-"""Times kernels over REST and WebSocket, of a host and of jupyter-kernel-gateway with ipykernel, and cells of a local kernel; prints JSON.
+"""Measure kernels of a host and of jupyter-kernel-gateway over REST and WebSocket, and cells of a local kernel; print JSON.
 
 usage: serving.py URL TOKEN PROCESS
 
-Both are driven by the same client. `PROCESS` is the host's, whose memory is read when it holds 200 kernels that each ran a cell.
+Both are driven by the same client. `PROCESS` is the process id of the host. Its memory is read while it has 200 kernels that each ran
+a cell.
 """
 
 import json
@@ -25,7 +26,7 @@ PEERS = pathlib.Path(__file__).parent.parent / "target/peers/bin"
 
 
 class Kernel:
-    """A kernel behind a gateway, started by REST and spoken to by WebSocket."""
+    """A kernel behind a gateway, started over REST and used over WebSocket."""
 
     def __init__(self, url, token, name):
         self.url, self.headers = url, {"Authorization": f"token {token}"}
@@ -40,7 +41,7 @@ class Kernel:
         return urllib.request.urlopen(request).read()
 
     def ask(self, kind, content):
-        """Sends a request, and waits for the reply and for idle."""
+        """Send a request, and wait for the reply and for idle."""
         header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": "bench", "username": "", "version": "5.3", "date": ""}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell", "buffers": []}
         self.socket.send(json.dumps(message))
@@ -102,7 +103,7 @@ def local():
 
 
 def theirs():
-    """jupyter-kernel-gateway with ipykernel, if it is installed."""
+    """Measure jupyter-kernel-gateway with ipykernel, if it is installed."""
     program = PEERS / "jupyter-kernelgateway"
     if not program.exists():
         return {}
@@ -125,7 +126,7 @@ def theirs():
 
 
 def memory():
-    """What the host takes while it holds kernels that each ran a cell, in bytes."""
+    """Return the memory of the host in bytes, while it has kernels that each ran a cell."""
     kernels = [Kernel(URL, TOKEN, "lockstep") for _ in range(KERNELS)]
     for kernel in kernels:
         kernel.execute("1 + 1")

@@ -1,4 +1,4 @@
-//! Work in the sandbox against the same source compiled natively, and what each safeguard costs.
+//! Computation in the sandbox compared with the same source compiled natively, and the cost of each safeguard.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -78,7 +78,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// So many bytes, and a row, of rows with a text to group by and a number.
+/// Returns at least `bytes` bytes of CSV, with a text to group by and a number in each row.
 pub fn rows(bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 100);
     text.push_str("id,carrier,delay,origin,distance\n");

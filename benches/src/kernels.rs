@@ -1,4 +1,4 @@
-//! Cells in a notebook, against ipykernel and evcxr, all driven by the same client.
+//! Notebook cells compared with ipykernel and evcxr, all driven by the same client.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::measure::{ROOT, Surroundings, Table};
 
-/// Lets Jupyter find the kernel: below which prefix.
+/// Installs the kernel for Jupyter. Returns the prefix.
 pub fn install(surroundings: &Surroundings) -> Result<PathBuf> {
     let prefix = surroundings.directory.path().join("prefix");
     let installed = Command::new(&surroundings.binary)
@@ -27,7 +27,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let output = Command::new(Path::new(ROOT).join("target/venv/bin/python"))
         .arg(format!("{ROOT}/benches/kernels.py"))
         .env("JUPYTER_PATH", prefix.join("share/jupyter"))
-        // where evcxr installs itself when it starts
+        // evcxr installs itself here when it starts
         .env("JUPYTER_DATA_DIR", prefix.join("share/jupyter"))
         .env("LOCKSTEP_STORE", surroundings.directory.path().join("kernel-store"))
         .current_dir(surroundings.directory.path())
@@ -37,7 +37,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     ensure!(output.status.success(), "benches/kernels.py failed");
     let all: Value = serde_json::from_slice(&output.stdout)?;
     let time = |kernel: &str, what: &str| all[kernel][what].as_f64().map(Duration::from_secs_f64);
-    // the last two columns: what the ratio to evcxr and that to ipykernel are meant to be
+    // the last two columns are the target ratios to evcxr and to ipykernel
     let rows = [
         ("start", "kernel start to first reply", "< 100 ms", "<= 0.2"),
         ("new", "new cell: an expression", "<= 0.5", ""),
@@ -63,7 +63,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Lets Jupyter find the evcxr that `make bench` has built, if it could.
+/// Installs evcxr for Jupyter, if `make bench` could build it.
 fn install_evcxr(prefix: &Path) -> Result<()> {
     let program = Path::new(ROOT).canonicalize()?.join("target/evcxr/bin/evcxr_jupyter");
     if !program.exists() {

@@ -1,4 +1,4 @@
-//! What a run costs beyond its work.
+//! The overhead of a run.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -62,7 +62,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
             seed,
         })
     };
-    // every run has a seed of its own, so that each writes a new record
+    // every run has a different seed, so that each writes a new record
     let mut seed = 0;
     let whole = median(1000, || {
         seed += 1;
@@ -82,7 +82,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         execute(&runtime, &Run { seed, ..nothing.clone() }).map(drop)
     })?;
     table.ratio(
-        "the same, a #[step] made with the SDK",
+        "the same, a #[step] built with the SDK",
         step,
         "fork+exec of /bin/true",
         process,
@@ -106,7 +106,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Wasmtime alone: a store, an instance, the call.
+/// Measures wasmtime alone: a store, an instance, the call.
 fn bare(module: &[u8]) -> Result<std::time::Duration> {
     let engine = wasmtime::Engine::default();
     let module = wasmtime::Module::new(&engine, module).map_err(engine_error)?;

@@ -1,5 +1,5 @@
-//! `make bench`: one table of ratios. Each row has our time, that of a peer or of the physical limit measured in the same
-//! run, and their ratio; the last column is the target. Nothing here fails because a number is bad.
+//! `make bench`: prints a table of ratios. Each row has our time, the time of a peer or of a physical limit measured in the same run,
+//! and their ratio; the last column is the target. Missing a target is not a failure.
 
 mod compute;
 mod kernels;

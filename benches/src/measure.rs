@@ -1,4 +1,4 @@
-//! How things are timed, and the table.
+//! Timing, and the table of results.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use serde_json::Value;
 /// The root of the repository.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// A module that does nothing, without any import.
+/// A module that does nothing and has no imports.
 pub const TRIVIAL: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
-/// What all measurements share.
+/// Resources that all measurements share.
 pub struct Surroundings {
-    /// A scratch directory on the disk of the build.
+    /// A scratch directory on the same disk as the build.
     pub directory: tempfile::TempDir,
-    /// The bytes of the module of `benches/work`.
+    /// The module of `benches/work`.
     pub module: Vec<u8>,
     /// The `lockstep` binary.
     pub binary: PathBuf,
@@ -54,7 +54,7 @@ impl Surroundings {
         })
     }
 
-    /// A runtime over a new directory store.
+    /// Creates a runtime with a new directory store.
     pub fn runtime(&self, name: &str) -> Result<Runtime> {
         let store = Store::open(&self.directory.path().join(name))?;
         let options = EngineOptions {
@@ -64,7 +64,7 @@ impl Surroundings {
         Ok(runtime_over(Engine::new(&options)?, store))
     }
 
-    /// The run of a step of `benches/work`.
+    /// Creates the run of a step of `benches/work`.
     pub fn step(&self, store: &Store, name: &str, input: Option<Artifact>, parameters: &[(&str, Value)]) -> Result<Run> {
         let all = interfaces(&self.module)?;
         let inputs = input.into_iter().map(|artifact| ("input".to_owned(), artifact)).collect();
@@ -82,7 +82,7 @@ impl Surroundings {
     }
 }
 
-/// A runtime that tells the real time.
+/// Creates a runtime with the real time.
 pub fn runtime_over(engine: Engine, store: Store) -> Runtime {
     Runtime::new(
         engine,
@@ -95,19 +95,19 @@ pub fn runtime_over(engine: Engine, store: Store) -> Runtime {
     )
 }
 
-/// Carries out `run`, not from the cache, and insists on success.
+/// Executes `run` without the cache. Fails if the run fails.
 pub fn execute(runtime: &Runtime, run: &Run) -> Result<Ran> {
     let ran = runtime.run(run, Reuse::Nothing, &Limits::default(), &Interrupt::default(), &mut |_, _| ())?;
     ensure!(ran.record.outcome.succeeded(), "{}", ran.record.outcome);
     Ok(ran)
 }
 
-/// An error of the bare engine.
+/// Converts an error of the bare engine.
 pub fn engine_error(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-/// The median time of `work`, called `times` times after one call to warm up.
+/// Returns the median time of `work`, called `times` times after one call to warm up.
 pub fn median(times: usize, mut work: impl FnMut() -> Result<()>) -> Result<Duration> {
     work()?;
     let mut all = Vec::with_capacity(times);
@@ -120,19 +120,19 @@ pub fn median(times: usize, mut work: impl FnMut() -> Result<()>) -> Result<Dura
     Ok(all[times / 2])
 }
 
-/// Rows of what was measured.
+/// The table of results.
 #[derive(Default)]
 pub struct Table(Vec<[String; 6]>);
 
 impl Table {
-    /// A time beside that of a peer.
+    /// Adds a time and the time of a peer.
     pub fn ratio(&mut self, what: &str, ours: Duration, peer: &str, theirs: Duration, target: &str) {
         let ratio = format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
         self.0
             .push([what.into(), show(ours), peer.into(), show(theirs), ratio, target.into()]);
     }
 
-    /// A time alone.
+    /// Adds a time alone.
     pub fn time(&mut self, what: &str, ours: Duration, target: &str) {
         self.0.push([
             what.into(),
@@ -144,7 +144,7 @@ impl Table {
         ]);
     }
 
-    /// Something that could not be measured, and why.
+    /// Adds a measurement that is missing, and the reason.
     pub fn missing(&mut self, what: &str, why: &str) {
         self.0.push([
             what.into(),

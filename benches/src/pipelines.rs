@@ -1,4 +1,4 @@
-//! What a task of a pipeline costs, whole process and all, against make and the orchestrators that are installed.
+//! The cost of a task in a pipeline, including the whole process, compared with make and the installed orchestrators.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::measure::{ROOT, Surroundings, TRIVIAL, Table, median};
 
-/// Tasks that do nothing.
+/// Number of tasks that do nothing.
 const MANY: u32 = 1000;
 
 pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
@@ -74,7 +74,7 @@ impl Here {
         Ok(Self { directory, binary })
     }
 
-    /// A pipeline of so many tasks, of which no two are the same run.
+    /// Writes a pipeline of `tasks` tasks with different runs.
     fn write(&self, name: &str, tasks: u32) -> Result<()> {
         let mut text = format!("name: {name}\ntasks:{}\n", if tasks == 0 { " {}" } else { "" });
         for task in 0..tasks {
@@ -95,7 +95,7 @@ impl Here {
         Ok(start.elapsed())
     }
 
-    /// The time for each of so many tasks that are executed: the best of some new stores.
+    /// Returns the time per executed task: the best of several new stores.
     fn executed(&self, tasks: u32, times: usize) -> Result<Duration> {
         let name = format!("executed{tasks}");
         self.write(&name, tasks)?;
@@ -107,7 +107,7 @@ impl Here {
         Ok(best / tasks)
     }
 
-    /// The time for each of so many tasks that [`executed`](Self::executed) has run.
+    /// Returns the time per cached task, after [`executed`](Self::executed).
     fn cached(&self, tasks: u32) -> Result<Duration> {
         let name = format!("executed{tasks}");
         let again = [format!("{name}.yaml"), format!("{name}-0")];
@@ -116,7 +116,7 @@ impl Here {
     }
 }
 
-/// The time for each target that make has to make, each with a shell, and for each that is up to date.
+/// Returns the time per target that make builds, each with a shell, and per target that is up to date.
 fn make(directory: &Path) -> Result<(Duration, Duration)> {
     let directory = directory.join("make");
     std::fs::create_dir(&directory)?;
@@ -133,7 +133,7 @@ fn make(directory: &Path) -> Result<(Duration, Duration)> {
     Ok((forked / MANY, median(5, once)? / MANY))
 }
 
-/// The orchestrators that are installed in `target/peers` and `target/peers-kfp`; what is not there is said to be missing.
+/// Measures the orchestrators in `target/peers` and `target/peers-kfp`. Reports others as missing.
 fn peers(directory: &Path, executed: Duration, table: &mut Table) -> Result<()> {
     let mut times = Map::new();
     for environment in ["peers", "peers-kfp"] {

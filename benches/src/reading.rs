@@ -1,5 +1,5 @@
-//! Steps that read 500 MB: bytes, against a copy of the same mapped bytes and against wasmtime-wasi's preopened directories; and
-//! lines, against the same source compiled natively.
+//! Steps that read 500 MB: bytes, compared with a copy of the same mapped bytes and with wasmtime-wasi's preopened directories; and
+//! lines, compared with the same source compiled natively.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -53,7 +53,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     lines(surroundings, table)
 }
 
-/// The lines of a file that is in the page cache.
+/// Measures reading the lines of a file in the page cache.
 fn lines(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let text = surroundings.directory.path().join("lines.csv");
     std::fs::write(&text, rows(SIZE))?;
@@ -66,7 +66,7 @@ fn lines(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     let lines = surroundings.step(&runtime.store, "lines", Some(artifact), &[])?;
     let ours = median(3, || execute(&runtime, &lines).map(drop))?;
     table.ratio(
-        "a step goes over the lines of 500 MB",
+        "a step reads the lines of 500 MB",
         ours,
         "native, same source",
         native,
@@ -75,7 +75,7 @@ fn lines(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// The same module and step in wasmtime-wasi.
+/// Measures the same module and step in wasmtime-wasi.
 fn preopened(root: &Path, module: &[u8]) -> Result<std::time::Duration> {
     let engine = wasmtime::Engine::default();
     let module = wasmtime::Module::new(&engine, module).map_err(engine_error)?;

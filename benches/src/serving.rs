@@ -1,5 +1,5 @@
-//! The host over HTTP: what a run costs beside a bare handler of axum that reads the same request and gives the same answer, and kernels beside those of
-//! Jupyter's own gateway.
+//! The host over HTTP: runs compared with a bare axum handler that reads the same request and returns the same response, and kernels
+//! compared with those of Jupyter's own gateway.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,10 +19,10 @@ use crate::measure::{ROOT, Surroundings, TRIVIAL, Table};
 
 const TOKEN: &str = "bench";
 
-/// As many clients ask at a time.
+/// Number of concurrent clients.
 const CLIENTS: &str = "64";
 
-/// A host. It ends with this.
+/// A running host, killed on drop.
 struct Host {
     process: Child,
     address: String,
@@ -41,12 +41,12 @@ impl Host {
         let stdout = process.stdout.take().context("the host has no stdout")?;
         BufReader::new(stdout).read_line(&mut line)?;
         let told: Value = serde_json::from_str(&line)?;
-        let url = told["url"].as_str().context("the host does not say where it is")?;
+        let url = told["url"].as_str().context("the host did not print its URL")?;
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         Ok(Self { process, address })
     }
 
-    /// Asks, and gives the body of the answer.
+    /// Sends a request, and returns the body of the response.
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect(&self.address)?;
         let address = &self.address;
@@ -61,22 +61,22 @@ impl Host {
         let end = answer
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
-            .context("an answer without an end")?;
+            .context("a response without a body")?;
         Ok(answer.split_off(end + 4))
     }
 
-    /// The memory that it takes, in bytes.
+    /// Returns the resident memory of the host, in bytes.
     fn resident(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        Ok(kibibytes.context("the system does not say how large the host is")? << 10)
+        Ok(kibibytes.context("/proc does not show the memory of the host")? << 10)
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // it may have ended by itself
+        // it may have exited already
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -91,7 +91,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
 
 fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<()> {
     let Some(wrk) = wrk() else {
-        table.missing("a known run over HTTP", "wrk could not be had from Debian's packages");
+        table.missing("a known run over HTTP", "wrk is not available from Debian's packages");
         return Ok(());
     };
     let trivial = wat::parse_str(TRIVIAL)?;
@@ -117,7 +117,7 @@ fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<(
     let known = surroundings.directory.path().join("known.lua");
     std::fs::write(&known, format!("{head}wrk.body = '{request}'\n"))?;
     let fresh = surroundings.directory.path().join("fresh.lua");
-    // each thread counts seeds of its own
+    // each thread has its own range of seeds
     let count = format!(
         "local threads = 0\nfunction setup(thread) threads = threads + 1; thread:set('number', threads) end\nlocal asked = 0\n\
          function request() asked = asked + 1; return wrk.format(nil, nil, nil, '{{\"module\":\"{module}\",\"seed\":' .. (number * 1e9 + asked) .. '}}') end\n"
@@ -129,7 +129,7 @@ fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<(
     table.ratio(
         "a known run over HTTP, 64 clients",
         ours,
-        "a bare handler of axum",
+        "a bare axum handler",
         theirs,
         "<= 1.43",
     );
@@ -139,7 +139,7 @@ fn runs(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Result<(
     Ok(())
 }
 
-/// Writes 256 MiB to stdout, in lines of 64 KiB.
+/// A program that writes 256 MiB to stdout, in lines of 64 KiB.
 const WRITER: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
@@ -153,7 +153,7 @@ const WRITER: &str = r#"(module
       (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
       (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
 
-/// How fast what a guest writes comes to a client that follows its events, and by how much the host grows meanwhile.
+/// Measures how fast a client receives a guest's output as events, and by how much the host's memory grows meanwhile.
 fn streamed(host: &Host) -> Result<()> {
     let writer = wat::parse_str(WRITER)?;
     let module = Digest::of(&writer).hex();
@@ -175,26 +175,26 @@ fn streamed(host: &Host) -> Result<()> {
         if read == 0 {
             break;
         }
-        // the letter that it writes
+        // the letter that the program writes
         came += piece[..read].iter().filter(|byte| **byte == b'x').count();
         largest = largest.max(host.resident()?);
     }
     let rate = came as f64 / 1e6 / start.elapsed().as_secs_f64();
     eprintln!(
-        "streamed output: {:.0} of 268 MB came to a client at {rate:.0} MB/s (target: 24 MB/s), and the host grew by {:.0} MB",
+        "streamed output: a client received {:.0} of 268 MB at {rate:.0} MB/s (target: 24 MB/s), and the host's memory grew by {:.0} MB",
         came as f64 / 1e6,
         (largest - before) as f64 / 1e6
     );
     Ok(())
 }
 
-/// wrk, if `make bench` could get it.
+/// Returns the path of wrk, if `make bench` could install it.
 fn wrk() -> Option<PathBuf> {
     let wrk = Path::new(ROOT).join("target/wrk/usr/bin/wrk");
     wrk.exists().then_some(wrk)
 }
 
-/// The time that passes for each request that is answered.
+/// Returns the time per answered request.
 fn asked(wrk: &Path, script: &Path, address: &str) -> Result<Duration> {
     let libraries = Path::new(ROOT).join("target/wrk/usr/lib").join("x86_64-linux-gnu");
     let output = Command::new(wrk)
@@ -208,7 +208,7 @@ fn asked(wrk: &Path, script: &Path, address: &str) -> Result<Duration> {
     let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
     match rate.and_then(|rate| rate.trim().parse::<f64>().ok()) {
         Some(rate) if rate > 0.0 => Ok(Duration::from_secs_f64(1.0 / rate)),
-        _ => bail!("wrk says nothing: {said}"),
+        _ => bail!("can't parse the output of wrk: {said}"),
     }
 }
 
@@ -243,7 +243,7 @@ fn kernels(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Resul
         (
             "p99",
             "the same cell again over WebSocket, p99",
-            "a local kernel of lockstep, p99",
+            "a local lockstep kernel, p99",
             "local",
             "<= 2",
         ),
@@ -256,7 +256,7 @@ fn kernels(surroundings: &Surroundings, host: &Host, table: &mut Table) -> Resul
     }
     if let Some(bytes) = all["host"]["memory"].as_f64() {
         eprintln!(
-            "200 kernels that each ran a cell: {:.0} MB resident in all (target: 1000 MB)",
+            "200 kernels that each ran a cell: {:.0} MB resident in total (target: 1000 MB)",
             bytes / 1e6
         );
     }

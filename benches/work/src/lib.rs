@@ -1,4 +1,4 @@
-//! What the benches compute: each a plain function, called natively, and a step around it.
+//! The computations of the benches: plain functions, which are called natively, and steps that wrap them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
@@ -10,7 +10,7 @@ pub const SIDE: usize = 512;
 
 const BLOCK: usize = 64;
 
-/// The sum of the product of two `SIDE` x `SIDE` matrices of doubles, `times` over, multiplied block by block.
+/// Multiplies two `SIDE` x `SIDE` matrices of doubles block by block, `times` times. Returns the sum of the product's elements.
 pub fn multiply(times: usize) -> f64 {
     let fill = |seed: usize| -> Vec<f64> { (0..SIDE * SIDE).map(|i| ((i * 7 + seed) % 13) as f64 - 6.0).collect() };
     let (a, b) = (fill(1), fill(2));
@@ -39,7 +39,7 @@ fn blocks() -> impl Iterator<Item = (usize, usize, usize)> {
     starts().flat_map(move |i| starts().flat_map(move |k| starts().map(move |j| (i, k, j))))
 }
 
-/// Count and mean of the third column by the second, of CSV with a header.
+/// Returns count and mean of the third column by the second, for CSV with a header.
 pub fn group_by(csv: impl Read) -> Result<BTreeMap<String, (u64, f64)>> {
     let mut groups: BTreeMap<String, (u64, f64)> = BTreeMap::new();
     let mut reader = csv::Reader::from_reader(csv);
@@ -57,7 +57,7 @@ pub fn group_by(csv: impl Read) -> Result<BTreeMap<String, (u64, f64)>> {
     Ok(groups)
 }
 
-/// Reads everything in pieces of 1 MiB and gives the number of bytes.
+/// Reads everything in pieces of 1 MiB. Returns the number of bytes.
 pub fn read_all(mut input: impl Read) -> Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
@@ -69,7 +69,7 @@ pub fn read_all(mut input: impl Read) -> Result<u64> {
     }
 }
 
-/// How many lines of a text are not empty.
+/// Returns the number of lines of a text that are not empty.
 pub fn lines(text: impl BufRead) -> Result<u64> {
     let mut count = 0;
     for line in text.lines() {
