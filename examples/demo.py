@@ -1,8 +1,8 @@
-"""The main job, four ways: the penguins in a notebook, on the command line, as a pipeline, and as its bundle, replayed.
+"""Runs the penguins in four ways: in a notebook, on the command line, as a pipeline, and as a replayed bundle.
 
-Each way has a store of its own, empty at the start, so that nothing is found in a cache. Prints a table with each
-output's digest from all four. Then the pipeline is run again on the Pulley interpreter, which stands in for another
-processor, and compared with its records. Any difference is an error.
+Each way starts with its own empty store, so that nothing is cached. Prints a table with each output's digest from all
+four. Then verifies the pipeline's records on the Pulley interpreter, which stands in for another processor. Any
+difference is an error.
 """
 
 import json
@@ -23,7 +23,7 @@ WORK = ROOT / "target/demo"
 EXAMPLE = ROOT / "examples/penguins"
 RUN_TYPE = "application/vnd.lockstep.run+json"
 
-# step: its inputs, each a file or an output of an earlier step, and its parameters
+# step: (inputs, parameters); an input is a file or an output of an earlier step
 STEPS = {
     "clean": ({"raw": "penguins.csv"}, {}),
     "split": ({"rows": "clean.rows"}, {"fraction": 0.25}),
@@ -38,16 +38,16 @@ def say(text):
 
 
 def lockstep(store, *arguments, capture=True):
-    """Runs the command with its own store; returns what it printed as JSON."""
+    """Runs the command with the given store. Returns its JSON output."""
     command = [LOCKSTEP, *arguments, "--store", WORK / store]
     done = subprocess.run(command, cwd=EXAMPLE, stdout=subprocess.PIPE if capture else None)
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\nended with exit code {done.returncode}")
+        sys.exit(f"{' '.join(map(str, command))}\nfailed with exit code {done.returncode}")
     return json.loads(done.stdout) if capture else None
 
 
 def by_notebook():
-    """Runs penguins.ipynb in the installed kernel, by nbclient; digests are those of its `:run` cells."""
+    """Runs penguins.ipynb in the installed kernel with nbclient. Returns the digests of its `:run` cells."""
     prefix = WORK / "prefix"
     lockstep("notebook", "kernel", "install", "--quiet", "--prefix", prefix, "--name", "lockstep-demo", capture=False)
     os.environ["JUPYTER_PATH"] = str(prefix / "share/jupyter")
@@ -71,7 +71,7 @@ def by_notebook():
 
 
 def by_steps():
-    """Runs step after step by `lockstep run`; an output reaches the next step by its digest."""
+    """Runs the steps one by one with `lockstep run`, passing outputs to the next step by digest."""
     digests = {}
     for step, (inputs, parameters) in STEPS.items():
         arguments = [f"--input={name}={digests.get(source, source)}" for name, source in inputs.items()]
@@ -93,26 +93,26 @@ def by_pipeline():
 
 
 def on_pulley():
-    """Verifies the records of penguins.yaml on the interpreter; whether each task came to the same."""
+    """Verifies the records of penguins.yaml on the interpreter. Returns whether each task has the same results."""
     verified = lockstep("pipeline", "verify", "penguins.yaml", "--on", "pulley", "--json")
     return {one["what"]: one["verdict"] == "good" for one in verified["verified"]}
 
 
 def by_bundle():
-    """Replays the pipeline's bundle with networking cut and no compiler in sight; digests are those that came out."""
+    """Replays the pipeline's bundle without network and compiler. Returns the digests of the replay."""
     bundle = WORK / "penguins.tar"
     lockstep("pipeline", "bundle", "create", "penguins.yaml", "-o", bundle, capture=False)
     home = WORK / "nobody"
     home.mkdir()
     unplugged = ["unshare", "--map-root-user", "--net", "--"]
     if shutil.which("unshare") is None or subprocess.run([*unplugged, "true"], stderr=subprocess.DEVNULL).returncode:
-        say("a network namespace can't be had here: the bundle is replayed without one")
+        say("can't create a network namespace: replaying the bundle with network access")
         unplugged = []
     # without a PATH there is no rustc
     command = [*unplugged, "env", "-i", f"HOME={home}", LOCKSTEP, "bundle", "replay", bundle, "--json"]
     done = subprocess.run(command, cwd=home, stdout=subprocess.PIPE)
     if done.returncode:
-        sys.exit(f"the replay of the bundle ended with exit code {done.returncode}")
+        sys.exit(f"bundle replay failed with exit code {done.returncode}")
     compared = json.loads(done.stdout)["compared"]
     return {f"{row['task']}.{row['what']}": row["got"] for row in compared if row["what"] != "(log)"}
 
@@ -146,7 +146,7 @@ def main():
         equal = digests[0] is not None and len(set(digests)) == 1 and good
         same &= equal
         shown = "".join(f"{(digest or 'missing').removeprefix('sha256:')[:12]:14}" for digest in digests)
-        print(f"{name:{width}}  {shown}{'the same' if good else 'not':11}{'✓' if equal else '✗ DIFFERENT'}")
+        print(f"{name:{width}}  {shown}{'same' if good else 'different':11}{'✓' if equal else '✗ DIFFERENT'}")
 
     metrics = lockstep("pipeline", "show", ways[2]["score.metrics"], "--json")
     figure = WORK / "penguins.svg"
@@ -154,7 +154,7 @@ def main():
     print(f"\naccuracy on held-out penguins: {metrics['accuracy']:.4f}")
     print(f"figure: {figure.relative_to(ROOT)}")
     if not same:
-        sys.exit("the four ways differ, or Pulley does")
+        sys.exit("results differ")
 
 
 if __name__ == "__main__":

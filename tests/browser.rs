@@ -1,6 +1,7 @@
-//! JupyterLab in Chromium, with the real kernel: `browser/notebook.mjs` is the user. All traffic stays on the loopback interface.
+//! JupyterLab in Chromium with the real kernel, controlled by `browser/notebook.mjs`. All traffic stays on the loopback
+//! interface.
 //!
-//! What this takes comes from `make test`; where it can't be had, the tests say so on stderr and are skipped.
+//! `make test` installs the requirements. If one is missing, the tests are skipped with a message on stderr.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,13 +14,13 @@ use serde_json::{Value, json};
 use crate::gateway::Host;
 use crate::setup::{Place, ROOT, build, python};
 
-/// JupyterLab asks nothing of the network, and all cells are in the page.
+/// Settings by which JupyterLab sends no requests to the network and renders all cells.
 const SETTINGS: &str = r#"{
   "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false },
   "@jupyterlab/notebook-extension:tracker": { "windowingMode": "none" }
 }"#;
 
-/// A free port of this machine alone; and no question when Ctrl-C ends the tests.
+/// Flags for a free port on the loopback interface, and no confirmation on Ctrl-C.
 const FLAGS: [&str; 10] = [
     "-y",
     "--no-browser",
@@ -33,7 +34,7 @@ const FLAGS: [&str; 10] = [
     "--IdentityProvider.token=browser-test",
 ];
 
-/// How long JupyterLab may take to start, and to end.
+/// The timeout for starting and stopping JupyterLab.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -76,23 +77,23 @@ fn a_cell_outlives_its_host_in_jupyterlab_with_a_remote_kernel() {
     play("hosted", &Kernels::Remote(&host), || vec![("hosted.ipynb", notebook())]);
 }
 
-/// Where the kernels of a JupyterLab are.
+/// Where the kernels of JupyterLab run.
 pub enum Kernels<'a> {
     Here,
-    /// On a host that the server asks.
+    /// On a host that Jupyter's server uses as a gateway.
     Gateway(&'a Host),
-    /// On a host that the kernel's process asks.
+    /// On a host that the kernel process connects to.
     Remote(&'a Host),
-    /// In pods that a host of a cluster's namespace makes, to which the kernel's process finds the way.
+    /// In pods of a host in a cluster, which the kernel process connects to.
     Pods {
         kubeconfig: &'a Path,
         namespace: &'a str,
-        /// What asks that namespace.
+        /// The kubectl command for that namespace.
         kubectl: &'a [String],
     },
 }
 
-/// A notebook with one empty cell.
+/// Returns a notebook with one empty cell.
 pub fn notebook() -> Vec<u8> {
     let cell =
         json!({"cell_type": "code", "id": "first", "metadata": {}, "source": "", "outputs": [], "execution_count": null});
@@ -101,7 +102,7 @@ pub fn notebook() -> Vec<u8> {
     notebook.to_string().into_bytes()
 }
 
-/// Plays `scenario` of notebook.mjs in a JupyterLab of its own, among `files`; or says why not.
+/// Runs `scenario` of notebook.mjs in a new JupyterLab with `files`, or prints why it is skipped.
 pub fn play(scenario: &str, kernels: &Kernels<'_>, files: fn() -> Vec<(&'static str, Vec<u8>)>) {
     let parts = match Parts::find() {
         Ok(parts) => parts,
@@ -131,14 +132,13 @@ pub fn play(scenario: &str, kernels: &Kernels<'_>, files: fn() -> Vec<(&'static 
     assert!(played.status.success(), "{said}\n--- the server\n{}", lab.log());
 }
 
-/// Says so on stderr itself: what is printed by a test that passes, the harness keeps.
+/// Reports a skipped test on stderr directly, because the harness captures the output of passing tests.
 pub fn skip(scenario: &str, missing: &str) {
-    let line =
-        format!("skipped: browser test `{scenario}`: {missing} is missing; tests/browser/install.sh gets it or says why not\n");
+    let line = format!("skipped: browser test `{scenario}`: {missing} is missing; install it with tests/browser/install.sh\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// The programs that it takes.
+/// The required programs.
 struct Parts {
     node: PathBuf,
     browser: PathBuf,
@@ -146,7 +146,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The parts, or the name of one that is missing.
+    /// Finds the programs. Returns the name of a missing one as an error.
     fn find() -> Result<Self, &'static str> {
         let (node, browser) = browser_parts("playwright-core")?;
         let jupyter_lab = python().with_file_name("jupyter-lab");
@@ -161,7 +161,7 @@ impl Parts {
     }
 }
 
-/// Node.js, for which there is `package`, and Chromium; or the name of what is missing.
+/// Finds Node.js with `package` installed, and Chromium. Returns the name of a missing one as an error.
 pub fn browser_parts(package: &'static str) -> Result<(PathBuf, PathBuf), &'static str> {
     let package_directory = Path::new(ROOT).join("target/browser/node_modules").join(package);
     if !package_directory.exists() {
@@ -172,18 +172,18 @@ pub fn browser_parts(package: &'static str) -> Result<(PathBuf, PathBuf), &'stat
     Ok((node, browser))
 }
 
-/// The first program that has one of `names`.
+/// Returns the first program on `PATH` with one of `names`.
 fn on_path(names: &[&str]) -> Option<PathBuf> {
     let directories: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
     let mut candidates = names.iter().flat_map(|name| directories.iter().map(move |d| d.join(name)));
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// A running JupyterLab whose every file is in a place of its own.
+/// A running JupyterLab with all its files in a separate place.
 struct Lab {
     place: Place,
     server: Child,
-    /// What the server says of itself: `url`, `token` and more.
+    /// The server's info file: `url`, `token` and more.
     info: Value,
 }
 
@@ -199,7 +199,7 @@ impl Lab {
         }
         fs::create_dir_all(place.path("notebooks")).unwrap();
         if !matches!(kernels, Kernels::Pods { .. }) {
-            // the first kernel of a machine compiles for minutes
+            // the first kernel on a machine compiles for minutes
             succeed(&mut place.lockstep(&["toolchain", "install"]));
         }
         let mut install = place.lockstep(&["kernel", "install", "--prefix"]);
@@ -234,7 +234,7 @@ impl Lab {
         lab
     }
 
-    /// The server writes a file about itself once it listens.
+    /// Waits for the info file that the server writes once it listens.
     fn wait_for_info(&mut self) -> Value {
         let path = self.place.path(&format!("runtime/jpserver-{}.json", self.server.id()));
         let begun = Instant::now();
@@ -262,7 +262,7 @@ impl Lab {
 }
 
 impl Drop for Lab {
-    /// The server ends its kernels when it is asked to end; if it is killed, they see that it is gone.
+    /// Stops the server, which stops its kernels. If it is killed, the kernels end by themselves.
     fn drop(&mut self) {
         if self.runs() {
             let _ = Command::new("kill").arg(self.server.id().to_string()).status();

@@ -1,4 +1,4 @@
-//! The examples as bundles, replayed where there is neither network nor compiler.
+//! Bundles replayed without network and compiler.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::setup::{Place, ROOT, binary, build};
 
-/// Replays a bundle with nothing but itself: an empty home, no `PATH`, and, where that is allowed, no network.
+/// Replays a bundle with an empty home, no `PATH` and, if possible, no network.
 fn replay(bundle: &Path) -> Value {
     let home = tempfile::tempdir().unwrap();
     let unplugged = || {
@@ -40,7 +40,7 @@ fn replay(bundle: &Path) -> Value {
     serde_json::from_slice(&replayed.stdout).unwrap()
 }
 
-/// What came out, by task and output.
+/// Returns the digests of the replay, by task and output.
 fn got(replayed: &Value) -> Vec<(String, Value)> {
     let compared = replayed["compared"].as_array().unwrap();
     let outputs = compared.iter().filter(|row| row["what"] != "(log)");

@@ -1,4 +1,4 @@
-//! The kernel as Jupyter's own clients use it: their conformance suite, papermill, nbconvert and the console.
+//! The kernel with Jupyter's own clients: the conformance suite, papermill, nbconvert and the console.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::setup::{Place, ROOT, binary, build, python};
 
 const EXAMPLE: &str = "examples/penguins";
 
-/// The module that the example's notebook runs.
+/// The module of the example's notebook.
 static PENGUINS: LazyLock<PathBuf> = LazyLock::new(|| build(EXAMPLE, "penguins.wasm"));
 
-/// Python with the kernel `lockstep` installed for it, and with what the wheel tells papermill.
+/// Returns a Python command with the kernel `lockstep` and the wheel's papermill extensions installed.
 fn client(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(python());
     command
@@ -32,7 +32,7 @@ fn client(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-/// The wheel's Python, with the entry points that its `pyproject.toml` declares: as pip would install it, but from source.
+/// Installs the wheel's Python from source, with the entry points of its `pyproject.toml`. Returns the `PYTHONPATH`.
 fn installed_package(place: &Place) -> String {
     let wheel = Path::new(ROOT).join("deploy/wheel");
     let project = fs::read_to_string(wheel.join("pyproject.toml")).unwrap();
@@ -57,13 +57,13 @@ fn succeeds(mut command: Command) -> String {
     said(&output)
 }
 
-/// Runs the classes of `clients/conformance.py` called `names`.
+/// Runs the classes `names` of `clients/conformance.py`.
 fn conforms(names: &[&str]) {
     let script = format!("{ROOT}/tests/clients/conformance.py");
     succeeds(client(&Place::new(), &[&[script.as_str()], names].concat()));
 }
 
-/// A notebook of code cells, the first of them tagged `parameters`, as a file of `place`.
+/// Writes a notebook of code cells to `place`, with the first cell tagged `parameters`.
 fn notebook(place: &Place, name: &str, codes: &[&str]) {
     let cell = |(at, code): (usize, &&str)| {
         let tags: &[&str] = if at == 0 { &["parameters"] } else { &[] };
@@ -80,21 +80,21 @@ fn notebook(place: &Place, name: &str, codes: &[&str]) {
     fs::write(place.path(name), notebook.to_string()).unwrap();
 }
 
-/// The code cells of an executed notebook, each with its source and its outputs.
+/// Returns the code cells of an executed notebook, with sources and outputs.
 fn executed(place: &Place, name: &str) -> Vec<Value> {
-    // papermill notes the parameters with their infinities, which JSON does not know
+    // papermill records parameters with infinities, which are not valid JSON
     let text = fs::read_to_string(place.path(name)).unwrap().replace("-Infinity", "null");
     let notebook: Value = serde_json::from_str(&text).unwrap();
     let cells = notebook["cells"].as_array().unwrap().iter();
     cells.filter(|cell| cell["cell_type"] == "code").cloned().collect()
 }
 
-/// A text of a notebook, which files hold line by line.
+/// Joins the lines of a text in a notebook.
 fn joined(text: &Value) -> String {
     text.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Puts the example's notebook and all that it reads into `place`.
+/// Copies the example's notebook and its inputs to `place`.
 fn penguins(place: &Place) {
     for file in ["penguins.ipynb", "penguins.csv"] {
         fs::copy(Path::new(ROOT).join(EXAMPLE).join(file), place.path(file)).unwrap();
@@ -108,12 +108,12 @@ fn the_kernel_conforms_to_jupyters_suite() {
 }
 
 #[test]
-fn interrupts_keep_variables_and_errors_abort_what_is_queued() {
+fn interrupts_keep_variables_and_errors_abort_queued_cells() {
     conforms(&["Interrupt"]);
 }
 
 #[test]
-fn cells_read_what_is_typed() {
+fn cells_read_stdin() {
     conforms(&["Stdin"]);
 }
 

@@ -1,8 +1,8 @@
-//! Pipelines as Jobs of a real Kubernetes: the digests of this machine, whatever happens to pods, the API server and the shared store meanwhile.
-//! And kernels in its pods.
+//! Pipelines as Jobs of a real Kubernetes, with the same digests as on this machine despite failures of pods, the API server
+//! and the shared store. Also kernels in pods.
 //!
-//! `make e2e` brings the cluster up and names its kubeconfig in LOCKSTEP_CLUSTER; without it the tests say that they are skipped. Each has a
-//! namespace and a bucket of its own, on a real S3 server that pods reach.
+//! `make e2e` starts the cluster and sets LOCKSTEP_CLUSTER to its kubeconfig; without it the tests are skipped with a
+//! message. Each test has its own namespace, and its own bucket on a real S3 server that pods can reach.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -18,27 +18,27 @@ use crate::gateway::{Host, holds_with};
 use crate::notebook::digests;
 use crate::setup::{Bucket, GUESTS, Place, ROOT, build, python, signal};
 
-/// This machine, as the cluster reaches it.
+/// The address of this machine in the cluster.
 const MACHINE: &str = "10.97.0.1";
-/// How long anything may take.
+/// The timeout of waits.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A namespace of the cluster, with a shared store, and what is to be carried out there.
+/// A namespace of the cluster with a shared store.
 struct Namespace {
     kubeconfig: PathBuf,
     name: String,
-    /// Namespaces of users, which end with it.
+    /// Namespaces of users, deleted with it.
     profiles: Vec<String>,
-    /// Where what is applied is written.
+    /// A directory for manifests.
     files: tempfile::TempDir,
     bucket: Bucket,
 }
 
 impl Namespace {
-    /// `None`, and said so, where there is no cluster.
+    /// Creates a namespace. Prints a message and returns `None` if there is no cluster.
     fn new(name: &str) -> Option<Self> {
         let Some(kubeconfig) = std::env::var_os("LOCKSTEP_CLUSTER") else {
-            println!("skipped: there is no cluster; `make e2e` brings one up");
+            println!("skipped: no cluster; start one with `make e2e`");
             return None;
         };
         let namespace = Self {
@@ -55,7 +55,7 @@ impl Namespace {
         Some(namespace)
     }
 
-    /// What pods reach the shared store by, with this secret key.
+    /// Applies the secret by which pods access the shared store, with this secret key.
     fn secret(&self, key: &str) {
         let mut access = BTreeMap::from(self.bucket.secret());
         access.insert("AWS_SECRET_ACCESS_KEY", key.to_owned());
@@ -79,7 +79,7 @@ impl Namespace {
         self.applies("-f", &file);
     }
 
-    /// Applies what a kustomization says that is in a directory of its own.
+    /// Writes a kustomization to `directory` and applies it.
     fn kustomize(&self, directory: &Path, kustomization: &Value) {
         std::fs::write(directory.join("kustomization.yaml"), kustomization.to_string()).unwrap();
         self.applies("-k", directory);
@@ -90,14 +90,14 @@ impl Namespace {
         assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     }
 
-    /// Makes a directory for a kustomization.
+    /// Creates a directory for a kustomization.
     fn directory(&self, name: &str) -> PathBuf {
         let directory = self.files.path().canonicalize().unwrap().join(name);
         std::fs::create_dir(&directory).unwrap();
         directory
     }
 
-    /// Starts a host that makes a pod for each kernel, with a component of `deploy/kustomize` and these variables.
+    /// Starts a host that creates a pod for each kernel, with a component of `deploy/kustomize` and these variables.
     fn host_of_kernels(&self, component: &str, settings: &[(&str, &str)]) {
         let image = std::env::var("LOCKSTEP_IMAGE_KERNEL");
         let image = image.unwrap_or_else(|_| format!("lockstep-kernel:{}", env!("CARGO_PKG_VERSION")));
@@ -123,7 +123,7 @@ impl Namespace {
         self.does(&["rollout", "status", "deployment/lockstep", "--timeout=180s"]);
     }
 
-    /// Makes the namespace of a user of Kubeflow, in which the host of this one may make kernels.
+    /// Creates the namespace of a Kubeflow user, in which the host may create kernels.
     fn profile(&mut self, user: &str) {
         let name = format!("kubeflow-{}", user.replace(['@', '.'], "-"));
         self.apply(
@@ -135,7 +135,7 @@ impl Namespace {
         self.profiles.push(name.clone());
         let directory = self.directory(&name);
         let profile = deploy(&directory, "overlays/kubeflow/profile");
-        // kustomize takes no file from elsewhere
+        // kustomize accepts no files from other directories
         std::fs::copy(directory.join(&profile).join("kernels.yaml"), directory.join("kernels.yaml")).unwrap();
         let from = "/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
         let access = BTreeMap::from(self.bucket.secret());
@@ -151,7 +151,7 @@ impl Namespace {
         self.kustomize(&directory, &kustomization);
     }
 
-    /// The address of the host's service, at which this machine is let in from now on.
+    /// Allows this machine to connect to the host. Returns the address of its service.
     fn address(&self) -> String {
         self.apply(&json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": { "name": "this-machine", "namespace": self.name },
@@ -169,7 +169,7 @@ impl Namespace {
         address
     }
 
-    /// What `clients/gateway.py` has to know of the host and the cluster.
+    /// Returns the environment variables for `clients/gateway.py`.
     fn gateway(&self) -> [(&'static str, String); 4] {
         [
             ("GATEWAY", self.address()),
@@ -179,7 +179,7 @@ impl Namespace {
         ]
     }
 
-    /// The command that asks for what is in this namespace.
+    /// Returns the kubectl command for this namespace.
     fn words(&self) -> Vec<String> {
         let mut kubectl = kubectl(&self.kubeconfig);
         kubectl.args(["--namespace", &self.name]);
@@ -187,13 +187,13 @@ impl Namespace {
         words.map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    /// What kubectl must succeed in.
+    /// Runs kubectl and asserts success.
     fn does(&self, arguments: &[&str]) {
         let done = self.kubectl(arguments);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// The names of pods that are there.
+    /// Returns the names of the existing pods.
     fn pods(&self) -> Vec<String> {
         let listed = self.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]);
         String::from_utf8(listed.stdout)
@@ -203,13 +203,13 @@ impl Namespace {
             .collect()
     }
 
-    /// How many pods there ever were.
+    /// Returns the number of pods ever created.
     fn created(&self) -> usize {
         let listed = self.kubectl(&["get", "events", "--field-selector=reason=Scheduled", "-o", "name"]);
         String::from_utf8(listed.stdout).unwrap().lines().count()
     }
 
-    /// Waits until a pod writes that a task has begun: its name.
+    /// Waits until a pod logs that a task has started. Returns the pod's name.
     fn pod_at_work(&self) -> String {
         until("a pod is at work", || {
             self.pods().into_iter().find(|pod| {
@@ -219,7 +219,7 @@ impl Namespace {
         })
     }
 
-    /// The command in `place`, with this cluster and its shared store.
+    /// Returns the command in `place`, configured for this cluster and its shared store.
     fn lockstep(&self, place: &Place, arguments: &[&str]) -> Command {
         let mut command = place.lockstep(arguments);
         command
@@ -230,7 +230,7 @@ impl Namespace {
         command
     }
 
-    /// Runs a pipeline in the cluster: what `--json` tells.
+    /// Runs a pipeline in the cluster. Returns the output of `--json`.
     fn run(&self, place: &Place, pipeline: &str, more: &[&str]) -> Value {
         let output = self.start(place, pipeline, more).wait_with_output().unwrap();
         told(&output)
@@ -271,19 +271,19 @@ fn kubectl(kubeconfig: &Path) -> Command {
     command
 }
 
-/// A part of `deploy/kustomize` as a kustomization in `directory` has to call it: what is not below that, by a relative path.
+/// Returns the relative path from `directory` to a part of `deploy/kustomize`, as kustomizations require.
 fn deploy(directory: &Path, name: &str) -> String {
     let up = "../".repeat(directory.components().count() - 1);
     let path = Path::new(ROOT).join("deploy/kustomize").join(name).canonicalize().unwrap();
     format!("{up}{}", path.strip_prefix("/").unwrap().display())
 }
 
-/// What changes an object of a kustomization.
+/// Returns a patch of an object in a kustomization.
 fn patch(kind: &str, name: &str, change: &Value) -> Value {
     json!({ "target": { "kind": kind, "name": name }, "patch": json!([change]).to_string() })
 }
 
-/// What lets pods reach the bucket, which is at a port of its own.
+/// Returns a patch that allows pods to reach the bucket at any port.
 fn any_port_of_the_bucket() -> Value {
     patch(
         "NetworkPolicy",
@@ -292,7 +292,7 @@ fn any_port_of_the_bucket() -> Value {
     )
 }
 
-/// The image that `make e2e` gave the node.
+/// Returns the image that `make e2e` imported to the node.
 fn image() -> String {
     std::env::var("LOCKSTEP_IMAGE").unwrap_or_else(|_| format!("lockstep-step:{}", env!("CARGO_PKG_VERSION")))
 }
@@ -313,12 +313,12 @@ fn until<T>(what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = is_so() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "waited too long: {what}");
+        assert!(start.elapsed() < PATIENCE, "timeout while waiting until {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// The penguins: their pipeline, and the digests that it has on this machine.
+/// Returns the penguins' pipeline and its digests on this machine.
 fn penguins() -> (Place, BTreeMap<String, Value>) {
     let place = Place::new();
     let directory = Path::new(ROOT).join("examples/penguins");
@@ -330,13 +330,13 @@ fn penguins() -> (Place, BTreeMap<String, Value>) {
     (fresh(place), digests(&here))
 }
 
-/// The same place with an empty store.
+/// Empties the store of a place.
 fn fresh(place: Place) -> Place {
     std::fs::remove_dir_all(place.store()).unwrap();
     place
 }
 
-/// A pipeline of some seconds' work, and its digests on this machine: tasks that wait for one another, and instances.
+/// Returns a pipeline that takes some seconds, with dependent tasks and instances, and its digests on this machine.
 fn laborious() -> (Place, BTreeMap<String, Value>) {
     let place = Place::new();
     std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
@@ -356,7 +356,7 @@ tasks:
 }
 
 #[test]
-fn penguins_come_to_the_same_in_pods() {
+fn penguins_have_the_same_results_in_pods() {
     let Some(namespace) = Namespace::new("penguins") else { return };
     let (mut place, here) = penguins();
     let mut compiled = Vec::new();
@@ -379,13 +379,13 @@ fn penguins_come_to_the_same_in_pods() {
     assert_eq!(
         namespace.bucket.compiled(),
         compiled,
-        "what the first pod compiled, the others took"
+        "the other pods reuse the first pod's compiled code"
     );
-    // what another machine ran is found
+    // results of other machines are found
     let before = namespace.created();
     let again = namespace.run(&fresh_if_any(place), "penguins.yaml", &[]);
     assert_eq!(digests(&again), here);
-    assert_eq!(namespace.created(), before, "a hit makes no pod");
+    assert_eq!(namespace.created(), before, "a cache hit creates no pod");
     let left = namespace.kubectl(&[
         "get",
         "jobs,configmaps",
@@ -394,11 +394,11 @@ fn penguins_come_to_the_same_in_pods() {
         "-o",
         "name",
     ]);
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "what succeeded is removed");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "succeeded objects are removed");
 }
 
 #[test]
-fn a_single_step_comes_to_the_same_in_a_pod() {
+fn a_single_step_has_the_same_results_in_a_pod() {
     let Some(namespace) = Namespace::new("single") else { return };
     let place = Place::new();
     std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
@@ -442,7 +442,7 @@ fn fresh_if_any(place: Place) -> Place {
 }
 
 #[test]
-fn flights_come_to_the_same_in_pods() {
+fn flights_have_the_same_results_in_pods() {
     let Some(namespace) = Namespace::new("flights") else { return };
     let Some(place) = example("flights") else { return };
     let here = digests(&place.json(&["run", "flights.yaml"]));
@@ -463,7 +463,7 @@ fn instances_are_one_job() {
 }
 
 #[test]
-fn a_pod_that_is_killed_is_replaced() {
+fn a_killed_pod_is_replaced() {
     let Some(namespace) = Namespace::new("killed") else { return };
     let (place, here) = laborious();
     let running = namespace.start(&place, "work.yaml", &[]);
@@ -473,12 +473,12 @@ fn a_pod_that_is_killed_is_replaced() {
 }
 
 #[test]
-fn a_pod_that_its_node_has_no_room_for_is_replaced() {
+fn an_evicted_pod_is_replaced() {
     let Some(namespace) = Namespace::new("evicted") else { return };
     let (place, here) = laborious();
     let running = namespace.start(&place, "work.yaml", &[]);
     let pod = namespace.pod_at_work();
-    // as the kubelet does under pressure: the pod is marked as disrupted, and its node takes no other for a while
+    // like the kubelet under pressure: mark the pod as disrupted, and accept no other pod on the node for a while
     let taint = |change: &str| {
         let tainted = kubectl(&namespace.kubeconfig)
             .args(["taint", "node", "--all", change])
@@ -493,7 +493,7 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
     std::fs::write(&eviction, object.to_string()).unwrap();
     let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", namespace.name);
     namespace.does(&["create", "--raw", &path, "-f", eviction.to_str().unwrap()]);
-    until("the next pod finds no node", || {
+    until("the next pod is unschedulable", || {
         let pending = namespace.kubectl(&[
             "get",
             "pods",
@@ -510,7 +510,10 @@ fn a_pod_that_its_node_has_no_room_for_is_replaced() {
     let output = running.wait_with_output().unwrap();
     assert_eq!(digests(&told(&output)), here);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("is waiting: "), "why a pod does not start is told: {said}");
+    assert!(
+        said.contains("is waiting: "),
+        "the reason why a pod does not start is missing: {said}"
+    );
 }
 
 #[test]
@@ -530,7 +533,7 @@ fn the_api_server_may_be_restarted() {
 }
 
 #[test]
-fn the_shared_store_may_be_away_for_a_while() {
+fn the_shared_store_may_be_unavailable_for_a_while() {
     let Some(mut namespace) = Namespace::new("away") else { return };
     let (place, here) = laborious();
     let running = namespace.start(&place, "work.yaml", &[]);
@@ -542,7 +545,7 @@ fn the_shared_store_may_be_away_for_a_while() {
 }
 
 #[test]
-fn credentials_that_have_expired_are_told_and_can_be_renewed() {
+fn expired_credentials_are_reported_and_can_be_renewed() {
     let Some(namespace) = Namespace::new("expired") else { return };
     let (place, here) = laborious();
     namespace.secret("expired");
@@ -554,7 +557,7 @@ fn credentials_that_have_expired_are_told_and_can_be_renewed() {
 }
 
 #[test]
-fn what_is_left_to_the_cluster_can_be_attached_to_and_ended() {
+fn a_detached_run_can_be_attached_to_and_cancelled() {
     let Some(namespace) = Namespace::new("attached") else { return };
     let (place, here) = laborious();
     let running = namespace.start(&place, "work.yaml", &[]);
@@ -573,7 +576,7 @@ fn what_is_left_to_the_cluster_can_be_attached_to_and_ended() {
         self::told(&output)
     };
     assert_eq!(digests(&attach(&[])), here);
-    // nothing is left of what ended well
+    // nothing is left of a succeeded run
     assert_eq!(attach(&[])["plans"], json!([]));
     let running = namespace.start(&place, "work.yaml", &["--no-cache"]);
     namespace.pod_at_work();
@@ -585,7 +588,7 @@ fn what_is_left_to_the_cluster_can_be_attached_to_and_ended() {
 }
 
 #[test]
-fn failures_of_guests_are_not_tried_again_and_read_as_they_do_here() {
+fn failures_of_guests_are_not_retried_and_have_the_same_record() {
     let Some(namespace) = Namespace::new("failing") else { return };
     let place = Place::new();
     std::fs::copy(&*GUESTS, place.path("guests.wasm")).unwrap();
@@ -602,7 +605,7 @@ fn failures_of_guests_are_not_tried_again_and_read_as_they_do_here() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn usage_errors_are_reported() {
     let Some(namespace) = Namespace::new("mistakes") else { return };
     let (place, _) = penguins();
     let said = |command: &mut Command| {
@@ -641,14 +644,14 @@ fn kernels_in_pods_through_jupyterlab() {
 }
 
 #[test]
-fn kernels_in_pods_through_a_gateway_end_when_nobody_uses_them() {
+fn idle_kernels_in_pods_through_a_gateway_are_culled() {
     let Some(namespace) = Namespace::new("gateway") else { return };
     namespace.host_of_kernels("components/kernels", &[("LOCKSTEP_CULL_IDLE", "5s")]);
     holds_with(&namespace.gateway(), &["Clients", "Pods"]);
 }
 
 #[test]
-fn users_have_kernels_in_namespaces_of_their_own() {
+fn users_have_kernels_in_their_own_namespaces() {
     let Some(mut namespace) = Namespace::new("users") else {
         return;
     };
@@ -663,7 +666,7 @@ fn users_have_kernels_in_namespaces_of_their_own() {
     holds_with(&[&namespace.gateway()[..], &[users]].concat(), &["Users"]);
 }
 
-/// How long it takes until the first cell of a kernel in a pod is answered, when a pod has to be made for it, and when one is kept ready.
+/// Measures the time to the first reply of a kernel in a new pod, and in a warm one.
 #[test]
 fn the_start_of_kernels_is_measured() {
     let Some(namespace) = Namespace::new("starts") else { return };
@@ -693,12 +696,9 @@ fn the_start_of_kernels_is_measured() {
             .unwrap()
             .split_whitespace()
             .collect::<Vec<_>>()
-            .join(" s, a second one in ")
+            .join(" s, second cell: ")
     };
-    println!(
-        "the first cell of a kernel whose pod is made for it is answered in {} s",
-        start()
-    );
+    println!("the first cell of a kernel in a new pod is answered in {} s", start());
     namespace.does(&["set", "env", "deployment/lockstep", "LOCKSTEP_KERNEL_WARM=1"]);
     namespace.does(&["rollout", "status", "deployment/lockstep", "--timeout=180s"]);
     until("a pod is ready", || {
@@ -713,16 +713,16 @@ fn the_start_of_kernels_is_measured() {
         ]);
         (ready.stdout == b"true").then_some(())
     });
-    println!("the first cell of a kernel that finds a pod is answered in {} s", start());
+    println!("the first cell of a kernel in a warm pod is answered in {} s", start());
 }
 
-/// Kubernetes itself takes every overlay, and the one for a single person runs.
+/// Kubernetes accepts every overlay, and the overlay `local` runs.
 #[test]
-fn the_installation_is_what_kubernetes_takes() {
+fn kubernetes_accepts_the_installation() {
     let Some(namespace) = Namespace::new("installed") else {
         return;
     };
-    // kinds of others, of which only the names are known here
+    // third-party kinds, defined here only by name
     for (group, kind) in [
         ("monitoring.coreos.com", "ServiceMonitor"),
         ("networking.istio.io", "VirtualService"),
@@ -755,7 +755,7 @@ fn the_installation_is_what_kubernetes_takes() {
             .ok_or(String::from_utf8_lossy(&applied.stderr).into_owned())
     };
     for name in ["local", "team", "kubeflow", "kubeflow/profile"] {
-        // a kind that was just defined takes a moment
+        // a new kind takes a moment to become available
         let mut said = Ok(());
         for _ in 0..20 {
             said = apply(name, &["--dry-run=server"]);
@@ -789,7 +789,7 @@ fn the_installation_is_what_kubernetes_takes() {
 /// A program that does nothing: `(module (func (export "_start")) (memory (export "memory") 1))`.
 const NOTHING: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x05\x03\x01\0\x01\x07\x13\x02\x06_start\0\0\x06memory\x02\0\x0a\x04\x01\x02\0\x0b";
 
-/// What a trivial task costs beside a bare Job of the same image, and a hundred of them in one pod beside a hundred bare Jobs.
+/// Compares a trivial task with a bare Job of the same image, and a hundred tasks in one pod with a hundred bare Jobs.
 #[test]
 fn the_cost_of_tasks_is_measured() {
     let Some(namespace) = Namespace::new("measured") else { return };
@@ -827,16 +827,16 @@ fn the_cost_of_tasks_is_measured() {
     };
     let (one, one_bare) = (median(&mut tasks), median(&mut bare));
     println!(
-        "a trivial task {one:.2} s, a bare Job of the same image {one_bare:.2} s: {:.2} times",
+        "trivial task: {one:.2} s, bare Job of the same image: {one_bare:.2} s, ratio {:.2}",
         one / one_bare
     );
     println!(
-        "100 tasks in one pod {fused:.2} s, 100 bare Jobs {hundred:.2} s: {:.1} times faster",
+        "100 tasks in one pod: {fused:.2} s, 100 bare Jobs: {hundred:.2} s, {:.1} times faster",
         hundred / fused
     );
 }
 
-/// Makes `count` Jobs that do nothing but start, at once, and waits until all are complete.
+/// Creates `count` trivial Jobs at once, and waits until all are complete.
 fn bare_jobs(namespace: &Namespace, name: &str, count: usize) {
     let job = |n: usize| {
         json!({ "apiVersion": "batch/v1", "kind": "Job",

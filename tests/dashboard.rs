@@ -1,6 +1,7 @@
-//! The dashboard of `lockstep serve` in Chromium: `browser/dashboard.mjs` is the user. All traffic stays on the loopback interface.
+//! The dashboard of `lockstep serve` in Chromium, controlled by `browser/dashboard.mjs`. All traffic stays on the loopback
+//! interface.
 //!
-//! What this takes comes from `make test`; where it can't be had, the tests say so on stderr and are skipped.
+//! `make test` installs the requirements. If one is missing, the tests are skipped with a message on stderr.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +19,7 @@ use crate::setup::{GUESTS, Place, ROOT, build};
 
 const TOKEN: &str = "token-of-the-dashboard-tests";
 
-/// What would run, where markup of an artifact were taken for the page's own.
+/// A script that would run if a page included an artifact's markup unescaped.
 const HARM: &str = "top.pwned=1;document.documentElement.setAttribute('data-pwned','');fetch('https://elsewhere.example/')";
 
 #[test]
@@ -27,7 +28,7 @@ fn every_page_is_accessible_in_light_and_dark_and_on_phones() {
 }
 
 #[test]
-fn pages_stand_below_a_base_path() {
+fn pages_work_below_a_base_path() {
     let mut visit = Visit::new();
     let some = ["overview", "filtered", "run", "figure", "table", "lineage", "compare"];
     let named = |name: &&str| ((*name).to_owned(), visit.pages[name].clone());
@@ -36,7 +37,7 @@ fn pages_stand_below_a_base_path() {
 }
 
 #[test]
-fn what_is_wrong_is_a_page() {
+fn errors_are_pages() {
     let mut visit = Visit::new();
     visit.wrong = json!([
         ["nowhere", 404, "resource not found"],
@@ -80,7 +81,7 @@ fn work_is_watched_and_cancelled() {
 }
 
 #[test]
-fn an_empty_store_tells_what_to_type() {
+fn pages_of_an_empty_store_are_accessible() {
     let visit = Visit {
         pages: json!({ "empty": "", "empty-runs": "runs", "empty-notebooks": "notebooks", "empty-pipelines": "pipelines" }),
         ..Visit::empty()
@@ -146,16 +147,16 @@ fn artifacts_can_do_no_harm() {
     play("hostile", visit, "/");
 }
 
-/// A store with runs, and the pages about them.
+/// A store with runs, and the pages to visit.
 struct Visit {
     place: Place,
     pages: Value,
     wrong: Value,
-    /// What the command has the host do.
+    /// The arguments of a command that submits work to the host.
     submit: Vec<String>,
 }
 
-/// The module of the penguins.
+/// The penguins' module.
 static PENGUINS: LazyLock<Vec<u8>> = LazyLock::new(|| fs::read(build("examples/penguins", "penguins.wasm")).unwrap());
 
 impl Visit {
@@ -168,7 +169,7 @@ impl Visit {
         }
     }
 
-    /// The penguins' pipeline was run twice, with fewer trees the second time; and `clean` failed once.
+    /// Creates a store with two runs of the penguins' pipeline, the second with fewer trees, and a failed run of `clean`.
     fn new() -> Self {
         let place = Place::new();
         for file in ["penguins.yaml", "penguins.csv"] {
@@ -222,7 +223,7 @@ fn hex(digest: &Value) -> String {
     digest.as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned()
 }
 
-/// Plays `scene` of dashboard.mjs over the store of `visit`, whose addresses start with `base`; or says why not.
+/// Runs `scene` of dashboard.mjs on the store of `visit` with base path `base`, or prints why it is skipped.
 fn play(scene: &str, visit: Visit, base: &str) {
     let (node, browser) = match browser_parts("axe-core") {
         Ok(parts) => parts,
@@ -255,7 +256,7 @@ fn play(scene: &str, visit: Visit, base: &str) {
 /// A running host.
 struct Host {
     process: Child,
-    /// With a slash at its end.
+    /// The URL, with a trailing slash.
     url: String,
 }
 
@@ -280,7 +281,8 @@ impl Host {
 }
 
 impl Host {
-    /// Has the host do what `visit` says, by a command with a store of its own. Waits until it is there, and if it ends, for its end.
+    /// Submits the work of `visit` to the host, with a separate client store. Waits until the host has accepted it and, if it
+    /// is not endless, until it ends.
     fn submit(&self, visit: &Visit) -> Option<Child> {
         let arguments: Vec<&str> = visit.submit.iter().map(String::as_str).collect();
         if arguments.is_empty() {
@@ -302,7 +304,7 @@ impl Host {
         while fs::read_dir(&works).is_ok_and(|works| works.count() == 0) {
             assert!(
                 matches!(child.try_wait(), Ok(None)),
-                "the command ended before its work was taken in"
+                "the command ended before the host accepted its work"
             );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

@@ -1,5 +1,5 @@
-//! The determinism table: every probe comes out the same twice, from two directories, under two stores, with code compiled at
-//! two levels of optimisation, and on the Pulley interpreter, which stands in for another processor.
+//! The determinism table: every probe has the same results when run again, from two directories, with two stores, at two
+//! optimisation levels, and on the Pulley interpreter, which stands in for another processor.
 
 use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::{EngineOptions, Target};
@@ -9,7 +9,7 @@ use lockstep_runtime::store::Store;
 use crate::parity::ending;
 use crate::setup::{Place, over, runtime};
 
-/// Memory is limited so that the probe of memory, and the interpreter, end soon.
+/// Limits memory, so that the memory probe and the interpreter end soon.
 fn limits() -> Limits {
     Limits {
         memory: 256 << 20,
@@ -18,7 +18,7 @@ fn limits() -> Limits {
 }
 
 #[test]
-fn probes_come_out_the_same_everywhere() {
+fn probes_have_the_same_results_everywhere() {
     let first = runtime(&EngineOptions::default());
     let directory = tempfile::tempdir().unwrap();
     let others = [
@@ -94,7 +94,7 @@ fn commands_from_two_directories_with_two_environments_agree() {
 }
 
 #[test]
-fn the_seed_and_nothing_else_changes_randomness() {
+fn only_the_seed_changes_randomness() {
     let memory = runtime(&EngineOptions::default());
     let with_seed = |step, seed| {
         let mut run = crate::setup::Guest::new(step).run(&memory.store);

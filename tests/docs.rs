@@ -1,11 +1,11 @@
-//! The documentation: its commands run as they stand, and its command line is that of the command.
+//! The documentation: its commands run as written, and its command-line reference is up to date.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::setup::{ROOT, binary, python};
 
-/// Runs the commands of all pages of `chapter`.
+/// Runs the commands on all pages of `chapter`.
 fn pages_run(chapter: &str) {
     let directory = Path::new(ROOT).join("docs/src").join(chapter);
     let mut pages: Vec<_> = std::fs::read_dir(directory)

@@ -1,4 +1,4 @@
-//! The examples on data from PyPI: each as a pipeline and as a notebook, with the same digests.
+//! The examples with data from PyPI. Pipeline and notebook must have the same digests.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::notebook;
 use crate::setup::{Place, ROOT, build, python};
 
-/// A place with the files of an example, as its users have them: data, module, pipeline, notebook. `None`, and said so, where the data can't be
-/// fetched.
+/// Returns a place with the files of an example: data, module, pipeline, notebook. Prints a message and returns `None` if
+/// the data can't be fetched.
 pub fn example(name: &str) -> Option<Place> {
     let directory = Path::new(ROOT).join("examples").join(name);
     let data = directory.join("data");
@@ -21,7 +21,7 @@ pub fn example(name: &str) -> Option<Place> {
             .status()
             .unwrap();
         if !fetched.success() {
-            println!("skipped: the data of {name} can't be fetched");
+            println!("skipped: can't fetch the data of {name}");
             return None;
         }
     }
@@ -38,7 +38,7 @@ pub fn example(name: &str) -> Option<Place> {
     Some(place)
 }
 
-/// The digests of outputs, by task and output, of the pipeline, run with nothing in the store.
+/// Runs the pipeline with an empty store. Returns the digests of outputs, by task and output.
 fn pipeline(place: &Place, name: &str) -> BTreeMap<String, Value> {
     let ran = place.json(&["run", &format!("{name}.yaml")]);
     for task in ran["tasks"].as_array().unwrap() {
@@ -51,7 +51,7 @@ fn pipeline(place: &Place, name: &str) -> BTreeMap<String, Value> {
     notebook::digests(&ran)
 }
 
-/// The digests of the variables of the notebook, executed in a store of its own.
+/// Executes the notebook with a separate store. Returns the digests of its variables.
 fn variables(place: &Place, name: &str) -> BTreeMap<String, Value> {
     let text = std::fs::read_to_string(place.path(&format!("{name}.ipynb"))).unwrap();
     let notebook: Value = serde_json::from_str(&text).unwrap();

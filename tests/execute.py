@@ -1,4 +1,4 @@
-"""Executes the cells given on stdin in the kernel `lockstep-test`; prints the executed cells as JSON."""
+"""Executes the cells given on stdin in the kernel `lockstep-test`. Prints the executed cells as JSON."""
 
 import json
 import sys

@@ -1,5 +1,5 @@
-//! Kernels that `lockstep serve` holds: `clients/gateway.py` is what asks it, with Jupyter's own clients and without; JupyterLab does so in
-//! `browser.rs`.
+//! Kernels on `lockstep serve`, used by `clients/gateway.py` with and without Jupyter's own clients. `browser.rs` tests them
+//! with JupyterLab.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 
 use crate::setup::{Bucket, Place, ROOT, binary, python};
 
-/// A host that is started again whenever it ends, at the same address.
+/// A host that is restarted at the same address whenever it ends.
 pub struct Host {
     pub url: String,
-    /// The file that its process is written to.
+    /// The file with its PID.
     pub process: PathBuf,
     ending: Arc<AtomicBool>,
     keeper: Option<JoinHandle<()>>,
@@ -43,7 +43,7 @@ impl Host {
                 .stdin(Stdio::null())
                 .stderr(Stdio::null());
             let host = serve.spawn().unwrap();
-            // whole from the start for those who read it
+            // write the file atomically
             fs::write(place.path("begun"), host.id().to_string()).unwrap();
             fs::rename(place.path("begun"), place.path("process")).unwrap();
             host
@@ -73,12 +73,12 @@ impl Drop for Host {
     }
 }
 
-/// Runs the classes of `clients/gateway.py` called `names`.
+/// Runs the classes `names` of `clients/gateway.py`.
 fn holds(names: &[&str]) {
     holds_with(&[], names);
 }
 
-/// The same, with these variables.
+/// Like [`holds`], with additional environment variables.
 pub fn holds_with(environment: &[(&str, String)], names: &[&str]) {
     let place = Place::new();
     let output = Command::new(python())
@@ -96,12 +96,12 @@ pub fn holds_with(environment: &[(&str, String)], names: &[&str]) {
 }
 
 #[test]
-fn a_host_answers_all_that_jupyters_server_asks() {
+fn a_host_answers_all_requests_of_jupyters_server() {
     holds(&["Rest", "Culled"]);
 }
 
 #[test]
-fn channels_lose_nothing_and_bound_what_is_too_much() {
+fn channels_lose_nothing_and_are_bounded() {
     holds(&["Channels"]);
 }
 

@@ -1,4 +1,4 @@
-//! A host that many use at a time, some of them badly; and its OpenAPI document, against what it does.
+//! A host with many concurrent clients, some of them misbehaving, and the conformance of its API to the OpenAPI document.
 
 use std::process::{Command, Output};
 
@@ -22,7 +22,7 @@ fn five_hundred_clients_lose_no_run() {
     let output = succeeds(command.arg(format!("{ROOT}/tests/clients/load.py")).args([port, Host::TOKEN]));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["other"], &told["lost"]), (&json!([]), &json!(0)), "{told}");
-    // each of 450 good clients asks for three runs of its own, and for three that all ask for
+    // each of 450 good clients submits three runs of its own, and three that all clients submit
     assert_eq!(
         (&told["answered"], &told["records"]),
         (&json!(450 * 6), &json!(450 * 3 + 3)),
@@ -31,7 +31,7 @@ fn five_hundred_clients_lose_no_run() {
 }
 
 #[test]
-fn whatever_the_document_allows_is_answered_without_an_error_of_the_host() {
+fn the_api_conforms_to_its_document() {
     let host = Host::start();
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(python());

@@ -1,4 +1,4 @@
-//! The house is as ARCHITECTURE.md draws it: which crate and which room uses which.
+//! Checks the dependencies between crates and between modules of the runtime, as ARCHITECTURE.md describes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The crates of the house, and which others of it each may use in what ships.
+/// The crates of the workspace, and the workspace crates that each may depend on, without tests.
 const EDGES: [(&str, &[&str]); 12] = [
     (
         "lockstep-host",
@@ -39,7 +39,7 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("penguins", &["lockstep-sdk"]),
 ];
 
-/// Crates that only these crates of the house may name.
+/// External crates that only these workspace crates may depend on.
 const OWNED: [(&str, &[&str]); 10] = [
     ("wasmtime", &["lockstep-runtime"]),
     ("rusqlite", &["lockstep-runtime"]),
@@ -47,15 +47,15 @@ const OWNED: [(&str, &[&str]); 10] = [
     ("zeromq", &["lockstep-kernel"]),
     ("landlock", &["lockstep-kernel"]),
     ("seccompiler", &["lockstep-kernel"]),
-    // the settings of the server are arguments of `lockstep serve` too
+    // the server's settings are also arguments of `lockstep serve`
     ("clap", &["lockstep-host", "lockstep-server"]),
     ("axum", &["lockstep-server"]),
-    // the server has kernels in pods
+    // the server runs kernels in pods
     ("kube", &["lockstep-cluster", "lockstep-server"]),
     ("k8s-openapi", &["lockstep-cluster", "lockstep-host", "lockstep-server"]),
 ];
 
-/// Rooms of the runtime, each using only those before it in its own list.
+/// The modules of the runtime, and the modules that each may use.
 const ROOMS: [(&str, &[&str]); 7] = [
     ("digest", &[]),
     ("step", &["digest"]),
@@ -66,7 +66,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("bundle", &["digest", "step", "sandbox", "store", "run", "pipeline"]),
 ];
 
-/// Words that only one room of the runtime may use.
+/// Paths that only one module of the runtime may use.
 const OWNED_WORDS: [(&str, &str); 5] = [
     ("wasmtime::", "sandbox"),
     ("rusqlite::", "store"),
@@ -75,7 +75,7 @@ const OWNED_WORDS: [(&str, &str); 5] = [
     ("reqwest::", "bundle"),
 ];
 
-/// What a library must be given instead of taking it.
+/// Functions that a library must not call: its caller passes the values in.
 const TAKEN: [&str; 6] = [
     "std::env::var",
     "env::var_os(",
@@ -107,7 +107,7 @@ fn crates_use_only_those_below() {
             let allowed = owners.contains(&name) || !edges.contains_key(name);
             assert!(
                 allowed || !used.contains(owned),
-                "{name} depends on {owned}, which is for {owners:?} alone"
+                "{name} depends on {owned}; only {owners:?} may depend on it"
             );
         }
         if let Some(allowed) = edges.get(name) {
@@ -127,14 +127,14 @@ fn rooms_use_only_those_before() {
                 let fine = other == room || allowed.contains(&other);
                 assert!(
                     fine || !used,
-                    "{} uses crate::{other}; room {room} may use {allowed:?}",
+                    "{} uses crate::{other}; module {room} may only use {allowed:?}",
                     file.display()
                 );
             }
             for (word, owner) in OWNED_WORDS {
                 assert!(
                     room == owner || !text.contains(word),
-                    "{} names {word}, which is for room {owner} alone",
+                    "{} uses {word}; only module {owner} may use it",
                     file.display()
                 );
             }
@@ -146,12 +146,12 @@ fn rooms_use_only_those_before() {
 fn libraries_are_given_their_surroundings() {
     for library in ["runtime/src", "kernel/src"] {
         let sources = sources(&Path::new(ROOT).join(library));
-        assert!(sources.len() > 20, "the sources of {library} are elsewhere");
+        assert!(sources.len() > 20, "the sources of {library} have moved");
         for (file, text) in sources {
             for taken in TAKEN {
                 assert!(
                     !text.contains(taken),
-                    "{} calls {taken}: let the caller pass it in",
+                    "{} calls {taken}; take the value as an argument instead",
                     file.display()
                 );
             }
@@ -167,12 +167,12 @@ fn the_top_level_holds_nothing_else() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(
             name.starts_with('.') || known.split_whitespace().any(|known| known == name),
-            "what is `{name}` for?"
+            "unexpected top-level entry `{name}`"
         );
     }
 }
 
-/// The Rust files below `directory`, without their unit tests.
+/// Returns the Rust files below `directory`, without unit tests.
 fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {

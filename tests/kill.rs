@@ -1,4 +1,4 @@
-//! A process killed at any moment loses no landed artifact and corrupts nothing.
+//! A process killed at any moment loses no stored artifact and corrupts nothing.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,12 +16,12 @@ fn a_store_whose_writer_is_killed_200_times_checks_clean() {
         arguments.push(format!("--seed={round}"));
         let mut command = place.lockstep(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // spread over the whole of a run, which takes some 5 to 50 ms
+        // spread over the whole run, which takes 5 to 50 ms
         std::thread::sleep(Duration::from_micros(round * 7919 % 30_000));
         child.kill().unwrap();
         killed += usize::from(child.wait().unwrap().code().is_none());
     }
-    assert!(killed > 50, "only {killed} were killed while they ran");
+    assert!(killed > 50, "only {killed} processes were killed while running");
     let check = place.json(&["fsck"]);
     assert_eq!(check["findings"], serde_json::json!([]), "{check:#}");
     let run = place.json(

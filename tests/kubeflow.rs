@@ -1,4 +1,4 @@
-//! What is written for Kubeflow Pipelines and Argo, read and run by Kubeflow's own SDK: its messages, its compiler, and its local runner.
+//! Exports to Kubeflow Pipelines and Argo, checked and run with Kubeflow's own SDK: its messages, compiler and local runner.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::setup::{Bucket, GUESTS, Place, ROOT, binary, build};
 /// Digests by task and output.
 type Digests = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Does what `clients/kfp_contract.py` calls `check`; what it printed.
+/// Runs `check` of `clients/kfp_contract.py`. Returns its output.
 fn contract(place: &Place, check: &str, arguments: &[&str]) -> String {
     contract_with(place, &[], check, arguments)
 }
@@ -36,17 +36,17 @@ fn contract_with(place: &Place, secret: &[(&str, String)], check: &str, argument
     text(&output.stdout)
 }
 
-/// Where the command keeps native code, so that each module is compiled once.
+/// Returns the user's cache, so that each module is compiled once.
 fn cache() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = || Some(variable("HOME")?.join(".cache"));
     variable("XDG_CACHE_HOME").or_else(home).unwrap_or_default().join("lockstep")
 }
 
-/// What a pipeline left in each task, by output.
+/// The metadata of a pipeline's outputs, by task and output.
 type Left = BTreeMap<String, BTreeMap<String, Value>>;
 
-/// Runs the pipeline in the SDK's local runner: what each task left, by task and output.
+/// Runs the pipeline in the SDK's local runner. Returns the metadata of its outputs.
 fn left(place: &Place, secret: &[(&str, String)], file: &str, arguments: &Value) -> Left {
     let root = place.path("root").display().to_string();
     let printed = contract_with(place, secret, "runs", &[file, &root, &arguments.to_string()]);
@@ -61,7 +61,7 @@ fn digests_left(left: Left) -> Digests {
         .collect()
 }
 
-/// What `lockstep run` makes. Tasks are called as Kubeflow calls them.
+/// Returns the digests of a `lockstep run`, with Kubeflow's task names.
 fn digests(ran: &Value) -> Digests {
     let tasks = ran["tasks"].as_array().unwrap_or_else(|| panic!("{ran:#}")).iter();
     let outputs = |task: &Value| {
@@ -95,14 +95,14 @@ fn succeeds(place: &Place, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_penguins_come_to_the_same_in_kubeflow() {
+fn the_penguins_have_the_same_results_in_kubeflow() {
     let (bucket, place, alone) = (Bucket::start(), penguins(), penguins());
     let mut export = place.lockstep(&["export", "penguins.yaml", "--to", "kfp", "-o", "kfp.yaml"]);
     export.args(["--shared", Bucket::URL]).envs(bucket.secret());
     assert!(export.status().unwrap().success());
     contract(&place, "parses", &["kfp.yaml"]);
 
-    // there as here, with the parameters of the file and with others. Containers have nothing but what is in the bucket
+    // same results as here, with the file's parameters and with others. Containers have only the bucket
     let containers = Place::new();
     let file = place.path("kfp.yaml").display().to_string();
     let run = |arguments: Value| left(&containers, &bucket.secret(), &file, &arguments);
@@ -115,7 +115,7 @@ fn the_penguins_come_to_the_same_in_kubeflow() {
     assert_ne!(fewer["train"], here["train"]);
     assert_eq!(digests_left(run(json!({ "trees": 20 }))), fewer);
 
-    // what was run there need not be run here, whichever file says it
+    // runs in the containers are cached here, for both files
     for file in ["penguins.yaml", "kfp.yaml"] {
         let mut ran = place.lockstep(&["run", file, "--json", "--shared", Bucket::URL]);
         let ran = ran.envs(bucket.secret()).output().unwrap();
@@ -126,7 +126,7 @@ fn the_penguins_come_to_the_same_in_kubeflow() {
 }
 
 #[test]
-fn the_penguins_come_to_the_same_in_argo() {
+fn the_penguins_have_the_same_results_in_argo() {
     let (bucket, place, alone) = (Bucket::start(), penguins(), penguins());
     let mut export = place.lockstep(&["export", "penguins.yaml", "--to", "argo", "-o", "argo.yaml"]);
     export.args(["--shared", Bucket::URL]).envs(bucket.secret());
@@ -177,7 +177,7 @@ fn a_pipeline_of_the_sdk_is_run_here() {
     assert_eq!(digests(&alone)["clean"], digests(&ran)["clean"]);
 }
 
-/// A pipeline of the SDK with loops, branches and a pipeline within it, and words that it is given.
+/// Returns a place with a pipeline of the SDK that has loops, branches and a nested pipeline, and its input.
 fn nested() -> Place {
     let place = Place::new();
     std::fs::write(place.path("words"), "one\ntwo\n").unwrap();
@@ -190,7 +190,7 @@ fn nested() -> Place {
 }
 
 #[test]
-fn loops_and_branches_of_the_sdk_come_to_the_same_as_ours() {
+fn loops_and_branches_of_the_sdk_have_the_same_results_as_ours() {
     let place = nested();
     let text = "name: p
 tasks:
@@ -231,7 +231,7 @@ tasks:
     }
     assert_eq!(ran["outputs"]["Output"]["digest"], json!(here["busy-8"]["text"]));
 
-    // parameters decide what is run
+    // parameters select the branches
     let skipped = |ran: &Value, name: &str| {
         let mut tasks = ran["tasks"].as_array().unwrap().iter();
         tasks.find(|task| task["task"] == name).unwrap()["skipped"].clone()
@@ -255,7 +255,7 @@ tasks:
 }
 
 #[test]
-fn directories_instances_and_values_come_to_the_same_in_kubeflow() {
+fn directories_instances_and_values_have_the_same_results_in_kubeflow() {
     let text = "name: p
 parameters: { rounds: 3, most: 2 }
 tasks:

@@ -1,1 +1,1 @@
-//! Integration tests: see `main.rs`.
+//! Integration tests; see `main.rs`.

@@ -1,4 +1,4 @@
-//! Guests that would never end, or take everything: each ends at its limit or at an interrupt, and says which.
+//! Guests that run forever or use up a resource end at the limit or at an interrupt, with the right outcome.
 
 use std::io::Write;
 use std::process::Command;
@@ -64,7 +64,7 @@ fn each_limit_ends_a_run_and_is_named() {
 }
 
 #[test]
-fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
+fn an_interrupt_from_another_thread_ends_any_guest() {
     let memory = runtime(&EngineOptions::default());
     for guest in [
         Guest::new("endless"),
@@ -73,7 +73,7 @@ fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
     ] {
         let interrupt = Interrupt::default();
         let run = guest.run(&memory.store);
-        // compiled beforehand, so that the time is the guest's
+        // compile first, so that only the guest's time is measured
         memory
             .engine
             .load(&memory.store.get(&run.module).unwrap(), &run.module)
@@ -92,7 +92,7 @@ fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
             (thread.join().unwrap(), asked)
         });
         assert_eq!(ended.0, "interrupted", "{}", guest.step);
-        // the promise is 100 ms; a busy machine is given more before the test calls it broken
+        // the documented maximum is 100 ms; allow more for a busy machine
         assert!(
             ended.1 - asked < Duration::from_secs(1),
             "{} took {:?}",
@@ -103,7 +103,7 @@ fn an_interrupt_from_another_thread_ends_whatever_the_guest_does() {
 }
 
 #[test]
-fn what_a_guest_said_when_it_failed_is_in_its_outcome() {
+fn the_outcome_has_the_guests_failure_message() {
     let outcome = |guest: Guest| run(&guest, Limits::default()).record.outcome;
     let Outcome::Failed(Failure::Panic { message, location }) = outcome(Guest::new("panic").parameter("at", "9")) else {
         panic!("not a panic")
@@ -130,7 +130,7 @@ fn what_a_guest_said_when_it_failed_is_in_its_outcome() {
     );
 }
 
-/// An input of 600 MB that is read line by line: neither guest nor host ever holds it.
+/// An input of 600 MB is read line by line, and neither guest nor host holds all of it in memory.
 #[test]
 fn a_large_input_takes_no_memory() {
     let place = Place::new();
@@ -141,7 +141,7 @@ fn a_large_input_takes_no_memory() {
         file.write_all(line.as_bytes()).unwrap();
         written += line.len();
     }
-    // What compiling the module takes is another matter.
+    // Compile the module first, so that its memory use is not measured.
     std::fs::write(place.path("small.csv"), "1\n").unwrap();
     let step = format!("{}#count", GUESTS.display());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Integration tests: the house's edges, guests, parity, kernel, demo. One binary, so that it is linked once.
+//! Integration tests, in one binary so that linking is done once.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 

@@ -1,4 +1,4 @@
-//! The real kernel, driven by a real Jupyter client (nbclient).
+//! The kernel with a real Jupyter client (nbclient).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::setup::{GUESTS, Place, ROOT, python};
 
-/// What `:run` shows for machines.
+/// The media type of the machine-readable output of `:run`.
 const RUN_TYPE: &str = "application/vnd.lockstep.run+json";
 
-/// Installs the kernel in `place` as `name`; returns what goes into `JUPYTER_PATH`.
+/// Installs the kernel in `place` as `name`. Returns the `JUPYTER_PATH`.
 pub fn install(place: &Place, name: &str) -> PathBuf {
     let prefix = place.path("prefix");
     let installed = place
@@ -24,8 +24,8 @@ pub fn install(place: &Place, name: &str) -> PathBuf {
     prefix.join("share/jupyter")
 }
 
-/// Executes `cells` in a fresh kernel whose store is that of `place`; returns the executed notebook's code cells. Errors of cells
-/// stay in their outputs when `allow_errors`, else they fail the test.
+/// Executes `cells` in a new kernel with the store of `place`. Returns the executed code cells. With `allow_errors`, errors
+/// stay in the cells' outputs; otherwise they fail the test.
 pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value> {
     let mut child = Command::new(python())
         .arg(format!("{ROOT}/tests/execute.py"))
@@ -44,7 +44,7 @@ pub fn execute(place: &Place, cells: &[String], allow_errors: bool) -> Vec<Value
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The record's digest that a `:run` of `step` showed.
+/// Returns the digest of the record that `:run` showed for `step`.
 pub fn record_of(cells: &[Value], step: &str) -> Option<Value> {
     let outputs = cells.iter().flat_map(|cell| cell["outputs"].as_array().into_iter().flatten());
     let mut runs = outputs.map(|output| &output["data"][RUN_TYPE]);
@@ -52,7 +52,7 @@ pub fn record_of(cells: &[Value], step: &str) -> Option<Value> {
         .map(|run| run["record"].clone())
 }
 
-/// All text of a cell: streams, results and errors.
+/// Returns all text of a cell: streams, results and errors.
 pub fn text(cell: &Value) -> String {
     let outputs = cell["outputs"].as_array().into_iter().flatten();
     let piece = |output: &Value| {
@@ -93,7 +93,7 @@ fn variables_and_items_carry_over() {
 }
 
 #[test]
-fn failures_are_failures_with_the_cells_own_lines_and_lose_nothing() {
+fn errors_point_into_the_cell_and_lose_no_variables() {
     let ran = execute(
         &Place::new(),
         &cells(&[
@@ -119,7 +119,7 @@ fn failures_are_failures_with_the_cells_own_lines_and_lose_nothing() {
 }
 
 #[test]
-fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
+fn a_notebook_is_verified_against_its_digests() {
     let place = Place::new();
     let codes = ["let x: i64 = 6;", "println!(\"{x}\");\nlet y = x * 7;", "y"];
     let mut ran = execute(&place, &cells(&codes), false);
@@ -139,7 +139,7 @@ fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
     assert_eq!(checked["equal"], true, "{checked}");
     assert_eq!(place.json(&["verify", "a.ipynb", "--on", "pulley"]), checked);
 
-    // The state that the notebook keeps is not that of its cells any more.
+    // The notebook's digests no longer match its cells.
     ran[0]["source"] = json!("let x: i64 = 7;");
     save(&ran);
     let output = place.lockstep(&["verify", "a.ipynb"]).output().unwrap();
@@ -148,7 +148,8 @@ fn a_notebook_is_verified_against_the_digests_that_it_keeps() {
     assert!(text.contains("3 of 3 digests differ"), "{text}");
 }
 
-/// Cells that read a table, in a notebook with parameters; `:run` and `:use` a module; keep a closure.
+/// Executes and writes a notebook with parameters whose cells read a table, use a module with `:run` and `:use`, and define
+/// a closure.
 fn analysis(place: &Place) -> Vec<Value> {
     std::fs::write(place.path("rows.csv"), "x\n1\n2\n3\n").unwrap();
     let guests = GUESTS.display();
@@ -170,14 +171,14 @@ fn analysis(place: &Place) -> Vec<Value> {
     ran
 }
 
-/// What a cell keeps of what it came to.
+/// Returns the accounts in a cell's outputs.
 pub fn accounts(cell: &Value) -> Vec<Value> {
     let outputs = cell["outputs"].as_array().into_iter().flatten();
     let accounts = outputs.filter_map(|output| output["data"].get("application/vnd.lockstep.cell+json"));
     accounts.cloned().collect()
 }
 
-/// The digests of what the tasks of a run made, by task and output.
+/// Returns the digests of a run's outputs, by task and output.
 pub fn digests(ran: &Value) -> BTreeMap<String, Value> {
     let tasks = ran["tasks"].as_array().unwrap().iter();
     let outputs = tasks.flat_map(|task| {
@@ -196,7 +197,7 @@ pub fn digests(ran: &Value) -> BTreeMap<String, Value> {
 fn a_notebook_is_a_pipeline() {
     let place = Place::new();
     let cells = analysis(&place);
-    // Every task was run by the notebook, as the very same run.
+    // The notebook has already executed every task as the same run.
     let ran = place.json(&["run", "analysis.ipynb"]);
     let names: Vec<_> = ran["tasks"].as_array().unwrap().iter().map(|task| &task["task"]).collect();
     assert_eq!(names, ["counted", "double", "lines", "made", "sum"]);
@@ -207,7 +208,7 @@ fn a_notebook_is_a_pipeline() {
     assert_eq!(made["double.doubled"], accounts(&cells[2])[0]["variables"]["doubled"]);
     assert_eq!(made["sum.sum"], accounts(&cells[4])[0]["variables"]["sum"]);
 
-    // The plan says so, and what another parameter changes.
+    // The plan shows this, and what another parameter changes.
     let fates = |arguments: &[&str]| {
         let planned = place.json(arguments);
         let tasks = planned["tasks"].as_array().unwrap().iter();
@@ -219,7 +220,7 @@ fn a_notebook_is_a_pipeline() {
     let other = fates(&["plan", "analysis.ipynb", "-p", "times=5"]);
     assert_eq!(other, ["counted hit", "double miss", "lines hit", "made hit", "sum waits"]);
 
-    // As files it is the same elsewhere, with the notebook's own modules: nothing is compiled.
+    // The exported files give the same results elsewhere. They contain the notebook's modules, so nothing is compiled.
     place.json(&["export", "analysis.ipynb", "-o", "exported"]);
     let elsewhere = Place::new();
     let exported = place.path("exported/pipeline.yaml").display().to_string();
@@ -234,7 +235,7 @@ fn a_notebook_is_a_pipeline() {
     let here = place.json(&[&["run", "analysis.ipynb"], &with[..]].concat());
     let there = elsewhere.json(&[&["run", exported.as_str()], &with[..]].concat());
     assert_eq!(records(&here), records(&there));
-    // 1 + (1 + 2 + 3) * 5 + 2, in CBOR: 33 is 0x18 0x21.
+    // 1 + (1 + 2 + 3) * 5 + 2 = 33, which is 0x18 0x21 in CBOR
     let sum = digests(&there)["sum.sum"].as_str().unwrap().to_owned();
     let shown = elsewhere.lockstep(&["show", &sum, "--raw"]).output().unwrap();
     assert_eq!(shown.stdout, [0x18, 0x21]);

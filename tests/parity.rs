@@ -1,4 +1,4 @@
-//! Every guest through sandbox, command line and kernel: one set of digests, and one record.
+//! Every guest has the same digests and the same record in the sandbox, on the command line and in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::notebook;
 use crate::setup::{GUESTS, Guest, Place, runtime};
 
-/// All guests that end by themselves.
+/// Returns all guests that end by themselves.
 pub fn ending() -> Vec<Guest> {
     let mut guests: Vec<Guest> = [
         "clocks",
@@ -41,7 +41,7 @@ pub fn ending() -> Vec<Guest> {
     guests
 }
 
-/// Guests that `limits.rs`, `pipelines.rs` and the tests of values run.
+/// Guests that are tested in `limits.rs`, in `pipelines.rs` and by the tests of values.
 const ELSEWHERE: [&str; 9] = [
     "hunger", "endless", "sleeps", "reads", "talks", "writes", "take", "scatter", "gather",
 ];
@@ -82,7 +82,7 @@ fn sandbox_command_line_and_kernel_agree() {
     assert_eq!(in_kernel, expected);
 }
 
-/// A step that a cell calls as a function is the run that it is on the command line: found there, with its record.
+/// A step called as a function in a cell is the same run as on the command line, so the command finds its record.
 #[test]
 fn a_step_called_as_a_function_is_the_same_run() {
     let place = Place::new();
@@ -120,7 +120,7 @@ fn a_step_called_as_a_function_is_the_same_run() {
     assert_eq!(cached, [json!(true), json!(true), json!(true)]);
 }
 
-/// The `:run` line that does what [`Guest::arguments`] do.
+/// Returns the `:run` line equivalent to [`Guest::arguments`].
 fn cell(guest: &Guest, place: &Place) -> String {
     let mut line = format!(":run {}#{}", GUESTS.display(), guest.step);
     for name in guest.inputs.keys() {
@@ -139,7 +139,7 @@ fn cell(guest: &Guest, place: &Place) -> String {
     line
 }
 
-/// Values of every kind, made by one step, are taken by another.
+/// Values of every kind are passed from one step to another.
 #[test]
 fn values_cross_steps() {
     let memory = runtime(&EngineOptions::default());
@@ -151,7 +151,7 @@ fn values_cross_steps() {
     }
     let taken = take.sandboxed(&memory, &Limits::default());
     assert!(taken.record.outcome.succeeded(), "{}", taken.record.outcome);
-    // rows 5 + bytes 5 + 1+2+3 + 0.1*(0+1+2+3+4) + rows 5, in CBOR: a double, 22.0, which fits in 16 bits
+    // rows 5 + bytes 5 + 1+2+3 + 0.1*(0+1+2+3+4) + rows 5 = 22.0, in CBOR a double that fits in 16 bits
     let sum = memory.store.get(&taken.record.outputs["sum"].digest).unwrap();
     assert_eq!(sum.to_vec(), [0xf9, 0x4d, 0x80]);
 }

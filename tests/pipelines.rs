@@ -1,5 +1,4 @@
-//! Pipelines of steps made with the SDK, by the real command: parts that are known only when others have run, and what an end at any
-//! moment leaves.
+//! Pipelines of SDK steps with the real command: instances known only at run time, and kills at any moment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::setup::{Bucket, GUESTS, Place, ROOT, build};
 
-/// A place with a pipeline of these tasks; `MODULE` in them is the guests' module.
+/// Returns a place with a pipeline of these tasks. `MODULE` in them is replaced by the guests' module.
 fn place(tasks: &str) -> Place {
     let place = Place::new();
     let tasks: String = tasks.lines().map(|line| format!("  {}\n", line.trim_start())).collect();
@@ -20,7 +19,7 @@ fn place(tasks: &str) -> Place {
     place
 }
 
-/// The digests of all outputs, by task and output.
+/// Returns the digests of all outputs, by task and output.
 fn digests(run: &Value) -> BTreeMap<String, String> {
     let tasks = run["tasks"].as_array().unwrap().iter();
     let outputs = tasks.flat_map(|task| {
@@ -55,7 +54,7 @@ const SCATTERED: &str = "scatter: { step: MODULE#scatter, inputs: { lines: words
     gather: { step: MODULE#gather, inputs: { parts: twice.text } }";
 
 #[test]
-fn parts_that_a_step_makes_are_gone_over_and_put_together() {
+fn parts_of_a_step_are_mapped_and_gathered() {
     let place = place(SCATTERED);
     let planned = place.json(&["plan", "p.yaml"]);
     let fates: Vec<_> = planned["tasks"]
@@ -89,7 +88,7 @@ fn parts_that_a_step_makes_are_gone_over_and_put_together() {
         format!("000: one 0 {0}\n001: two 0 {0}\n002: three 0 {0}\n", rounds(3))
     );
 
-    // one line more: only its own instances are run, and what puts all together
+    // one more line: only its own instances and the gathering task are run
     std::fs::write(place.path("words"), "one\ntwo\nthree\nfour\n").unwrap();
     let run = place.json(&["run", "p.yaml"]);
     let executed: Vec<_> = run["tasks"]
@@ -108,13 +107,13 @@ fn parts_that_a_step_makes_are_gone_over_and_put_together() {
     );
 }
 
-/// What `busy` counts in so many rounds.
+/// Returns the result of `busy` for a number of rounds.
 fn rounds(count: u64) -> String {
     (0..count).fold(0u64, |sum, round| sum.wrapping_mul(31) ^ round).to_string()
 }
 
 #[test]
-fn the_rows_of_a_table_are_cut_into_parts() {
+fn the_rows_of_a_table_are_split_into_parts() {
     let place = place(
         "make: { step: MODULE#make, parameters: { rows: 25 } }
          count: { for_each: { part: make.table, rows: 10 }, step: MODULE#count, inputs: { lines: part } }
@@ -130,7 +129,7 @@ fn the_rows_of_a_table_are_cut_into_parts() {
     };
     let shown = |at: usize| place.json(&["show", &input(&run["tasks"][at])])["rows"].clone();
     let rows = |at: usize| shown(at).as_array().unwrap().len();
-    // of more than 20 rows the first 20 are shown
+    // `show` prints at most 20 rows
     assert_eq!([rows(1), rows(2), rows(3), rows(4)], [10, 10, 5, 20]);
     assert_eq!((&shown(2)[0], &shown(3)[4]), (&json!([1.0]), &json!([2.4000000000000004])));
 }
@@ -140,7 +139,7 @@ const SMALL: &str = "a: { for_each: { n: [1, 2, 3, 4, 5, 6, 7, 80000] }, step: M
     c: { step: MODULE#gather, inputs: { parts: b.text } }";
 
 #[test]
-fn a_pipeline_that_is_killed_100_times_comes_to_the_same() {
+fn a_pipeline_killed_100_times_has_the_same_results() {
     let undisturbed = digests(&place(SMALL).json(&["run", "p.yaml"]));
     assert_eq!(undisturbed.len(), 17);
     let took = {
@@ -152,7 +151,7 @@ fn a_pipeline_that_is_killed_100_times_comes_to_the_same() {
     let (mut killed, mut rounds) = (0, 0u32);
     while rounds < 100 {
         let place = place(SMALL);
-        // until it comes to its end, it is killed at another moment each time
+        // killed at another moment each time until it completes
         loop {
             let mut child = place
                 .lockstep(&["run", "p.yaml"])
@@ -174,11 +173,11 @@ fn a_pipeline_that_is_killed_100_times_comes_to_the_same() {
         assert_eq!(digests(&place.json(&["run", "p.yaml"])), undisturbed);
         assert_eq!(place.json(&["fsck"])["findings"], json!([]));
     }
-    assert!(killed > 50, "only {killed} were killed while they ran");
+    assert!(killed > 50, "only {killed} processes were killed while running");
 }
 
 #[test]
-fn the_penguins_come_to_the_same_on_another_processor() {
+fn the_penguins_have_the_same_results_on_another_processor() {
     let place = Place::new();
     for file in ["penguins.yaml", "penguins.csv"] {
         std::fs::copy(Path::new(ROOT).join("examples/penguins").join(file), place.path(file)).unwrap();
@@ -196,9 +195,10 @@ fn the_penguins_come_to_the_same_on_another_processor() {
     assert_eq!(field(&verified["verified"], "verdict"), vec![json!("good"); 5]);
 }
 
-/// What one machine compiles, another takes from the shared store if the seal is that of its own key; else it compiles, and puts its own there.
+/// A machine takes compiled code from the shared store if it is sealed with its own key. Otherwise it compiles the code and
+/// uploads it.
 #[test]
-fn compiled_code_is_taken_from_those_who_have_the_key() {
+fn compiled_code_is_shared_between_machines_with_the_same_key() {
     let bucket = Bucket::start();
     let run = |key: &str| {
         let place = Place::new();
@@ -217,12 +217,12 @@ fn compiled_code_is_taken_from_those_who_have_the_key() {
     let first = bucket.compiled();
     assert_eq!(first.len(), 1);
     assert_eq!(run(&ours).0, Some(0));
-    assert_eq!(bucket.compiled(), first, "what was taken is not put again");
+    assert_eq!(bucket.compiled(), first, "downloaded code is not uploaded again");
 
     let bytes = || std::fs::read(&first[0].0).unwrap();
     let sealed = bytes();
     assert_eq!(run(&theirs).0, Some(0));
-    assert_ne!(bucket.compiled(), first, "who has another key trusts none of it");
+    assert_ne!(bucket.compiled(), first, "code sealed with another key is not trusted");
     let (other, end) = (bytes(), sealed.len() - 32);
     assert!(other[..end] == sealed[..end] && other[end..] != sealed[end..]);
     let (refused, said) = run("too short");

@@ -1,5 +1,5 @@
-//! Plain programs in C, Go and Python (CPython itself is the module): each through the sandbox, twice compiled, and the command
-//! line: one record. The compilers come from PyPI, by `make test`.
+//! Plain programs in C, Go and Python (CPython is the module) have the same record in the sandbox, at two optimisation
+//! levels, and on the command line. `make test` installs the compilers from PyPI.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::setup::{Place, ROOT, python, runtime};
 
-/// A plain program with what its caller gives it.
+/// A plain program with its arguments and inputs.
 struct Program {
     wasm: Vec<u8>,
     args: Vec<String>,
-    /// Name, text, and where the guest finds it.
+    /// Name, text, and path in the guest.
     inputs: Vec<(&'static str, String, &'static str)>,
     stdin: bool,
 }
@@ -25,7 +25,7 @@ fn source(name: &str) -> PathBuf {
     Path::new(ROOT).join("tests/programs").join(name)
 }
 
-/// Compiles a source with one of the compilers that `make test` installs.
+/// Compiles a source file with one of the compilers that `make test` installs.
 fn compiled(command: &mut Command, name: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let wasm = directory.path().join("program.wasm");
@@ -93,7 +93,7 @@ impl Program {
             arguments.push(format!("--input={name}={name}@{at}"));
         }
         arguments.extend(self.stdin.then(|| "--stdin=text".to_owned()));
-        // as `Place::json` does, but with the arguments of the program last
+        // like `Place::json`, but with the program's arguments last
         arguments.push("--json".to_owned());
         arguments.push("--".to_owned());
         arguments.extend(self.args.iter().cloned());

@@ -1,4 +1,4 @@
-//! A hermetic surrounding for each test: its own store, cache and home, the real binary, the guests' module.
+//! A hermetic environment for each test: a separate store and directory, the real binary, the guests' module.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The guests' module, built by the command under test.
 pub static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests", "guests.wasm"));
 
-/// The directory of this test binary's profile: `target/release`.
+/// Returns the directory of this test binary's profile: `target/release`.
 fn profile() -> PathBuf {
     std::env::current_exe()
         .unwrap()
@@ -30,21 +30,21 @@ fn profile() -> PathBuf {
         .to_owned()
 }
 
-/// The `lockstep` binary; `cargo test --workspace` builds it.
+/// Returns the `lockstep` binary, which `cargo test --workspace` builds.
 pub fn binary() -> PathBuf {
     let binary = profile().join("lockstep");
     assert!(binary.exists(), "{} is missing: run `make test`", binary.display());
     binary
 }
 
-/// The Python of the virtual environment that `make test` makes.
+/// Returns the Python of the virtual environment that `make test` creates.
 pub fn python() -> PathBuf {
     let python = Path::new(ROOT).join("target/venv/bin/python");
     assert!(python.exists(), "{} is missing: run `make test`", python.display());
     python
 }
 
-/// The module of the crate in `crate_directory`, built by the command under test.
+/// Builds the crate in `crate_directory` with the command under test. Returns the module's path.
 pub fn build(crate_directory: &str, module: &str) -> PathBuf {
     let out = profile().join("tests");
     std::fs::create_dir_all(&out).unwrap();
@@ -60,7 +60,7 @@ pub fn build(crate_directory: &str, module: &str) -> PathBuf {
     out
 }
 
-/// A store of its own with the real command over it.
+/// A directory with a separate store, for running the real command.
 pub struct Place {
     pub directory: tempfile::TempDir,
 }
@@ -80,7 +80,7 @@ impl Place {
         self.path("store")
     }
 
-    /// The command, with nothing of the surroundings but what finds the toolchain.
+    /// Returns the command with an empty environment, except for the variables that locate the toolchain.
     pub fn lockstep(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
@@ -96,7 +96,7 @@ impl Place {
         command
     }
 
-    /// What the command prints with `--json`, whatever its exit code.
+    /// Runs the command with `--json` and returns its output, for any exit code.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.lockstep(arguments).arg("--json").output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-/// A shared store: a server of S3, which checks signatures and keeps its objects below a directory.
+/// A shared store: an S3 server that checks signatures and keeps its objects in a directory.
 pub struct Bucket {
     root: tempfile::TempDir,
     address: SocketAddr,
@@ -118,14 +118,14 @@ pub struct Bucket {
 
 impl Bucket {
     pub const URL: &'static str = "s3://team/lockstep";
-    /// The secret key by which the server knows its client.
+    /// The secret key of the client.
     pub const KEY: &'static str = "secret";
 
     pub fn start() -> Self {
         Self::at("127.0.0.1")
     }
 
-    /// One that listens at this address of the machine.
+    /// Starts a server that listens at this address of the machine.
     pub fn at(host: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("team")).unwrap();
@@ -134,23 +134,23 @@ impl Bucket {
         Self { root, address, server }
     }
 
-    /// Ends the server. What it holds stays.
+    /// Stops the server and keeps its objects.
     pub fn stop(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
 
-    /// Starts the server again where it was.
+    /// Restarts the server at the same address.
     pub fn resume(&mut self) {
         self.server = s3(self.root.path(), self.address);
     }
 
-    /// Where the objects of [`Self::URL`] are.
+    /// Returns the directory with the objects of [`Self::URL`].
     pub fn objects(&self) -> PathBuf {
         self.root.path().join("team/lockstep")
     }
 
-    /// The compiled code that it has: which, and since when.
+    /// Returns the files of compiled code and their modification times.
     pub fn compiled(&self) -> Vec<(PathBuf, SystemTime)> {
         let of = |path: PathBuf| {
             std::fs::read_dir(path)
@@ -164,7 +164,7 @@ impl Bucket {
             .collect()
     }
 
-    /// What the secret of a cluster holds.
+    /// Returns the environment variables for clients, as in a cluster's secret.
     pub fn secret(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
@@ -182,7 +182,7 @@ impl Drop for Bucket {
     }
 }
 
-/// The server of S3 over the buckets in `root`, once it listens.
+/// Starts an S3 server for the buckets in `root`, and waits until it listens.
 fn s3(root: &Path, address: SocketAddr) -> Child {
     let program = Path::new(ROOT).join("target/s3/bin/s3s-fs");
     assert!(program.exists(), "{} is missing: run `make test`", program.display());
@@ -197,7 +197,7 @@ fn s3(root: &Path, address: SocketAddr) -> Child {
         .unwrap();
     let mut tries = 0..1000;
     while TcpStream::connect(address).is_err() {
-        assert!(tries.next().is_some(), "the server of S3 does not listen");
+        assert!(tries.next().is_some(), "the S3 server does not listen");
         std::thread::sleep(Duration::from_millis(10));
     }
     server
@@ -209,7 +209,7 @@ pub fn signal(process: &std::process::Child, signal: &str) {
     assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
 }
 
-/// A runtime of its own, in memory.
+/// Returns a new runtime with a store in memory.
 pub fn runtime(options: &EngineOptions) -> Runtime {
     over(Store::memory().unwrap(), options)
 }
@@ -223,7 +223,7 @@ pub fn over(store: Store, options: &EngineOptions) -> Runtime {
     Runtime::new(Engine::new(options).unwrap(), store, machine)
 }
 
-/// A guest with what it is given.
+/// A guest with its inputs and parameters.
 #[derive(Clone, Default, Debug)]
 pub struct Guest {
     pub step: &'static str,
@@ -246,7 +246,7 @@ impl Guest {
         self
     }
 
-    /// The run of this guest, its inputs put into `store`.
+    /// Returns the run of this guest, with its inputs in `store`.
     pub fn run(&self, store: &Store) -> Run {
         let module = std::fs::read(&*GUESTS).unwrap();
         let all = interfaces(&module).unwrap();
@@ -266,7 +266,7 @@ impl Guest {
         bind(store.put(module).unwrap(), interface, inputs, &parameters, 0).unwrap()
     }
 
-    /// Runs it in the sandbox of `runtime`.
+    /// Runs the guest in the sandbox of `runtime`.
     pub fn sandboxed(&self, runtime: &Runtime, limits: &Limits) -> Ran {
         runtime
             .run(
@@ -279,7 +279,7 @@ impl Guest {
             .unwrap()
     }
 
-    /// The arguments of `lockstep run`; inputs are written to files of `place`.
+    /// Returns the arguments of `lockstep run`, and writes the inputs to files in `place`.
     pub fn arguments(&self, place: &Place) -> Vec<String> {
         let mut arguments = vec!["run".to_owned(), format!("{}#{}", GUESTS.display(), self.step)];
         for (name, bytes) in &self.inputs {
@@ -294,7 +294,7 @@ impl Guest {
     }
 }
 
-/// The digests of a run's outputs, by name.
+/// Returns the digests of a run's outputs, by name.
 pub fn digests(ran: &Ran) -> BTreeMap<String, Digest> {
     ran.record
         .outputs

@@ -1,4 +1,4 @@
-// Goes through the dashboard in Chromium as its user. Called by tests/dashboard.rs with what it shall visit, as JSON.
+// Visits the dashboard in Chromium. tests/dashboard.rs calls it with the pages to visit, as JSON.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -12,7 +12,7 @@ const origin = new URL(setting.url).origin;
 const SCHEMES = ["light", "dark"];
 const WIDTHS = { desktop: [1280, 800], phone: [320, 640] };
 
-/** A window whose requests, console and dialogs are watched. */
+/** Opens a window, and records its external requests, console errors and dialogs. */
 async function open(browser, scheme, size) {
   const [width, height] = WIDTHS[size];
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: "reduce" });
@@ -35,11 +35,11 @@ async function open(browser, scheme, size) {
 }
 
 function check(seen, where) {
-  assert.deepEqual(seen.elsewhere, [], `${where}: requests to elsewhere`);
+  assert.deepEqual(seen.elsewhere, [], `${where}: external requests`);
   assert.deepEqual(seen.errors, [], `${where}: errors`);
 }
 
-/** Nothing that axe finds. It is put in by the debugger, which the pages' policy does not stop. */
+/** Checks that axe finds no violations. It is injected by the debugger, which bypasses the pages' content security policy. */
 async function accessible(page, where) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run());
@@ -47,7 +47,7 @@ async function accessible(page, where) {
   assert.deepEqual(told, [], where);
 }
 
-/** Every page in both schemes and widths. */
+/** Visits every page in both colour schemes and widths. */
 async function tour(browser) {
   for (const scheme of SCHEMES) {
     for (const size of Object.keys(WIDTHS)) {
@@ -62,7 +62,7 @@ async function tour(browser) {
         }
         await page.waitForLoadState("load");
         const [is, fits] = await page.evaluate(() => [document.scrollingElement.scrollWidth, window.innerWidth]);
-        assert.ok(is <= fits, `${where} is ${is} wide in a window of ${fits}`);
+        assert.ok(is <= fits, `${where} is ${is} pixels wide in a window of ${fits}`);
         const outside = await page.evaluate(
           (base) => [...document.querySelectorAll("[href], [src], [action]")]
             .map((element) => element.getAttribute("href") ?? element.getAttribute("src") ?? element.getAttribute("action"))
@@ -80,7 +80,7 @@ async function tour(browser) {
   }
 }
 
-/** What is wrong is a page too. */
+/** Checks the error pages. */
 async function wrong(browser) {
   const { context, page, seen } = await open(browser, "light", "desktop");
   for (const [address, status, message] of setting.wrong) {
@@ -110,7 +110,7 @@ async function keyboard(browser) {
   await page.fill("#q", "train");
   await page.press("#q", "Enter");
   await page.waitForURL("**/search?q=train");
-  // the first step that is found leads to its runs, and the first run to its page
+  // the first step found links to its runs, and the first run to its page
   await page.locator("main table a").first().press("Enter");
   await page.waitForURL("**/runs?step=train");
   await page.selectOption("select[name=outcome]", "succeeded");
@@ -120,7 +120,7 @@ async function keyboard(browser) {
   await page.locator("form.compare button").press("Enter");
   await page.waitForURL("**/compare/*/*");
   await page.goto(setting.url);
-  // what the pointer does not touch shows where the focus is
+  // keyboard focus is visible
   await page.keyboard.press("Tab");
   await page.keyboard.press("Tab");
   const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
@@ -129,13 +129,13 @@ async function keyboard(browser) {
   await context.close();
 }
 
-/** The overview learns of a run by itself, and stays as it is when the host is away. */
+/** The overview updates itself, and keeps its content while the host is unreachable. */
 async function live(browser) {
   const { context, page, seen } = await open(browser, "light", "desktop");
   await page.goto(setting.url);
   const begun = page.waitForRequest((request) => request.resourceType() === "fetch");
   await begun;
-  // how old runs are changes all the time
+  // ignore the ages of runs, which change all the time
   const shown = async () => (await page.textContent("main")).replace(/[\d.]+ (s|min)/g, "");
   const text = await shown();
   await context.unroute("**/*");
@@ -146,7 +146,7 @@ async function live(browser) {
   await context.close();
 }
 
-/** Work that would go on for ever is seen at work, and cancelled. */
+/** Shows endless work and cancels it. */
 async function cancel(browser) {
   const { context, page, seen } = await open(browser, "light", "desktop");
   await page.goto(`${setting.url}pipelines`);
@@ -159,7 +159,7 @@ async function cancel(browser) {
   await context.close();
 }
 
-/** Artifacts that would do harm, if anything of them ran. */
+/** Visits artifacts with hostile content, which must not run. */
 async function hostile(browser) {
   const { context, page, seen } = await open(browser, "light", "desktop");
   for (const address of setting.pages.hostile) {
@@ -170,7 +170,7 @@ async function hostile(browser) {
     assert.equal(await page.evaluate(() => document.querySelectorAll("script:not([src]), [onload], [onerror], iframe, object").length), 0, address);
     check(seen, address);
   }
-  // opened by itself, a picture is nobody's page
+  // a picture opened directly is sandboxed
   for (const digest of setting.pages.pictures) {
     const answer = await page.goto(`${setting.url}artifacts/${digest}/picture`);
     assert.match(answer.headers()["content-security-policy"], /^default-src 'none'; .*sandbox$/);
@@ -179,7 +179,7 @@ async function hostile(browser) {
     assert.equal(await page.evaluate(() => document.documentElement.getAttribute("data-pwned")), null);
   }
   assert.deepEqual(seen.elsewhere, []);
-  // anything can be saved, and is not shown
+  // every artifact is downloaded, not displayed
   for (const digest of setting.pages.downloads) {
     const saved = page.waitForEvent("download");
     await page.goto(`${setting.url}artifacts/${digest}/download?name=a%22b%0D%0A.html`).catch(() => {});

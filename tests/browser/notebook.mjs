@@ -1,15 +1,16 @@
-// Plays a scenario in JupyterLab, as a user would: node notebook.mjs SCENARIO SETTING
+// Plays a scenario in JupyterLab: node notebook.mjs SCENARIO SETTING
 //
-// SETTING is JSON: `url` and `token` of the server, its process `server`, the file with the process of the `host` of its kernels if they have one, the command `kubectl` if they are in pods, the `browser` to start, and the directory `screenshots`.
-// Says nothing and ends with 0 when all was as it should be; else says what was not, with the page's text, and leaves a screenshot.
+// SETTING is JSON: `url` and `token` of the server, its PID `server`, the file with the PID of the kernels' `host` if there is one, the command
+// `kubectl` if kernels are in pods, the `browser` to start, and the directory `screenshots`.
+// Prints nothing and exits with 0 on success. Otherwise prints the error and the page's text, and writes a screenshot.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { chromium } from '../../target/browser/node_modules/playwright-core/index.mjs';
 
-// ms that a cell or the kernel's start may take; a loaded machine may need many times what an idle one does
+// timeout of a cell or the kernel's start in ms; a loaded machine may take many times longer than an idle one
 const PATIENCE = 60_000;
-// ms for what the page shows at once
+// timeout in ms for changes that the page shows at once
 const SOON = 20_000;
 
 const [scenario, setting] = process.argv.slice(2);
@@ -17,7 +18,7 @@ const { url, token, server, host, kubectl, browser: executablePath, screenshots 
 
 const scenarios = { cells, control, restore, penguins, hosted, pods };
 
-/** A notebook is begun from the launcher; every kind of output is seen. */
+/** Starts a notebook from the launcher, and checks every kind of output. */
 async function cells(page) {
   await page.goto(`${url}lab?token=${token}`);
   await page.locator('.jp-LauncherCard[data-category="Notebook"]', { hasText: 'Lockstep (Rust)' }).click({ timeout: PATIENCE });
@@ -50,18 +51,18 @@ let bars: String = (1..=12).map(bar).collect();
 let svg = "<svg xmlns='http://www.w3.org/2000/svg' width='400' height='160' fill='#1f6feb'>";
 Figure::svg(format!("{svg}{bars}</svg>"))`;
 
-/** Keywords and comments have colours of their own. */
+/** Checks that keywords, comments and numbers have different colours. */
 async function highlighted(cell) {
   const colour = (text) => cell.root.locator('.cm-line span', { hasText: text }).first().evaluate((span) => getComputedStyle(span).color);
   const colours = new Set([await colour(/^let$/), await colour(/^\/\/ squares/), await colour(/^30$/)]);
   check(colours.size === 3, `the code is not highlighted: ${[...colours]}`);
 }
 
-/** Tab offers the session's variables, and Enter takes the first. */
+/** Checks that Tab offers the session's variables and Enter accepts the first. */
 async function completed(notebook) {
   const cell = await notebook.type('coun');
   await notebook.page.keyboard.press('Tab');
-  // the kernel says what kind of thing it offers, the page's own word list does not
+  // matches of the kernel have a type, matches of the page's own word list do not
   const offered = notebook.page.locator('.jp-Completer-item[title="instance"]');
   await offered.filter({ hasText: 'counting' }).waitFor();
   await offered.filter({ hasText: 'counted' }).waitFor();
@@ -71,7 +72,7 @@ async function completed(notebook) {
   await (await cell.done()).shows(/^\s*2\s*$/);
 }
 
-/** An interrupt keeps what earlier cells made; a restart does not. */
+/** An interrupt keeps variables; a restart does not. */
 async function control(page) {
   const notebook = await Notebook.open(page, 'control.ipynb');
   await notebook.run('let kept = vec![3, 4];');
@@ -84,7 +85,7 @@ async function control(page) {
   await (await notebook.run('let anew = 20;\nanew + 1')).shows(/^\s*21\s*$/);
 }
 
-/** A kernel that dies comes back with its variables; one that is restarted gets them by asking. */
+/** A kernel that dies restores its variables; after a restart by the user, `:restore` does. */
 async function restore(page) {
   const notebook = await Notebook.open(page, 'restore.ipynb');
   await notebook.run('let kept = vec![3, 4];\nlet table = Table::new([("x", vec![1.0, 2.5])])?;');
@@ -103,7 +104,7 @@ async function restore(page) {
   await (await notebook.run('kept.len()')).shows(/^\s*2\s*$/);
 }
 
-/** The host of the kernel is killed while a cell runs, and started again: the cell ends with its output, and is carried out once. */
+/** The host is killed while a cell runs, and restarted: the cell completes with its output and takes effect once. */
 async function hosted(page) {
   const notebook = await Notebook.open(page, 'hosted.ipynb');
   await (await notebook.run('let mut list = vec![3, 4];\nlist.len()')).shows(/^\s*2\s*$/);
@@ -113,7 +114,7 @@ async function hosted(page) {
   const before = readFileSync(host, 'utf8');
   process.kill(Number(before), 'SIGKILL');
   await (await long.done()).shows('ended');
-  check(readFileSync(host, 'utf8') !== before, 'the host was not started again');
+  check(readFileSync(host, 'utf8') !== before, 'the host was not restarted');
   await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
   await page.screenshot({ path: `${screenshots}/hosted.png` });
 
@@ -128,8 +129,8 @@ async function hosted(page) {
   await (await notebook.run('list.len()')).shows('cannot find value `list`');
 }
 
-/** The pod of a kernel is killed while a cell runs: the cell ends with its output, and is carried out once. The pod of the host is killed: the
- * kernel's stays. It goes with the kernel. */
+/** The kernel's pod is killed while a cell runs: the cell completes with its output and takes effect once. The host's pod is killed: the
+ * kernel's pod stays. It is deleted with the kernel. */
 async function pods(page) {
   const notebook = await Notebook.open(page, 'pods.ipynb');
   await (await notebook.run('let mut list = vec![3, 4];\nlist.len()')).shows(/^\s*2\s*$/);
@@ -141,7 +142,7 @@ async function pods(page) {
   await (await long.done()).shows('ended');
   await (await notebook.run('list.len()')).shows(/^\s*3\s*$/);
   const [second, ...others] = podsOf('kernel');
-  check(second && second !== first && others.length === 0, `the kernel should have one other pod than ${first}: ${[second, ...others]}`);
+  check(second && second !== first && others.length === 0, `the kernel should have exactly one new pod besides ${first}: ${[second, ...others]}`);
 
   killPods('host');
   await (await notebook.run('list.iter().sum::<i32>()')).shows(/^\s*12\s*$/);
@@ -154,17 +155,17 @@ async function pods(page) {
   await notebook.menu('Kernel', /^Shut Down Kernel$/);
   const begun = Date.now();
   while (podsOf('kernel').length > 0) {
-    check(Date.now() - begun < PATIENCE, `no kernel is left, but a pod is: ${podsOf('kernel')}`);
+    check(Date.now() - begun < PATIENCE, `pods are left after kernel shutdown: ${podsOf('kernel')}`);
     await page.waitForTimeout(100);
   }
 }
 
-/** The names of the pods of kernels, or of hosts. */
+/** Returns the names of the pods of kernels or hosts. */
 function podsOf(component) {
   return kube('get', 'pods', '-l', `app.kubernetes.io/component=${component}`, '-o', 'jsonpath={.items[*].metadata.name}').split(' ').filter(Boolean);
 }
 
-/** Kills them without a warning. */
+/** Kills the pods of kernels or hosts without a grace period. */
 function killPods(component) {
   kube('delete', 'pods', '-l', `app.kubernetes.io/component=${component}`, '--grace-period=0', '--force');
 }
@@ -176,7 +177,7 @@ function kube(...words) {
 
 const LONG = 'let mut n = 0_u64; for i in 0..150_000_000_u64 { n = std::hint::black_box(n ^ i); }';
 
-/** The example runs from top to bottom, and looks good. */
+/** Runs the example from top to bottom without errors. */
 async function penguins(page) {
   const notebook = await Notebook.open(page, 'penguins.ipynb');
   await notebook.menu('Run', 'Run All Cells');
@@ -186,7 +187,7 @@ async function penguins(page) {
   for (const cell of await notebook.cells.all()) {
     check(await cell.locator('[data-mime-type="application/vnd.jupyter.error"]').count() === 0, await cell.innerText());
   }
-  // for the picture: no cell in view is selected or under the mouse, and the height holds the last three
+  // for the screenshot: no visible cell is selected or under the mouse, and the window fits the last three
   await notebook.cells.first().locator('.jp-InputPrompt').click();
   await page.mouse.move(640, 14);
   await page.setViewportSize({ width: 1280, height: 1010 });
@@ -194,7 +195,7 @@ async function penguins(page) {
   await page.screenshot({ path: `${screenshots}/penguins.png` });
 }
 
-/** The notebook that is in front. */
+/** The active notebook. */
 class Notebook {
   constructor(page) {
     this.page = page;
@@ -217,7 +218,7 @@ class Notebook {
     return new Cell(this.cells.nth(index));
   }
 
-  /** Waits until the kernel can be asked: the page shows `idle` before there is any. */
+  /** Waits until the kernel is ready. The page shows `idle` even before there is a kernel. */
   async ready() {
     await this.page.waitForFunction(async () => {
       const { sessionContext } = window.jupyterapp.shell.currentWidget;
@@ -245,12 +246,12 @@ class Notebook {
     return cell;
   }
 
-  /** Starts `code` and waits for its end. */
+  /** Runs `code` in the last cell and waits for its end. */
   async run(code) {
     return (await this.start(code)).done();
   }
 
-  /** Starts what never ends, and ends it. */
+  /** Runs an endless cell and interrupts it. */
   async interrupt() {
     const endless = await this.start('println!("running");\nloop {}');
     await endless.shows('running');
@@ -279,19 +280,19 @@ class Cell {
     this.root = root;
   }
 
-  /** Waits until it has been executed. */
+  /** Waits until the cell has been executed. */
   async done() {
     await this.root.locator('.jp-InputPrompt', { hasText: /\[\d+\]/ }).waitFor({ timeout: PATIENCE });
     return this;
   }
 
-  /** Waits until an element of its output has `text`. */
+  /** Waits until an element of the output has `text`. */
   async shows(text, element = '') {
     const output = this.root.locator(`.jp-OutputArea-output ${element}`);
     await output.filter({ hasText: text }).first().waitFor();
   }
 
-  /** Waits until it shows a picture that the browser could draw. */
+  /** Waits until the output has a picture that the browser can draw. */
   async picture() {
     const picture = this.root.locator('.jp-OutputArea-output[data-mime-type="image/svg+xml"] img');
     await picture.waitFor();
@@ -300,11 +301,11 @@ class Cell {
   }
 }
 
-/** The process of the kernel, among those below the server's. */
+/** Returns the PID of the kernel among the server's descendants. */
 function kernel() {
   const parents = new Map();
   for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    // pid (name) state parent; the name may hold spaces and parentheses
+    // pid (name) state parent; the name may contain spaces and parentheses
     const fields = read(`/proc/${entry}/stat`).split(') ').at(-1).split(' ');
     parents.set(Number(entry), Number(fields[1]));
   }
@@ -315,7 +316,7 @@ function kernel() {
   return found[0];
 }
 
-/** The text of a file of /proc; of one that is gone, none. */
+/** Returns the text of a file in /proc; empty if the process is gone. */
 function read(path) {
   try {
     return readFileSync(path, 'utf8');

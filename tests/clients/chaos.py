@@ -1,6 +1,6 @@
-"""Kills the kernel `lockstep` with SIGKILL at random moments while it works for one notebook; no variable of a finished cell is lost.
+"""Kills the kernel `lockstep` with SIGKILL at random moments, and checks that no variable of a finished cell is lost.
 
-Arguments: how many times, and where the random moments start.
+Arguments: the number of kills, and the random seed.
 """
 
 import os
@@ -15,7 +15,7 @@ REPLY = 60
 
 
 def start():
-    """A kernel for the notebook `chaos.ipynb`, as Jupyter's server starts one."""
+    """Starts a kernel for the notebook `chaos.ipynb`, as Jupyter's server does."""
     manager = KernelManager(kernel_name="lockstep")
     manager.start_kernel(env={**os.environ, "JPY_SESSION_NAME": os.path.abspath("chaos.ipynb")})
     client = manager.blocking_client()
@@ -25,7 +25,7 @@ def start():
 
 
 def variables(client):
-    """The names that `:vars` lists."""
+    """Returns the names that `:vars` lists."""
     texts = []
 
     def collect(message):
@@ -46,7 +46,7 @@ def main():
         found = variables(client)
         lost = finished - found
         assert not lost, f"lost after {len(finished)} cells: {sorted(lost)}"
-        # the kernel may have finished what it was killed before telling
+        # the kernel may have been killed after finishing a cell but before replying
         finished |= found
         pid = manager.provisioner.pid
         timer = threading.Timer(moments.uniform(0.0, 0.4), os.kill, (pid, signal.SIGKILL))
@@ -66,8 +66,8 @@ def main():
         timer.join()
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    print(f"killed {times} times; {len(finished)} of {begun} cells finished, and none was lost")
-    assert len(finished) > times / 4, "the kernel was killed before it could do anything"
+    print(f"killed {times} times; {len(finished)} of {begun} cells finished, none lost")
+    assert len(finished) > times / 4, "the kernel was killed before it finished any cells"
 
 
 if __name__ == "__main__":

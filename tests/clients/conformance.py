@@ -1,6 +1,6 @@
-"""Holds the kernel `lockstep` to the messaging protocol: jupyter_kernel_test's suite, and what that leaves out.
+"""Tests that the kernel `lockstep` conforms to the messaging protocol: jupyter_kernel_test's suite, and tests that it lacks.
 
-The arguments are names of classes. Whatever is skipped, but for the pager, counts as a failure.
+The arguments are names of classes. Skipped tests, except for the pager, count as failures.
 """
 
 import queue
@@ -12,7 +12,7 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_kernel_test.msgspec_v5 import validate_message
 
 KERNEL = "lockstep"
-# seconds; the first cell may wait for the crates that all cells use to be compiled
+# seconds; the first cell may wait for the prelude to be compiled
 FIRST = 300
 REPLY = 15
 SOON = 0.5
@@ -20,7 +20,7 @@ ENDLESS = "let mut turns = 0_u64; loop { turns = std::hint::black_box(turns + 1)
 
 
 class Suite(jupyter_kernel_test.KernelTests):
-    """Every sample that there can be. The kernel has no pager."""
+    """All possible samples. The kernel has no pager."""
 
     kernel_name = KERNEL
     language_name = "rust"
@@ -73,7 +73,7 @@ class Welcome(jupyter_kernel_test.IopubWelcomeTests):
 
 
 class Kernel(unittest.TestCase):
-    """A kernel for each test."""
+    """A new kernel for each test."""
 
     def setUp(self):
         self.km, self.kc = start_new_kernel(kernel_name=KERNEL)
@@ -91,12 +91,12 @@ class Stdin(Kernel):
 
     WITH_PROMPT = 'let name = lockstep::show::input("name? ")?;\nprintln!("hello, {name}");'
 
-    def test_what_is_typed_is_read(self):
-        # a cell that reads stdin itself has printed what it wants
+    def test_input_is_read(self):
+        # a cell that reads stdin directly has printed its own prompt
         for code, prompt, name in ((self.ASKS, "", "Ada"), (self.WITH_PROMPT, "name? ", "Ödön")):
             request = self.kc.execute(code, allow_stdin=True)
             asked = self.kc.get_stdin_msg(timeout=REPLY)
-            # jupyter_kernel_test takes `password` for a number; the protocol says that it is a boolean
+            # jupyter_kernel_test expects `password` to be a number, but the protocol defines a boolean
             self.assertEqual((asked["msg_type"], asked["parent_header"]["msg_id"]), ("input_request", request))
             self.assertEqual(asked["content"], {"prompt": prompt, "password": False})
             self.kc.input(name)
@@ -104,7 +104,7 @@ class Stdin(Kernel):
             self.assertEqual(reply["status"], "ok", reply)
             self.assertIn(f"hello, {name}", text(outputs))
 
-    def test_a_client_that_can_not_be_asked_is_not(self):
+    def test_a_client_without_stdin_gets_no_input_request(self):
         request = self.kc.execute(self.ASKS, allow_stdin=False)
         finish(self.kc, request)
         with self.assertRaises(queue.Empty):
@@ -146,7 +146,7 @@ class History(unittest.TestCase):
         self.assertEqual(found[0][1], 1)
 
     def session(self, code):
-        """What the history tells of marks before `code` is run in a session of its own."""
+        """Searches the history for marks in a new session, then runs `code`. Returns the entries found."""
         km, kc = start_new_kernel(kernel_name=KERNEL)
         try:
             request = kc.history(hist_access_type="search", pattern="let mark = *", raw=True, output=False)
@@ -160,7 +160,7 @@ class History(unittest.TestCase):
 
 
 class Subshells(Kernel):
-    """JEP 91: subshells come and go, and what is asked of one is answered while the main shell runs a cell."""
+    """JEP 91: subshells are created and deleted, and answer requests while the main shell runs a cell."""
 
     def test_a_subshell_answers_while_a_cell_runs(self):
         self.assertIn("kernel subshells", self.features())
@@ -195,12 +195,12 @@ class Subshells(Kernel):
 
 
 def run(kc, code):
-    """Runs a cell; its reply's content, and its messages on IOPub but for statuses and its input."""
+    """Runs a cell. Returns the reply's content, and the messages on IOPub except statuses and the input."""
     return finish(kc, kc.execute(code), FIRST)
 
 
 def finish(kc, request, timeout=REPLY):
-    """What comes of a cell that has been asked for, as of `run`."""
+    """Waits for the end of a requested cell. Returns the same as `run`."""
     reply = wait_for_reply(kc, request, timeout)
     validate_message(reply, "execute_reply", request)
     outputs = []

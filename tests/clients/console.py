@@ -1,11 +1,11 @@
-"""Types the beginning of the penguins' notebook, whose path is the argument, into `jupyter console`, in a terminal as people do."""
+"""Types the first cells of the penguins' notebook, whose path is the argument, into `jupyter console` in a terminal."""
 
 import json
 import sys
 
 import pexpect
 
-# seconds; the first cell may wait for the crates that all cells use to be compiled
+# seconds; the first cell may wait for the prelude to be compiled
 FIRST = 300
 SOON = 30
 
@@ -27,7 +27,7 @@ def prompt(number):
 
 
 def type_cell(number, code, shown, timeout=SOON):
-    """Types at the prompt of cell `number` and waits for what the cell shows."""
+    """Types at the prompt of cell `number` and waits for the output `shown`."""
     prompt(number)
     console.send(f"{code}\r")
     console.expect(shown, timeout=timeout)
@@ -38,7 +38,7 @@ number = 2
 for line in second.splitlines():
     type_cell(number, line, "344 penguins" if "println" in line else "Torgersen" if "head" in line else "")
     number += 1
-# as long as a bracket is open, Enter makes another line
+# while a bracket is open, Enter starts another line
 type_cell(number, "fn twice(x: f64) -> f64 {\r2.0 * x\r}", "")
 type_cell(number + 1, "twice(21.25)", "42.5")
 prompt(number + 2)

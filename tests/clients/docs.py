@@ -1,9 +1,9 @@
-"""Runs the commands of the documentation as a reader would type them.
+"""Runs the commands of documentation pages.
 
     docs.py LOCKSTEP PAGE...
 
-All ```sh blocks of a page run in order, in one shell, in an empty directory. The first command that fails ends the page, and is named
-by the page's own line. A block after the comment `<!-- not run: REASON -->` is skipped, and listed with the reason.
+All ```sh blocks of a page run in order, in one shell, in an empty directory. The first failing command ends the page and is reported with
+its line in the page. A block after the comment `<!-- not run: REASON -->` is skipped and listed with the reason.
 """
 
 import os
@@ -15,14 +15,14 @@ import tempfile
 from pathlib import Path
 
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-# a page takes compilers, so minutes, but never this long
+# seconds; a page may compile for minutes
 PATIENCE = 1800
-# bash names the line of the script, which is the line of the page
+# bash reports the line of the script, which is the line of the page
 TRAP = "trap 'code=$?; echo \"$PAGE:$LINENO: exit code $code: $BASH_COMMAND\" >&2' ERR; set -eEuo pipefail; "
 
 
 def extract(text):
-    """The page as a script with every line at its place, and its skipped blocks as (line, reason)."""
+    """Returns the page as a script with the same line numbers, and the skipped blocks as (line, reason)."""
     script, skipped = [], []
     inside, reason, started = None, None, 0
     for number, line in enumerate(text.splitlines(), 1):
@@ -44,12 +44,12 @@ def extract(text):
             reason = mark and mark[1]
         script.append(kept)
     if inside is not None:
-        sys.exit(f"line {started}: the block is not closed")
+        sys.exit(f"line {started}: unclosed block")
     return script, skipped
 
 
 def run(lockstep, page):
-    """Whether all commands of the page succeed."""
+    """Runs a page. Returns whether all commands succeeded."""
     script, skipped = extract(page.read_text())
     for line, reason in skipped:
         print(f"skipped: {page}:{line}: {reason}")
@@ -57,12 +57,12 @@ def run(lockstep, page):
     if not count:
         return True
     if script[0].strip():
-        sys.exit(f"{page}: the first line is a command; a title belongs there")
+        sys.exit(f"{page}: the first line must be a title, not a command")
     script[0] = TRAP
     with tempfile.TemporaryDirectory() as outside:
         place = Path(outside, "empty")
         place.mkdir()
-        # the script is outside of the directory, and so is the store: a reader starts with nothing
+        # script and store are outside of the directory, so that it starts empty
         file = Path(outside, "script.sh")
         file.write_text("\n".join(script) + "\n")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCKSTEP_")}
@@ -76,11 +76,11 @@ def run(lockstep, page):
         try:
             code = shell.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            print(f"{page}: still not done after {PATIENCE} s", file=sys.stderr)
+            print(f"{page}: timed out after {PATIENCE} s", file=sys.stderr)
             code = 1
         finally:
             try:
-                os.killpg(shell.pid, signal.SIGKILL)  # what the page left in the background
+                os.killpg(shell.pid, signal.SIGKILL)  # end background processes of the page
             except ProcessLookupError:
                 pass
     print(f"{'ok' if code == 0 else 'failed'}: {page}: {count} lines of commands")
@@ -89,7 +89,7 @@ def run(lockstep, page):
 
 def main():
     lockstep, *pages = map(Path, sys.argv[1:])
-    # every page is tried, so that one run tells all that is wrong
+    # run every page, so that one run reports all failures
     results = [run(lockstep.resolve(), page) for page in pages]
     sys.exit(0 if results and all(results) else 1)
 

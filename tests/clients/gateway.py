@@ -1,6 +1,6 @@
-"""Holds `lockstep serve` to what Jupyter's servers and clients expect of a gateway.
+"""Tests that `lockstep serve` works as a gateway for Jupyter's servers and clients.
 
-Arguments: the program `lockstep`, and names of classes. Each test has a host of its own, with a store below the working directory, but for those
+Arguments: the program `lockstep`, and names of classes. Each test has its own host with a store below the working directory, except for tests
 of a host in a cluster, which is at $GATEWAY.
 """
 
@@ -25,13 +25,13 @@ from jupyter_server.services.kernels.connection.base import deserialize_msg_from
 TOKEN = "gateway-test"
 AUTH = {"Authorization": f"token {TOKEN}"}
 V1 = "v1.kernel.websocket.jupyter.org"
-# seconds; the first cell of a machine waits for its crates to be compiled
+# seconds; the first cell on a machine waits for the prelude to be compiled
 PATIENCE = 300
 LONG = "let mut n = 0_u64; for i in 0..LENGTH { n = std::hint::black_box(n ^ i); }".replace("LENGTH", "150_000_000_u64")
 
 
 class There:
-    """A host at an address, with the headers that tell it who asks."""
+    """A host at an address, with headers for authentication."""
 
     def __init__(self, address, headers):
         self.address = address
@@ -39,7 +39,7 @@ class There:
         self.url = f"http://{address}"
 
     def ask(self, method, path, body=None):
-        """Status, headers, and what the JSON says."""
+        """Sends a request. Returns status, headers and the parsed JSON."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self.headers, method=method)
         try:
@@ -61,7 +61,7 @@ class There:
 
 
 class Host(There):
-    """A host process, on a port that stays its own when it is started again."""
+    """A host process on a fixed port, which it keeps when restarted."""
 
     def __init__(self, *arguments):
         self.directory = tempfile.mkdtemp(dir=".")
@@ -91,7 +91,7 @@ class Host(There):
 
 
 class Client:
-    """A WebSocket to a kernel, without any of Jupyter's code but for the frames of v1."""
+    """A WebSocket to a kernel, independent of Jupyter's code except for the frames of v1."""
 
     def __init__(self, host, kernel, session, v1):
         query = f"?session_id={session}" if session else ""
@@ -104,7 +104,7 @@ class Client:
 
     def send(self, msg_type, content, channel="shell", **metadata):
         header = {"msg_id": uuid.uuid4().hex, "msg_type": msg_type, "session": self.session, "username": "", "version": "5.4"}
-        # Jupyter's client of gateways writes a number
+        # Jupyter's gateway client writes a number
         header["date"] = time.time()
         if self.v1:
             parts = [json.dumps(part).encode() for part in (header, {}, metadata, content)]
@@ -118,7 +118,7 @@ class Client:
         return self.send("execute_request", {"code": code, **more})
 
     def receive(self):
-        """Channel, header, parent header, content."""
+        """Receives a message. Returns channel, header, parent header and content."""
         opcode, data = self.socket.recv_data()
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             raise Closed(struct.unpack("!H", data[:2])[0], data[2:].decode())
@@ -132,7 +132,7 @@ class Client:
         return message["channel"], message["header"], message["parent_header"], message["content"]
 
     def until(self, wanted):
-        """What came up to the first message for which `wanted(msg_type, content)` holds."""
+        """Returns the messages up to the first one for which `wanted(msg_type, content)` holds."""
         came = []
         while True:
             _, header, _, content = self.receive()
@@ -141,7 +141,7 @@ class Client:
                 return came
 
     def outcome(self, request):
-        """The reply to a request, and what was published for it, up to its reply and idle."""
+        """Waits for the reply to a request and its idle status. Returns the reply and the publications."""
         reply, idle, published = None, False, []
         while reply is None or not idle:
             channel, header, parent, content = self.receive()
@@ -165,11 +165,11 @@ class Client:
 
 
 class Closed(Exception):
-    """Code and reason."""
+    """The connection was closed, with code and reason."""
 
 
 def text(published):
-    """What a person sees, after the last time that output was cleared."""
+    """Returns the visible text after the last time that output was cleared."""
     seen = []
     for msg_type, content in published:
         if msg_type == "clear_output":
@@ -190,7 +190,7 @@ class OneHost(unittest.TestCase):
 
 
 class Rest(OneHost):
-    def test_all_that_a_server_asks(self):
+    def test_all_requests_of_a_server(self):
         _, _, specs = self.host.ask("GET", "/api/kernelspecs")
         spec = specs["kernelspecs"][specs["default"]]
         self.assertEqual(spec["spec"]["display_name"], "Lockstep (Rust)")
@@ -231,14 +231,14 @@ class Rest(OneHost):
 class Culled(OneHost):
     arguments = ("--cull-idle", "1s")
 
-    def test_kernels_that_nobody_uses_end_and_keep_the_session_of_a_chosen_id(self):
+    def test_idle_kernels_are_culled_and_sessions_of_chosen_ids_kept(self):
         chosen, passing = str(uuid.uuid4()), self.host.kernel()
         self.assertEqual(self.host.kernel(KERNEL_ID=chosen), chosen)
         client = self.host.connect(chosen)
         client.run("let kept = 7;")
         while self.host.ask("GET", f"/api/kernels/{passing}")[0] == 200:
             time.sleep(0.05)
-        self.assertEqual(self.host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "somebody is connected")
+        self.assertEqual(self.host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "a client is connected")
         client.close()
         while self.host.ask("GET", f"/api/kernels/{chosen}")[0] == 200:
             time.sleep(0.05)
@@ -247,7 +247,7 @@ class Culled(OneHost):
 
 
 class Channels(OneHost):
-    def test_every_client_sees_all_and_gets_its_own_replies_in_either_format(self):
+    def test_every_client_sees_all_publications_and_only_its_own_replies(self):
         kernel = self.host.kernel()
         plain, binary = self.host.connect(kernel, "a"), self.host.connect(kernel, "b", v1=True)
         asked = binary.execute("println!(\"é\"); 40 + 2")
@@ -264,7 +264,7 @@ class Channels(OneHost):
         expected = ["status", "execute_input", "stream", "execute_result", "status"]
         self.assertEqual(seen, [("iopub", kind) for kind in expected])
 
-    def test_what_comes_while_a_client_is_away_is_kept_for_its_session(self):
+    def test_messages_are_kept_for_the_session_of_a_disconnected_client(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
         client.run("0")
@@ -276,7 +276,7 @@ class Channels(OneHost):
         back = self.host.connect(kernel, "reader")
         self.assertEqual(text(back.outcome(first)[1]), "0\n1\n2\n7")
 
-    def test_clients_without_a_session_find_what_was_kept_for_the_kernel(self):
+    def test_clients_without_a_session_receive_messages_kept_for_the_kernel(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel)
         request = client.execute(LONG + "5")
@@ -284,7 +284,7 @@ class Channels(OneHost):
         client.close()
         self.assertEqual(text(self.host.connect(kernel).outcome(request)[1]), "5")
 
-    def test_what_is_no_message_ends_its_connection_alone(self):
+    def test_a_malformed_message_only_closes_its_connection(self):
         kernel = self.host.kernel()
         good = self.host.connect(kernel, "good")
         frames = ["garbage", "{}", json.dumps({"channel": "iopub", "header": {"msg_id": "1", "msg_type": "x"}})]
@@ -301,10 +301,10 @@ class Channels(OneHost):
             client.execute("x" * (65 << 20))
             self.assertEqual(closing(client), 1009)
         except (BrokenPipeError, ConnectionResetError, websocket.WebSocketConnectionClosedException):
-            pass  # it was refused before it was written
+            pass  # the host closed the connection before everything was written
         self.assertEqual(good.run("6 * 7"), "42")
 
-    def test_a_flood_of_text_is_cut_with_a_word_and_takes_no_memory(self):
+    def test_a_flood_of_text_is_truncated_with_a_note_and_takes_no_memory(self):
         client = self.host.connect(self.host.kernel(), "reader")
         seen = client.run("let line = \"x\".repeat(9_999); for _ in 0..1_500 { println!(\"{line}\"); }")
         self.assertEqual(seen.count("some of its output is not shown"), 1)
@@ -314,7 +314,7 @@ class Channels(OneHost):
             peak = int(status.read().split("VmHWM:")[1].split()[0])
         self.assertLess(peak, 300_000, "kB at most")
 
-    def test_a_client_that_does_not_read_is_left_behind_and_stalls_nobody(self):
+    def test_a_client_that_does_not_read_is_disconnected_and_blocks_no_other(self):
         kernel = self.host.kernel()
         slow, quick = self.host.connect(kernel, "slow"), self.host.connect(kernel, "quick")
         picture = 'lockstep::show::display(&Figure::svg(format!("<svg><!-- {} --></svg>", "x".repeat(1_000_000))));'
@@ -331,7 +331,7 @@ class Channels(OneHost):
 
 
 class Killed(OneHost):
-    def test_cells_go_on_after_the_host_was_killed(self):
+    def test_cells_continue_after_the_host_was_killed(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
         client.run("let mut list = vec![1, 2, 3];")
@@ -347,15 +347,15 @@ class Killed(OneHost):
         self.assertEqual(published[0], ("clear_output", {"wait": False}))
         self.assertRegex(text(published), "^begun\n\\d+$")
         reply, published = client.outcome(queued)
-        self.assertEqual((reply["execution_count"], text(published)), (3, "4"), "the cell was not carried out twice")
+        self.assertEqual((reply["execution_count"], text(published)), (3, "4"), "the cell was not executed twice")
 
-    def test_finished_cells_are_not_carried_out_again(self):
+    def test_finished_cells_are_not_executed_again(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
         client.run("let mut list = vec![1];")
         self.assertEqual(client.run("list.push(2); list.len()"), "2")
         for expected in ["3", "4"]:
-            # the reply is here, and the host learns that a moment later
+            # the host notices a moment later that the reply was received
             while os.listdir(f"{self.host.directory}/store/host/kernels/{kernel}") != ["kernel.jsonl"]:
                 client.socket.ping()
                 time.sleep(0.01)
@@ -364,7 +364,7 @@ class Killed(OneHost):
             client = self.host.connect(kernel, "reader")
             self.assertEqual(client.run("list.push(2); list.len()"), expected)
 
-    def test_an_answer_that_nobody_has_is_given_again(self):
+    def test_a_reply_that_was_not_received_is_sent_again(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
         client.run("let mut list = vec![1];")
@@ -381,9 +381,9 @@ class Killed(OneHost):
 
 
 class Moved(unittest.TestCase):
-    """Two hosts, one after the other, in front of a shared store whose objects are files below $OBJECTS."""
+    """Two hosts, one after the other, with a shared store whose objects are files below $OBJECTS."""
 
-    def test_a_kernel_goes_on_where_its_host_was_lost(self):
+    def test_a_kernel_continues_on_another_host(self):
         host, kernel = Host(), str(uuid.uuid4())
         self.addCleanup(lambda: host.kill())
         host.kernel(KERNEL_ID=kernel)
@@ -400,12 +400,12 @@ class Moved(unittest.TestCase):
         reply, published = client.outcome(running)
         self.assertEqual((reply["status"], reply["execution_count"]), ("ok", 2))
         self.assertRegex(text(published), "^(note: .*\n)?begun\n\\d+$")
-        self.assertEqual(client.run("list.len()"), "4", "the cell was not carried out twice")
+        self.assertEqual(client.run("list.len()"), "4", "the cell was not executed twice")
         self.assertEqual(host.ask("DELETE", f"/api/kernels/{kernel}")[0], 204)
         self.eventually(kernel, lambda copy: copy is None)
 
     def eventually(self, kernel, is_so):
-        """Waits until the kernel's copy is as it should be."""
+        """Waits until `is_so` holds for the kernel's copy."""
         begun = time.monotonic()
         while True:
             try:
@@ -420,7 +420,7 @@ class Moved(unittest.TestCase):
 
 
 class Many(OneHost):
-    def test_two_hundred_idle_kernels_are_little(self):
+    def test_two_hundred_idle_kernels_take_little_memory(self):
         for number in range(200):
             client = self.host.connect(self.host.kernel(), "reader")
             self.assertEqual(client.run(f"let kept = {number}; kept"), str(number))
@@ -430,7 +430,7 @@ class Many(OneHost):
 
 
 class Clients(OneHost):
-    """Jupyter's own client of gateways."""
+    """Jupyter's own gateway client."""
 
     def setUp(self):
         if "GATEWAY" in os.environ:
@@ -444,7 +444,7 @@ class Clients(OneHost):
         from jupyter_server.gateway.gateway_client import GatewayClient
         from nbclient import NotebookClient
 
-        # it sends its token with requests, and forgets it with the WebSocket
+        # the client sends its token with HTTP requests, but not with the WebSocket
         connect = websocket.create_connection
         websocket.create_connection = lambda *args, **more: connect(*args, header=AUTH, **more)
         self.addCleanup(setattr, websocket, "create_connection", connect)
@@ -461,7 +461,7 @@ class Clients(OneHost):
 
 
 class Remote(unittest.TestCase):
-    """A kernel process of Jupyter's that stands for one on a host."""
+    """A local kernel process that connects to a kernel on a host."""
 
     def setUp(self):
         self.host = Host()
@@ -495,7 +495,7 @@ class Remote(unittest.TestCase):
         self.assertEqual(reply["status"], "ok", reply)
         return text(published)
 
-    def test_a_cell_survives_the_host_and_the_kernel_its_process(self):
+    def test_a_cell_survives_its_host_and_a_kernel_its_process(self):
         with open(f"{self.place}/share/jupyter/kernels/team/kernel.json") as spec:
             self.assertNotIn(TOKEN, spec.read())
         self.assertEqual(self.shown("let mut list = vec![1, 2]; list.len()"), "2")
@@ -520,7 +520,7 @@ class Remote(unittest.TestCase):
         self.manager.shutdown_kernel()
         self.assertEqual(self.host.ask("GET", "/api/kernels")[2], [])
 
-    def test_a_host_that_is_not_there_is_explained_in_the_cell(self):
+    def test_an_unreachable_host_is_reported_in_the_cell(self):
         self.manager.shutdown_kernel()
         self.host.kill()
         self.start()
@@ -532,9 +532,9 @@ class Remote(unittest.TestCase):
 
 
 class Pods(unittest.TestCase):
-    """Kernels that a host in a cluster makes pods for, which end soon when nobody uses them."""
+    """Kernels in pods of a host in a cluster, which are culled soon when idle."""
 
-    def test_a_kernel_has_a_pod_until_nobody_uses_it_and_goes_on_in_another_one_if_its_id_was_chosen(self):
+    def test_an_idle_kernel_loses_its_pod_and_continues_in_another_one_if_its_id_was_chosen(self):
         host, chosen = There(os.environ["GATEWAY"], AUTH), str(uuid.uuid4())
         passing = host.kernel()
         self.assertEqual(host.kernel(KERNEL_ID=chosen), chosen)
@@ -543,18 +543,18 @@ class Pods(unittest.TestCase):
         self.assertEqual(namespaces(chosen), [os.environ["NAMESPACE"]])
         wait_until(lambda: host.ask("GET", f"/api/kernels/{passing}")[0] == 404)
         wait_until(lambda: namespaces(passing) == [] and not has_copy(passing))
-        self.assertEqual(host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "somebody is connected")
+        self.assertEqual(host.ask("GET", f"/api/kernels/{chosen}")[0], 200, "a client is connected")
         client.close()
         wait_until(lambda: namespaces(chosen) == [])
         self.assertEqual(host.ask("GET", f"/api/kernels/{chosen}")[0], 404)
         self.assertTrue(has_copy(chosen))
         self.assertEqual(host.kernel(KERNEL_ID=chosen), chosen)
         self.assertRegex(host.connect(chosen).run("kept"), r"(^|\n)20$")
-        # one that a client tells to end takes its pod along
+        # shutdown by a client also deletes the pod
         host.connect(chosen).send("shutdown_request", {"restart": False}, "control")
         wait_until(lambda: namespaces(chosen) == [] and not has_copy(chosen))
 
-    def test_a_kernel_whose_pod_is_lost_together_with_the_host_goes_on(self):
+    def test_a_kernel_survives_the_loss_of_its_pod_and_host(self):
         host = There(os.environ["GATEWAY"], AUTH)
         kernel = host.kernel()
         client = host.connect(kernel)
@@ -574,9 +574,9 @@ class Pods(unittest.TestCase):
 
 
 class Users(unittest.TestCase):
-    """Kernels of the users $USERS, of whom the last one has no namespace."""
+    """Kernels of the users $USERS. The last user has no namespace."""
 
-    def test_a_kernel_is_in_the_namespace_of_its_user_and_nobody_elses(self):
+    def test_a_kernel_is_only_in_the_namespace_of_its_user(self):
         users = os.environ["USERS"].split()
         ann, bob, carl = (There(os.environ["GATEWAY"], {"kubeflow-userid": user}) for user in users)
         anns, bobs, carls = ("kubeflow-" + user.replace("@", "-").replace(".", "-") for user in users)
@@ -591,7 +591,7 @@ class Users(unittest.TestCase):
         with self.assertRaises(websocket.WebSocketBadStatusException) as refused:
             bob.connect(kernel)
         self.assertEqual(refused.exception.status_code, 404)
-        # a kernel of the same id is another one
+        # another user's kernel with the same id is a different kernel
         self.assertEqual(bob.kernel(KERNEL_ID=kernel), kernel)
         client = bob.connect(kernel)
         self.assertEqual(client.outcome(client.execute("kept"))[0]["status"], "error")
@@ -606,20 +606,20 @@ class Users(unittest.TestCase):
 
 
 def namespaces(kernel):
-    """Those of the kernel's pods, in order."""
+    """Returns the namespaces of the kernel's pods, sorted."""
     return sorted(kubectl(
         "get", "pods", "--all-namespaces", "-l", f"lockstep.dev/kernel={kernel}", "-o", "jsonpath={.items[*].metadata.namespace}"
     ).split())
 
 
 def kubectl(*arguments):
-    """What it prints, which it must do well."""
+    """Runs kubectl, which must succeed. Returns its output."""
     command = [*json.loads(os.environ["KUBECTL"]), *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def copy_of(kernel, of=""):
-    """What the shared store has of the kernel, among the things of a user or of nobody; nothing if it has none."""
+    """Returns the kernel's copy in the shared store, with an optional user prefix; empty if there is none."""
     try:
         with open(f"{os.environ['OBJECTS']}/{of}notes/kernels/{kernel}.json") as copy:
             return copy.read()
@@ -646,7 +646,7 @@ def wait_until(is_so):
 
 
 def closing(client):
-    """The code with which the host ends a connection."""
+    """Returns the code with which the host closes a connection."""
     try:
         while True:
             client.receive()

@@ -1,13 +1,13 @@
-"""What `lockstep export --to kfp` and `--to argo` write, as the SDK of Kubeflow Pipelines and the models of Argo read it.
+"""Checks the output of `lockstep export --to kfp` and `--to argo` with the SDK of Kubeflow Pipelines and the models of Argo.
 
-    kfp_contract.py parses FILE             both documents are what the SDK's own messages say
-    kfp_contract.py compiles OUT FILE...    a pipeline of penguins from components, compiled by the SDK
-    kfp_contract.py nests OUT FILE...       one with loops, branches and a pipeline within it, of guests, compiled by the SDK
-    kfp_contract.py runs FILE ROOT [JSON]   runs a pipeline in the SDK's own local runner; prints what each task left, as JSON
-    kfp_contract.py argo FILE               a WorkflowTemplate, with nothing that Argo does not know; prints what its pods run, as JSON
+    kfp_contract.py parses FILE             check both documents against the SDK's messages
+    kfp_contract.py compiles OUT FILE...    compile a penguins pipeline from components with the SDK
+    kfp_contract.py nests OUT FILE...       compile a pipeline of guests with loops, branches and a nested pipeline with the SDK
+    kfp_contract.py runs FILE ROOT [JSON]   run a pipeline in the SDK's local runner; print the outputs of each task as JSON
+    kfp_contract.py argo FILE               check a WorkflowTemplate against Argo's models; print the commands of its pods as JSON
 
-The local runner starts containers with Docker. Here their commands are started as they are, with LOCKSTEP in the place of /lockstep, so that
-everything but the container is the SDK's.
+The local runner starts containers with Docker. Here their commands run directly, with LOCKSTEP instead of /lockstep, so that everything except
+the container is the SDK's.
 """
 
 import hashlib
@@ -118,7 +118,7 @@ def nests(out, busy, gather):
 
 
 class Left:
-    """What the containers left: the digests of each task's outputs, and the metadata of those that are metrics."""
+    """Runs containers as local processes, and collects the metadata of each task's outputs."""
 
     def __init__(self):
         self.tasks = {}

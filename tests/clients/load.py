@@ -1,8 +1,9 @@
-"""500 clients of a host at a time, a tenth of which are slow, leave in the middle or send what is no request.
+"""Runs 500 concurrent clients of a host. A tenth of them are slow, disconnect early or send invalid requests.
 
 usage: load.py PORT TOKEN
 
-Every good client asks for runs, some known and some new, and follows those that go on. At the end every run that was accepted has a record. Prints JSON.
+Every good client submits runs, some cached and some new, and polls those in progress. At the end, every accepted run must have a record.
+Prints JSON.
 """
 
 import asyncio
@@ -68,13 +69,13 @@ async def bad(number):
                         writer.write(head[at : at + 1])
                         await writer.drain()
                         await asyncio.sleep(0.05)
-                case 1:  # leaves in the middle
+                case 1:  # disconnects within the request
                     writer.write(head + body[: len(body) // 2])
                     await writer.drain()
-                case 2:  # asks, and leaves before the answer
+                case 2:  # disconnects before the response
                     writer.write(head + body)
                     await writer.drain()
-                case 3:  # is no client of HTTP
+                case 3:  # does not speak HTTP
                     writer.write(random.Random(number).randbytes(4096))
                     await writer.drain()
                     await asyncio.wait_for(reader.read(), 20)

@@ -1,4 +1,4 @@
-"""Starts the kernel whose name is the argument, and prints the seconds until its first cell has been answered, and those of a second one."""
+"""Starts the kernel with the given name. Prints the seconds until the reply to its first cell, and to a second one."""
 
 import sys
 import time

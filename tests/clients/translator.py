@@ -1,11 +1,11 @@
-"""How the wheel's Python writes parameters in Rust, and reads them."""
+"""Tests how the wheel's Python writes and reads parameters in Rust."""
 
 import datetime
 import subprocess
 import sys
 import unittest
 
-from lockstep import rust, translator  # first: papermill, which this imports, imports it in turn
+from lockstep import rust, translator  # must be first: this imports papermill, which imports it in turn
 from papermill.exceptions import PapermillException
 from papermill.translators import papermill_translators
 
@@ -32,7 +32,7 @@ def named(cell):
 
 
 class Writing(unittest.TestCase):
-    def test_values_get_the_types_that_they_tell(self):
+    def test_values_get_inferred_types(self):
         for value, expected in [
             (True, "bool = true"),
             (-5, "i64 = -5"),
@@ -70,7 +70,7 @@ class Writing(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "variable name"):
                 rust.let(name, 1)
 
-    def test_what_rust_can_not_hold(self):
+    def test_values_that_rust_can_not_represent(self):
         for value in (2**64, -(2**63) - 1, [1, 2**70]):
             with self.assertRaisesRegex(ValueError, "64-bit"):
                 rust.let("x", value)
@@ -115,7 +115,7 @@ class Reading(unittest.TestCase):
         self.assertEqual(named(CELL)["alpha"].value, "0.1")
         self.assertEqual(named(CELL)["type"].value, '"a // b"')
 
-    def test_literals_tell_their_type(self):
+    def test_types_are_inferred_from_literals(self):
         for value, kind in [
             ("true", "bool"),
             ("-1_000", "i32"),
@@ -135,7 +135,7 @@ class Papermill(unittest.TestCase):
     def setUp(self):
         self.translator = papermill_translators.find_translator("lockstep", "rust")
 
-    def test_it_finds_the_translator_by_itself(self):
+    def test_papermill_finds_the_translator(self):
         self.assertIs(self.translator, translator.RustTranslator)
         found = "from papermill.translators import papermill_translators as t; t.find_translator('lockstep', 'rust')"
         subprocess.run([sys.executable, "-c", found], check=True)
@@ -150,7 +150,7 @@ class Papermill(unittest.TestCase):
         })
         self.assertEqual(found[-1].inferred_type_name, "None")
 
-    def test_what_was_inspected_counts_once(self):
+    def test_inspected_types_are_used_once(self):
         self.translator.inspect({"source": "let rows: usize = 1;"})
         self.assertEqual(self.translator.codify({"rows": 2}, "One\ntwo"), "// One\n// two\nlet rows: usize = 2;\n")
         self.assertEqual(self.translator.codify({"rows": 2}), "// Parameters\nlet rows: i64 = 2;\n")

@@ -1,4 +1,4 @@
-// The cluster's DNS: CoreDNS with nothing but the plugins that it needs here.
+// The cluster's DNS server: CoreDNS with only the plugins needed here.
 package main
 
 import (
