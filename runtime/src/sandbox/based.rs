@@ -5,17 +5,17 @@ use super::{Module, SandboxError};
 use crate::digest::Digest;
 use crate::step::{BASE_MODULE, BASE_START};
 
-/// A module that is put into the memory and the table of its base.
+/// A module that is instantiated in the memory and the table of its base.
 pub(super) struct Based {
     module: wasmtime::Module,
-    /// What it imports, of the base's exports.
+    /// The base's exports that the module imports.
     imports: Vec<ModuleExport>,
-    /// The base's table, and how many elements the module needs it to have.
+    /// The base's table, and its minimum size that the module requires.
     table: Option<(ModuleExport, u64)>,
 }
 
 impl Based {
-    /// A compiled module onto its base; and what of the base starts it.
+    /// Links a compiled module to its base. Also returns the base's start function.
     pub(super) fn new(module: wasmtime::Module, digest: &Digest, base: &Module) -> Result<(Self, ModuleExport), SandboxError> {
         let misfit = |reason: String| SandboxError::Base {
             digest: *digest,
@@ -28,14 +28,14 @@ impl Based {
             let name = import.name();
             if import.module() != BASE_MODULE {
                 return Err(misfit(format!(
-                    "it imports `{}` `{name}`, which is not of its base",
+                    "it imports `{name}` from `{}`, which is not its base",
                     import.module()
                 )));
             }
             let found = below.get_export_index(name).zip(below.get_export(name));
             let (index, offered) = found.ok_or_else(|| misfit(format!("the base has no export `{name}`")))?;
             if !fits(&import.ty(), &offered) {
-                return Err(misfit(format!("the base's export `{name}` is of another type")));
+                return Err(misfit(format!("the base's export `{name}` has a different type")));
             }
             if let ExternType::Table(wanted) = import.ty() {
                 table = Some((index, wanted.minimum()));
@@ -47,9 +47,9 @@ impl Based {
         Ok((Self { module, imports, table }, start))
     }
 
-    /// Puts the module into an instance of the base.
+    /// Instantiates the module in an instance of the base.
     pub(super) fn put_onto(&self, store: &mut Store<Guest>, base: &Instance) -> wasmtime::Result<()> {
-        let gone = || wasmtime::Error::msg("an export of the base is gone");
+        let gone = || wasmtime::Error::msg("an export of the base is missing");
         if let Some((table, wanted)) = &self.table {
             let table = base.get_module_export(&mut *store, table);
             let table = table.and_then(wasmtime::Extern::into_table).ok_or_else(gone)?;
@@ -64,7 +64,7 @@ impl Based {
     }
 }
 
-/// Whether an import can be satisfied. Tables are grown, so their size does not matter.
+/// Returns whether an export satisfies an import. Tables are grown, so their size does not matter.
 fn fits(wanted: &ExternType, offered: &ExternType) -> bool {
     match (wanted, offered) {
         (ExternType::Func(wanted), ExternType::Func(offered)) => offered.matches(wanted),

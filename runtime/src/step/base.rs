@@ -1,31 +1,31 @@
-//! Modules that are based on another.
+//! Modules that are linked to a base module.
 //!
-//! Most of a small program is its language's library. A module may leave that to another module, its *base*: it names the base by
-//! digest in the custom section `lockstep:base`, before all other sections, and imports memory, table and functions from it under the
-//! module name `base`. It has no start of its own: its segments put functions into the base's table and data into its memory, and
-//! the base's export `lockstep:start` runs. As the digest of the base is among its bytes, the module's own digest stands for both.
+//! Most of a small program is its language's standard library. A module may import that from another module, its *base*. It states the
+//! digest of the base in the custom section `lockstep:base`, before all other sections, and imports memory, table and functions under the
+//! module name `base`. It has no start function: its segments add functions to the base's table and data to the base's memory, and the
+//! base's export `lockstep:start` runs it. Since the module's bytes contain the digest of its base, its own digest identifies both.
 
 use crate::digest::{Digest, InvalidDigest};
 
-/// The custom section that names the base: its digest, as text.
+/// The custom section that contains the digest of the base, as text.
 pub const BASE_SECTION: &str = "lockstep:base";
-/// The module name of everything that is imported from the base.
+/// The module name of imports from the base.
 pub const BASE_MODULE: &str = "base";
-/// The export of a base that runs what is based on it.
+/// The export of a base that runs a module linked to it.
 pub const BASE_START: &str = "lockstep:start";
 
-/// Why it can't be told what a module is based on.
+/// An error in determining the base of a module.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
-    /// It is no module.
-    #[error("it is no WebAssembly module: {0}")]
+    /// Not a module.
+    #[error("not a WebAssembly module: {0}")]
     Module(#[from] wasmparser::BinaryReaderError),
-    /// The section does not hold a digest.
-    #[error("its section {BASE_SECTION} holds no digest")]
+    /// The section does not contain a digest.
+    #[error("section {BASE_SECTION} does not contain a digest")]
     Digest(#[from] InvalidDigest),
 }
 
-/// The base of a module, if it has one.
+/// Returns the digest of a module's base, if it has one.
 pub fn base(module: &[u8]) -> Result<Option<Digest>, BaseError> {
     for payload in wasmparser::Parser::new(0).parse_all(module) {
         match payload? {
