@@ -26,7 +26,7 @@ pub enum BundleError {
         /// the target
         path: PathBuf,
     },
-    /// The file is compressed, or its name asks for compression.
+    /// The file is compressed, or its name has a suffix for compression.
     #[error("{path} is compressed: a bundle is an uncompressed tar archive or a directory")]
     Compressed {
         /// the file
