@@ -108,7 +108,7 @@ pub mod steps {
         super::lines(input)
     }
 
-    /// Does nothing: what a run costs at the least.
+    /// Does nothing; measures the minimum cost of a run.
     #[step]
     pub fn nothing() {}
 }

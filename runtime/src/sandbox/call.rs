@@ -93,7 +93,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 impl Guest {
-    /// Has a request answered, and returns the number of the answer.
+    /// Answers a request and returns the number of the answer.
     fn call(&mut self, request: &[u8]) -> Result<u32> {
         let caller = self.caller.as_mut().ok_or(Errno::NotSupported)?;
         let mut asking = Asking {
