@@ -9,7 +9,6 @@ use lockstep_runtime::sandbox::Interrupt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Refusal;
-use super::works::Work;
 
 /// Limits the number of concurrent runs, and of queued ones.
 #[derive(Debug)]
@@ -94,10 +93,10 @@ impl Gate {
     }
 
     /// Waits for a turn, for accepted work. `None` if the work is cancelled or the host shuts down.
-    pub async fn turn_of(&self, work: &Work) -> Option<Turn> {
+    pub async fn turn_unless(&self, cancelled: impl Future<Output = ()>, interrupt: Interrupt) -> Option<Turn> {
         tokio::select! {
-            turn = self.enter(work.interrupt()) => turn,
-            () = work.cancelled() => None,
+            turn = self.enter(interrupt) => turn,
+            () = cancelled => None,
         }
     }
 

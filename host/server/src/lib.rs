@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod answers;
 mod api;
 mod audit;
 mod cache;

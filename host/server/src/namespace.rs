@@ -11,7 +11,7 @@ use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
 use quick_cache::sync::Cache;
 
-use super::api::Answers;
+use super::answers::Answers;
 use super::machine::runtime_over;
 use super::works::{Work, Works};
 use super::{Server, gateway};

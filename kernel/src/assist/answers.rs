@@ -91,7 +91,7 @@ fn place(edit: &Edit, draft: &Draft) -> Option<Range<usize>> {
     within.then(|| start - draft.cell.start..end.saturating_sub(draft.cell.start))
 }
 
-/// Returns whether a completion is for users: neither an internal name of the draft nor the remains of a snippet (`derive(…)`,
+/// Returns whether a completion is for users: neither an internal name of the draft nor a part of a snippet (`derive(…)`,
 /// `letm`).
 fn is_users(text: &str) -> bool {
     !text.starts_with("__") && !text.contains('…') && text != "letm"

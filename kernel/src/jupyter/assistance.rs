@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::comms::VARIABLES;
 use super::completeness::Completeness;
+use super::desk::{Desk, Request};
+use super::error_content::{error_content, unknown_request};
 use super::interpreter::Assistant;
-use super::kernel::{Desk, Request, error_content, unknown_request};
 use super::kernel_info;
 use super::message::{Channel, Header, Message};
 use super::request::{CommContent, CommInfoRequest, CommOpen, CursorRequest, HistoryRequest, IsCompleteRequest, content};

@@ -4,7 +4,7 @@ use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Interrupt;
 use serde_json::{Value, json};
 
-use super::kernel::{Desk, Request};
+use super::desk::{Desk, Request};
 use super::message::Channel;
 use crate::output::{MimeBundle, Output, Stream, Unanswered};
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::kernel::error_content;
+use super::error_content::error_content;
 use super::message::Message;
 
 #[derive(Debug, Deserialize)]

@@ -8,8 +8,9 @@ use lockstep_runtime::sandbox::Interrupt;
 use serde_json::{Map, Value, json};
 
 use super::cell_output::CellOutput;
+use super::desk::{Ask, Desk, Request, Running};
+use super::error_content::failed;
 use super::interpreter::{Execute, Interpreter};
-use super::kernel::{Ask, Desk, Request, Running, failed};
 use super::message::{Channel, Header};
 use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
 use crate::output::{CellError, MimeBundle, Output, Stream};

@@ -7,7 +7,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Ran, bind, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, Interface, MediaType, Outcome, Port, interfaces};
 
-use super::dependencies::Crates;
+use super::crates::Crates;
 use super::execute::{Emit, Execution};
 use super::grants::stamp;
 use super::{SessionError, failure, fetch, saved, uses};

@@ -7,7 +7,7 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::{Artifact, Interruption, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
-use super::dependencies::Crates;
+use super::crates::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Rust};

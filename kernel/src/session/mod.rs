@@ -5,6 +5,7 @@
 //! cell that fails or is interrupted leaves it unchanged.
 
 mod assistant;
+mod crates;
 mod dependencies;
 mod directives;
 mod execute;
@@ -37,7 +38,7 @@ use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output, Stream};
 use crate::toolchain::{CompileError, Lock, PreludeReady, Requirement, Toolchain};
 
-use dependencies::Crates;
+use crates::Crates;
 use execute::Execution;
 use grants::Checked;
 use known::Known;

@@ -3,23 +3,23 @@ use std::path::PathBuf;
 
 use super::Toolchain;
 
-/// A rust-analyzer that can be started.
+/// A working rust-analyzer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RustAnalyzer {
     /// The program.
     pub path: PathBuf,
-    /// What it says of its version, in a line.
+    /// Its version, in one line.
     pub version: String,
-    /// The directory with the sources of std, if there is one; without it rust-analyzer knows nothing of std.
+    /// The directory with std's sources; without it, rust-analyzer can't complete names of std.
     pub library: Option<PathBuf>,
 }
 
-/// Where Debian's package has the sources of std.
+/// The directory of std's sources in Debian's package.
 const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library";
 
 impl Toolchain {
-    /// The rust-analyzer beside rustc, that of rustup, or the one on `PATH`. Rustup's proxies are there without what they stand for, so each
-    /// is asked for its version.
+    /// Finds the rust-analyzer next to rustc, from rustup, or on `PATH`. Each candidate must report its version, because
+    /// rustup's proxies exist even without the component.
     pub fn rust_analyzer(&self) -> Option<RustAnalyzer> {
         let name = "rust-analyzer";
         let by_rustup = || {
@@ -41,8 +41,8 @@ impl Toolchain {
             .or_else(|| on_path().and_then(answering))
     }
 
-    /// The sources of std: where `RUST_SRC_PATH` says (rust-analyzer goes by it too), the toolchain's own, or Debian's. What is a version
-    /// apart still has nearly the same names.
+    /// Finds the sources of std: in `RUST_SRC_PATH` (which rust-analyzer also uses), in the toolchain, or in Debian's package.
+    /// A slightly different version has nearly the same names.
     fn library(&self) -> Option<PathBuf> {
         let said = self.locations.environment.get(OsStr::new("RUST_SRC_PATH")).map(PathBuf::from);
         let own = self.std_sources().0.join("library");

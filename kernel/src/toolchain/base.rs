@@ -1,4 +1,4 @@
-//! Builds a base: one module of every crate that cells can name, with the standard library, that exports all it holds.
+//! Builds a base: a module with all crates that cells can name and the standard library, which exports everything.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -11,26 +11,26 @@ use super::confine::Confinement;
 use super::link::{self, Base, LinkError};
 use super::{PreludeReady, TARGET, Toolchain, flags};
 
-/// The file below a prelude's directory.
+/// The base's file in a prelude's directory.
 pub const FILE: &str = "base.wasm";
 
-/// The file of an extension, beside it.
+/// The extension's file in a prelude's directory.
 const EXTENSION: &str = "extension.o";
 
 pub const SOURCE: &str = include_str!("base_source.rs");
 
-/// The functions of C's `math.h` that Rust's floats call and that no instruction computes; each has a sibling for `f32`, with an `f`
-/// behind its name. A cell may be the first to call one.
+/// The functions of C's `math.h` that Rust's floats call, without those that are instructions. Each has a variant for `f32`
+/// with the suffix `f`. They are always included, because a cell may be the first to call one.
 pub const MATH: [&str; 27] = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "fdim", "fma",
     "fmod", "hypot", "ldexp", "log", "log10", "log1p", "log2", "pow", "sin", "sinh", "tan", "tanh",
 ];
 
-/// Why a base can't be built.
+/// An error building a base.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
     /// A file can't be written or a program can't be started.
-    #[error("can't build the base of cells in {}: {source}\nhint: run `lockstep doctor`", dir.display())]
+    #[error("can't build the cells' base module in {}: {source}\nhint: run `lockstep doctor`", dir.display())]
     Io {
         /// the directory
         dir: PathBuf,
@@ -38,27 +38,27 @@ pub enum BaseError {
         source: io::Error,
     },
     /// A program failed.
-    #[error("building the base of cells failed: {said}\nhint: run `lockstep doctor`")]
+    #[error("failed to build the cells' base module: {said}\nhint: run `lockstep doctor`")]
     Failed {
-        /// what it said
+        /// its output
         said: String,
     },
-    /// An object of the crates can't be read.
+    /// An object file of the crates can't be linked.
     #[error("can't link the crates: {0}\nhint: run `lockstep doctor`")]
     Link(#[from] LinkError),
-    /// It was interrupted.
+    /// The build was interrupted.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Builds the base of a prelude whose crates are compiled; it appears as `dir`/[`FILE`] when it is whole. Takes about a second.
+/// Builds the base of a prelude with compiled crates, and writes it to `dir`/[`FILE`] atomically. Takes about a second.
 pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrupt: &dyn Fn() -> bool) -> Result<(), BaseError> {
     let io = |source| BaseError::Io {
         dir: dir.to_owned(),
         source,
     };
     let work = tempfile::tempdir_in(dir).map_err(io)?;
-    // All crates, not only those that cells can name: rustc else leaves out what no other crate uses.
+    // Name all crates, not only those that cells can name: rustc omits unused crates.
     let libraries = prelude.libraries.iter().filter(|library| library.is_linked()).enumerate();
     let externs = libraries
         .map(|(i, library)| format!("--extern=crate{i}={}", library.path.display()))
@@ -92,7 +92,7 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrup
     let mut linker = toolchain.bare_command(&toolchain.linker(), work.path());
     linker.args(["-flavor", "wasm", "--whole-archive", "libbase.a", "--no-whole-archive"]);
     linker.arg(toolchain.self_contained("libc.a"));
-    // Everything is there for whatever cell may come. The crate libc declares what WASI lacks; nobody can have used that.
+    // Keep and export everything, for any later cell. The crate libc declares functions that WASI lacks and nobody can use.
     linker.args([
         "--export-all",
         "--no-gc-sections",
@@ -109,10 +109,11 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrup
     std::fs::rename(work.path().join(FILE), dir.join(FILE)).map_err(io)
 }
 
-/// Puts the base of `plain` into `dir`, with an extension of the crates that `prelude` has beyond it. Gives the extension; `None` if the
-/// base lacks a crate of the prelude that is part of both, or if the other crates are large: then the prelude needs a base of its own.
+/// Puts the base of `plain` into `dir`, with an extension of the additional crates of `prelude`. Returns the extension;
+/// `None` if the prelude needs its own base, because a shared crate differs, the base lacks a symbol or the additional crates
+/// are large.
 ///
-/// It depends on the crates alone, not on what is on this machine, since the modules of cells depend on it.
+/// The result depends only on the crates, not on this machine, because the modules of cells depend on it.
 pub fn extend(
     toolchain: &Toolchain,
     plain: &PreludeReady,
@@ -124,7 +125,7 @@ pub fn extend(
         dir: dir.to_owned(),
         source,
     };
-    // Cargo puts a digest of all that a crate is compiled from into the name of its file.
+    // File names of crates contain cargo's digest of everything that they are compiled from.
     let names = |prelude: &PreludeReady| -> BTreeSet<OsString> {
         let linked = prelude.libraries.iter().filter(|library| library.is_linked());
         linked

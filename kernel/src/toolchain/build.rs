@@ -6,40 +6,41 @@ use super::confine::Confinement;
 use super::{Doing, Prelude, PreludeError, TARGET, Toolchain, Watch, flags, making, sdk, shelf};
 use crate::file::write_whole;
 
-/// How to build a crate.
+/// Options for building a crate.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// Which package of a workspace; by default the one in the directory.
+    /// The package of a workspace; defaults to the one in the directory.
     pub package: Option<String>,
-    /// Which cargo features to switch on.
+    /// The cargo features to enable.
     pub features: Vec<String>,
-    /// Fetch nothing.
+    /// Do not access the network.
     pub offline: bool,
-    /// Take the versions that stand in Cargo.lock, and no others.
+    /// Require that Cargo.lock is up to date.
     pub locked: bool,
-    /// Build in this directory, and confine what is executed to it. By default it is cargo's own, and nothing is confined.
+    /// Build in this target directory, and confine build scripts and proc macros to it. By default, cargo's own target
+    /// directory is used without confinement.
     pub confined_to: Option<PathBuf>,
 }
 
-/// How far cargo is: crate `done` of `total`.
+/// The progress of a build.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuildProgress {
-    /// How many crates are compiled.
+    /// The number of compiled crates.
     pub done: u32,
-    /// How many there are to compile, with those that were compiled before.
+    /// The total number of crates, including those compiled before.
     pub total: u32,
-    /// Those being compiled now: `serde_json, arrow_schema`.
+    /// The crates being compiled: `serde_json, arrow_schema`.
     pub doing: String,
 }
 
 impl BuildProgress {
-    /// How much is compiled, 0 to 100.
+    /// Returns the progress, 0 to 100.
     pub fn percent(&self) -> u8 {
         let percent = u64::from(self.done) * 100 / u64::from(self.total.max(1));
         percent.min(100) as u8
     }
 
-    /// Reads `    Building [=====>    ] 12/34: serde_json, arrow_schema`.
+    /// Parses `    Building [=====>    ] 12/34: serde_json, arrow_schema`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (counts, doing) = match line
             .trim_start()
@@ -60,37 +61,37 @@ impl BuildProgress {
     }
 }
 
-/// A module that was built.
+/// A built module.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Built {
-    /// The crate's name, or the program's.
+    /// The name of the crate or program.
     pub name: String,
-    /// Where cargo put it.
+    /// The file written by cargo.
     pub path: PathBuf,
     /// The module.
     pub wasm: Vec<u8>,
-    /// What rustc warns of, rendered.
+    /// Rendered warnings of rustc.
     pub warnings: Vec<String>,
 }
 
-/// Why a crate can't be built.
+/// An error building a crate.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// There is no crate.
-    #[error("there is no Cargo.toml in {}\nhint: name the directory of a crate: lockstep build DIR", dir.display())]
+    /// The directory is not a crate.
+    #[error("no Cargo.toml in {}\nhint: pass the directory of a crate: lockstep build DIR", dir.display())]
     NoCrate {
         /// the directory
         dir: PathBuf,
     },
-    /// The directory is a workspace, or the package that was asked for is not in it.
-    #[error("which package of {} is meant?\nhint: name one: {}", dir.display(), packages.join(", "))]
+    /// The directory is a workspace, or the requested package is not in it.
+    #[error("no package selected in workspace {}\nhint: choose one: {}", dir.display(), packages.join(", "))]
     Which {
         /// the workspace
         dir: PathBuf,
         /// its packages
         packages: Vec<String>,
     },
-    /// The crate has nothing that can be a module.
+    /// The crate has no target that can be built as a module.
     #[error("`{package}` has neither a library nor a program\nhint: add src/lib.rs with a #[step], or src/main.rs")]
     Nothing {
         /// the package
@@ -99,23 +100,23 @@ pub enum BuildError {
     /// Cargo failed.
     #[error("{source}{hint}")]
     Cargo {
-        /// what it said
+        /// the error
         source: CargoError,
-        /// what to do about it, if that is known
+        /// a hint, if there is one
         hint: String,
     },
-    /// The crates that all steps use can't be compiled.
+    /// The prelude can't be compiled.
     #[error(transparent)]
     Prelude(#[from] PreludeError),
-    /// The SDK can't be put beside the crate.
-    #[error("can't write {}: {source}\nhint: the directory of the crate must be writable, for the SDK is copied into it", path.display())]
+    /// The SDK can't be copied to the workspace.
+    #[error("can't write {}: {source}\nhint: make the crate's directory writable; the build copies the SDK into it", path.display())]
     Sdk {
         /// the directory or file
         path: PathBuf,
         /// why not
         source: io::Error,
     },
-    /// A module that cargo says it has built can't be read.
+    /// A built module can't be read.
     #[error("can't read {}: {source}", path.display())]
     Read {
         /// the file
@@ -126,7 +127,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// The build was interrupted.
+    /// Returns whether the build was interrupted.
     pub fn is_interrupt(&self) -> bool {
         matches!(
             self,
@@ -151,7 +152,7 @@ impl From<CargoError> for BuildError {
             format!("\nhint: add the SDK to the [dependencies] of Cargo.toml: {requirement}")
         } else if text.contains(&format!("`{}`", sdk::PACKAGE)) || text.contains(&format!("package `{}", sdk::PACKAGE)) {
             format!(
-                "\nhint: this command brings {} {}: write {requirement}",
+                "\nhint: this command includes {} {}; write {requirement}",
                 sdk::PACKAGE,
                 sdk::VERSION
             )
@@ -162,11 +163,12 @@ impl From<CargoError> for BuildError {
     }
 }
 
-/// Builds the crate in `dir`: the library as one module of steps if the crate uses the SDK (or has no program), else each program as a module.
+/// Builds the crate in `dir`: the library as one module of steps if the crate uses the SDK (or has no program), else each
+/// program as a module.
 ///
-/// The same sources give the same bytes in every directory. Nothing in the crate needs to be set up for this, and its own
-/// profiles and host builds are neither used nor invalidated: modules lie in `target/wasm32-wasip1/lockstep`. A crate that takes the SDK from
-/// the registry gets the one of this program ([`sdk`]). What all steps depend on is compiled once for a machine, with what cells use, and copied.
+/// The same sources give the same bytes in every directory. The crate needs no configuration, and its own profiles and native
+/// builds are neither used nor invalidated: modules are written to `target/wasm32-wasip1/lockstep`. A crate that depends on the
+/// SDK of the registry gets the SDK of this program ([`sdk`]). The prelude is compiled once per machine and copied.
 pub fn build_module(
     toolchain: &Toolchain,
     dir: &Path,
@@ -180,7 +182,7 @@ pub fn build_module(
     let brought = bring_sdk(toolchain, dir, options.locked)?;
     let mut resolution = brought.clone();
     resolution.extend(options.locked.then(|| "--locked".to_owned()));
-    // What is on this machine is used without the network.
+    // Try without the network first.
     let offline = [&resolution[..], &["--offline".to_owned()]].concat();
     let metadata = match cargo::metadata(toolchain, dir, &offline, interrupt) {
         Err(CargoError::Failed { .. }) if !options.offline => cargo::metadata(toolchain, dir, &resolution, interrupt)?,
@@ -228,7 +230,7 @@ pub fn build_module(
     if !options.features.is_empty() {
         command.arg("--features").arg(options.features.join(","));
     }
-    // Cargo reads what is before `--` in any order; what is behind it goes to rustc, for the library alone.
+    // Arguments after `--` are passed to rustc, only for the library.
     command.args(["--message-format=json"]);
     if library {
         command.arg("--").args(flags::STEP);
@@ -255,8 +257,8 @@ pub fn build_module(
     Ok(built)
 }
 
-/// Makes the SDK of this program available to the workspace that `dir` is in, if one of its packages takes it from the registry. Gives the
-/// arguments that cargo finds it with.
+/// Copies the SDK of this program to the workspace of `dir`, if one of its packages takes the SDK from the registry. Returns
+/// the arguments by which cargo uses the copy.
 fn bring_sdk(toolchain: &Toolchain, dir: &Path, locked: bool) -> Result<Vec<String>, BuildError> {
     let workspace = cargo::manifests(toolchain, dir)?;
     let from_registry = |dependency: &cargo::Dependency| dependency.name == sdk::PACKAGE && dependency.path.is_none();
@@ -277,7 +279,8 @@ fn bring_sdk(toolchain: &Toolchain, dir: &Path, locked: bool) -> Result<Vec<Stri
     Ok(vec!["--config".to_owned(), sdk::cargo_argument(root)])
 }
 
-/// Puts what is compiled of the SDK and its dependencies into a target directory that has nothing for modules yet. Compiles it first, once for a machine.
+/// Copies the compiled SDK and its dependencies into a target directory without any modules. Compiles them first, once per
+/// machine.
 fn seed(
     toolchain: &Toolchain,
     target_directory: &Path,
@@ -302,7 +305,7 @@ fn seed(
     Ok(())
 }
 
-/// What may be reached when the crate is built in `target`. All that it depends on is fetched before.
+/// Fetches the dependencies and returns the confinement for building the crate in `target`.
 fn confined(
     toolchain: &Toolchain,
     dir: &Path,
@@ -347,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_how_far_cargo_is() {
+    fn parses_cargos_progress() {
         let line = "    Building [=======>                 ] 12/34: serde_json, arrow_schema(build)";
         let step = BuildProgress {
             done: 12,

@@ -1,4 +1,4 @@
-//! What cargo says in JSON: `cargo metadata` and `--message-format=json` ("External tools" in the Cargo book).
+//! Runs cargo and parses its JSON: `cargo metadata` and `--message-format=json` ("External tools" in the Cargo book).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -15,13 +15,13 @@ use super::confine::Confinement;
 use super::{BuildProgress, Diagnostic, Toolchain, flags};
 use crate::file::write_whole;
 
-/// The script that cargo starts as the compiler, in a target directory.
+/// The script in a target directory that cargo runs as the compiler.
 const RUSTC: &str = "lockstep-rustc";
 
-/// A command of cargo that failed before any source was compiled, or that could not be run.
+/// An error of a cargo command.
 #[derive(Debug, thiserror::Error)]
 pub enum CargoError {
-    /// It can't be started.
+    /// Cargo can't be started.
     #[error("can't run {}: {source}", cargo.display())]
     Start {
         /// the cargo
@@ -29,7 +29,7 @@ pub enum CargoError {
         /// why not
         source: io::Error,
     },
-    /// The script that starts the compiler can't be written.
+    /// The compiler script can't be written.
     #[error("can't write {}: {source}", path.display())]
     Script {
         /// the file
@@ -37,24 +37,24 @@ pub enum CargoError {
         /// why not
         source: io::Error,
     },
-    /// It failed.
+    /// Cargo failed.
     #[error("{said}")]
     Failed {
-        /// what it said
+        /// its message
         said: String,
     },
-    /// Some sources can't be compiled.
+    /// Compilation failed.
     #[error("{rendered}")]
     Compile {
-        /// the errors as rustc renders them
+        /// the errors, rendered by rustc
         rendered: String,
-        /// the first of them
+        /// the first error
         first: String,
-        /// how many there are
+        /// the number of errors
         count: usize,
-        /// the package that is wrong, as cargo calls it
+        /// cargo's id of the package with the error
         package: String,
-        /// whether that is a library, rather than a build script or a proc macro
+        /// whether that is a library and not a build script or a proc macro
         library: bool,
     },
     /// A build script failed.
@@ -62,18 +62,18 @@ pub enum CargoError {
     BuildScript {
         /// the package, with its version
         package: String,
-        /// what the script said
+        /// the script's output
         said: String,
     },
-    /// It was interrupted.
+    /// The command was interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// It said something else than expected.
-    #[error("cargo's answer can't be read: {source}\nhint: is {} a cargo?", cargo.display())]
+    /// The output is malformed.
+    #[error("can't parse the output of cargo: {source}\nhint: check that {} is cargo", cargo.display())]
     Answer {
         /// the cargo
         cargo: PathBuf,
-        /// what is wrong with the answer
+        /// what is wrong with the output
         source: serde_json::Error,
     },
 }
@@ -88,7 +88,7 @@ pub struct Metadata {
     pub resolve: Resolve,
 }
 
-/// The packages of a workspace, as their manifests have them.
+/// The packages of a workspace, from their manifests.
 #[derive(Deserialize)]
 pub struct Manifests {
     pub packages: Vec<Package>,
@@ -101,20 +101,20 @@ pub struct Package {
     pub name: String,
     pub version: String,
     pub manifest_path: PathBuf,
-    /// None for a package that is a directory of this machine.
+    /// `None` for a local directory.
     pub source: Option<String>,
     pub targets: Vec<Target>,
     pub dependencies: Vec<Dependency>,
-    /// Its features, with what each switches on.
+    /// Its features, each with the features that it enables.
     pub features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
 pub struct Dependency {
     pub name: String,
-    /// `dev`, `build`; absent for an ordinary one.
+    /// `dev` or `build`; `None` for a normal dependency.
     pub kind: Option<String>,
-    /// The directory, where it is one.
+    /// The directory of a path dependency.
     pub path: Option<PathBuf>,
 }
 
@@ -125,7 +125,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether other crates can use it.
+    /// Returns whether other crates can use the target.
     pub fn is_library(&self) -> bool {
         self.kind
             .iter()
@@ -143,18 +143,18 @@ pub struct Resolve {
 pub struct Node {
     pub id: String,
     pub deps: Vec<Edge>,
-    /// Those that are on.
+    /// The enabled features.
     pub features: BTreeSet<String>,
 }
 
-/// That a package uses another under a name.
+/// A dependency on a package, with its name in source.
 #[derive(Deserialize)]
 pub struct Edge {
     pub name: String,
     pub pkg: String,
 }
 
-/// What cargo has built, or found to be built.
+/// A target that cargo has built or found up to date.
 #[derive(Deserialize)]
 pub struct Artifact {
     pub package_id: String,
@@ -179,17 +179,17 @@ enum Message {
     Other,
 }
 
-/// What a build made.
+/// The result of a build.
 #[derive(Default)]
 pub struct Made {
     pub artifacts: Vec<Artifact>,
-    /// Directories of native libraries, as `-L` takes them.
+    /// Directories of native libraries, in the form of `-L`.
     pub native: BTreeSet<String>,
-    /// Warnings of the packages of the workspace, as rustc renders them.
+    /// Warnings of the workspace's packages, rendered by rustc.
     pub warnings: Vec<String>,
 }
 
-/// `cargo metadata` of the package in `dir`, with what it needs on the target. Fetches what is missing, and executes nothing of it.
+/// Runs `cargo metadata` for the package in `dir` on the target. Fetches missing dependencies, but executes none of their code.
 pub fn metadata(
     toolchain: &Toolchain,
     dir: &Path,
@@ -199,12 +199,12 @@ pub fn metadata(
     let mut command = toolchain.cargo_command();
     command.args(["metadata", "--format-version=1", "--filter-platform", super::TARGET]);
     command.args(["--manifest-path", "Cargo.toml"]).args(arguments);
-    // Not where the user is: settings of that directory are not those of the package.
+    // Settings in the user's directory must not apply to the package.
     command.current_dir(dir);
     read(toolchain, &asked(toolchain, &mut command, interrupt)?)
 }
 
-/// The manifests of the workspace that the package in `dir` is of. Resolves and fetches nothing.
+/// Returns the manifests of the workspace of the package in `dir`. Resolves and fetches nothing.
 pub fn manifests(toolchain: &Toolchain, dir: &Path) -> Result<Manifests, CargoError> {
     let mut command = toolchain.cargo_command();
     command.args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
@@ -212,7 +212,7 @@ pub fn manifests(toolchain: &Toolchain, dir: &Path) -> Result<Manifests, CargoEr
     read(toolchain, &asked(toolchain, &mut command, &|| false)?)
 }
 
-/// Fetches all that building the package in `dir` takes, for the target and for this machine. Executes nothing of it.
+/// Fetches all dependencies of the package in `dir`, for the target and for this machine. Executes none of their code.
 pub fn fetch(
     toolchain: &Toolchain,
     dir: &Path,
@@ -228,7 +228,7 @@ pub fn fetch(
     asked(toolchain, &mut command, interrupt).map(drop)
 }
 
-/// What a command of cargo writes to stdout.
+/// Runs a cargo command. Returns its stdout.
 fn asked(toolchain: &Toolchain, command: &mut Command, interrupt: &dyn Fn() -> bool) -> Result<String, CargoError> {
     let (mut answer, mut said) = (String::new(), Vec::new());
     let status = command::run_guarded(command, None, interrupt, &mut |line| match line {
@@ -254,7 +254,7 @@ fn read<T: DeserializeOwned>(toolchain: &Toolchain, json: &str) -> Result<T, Car
     serde_json::from_str(json).map_err(answer)
 }
 
-/// The error in what cargo says, without what it did before and without the directories that it did it in.
+/// Extracts the error from cargo's output, without progress lines and internal directories.
 fn failed(said: &[String]) -> CargoError {
     const SCRIPT: &str = "error: failed to run custom build command for `";
     let start = said.iter().position(|line| line.starts_with("error")).unwrap_or(0);
@@ -287,7 +287,7 @@ fn failed(said: &[String]) -> CargoError {
     }
 }
 
-/// The flags of all crates, as a `--config` argument. In this form they are added to those of the user's own configuration.
+/// Returns the flags of all crates as a `--config` argument. In this form they are added to those of the user's configuration.
 pub fn rustflags() -> String {
     format!(
         "target.{}.rustflags={}",
@@ -296,8 +296,8 @@ pub fn rustflags() -> String {
     )
 }
 
-/// Makes `command` compile with names in place of this machine's directories, by a script before rustc: cargo compiles everything anew
-/// when flags change, and directories differ from crate to crate. The script is put into `target_directory`.
+/// Makes `command` replace this machine's directories by fixed names in compiled code. Because cargo recompiles everything when
+/// flags change, a script in `target_directory` adds the flags to calls of rustc.
 pub fn remap(
     toolchain: &Toolchain,
     metadata: &Metadata,
@@ -312,7 +312,7 @@ pub fn remap(
         .map(|flag| format!(" {}", quoted(flag)))
         .collect();
     let script = format!("#!/bin/sh\nexec {rustc} \"$@\"{remaps}\n");
-    // Never written while it may be running.
+    // Don't rewrite the script while it may be running.
     if fs::read_to_string(&path).is_ok_and(|found| found == script) {
         command.env("RUSTC", path);
         return Ok(());
@@ -347,12 +347,12 @@ fn remaps(toolchain: &Toolchain, metadata: &Metadata, target_directory: &Path) -
     let (sources, name) = toolchain.std_sources();
     let mut all = vec![flags::remap(&sources, &name)];
     all.extend(remaps);
-    // rustc takes the last that fits, so the target directory comes after the workspace that it may be in.
+    // rustc applies the last matching flag, so the target directory comes after the workspace that may contain it.
     all.push(flags::remap(target_directory, "target"));
     all
 }
 
-/// Runs a build command of cargo that has `--message-format=json`.
+/// Runs a build command of cargo with `--message-format=json`.
 pub fn build(
     toolchain: &Toolchain,
     command: &mut Command,
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_without_what_is_not_the_users() {
+    fn errors_omit_internal_details() {
         let said = "    Updating crates.io index\nerror: no matching package named `regx` found\nlocation searched: crates.io index\nrequired by package `prelude v0.0.0 (/home/a/work)`";
         assert_eq!(
             shortened(said),

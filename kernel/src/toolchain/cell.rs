@@ -8,42 +8,42 @@ use super::diagnostic::{self, Diagnostic};
 use super::link::{self, Base, LinkError};
 use super::{PreludeReady, TARGET, Toolchain, flags};
 
-/// The name of every cell's source, as it stands in diagnostics and in panics: `cell.rs:3:9`.
+/// The file name of every cell's source in diagnostics and panics: `cell.rs:3:9`.
 pub const CELL_FILE: &str = "cell.rs";
 
 /// A compiled cell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compiled {
-    /// The module; `None` where the source was only checked.
+    /// The module; `None` if the source was only checked.
     pub wasm: Option<Vec<u8>>,
-    /// What rustc warns of.
+    /// The warnings of rustc.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Why a cell has no module.
+/// An error compiling a cell.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// Its source can't be compiled.
-    #[error("the cell can't be compiled: {}", first(.0))]
+    /// The source has errors.
+    #[error("the cell failed to compile: {}", first(.0))]
     Source(Vec<Diagnostic>),
-    /// Compiling was interrupted.
+    /// Compilation was interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// What rustc made of it can't be made a module.
-    #[error("the cell can't be linked: {0}")]
+    /// The compiled object can't be linked.
+    #[error("the cell failed to link: {0}")]
     Link(#[from] LinkError),
-    /// The compiler failed without a word about the source.
+    /// The compiler failed without an error in the source.
     #[error("rustc failed: {said}\nhint: run `lockstep doctor`")]
     Rustc {
-        /// what it said
+        /// its output
         said: String,
     },
-    /// A file or the compiler itself could not be reached.
+    /// A file or the compiler itself is not accessible.
     #[error("can't compile in {}: {source}\nhint: run `lockstep doctor`", dir.display())]
     Io {
-        /// the directory for what the compiler writes
+        /// the directory for the compiler's files
         dir: PathBuf,
-        /// what went wrong
+        /// the error
         source: io::Error,
     },
 }
@@ -53,10 +53,10 @@ fn first(diagnostics: &[Diagnostic]) -> &str {
     error.map_or("see the diagnostics", |diagnostic| &diagnostic.message)
 }
 
-/// Compiles `source` against the prelude: a function `__cell`, or steps. It becomes a module on `base`; without one it is only checked,
-/// which takes half the time. `dir` is for what the compiler writes; nothing is left in it.
+/// Compiles `source`, a function `__cell` or steps, against the prelude. Links a module with `base`; without a base, the source
+/// is only checked, which takes half the time. `dir` is for temporary files of the compiler.
 ///
-/// The compiler is confined, for it loads the proc macros of other people. Once `interrupt` is true it is killed, within 50 ms.
+/// The compiler is confined, because it loads third-party proc macros. Once `interrupt` is true, it is killed within 50 ms.
 pub fn compile_cell(
     toolchain: &Toolchain,
     prelude: &PreludeReady,
@@ -110,7 +110,7 @@ pub fn compile_cell(
     Err(CompileError::Rustc { said })
 }
 
-/// The digest of all that a cell's module depends on: toolchain, prelude, flags and source.
+/// Returns the digest of everything that a cell's module depends on: toolchain, prelude, flags and source.
 pub fn compile_key(toolchain: &Toolchain, prelude: &PreludeReady, source: &str) -> Digest {
     let flags = flags::CELL.join("\n");
     Digest::of(format!(

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use super::confine::Confinement;
 
-/// How long an interrupt may go unnoticed.
+/// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a program says.
+/// A line of a program's output.
 pub enum Said {
     /// A line on stdout.
     Out(String),
-    /// A line on stderr; a carriage return ends one too.
+    /// A line on stderr. A carriage return also ends a line.
     Err(String),
 }
 
-/// Runs `command` to its end, or, once `interrupt` is true, kills it with all that it started: then there is no exit status.
+/// Runs `command` to its end. Once `interrupt` is true, kills it with all its child processes and returns no exit status.
 pub fn run(
     command: &mut Command,
     confinement: Option<&Confinement>,
@@ -28,7 +28,7 @@ pub fn run(
     follow(start(command, confinement)?, interrupt, heard)
 }
 
-/// Like [`run`], for what takes long: it is also killed, with all that it started, when this process ends in whatever way.
+/// Like [`run`], for long commands: also kills the command and its child processes when this process ends for any reason.
 pub fn run_guarded(
     command: &mut Command,
     confinement: Option<&Confinement>,
@@ -42,7 +42,7 @@ pub fn run_guarded(
     status
 }
 
-/// A process of the same group, which waits for the end of this one and then kills the group. Its stdin is a pipe that only this process writes to.
+/// A process in the command's group that kills the group when this process ends. Its stdin is a pipe from this process.
 struct Guard(Option<Child>);
 
 impl Guard {
@@ -51,7 +51,7 @@ impl Guard {
         command.args(["-c", "read -r _; kill -KILL 0"]).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let group = i32::try_from(child.id()).unwrap_or_default();
-        // Without one the build still works, and ends by itself some time after this process.
+        // Without a guard the build still works, but may outlive this process.
         Self(command.process_group(group).spawn().ok())
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Guard {
 }
 
 fn start(command: &mut Command, confinement: Option<&Confinement>) -> io::Result<Child> {
-    // A group of its own, so that the linker that rustc starts can be killed with it.
+    // Use a separate group, so that the linker started by rustc is killed too.
     let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     match confinement {
         Some(confinement) => confinement.spawn(command),
@@ -98,7 +98,7 @@ fn follow(mut child: Child, interrupt: &dyn Fn() -> bool, heard: &mut dyn FnMut(
 
 fn kill(child: &mut Child) -> io::Result<()> {
     let group = rustix::process::Pid::from_child(child);
-    // It may have ended by itself just now.
+    // The process may have just ended by itself.
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     child.wait().map(drop)
 }
@@ -133,7 +133,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn hears_all_and_then_the_exit_code() {
+    fn returns_all_lines_and_the_exit_code() {
         let mut heard = Vec::new();
         let status = run(
             Command::new("sh").args(["-c", "printf 'a\\rb\\nc'; echo d >&2; exit 3"]),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_also_kills_what_the_program_started() {
+    fn an_interrupt_also_kills_child_processes() {
         let start = Instant::now();
         let late = || start.elapsed() > Duration::from_millis(100);
         let status = run(

@@ -1,21 +1,21 @@
-//! Confines what runs other people's code: build scripts, which cargo runs, and proc macros, which rustc loads.
+//! Confines programs that run third-party code: cargo, which runs build scripts, and rustc, which loads proc macros.
 //!
-//! - **Files**: Landlock. Only what was named can be read, only what was named can be written; everything else of this machine, the
-//!   user's keys among it, can't be opened. Processes outside can't be signalled or traced.
-//! - **Network**: a seccomp filter refuses `socket`, and `io_uring_setup`, which could make sockets too. That holds for TCP, UDP and the
-//!   sockets of daemons alike, and needs neither privileges nor a namespace.
+//! - **Files**: Landlock. Only allowed paths can be read or written; everything else, such as the user's keys, can't be opened.
+//!   Processes outside can't be signalled or traced.
+//! - **Network**: a seccomp filter denies `socket`, and `io_uring_setup`, which could also create sockets. That covers TCP, UDP
+//!   and Unix sockets, and needs neither privileges nor a namespace.
 //!
-//! Both belong to a thread and are inherited by what it starts, and by nothing else. So a thread is made that confines itself, starts
-//! the program and ends: nothing has to happen between `fork` and `exec`.
+//! Both apply to a thread and its child processes. So a new thread confines itself, starts the program and ends; nothing needs
+//! to run between `fork` and `exec`.
 //!
-//! Neither hides that a file exists, nor what is in the environment: that is left out by whoever makes the command. What the platform
-//! lacks is said by [`Confinement::gap`]; the program then runs without.
+//! Neither hides that a file exists, nor the environment, which the caller must clear. [`Confinement::gap`] describes what the
+//! platform does not support; programs then run without that protection.
 
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-/// Where compilers, linkers and their libraries are on all machines; never anything of a user's.
+/// Directories of compilers, linkers and their libraries; never a user's files.
 const SYSTEM: [&str; 16] = [
     "/bin",
     "/sbin",
@@ -35,10 +35,10 @@ const SYSTEM: [&str; 16] = [
     "/dev/urandom",
 ];
 
-/// What every program may write to.
+/// The file that every program may write to.
 const SINK: &str = "/dev/null";
 
-/// What a program may reach.
+/// The paths that a program may access.
 #[derive(Clone, Debug, Default)]
 pub struct Confinement {
     read: Vec<PathBuf>,
@@ -46,7 +46,7 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// The system's programs and libraries, and nothing else.
+    /// Allows only the system's programs and libraries.
     pub fn new() -> Self {
         Self {
             read: SYSTEM.map(PathBuf::from).to_vec(),
@@ -54,19 +54,19 @@ impl Confinement {
         }
     }
 
-    /// Also a file, or a directory with all that is below it. What is not there is passed over.
+    /// Also allows reading a file, or a directory and everything below it. Ignores missing paths.
     pub fn reading(mut self, path: impl Into<PathBuf>) -> Self {
         self.read.push(path.into());
         self
     }
 
-    /// The same, to be changed.
+    /// Also allows reading and writing a file, or a directory and everything below it.
     pub fn writing(mut self, path: impl Into<PathBuf>) -> Self {
         self.write.push(path.into());
         self
     }
 
-    /// Starts a program that is confined as far as this platform can.
+    /// Starts a program, confined as far as the platform supports it.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         in_a_thread(|| {
             platform::confine(self)?;
@@ -74,7 +74,7 @@ impl Confinement {
         })
     }
 
-    /// What this platform can't keep from a program, in words; `None` if all is kept.
+    /// Describes what programs can access because the platform can't confine them; `None` if confinement is complete.
     pub fn gap() -> Option<String> {
         let reached = match in_a_thread(|| platform::confine(&Self::new())) {
             Ok(reached) => reached,
@@ -84,12 +84,12 @@ impl Confinement {
             (true, true) => None,
             (false, true) => Some("files (this kernel has no Landlock)".to_owned()),
             (true, false) => Some("the network (this kernel has no seccomp)".to_owned()),
-            (false, false) => Some("files and the network (that takes Linux with Landlock)".to_owned()),
+            (false, false) => Some("files and the network (confinement requires Linux with Landlock)".to_owned()),
         }
     }
 }
 
-/// What is out of reach for the calling thread, and for all that it starts.
+/// The protections that apply to the calling thread and its child processes.
 struct OutOfReach {
     files: bool,
     network: bool,
@@ -100,7 +100,7 @@ fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Resu
         let thread = std::thread::Builder::new()
             .name("confine".to_owned())
             .spawn_scoped(scope, work)?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
 }
 
@@ -117,10 +117,10 @@ mod platform {
 
     use super::{Confinement, OutOfReach};
 
-    /// The newest Landlock that is known here; of an older one all is used that it has.
+    /// The newest supported Landlock ABI. On an older kernel, all its features are used.
     const NEWEST: ABI = ABI::V10;
 
-    /// System calls that can make a socket. The second half are those of x32, a way to call the same kernel of x86-64.
+    /// System calls that can create a socket. The second half are those of x32, another ABI of x86-64 kernels.
     const SOCKETS: [i64; 4] = [
         libc::SYS_socket,
         libc::SYS_io_uring_setup,
@@ -144,7 +144,7 @@ mod platform {
             .add_rules(path_beneath_rules(&to.read, AccessFs::from_read(NEWEST)))?
             .add_rules(path_beneath_rules(&to.write, AccessFs::from_all(NEWEST)))?
             .restrict_self()?;
-        // Before the third version files could be cut to nothing.
+        // Before the third version, files could be truncated.
         let enough = |effective: ABI| effective >= ABI::V3;
         Ok(matches!(status.landlock, LandlockStatus::Available { effective_abi, .. } if enough(effective_abi)))
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_is_in_reach() {
+    fn only_allowed_paths_are_accessible() {
         assert_eq!(Confinement::gap(), None, "these tests need Linux with Landlock");
         let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let readable = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ mod tests {
         };
         assert_eq!([reach(&inside), reach(&readable), reach(&outside)], ["rwt", "r", ""]);
         assert_eq!(std::fs::read_to_string(outside.path().join("file")).unwrap(), "text");
-        // And this thread is as free as it was.
+        // This thread is not confined.
         std::fs::write(outside.path().join("new"), "").unwrap();
     }
 

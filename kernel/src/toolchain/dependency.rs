@@ -7,32 +7,32 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A crate that cells want to use: what `:dep` says, with the words of a manifest.
+/// A crate that cells depend on: the argument of `:dep`, in the syntax of a manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dependency {
-    /// The name that cells have for it.
+    /// The name in cells.
     pub name: String,
-    /// Which crate that is.
+    /// The requirement on the crate.
     pub requirement: Requirement,
 }
 
-/// Crates that cells want to use, by name.
+/// Crates that cells depend on, by name.
 pub type Dependencies = BTreeMap<String, Requirement>;
 
-/// What a dependency has to be.
+/// A requirement on a dependency.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Requirement {
-    /// `1.2`; any version where it is absent.
+    /// The version, such as `1.2`; `None` allows any version.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub version: Option<VersionReq>,
-    /// Features that are switched on.
+    /// The features to enable.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<String>,
-    /// False where the features that are on by default are left off.
+    /// `Some(false)` disables the default features.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_features: Option<bool>,
-    /// The crate's own name, where cells have another for it.
+    /// The crate's own name, if it differs from the name in cells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// A directory, relative to the notebook.
@@ -41,29 +41,29 @@ pub struct Requirement {
     /// A git repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<String>,
-    /// The commit there.
+    /// The commit in the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rev: Option<String>,
-    /// The branch there; the lock says which commit that was.
+    /// The branch in the repository; the lock records the commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The tag there.
+    /// The tag in the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
 }
 
-/// Why a dependency can't be read.
+/// An error in a dependency.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{problem}: write it as `{}`", DependencyError::FORM)]
+#[error("{problem}; usage: `{}`", DependencyError::FORM)]
 pub struct DependencyError {
     /// What is wrong.
     pub problem: String,
-    /// Where, in bytes of the text.
+    /// Its place, in bytes of the text.
     pub range: Range<usize>,
 }
 
 impl DependencyError {
-    /// How a dependency is written.
+    /// The syntax of a dependency.
     pub const FORM: &str = ":dep name = \"1.2\"` or `:dep name = { version = \"1.2\", features = [\"a\"] }";
 
     fn new(problem: impl Into<String>, range: Range<usize>) -> Self {
@@ -75,11 +75,11 @@ impl DependencyError {
 }
 
 impl Dependency {
-    /// Reads `name`, `name = "1.2"` or `name = { version = "1.2", ... }`.
+    /// Parses `name`, `name = "1.2"` or `name = { version = "1.2", ... }`.
     pub fn parse(text: &str) -> Result<Self, DependencyError> {
         let whole = 0..text.len();
         if text.trim().is_empty() {
-            return Err(DependencyError::new("there is no crate", whole));
+            return Err(DependencyError::new("missing crate name", whole));
         }
         let mut read: Dependencies = match text.contains('=') {
             false => Dependencies::from([(text.trim().to_owned(), Requirement::default())]),
@@ -90,11 +90,11 @@ impl Dependency {
         };
         let (name, requirement) = match (read.pop_first(), read.is_empty()) {
             (Some(one), true) => one,
-            _ => return Err(DependencyError::new("there is more than one crate", whole)),
+            _ => return Err(DependencyError::new("expected exactly one crate", whole)),
         };
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(is_part) {
-            return Err(DependencyError::new(format!("`{name}` can't be the name of a crate"), whole));
+            return Err(DependencyError::new(format!("`{name}` is not a valid crate name"), whole));
         }
         requirement.check().map_err(|problem| DependencyError::new(problem, whole))?;
         Ok(Self { name, requirement })
@@ -102,31 +102,31 @@ impl Dependency {
 }
 
 impl Requirement {
-    /// What is wrong with what it says together.
+    /// Checks that the fields don't conflict.
     fn check(&self) -> Result<(), String> {
         let revisions = [("rev", &self.rev), ("branch", &self.branch), ("tag", &self.tag)];
         let mut given = revisions.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name);
         match (given.next(), given.next()) {
-            (Some(one), Some(other)) => Err(format!("there is both `{one}` and `{other}`")),
-            (Some(one), None) if self.git.is_none() => Err(format!("there is `{one}` and no `git`")),
-            _ if self.git.is_some() && self.path.is_some() => Err("there is both `git` and `path`".to_owned()),
+            (Some(one), Some(other)) => Err(format!("`{one}` and `{other}` can't be combined")),
+            (Some(one), None) if self.git.is_none() => Err(format!("`{one}` requires `git`")),
+            _ if self.git.is_some() && self.path.is_some() => Err("`git` and `path` can't be combined".to_owned()),
             _ => Ok(()),
         }
     }
 
-    /// The crate's own name.
+    /// Returns the crate's own name.
     pub fn package<'a>(&'a self, name: &'a str) -> &'a str {
         self.package.as_deref().unwrap_or(name)
     }
 
-    /// Whether this version will do.
+    /// Returns whether a version satisfies the requirement.
     pub fn allows(&self, version: &str) -> bool {
         let version = semver::Version::parse(version).ok();
         let wanted = self.version.as_ref();
         wanted.is_none_or(|wanted| version.is_some_and(|version| wanted.matches(&version)))
     }
 
-    /// The value in a manifest, with the directory `path` if it is one.
+    /// Returns the value in a manifest, with the directory `path` for a path dependency.
     pub(super) fn in_manifest(&self, path: Option<&str>) -> Result<toml::Value, toml::ser::Error> {
         let mut written = self.clone();
         written.path = path.map(str::to_owned);
@@ -137,7 +137,7 @@ impl Requirement {
     }
 }
 
-/// As it was typed, for people: `regex = "1"`.
+/// The short form for messages: `regex = "1"`.
 impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let only_version = Requirement {
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let parsed = VersionReq::parse(&text).map(Self);
-        parsed.map_err(|error| D::Error::custom(format!("`{text}` is no version: {error}")))
+        parsed.map_err(|error| D::Error::custom(format!("`{text}` is not a version: {error}")))
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_a_manifest_can_say() {
+    fn parses_the_syntax_of_a_manifest() {
         assert_eq!(manifest("regex"), "[regex]\nversion = \"*\"");
         assert_eq!(manifest("regex=\"1.2\""), "[regex]\nversion = \"^1.2\"");
         assert_eq!(
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn says_the_same_as_it_was_typed() {
+    fn displays_as_typed() {
         for text in ["regex", "regex = \"1.2\"", "regex = \"=1.2.3\""] {
             assert_eq!(Dependency::parse(text).unwrap().to_string(), text);
         }
@@ -273,18 +273,18 @@ mod tests {
             assert!(found.contains(problem), "{text}: {found}");
             assert_eq!(place, at, "{text}: {found}");
         };
-        says("", "there is no crate", "");
+        says("", "missing crate name", "");
         says("a = { versio = \"1\" }", "unknown field `versio`", "versio");
-        says("a = \"one\"", "`one` is no version", "\"one\"");
+        says("a = \"one\"", "`one` is not a version", "\"one\"");
         says("a = { version = \"1\"", "", "");
-        says("a = \"1\"\nb = \"1\"", "more than one crate", "a = \"1\"\nb = \"1\"");
+        says("a = \"1\"\nb = \"1\"", "exactly one crate", "a = \"1\"\nb = \"1\"");
         says("a b = \"1\"", "expected `=`", "");
-        says("a = { rev = \"1\" }", "`rev` and no `git`", "a = { rev = \"1\" }");
-        says("1a", "can't be the name", "1a");
+        says("a = { rev = \"1\" }", "`rev` requires `git`", "a = { rev = \"1\" }");
+        says("1a", "not a valid crate name", "1a");
     }
 
     #[test]
-    fn equal_requirements_are_kept_equal() {
+    fn equivalent_requirements_are_equal() {
         let parse = |text: &str| Dependency::parse(text).unwrap().requirement;
         assert_eq!(parse("a = { version = \"1\", default-features = true }"), parse("a = \"1\""));
         let json = serde_json::to_string(&parse("a = { version = \"1\", features = [\"x\"] }")).unwrap();

@@ -1,31 +1,32 @@
 use serde::{Deserialize, Serialize};
 
-/// What rustc says about a source: its JSON diagnostics, as "The rustc book" describes them (JSON Output).
+/// A JSON diagnostic of rustc, as described in "The rustc book" (JSON Output).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Diagnostic {
-    /// What is the matter, in a line.
+    /// The message, in one line.
     pub message: String,
     /// The error's code or the lint's name.
     pub code: Option<Code>,
-    /// How grave it is.
+    /// The severity.
     pub level: Level,
-    /// Where; empty if it is about no place.
+    /// The places; empty if it has none.
     #[serde(default)]
     pub spans: Vec<Span>,
     /// Notes and suggestions.
     #[serde(default)]
     pub children: Vec<Diagnostic>,
-    /// The text as rustc shows it in a terminal.
+    /// The full text, as rustc shows it in a terminal.
     pub rendered: Option<String>,
 }
 
 impl Diagnostic {
-    /// Whether it kept the source from compiling.
+    /// Returns whether it is an error.
     pub fn is_error(&self) -> bool {
         matches!(self.level, Level::Error | Level::InternalError)
     }
 
-    /// `aborting due to 2 previous errors`, `1 warning emitted`, `For more information about this error, ...`
+    /// Returns whether it only summarizes others: `aborting due to 2 previous errors`, `1 warning emitted`, `For more
+    /// information about this error, ...`
     fn sums_up(&self) -> bool {
         let about_others = self.message.starts_with("aborting due to ") || self.message.ends_with(" emitted");
         self.level == Level::FailureNote || (self.spans.is_empty() && self.code.is_none() && about_others)
@@ -37,33 +38,33 @@ impl Diagnostic {
 pub struct Code {
     /// The code.
     pub code: String,
-    /// What it means, in Markdown.
+    /// The explanation, in Markdown.
     pub explanation: Option<String>,
 }
 
-/// How grave a diagnostic is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// The compiler failed, not the source.
+    /// An error of the compiler itself.
     #[serde(rename = "error: internal compiler error")]
     InternalError,
-    /// The source can't be compiled.
+    /// An error.
     Error,
-    /// Something that may be wrong.
+    /// A warning.
     Warning,
-    /// More to know.
+    /// A note.
     Note,
-    /// What to do.
+    /// A suggestion.
     Help,
-    /// A note about the compiler's own failure.
+    /// A note about the failure as a whole.
     FailureNote,
 }
 
 /// A place in a source.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Span {
-    /// The file as rustc was told of it; a macro of another crate is in another file.
+    /// The file as passed to rustc. A macro of another crate is in another file.
     pub file_name: String,
     /// The first byte, from 0.
     pub byte_start: u32,
@@ -77,23 +78,23 @@ pub struct Span {
     pub column_start: usize,
     /// The character after the last.
     pub column_end: usize,
-    /// Whether this is the place that the message is about.
+    /// Whether this is the main place of the message.
     pub is_primary: bool,
     /// The source's lines.
     #[serde(default)]
     pub text: Vec<Line>,
-    /// What rustc writes below the place.
+    /// The label that rustc writes below the place.
     pub label: Option<String>,
-    /// What to put there instead, in a suggestion.
+    /// The replacement, in a suggestion.
     pub suggested_replacement: Option<String>,
-    /// How sure the suggestion is.
+    /// The confidence of the suggestion.
     pub suggestion_applicability: Option<Applicability>,
-    /// If the place is in what a macro expands to: where it is called.
+    /// The macro call, if the place is in the expansion of a macro.
     pub expansion: Option<Box<Expansion>>,
 }
 
 impl Span {
-    /// The place in the source itself: where the outermost macro is called.
+    /// Returns the place in the source itself: the call of the outermost macro.
     pub fn outermost(&self) -> &Span {
         let mut span = self;
         while let Some(expansion) = &span.expansion {
@@ -103,16 +104,16 @@ impl Span {
     }
 }
 
-/// A macro call on the way to a [`Span`].
+/// A macro call whose expansion contains a [`Span`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Expansion {
-    /// Where the macro is called.
+    /// The place of the call.
     pub span: Span,
     /// The macro: `println!`, `#[derive(Serialize)]`.
     pub macro_decl_name: String,
 }
 
-/// A line of the source that a [`Span`] touches.
+/// A source line in a [`Span`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Line {
     /// The line.
@@ -123,20 +124,20 @@ pub struct Line {
     pub highlight_end: usize,
 }
 
-/// How sure a suggestion is.
+/// The confidence of a suggestion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Applicability {
-    /// It is right.
+    /// Correct.
     MachineApplicable,
-    /// It may be right.
+    /// Possibly incorrect.
     MaybeIncorrect,
-    /// It has places to fill in.
+    /// Contains placeholders.
     HasPlaceholders,
-    /// Nobody said.
+    /// Unknown.
     Unspecified,
 }
 
-/// The diagnostics among the lines of rustc's stderr, without those that only sum up the others, and the other lines.
+/// Splits rustc's stderr into diagnostics, without summaries, and other lines.
 pub(super) fn parse(stderr: &str) -> (Vec<Diagnostic>, String) {
     let mut diagnostics = Vec::new();
     let mut rest = String::new();

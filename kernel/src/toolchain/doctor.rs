@@ -4,28 +4,28 @@ use serde::Serialize;
 
 use super::{Confinement, Locations, Prelude, TARGET, Toolchain, ToolchainError};
 
-/// One thing that lockstep needs, and whether it is there.
+/// The check of one requirement.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Check {
-    /// The thing.
+    /// The requirement.
     pub name: &'static str,
-    /// Whether it is there.
+    /// The result.
     pub state: State,
-    /// What was found, in a line.
+    /// Details, in one line.
     pub detail: String,
-    /// The command that mends it.
+    /// The command that fixes it.
     pub mend: Option<String>,
 }
 
-/// Whether a thing is there.
+/// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is there.
+    /// The requirement is met.
     Ok,
-    /// It is not there, and lockstep works without it or makes it when needed.
+    /// The requirement is optional, or lockstep fulfils it when needed.
     Warning,
-    /// It is not there, and some commands can't work.
+    /// The requirement is not met, and some commands will fail.
     Missing,
 }
 
@@ -49,7 +49,8 @@ impl Check {
     }
 }
 
-/// Looks at all that cells and step crates need. Running modules needs none of it. `jupyter` is the Jupyter command, if the caller found one.
+/// Checks the requirements of cells and step crates. Running modules needs none of them. `jupyter` is the Jupyter command, if
+/// the caller found one.
 pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
     let mut checks = Vec::new();
     match Toolchain::find(locations) {
@@ -66,7 +67,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 false => Check::bad(
                     "linker",
                     State::Missing,
-                    format!("{} is not there", linker.display()),
+                    format!("{} is missing", linker.display()),
                     "lockstep toolchain install",
                 ),
             });
@@ -76,16 +77,16 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 false => Check::bad(
                     "prelude",
                     State::Warning,
-                    "not built yet: the first notebook takes a minute to start",
+                    "not built yet: the first notebook will take a minute to start",
                     "lockstep toolchain install",
                 ),
             });
             checks.push(match ready(Prelude::common()) {
-                true => Check::ok("crates", "the common crates are compiled"),
+                true => Check::ok("crates", "common crates are compiled"),
                 false => Check::bad(
                     "crates",
                     State::Warning,
-                    "the common crates are not compiled: `:dep` compiles what it needs",
+                    "common crates are not compiled: `:dep` compiles them when needed",
                     "lockstep toolchain install --crates",
                 ),
             });
@@ -99,7 +100,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
         None => Check::bad(
             "jupyter",
             State::Warning,
-            "not found: notebooks need it",
+            "not found: required for notebooks",
             "pip install jupyterlab",
         ),
     });
@@ -110,15 +111,13 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
 fn confined() -> Check {
     let name = "confined";
     match Confinement::gap() {
-        None => Check::ok(name, "build scripts and proc macros: no network, no files but their own"),
+        None => Check::ok(
+            name,
+            "build scripts and proc macros have no network and can only access their own files",
+        ),
         Some(gap) => {
-            let detail = format!("build scripts and proc macros can't be kept from {gap}");
-            Check::bad(
-                name,
-                State::Warning,
-                detail,
-                "Linux 6.2 or later, with Landlock among its security modules",
-            )
+            let detail = format!("build scripts and proc macros have access to {gap}");
+            Check::bad(name, State::Warning, detail, "use Linux 6.2 or later with Landlock enabled")
         }
     }
 }
@@ -129,13 +128,16 @@ fn analyzer(toolchain: &Toolchain) -> Check {
         None => Check::bad(
             name,
             State::Warning,
-            "not found: completion knows only the session's own names",
+            "not found: completion is limited to names of the session",
             "rustup component add rust-analyzer rust-src",
         ),
         Some(found) if found.library.is_none() => Check::bad(
             name,
             State::Warning,
-            format!("{} lacks the sources of std: completion knows no names of it", found.version),
+            format!(
+                "{} found, but not the sources of std: no completion of std names",
+                found.version
+            ),
             "rustup component add rust-src",
         ),
         Some(found) => Check::ok(name, format!("{} at {}", found.version, found.path.display())),
@@ -170,7 +172,7 @@ fn cache_dir(cache: &Path) -> Check {
                 "cache",
                 State::Missing,
                 detail,
-                "export XDG_CACHE_HOME=/a/directory/you/can/write",
+                "export XDG_CACHE_HOME=/path/to/a/writable/directory",
             )
         }
     }

@@ -1,4 +1,4 @@
-//! The exact versions that dependencies were resolved to: what a notebook keeps, and what cargo starts from.
+//! The exact versions of dependencies, as recorded in a notebook and used as cargo's starting point.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use super::dependency::Dependencies;
 use crate::notebook::Notebook;
 
-/// What a set of dependencies was resolved to. Equal locks give equal bases: the same lockstep and the same compiler make the same bytes of it.
+/// The resolved versions of a set of dependencies. With the same lockstep and compiler, equal locks give equal bases.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
-    /// What was asked for.
+    /// The requested dependencies.
     pub dependencies: Dependencies,
-    /// What the crates were compiled as part of.
+    /// The set that the crates were compiled in.
     pub set: Set,
-    /// The packages of these, and all that they need, sorted.
+    /// The packages of the dependencies, including transitive ones, sorted.
     pub packages: Vec<Package>,
-    /// The base that was made of it.
+    /// The base built from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
 }
 
-/// Crates that are compiled together.
+/// A set of crates that are compiled together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Set {
-    /// What every notebook starts with.
+    /// The crates available in every notebook.
     Plain,
     /// The crates that `lockstep toolchain install --crates` compiles.
     Common,
-    /// What the notebook asked for.
+    /// The dependencies of the notebook.
     Own,
 }
 
@@ -43,16 +43,16 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Where it comes from, as Cargo.lock has it, such as a repository with its commit; absent for a directory.
+    /// The source as in Cargo.lock, such as a repository with its commit; `None` for a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The SHA-256 of what a registry has.
+    /// The SHA-256 of a registry's package.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// The digest of a directory's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// What it needs: `name version (source)`.
+    /// Its dependencies: `name version (source)`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<String>,
 }
@@ -61,13 +61,13 @@ impl Lock {
     /// The media type of a lock.
     pub const MEDIA_TYPE: &str = "application/vnd.lockstep.dependencies+json";
 
-    /// The locks that a notebook holds, oldest first. What can't be read is passed over.
+    /// Returns the locks in a notebook, oldest first. Ignores malformed ones.
     pub fn of_notebook(notebook: &Notebook) -> Vec<Self> {
         let locks = notebook.data(Self::MEDIA_TYPE);
         locks.filter_map(|value| Self::deserialize(value).ok()).collect()
     }
 
-    /// The package that satisfies a dependency.
+    /// Returns the package that satisfies a dependency.
     pub fn package(&self, name: &str) -> Option<&Package> {
         let requirement = self.dependencies.get(name)?;
         let wanted = requirement.package(name);
@@ -76,7 +76,7 @@ impl Lock {
     }
 }
 
-/// Reads the packages of a `Cargo.lock`, sorted. What each needs is named in full, so that a package can be put into another lock.
+/// Reads the packages of a `Cargo.lock`, sorted. Dependencies get full ids, so that packages can be moved to another lock.
 pub fn read(cargo_lock: &str) -> Result<Vec<Package>, toml::de::Error> {
     let file: CargoLock = toml::from_str(cargo_lock)?;
     let full: BTreeMap<String, String> = {
@@ -84,7 +84,7 @@ pub fn read(cargo_lock: &str) -> Result<Vec<Package>, toml::de::Error> {
         for package in &file.package {
             let id = id(package);
             full.insert(format!("{} {}", package.name, package.version), id.clone());
-            // The bare name stands only where it is the only one.
+            // Cargo uses the bare name only if it is unambiguous.
             full.insert(package.name.clone(), id);
         }
         full
@@ -98,7 +98,7 @@ pub fn read(cargo_lock: &str) -> Result<Vec<Package>, toml::de::Error> {
     Ok(packages)
 }
 
-/// A `Cargo.lock` of these packages. Cargo writes it anew, in its own words.
+/// Returns a `Cargo.lock` with these packages. Cargo normalizes it.
 pub fn write(packages: &[Package]) -> Result<String, toml::ser::Error> {
     let package = packages
         .iter()
@@ -110,7 +110,7 @@ pub fn write(packages: &[Package]) -> Result<String, toml::ser::Error> {
     toml::to_string(&CargoLock { version: 4, package })
 }
 
-/// The packages of a program, but where `pinned` has another version that can take the place of one, that.
+/// Returns the packages of `known`, replaced by compatible versions of `pinned`.
 pub fn merge(known: &[Package], pinned: &[Package]) -> Vec<Package> {
     let place = |package: &Package| (package.name.clone(), compatible(&package.version));
     let taken: BTreeSet<_> = pinned.iter().map(place).collect();
@@ -120,7 +120,7 @@ pub fn merge(known: &[Package], pinned: &[Package]) -> Vec<Package> {
     merged
 }
 
-/// What versions share that can take each other's place: there is only one of them in a program.
+/// Returns the part that semver-compatible versions share. A program has only one of them.
 fn compatible(version: &str) -> String {
     let mut parts = version.split('.');
     let parts = [parts.next(), parts.next(), parts.next()].map(Option::unwrap_or_default);
@@ -131,7 +131,7 @@ fn compatible(version: &str) -> String {
     }
 }
 
-/// The packages of these names, with all that they need.
+/// Returns the packages with these names and their transitive dependencies.
 pub fn closure(packages: &[Package], names: &BTreeSet<&str>) -> Vec<Package> {
     let by_id: BTreeMap<String, &Package> = packages.iter().map(|package| (id(package), package)).collect();
     let mut next: Vec<String> = packages.iter().filter(|p| names.contains(p.name.as_str())).map(id).collect();
@@ -194,7 +194,7 @@ version = "0.1.0"
 "#;
 
     #[test]
-    fn packages_can_go_from_one_lock_to_another() {
+    fn packages_can_be_moved_between_locks() {
         let packages = read(CARGO_LOCK).unwrap();
         let needs = ["b 2.0.0 (git+https://example.org/b?rev=abc#abcdef)", "c 0.1.0"];
         assert_eq!(packages[0].dependencies, needs);
@@ -208,7 +208,7 @@ version = "0.1.0"
     }
 
     #[test]
-    fn a_notebook_is_asked_for_its_locks() {
+    fn locks_are_read_from_a_notebook() {
         let lock = |version: &str| {
             let dependencies = serde_json::json!({ "b": version });
             serde_json::json!({ "dependencies": dependencies, "set": "own", "packages": [{ "name": "b", "version": "2.0.0" }] })

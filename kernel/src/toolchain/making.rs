@@ -1,9 +1,9 @@
-//! The steps that make a prelude: versions, sources, crates.
+//! The steps of building a prelude: resolving versions, fetching sources, compiling crates.
 //!
-//! Fetching has the network and executes nothing; compiling executes build scripts and proc macros and has no network.
+//! Fetching uses the network and executes no third-party code. Compiling executes build scripts and proc macros without a
+//! network.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,47 +11,13 @@ use semver::Version;
 
 use super::cargo::{self, CargoError, Made, Metadata};
 use super::confine::Confinement;
-use super::prelude::PreludeError;
+use super::error::PreludeError;
 use super::ready::Library;
 use super::shelf::Work;
-use super::{BuildProgress, TARGET, Toolchain, flags};
+use super::watch::{Doing, Watch};
+use super::{TARGET, Toolchain, flags};
 
-/// What is told of the making of a prelude, and who may stop it.
-pub struct Watch<'a> {
-    /// Whether to stop.
-    pub interrupt: &'a dyn Fn() -> bool,
-    /// Is told what is being done.
-    pub tell: &'a mut dyn FnMut(Doing),
-}
-
-/// What is being done to make a prelude.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Doing {
-    /// Another process makes one.
-    Waiting,
-    /// Versions are chosen.
-    Resolving,
-    /// Sources are fetched.
-    Fetching,
-    /// Crates are compiled.
-    Compiling(BuildProgress),
-    /// The base is made of them.
-    Joining,
-}
-
-impl fmt::Display for Doing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waiting => f.write_str("waiting for another notebook, which compiles crates"),
-            Self::Resolving => f.write_str("choosing versions"),
-            Self::Fetching => f.write_str("fetching crates"),
-            Self::Compiling(at) => write!(f, "compiling {}", at.doing),
-            Self::Joining => f.write_str("making one module of all crates"),
-        }
-    }
-}
-
-/// Chooses versions: from what is on this machine, else with the network.
+/// Resolves versions, if possible without the network.
 pub fn resolve(toolchain: &Toolchain, dir: &Path, watch: &mut Watch<'_>) -> Result<Metadata, CargoError> {
     match cargo::metadata(toolchain, dir, &["--offline".to_owned()], watch.interrupt) {
         Err(CargoError::Failed { .. }) => {
@@ -72,7 +38,7 @@ pub fn fetch(toolchain: &Toolchain, dir: &Path, watch: &mut Watch<'_>) -> Result
     }
 }
 
-/// Compiles all crates: confined, for build scripts and proc macros are executed.
+/// Compiles all crates, confined because build scripts and proc macros are executed.
 pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &mut Watch<'_>) -> Result<Made, PreludeError> {
     let (target, scratch) = (work.dir().join("target"), work.dir().join("scratch"));
     for dir in [&target, &scratch] {
@@ -98,7 +64,7 @@ pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &
     Ok(made?)
 }
 
-/// What cargo reads that builds in `dir`: sources, and settings, but no credentials.
+/// Returns the confinement for a cargo build in `dir`: it may read sources and settings, but no credentials.
 pub fn confinement(toolchain: &Toolchain, dir: &Path, metadata: &Metadata) -> Confinement {
     let mut confinement = toolchain.confinement().reading(dir);
     let fetched = metadata.packages.iter().filter(|package| package.source.is_some());
@@ -119,8 +85,8 @@ pub fn confinement(toolchain: &Toolchain, dir: &Path, metadata: &Metadata) -> Co
     }
 }
 
-/// The compiled form of a package: a library for the target, or a proc macro of the host. (Proc macros may use the same libraries,
-/// compiled for the host.)
+/// Returns the compiled file of a package: a library for the target, or a native proc macro. (Libraries may also be compiled
+/// natively, for use by proc macros.)
 fn compiled<'a>(made: &'a Made, package: &str) -> Option<&'a PathBuf> {
     let for_target = |file: &Path| file.components().any(|part| part.as_os_str() == TARGET);
     let of_package = made.artifacts.iter().filter(|artifact| artifact.package_id == package);
@@ -132,7 +98,7 @@ fn compiled<'a>(made: &'a Made, package: &str) -> Option<&'a PathBuf> {
     })
 }
 
-/// The crates that the prelude's own package depends on.
+/// Returns the crates that the prelude's package depends on directly.
 pub fn externs(metadata: &Metadata, made: &Made) -> Result<BTreeMap<String, PathBuf>, PreludeError> {
     let root = metadata
         .resolve
@@ -147,7 +113,7 @@ pub fn externs(metadata: &Metadata, made: &Made) -> Result<BTreeMap<String, Path
     edges.map(pair).collect()
 }
 
-/// All crates that are compiled, in an order that is the same everywhere.
+/// Returns all compiled crates, in a reproducible order.
 pub fn libraries(metadata: &Metadata, made: &Made) -> Vec<Library> {
     let mut libraries = Vec::new();
     for package in metadata
@@ -181,7 +147,7 @@ pub fn libraries(metadata: &Metadata, made: &Made) -> Vec<Library> {
     libraries
 }
 
-/// The directories of all crates, for the target and for the host (proc macros), and those of native libraries.
+/// Returns the directories of all crates, for the target and native (proc macros), and those of native libraries.
 pub fn search(made: &Made) -> BTreeSet<String> {
     let files = made.artifacts.iter().flat_map(|artifact| &artifact.filenames);
     let dirs = files

@@ -1,7 +1,7 @@
-//! The Rust toolchain that turns cells and step crates into WebAssembly modules: finding one, installing one, building with it.
+//! The Rust toolchain that compiles cells and step crates to WebAssembly modules: finds, installs and runs it.
 //!
-//! Every compiler flag that reaches a module's bytes stands in one place (the private module `flags`), so that the same source gives
-//! the same bytes in a notebook, from the command line and in any directory.
+//! All compiler flags that affect a module's bytes are in the private module `flags`, so that the same source gives the same
+//! bytes in a notebook, from the command line and in any directory.
 
 mod analyzer;
 mod base;
@@ -13,6 +13,7 @@ mod confine;
 mod dependency;
 mod diagnostic;
 mod doctor;
+mod error;
 mod flags;
 mod link;
 mod lock;
@@ -22,6 +23,7 @@ mod ready;
 pub mod sdk;
 mod shelf;
 mod sources;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -40,42 +42,43 @@ pub use confine::Confinement;
 pub use dependency::{Dependencies, Dependency, DependencyError, Requirement};
 pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Span};
 pub use doctor::{Check, State, doctor};
+pub use error::PreludeError;
 pub use link::{Base, LinkError};
 pub use lock::{Lock, Package, Set};
-pub use making::{Doing, Watch};
-pub use prelude::{Prelude, PreludeError};
+pub use prelude::Prelude;
 pub use ready::{Library, PreludeReady};
 pub use sources::SourcesError;
+pub use watch::{Doing, Watch};
 
 /// The target that modules are compiled for.
 pub const TARGET: &str = "wasm32-wasip1";
 
-/// What `lockstep toolchain install` runs; also of use on its own.
+/// The script that `lockstep toolchain install` runs; it can also be used directly.
 pub const SCRIPT: &str = include_str!("../../../deploy/toolchain.sh");
 
-/// Debian's rustc, as the script has it.
+/// Debian's rustc, as used by the script.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Where things are on this machine, from whoever may look.
+/// The cache directory and the environment, as passed in by the caller.
 #[derive(Clone, Debug)]
 pub struct Locations {
-    /// Where lockstep keeps what it can make again, such as `~/.cache/lockstep`.
+    /// The cache directory, such as `~/.cache/lockstep`; safe to delete.
     pub cache: PathBuf,
-    /// The whole environment of the programs that are started (`PATH`, `HOME`, `CARGO_HOME`, proxies).
+    /// The whole environment of started programs (`PATH`, `HOME`, `CARGO_HOME`, proxies).
     pub environment: BTreeMap<OsString, OsString>,
-    /// Pass over rustup and take the toolchain made from Debian's packages.
+    /// Use the toolchain from Debian's packages instead of rustup's.
     pub debian: bool,
 }
 
 impl Locations {
-    /// A command with exactly this environment.
+    /// Returns a command with exactly this environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).stdin(Stdio::null());
         command
     }
 
-    /// The output of a program that ended well, as text.
+    /// Runs a program. Returns its output as text; `None` if it fails.
     fn ask(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
         let output = self.command(self.which(program.as_ref())?).args(args).output().ok()?;
         output
@@ -84,8 +87,8 @@ impl Locations {
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The program of this name on `PATH`, or `name` itself if it is a path. (The PATH of a command's own environment does not
-    /// steer where [`Command`] looks on every platform.)
+    /// Returns the program with this name on `PATH`, or `name` itself if it is a path. (Not every platform makes [`Command`]
+    /// search the `PATH` of the command's own environment.)
     fn which(&self, name: &OsStr) -> Option<PathBuf> {
         let path = Path::new(name);
         if path.components().count() > 1 {
@@ -109,26 +112,26 @@ pub struct Toolchain {
     locations: Locations,
 }
 
-/// Why there is no toolchain.
+/// An error finding or installing a toolchain.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolchainError {
     /// Neither the rustc on `PATH` nor the cache has the target.
     #[error("no Rust toolchain for {TARGET}\nhint: run `lockstep toolchain install`, or `rustup target add {TARGET}`")]
     Missing,
-    /// There is a rustc but no cargo.
-    #[error("{} compiles for {TARGET}, but there is no cargo beside it or on PATH\nhint: install cargo", rustc.display())]
+    /// A rustc was found, but no cargo.
+    #[error("no cargo next to {} or on PATH\nhint: install cargo", rustc.display())]
     NoCargo {
         /// the rustc
         rustc: PathBuf,
     },
     /// The rustc is too old for the SDK.
-    #[error("{} is version {found}; lockstep needs {wanted} or newer\nhint: run `rustup update stable`", rustc.display())]
+    #[error("{} is version {found}, but lockstep requires {wanted} or newer\nhint: run `rustup update stable`", rustc.display())]
     TooOld {
         /// the rustc
         rustc: PathBuf,
         /// its version
         found: String,
-        /// the oldest that will do
+        /// the minimum version
         wanted: &'static str,
     },
     /// A file or directory of the toolchain can't be read.
@@ -139,23 +142,23 @@ pub enum ToolchainError {
         /// why not
         source: std::io::Error,
     },
-    /// The install script could not be started.
+    /// The install script can't be started.
     #[error("can't run the install script with bash: {source}\nhint: install bash, or run `rustup target add {TARGET}`")]
     Bash {
         /// why not
         source: std::io::Error,
     },
     /// The install script failed.
-    #[error("installing the toolchain failed\n{output}")]
+    #[error("failed to install the toolchain\n{output}")]
     Install {
-        /// what it said
+        /// its output
         output: String,
     },
 }
 
 impl Toolchain {
-    /// Looks for a rustc with the target: the one on `PATH` (which may be rustup's), then the one that the install script made.
-    /// Takes as long as three starts of rustc, and changes nothing.
+    /// Finds a rustc with the target: on `PATH` (which may be rustup's), else the one that the install script created. Takes as
+    /// long as three starts of rustc, and changes nothing.
     pub fn find(locations: &Locations) -> Result<Self, ToolchainError> {
         let on_path = || Self::on_path(locations);
         let (rustc, sysroot) = (!locations.debian)
@@ -185,12 +188,13 @@ impl Toolchain {
 
     fn on_path(locations: &Locations) -> Option<(PathBuf, PathBuf)> {
         let sysroot = PathBuf::from(locations.ask("rustc", &["--print", "sysroot"])?.trim_end());
-        // Not rustup's proxy, which takes some 20 ms of its own at each start.
+        // Avoid rustup's proxy, which adds about 20 ms to each start.
         let rustc = sysroot.join("bin/rustc");
         (has_std(&sysroot) && rustc.is_file()).then_some((rustc, sysroot))
     }
 
-    /// Runs the install script; `progress` is told each line it says. Takes up to some minutes, and may ask for root through sudo.
+    /// Runs the install script, and calls `progress` with each line of its output. Takes up to some minutes, and may request
+    /// root through sudo.
     pub fn install(locations: &Locations, progress: &mut dyn FnMut(&str)) -> Result<Self, ToolchainError> {
         let bash = |source| ToolchainError::Bash { source };
         let mut script = tempfile::NamedTempFile::new().map_err(bash)?;
@@ -216,38 +220,38 @@ impl Toolchain {
         Self::find(locations)
     }
 
-    /// The directory of the compiler and its libraries.
+    /// Returns the directory of the compiler and its libraries.
     pub fn sysroot(&self) -> &Path {
         &self.sysroot
     }
 
-    /// The compiler; not a proxy.
+    /// Returns the compiler, not a proxy.
     pub fn rustc(&self) -> &Path {
         &self.rustc
     }
 
-    /// The cargo that goes with it.
+    /// Returns the cargo that belongs to the compiler.
     pub fn cargo(&self) -> &Path {
         &self.cargo
     }
 
-    /// What `rustc -vV` says.
+    /// Returns the output of `rustc -vV`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// One line for people: `rustc 1.95.0 (59807616e 2026-04-14)`.
+    /// Returns the version in one line: `rustc 1.95.0 (59807616e 2026-04-14)`.
     pub fn title(&self) -> &str {
         self.version.lines().next().unwrap_or_default()
     }
 
-    /// The digest of the compiler's version and of its libraries for the target: toolchains of one identity make the same module
-    /// from the same source and flags. Part of every [`compile_key`].
+    /// Returns the digest of the compiler's version and its libraries for the target. Toolchains with the same identity compile
+    /// the same source and flags to the same module. Part of every [`compile_key`].
     pub fn identity(&self) -> Digest {
         self.identity
     }
 
-    /// Where it was found, and with what.
+    /// Returns the locations with which the toolchain was found.
     pub fn locations(&self) -> &Locations {
         &self.locations
     }
@@ -257,34 +261,34 @@ impl Toolchain {
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    /// The platform that it runs on.
+    /// Returns the platform that the compiler runs on.
     fn host(&self) -> &str {
         self.field("host").unwrap_or("unknown")
     }
 
-    /// The linker that rustc ships.
+    /// Returns the linker that comes with rustc.
     fn linker(&self) -> PathBuf {
         self.sysroot.join("lib/rustlib").join(self.host()).join("bin/rust-lld")
     }
 
-    /// Where cargo keeps what it fetched.
+    /// Returns cargo's home directory.
     fn cargo_home(&self) -> Option<PathBuf> {
         let variable = |name: &str| self.locations.environment.get(OsStr::new(name)).map(PathBuf::from);
         variable("CARGO_HOME").or_else(|| Some(variable("HOME")?.join(".cargo")))
     }
 
-    /// A file that rustc links programs for the target with.
+    /// Returns a file with which rustc links programs for the target.
     fn self_contained(&self, name: &str) -> PathBuf {
         libraries(&self.sysroot).join("self-contained").join(name)
     }
 
-    /// Where std's sources are on disk, if they are, and the name that panics give them.
+    /// Returns the directory of std's sources, which may be missing, and its name in panics.
     fn std_sources(&self) -> (PathBuf, String) {
         let commit = self.field("commit-hash").unwrap_or("unknown");
         (self.sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}"))
     }
 
-    /// A cargo command that uses this rustc, and no flags from the environment: those are meant for the host's programs.
+    /// Returns a cargo command that uses this rustc, without flags from the environment, which are for native programs.
     pub(crate) fn cargo_command(&self) -> Command {
         let mut command = self.locations.command(&self.cargo);
         command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
@@ -299,18 +303,18 @@ impl Toolchain {
         command
     }
 
-    /// Such a command that builds, of other people's sources: see [`Self::bare_command`].
+    /// Returns a cargo command for building untrusted sources; see [`Self::bare_command`].
     fn bare_cargo_command(&self, scratch: &Path) -> Command {
         let mut command = self.bare_command(&self.cargo, scratch);
         command.env("RUSTC", &self.rustc).envs(flags::ENVIRONMENT.iter().copied());
-        // Empty: no wrapper, whatever the user's settings say.
+        // An empty value disables a wrapper in the user's settings.
         command
             .env("RUSTC_WRAPPER", "")
             .envs(self.cargo_home().map(|home| ("CARGO_HOME", home)));
         command
     }
 
-    /// A command that finds nothing of this machine in its environment but where programs are, and keeps its own files in `scratch`.
+    /// Returns a command with only `PATH` of the environment, and with `scratch` as home and temporary directory.
     fn bare_command(&self, program: &Path, scratch: &Path) -> Command {
         let mut command = self.locations.command(program);
         let path = self.locations.environment.get_key_value(OsStr::new("PATH"));
@@ -318,11 +322,11 @@ impl Toolchain {
         command
     }
 
-    /// What the compiler itself may reach.
+    /// Returns the confinement for the compiler itself.
     fn confinement(&self) -> Confinement {
         let beside = self.cargo.parent().unwrap_or(&self.cargo);
         let confinement = Confinement::new().reading(&self.sysroot).reading(beside);
-        // The linker may be a link to that of another toolchain, which has its libraries above `rustlib`.
+        // The linker may be a link to another toolchain's, whose libraries are above `rustlib`.
         match std::fs::canonicalize(self.linker()) {
             Ok(linker) => {
                 let libraries = linker.ancestors().find(|dir| dir.ends_with("rustlib")).and_then(Path::parent);
@@ -343,7 +347,7 @@ fn has_std(sysroot: &Path) -> bool {
     entries.any(|entry| is_std(&entry.file_name()))
 }
 
-/// The toolchain that the script's debian route made from this very script and this very rustc.
+/// Returns the toolchain that this version of the script created from Debian's rustc, if it exists.
 fn debian(locations: &Locations) -> Option<(PathBuf, PathBuf)> {
     let version = locations.ask(DEBIAN_RUSTC, &["-vV"])?;
     let digest = Digest::of(format!("{SCRIPT}{version}")).short();
@@ -352,7 +356,7 @@ fn debian(locations: &Locations) -> Option<(PathBuf, PathBuf)> {
     rustc.is_file().then_some((rustc, sysroot))
 }
 
-/// Names and sizes of libraries are enough: the names hold rustc's hash of what they were made from.
+/// Returns the digest of the version and the libraries' names and sizes. The names contain rustc's hash of their sources.
 fn identity(version: &str, libraries: &Path) -> Result<Digest, ToolchainError> {
     let mut found = BTreeMap::new();
     for dir in [libraries.to_owned(), libraries.join("self-contained")] {
@@ -363,7 +367,7 @@ fn identity(version: &str, libraries: &Path) -> Result<Digest, ToolchainError> {
         for entry in std::fs::read_dir(&dir).map_err(read)? {
             let entry = entry.map_err(read)?;
             let metadata = entry.metadata().map_err(read)?;
-            // how large a directory is, is its file system's affair
+            // the size of a directory depends on the file system
             if metadata.is_file() {
                 found.insert(entry.file_name().to_string_lossy().into_owned(), metadata.len());
             }

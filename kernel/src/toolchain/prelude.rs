@@ -1,141 +1,41 @@
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use lockstep_runtime::digest::Digest;
 
-use super::base::{self, BaseError};
-use super::cargo::CargoError;
+use super::base;
 use super::dependency::Dependencies;
+use super::error::PreludeError;
 use super::lock::{self, Lock, Package, Set};
-use super::making::{self, Doing, Watch};
-use super::ready::PreludeReady;
+use super::making;
+use super::ready::{CRATES, PreludeReady};
 use super::shelf::{Shelf, Work};
-use super::sources::{self, Sources, SourcesError};
+use super::sources::{self, Sources};
+use super::watch::{Doing, Watch};
 use super::{BuildProgress, Toolchain, flags, sdk};
 
-/// The crates that every cell can name.
-pub(super) const CRATES: [&str; 3] = [sdk::NAME, "serde", "serde_json"];
-
-/// The common crates, with the versions that they are compiled in.
+/// The lock of the common crates.
 const COMMON: &str = include_str!("common.json");
 
-/// The crates that cells are compiled against: the SDK, whose sources are part of this program, and what `:dep` adds.
+/// The crates that cells are compiled against: the SDK, whose sources are part of this program, and dependencies of `:dep`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Prelude {
     dependencies: Dependencies,
-    /// What paths in dependencies are relative to.
+    /// The notebook's directory, which paths in dependencies are relative to.
     notebook: PathBuf,
-    /// What the notebook was locked to, oldest first.
+    /// The locks of the notebook, oldest first.
     locks: Vec<Lock>,
 }
 
-/// Why a prelude can't be compiled.
-#[derive(Debug, thiserror::Error)]
-pub enum PreludeError {
-    /// Cargo failed: no network, or a crate or version that is not there.
-    #[error(transparent)]
-    Cargo(CargoError),
-    /// A crate can't be compiled.
-    #[error("`{name}` can't be compiled{}\n{first}{}", if *.for_target { " for wasm32-wasip1, which cells are made for" } else { "" }, more(*.count))]
-    Crate {
-        /// the crate
-        name: String,
-        /// whether it is part of cells, not a tool that runs while they are compiled
-        for_target: bool,
-        /// the first error
-        first: String,
-        /// how many there are
-        count: usize,
-    },
-    /// The crates can't be made one module.
-    #[error(transparent)]
-    Base(BaseError),
-    /// A directory can't be used as a crate.
-    #[error(transparent)]
-    Sources(#[from] SourcesError),
-    /// A file of the cache can't be written or read.
-    #[error("can't use {} in the cache: {source}\nhint: run `lockstep doctor`", path.display())]
-    Cache {
-        /// the file or directory
-        path: PathBuf,
-        /// why not
-        source: io::Error,
-    },
-    /// A manifest or a lock can't be read or written.
-    #[error("can't make {what}: {problem}\nhint: run `lockstep doctor`")]
-    Written {
-        /// what
-        what: &'static str,
-        /// what is wrong
-        problem: String,
-    },
-    /// Cargo did not say where a crate is.
-    #[error("cargo did not compile the crate `{name}`\nhint: has it a library?")]
-    NoCrate {
-        /// the crate
-        name: String,
-    },
-    /// It was interrupted.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-fn more(count: usize) -> String {
-    match count {
-        0 | 1 => String::new(),
-        count => format!("\n({} more errors)", count - 1),
-    }
-}
-
-impl From<CargoError> for PreludeError {
-    fn from(error: CargoError) -> Self {
-        match error {
-            CargoError::Interrupted => Self::Interrupted,
-            CargoError::Compile {
-                first,
-                count,
-                package,
-                library,
-                ..
-            } => Self::Crate {
-                name: package_name(&package),
-                for_target: library,
-                first: first.trim_end().to_owned(),
-                count,
-            },
-            error => Self::Cargo(error),
-        }
-    }
-}
-
-/// The name and version in cargo's id of a package: `registry+https://...#mio@1.0.0`, `path+file:///.../mio#1.0.0`.
-fn package_name(id: &str) -> String {
-    let (before, fragment) = id.rsplit_once('#').unwrap_or(("", id));
-    match fragment.split_once('@') {
-        Some((name, version)) => format!("{name} {version}"),
-        None => format!("{} {fragment}", before.rsplit('/').next().unwrap_or_default()),
-    }
-}
-
-impl From<BaseError> for PreludeError {
-    fn from(error: BaseError) -> Self {
-        match error {
-            BaseError::Interrupted => Self::Interrupted,
-            error => Self::Base(error),
-        }
-    }
-}
-
 impl Prelude {
-    /// The SDK, serde and serde_json.
+    /// Creates a prelude with the SDK, serde and serde_json.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Also these dependencies, of a notebook in the directory `notebook`, in the versions that one of `locks` says, or as near
-    /// to the last of them as can be.
+    /// Creates a prelude with additional dependencies of a notebook in the directory `notebook`. Versions come from the
+    /// matching lock in `locks`, else they are as close as possible to the last one.
     pub fn with(dependencies: Dependencies, notebook: &Path, locks: &[Lock]) -> Self {
         Self {
             dependencies,
@@ -144,7 +44,7 @@ impl Prelude {
         }
     }
 
-    /// The common crates, in the versions that come with this program.
+    /// Creates the prelude with the common crates, in the versions locked in this program.
     pub fn common() -> Self {
         let common = common_lock();
         Self {
@@ -154,18 +54,19 @@ impl Prelude {
         }
     }
 
-    /// Names of crates that people often mean.
+    /// Returns the names of popular crates, for suggestions.
     pub fn known_crates() -> BTreeSet<String> {
         let sdk = sdk::PACKAGES.iter().map(|package| package.name.clone());
         common_lock().dependencies.into_keys().chain(sdk).collect()
     }
 
-    /// The compiled prelude, if it was compiled before. Reads a few small files, and the directories that dependencies name.
+    /// Returns the prelude if it is already compiled. Reads a few small files, and the directories of path dependencies.
     pub fn ready(&self, toolchain: &Toolchain, cache: &Path) -> Option<PreludeReady> {
         self.find(&Shelf::new(toolchain, cache))
     }
 
-    /// The compiled prelude; compiled now if need be (about a minute for the SDK, the first time), once for all processes that use `cache`.
+    /// Returns the compiled prelude. Compiles it if needed (about a minute for the SDK, the first time), once for all processes
+    /// that use `cache`.
     pub fn ensure(
         &self,
         toolchain: &Toolchain,
@@ -184,7 +85,8 @@ impl Prelude {
         self.make(toolchain, cache, &mut watch)
     }
 
-    /// Like [`ensure`](Self::ensure), watched. An interrupt is heeded within 100 ms, and what is compiled then is kept for the next time.
+    /// Like [`ensure`](Self::ensure), with callbacks. An interrupt takes effect within 100 ms; crates compiled so far are kept
+    /// for the next time.
     pub fn make(&self, toolchain: &Toolchain, cache: &Path, watch: &mut Watch<'_>) -> Result<PreludeReady, PreludeError> {
         let shelf = Shelf::new(toolchain, cache);
         if let Some(ready) = self.find(&shelf) {
@@ -207,8 +109,8 @@ impl Prelude {
         self.build(toolchain, &shelf, watch)
     }
 
-    /// What was compiled before. The lock says as part of what; without one, what the notebook alone asked for comes first, so that nothing changes
-    /// under it.
+    /// Finds the compiled prelude. The lock determines its set. Without a lock, the notebook's own set is preferred, so that
+    /// existing notebooks don't change.
     fn find(&self, shelf: &Shelf) -> Option<PreludeReady> {
         let own = || self.own(shelf);
         let part_of = |whole: Self, set| {
@@ -230,12 +132,12 @@ impl Prelude {
         shelf.answer(&self.question(shelf, self.start()))
     }
 
-    /// The lock of exactly these dependencies.
+    /// Returns the lock of exactly these dependencies.
     fn lock(&self) -> Option<&Lock> {
         self.locks.iter().rfind(|lock| lock.dependencies == self.dependencies)
     }
 
-    /// Whether the lock was made with the common crates that this program knows.
+    /// Returns whether the lock was created with this program's common crates.
     fn is_of_common(&self, lock: &Lock) -> bool {
         lock.set == Set::Common && {
             let common = common_lock().packages;
@@ -243,7 +145,7 @@ impl Prelude {
         }
     }
 
-    /// The packages that versions are taken from where they fit.
+    /// Returns the packages whose versions are preferred.
     fn start(&self) -> &[Package] {
         let lock = self.lock().or(self.locks.last());
         lock.map_or(&[], |lock| &lock.packages)
@@ -257,7 +159,7 @@ impl Prelude {
         }
     }
 
-    /// The digest of what is asked for, without asking cargo anything.
+    /// Returns the digest of the request, computed without cargo.
     fn question(&self, shelf: &Shelf, start: &[Package]) -> Digest {
         let paths = self.dependencies.values().filter_map(|requirement| requirement.path.as_ref());
         let paths: Vec<_> = paths.map(|path| self.notebook.join(path)).collect();
@@ -312,7 +214,7 @@ impl Prelude {
         Ok(ready)
     }
 
-    /// Writes the workspace. Gives its manifest.
+    /// Writes the workspace. Returns its manifest.
     fn write(&self, work: &Work, sources: &Sources) -> Result<String, PreludeError> {
         let manifest = self.manifest(sources)?;
         let written = |error: toml::ser::Error| unwritable("a lock", &error);
@@ -339,7 +241,7 @@ impl Prelude {
         for name in CRATES {
             let requirement = match name {
                 sdk::NAME => vec![("package", sdk::PACKAGE.to_owned()), ("path", sdk::place())],
-                // The version and the features are those of the SDK.
+                // The SDK determines the version and the features.
                 _ => vec![("version", "1".to_owned())],
             };
             let requirement = requirement.into_iter().map(|(key, value)| (key.to_owned(), value.into()));
@@ -365,7 +267,7 @@ impl Prelude {
         Ok(format!("{package}{dependencies}{}{workspace}", flags::profile()))
     }
 
-    /// The lock of what is asked for, out of all packages.
+    /// Returns the lock of the requested dependencies, from all packages.
     pub(super) fn locked(&self, packages: &[Package], set: Set) -> Lock {
         let names = self.dependencies.iter().map(|(name, requirement)| requirement.package(name));
         Lock {
@@ -377,7 +279,7 @@ impl Prelude {
     }
 }
 
-/// What cargo has resolved to.
+/// Returns the packages that cargo resolved.
 fn packages(cargo_lock: &str, sources: &Sources) -> Result<Vec<Package>, PreludeError> {
     let mut packages = lock::read(cargo_lock).map_err(|error| unwritable("a lock", &error))?;
     for package in packages.iter_mut().filter(|package| package.source.is_none()) {
@@ -407,18 +309,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_package_has_its_name() {
-        assert_eq!(package_name("registry+https://example.org/index#mio@1.0.0"), "mio 1.0.0");
-        assert_eq!(package_name("path+file:///a/b/mio#1.0.0"), "mio 1.0.0");
-    }
-
-    #[test]
-    fn what_comes_with_the_program_can_be_read() {
+    fn embedded_locks_can_be_read() {
         assert!(sdk::PACKAGES.iter().any(|package| package.name == "serde_json"));
         let common: Lock = serde_json::from_str(COMMON).unwrap();
         assert_eq!(common.set, Set::Common);
         assert!(common.dependencies.keys().all(|name| common.package(name).is_some()));
-        // Else the SDK is compiled anew for the common crates. The file is the lock of a notebook that had none and asks for them all.
+        // Otherwise the SDK is recompiled for the common crates. The file is the lock of a new notebook with all of them.
         let merged = lock::merge(&sdk::PACKAGES, &common.packages);
         let is_kept = |known: &Package| {
             merged

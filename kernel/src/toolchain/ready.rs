@@ -6,28 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::dependency::Requirement;
 use super::lock::{Lock, Package};
-use super::prelude::CRATES;
+use super::sdk;
 
-/// A prelude that is compiled.
+/// The crates that every cell can name.
+pub(super) const CRATES: [&str; 3] = [sdk::NAME, "serde", "serde_json"];
+
+/// A compiled prelude.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreludeReady {
-    /// The crates that cells can name, with their compiled form.
+    /// The crates that cells can name, with their compiled files.
     pub externs: BTreeMap<String, PathBuf>,
-    /// Where rustc looks for what those need, as `-L` takes it.
+    /// The search paths for transitive dependencies, in the form of `-L`.
     pub search: BTreeSet<String>,
-    /// The digest of all that these crates were made from: sources, versions, flags, toolchain.
+    /// The digest of everything that the crates were compiled from: sources, versions, flags, toolchain.
     pub identity: Digest,
-    /// The module that cells are based on.
+    /// The base module of cells.
     pub base: PathBuf,
-    /// The object of the small crates that are not in the base; what a cell uses of it becomes part of the cell's module.
+    /// The object file of small crates that are not in the base. The linker copies the parts that a cell uses into its module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<PathBuf>,
-    /// All crates that are compiled.
+    /// All compiled crates.
     pub libraries: Vec<Library>,
-    /// All packages that were resolved, whether or not they are needed on the target.
+    /// All resolved packages, including those not needed on the target.
     pub packages: Vec<Package>,
-    /// The versions of what was asked for.
+    /// The lock of the requested dependencies.
     pub lock: Lock,
 }
 
@@ -41,32 +44,32 @@ pub struct Library {
     pub version: String,
     /// Whether it comes from a registry.
     pub registry: bool,
-    /// The features that are on; `default` is among them if there are no others to leave off.
+    /// The enabled features; includes `default` if the crate defines no default features.
     pub features: BTreeSet<String>,
-    /// What source calls it.
+    /// The name in source.
     pub name: String,
     /// The file.
     pub path: PathBuf,
 }
 
 impl PreludeReady {
-    /// Where it lies.
+    /// Returns the prelude's directory.
     pub fn directory(&self) -> &Path {
         self.base.parent().unwrap_or(&self.base)
     }
 
-    /// The version of what satisfies a dependency.
+    /// Returns the version of the crate that satisfies a dependency.
     pub fn version(&self, name: &str) -> Option<&str> {
         let requirement = self.lock.dependencies.get(name)?;
         self.library(name, requirement).map(|library| library.version.as_str())
     }
 
-    /// Where rustc looks for crates that are not named.
+    /// Returns rustc's search path arguments.
     pub(super) fn search(&self) -> impl Iterator<Item = String> {
         self.search.iter().map(|dir| format!("-L{dir}"))
     }
 
-    /// The arguments of rustc that let a cell name the crates.
+    /// Returns the arguments of rustc that make the crates available to a cell.
     pub(super) fn arguments(&self) -> Vec<String> {
         let externs = self
             .externs
@@ -75,9 +78,13 @@ impl PreludeReady {
         externs.chain(self.search()).collect()
     }
 
-    /// Whether all is there.
+    /// Returns whether all files exist.
     pub(super) fn is_whole(&self) -> bool {
-        self.externs.values().chain([&self.base]).chain(&self.extension).all(|path| path.is_file())
+        self.externs
+            .values()
+            .chain([&self.base])
+            .chain(&self.extension)
+            .all(|path| path.is_file())
     }
 
     fn library(&self, name: &str, requirement: &Requirement) -> Option<&Library> {
@@ -86,7 +93,8 @@ impl PreludeReady {
         self.libraries.iter().rfind(fits)
     }
 
-    /// The same crates for cells that name what the lock asks for; `None` if that is not among them, or not with the same features.
+    /// Returns the same prelude for cells with the dependencies of `lock`; `None` if it lacks one of them or one of their
+    /// features.
     pub(super) fn naming(&self, lock: Lock) -> Option<Self> {
         let mut named = self.clone();
         named.externs.retain(|name, _| CRATES.contains(&name.as_str()));
@@ -111,7 +119,7 @@ impl PreludeReady {
 }
 
 impl Library {
-    /// Whether it is code of the target, rather than a proc macro.
+    /// Returns whether it is a library for the target and not a proc macro.
     pub(super) fn is_linked(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension == "rlib")
     }

@@ -1,8 +1,8 @@
-//! The SDK that this program brings: the package `lockstep-sdk`, whose library is called `lockstep`.
+//! The SDK included in this program: the package `lockstep-sdk`, whose library is `lockstep`.
 //!
-//! A crate says `lockstep = { package = "lockstep-sdk", version = "0.1" }`. Its workspace gets a copy of the sources, in [`DIRECTORY`], and cargo
-//! takes that copy instead of a registry's. The copy lies within the workspace because cargo puts the directory of a package, relative to that of
-//! the workspace, into the names of compiled code: so the same crate gives the same module on every machine.
+//! A crate declares `lockstep = { package = "lockstep-sdk", version = "0.1" }`. Its workspace gets a copy of the sources in
+//! [`DIRECTORY`], which cargo uses instead of the registry's. The copy is inside the workspace, because cargo includes a
+//! package's path relative to the workspace in the names of compiled code. So the same crate gives the same module everywhere.
 
 use std::io;
 use std::path::Path;
@@ -12,32 +12,32 @@ use std::{fs, iter};
 use lockstep_runtime::digest::Digest;
 
 use super::lock::{self, Package};
-use super::shelf;
+use super::sources;
 
 mod embedded {
-    //! `FILES`: the files of the SDK's workspace, by path. `LOCK`: a `Cargo.lock` of what it needs. From kernel/build.rs.
+    //! `FILES`: the files of the SDK's workspace, by path. `LOCK`: a `Cargo.lock` of its dependencies. From kernel/build.rs.
     include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 }
 
-/// What cargo calls the SDK.
+/// The package name of the SDK.
 pub const PACKAGE: &str = "lockstep-sdk";
 
-/// What source code calls it.
+/// The crate name of the SDK in source.
 pub const NAME: &str = "lockstep";
 
-/// The version that this program brings.
+/// The version of the included SDK.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where the copy is, in the directory of a workspace.
+/// The directory of the copy in a workspace.
 pub const DIRECTORY: &str = ".lockstep/sdk";
 
-/// Where in its own workspace the package is.
+/// The directory of the package in the SDK's own workspace.
 const PLACE: &str = "runtime/sdk";
 
-/// The file of a copy that says of what it is one.
+/// The file in a complete copy that holds its digest.
 const COMPLETE: &str = ".digest";
 
-/// What the SDK needs, with versions and checksums.
+/// The dependencies of the SDK, with versions and checksums.
 pub static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| lock::read(embedded::LOCK).unwrap_or_default());
 
 /// The digest of all files.
@@ -49,33 +49,33 @@ pub static DIGEST: LazyLock<Digest> = LazyLock::new(|| {
     Digest::of(sized.collect::<String>())
 });
 
-/// The requirement that this version satisfies: `0.1`.
+/// Returns the version requirement for this SDK: `0.1`.
 pub fn series() -> &'static str {
     VERSION.rsplit_once('.').map_or(VERSION, |(series, _)| series)
 }
 
-/// The directory of the package, relative to that of the workspace.
+/// Returns the directory of the package, relative to the workspace.
 pub fn place() -> String {
     format!("{DIRECTORY}/{PLACE}")
 }
 
-/// The settings that make cargo take the copy, for `.cargo/config.toml` in the workspace.
+/// Returns the settings by which cargo uses the copy, for `.cargo/config.toml` in the workspace.
 pub fn cargo_config() -> String {
     format!("[patch.crates-io]\n{PACKAGE} = {{ path = \"{}\" }}\n", place())
 }
 
-/// The same as a `--config` argument, for the workspace in `root`.
+/// Returns the same settings as a `--config` argument, for the workspace in `root`.
 pub(super) fn cargo_argument(root: &Path) -> String {
     let path = toml::Value::from(root.join(place()).to_string_lossy().into_owned());
     format!("patch.crates-io.{PACKAGE}.path={path}")
 }
 
-/// A `Cargo.lock` of the versions that are compiled for all crates; cargo adds what else a crate needs.
+/// Returns a `Cargo.lock` with the SDK's dependencies. Cargo adds other dependencies of a crate.
 pub fn cargo_lock() -> String {
     lock::write(&PACKAGES).unwrap_or_default()
 }
 
-/// Writes the copy into the workspace in `root`, unless it is there.
+/// Writes the copy into the workspace in `root`, unless it exists.
 pub fn write(root: &Path) -> io::Result<()> {
     let dir = root.join(DIRECTORY);
     let complete = dir.join(COMPLETE);
@@ -88,7 +88,7 @@ pub fn write(root: &Path) -> io::Result<()> {
         _ => {}
     }
     for (path, text) in embedded::FILES {
-        shelf::write(&dir.join(path), text.as_bytes())?;
+        sources::write(&dir.join(path), text.as_bytes())?;
     }
-    shelf::write(&complete, digest.as_bytes())
+    sources::write(&complete, digest.as_bytes())
 }

@@ -1,46 +1,42 @@
-//! Where compiled preludes lie.
+//! The cache of compiled preludes.
 //!
 //! ```text
-//! prelude/<program and toolchain>/lock            held by whoever compiles
-//!                                 work/           what is being compiled; what an interrupt leaves is gone on with
-//!                                 sets/<digest>/  what is compiled; never changes
-//!                                 asked/<digest>  which set answers a question
+//! prelude/<program and toolchain>/lock            locked by the compiling process
+//!                                 work/           the build in progress; resumed after an interrupt
+//!                                 sets/<digest>/  a compiled set; never changes
+//!                                 asked/<digest>  the set for a request
 //! ```
 //!
-//! Everything is compiled in `work`, because compilers write down where they are, and renamed when it is whole. A set begins with a copy of the
-//! largest one that holds nothing else than it needs itself: so crates are compiled once, and no build script has ever had access to
-//! what belongs to a set without its crate. Files that did not change are afterwards shared.
+//! Everything is compiled in `work`, because compilers record paths, and renamed when complete. A new set starts with a copy of
+//! the largest set that contains only packages of the new one. So crates are compiled once, and a set is never affected by
+//! build scripts of crates that it does not contain. Unchanged files are shared afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lockstep_runtime::digest::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use super::error::PreludeError;
 use super::lock::Package;
-use super::making::{Doing, Watch};
-use super::prelude::PreludeError;
 use super::ready::PreludeReady;
+use super::watch::{Doing, Watch};
 use super::{Toolchain, base, flags, link, sdk, sources};
 use crate::file::write_whole;
 
-/// How long an interrupt may go unnoticed.
+/// How often an interrupt is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The file of a set that says what is in it.
+/// The file that describes a set.
 const READY: &str = "ready.json";
 
-/// The file in `work` that says what is being compiled.
+/// The file that describes the build in `work`.
 const DOING: &str = "doing.json";
 
-/// The time that sources are given (2006-07-24, as cargo gives those of packages): cargo goes by it, and equal sources must be equally old for a
-/// set to be seeded with what is compiled of another.
-const WRITTEN: u64 = 1_153_704_088;
-
-/// The preludes that this program makes with one toolchain.
+/// The preludes of this program with one toolchain.
 pub struct Shelf {
     dir: PathBuf,
     digest: Digest,
@@ -58,7 +54,7 @@ struct Begun {
 #[derive(Serialize, Deserialize)]
 struct Answer {
     set: Digest,
-    /// Files and directories that it holds for, beside this program and what was fetched.
+    /// The digests of files and directories for which the answer is valid.
     sources: BTreeMap<PathBuf, Digest>,
 }
 
@@ -87,7 +83,7 @@ impl Shelf {
         }
     }
 
-    /// The digest of what all preludes are made from.
+    /// Returns the digest of everything that all preludes depend on.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -100,19 +96,19 @@ impl Shelf {
         self.dir.join("asked").join(question.short())
     }
 
-    /// The set, if it is there and whole.
+    /// Returns the set if it exists and is complete.
     pub fn ready(&self, digest: &Digest) -> Option<PreludeReady> {
         read_json(&self.set(digest).join(READY)).filter(PreludeReady::is_whole)
     }
 
-    /// The set that answers a question.
+    /// Returns the set for a request.
     pub fn answer(&self, question: &Digest) -> Option<PreludeReady> {
         let Answer { set, sources } = read_json(&self.asked(question))?;
         let is_same = |(path, digest): (&PathBuf, &Digest)| sources::digest(path).is_ok_and(|now| now == *digest);
         sources.iter().all(is_same).then(|| self.ready(&set)).flatten()
     }
 
-    /// From now on, the set answers the questions, as long as the sources are the same.
+    /// Records the set for requests, valid while the sources are unchanged.
     pub fn remember(&self, questions: &[Digest], set: &Digest, sources: BTreeMap<PathBuf, Digest>) -> Result<(), PreludeError> {
         let answer = Answer { set: *set, sources };
         questions
@@ -120,7 +116,7 @@ impl Shelf {
             .try_for_each(|question| write_json(&self.asked(question), &answer))
     }
 
-    /// Holds other processes off until the file is dropped.
+    /// Locks the cache against other processes until the file is dropped.
     pub fn lock(&self, watch: &mut Watch<'_>) -> Result<File, PreludeError> {
         let path = self.dir.join("lock");
         let failed = |source| PreludeError::Cache {
@@ -146,14 +142,14 @@ impl Shelf {
         }
     }
 
-    /// The directory to compile in. The lock must be held.
+    /// Returns the directory to compile in. The lock must be held.
     pub fn work(&self) -> Result<Work, PreludeError> {
         let dir = self.dir.join("work");
         fs::create_dir_all(&dir).map_err(cache(&dir))?;
         Ok(Work(dir))
     }
 
-    /// Puts into `work` what is compiled already of a set with these packages. Gives the set that it was taken from.
+    /// Copies already compiled crates of a set with these packages into `work`. Returns the set that they were copied from.
     pub fn seed(
         &self,
         work: &Work,
@@ -178,7 +174,8 @@ impl Shelf {
         Ok(seed)
     }
 
-    /// The set that asked for the most packages, all of them among these. All that it has beside them is of the SDK; directories are the user's own.
+    /// Returns the set with the most requested packages that are all in `packages`. Other packages of the set belong to the
+    /// SDK. Path dependencies don't count.
     fn largest_within(&self, packages: &[Package]) -> Option<(Digest, PathBuf)> {
         let id = |package: &Package| (package.name.clone(), package.version.clone(), package.source.clone());
         let wanted: BTreeSet<_> = packages.iter().map(id).collect();
@@ -192,14 +189,14 @@ impl Shelf {
         sets.max().map(|(_, digest, dir)| (digest, dir))
     }
 
-    /// Gives what is compiled its place.
+    /// Moves the compiled set to its final place.
     pub fn keep(&self, work: Work, ready: PreludeReady, seed: Option<&Digest>) -> Result<PreludeReady, PreludeError> {
         let set = self.set(&ready.identity);
         let ready = moved(ready, &work.0, &set);
         work.remove(DOING)?;
         write_json(&work.0.join(READY), &ready)?;
         if let Some(seed) = seed {
-            // Whatever can't be shared stays as it is.
+            // Sharing is optional.
             let _ = share(&work.0.join("target"), &self.set(seed).join("target"));
         }
         let _ = fs::remove_dir_all(&set);
@@ -222,10 +219,10 @@ impl Work {
 
     pub fn write(&self, name: &str, text: &str) -> Result<(), PreludeError> {
         let path = self.0.join(name);
-        write(&path, text.as_bytes()).map_err(cache(&path))
+        sources::write(&path, text.as_bytes()).map_err(cache(&path))
     }
 
-    /// Removes a file, or a directory with all that is in it.
+    /// Removes a file, or a directory and its content.
     pub fn remove(&self, name: &str) -> Result<(), PreludeError> {
         let path = self.0.join(name);
         let removed = if path.is_dir() {
@@ -238,18 +235,6 @@ impl Work {
             _ => Ok(()),
         }
     }
-}
-
-/// Writes a file that is as old as all sources.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    fs::write(path, bytes)?;
-    File::options()
-        .write(true)
-        .open(path)?
-        .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN))
 }
 
 fn cache(path: &Path) -> impl Fn(io::Error) -> PreludeError {
@@ -271,7 +256,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PreludeError> {
     json.and_then(|json| write_whole(path, &json)).map_err(cache(path))
 }
 
-/// The same with every path below `from` below `to`.
+/// Returns the prelude with paths below `from` moved to `to`.
 fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
     let path = |path: &Path| {
         path.strip_prefix(from)
@@ -289,7 +274,7 @@ fn moved(mut ready: PreludeReady, from: &Path, to: &Path) -> PreludeReady {
     ready
 }
 
-/// Copies directories below `from` to where they are not yet below `to`, each as a whole or not at all.
+/// Copies directories below `from` that are missing below `to`, each atomically.
 pub fn copy_parts(from: &Path, to: &Path, parts: &[PathBuf], interrupt: &dyn Fn() -> bool) -> Result<(), PreludeError> {
     for part in parts {
         let place = to.join(part);
@@ -299,7 +284,7 @@ pub fn copy_parts(from: &Path, to: &Path, parts: &[PathBuf], interrupt: &dyn Fn(
             let whole = scratch.path().join("whole");
             copy(&from.join(part), &whole, interrupt)?;
             match fs::rename(&whole, &place) {
-                // Another process was first.
+                // Another process was faster.
                 Err(_) if place.exists() => Ok(()),
                 renamed => renamed,
             }
@@ -309,7 +294,7 @@ pub fn copy_parts(from: &Path, to: &Path, parts: &[PathBuf], interrupt: &dyn Fn(
     Ok(())
 }
 
-/// Copies a directory, with the times of its files: cargo goes by them.
+/// Copies a directory with the modification times of its files, which cargo compares.
 fn copy(from: &Path, to: &Path, interrupt: &dyn Fn() -> bool) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -330,7 +315,7 @@ fn copy(from: &Path, to: &Path, interrupt: &dyn Fn() -> bool) -> io::Result<()> 
     Ok(())
 }
 
-/// Replaces files of a directory by those of another that hold the same.
+/// Replaces files of a directory by hard links to identical files of another.
 fn share(dir: &Path, with: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -368,11 +353,11 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_copy_keeps_times_and_is_shared_where_it_did_not_change() {
+    fn a_copy_keeps_times_and_shares_unchanged_files() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        write(&from.join("x/one"), b"1").unwrap();
-        write(&from.join("two"), b"2").unwrap();
+        sources::write(&from.join("x/one"), b"1").unwrap();
+        sources::write(&from.join("two"), b"2").unwrap();
         copy(&from, &to, &|| false).unwrap();
         let file = |dir: &Path, name: &str| dir.join(name).metadata().unwrap();
         assert_eq!(

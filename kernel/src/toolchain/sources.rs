@@ -1,33 +1,38 @@
-//! Directories that dependencies are taken from: copied before they are compiled.
+//! Directories of path dependencies, which are copied before compilation.
 //!
-//! A copy has a name made of what it holds, so a compiled crate never changes under a kernel that uses it; it lies at the same place in every
-//! workspace, and with it the names in the compiled code are the same on all machines; and a build script sees the copy alone.
+//! The name of a copy contains its digest, so a compiled crate never changes while a kernel uses it. The copy is at the same
+//! place in every workspace, so names in compiled code are the same on all machines. Build scripts can only read the copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use lockstep_runtime::digest::{Digest, Hasher};
 
+use super::Toolchain;
 use super::cargo::{self, CargoError};
 use super::dependency::Dependencies;
-use super::{Toolchain, shelf};
 
-/// What is copied at most, in bytes.
+/// The modification time of sources (2006-07-24, the same as cargo uses for packages). Cargo compares times, so equal sources
+/// must have equal times for a set to reuse the compiled crates of another.
+const WRITTEN: u64 = 1_153_704_088;
+
+/// The maximum size of a crate, in bytes.
 const MOST: u64 = 256 << 20;
 
-/// Why a directory can't be copied.
+/// An error copying a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum SourcesError {
-    /// There is no crate.
-    #[error("there is no crate in {}\nhint: name a directory with a Cargo.toml; it is relative to the notebook", dir.display())]
+    /// The directory is not a crate.
+    #[error("no Cargo.toml in {}\nhint: the path must be the directory of a crate, relative to the notebook", dir.display())]
     NoCrate {
         /// the directory
         dir: PathBuf,
     },
-    /// It is larger than crates are.
-    #[error("{} holds more than {} MB\nhint: keep data out of the directory of a crate", dir.display(), MOST >> 20)]
+    /// The directory is too large.
+    #[error("{} is larger than {} MB\nhint: move data out of the crate's directory", dir.display(), MOST >> 20)]
     TooLarge {
         /// the directory
         dir: PathBuf,
@@ -40,26 +45,26 @@ pub enum SourcesError {
         /// why not
         source: io::Error,
     },
-    /// Its manifest can't be read.
+    /// The manifest can't be read.
     #[error(transparent)]
     Cargo(#[from] CargoError),
 }
 
-/// The directories that dependencies name, with those that they need in turn.
+/// The directories of path dependencies, including transitive ones.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Packages by directory, with the digest of their files.
+    /// The digests of packages, by directory.
     packages: BTreeMap<PathBuf, Digest>,
-    /// The same by name.
+    /// The digests of packages, by name.
     named: BTreeMap<String, Digest>,
-    /// Manifests of workspaces that packages take settings from.
+    /// Manifests of workspaces that packages inherit settings from.
     roots: BTreeSet<PathBuf>,
-    /// What all of them are below.
+    /// The common parent directory.
     above: PathBuf,
 }
 
 impl Sources {
-    /// Finds all directories by asking cargo for their manifests. Nothing in them is executed.
+    /// Finds all directories by reading manifests with cargo. Executes none of their code.
     pub fn find(toolchain: &Toolchain, dependencies: &Dependencies, notebook: &Path) -> Result<Self, SourcesError> {
         let paths = dependencies.values().filter_map(|requirement| requirement.path.as_ref());
         let mut next: Vec<PathBuf> = paths.map(|path| plain(&notebook.join(path))).collect();
@@ -90,7 +95,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// What must be unchanged for a copy to be right: files and directories with their digests.
+    /// Returns the digests of all files and directories. A copy is up to date if they are unchanged.
     pub fn digests(&self) -> Result<BTreeMap<PathBuf, Digest>, SourcesError> {
         let mut digests = self.packages.clone();
         for root in &self.roots {
@@ -99,12 +104,12 @@ impl Sources {
         Ok(digests)
     }
 
-    /// The digest of the package of this name.
+    /// Returns the digest of the package with this name.
     pub fn digest_of(&self, package: &str) -> Option<Digest> {
         self.named.get(package).copied()
     }
 
-    /// Where the copy of a directory is, below that of the workspace.
+    /// Returns the path of a directory's copy, relative to the workspace.
     pub fn place(&self, dir: &Path) -> Result<String, SourcesError> {
         let below = plain(dir);
         let below = below.strip_prefix(&self.above).unwrap_or(&below);
@@ -124,7 +129,7 @@ impl Sources {
         Ok(format!("{DIRECTORY}/{}", hasher.finish().short()))
     }
 
-    /// Copies all into `workspace`.
+    /// Copies all directories into `workspace`.
     pub fn copy(&self, workspace: &Path) -> Result<(), SourcesError> {
         if self.packages.is_empty() {
             return Ok(());
@@ -138,16 +143,16 @@ impl Sources {
             };
             let to = home.join(path.strip_prefix(&self.above).unwrap_or(&path));
             let bytes = fs::read(&path).map_err(failed)?;
-            shelf::write(&to, &bytes).map_err(failed)?;
+            write(&to, &bytes).map_err(failed)?;
         }
         Ok(())
     }
 }
 
-/// Where copies are, below a workspace.
+/// The directory of copies in a workspace.
 pub const DIRECTORY: &str = "sources";
 
-/// The digest of a file, or of all files of a crate with their names.
+/// Returns the digest of a file, or of all files of a crate with their names.
 pub fn digest(path: &Path) -> Result<Digest, SourcesError> {
     let mut hasher = Hasher::default();
     let files = if path.is_dir() {
@@ -181,7 +186,7 @@ impl io::Write for Write<'_> {
     }
 }
 
-/// The files of the crate in `dir`: without what is hidden, what cargo made, and other crates.
+/// Returns the files of the crate in `dir`, without hidden files, cargo's outputs and other crates.
 fn files(dir: &Path) -> Result<BTreeSet<PathBuf>, SourcesError> {
     let mut found = BTreeSet::new();
     let mut size = 0;
@@ -213,7 +218,7 @@ fn files(dir: &Path) -> Result<BTreeSet<PathBuf>, SourcesError> {
     Ok(found)
 }
 
-/// The path without `.` and `..`, and without links where it exists.
+/// Returns the path without `.` and `..`, and without links if it exists.
 fn plain(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| {
         let mut plain = PathBuf::new();
@@ -233,12 +238,24 @@ fn common(a: &Path, b: &Path) -> PathBuf {
     parts.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
+/// Writes a file with the modification time of sources.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(path, bytes)?;
+    File::options()
+        .write(true)
+        .open(path)?
+        .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(WRITTEN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_is_its_files() {
+    fn the_digest_covers_only_the_crates_files() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str| {
             let path = dir.path().join(name);

@@ -12,7 +12,7 @@ fn locations(cache: &Path) -> Locations {
 
 fn ignore(_: BuildProgress) {}
 
-/// A toolchain, and the prelude in the cache of this user (it takes minutes).
+/// Returns a toolchain, and the prelude in the user's cache, because compiling it takes minutes.
 fn ready() -> (Toolchain, PreludeReady) {
     let kept = std::env::home_dir().unwrap().join(".cache/lockstep");
     let toolchain = Toolchain::find(&locations(&kept)).unwrap();
@@ -21,7 +21,7 @@ fn ready() -> (Toolchain, PreludeReady) {
 }
 
 #[test]
-fn without_rustc_the_error_says_what_to_run() {
+fn a_missing_rustc_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = Locations {
         cache: dir.path().to_owned(),
@@ -51,7 +51,7 @@ fn versions_are_compared_as_numbers() {
     assert!(!check("1.94.1") && !check("1.9.0"));
 }
 
-/// The crates of these tests are among those of the workspace.
+/// Returns offline options: the crates of these tests are dependencies of the workspace.
 fn offline() -> BuildOptions {
     BuildOptions {
         offline: true,
@@ -99,7 +99,7 @@ fn a_crate_gives_the_same_module_in_every_directory() {
 }
 
 #[test]
-fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
+fn a_program_is_built_as_a_module_with_rustcs_errors() {
     let dir = tempfile::tempdir().unwrap();
     let toolchain = Toolchain::find(&locations(dir.path())).unwrap();
     write_crate(dir.path(), "main.rs", "fn main() { println!(\"hello\"); }");
@@ -114,7 +114,7 @@ fn a_program_is_a_module_too_and_errors_are_those_of_rustc() {
     assert!(text.contains("src/main.rs:1:13"), "{text}");
 }
 
-/// Compiles a cell on the base of [`ready`].
+/// Compiles a cell with the base of [`ready`].
 fn compile(source: &str, interrupt: &dyn Fn() -> bool) -> Result<(Base, Compiled), CompileError> {
     let (toolchain, prelude) = ready();
     let dir = tempfile::tempdir().unwrap();
@@ -124,7 +124,7 @@ fn compile(source: &str, interrupt: &dyn Fn() -> bool) -> Result<(Base, Compiled
     Ok((base, compiled?))
 }
 
-/// A cell around some statements.
+/// Returns the source of a cell with these items and statements.
 fn cell(items: &str, body: &str) -> String {
     format!(
         "{items}\n#[unsafe(no_mangle)]\nfn __cell(_: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {{ {body} ::lockstep::Result::Ok(()) }}"
@@ -151,7 +151,7 @@ fn a_cell_is_a_small_module_on_the_prelude() {
 }
 
 #[test]
-fn what_does_not_compile_or_link_is_explained() {
+fn compile_and_link_errors_are_reported() {
     let CompileError::Source(diagnostics) = error(&cell("", "let x: i32 = \"\";")) else {
         panic!("compiled")
     };
@@ -171,7 +171,7 @@ fn what_does_not_compile_or_link_is_explained() {
 }
 
 #[test]
-fn an_interrupt_ends_compiling_at_once() {
+fn an_interrupt_stops_compilation_at_once() {
     let many: String = (0..4000)
         .map(|n| format!("fn f{n}() -> String {{ format!(\"{{}} {{:?}}\", {n}, \"{n}\") }}\n"))
         .collect();
@@ -187,7 +187,7 @@ fn an_interrupt_ends_compiling_at_once() {
     );
 }
 
-/// The prelude with a crate of this source, called `extra`.
+/// Returns the prelude with a crate `extra` of this source.
 fn ready_with(source: &str) -> (PreludeReady, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let krate = dir.path().join("extra");
@@ -225,7 +225,7 @@ pub fn other() -> String { format!(\"{} is never called\", entry(1)) }
 }
 
 #[test]
-fn a_crate_that_needs_more_than_the_base_has_gets_a_base_of_its_own() {
+fn a_crate_with_symbols_missing_in_the_base_gets_its_own_base() {
     let source = "unsafe extern \"C\" { fn nowhere(); }\npub fn call() { unsafe { nowhere() } }\n";
     let (prelude, _dir) = ready_with(source);
     assert_eq!(prelude.extension, None);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use wasmtime::{Memory, ResourceLimiter};
 
-use super::call::Caller;
+use super::caller::Caller;
 use super::clock::Clock;
 use super::interrupt::Deadline;
 use super::random::Random;

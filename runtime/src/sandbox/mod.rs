@@ -8,6 +8,7 @@
 
 mod budget;
 mod call;
+mod caller;
 mod clock;
 mod code_key;
 
@@ -36,7 +37,7 @@ use crate::digest::Digest;
 use crate::step::{GuestPath, Outcome, Usage};
 
 pub use budget::CompileBudget;
-pub use call::{Answer, Asking, Caller, Unanswered};
+pub use caller::{Answer, Asking, Caller, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
 pub use code_key::CodeKey;
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};

@@ -17,8 +17,6 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{Caller, Server};
 
-pub use runs::Answers;
-
 /// An error response.
 #[derive(Serialize, ToSchema)]
 struct ErrorAnswer {

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -14,12 +14,12 @@ use lockstep_runtime::step::{Artifact, GuestPath, Interface, Limits, MediaType, 
 use lockstep_view::artifacts::known;
 use lockstep_view::error::Error;
 use lockstep_view::module::not_a_module;
-use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
+use crate::answers::Answered;
 use crate::extract::{Query, blocking, bytes, digest, json};
 use crate::namespace::ModuleFacts;
 use crate::works::{Submission, run_one};
@@ -83,46 +83,6 @@ struct Placed {
     media_type: Option<String>,
     /// Path of the input for a plain program [default: `/in/NAME`].
     at: Option<String>,
-}
-
-/// Cache of recent responses, by digest of the request body: the same body requests the same run. An entry is valid while the store
-/// has all of its artifacts.
-pub struct Answers(Cache<Digest, Arc<Answered>>);
-
-struct Answered {
-    ran: Ran,
-    body: Bytes,
-    /// Time of the last check that the store has all of its artifacts.
-    asked: Mutex<Instant>,
-}
-
-/// Minimum interval between such checks.
-const HOLDS: Duration = Duration::from_secs(1);
-
-impl Answered {
-    fn new(mut ran: Ran) -> Self {
-        ran.cached = true;
-        Self {
-            body: Bytes::from(ran.to_json().to_string()),
-            ran,
-            asked: Mutex::new(Instant::now()),
-        }
-    }
-
-    fn holds(&self, runtime: &Runtime) -> Answer<bool> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.elapsed() < HOLDS {
-            return Ok(true);
-        }
-        *asked = Instant::now();
-        Ok(runtime.is_kept(&self.ran.digest, &self.ran.record)?)
-    }
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self(Cache::new(4096))
-    }
 }
 
 /// Maximum time that a request waits for its run.

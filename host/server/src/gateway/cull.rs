@@ -1,9 +1,7 @@
 //! Culling of idle kernels.
 
-use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
-use super::here::Here;
 use super::hosted::Model;
 use crate::Settings;
 
@@ -28,18 +26,9 @@ impl Cull {
         })
     }
 
-    /// Checks periodically until `kernels` is dropped.
-    pub async fn watch(self, kernels: Weak<Here>) {
-        let pause = (self.idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
-        loop {
-            tokio::time::sleep(pause).await;
-            let Some(kernels) = kernels.upgrade() else { return };
-            for hosted in kernels.all() {
-                if self.takes(&hosted.model(), SystemTime::now()) {
-                    kernels.end(&hosted.id, true).await;
-                }
-            }
-        }
+    /// Returns the interval between checks.
+    pub fn interval(&self) -> Duration {
+        (self.idle / 4).clamp(Duration::from_millis(50), Duration::from_secs(60))
     }
 
     /// Whether to shut down `kernel`.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use lockstep_kernel::jupyter::Stopped;
 use lockstep_kernel::session::Place;
@@ -60,7 +60,7 @@ impl Here {
         kernels.find();
         tokio::spawn(end_stopped(Arc::downgrade(&kernels), told));
         if let Some(cull) = cull {
-            tokio::spawn(cull.watch(Arc::downgrade(&kernels)));
+            tokio::spawn(watch(cull, Arc::downgrade(&kernels)));
         }
         Ok(kernels)
     }
@@ -166,8 +166,21 @@ impl Here {
     }
 }
 
+/// Shuts down idle kernels until `kernels` is dropped.
+async fn watch(cull: Cull, kernels: Weak<Here>) {
+    loop {
+        tokio::time::sleep(cull.interval()).await;
+        let Some(kernels) = kernels.upgrade() else { return };
+        for hosted in kernels.all() {
+            if cull.takes(&hosted.model(), SystemTime::now()) {
+                kernels.end(&hosted.id, true).await;
+            }
+        }
+    }
+}
+
 /// Handles shutdown and restart requests that clients send as messages.
-async fn end_stopped(kernels: std::sync::Weak<Here>, mut told: UnboundedReceiver<(String, Stopped)>) {
+async fn end_stopped(kernels: Weak<Here>, mut told: UnboundedReceiver<(String, Stopped)>) {
     while let Some((id, stopped)) = told.recv().await {
         let Some(kernels) = kernels.upgrade() else { return };
         // lets the reply go out first

@@ -451,7 +451,7 @@ impl Works {
 
     /// Waits for a turn, executes `work` and stores its result.
     pub async fn carry_out(self: Arc<Self>, work: Arc<Work>, runtime: Runtime, gate: Arc<Gate>) {
-        let Some(turn) = gate.turn_of(&work).await else {
+        let Some(turn) = gate.turn_unless(work.cancelled(), work.interrupt()).await else {
             if gate.is_closing() {
                 return work.end(Err(left()));
             }

@@ -1,4 +1,4 @@
-//! What cells find in their base.
+//! The exports of a base that cells use.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,21 +12,21 @@ const ENTRY: &str = "LOCKSTEP_ENTRY";
 const REGION: &str = "LOCKSTEP_REGION";
 const REGION_SIZE: u32 = 16 << 20;
 
-/// Where things are in a base. Names and layout are those of `base_source.rs`.
+/// The layout of a base. Names and layout are defined by `base_source.rs`.
 #[derive(Debug)]
 pub struct Base {
     pub(super) digest: Digest,
-    /// What it exports: the address of data, `None` for everything else.
+    /// The exports: the address of data, `None` for everything else.
     pub(super) symbols: HashMap<String, Option<u32>>,
-    /// How many functions its table holds: where those of a cell begin.
+    /// The number of functions in its table, after which a cell's functions are placed.
     pub(super) functions: u32,
-    /// Where the constants of a cell go.
+    /// The address range for a cell's constants.
     pub(super) region: Range<u32>,
-    /// Where the cell says what is to be called.
+    /// The address of the list of functions to call.
     pub(super) entry: u32,
 }
 impl Base {
-    /// Reads what a base exports.
+    /// Reads the exports of a base.
     pub fn read(wasm: &[u8]) -> Result<Self, LinkError> {
         let mut globals = Vec::new();
         let mut functions = 0;
@@ -83,13 +83,13 @@ impl Base {
         })
     }
 
-    /// The digest of its bytes.
+    /// Returns the digest of the module.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 }
 
-/// The value of `i32.const`; `None` for any other expression.
+/// Returns the value of `i32.const`; `None` for any other expression.
 fn constant(expression: &wasmparser::ConstExpr<'_>) -> Result<Option<u32>, BinaryReaderError> {
     match expression.get_operators_reader().read()? {
         Operator::I32Const { value } => Ok(Some(value as u32)),

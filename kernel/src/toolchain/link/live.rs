@@ -1,4 +1,4 @@
-//! Which functions and data a module uses.
+//! Finds the functions and data that a module uses.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,13 @@ use wasmparser::{RelocationType, SymbolFlags, SymbolInfo, TypeRef};
 
 use super::{Data, Function, LinkError, Objects, Part};
 
-/// What a module is made of: all that can be reached from the cell, the constructors and symbols that must not be stripped.
+/// The content of a module: everything reachable from the cell, the constructors and symbols that must not be stripped.
 pub struct Live<'a> {
-    /// Functions of the base, in the order of the objects: the name, the object that imports it first, and the type there.
+    /// Functions of the base, in the order of the objects: name, first object that imports it, and its type there.
     pub imports: Vec<(&'a str, usize, u32)>,
-    /// Sorted.
+    /// Functions, sorted.
     pub functions: Vec<Part>,
-    /// Sorted.
+    /// Data segments, sorted.
     pub segments: Vec<Part>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Reached<'a> {
 }
 
 impl<'a> Live<'a> {
-    /// What is reached from the roots of a module.
+    /// Returns everything reachable from the roots of a module.
     pub fn new(objects: &Objects<'a>) -> Result<Self, LinkError> {
         let mut reached = Reached::default();
         objects
@@ -72,7 +72,7 @@ impl<'a> Live<'a> {
         reached.follow(objects)
     }
 
-    /// All that the objects define, and what that reaches.
+    /// Returns everything that the objects define, and everything reachable from that.
     pub fn all(objects: &Objects<'a>) -> Result<Self, LinkError> {
         let mut reached = Reached::default();
         for (number, object) in objects.objects.iter().enumerate() {

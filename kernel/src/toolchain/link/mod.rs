@@ -1,14 +1,14 @@
-//! Links a cell: makes a module of the object that rustc compiles it to.
+//! Links a cell: converts the object file from rustc to a module.
 //!
-//! An ordinary linker copies the parts of the standard library and the SDK that a cell uses into its module, and the engine
-//! compiles all of that again: together the larger part of a cell's time. Here a cell's module holds the cell alone. Everything
-//! else is in its *base*, a module that holds the whole prelude and is compiled once per machine. The cell's module names its base by
-//! digest and imports functions, memory and table from it (`lockstep_runtime::step::base`), so the pair is as fixed as one module is.
+//! An ordinary linker copies the used parts of the standard library and the SDK into a cell's module, and the engine compiles
+//! them again, which takes most of a cell's time. Here a cell's module contains only the cell. Everything else is in its
+//! *base*, a module with the whole prelude that is compiled once per machine. A cell's module names its base by digest and
+//! imports functions, memory and table from it (`lockstep_runtime::step::base`), so the pair is as fixed as a single module.
 //!
-//! Small crates that the base does not hold are in an *extension*, an object that all of them were merged into. The functions and
-//! data of it that a cell uses become part of the cell's module.
+//! Small crates that are not in the base are in an *extension*, an object file merged from all of them. Its functions and data
+//! that a cell uses become part of the cell's module.
 //!
-//! Objects: <https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md>.
+//! Format of object files: <https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md>.
 
 mod base;
 mod live;
@@ -29,46 +29,46 @@ pub use base::Base;
 use live::Live;
 use object::{Object, is_global};
 
-/// Why an object can't be linked.
+/// An error linking an object.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// It is not an object.
-    #[error("it can't be read: {0}")]
+    /// The object is malformed.
+    #[error("malformed object file: {0}")]
     Malformed(#[from] BinaryReaderError),
-    /// It uses a symbol that its base does not have.
-    #[error("it needs `{0}`, which no crate of the session defines")]
+    /// The base lacks a symbol.
+    #[error("undefined symbol `{0}`: no crate of the session defines it")]
     Missing(String),
-    /// It holds more constants than there is room for.
-    #[error("it holds {found} bytes of constants; the limit is {most}\nhint: read them from an input")]
+    /// The constants are too large.
+    #[error("{found} bytes of constants exceed the limit of {most}\nhint: read them from an input")]
     TooLarge {
-        /// how much it holds
+        /// the size in bytes
         found: u64,
-        /// how much it may hold
+        /// the limit in bytes
         most: u64,
     },
-    /// It uses a feature that rustc's objects don't use.
-    #[error("it holds {0}, which is not supported")]
+    /// The object uses a feature that rustc's objects don't use.
+    #[error("unsupported object file: {0}")]
     Unsupported(&'static str),
 }
 
 const MOST_CONSTRUCTORS: usize = 1022;
 const MEMORY: &str = "memory";
 const TABLE: &str = "__indirect_function_table";
-/// The function of an object that is the cell.
+/// The function of the cell in an object.
 const CELL: &str = "__cell";
 
-/// The largest code section of an extension. An engine compiles what a cell uses of it again with each cell; a base is compiled once.
+/// The maximum size of an extension's code section. Used parts of an extension are compiled with each cell, a base only once.
 pub const MOST_EXTENSION_CODE: usize = 256 << 10;
 
-/// A part of one of the objects: the object's number, and the number of the function or data segment among those that it defines.
+/// A part of an object: the number of the object, and the number of the function or data segment that it defines.
 type Part = (usize, usize);
 
 /// A function that a symbol refers to.
 #[derive(Clone, Copy)]
 enum Function<'a> {
-    /// One of the objects defines it.
+    /// A function defined by one of the objects.
     Own(Part),
-    /// The base exports it under this name.
+    /// A function that the base exports under this name.
     Base(&'a str),
 }
 
@@ -121,11 +121,11 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// The function that a symbol of an object names.
+    /// Returns the function that a symbol of an object refers to.
     fn function(&self, number: usize, symbol: u32) -> Result<Function<'a>, LinkError> {
         let object = &self.objects[number];
         let SymbolInfo::Func { index, name, .. } = *object.symbol(symbol)? else {
-            return Err(LinkError::Unsupported("a symbol of a function that is not a function"));
+            return Err(LinkError::Unsupported("a function symbol of another kind"));
         };
         let Some(import) = object.imported.get(index as usize) else {
             return Ok(Function::Own((number, index as usize - object.imported.len())));
@@ -137,10 +137,10 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// The data that a symbol of an object names.
+    /// Returns the data that a symbol of an object refers to.
     fn datum(&self, number: usize, symbol: u32) -> Result<Data, LinkError> {
         let SymbolInfo::Data { name, symbol, .. } = *self.objects[number].symbol(symbol)? else {
-            return Err(LinkError::Unsupported("a symbol of data that is not data"));
+            return Err(LinkError::Unsupported("a data symbol of another kind"));
         };
         if let Some(at) = symbol {
             return Ok(Data::Own((number, at.index as usize), at.offset));
@@ -152,13 +152,13 @@ impl<'a> Objects<'a> {
         found.map(Data::Base).ok_or_else(|| LinkError::Missing(name.to_owned()))
     }
 
-    /// The function that is the cell, if there is one.
+    /// Returns the cell's function, if there is one.
     fn cell(&self) -> Option<Part> {
         self.functions.get(CELL).copied()
     }
 }
 
-/// Whether cells can use an extension: it is small, and its base has what it needs.
+/// Returns whether cells can use an extension: it is small, and the base defines all its symbols.
 pub fn is_extension(object: &[u8], base: &Base) -> Result<bool, LinkError> {
     let objects = Objects::new(vec![Object::read(object)?], base);
     if objects.objects[0].code.bytes.len() > MOST_EXTENSION_CODE {
@@ -171,8 +171,8 @@ pub fn is_extension(object: &[u8], base: &Base) -> Result<bool, LinkError> {
     }
 }
 
-/// Makes a module of an object, and of what it uses of an extension. Where the object has a function `__cell`, that is what the
-/// module runs; else it holds steps.
+/// Links an object and the used parts of an extension to a module. If the object has a function `__cell`, the module runs it;
+/// otherwise the module contains steps.
 pub fn link(object: &[u8], extension: Option<&[u8]>, base: &Base) -> Result<Vec<u8>, LinkError> {
     let objects = [Some(object), extension].into_iter().flatten().map(Object::read);
     let objects = Objects::new(objects.collect::<Result<_, _>>()?, base);
@@ -201,7 +201,7 @@ pub fn link(object: &[u8], extension: Option<&[u8]>, base: &Base) -> Result<Vec<
     module.section(&elements);
     let mut segments = DataSection::new();
     for (bytes, address) in data.into_iter().zip(layout.addresses.values()) {
-        // Memory is zero to begin with.
+        // Memory is initially zero.
         if bytes.iter().any(|byte| *byte != 0) {
             segments.active(0, &ConstExpr::i32_const(*address as i32), bytes);
         }
@@ -223,13 +223,13 @@ pub fn link(object: &[u8], extension: Option<&[u8]>, base: &Base) -> Result<Vec<
     Ok(module.finish())
 }
 
-/// Where everything goes.
+/// The layout of a module.
 struct Layout<'a> {
     objects: &'a Objects<'a>,
     live: Live<'a>,
-    /// What to add to an object's indices of types.
+    /// The offsets of the objects' type indices.
     type_offsets: Vec<u32>,
-    /// The index of each function, in the module.
+    /// The index of each function in the module.
     imports: HashMap<&'a str, u32>,
     functions: HashMap<Part, u32>,
     /// The address of each live segment.
@@ -237,7 +237,7 @@ struct Layout<'a> {
     table: Table,
 }
 
-/// The functions that the module puts into the table, each once: their places follow those of the base.
+/// The functions that the module adds to the table, each once, after those of the base.
 struct Table {
     base: u32,
     functions: Vec<u32>,
@@ -296,18 +296,16 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// The index of a function in the module.
+    /// Returns the index of a function in the module.
     fn index(&self, function: Function<'a>) -> Result<u32, LinkError> {
         let found = match function {
             Function::Base(name) => self.imports.get(name),
             Function::Own(part) => self.functions.get(&part),
         };
-        found
-            .copied()
-            .ok_or(LinkError::Unsupported("a function that nothing refers to"))
+        found.copied().ok_or(LinkError::Unsupported("an unreferenced function"))
     }
 
-    /// The parts of one section that are live, with every index, address and place in the table filled in.
+    /// Returns the live parts of a section, with relocations applied.
     fn relocated(
         &mut self,
         section: fn(&'a Object<'a>) -> &'a object::Section<'a>,
@@ -334,7 +332,7 @@ impl<'a> Layout<'a> {
     fn relocate(&mut self, number: usize, entry: &RelocationEntry, place: &mut [u8]) -> Result<(), LinkError> {
         use RelocationType::*;
         let value = match entry.ty {
-            // There is one table, and one global: the stack pointer.
+            // There is only one table and one global, the stack pointer.
             GlobalIndexLeb | TableNumberLeb => return Ok(()),
             TypeIndexLeb => self.type_offsets[number] + entry.index,
             FunctionIndexLeb => self.index(self.objects.function(number, entry.index)?)?,
@@ -347,7 +345,7 @@ impl<'a> Layout<'a> {
                     Data::Base(address) => address,
                     Data::Own(part, offset) => {
                         let address = self.addresses.get(&part);
-                        address.ok_or(LinkError::Unsupported("data that nothing refers to"))? + offset
+                        address.ok_or(LinkError::Unsupported("unreferenced data"))? + offset
                     }
                 };
                 address.wrapping_add(entry.addend as u32)
@@ -362,7 +360,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// What the base is told to call: the cell, how many constructors, the constructors.
+    /// Returns the list of functions to call: the cell, the number of constructors, the constructors.
     fn entry(&mut self) -> Result<Vec<u8>, LinkError> {
         let mut constructors = Vec::new();
         for (number, object) in self.objects.objects.iter().enumerate().rev() {
@@ -384,7 +382,7 @@ impl<'a> Layout<'a> {
         Ok(entry.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 
-    /// The types of all objects, one after another.
+    /// Returns the types of all objects, concatenated.
     fn types(&self) -> Vec<u8> {
         let types = self.objects.objects.iter().map(|object| object.types);
         let mut bytes = Vec::new();
@@ -393,7 +391,7 @@ impl<'a> Layout<'a> {
         bytes
     }
 
-    /// The imports in the order of the objects, each once, and the table if no object has it.
+    /// Returns the imports in the order of the objects, each once, and the table if no object imports it.
     fn imports(&self) -> Result<ImportSection, LinkError> {
         let mut section = ImportSection::new();
         let table_type = EntityType::Table(TableType {
@@ -408,7 +406,7 @@ impl<'a> Layout<'a> {
             for import in &object.imports {
                 match import.ty {
                     TypeRef::Func(index) => {
-                        // The index counts within this object; functions of the base that several objects import are those of the first.
+                        // The index is local to this object. A function imported by several objects is taken from the first.
                         if self.live.imports.contains(&(import.name, number, index)) {
                             let index = self.type_offsets[number] + index;
                             section.import(BASE_MODULE, import.name, EntityType::Function(index));
@@ -427,7 +425,7 @@ impl<'a> Layout<'a> {
                     TypeRef::Table(_) if !std::mem::replace(&mut has_table, true) => {
                         section.import(BASE_MODULE, TABLE, table_type);
                     }
-                    // Only the stack pointer.
+                    // The only global is the stack pointer.
                     TypeRef::Global(global) if !std::mem::replace(&mut has_global, true) => {
                         let global = GlobalType {
                             val_type: ValType::I32,
@@ -452,7 +450,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Writes a LEB128 that fills `place`.
+/// Writes a LEB128 number padded to the length of `place`.
 fn padded(place: &mut [u8], mut value: i64) {
     let last = place.len() - 1;
     for (i, byte) in place.iter_mut().enumerate() {
@@ -461,7 +459,7 @@ fn padded(place: &mut [u8], mut value: i64) {
     }
 }
 
-/// Appends an unsigned LEB128.
+/// Appends an unsigned LEB128 number.
 fn leb128(bytes: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

@@ -1,4 +1,4 @@
-//! Reads an object: a module that is not linked yet, as rustc and `wasm-ld -r` write it.
+//! Reads object files: modules that are not linked yet, as written by rustc and `wasm-ld -r`.
 
 use std::ops::Range;
 
@@ -7,29 +7,29 @@ use wasmparser::{DataKind, Import, KnownCustom, Linking, Parser, Payload, Reloca
 
 use super::LinkError;
 
-/// The parts of an object.
+/// The sections of an object.
 #[derive(Default)]
 pub struct Object<'a> {
-    /// How many types it has, and their bytes.
+    /// The number of types, and their bytes.
     pub types: (u32, &'a [u8]),
-    /// The type of each function that it defines.
+    /// The type of each defined function.
     pub functions: Vec<u32>,
     pub imports: Vec<Import<'a>>,
-    /// The names of those that are functions: their indices come before those of the functions that it defines.
+    /// The names of imported functions. Their indices precede those of defined functions.
     pub imported: Vec<&'a str>,
     pub interface: Vec<&'a [u8]>,
     pub symbols: Vec<SymbolInfo<'a>>,
-    /// Functions to call first: priority and symbol.
+    /// The constructors: priority and symbol.
     pub constructors: Vec<(u32, u32)>,
-    /// Its parts are the bodies of functions.
+    /// The code section, with function bodies as parts.
     pub code: Section<'a>,
-    /// Its parts are the bytes of segments.
+    /// The data section, with segments as parts.
     pub data: Section<'a>,
     /// The alignment of each data segment, as a power of two.
     pub alignments: Vec<u32>,
 }
 
-/// A section that relocations change.
+/// A section with relocations.
 #[derive(Default)]
 pub struct Section<'a> {
     pub bytes: &'a [u8],
@@ -41,7 +41,7 @@ pub struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// The relocations within a part.
+    /// Returns the relocations in a part.
     pub fn relocations(&self, part: usize) -> &[RelocationEntry] {
         let Some(range) = self.parts.get(part) else { return &[] };
         let before = |end: usize| self.relocations.partition_point(|entry| (entry.offset as usize) < end);
@@ -103,7 +103,7 @@ impl<'a> Object<'a> {
                     _ if custom.name() == INTERFACE_SECTION => object.interface.push(custom.data()),
                     _ => {}
                 },
-                Payload::GlobalSection(_) => return Err(LinkError::Unsupported("globals of its own")),
+                Payload::GlobalSection(_) => return Err(LinkError::Unsupported("defined globals")),
                 Payload::TagSection(_) => return Err(LinkError::Unsupported("exceptions")),
                 _ => {}
             }
@@ -114,7 +114,7 @@ impl<'a> Object<'a> {
             let target = match reader.section_index() {
                 index if index == object.code.index && !object.code.bytes.is_empty() => &mut object.code,
                 index if index == object.data.index && !object.data.bytes.is_empty() => &mut object.data,
-                // Custom sections are left out.
+                // Ignore custom sections.
                 _ => continue,
             };
             for entry in reader.entries() {
@@ -153,7 +153,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Whether other objects can name a symbol.
+/// Returns whether a symbol is visible to other objects.
 pub fn is_global(flags: SymbolFlags) -> bool {
     !flags.contains(SymbolFlags::BINDING_LOCAL)
 }

@@ -29,7 +29,7 @@ impl Resolver<'_> {
     pub(super) fn each(&mut self, place: &Place, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
         let each = read(place, at)?;
         let over = match each.over {
-            Value::String(text) if super::fill::only_name(text).is_none() => self.input(place, &spanned(at, text))?,
+            Value::String(text) if super::reference::only_name(text).is_none() => self.input(place, &spanned(at, text))?,
             value => match place.fill(at, value)? {
                 Value::Array(items) => return self.list(place, at, &each, items),
                 Value::String(text) => self.input(place, &spanned(at, &text))?,

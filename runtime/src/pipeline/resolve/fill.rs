@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::input::Bound;
+use super::reference::only_name;
 use super::{Names, PipelineError, Place};
 
 /// The items of the enclosing `for_each`, in one instance.
@@ -76,10 +77,4 @@ impl Place<'_> {
             value.get(field).ok_or_else(missing)
         })
     }
-}
-
-/// Returns the name in a string that is exactly one `{{ name }}`.
-pub(super) fn only_name(text: &str) -> Option<&str> {
-    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
-    (!inner.contains("{{")).then(|| inner.trim())
 }

@@ -1,6 +1,6 @@
 use serde_saphyr::Spanned;
 
-use super::fill::only_name;
+use super::reference::only_name;
 use super::{PipelineError, Place, Resolver};
 use crate::digest::Digest;
 use crate::pipeline::Source;

@@ -6,6 +6,7 @@ mod fill;
 mod fit;
 mod input;
 mod order;
+mod reference;
 mod task;
 mod uses;
 

@@ -303,7 +303,7 @@ impl Place<'_> {
     pub(super) fn condition(&self, text: &Spanned<String>) -> Result<When, PipelineError> {
         let (left, is, right) = when::split(&text.value).map_err(|e| self.error(text, e.to_string()))?;
         let left = self.operand(text, left)?;
-        let right = match super::fill::only_name(right) {
+        let right = match super::reference::only_name(right) {
             Some(_) => self.fill(text, &Value::from(right))?,
             None => when::literal(right),
         };
@@ -315,7 +315,7 @@ impl Place<'_> {
     }
 
     fn operand(&self, text: &Spanned<String>, left: &str) -> Result<Operand, PipelineError> {
-        if super::fill::only_name(left).is_some() {
+        if super::reference::only_name(left).is_some() {
             return Ok(Operand::Value(self.fill(text, &Value::from(left))?));
         }
         let mut parts = left.split('.');

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::Pipeline;
-use super::fill::only_name;
+use super::reference::only_name;
 use crate::pipeline::file::TaskFile;
 
 /// A use of a parameter in a pipeline file.
