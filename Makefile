@@ -3,6 +3,7 @@
 # make bench  run the benchmarks and print a table of ratios
 # make lint   check formatting and run clippy, with warnings as errors
 # make docs   build the book in docs/book, and regenerate the command-line page; `make book` does not regenerate it
+# make demo-module  build the module that `lockstep demo` carries, after a change of the SDK or the penguins
 # make wheel  build a wheel for pip in target/wheel, and test it in its own virtual environment
 # make images build the images of a task, a host and a kernel in target/images
 # make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
@@ -16,7 +17,7 @@ WHEEL := target/wheel
 # always the same packages, so that their dependencies are compiled only once
 TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
 
-.PHONY: demo test bench lint docs book wheel images e2e fuzz screenshot toolchain
+.PHONY: demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -38,6 +39,11 @@ docs: $(LOCKSTEP)
 
 book: target/mdbook/bin/mdbook
 	$< build docs
+
+# the module that `lockstep demo` carries
+demo-module: $(LOCKSTEP)
+	$(LOCKSTEP) build examples/penguins -o host/src/commands/demo/penguins.wasm
+	rustc -vV > host/src/commands/demo/rustc.txt
 
 wheel: $(LOCKSTEP) $(VENV)/.maturin
 	rm -rf $(WHEEL)

@@ -21,3 +21,4 @@ mod parity;
 mod pipelines;
 mod programs;
 mod setup;
+mod uses;

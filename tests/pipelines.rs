@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -193,6 +193,35 @@ fn the_penguins_have_the_same_results_on_another_processor() {
     };
     assert_eq!(field(&verified["verified"], "record"), field(&run["tasks"], "record"));
     assert_eq!(field(&verified["verified"], "verdict"), vec![json!("good"); 5]);
+}
+
+/// `lockstep demo` has a module in the command: that of the sources, and of the compiler that `rustc.txt` names.
+#[test]
+fn the_demo_needs_no_rust_and_has_the_results_of_the_sources() {
+    let carried = Path::new(ROOT).join("host/src/commands/demo");
+    let built = build("examples/penguins", "penguins.wasm");
+    let rustc = Command::new("rustc").arg("-vV").output().unwrap().stdout;
+    if std::fs::read(carried.join("rustc.txt")).unwrap() == rustc {
+        let is_same = std::fs::read(carried.join("penguins.wasm")).unwrap() == std::fs::read(&built).unwrap();
+        assert!(
+            is_same,
+            "the module of `lockstep demo` is out of date: run `make demo-module`"
+        );
+    }
+    let place = Place::new();
+    let demo = place.lockstep(&["demo", "--json"]).env("PATH", "").output().unwrap();
+    assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
+    let demo: Value = serde_json::from_slice(&demo.stdout).unwrap();
+    std::fs::copy(built, place.path("lockstep-demo/penguins.wasm")).unwrap();
+    let run = place.json(&["run", "lockstep-demo/penguins.yaml", "--no-cache"]);
+    assert_eq!(digests(&demo), digests(&run));
+    let figure = std::fs::read(place.path("lockstep-demo/figure.svg")).unwrap();
+    assert!(figure == std::fs::read(Path::new(ROOT).join("examples/penguins/figure.svg")).unwrap());
+    // A file that is not the example's is kept.
+    std::fs::write(place.path("lockstep-demo/penguins.csv"), "mine").unwrap();
+    let again = place.lockstep(&["demo"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(1), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(std::fs::read(place.path("lockstep-demo/penguins.csv")).unwrap(), b"mine");
 }
 
 /// A machine takes compiled code from the shared store if it is sealed with its own key. Otherwise it compiles the code and

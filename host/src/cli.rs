@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lockstep_view::error::{Error, Kind, Result};
 
 use crate::commands::{
-    attach, build, bundle, completions, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin, plan,
+    attach, build, bundle, completions, demo, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin, plan,
     provenance, run, serve, show, sign, token, toolchain, verify,
 };
 use crate::invocation::Invocation;
@@ -48,6 +48,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     New(new::NewArgs),
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
@@ -124,6 +125,7 @@ impl Command {
             Command::Verify(_) | Command::Kernel(_) => return Ok(()),
             Command::Diff(_) => "diff",
             Command::Attach(_) => "attach",
+            Command::Demo(_) => "demo",
             Command::New(_) => "new",
             Command::Build(_) => "build",
             Command::Serve(_) => "serve",
@@ -146,6 +148,7 @@ impl Command {
 
     fn run(self, invocation: &Invocation) -> Result<()> {
         match self {
+            Command::Demo(args) => demo::run(args, invocation),
             Command::New(args) => new::run(args, invocation),
             Command::Build(args) => build::run(args, invocation),
             Command::Inspect(args) => inspect::run(args, invocation),

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod build;
 pub mod bundle;
 pub mod completions;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 pub mod export;
