@@ -220,7 +220,7 @@ fn the_demo_needs_no_rust_and_has_the_results_of_the_sources() {
     // A file that is not the example's is kept.
     std::fs::write(place.path("lockstep-demo/penguins.csv"), "mine").unwrap();
     let again = place.lockstep(&["demo"]).output().unwrap();
-    assert_eq!(again.status.code(), Some(1), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(again.status.code(), Some(2), "{}", String::from_utf8_lossy(&again.stderr));
     assert_eq!(std::fs::read(place.path("lockstep-demo/penguins.csv")).unwrap(), b"mine");
 }
 
