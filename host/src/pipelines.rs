@@ -9,7 +9,7 @@ use lockstep_cluster::{Carried, Cluster, Settings};
 use lockstep_kubeflow as kubeflow;
 use lockstep_kubeflow::local::{self, Typed};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Event, Executed, Execution, Given, Pipeline, Plan, Use, execute, execute_by};
+use lockstep_runtime::pipeline::{Arguments, Event, Executed, Execution, Pipeline, Plan, Use, execute, execute_by};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_view::artifacts::{artifact, unique};
@@ -90,7 +90,7 @@ pub fn planned(
                     inputs: given.inputs,
                     parameters_file: given.parameters_file,
                 };
-                let bind = |args: &[String], given: kubeflow::Given| of_container(read_run(args)?, runtime, given);
+                let bind = |args: &[String], given: kubeflow::ContainerInputs| of_container(read_run(args)?, runtime, given);
                 return Ok((local::plan(runtime, &spec, typed, &bind)?, Vec::new()));
             }
             if path.extension().is_some_and(|extension| extension == "json") {
@@ -130,11 +130,11 @@ fn resolved(
         inputs.insert(name, artifact(runtime, &source)?);
     }
     let build = |dir: &Path| build_crate(dir, interrupt, invocation).map_err(|error| error.to_string());
-    Ok(pipeline.resolve_building(runtime, &Given { parameters, inputs }, &build)?)
+    Ok(pipeline.resolve_building(runtime, &Arguments { parameters, inputs }, &build)?)
 }
 
 /// Where a plan is executed.
-pub enum Place<'a> {
+pub enum Backend<'a> {
     Here,
     Host(&'a Remote),
     Cluster(&'a Cluster, &'a Settings),
@@ -143,7 +143,7 @@ pub enum Place<'a> {
 /// Executes a plan and shows its progress in `logs`, and the output of its tasks if `told`.
 pub fn carry_out(
     runtime: &Runtime,
-    place: &Place,
+    place: &Backend,
     plan: &Plan,
     execution: &Execution,
     interrupt: &Interrupt,
@@ -164,9 +164,9 @@ pub fn carry_out(
         }
     };
     let executed = match place {
-        Place::Here => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
-        Place::Host(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
-        Place::Cluster(cluster, settings) => Carried::new(cluster, runtime, plan, settings, execution)
+        Backend::Here => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
+        Backend::Host(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
+        Backend::Cluster(cluster, settings) => Carried::new(cluster, runtime, plan, settings, execution)
             .and_then(|carried| Ok(execute_by(Some(&carried), runtime, plan, execution, interrupt, &mut on)?)),
     };
     logs.end();

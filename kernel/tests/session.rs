@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lockstep_kernel::cell::Cell;
 use lockstep_kernel::jupyter::{Assistant, Interpreter};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use lockstep_kernel::session::{Done, Place, Session, Setup};
+use lockstep_kernel::session::{Done, Session, SessionFile, Setup};
 use lockstep_runtime::sandbox::Interrupt;
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Notebook {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let setup = Setup {
-            place: Some(Place {
+            place: Some(SessionFile {
                 directory: directory.path().join("sessions"),
                 notebook: directory.path().join("notebook.ipynb"),
             }),

@@ -170,7 +170,7 @@ impl Remote {
     /// Returns the newest records on the host that match `runs`.
     pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>> {
         #[derive(Deserialize)]
-        struct Told {
+        struct RowJson {
             record: Digest,
             key: lockstep_runtime::digest::RunKey,
             module: Digest,
@@ -191,8 +191,8 @@ impl Remote {
             }
         }
         drop(pairs);
-        let told: Vec<Told> = read(self.threads.block_on(self.get(url))?["runs"].clone())?;
-        let row = |told: Told| Row {
+        let told: Vec<RowJson> = read(self.threads.block_on(self.get(url))?["runs"].clone())?;
+        let row = |told: RowJson| Row {
             record: told.record,
             key: told.key,
             module: told.module,

@@ -14,7 +14,7 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::needs::needs_of_plan;
 
 use super::group::{Group, News};
-use super::job::{Settings, Work, job};
+use super::job::{JobTasks, Settings, job};
 use super::{Cluster, follow};
 
 /// A task with a larger expected memory gets a separate pod: 1 GiB.
@@ -168,7 +168,7 @@ impl<'a> Carried<'a> {
         } else {
             most.max(needed().sum::<u64>().min(LARGE))
         };
-        let work = Work {
+        let work = JobTasks {
             plan: &self.digest,
             part: &digest,
             tasks,

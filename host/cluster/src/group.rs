@@ -14,12 +14,12 @@ use serde_json::Value;
 /// The tasks of a Job.
 #[derive(Default)]
 pub struct Group {
-    told: Mutex<Told>,
+    told: Mutex<GroupState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Told {
+struct GroupState {
     tasks: BTreeMap<String, Task>,
     /// Notes about pods, for the next waiting thread.
     notes: Vec<String>,
@@ -130,12 +130,12 @@ impl Group {
         News::Nothing
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
+    fn lock(&self) -> MutexGuard<'_, GroupState> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Told {
+impl GroupState {
     fn task(&mut self, name: &str) -> &mut Task {
         self.tasks.entry(name.to_owned()).or_default()
     }

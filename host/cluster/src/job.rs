@@ -62,7 +62,7 @@ pub struct Settings {
 }
 
 /// Work of a Job.
-pub struct Work<'a> {
+pub struct JobTasks<'a> {
     /// Digest of the submitted plan.
     pub plan: &'a Digest,
     /// Digest of the plan with the Job's tasks, an artifact in the shared store.
@@ -95,7 +95,7 @@ pub fn config_map(plan: &Digest, pipeline: &str, settings: &Settings) -> Result<
 }
 
 /// Returns the Job for `work`. Its name has a digest of its spec, so the same Job is never created twice.
-pub fn job(settings: &Settings, owner: &OwnerReference, work: &Work) -> Result<Job> {
+pub fn job(settings: &Settings, owner: &OwnerReference, work: &JobTasks) -> Result<Job> {
     let spec = job_spec(settings, work)?;
     let all = canonical_json(&spec).map_err(Error::host)?;
     let name = format!("{}-{}", run_name(work.plan), &Digest::of(all).hex()[..10]);
@@ -107,7 +107,7 @@ pub fn job(settings: &Settings, owner: &OwnerReference, work: &Work) -> Result<J
     read(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec }))
 }
 
-fn job_spec(settings: &Settings, work: &Work) -> Result<Value> {
+fn job_spec(settings: &Settings, work: &JobTasks) -> Result<Value> {
     let fail = if work.indexed { "FailIndex" } else { "FailJob" };
     let mut spec = json!({
         "ttlSecondsAfterFinished": settings.ttl,
@@ -143,7 +143,7 @@ fn deterministic() -> Vec<u8> {
     [Kind::User, Kind::Config, Kind::Guest, Kind::Denied].map(Kind::code).to_vec()
 }
 
-fn template(settings: &Settings, work: &Work) -> Result<PodTemplateSpec> {
+fn template(settings: &Settings, work: &JobTasks) -> Result<PodTemplateSpec> {
     let guests = settings.memory.unwrap_or(work.memory);
     let mut args = vec!["run".to_owned(), work.part.to_string(), "--events".to_owned()];
     args.extend(["--memory-budget".to_owned(), guests.to_string()]);
@@ -189,7 +189,7 @@ fn labels(plan: &Digest) -> Value {
     labels
 }
 
-fn annotations(work: &Work) -> Value {
+fn annotations(work: &JobTasks) -> Value {
     json!({ "lockstep.dev/plan": work.plan.to_string(), "lockstep.dev/tasks": lockstep_view::columns::fit(&work.tasks.join(", "), 1000) })
 }
 
@@ -264,7 +264,7 @@ mod tests {
 
     fn made(settings: &Settings, indexed: bool) -> Job {
         let (plan, part) = (Digest::of("plan"), Digest::of("part"));
-        let work = Work {
+        let work = JobTasks {
             plan: &plan,
             part: &part,
             tasks: &["a".to_owned(), "b".to_owned()],

@@ -12,7 +12,7 @@ use lockstep_runtime::step::Interface;
 use lockstep_view::error::Result;
 use lockstep_view::needs::needs_of_run;
 
-use super::executor::{Work, check, executor};
+use super::executor::{ContainerRun, check, executor};
 use super::ir::{ArtifactFrom, Component, Dag, DagOutputs, ParameterFrom, Selectors, Task, TaskInfo, TaskInputs};
 use super::pipeline::{Parts, documents};
 use super::{Containers, Labels, Written, ir};
@@ -34,9 +34,9 @@ pub fn write(runtime: &Runtime, module: Digest, interface: &Interface, container
         modules: BTreeMap::new(),
         seed: 0,
     };
-    let work = Work {
+    let work = ContainerRun {
         artifacts: interface.inputs.iter().map(|port| port.name.clone()).collect(),
-        ..Work::new(&run, runtime)?
+        ..ContainerRun::new(&run, runtime)?
     };
     let (mut args, component) = (work.args(), work.component());
     let stores = [

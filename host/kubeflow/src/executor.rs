@@ -28,7 +28,7 @@ pub fn interface(runtime: &Runtime, run: &Run) -> Result<Option<Interface>> {
 }
 
 /// Work of a container.
-pub struct Work<'a> {
+pub struct ContainerRun<'a> {
     /// The run, without inputs from Kubeflow.
     pub run: &'a Run,
     /// Interface of its step.
@@ -50,7 +50,7 @@ fn option(args: &mut Vec<String>, name: &str, value: impl Into<String>) {
     args.extend([name.to_owned(), value.into()]);
 }
 
-impl<'a> Work<'a> {
+impl<'a> ContainerRun<'a> {
     /// Creates work whose parameters are all supplied by Kubeflow.
     pub fn new(run: &'a Run, runtime: &Runtime) -> Result<Self> {
         Ok(Self {

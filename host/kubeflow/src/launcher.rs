@@ -14,7 +14,7 @@ use lockstep_view::export::{export, write};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Given;
+use super::ContainerInputs;
 
 /// Mount points of object stores in containers, by scheme.
 const MOUNTS: [(&str, &str); 3] = [("s3", "/s3"), ("minio", "/minio"), ("gs", "/gcs")];
@@ -81,8 +81,8 @@ impl ExecutorInput {
     }
 
     /// Imports parameters and artifacts. Artifacts with names like `directory/entry` are gathered in a directory.
-    pub fn take(&self, runtime: &Runtime) -> Result<Given> {
-        let mut given = Given {
+    pub fn take(&self, runtime: &Runtime) -> Result<ContainerInputs> {
+        let mut given = ContainerInputs {
             parameters: self.inputs.parameter_values.clone(),
             inputs: BTreeMap::new(),
         };

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 /// Inputs of a run in addition to its arguments.
 #[derive(Default)]
-pub struct Given {
+pub struct ContainerInputs {
     /// Parameters, as encoded by Kubeflow.
     pub parameters: BTreeMap<String, Value>,
     /// Artifacts.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_runtime::pipeline::{Role, Task, Use};
+use lockstep_runtime::pipeline::{ParameterRole, Task, Use};
 use lockstep_runtime::run::{Entry, Runtime};
 use lockstep_runtime::step::{Parameter, ParameterKind};
 use lockstep_view::error::Result;
@@ -15,7 +15,7 @@ use super::told;
 pub struct Live {
     pub parameters: BTreeMap<String, Parameter>,
     /// Their uses, by name of the task in the pipeline's file.
-    uses: BTreeMap<String, Vec<(Role, String)>>,
+    uses: BTreeMap<String, Vec<(ParameterRole, String)>>,
 }
 
 impl Live {
@@ -57,7 +57,7 @@ impl Live {
     /// Returns the pipeline's parameter for the step's parameter `name`.
     pub fn parameter_of(&self, task: &Task, name: &str) -> Option<&str> {
         let uses = self.uses.get(file_name(task)).into_iter().flatten();
-        let mut uses = uses.filter(|(role, _)| matches!(role, Role::Parameter(own) if own == name));
+        let mut uses = uses.filter(|(role, _)| matches!(role, ParameterRole::Parameter(own) if own == name));
         uses.next().map(|(_, parameter)| parameter.as_str())
     }
 
@@ -65,7 +65,7 @@ impl Live {
     pub fn values_of<'a>(&'a self, task: &Task) -> impl Iterator<Item = (&'a str, &'a str)> {
         let uses = self.uses.get(file_name(task)).into_iter().flatten();
         uses.filter_map(|(role, parameter)| match role {
-            Role::Value(input) => Some((input.as_str(), parameter.as_str())),
+            ParameterRole::Value(input) => Some((input.as_str(), parameter.as_str())),
             _ => None,
         })
     }
@@ -96,9 +96,9 @@ fn common(runtime: &Runtime, tasks: &[&Task], uses: &[&Use]) -> Result<Option<Pa
 }
 
 /// Returns a parameter with its kind and its value for a task, as the default; `None` if Kubeflow can't represent it.
-fn used(runtime: &Runtime, task: &Task, role: &Role) -> Result<Option<Parameter>> {
+fn used(runtime: &Runtime, task: &Task, role: &ParameterRole) -> Result<Option<Parameter>> {
     let parameter = match (role, &task.run.entry) {
-        (Role::Parameter(name), Entry::Step { parameters, .. }) => {
+        (ParameterRole::Parameter(name), Entry::Step { parameters, .. }) => {
             let declared = interface(runtime, &task.run)?
                 .into_iter()
                 .flat_map(|interface| interface.parameters);
@@ -108,7 +108,7 @@ fn used(runtime: &Runtime, task: &Task, role: &Role) -> Result<Option<Parameter>
                 ..declared
             })
         }
-        (Role::Value(input), _) => match task.run.inputs.get(input) {
+        (ParameterRole::Value(input), _) => match task.run.inputs.get(input) {
             Some(input_given) => value_of(runtime, input_given)?.map(|value| of_value(input, &value)),
             None => None,
         },

@@ -9,7 +9,7 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::needs::{Needs, needs_of_run};
 use serde_json::{Value, json};
 
-use super::executor::{Work, check, definition, env, executor, value_of};
+use super::executor::{ContainerRun, check, definition, env, executor, value_of};
 use super::ir::{
     ArtifactDefinition, ArtifactFrom, CachingOptions, Component, ComponentRef, Dag, DeploymentSpec, Executor, ParameterFrom,
     PipelineInfo, PipelineSpec, RetryPolicy, SCHEMA, Selectors, TaskInfo, TaskInputs, platforms,
@@ -168,10 +168,10 @@ fn refuse_what_comes_later(task: &Task) -> Result<()> {
 }
 
 /// Returns the work of a task's container.
-fn work<'p>(runtime: &Runtime, task: &'p Task, live: &Live) -> Result<Work<'p>> {
-    let mut work = Work {
+fn work<'p>(runtime: &Runtime, task: &'p Task, live: &Live) -> Result<ContainerRun<'p>> {
+    let mut work = ContainerRun {
         limits: task.limits,
-        ..Work::new(&task.run, runtime)?
+        ..ContainerRun::new(&task.run, runtime)?
     };
     if let Entry::Step { parameters, .. } = &task.run.entry {
         let declared = work.interface.iter().flat_map(|interface| &interface.parameters);
@@ -206,7 +206,7 @@ fn outputs<'s>(input: &'s str, source: &'s Source) -> impl Iterator<Item = (Stri
     all.into_iter()
 }
 
-fn dag_task(task: &Task, work: &Work, live: &Live, labels: &BTreeMap<&str, String>, key: Option<&Digest>) -> ir::Task {
+fn dag_task(task: &Task, work: &ContainerRun, live: &Live, labels: &BTreeMap<&str, String>, key: Option<&Digest>) -> ir::Task {
     let mut inputs = TaskInputs::default();
     if let (Entry::Step { parameters, .. }, Some(interface)) = (&task.run.entry, &work.interface) {
         for one in interface.parameters.iter().filter(|one| !work.fixed.contains_key(&one.name)) {

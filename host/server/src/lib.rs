@@ -47,7 +47,7 @@ use audit::Audit;
 use gate::Gate;
 use metrics::{Counted, Metrics};
 use traces::Traces;
-use works::Work;
+use works::WorkItem;
 
 use access::Caller;
 use answer::{Answer, Refusal};
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Queues `work`.
-    fn start(&self, namespace: &Namespace, work: &Arc<Work>) {
+    fn start(&self, namespace: &Namespace, work: &Arc<WorkItem>) {
         let works = namespace.works.clone();
         tokio::spawn(works.carry_out(work.clone(), namespace.runtime.clone(), self.gate.clone()));
     }

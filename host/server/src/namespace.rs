@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 
 use super::answers::Answers;
 use super::machine::runtime_over;
-use super::works::{Work, Works};
+use super::works::{WorkItem, Works};
 use super::{Server, gateway};
 
 /// The data of one user, or of all callers on a host without users: a separate store and the host's data beside it.
@@ -39,7 +39,7 @@ pub struct ModuleFacts {
 
 impl Namespace {
     /// Opens the namespace of `user`. Also returns its unfinished work.
-    pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<Work>>)> {
+    pub(super) fn open(user: Option<&str>, server: &Server) -> Result<(Self, Vec<Arc<WorkItem>>)> {
         let surroundings = &server.surroundings;
         let (store, directory) = match user {
             None => (surroundings.store.clone(), surroundings.host_directory()),

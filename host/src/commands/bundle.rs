@@ -13,7 +13,7 @@ use lockstep_view::error::Result;
 use lockstep_view::logs::Logs;
 
 use crate::invocation::Invocation;
-use crate::pipelines::{self, Place};
+use crate::pipelines::{self, Backend};
 
 /// Pack a pipeline with everything it needs into one file, to run it again and compare
 #[derive(Args)]
@@ -44,5 +44,5 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
 /// Executes a plan without showing the output of its tasks.
 fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
-    pipelines::carry_out(runtime, &Place::Here, plan, execution, interrupt, logs, false)
+    pipelines::carry_out(runtime, &Backend::Here, plan, execution, interrupt, logs, false)
 }

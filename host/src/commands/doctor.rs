@@ -1,6 +1,6 @@
 use anstyle::AnsiColor;
 use clap::Args;
-use lockstep_kernel::toolchain::{Check, State, doctor};
+use lockstep_kernel::toolchain::{Check, CheckState, doctor};
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::print::print;
@@ -27,7 +27,7 @@ pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
     }
     let missing: Vec<&str> = checks
         .iter()
-        .filter(|check| check.state == State::Missing)
+        .filter(|check| check.state == CheckState::Missing)
         .map(|check| check.name)
         .collect();
     match &missing[..] {
@@ -39,10 +39,10 @@ pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
 fn store(invocation: &Invocation) -> Check {
     let directory = &invocation.locations.store;
     let (state, detail, mend) = match Store::open(directory) {
-        Ok(_) => (State::Ok, directory.display().to_string(), None),
+        Ok(_) => (CheckState::Ok, directory.display().to_string(), None),
         Err(_) => {
             let mend = "set LOCKSTEP_STORE to a directory that you may write to".to_owned();
-            (State::Missing, format!("can't use {}", directory.display()), Some(mend))
+            (CheckState::Missing, format!("can't use {}", directory.display()), Some(mend))
         }
     };
     Check {
@@ -58,8 +58,12 @@ fn shared(invocation: &Invocation) -> Option<Check> {
     let url = invocation.locations.shared.as_ref()?;
     let asked = Shared::open(url, &invocation.locations.shared_settings()).and_then(|shared| shared.ask());
     let (state, detail, mend) = match asked {
-        Ok(()) => (State::Ok, url.clone(), None),
-        Err(error) => (State::Missing, error.to_string(), Error::from(error).hints().first().cloned()),
+        Ok(()) => (CheckState::Ok, url.clone(), None),
+        Err(error) => (
+            CheckState::Missing,
+            error.to_string(),
+            Error::from(error).hints().first().cloned(),
+        ),
     };
     Some(Check {
         name: "shared store",
@@ -71,9 +75,9 @@ fn shared(invocation: &Invocation) -> Option<Check> {
 
 fn line(check: &Check) -> String {
     let (colour, sign) = match check.state {
-        State::Ok => (AnsiColor::Green, "ok"),
-        State::Warning => (AnsiColor::Yellow, "warning"),
-        State::Missing => (AnsiColor::Red, "missing"),
+        CheckState::Ok => (AnsiColor::Green, "ok"),
+        CheckState::Warning => (AnsiColor::Yellow, "warning"),
+        CheckState::Missing => (AnsiColor::Red, "missing"),
     };
     let style = colour.on_default().bold();
     let mend = check

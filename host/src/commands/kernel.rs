@@ -11,7 +11,7 @@ use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::remote::{Host, Token};
-use lockstep_kernel::session::{Place, Preparing, Setup, Starting, fetched_by};
+use lockstep_kernel::session::{Preparing, SessionFile, Setup, Starting, fetched_by};
 use lockstep_kernel::toolchain::Lock;
 use lockstep_kernel::wire::{Connection, Surroundings, serve, serve_remote};
 use lockstep_runtime::digest::Digest;
@@ -293,7 +293,7 @@ fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> S
         Some((notebook, path)) => Setup {
             locks: Lock::of_notebook(&notebook),
             fetched: fetched_by(&notebook),
-            place: Some(Place {
+            place: Some(SessionFile {
                 directory: locations.store.join("sessions"),
                 notebook: path,
             }),

@@ -36,7 +36,7 @@ pub struct LineageArgs {
 }
 
 /// The text of a lineage, while it is written.
-struct Told<'a> {
+struct LineageText<'a> {
     runtime: &'a Runtime,
     lineage: &'a Lineage,
     direction: Direction,
@@ -57,7 +57,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
         let graph = graph(&[&lineage], &start, |artifact| describe(&runtime, artifact, "\n"))?.to_format(format.into());
         return invocation.answer(&graph, || json!({ "graph": graph }));
     }
-    let mut told = Told {
+    let mut told = LineageText {
         runtime: &runtime,
         lineage: &lineage,
         direction,
@@ -72,7 +72,7 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
     invocation.answer(text, || to_json(&lineage, &start, direction))
 }
 
-impl Told<'_> {
+impl LineageText<'_> {
     /// Writes a line for an artifact, indented with `first`, and what it leads to, indented with `rest`.
     fn artifact(&mut self, name: Option<&str>, digest: &Digest, first: &str, rest: &str) -> Result<()> {
         let leads = self.lineage.leads.get(digest).map_or(&[][..], Vec::as_slice);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use lockstep_client::Remote;
-use lockstep_kubeflow::Given;
+use lockstep_kubeflow::ContainerInputs;
 use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
@@ -289,7 +289,7 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
 }
 
 /// Resolves the command of a container to a run, and returns the limits that it sets.
-pub fn of_container(args: RunArgs, runtime: &Runtime, given: Given) -> Result<(Run, OwnLimits)> {
+pub fn of_container(args: RunArgs, runtime: &Runtime, given: ContainerInputs) -> Result<(Run, OwnLimits)> {
     let limits = args.limits.own();
     Ok((target::bind(args, runtime, given)?.0, limits))
 }

@@ -26,7 +26,7 @@ pub struct Difference {
     /// The offset of the first byte that differs, from 0. In a directory: in the file that differs.
     pub offset: u64,
     /// The location, by media type.
-    pub place: Place,
+    pub place: Location,
     /// The value in the first artifact; `None` past its end.
     pub left: Option<String>,
     /// The value in the second artifact.
@@ -35,7 +35,7 @@ pub struct Difference {
 
 /// A location in an artifact.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum Location {
     /// A character of a text. Lines and columns count from 1.
     Text {
         /// The line.
@@ -55,7 +55,7 @@ pub enum Place {
     /// A JSON pointer (RFC 6901).
     Pointer(String),
     /// A file of a directory, and the location in it.
-    File(String, Box<Place>),
+    File(String, Box<Location>),
     /// Only the offset is known.
     Byte,
 }
@@ -98,7 +98,7 @@ fn of_kind(kind: &str, a: Bytes, b: Bytes, at: usize) -> Difference {
 }
 
 /// A location with the left and the right value.
-type Found = (Place, Option<String>, Option<String>);
+type Found = (Location, Option<String>, Option<String>);
 
 fn compare_directories(store: &Store, left: &Artifact, right: &Artifact) -> Result<Option<Difference>> {
     let (a, b) = (store.list_directory(left)?, store.list_directory(right)?);
@@ -112,12 +112,12 @@ fn compare_directories(store: &Store, left: &Artifact, right: &Artifact) -> Resu
             },
             (left, right) => {
                 let there = |artifact: Option<&Artifact>| artifact.map(|artifact| artifact.digest.short());
-                (0, Place::Byte, there(left), there(right))
+                (0, Location::Byte, there(left), there(right))
             }
         };
         return Ok(Some(Difference {
             offset,
-            place: Place::File(name.clone(), Box::new(place)),
+            place: Location::File(name.clone(), Box::new(place)),
             left,
             right,
         }));
@@ -137,7 +137,7 @@ fn first_byte(a: &[u8], b: &[u8]) -> Option<usize> {
 
 fn in_bytes(a: &[u8], b: &[u8], at: usize) -> Found {
     let byte = |bytes: &[u8]| bytes.get(at).map(|byte| format!("0x{byte:02x}"));
-    (Place::Byte, byte(a), byte(b))
+    (Location::Byte, byte(a), byte(b))
 }
 
 fn in_text(a: &[u8], b: &[u8], at: usize) -> Found {
@@ -146,7 +146,7 @@ fn in_text(a: &[u8], b: &[u8], at: usize) -> Found {
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |newline| newline + 1);
-    let place = Place::Text {
+    let place = Location::Text {
         line: before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1,
         column: String::from_utf8_lossy(&before[start..]).chars().count() as u64 + 1,
     };
@@ -166,7 +166,7 @@ fn in_values(read: impl Fn(&[u8]) -> Option<Value>, a: &[u8], b: &[u8]) -> Optio
     let mut pointer = String::new();
     let (left, right) = in_value(&a, &b, &mut pointer)?;
     let text = |value: Option<&Value>| value.map(|value| fit(&value.to_string(), VALUE));
-    Some((Place::Pointer(pointer), text(left), text(right)))
+    Some((Location::Pointer(pointer), text(left), text(right)))
 }
 
 /// Returns the first values that differ, and sets `pointer` to their location.
@@ -213,14 +213,14 @@ impl Difference {
     /// Returns the text with the byte offset: `byte 17, row 3, column mass: 3750 and 3751`.
     pub fn with_byte(&self) -> String {
         match &self.place {
-            Place::Byte => self.to_string(),
-            Place::File(_, place) if **place == Place::Byte => self.to_string(),
+            Location::Byte => self.to_string(),
+            Location::File(_, place) if **place == Location::Byte => self.to_string(),
             _ => format!("byte {}, {self}", self.offset),
         }
     }
 }
 
-impl Place {
+impl Location {
     fn to_json(&self) -> Value {
         match self {
             Self::Text { line, column } => json!({ "line": line, "column": column }),
@@ -241,8 +241,8 @@ impl Place {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Byte => write!(f, "byte {}", self.offset)?,
-            Place::File(name, place) if **place == Place::Byte => write!(f, "{name}, byte {}", self.offset)?,
+            Location::Byte => write!(f, "byte {}", self.offset)?,
+            Location::File(name, place) if **place == Location::Byte => write!(f, "{name}, byte {}", self.offset)?,
             place => write!(f, "{place}")?,
         }
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "nothing".to_owned());
@@ -250,7 +250,7 @@ impl fmt::Display for Difference {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text { line, column } => write!(f, "line {line}, column {column}"),

@@ -44,7 +44,7 @@ pub struct Surroundings {
 /// Answers from rust-analyzer. Dropping it ends the process.
 #[derive(Default)]
 pub struct Analyzer {
-    state: State,
+    state: AssistState,
     package: PathBuf,
     /// The mentioned crates, which are loaded with all their dependencies.
     whole: BTreeSet<String>,
@@ -52,7 +52,7 @@ pub struct Analyzer {
 }
 
 #[derive(Default)]
-enum State {
+enum AssistState {
     #[default]
     Off,
     Starting(Receiver<Ready>),
@@ -91,14 +91,14 @@ impl Analyzer {
 
     fn ask(&mut self, around: &Surroundings, method: &str, question: &Question) -> Option<Value> {
         self.attend(around, question);
-        let State::Ready(ready) = &mut self.state else {
+        let AssistState::Ready(ready) = &mut self.state else {
             return None;
         };
         match ready.server.ask(method, question, Instant::now() + PATIENCE) {
             Ok(answer) => Some(answer),
             Err(Unanswered::Late | Unanswered::Refused) => None,
             Err(Unanswered::Dead) => {
-                self.state = State::Off;
+                self.state = AssistState::Off;
                 None
             }
         }
@@ -106,27 +106,27 @@ impl Analyzer {
 
     /// Starts or restarts the server in the background, with the crates that the question mentions.
     fn attend(&mut self, around: &Surroundings, question: &Question) {
-        if let State::Starting(ready) = &self.state {
+        if let AssistState::Starting(ready) = &self.state {
             match ready.try_recv() {
                 Ok(ready) => {
                     self.whole.clone_from(&ready.whole);
-                    self.state = State::Ready(ready);
+                    self.state = AssistState::Ready(ready);
                 }
                 Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => self.state = State::Off,
+                Err(TryRecvError::Disconnected) => self.state = AssistState::Off,
             }
         }
         let mentioned = match &self.state {
-            State::Ready(ready) => mentioned(&question.draft.source, &ready.crates),
+            AssistState::Ready(ready) => mentioned(&question.draft.source, &ready.crates),
             _ => BTreeSet::new(),
         };
         if self.package != around.package || !mentioned.is_subset(&self.whole) {
             self.package.clone_from(&around.package);
             self.whole.extend(mentioned);
             self.starts = 0;
-            self.state = State::Off;
+            self.state = AssistState::Off;
         }
-        if matches!(self.state, State::Off) && self.starts < STARTS {
+        if matches!(self.state, AssistState::Off) && self.starts < STARTS {
             self.starts += 1;
             self.start(around, question);
         }
@@ -142,7 +142,7 @@ impl Analyzer {
                 let _ = sender.send(ready);
             }
         });
-        self.state = State::Starting(ready);
+        self.state = AssistState::Starting(ready);
     }
 }
 

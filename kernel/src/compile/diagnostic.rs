@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level as Shown, Patch, Renderer, Snippet};
 
-use super::map::{Origin, Place, SourceMap};
+use super::map::{CellRef, Origin, SourceMap};
 use crate::toolchain::{Diagnostic, Level, Span};
 
 /// A cell with its title in errors: `[3]`.
@@ -27,7 +27,7 @@ pub struct Report {
 }
 
 /// Maps `diagnostics` to reports for the user: all errors, and warnings about the current cell. Generated code is hidden.
-pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(Place) -> Titled<'a>) -> Vec<Report> {
+pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(CellRef) -> Titled<'a>) -> Vec<Report> {
     let reader = Reader { map, cell };
     let mut reports: Vec<Report> = Vec::new();
     for diagnostic in diagnostics {
@@ -71,11 +71,11 @@ pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<Str
 
 struct Reader<'m, 'a> {
     map: &'m SourceMap,
-    cell: &'m dyn Fn(Place) -> Titled<'a>,
+    cell: &'m dyn Fn(CellRef) -> Titled<'a>,
 }
 
 /// Spans of one cell.
-type Places<'d> = BTreeMap<Place, Vec<(Range<usize>, &'d Span)>>;
+type Places<'d> = BTreeMap<CellRef, Vec<(Range<usize>, &'d Span)>>;
 
 impl<'a> Reader<'_, 'a> {
     fn report(&self, diagnostic: &Diagnostic) -> Option<Report> {
@@ -91,7 +91,7 @@ impl<'a> Reader<'_, 'a> {
         let places = self.places(&diagnostic.spans);
         let primary = diagnostic.spans.iter().find(|span| span.is_primary);
         let at = primary.and_then(|span| self.locate(span)).map(|(place, _)| place);
-        if !is_error && at != Some(Place::Current) {
+        if !is_error && at != Some(CellRef::Current) {
             return None;
         }
         let load = primary.and_then(|span| match self.map.origin(span.outermost().byte_start as usize) {
@@ -192,7 +192,7 @@ impl<'a> Reader<'_, 'a> {
         places
     }
 
-    fn locate(&self, span: &Span) -> Option<(Place, Range<usize>)> {
+    fn locate(&self, span: &Span) -> Option<(CellRef, Range<usize>)> {
         let span = span.outermost();
         if !span.file_name.ends_with("cell.rs") {
             return None;
@@ -204,7 +204,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// Adds a snippet for each cell to the group, starting with the cell `first`.
-    fn with_snippets(&self, mut group: Group<'a>, places: &Places<'_>, first: Option<Place>) -> Group<'a> {
+    fn with_snippets(&self, mut group: Group<'a>, places: &Places<'_>, first: Option<CellRef>) -> Group<'a> {
         let mut order: Vec<_> = places.iter().collect();
         order.sort_by_key(|(place, _)| Some(**place) != first);
         for (place, spans) in order {

@@ -6,14 +6,14 @@ pub enum Origin {
     /// A verbatim piece of a cell.
     Cell {
         /// which cell
-        place: Place,
+        place: CellRef,
         /// where in its text
         range: Range<usize>,
     },
     /// Generated for a piece of a cell. Any place in it maps to the whole piece.
     Derived {
         /// which cell
-        place: Place,
+        place: CellRef,
         /// where in its text
         range: Range<usize>,
     },
@@ -30,7 +30,7 @@ pub enum Origin {
 
 /// A reference to a cell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Place {
+pub enum CellRef {
     /// The cell that is being executed.
     Current,
     /// An earlier cell, by its index in the scope.
@@ -55,7 +55,7 @@ impl SourceMap {
     }
 
     /// Returns the place in a cell for the generated `range`; `None` if it is not from a cell.
-    pub fn locate(&self, range: &Range<usize>) -> Option<(Place, Range<usize>)> {
+    pub fn locate(&self, range: &Range<usize>) -> Option<(CellRef, Range<usize>)> {
         let (generated, origin) = self.segment(range.start)?;
         match origin {
             Origin::Cell { place, range: typed } => {
@@ -64,18 +64,18 @@ impl SourceMap {
                 Some((*place, start..end))
             }
             Origin::Derived { place, range } => Some((*place, range.clone())),
-            Origin::Save { bound, .. } => Some((Place::Current, bound.clone()?)),
+            Origin::Save { bound, .. } => Some((CellRef::Current, bound.clone()?)),
             Origin::Load(_) => None,
         }
     }
 
     /// Returns the end of the current cell, for messages about the end of the file.
-    pub fn end(&self) -> Option<(Place, Range<usize>)> {
+    pub fn end(&self) -> Option<(CellRef, Range<usize>)> {
         self.segments.iter().rev().find_map(|(_, origin)| match origin {
             Origin::Cell {
-                place: Place::Current,
+                place: CellRef::Current,
                 range,
-            } => Some((Place::Current, range.end..range.end)),
+            } => Some((CellRef::Current, range.end..range.end)),
             _ => None,
         })
     }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn maps_back_to_the_cell() {
         let mut map = SourceMap::default();
-        let place = Place::Earlier(2);
+        let place = CellRef::Earlier(2);
         map.push(10..20, Origin::Cell { place, range: 100..110 });
         let save = Origin::Save {
             name: "x".into(),

@@ -20,7 +20,7 @@ mod types;
 pub use diagnostic::{Report, Titled, moved, reports};
 pub use draft::{Draft, draft};
 pub(crate) use map::offset;
-pub use map::{Origin, Place, SourceMap};
+pub use map::{CellRef, Origin, SourceMap};
 pub use scope::{Grant, Held, Maker, Scope, Used, Variable, Version, Via};
 pub use source::{Generated, generate, generate_broken, generate_steps};
 pub use steps::{steps_source, type_of};

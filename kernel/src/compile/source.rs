@@ -5,7 +5,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 
 use super::derive::Types;
-use super::map::{Origin, Place, SourceMap};
+use super::map::{CellRef, Origin, SourceMap};
 use super::reach::reach;
 use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
@@ -78,7 +78,7 @@ pub fn generate_broken(text: &str) -> Generated {
     let (scope, rust) = (Scope::default(), Rust::default());
     let mut writer = Writer::new(&scope, text, &rust);
     writer.raw("fn main() {\n");
-    writer.typed(Place::Current, 0..text.len());
+    writer.typed(CellRef::Current, 0..text.len());
     writer.raw("\n}\n");
     writer.generated
 }
@@ -99,7 +99,7 @@ pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
 enum Piece {
     Raw(String),
     From(Origin, String),
-    Typed(Place, Range<usize>),
+    Typed(CellRef, Range<usize>),
 }
 
 struct Writer<'a> {
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
         self.generated.map.push(start..self.generated.source.len(), origin);
     }
 
-    fn typed(&mut self, place: Place, range: Range<usize>) {
+    fn typed(&mut self, place: CellRef, range: Range<usize>) {
         let text = self.text_of(place)[range.clone()].to_owned();
         self.marked(Origin::Cell { place, range }, &text);
     }
@@ -153,10 +153,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn text_of(&self, place: Place) -> &'a str {
+    fn text_of(&self, place: CellRef) -> &'a str {
         match place {
-            Place::Current => self.text,
-            Place::Earlier(version) => &self.scope.versions()[version].text,
+            CellRef::Current => self.text,
+            CellRef::Earlier(version) => &self.scope.versions()[version].text,
         }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Writer<'a> {
     fn header(&mut self, mentions: &Mentions) {
         self.raw(QUIET);
         for range in &self.rust.attributes {
-            self.typed(Place::Current, range.clone());
+            self.typed(CellRef::Current, range.clone());
             self.raw("\n");
         }
         let mut mentions = mentions.clone();
@@ -184,8 +184,8 @@ impl<'a> Writer<'a> {
         for (version, _) in &reached {
             self.generated.modules.extend(self.scope.versions()[*version].modules.clone());
         }
-        let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (Place::Earlier(i), item)).collect();
-        items.extend(self.rust.items.iter().map(|item| (Place::Current, item)));
+        let mut items: Vec<_> = reached.into_iter().map(|(i, item)| (CellRef::Earlier(i), item)).collect();
+        items.extend(self.rust.items.iter().map(|item| (CellRef::Current, item)));
         let known: Vec<&Item> = items.iter().map(|(_, item)| *item).collect();
         let types = Types::new(&known);
         let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
@@ -226,7 +226,7 @@ impl<'a> Writer<'a> {
             _ => (None, &self.rust.statements[..]),
         };
         for statement in before {
-            pieces.push(Piece::Typed(Place::Current, statement.range.clone()));
+            pieces.push(Piece::Typed(CellRef::Current, statement.range.clone()));
             pieces.push(Piece::Raw("\n".into()));
         }
         if let Some(last) = last {
@@ -240,7 +240,7 @@ impl<'a> Writer<'a> {
                 )
             };
             pieces.push(Piece::Raw(open.into()));
-            pieces.push(Piece::Typed(Place::Current, last.range.clone()));
+            pieces.push(Piece::Typed(CellRef::Current, last.range.clone()));
             pieces.push(Piece::Raw(close.into()));
         }
         for binding in self.saved(reads) {
@@ -325,7 +325,7 @@ impl<'a> Writer<'a> {
         pieces.push(Piece::Raw(open.into()));
         for index in needed {
             let version = &self.scope.versions()[index];
-            let place = Place::Earlier(index);
+            let place = CellRef::Earlier(index);
             for variable in version.reads.values() {
                 pieces.extend(self.load(variable, mentions).into_iter().flatten());
             }

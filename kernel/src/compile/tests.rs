@@ -56,13 +56,13 @@ impl Notebook {
         generated
     }
 
-    fn titled<'a>(&'a self, text: &'static str) -> impl Fn(Place) -> Titled<'a> {
+    fn titled<'a>(&'a self, text: &'static str) -> impl Fn(CellRef) -> Titled<'a> {
         move |place| match place {
-            Place::Current => Titled {
+            CellRef::Current => Titled {
                 title: "[9]".into(),
                 text,
             },
-            Place::Earlier(index) => {
+            CellRef::Earlier(index) => {
                 let version = &self.scope.versions()[index];
                 Titled {
                     title: format!("[{}]", version.number),

@@ -11,7 +11,7 @@ use super::crates::Crates;
 use super::streams::{Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Rust};
-use crate::compile::{self, Generated, Grant, Held, Place, Report, Scope, Titled, Variable, Version, Via};
+use crate::compile::{self, CellRef, Generated, Grant, Held, Report, Scope, Titled, Variable, Version, Via};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
@@ -133,7 +133,7 @@ impl<'a> Execution<'a> {
 
     /// Returns an error about a range of the cell.
     pub fn refuse(&self, range: Range<usize>, message: &str) -> CellError {
-        failure::at(self.titled(Place::Current), range, "error", "Error", message)
+        failure::at(self.titled(CellRef::Current), range, "error", "Error", message)
     }
 
     /// Compiles text that does not parse to get rustc's explanation.
@@ -143,7 +143,7 @@ impl<'a> Execution<'a> {
             Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),
             Err(CompileError::Interrupted) => failure::interrupted(),
             Err(_) | Ok(_) => failure::at(
-                self.titled(Place::Current),
+                self.titled(CellRef::Current),
                 syntax.range.clone(),
                 "error",
                 "CompileError",
@@ -334,13 +334,13 @@ impl<'a> Execution<'a> {
     }
 
     /// Returns the cell at a place, with its title in errors.
-    pub fn titled(&self, place: Place) -> Titled<'_> {
+    pub fn titled(&self, place: CellRef) -> Titled<'_> {
         match place {
-            Place::Current => Titled {
+            CellRef::Current => Titled {
                 title: format!("[{}]", self.cell.number),
                 text: &self.cell.code,
             },
-            Place::Earlier(index) => {
+            CellRef::Earlier(index) => {
                 let version = &self.scope.versions()[index];
                 Titled {
                     title: format!("[{}]", version.number),

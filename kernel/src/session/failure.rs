@@ -5,7 +5,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use lockstep_runtime::step::{Failure, Interruption, Outcome};
 
-use crate::compile::{Generated, Place, Report, Titled, offset};
+use crate::compile::{CellRef, Generated, Report, Titled, offset};
 use crate::output::CellError;
 
 /// The error of an interrupted cell.
@@ -60,7 +60,7 @@ pub(super) fn of_outcome<'a>(
     outcome: &Outcome,
     said: &str,
     generated: &Generated,
-    cell: &dyn Fn(Place) -> Titled<'a>,
+    cell: &dyn Fn(CellRef) -> Titled<'a>,
 ) -> CellError {
     let ended = |failure: &Failure| match failure {
         Failure::Panic { message, location } => {
@@ -105,7 +105,7 @@ fn returned(said: &str) -> CellError {
 }
 
 /// Returns the place in a cell for a location such as `cell.rs:12:5`.
-fn locate(location: &str, generated: &Generated) -> Option<(Place, Range<usize>)> {
+fn locate(location: &str, generated: &Generated) -> Option<(CellRef, Range<usize>)> {
     let mut parts = location.rsplitn(3, ':');
     let column = parts.next()?.parse().ok()?;
     let line = parts.next()?.parse().ok()?;

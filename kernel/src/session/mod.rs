@@ -74,7 +74,7 @@ pub struct Setup {
     /// Which cached results may be reused.
     pub reuse: Reuse,
     /// Where the session is saved, so that it survives the kernel process.
-    pub place: Option<Place>,
+    pub place: Option<SessionFile>,
 }
 
 impl Setup {
@@ -116,7 +116,7 @@ impl Setup {
 
 /// The location of a saved session.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct SessionFile {
     /// A directory for the sessions of all notebooks.
     pub directory: PathBuf,
     /// The notebook's file, as an absolute path.

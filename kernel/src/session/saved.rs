@@ -8,7 +8,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::store::Store;
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::SessionFile;
 use crate::compile::{Held, Scope};
 use crate::file::write_whole;
 use crate::notebook::Notebook;
@@ -33,7 +33,7 @@ pub(super) struct Saved {
     pub lock: Lock,
 }
 
-impl Place {
+impl SessionFile {
     /// Returns the file of the current session. It is written atomically after each cell.
     pub fn current(&self) -> PathBuf {
         self.file("json")

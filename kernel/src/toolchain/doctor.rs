@@ -10,7 +10,7 @@ pub struct Check {
     /// The requirement.
     pub name: &'static str,
     /// The result.
-    pub state: State,
+    pub state: CheckState,
     /// Details, in one line.
     pub detail: String,
     /// The command that fixes it.
@@ -20,7 +20,7 @@ pub struct Check {
 /// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum CheckState {
     /// The requirement is met.
     Ok,
     /// The requirement is optional, or lockstep fulfils it when needed.
@@ -33,13 +33,13 @@ impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
         Self {
             name,
-            state: State::Ok,
+            state: CheckState::Ok,
             detail: detail.into(),
             mend: None,
         }
     }
 
-    fn bad(name: &'static str, state: State, detail: impl Into<String>, mend: &str) -> Self {
+    fn bad(name: &'static str, state: CheckState, detail: impl Into<String>, mend: &str) -> Self {
         Self {
             name,
             state,
@@ -66,7 +66,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 true => Check::ok("linker", linker.display().to_string()),
                 false => Check::bad(
                     "linker",
-                    State::Missing,
+                    CheckState::Missing,
                     format!("{} is missing", linker.display()),
                     "lockstep toolchain install",
                 ),
@@ -76,7 +76,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 true => Check::ok("prelude", "built"),
                 false => Check::bad(
                     "prelude",
-                    State::Warning,
+                    CheckState::Warning,
                     "not built yet: the first notebook will take a minute to start",
                     "lockstep toolchain install",
                 ),
@@ -85,7 +85,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
                 true => Check::ok("crates", "common crates are compiled"),
                 false => Check::bad(
                     "crates",
-                    State::Warning,
+                    CheckState::Warning,
                     "common crates are not compiled: `:dep` compiles them when needed",
                     "lockstep toolchain install --crates",
                 ),
@@ -99,7 +99,7 @@ pub fn doctor(locations: &Locations, jupyter: Option<&Path>) -> Vec<Check> {
         Some(path) => Check::ok("jupyter", path.display().to_string()),
         None => Check::bad(
             "jupyter",
-            State::Warning,
+            CheckState::Warning,
             "not found: required for notebooks",
             "pip install jupyterlab",
         ),
@@ -117,7 +117,12 @@ fn confined() -> Check {
         ),
         Some(gap) => {
             let detail = format!("build scripts and proc macros have access to {gap}");
-            Check::bad(name, State::Warning, detail, "use Linux 6.2 or later with Landlock enabled")
+            Check::bad(
+                name,
+                CheckState::Warning,
+                detail,
+                "use Linux 6.2 or later with Landlock enabled",
+            )
         }
     }
 }
@@ -127,13 +132,13 @@ fn analyzer(toolchain: &Toolchain) -> Check {
     match toolchain.rust_analyzer() {
         None => Check::bad(
             name,
-            State::Warning,
+            CheckState::Warning,
             "not found: completion is limited to names of the session",
             "rustup component add rust-analyzer rust-src",
         ),
         Some(found) if found.library.is_none() => Check::bad(
             name,
-            State::Warning,
+            CheckState::Warning,
             format!(
                 "{} found, but not the sources of std: no completion of std names",
                 found.version
@@ -147,7 +152,7 @@ fn analyzer(toolchain: &Toolchain) -> Check {
 fn without_toolchain(locations: &Locations, error: &ToolchainError) -> Vec<Check> {
     let look = |name: &'static str| match locations.ask(name, &["--version"]) {
         Some(version) => Check::ok(name, version.trim_end()),
-        None => Check::bad(name, State::Missing, "not found on PATH", "lockstep toolchain install"),
+        None => Check::bad(name, CheckState::Missing, "not found on PATH", "lockstep toolchain install"),
     };
     let text = error.to_string();
     let detail = text.lines().next().unwrap_or_default();
@@ -158,7 +163,7 @@ fn without_toolchain(locations: &Locations, error: &ToolchainError) -> Vec<Check
     vec![
         look("rustc"),
         look("cargo"),
-        Check::bad("target", State::Missing, detail, mend),
+        Check::bad("target", CheckState::Missing, detail, mend),
     ]
 }
 
@@ -170,7 +175,7 @@ fn cache_dir(cache: &Path) -> Check {
             let detail = format!("can't write to {}: {error}", cache.display());
             Check::bad(
                 "cache",
-                State::Missing,
+                CheckState::Missing,
                 detail,
                 "export XDG_CACHE_HOME=/path/to/a/writable/directory",
             )

@@ -13,7 +13,7 @@ use super::cargo::{self, CargoError, Made, Metadata};
 use super::confine::Confinement;
 use super::error::PreludeError;
 use super::ready::Library;
-use super::shelf::Work;
+use super::shelf::WorkDir;
 use super::watch::{Doing, Watch};
 use super::{TARGET, Toolchain, flags};
 
@@ -39,7 +39,12 @@ pub fn fetch(toolchain: &Toolchain, dir: &Path, watch: &mut Watch<'_>) -> Result
 }
 
 /// Compiles all crates, confined because build scripts and proc macros are executed.
-pub fn compile(toolchain: &Toolchain, work: &Work, metadata: &Metadata, watch: &mut Watch<'_>) -> Result<Made, PreludeError> {
+pub fn compile(
+    toolchain: &Toolchain,
+    work: &WorkDir,
+    metadata: &Metadata,
+    watch: &mut Watch<'_>,
+) -> Result<Made, PreludeError> {
     let (target, scratch) = (work.dir().join("target"), work.dir().join("scratch"));
     for dir in [&target, &scratch] {
         fs::create_dir_all(dir).map_err(|source| PreludeError::Cache {

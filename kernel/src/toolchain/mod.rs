@@ -41,7 +41,7 @@ pub use cell::{CELL_FILE, CompileError, Compiled, compile_cell, compile_key};
 pub use confine::Confinement;
 pub use dependency::{Dependencies, Dependency, DependencyError, Requirement};
 pub use diagnostic::{Applicability, Code, Diagnostic, Expansion, Level, Line, Span};
-pub use doctor::{Check, State, doctor};
+pub use doctor::{Check, CheckState, doctor};
 pub use error::PreludeError;
 pub use link::{Base, LinkError};
 pub use lock::{Lock, Package, Set};

@@ -10,7 +10,7 @@ use super::error::PreludeError;
 use super::lock::{self, Lock, Package, Set};
 use super::making;
 use super::ready::{CRATES, PreludeReady};
-use super::shelf::{Shelf, Work};
+use super::shelf::{Shelf, WorkDir};
 use super::sources::{self, Sources};
 use super::watch::{Doing, Watch};
 use super::{BuildProgress, Toolchain, flags, sdk};
@@ -215,7 +215,7 @@ impl Prelude {
     }
 
     /// Writes the workspace. Returns its manifest.
-    fn write(&self, work: &Work, sources: &Sources) -> Result<String, PreludeError> {
+    fn write(&self, work: &WorkDir, sources: &Sources) -> Result<String, PreludeError> {
         let manifest = self.manifest(sources)?;
         let written = |error: toml::ser::Error| unwritable("a lock", &error);
         let start = lock::merge(&sdk::PACKAGES, self.start());

@@ -43,7 +43,7 @@ pub struct Shelf {
 }
 
 /// The directory in which a prelude is compiled.
-pub struct Work(PathBuf);
+pub struct WorkDir(PathBuf);
 
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Begun {
@@ -143,16 +143,16 @@ impl Shelf {
     }
 
     /// Returns the directory to compile in. The lock must be held.
-    pub fn work(&self) -> Result<Work, PreludeError> {
+    pub fn work(&self) -> Result<WorkDir, PreludeError> {
         let dir = self.dir.join("work");
         fs::create_dir_all(&dir).map_err(cache(&dir))?;
-        Ok(Work(dir))
+        Ok(WorkDir(dir))
     }
 
     /// Copies already compiled crates of a set with these packages into `work`. Returns the set that they were copied from.
     pub fn seed(
         &self,
-        work: &Work,
+        work: &WorkDir,
         set: &Digest,
         packages: &[Package],
         interrupt: &dyn Fn() -> bool,
@@ -190,7 +190,7 @@ impl Shelf {
     }
 
     /// Moves the compiled set to its final place.
-    pub fn keep(&self, work: Work, ready: PreludeReady, seed: Option<&Digest>) -> Result<PreludeReady, PreludeError> {
+    pub fn keep(&self, work: WorkDir, ready: PreludeReady, seed: Option<&Digest>) -> Result<PreludeReady, PreludeError> {
         let set = self.set(&ready.identity);
         let ready = moved(ready, &work.0, &set);
         work.remove(DOING)?;
@@ -207,7 +207,7 @@ impl Shelf {
     }
 }
 
-impl Work {
+impl WorkDir {
     pub fn dir(&self) -> &Path {
         &self.0
     }

@@ -35,11 +35,11 @@ fn a_missing_rustc_is_reported() {
         .map(|check| (check.name, check.state))
         .collect();
     let expected = [
-        ("rustc", State::Missing),
-        ("cargo", State::Missing),
-        ("target", State::Missing),
-        ("jupyter", State::Warning),
-        ("cache", State::Ok),
+        ("rustc", CheckState::Missing),
+        ("cargo", CheckState::Missing),
+        ("target", CheckState::Missing),
+        ("jupyter", CheckState::Warning),
+        ("cache", CheckState::Ok),
     ];
     assert_eq!(states, expected);
 }

@@ -10,7 +10,7 @@ use super::oci::{
     BUNDLE, Descriptor, EXPECTED, INDEX_FILE, Index, LAYOUT, LAYOUT_FILE, MANIFEST, MANIFEST_SIZE, Manifest, PLAN, WASM_CONFIG,
     WasmConfig, blob_name, layer_type,
 };
-use super::reach::{Item, Role, reach};
+use super::reach::{BlobRole, Item, reach};
 use super::read::JSON_SIZE;
 use super::write::write;
 use crate::digest::{Digest, canonical_json};
@@ -52,7 +52,7 @@ impl Contents {
             let size = runtime.store.get(digest)?.len() as u64;
             contents.stored.insert(*digest, size);
             layers.push(Descriptor::new(layer_type(&item.artifact.media_type), *digest, size));
-            modules.extend((item.role == Role::Module).then_some((*digest, size)));
+            modules.extend((item.role == BlobRole::Module).then_some((*digest, size)));
         }
         let manifest = contents.add_manifest(&Manifest::new(Some(BUNDLE), config, layers))?;
         contents.manifest = manifest.digest;

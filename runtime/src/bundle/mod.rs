@@ -29,7 +29,7 @@ mod write;
 pub use contents::Contents;
 pub use error::BundleError;
 pub use expected::{Compared, Expectation, Expected, compare};
-pub use reach::{Item, Role};
+pub use reach::{BlobRole, Item};
 pub use read::Bundle;
 pub use write::check_target;
 

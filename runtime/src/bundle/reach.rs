@@ -17,7 +17,7 @@ const FILES: u64 = 1 << 20;
 
 /// The role of a blob in a bundle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Role {
+pub enum BlobRole {
     /// A module that is run, or the base of one.
     Module,
     /// An input of a task.
@@ -26,7 +26,7 @@ pub enum Role {
     Output,
 }
 
-impl Role {
+impl BlobRole {
     /// Returns `module`, `input` or `output`.
     pub fn word(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl Role {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
     /// Its role.
-    pub role: Role,
+    pub role: BlobRole,
     /// Its name in the plan, for display. If there are several, the first.
     pub name: String,
     /// The artifact. The size of a module is 0 if the bundle does not declare it; plans do not.
@@ -93,7 +93,7 @@ fn made(expected: &Expected) -> Result<Vec<Item>, BundleError> {
         let log = record.log.iter().map(|artifact| ("(log)", artifact));
         let outputs = record.outputs.iter().map(|(name, artifact)| (name.as_str(), artifact));
         items.extend(outputs.chain(log).map(|(name, artifact)| Item {
-            role: Role::Output,
+            role: BlobRole::Output,
             name: format!("{}.{name}", expectation.task),
             artifact: artifact.clone(),
         }));
@@ -110,7 +110,7 @@ impl Reach {
         for (name, input) in &task.run.inputs {
             let own = || format!("{}.{name}", task.name);
             self.open.push(Item {
-                role: Role::Input,
+                role: BlobRole::Input,
                 name: task.files.get(name).cloned().unwrap_or_else(own),
                 artifact: input.artifact.clone(),
             });
@@ -123,7 +123,7 @@ impl Reach {
     fn add_source(&mut self, name: &str, source: &Source) {
         if let Source::Pinned(artifact) = source {
             self.open.push(Item {
-                role: Role::Input,
+                role: BlobRole::Input,
                 name: name.to_owned(),
                 artifact: artifact.clone(),
             });
@@ -134,7 +134,7 @@ impl Reach {
         let digest = item.artifact.digest;
         let is_list = item.artifact.is_directory() && !self.directories.contains_key(&digest);
         let known = self.items.get(&digest).map(|known| known.role);
-        let is_new_module = item.role == Role::Module && known != Some(Role::Module);
+        let is_new_module = item.role == BlobRole::Module && known != Some(BlobRole::Module);
         if known.is_none() {
             self.items.insert(digest, item.clone());
         }
@@ -207,7 +207,7 @@ impl Reach {
 fn module(name: String, digest: Digest) -> Item {
     let media_type = MediaType::new(MediaType::MODULE);
     Item {
-        role: Role::Module,
+        role: BlobRole::Module,
         name,
         artifact: Artifact {
             digest,

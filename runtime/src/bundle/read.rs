@@ -9,7 +9,7 @@ use super::oci::{
     BUNDLE, Descriptor, EXPECTED, INDEX_FILE, Index, LAYOUT_FILE, LayoutVersion, MANIFEST, MANIFEST_SIZE, Manifest, PLAN,
     WASM_CONFIG, blob_name, layer_type,
 };
-use super::reach::{Item, Role, reach};
+use super::reach::{BlobRole, Item, reach};
 use super::write::write;
 use super::{BundleError, Expected};
 use crate::digest::{Digest, Hasher};
@@ -223,8 +223,8 @@ fn check_layers(layout: &Layout, plan: &Plan, expected: &Expected, layers: &[Des
             layer_type(&item.artifact.media_type),
         )?;
         match item.role {
-            Role::Module => item.artifact.size = layer.size,
-            Role::Input | Role::Output => check_size(&digest, item.artifact.size, layer.size)?,
+            BlobRole::Module => item.artifact.size = layer.size,
+            BlobRole::Input | BlobRole::Output => check_size(&digest, item.artifact.size, layer.size)?,
         }
         items.push(item);
     }

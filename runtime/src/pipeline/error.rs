@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct PipelineError {
     /// The position.
-    pub place: Place,
+    pub place: Position,
     /// The message.
     pub message: String,
     /// The text of the line; empty if the error concerns the whole file.
@@ -16,7 +16,7 @@ pub struct PipelineError {
 
 /// A position in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct Position {
     /// The file.
     pub file: PathBuf,
     /// The line, from 1; 0 for the whole file.
@@ -28,7 +28,7 @@ pub struct Place {
 impl PipelineError {
     /// Creates an error that concerns the whole file.
     pub(super) fn whole(file: &std::path::Path, message: String) -> Self {
-        let place = Place {
+        let place = Position {
             file: file.to_owned(),
             line: 0,
             column: 0,
@@ -41,7 +41,7 @@ impl PipelineError {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if self.line > 0 {

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::made::{Given, Names, failing, gather, gathered};
+use super::made::{Names, TaskInput, failing, gather, gathered};
 use super::parts::parts;
 use super::progress::{Became, Job, Part, Progress};
 use super::{Ending, PartsError, Plan, When, WhenError};
@@ -282,7 +282,7 @@ impl<'a> Workers<'a, '_> {
     }
 
     /// Runs a task, with retries after results that may differ next time.
-    fn run(&self, job: &Job<'a>, given: &BTreeMap<String, Given>) -> Result<Ran, TaskError> {
+    fn run(&self, job: &Job<'a>, given: &BTreeMap<String, TaskInput>) -> Result<Ran, TaskError> {
         let run = job.task.bind(gather(&self.runtime.store, given)?);
         let limits = job.task.limits.or(&self.execution.limits);
         let mut left = job.task.retries;

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
-use super::{PipelineError, Place};
+use super::{PipelineError, Position};
 use crate::step::{GuestPath, MediaType, OwnLimits, Parameter, ParameterKind};
 
 /// A parsed pipeline file. Unknown keys are errors.
@@ -181,7 +181,7 @@ fn error_at(file: &Path, text: &str, at: Location, message: String) -> PipelineE
     let source_line = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or_default();
     let source_line = if line == 0 { "" } else { source_line };
     PipelineError {
-        place: Place {
+        place: Position {
             file: file.to_owned(),
             line,
             column,

@@ -13,7 +13,7 @@ pub(super) struct Names<'p>(HashMap<&'p str, usize>);
 pub(super) struct Made(HashMap<usize, BTreeMap<String, Artifact>>);
 
 /// An input of a task: an artifact, or the entries of a directory.
-pub(super) enum Given {
+pub(super) enum TaskInput {
     Artifact(Artifact),
     Gathered(BTreeMap<String, Artifact>),
 }
@@ -46,21 +46,21 @@ impl Made {
     }
 
     /// Returns the wired inputs of `task` for `part`; `None` if one is not available.
-    pub(super) fn inputs(&self, names: &Names, task: &Task, part: Option<&Artifact>) -> Option<BTreeMap<String, Given>> {
+    pub(super) fn inputs(&self, names: &Names, task: &Task, part: Option<&Artifact>) -> Option<BTreeMap<String, TaskInput>> {
         let wires = task.wires.iter();
         wires
             .map(|(name, wire)| Some((name.clone(), self.given(names, &wire.from, part)?)))
             .collect()
     }
 
-    pub(super) fn given(&self, names: &Names, source: &Source, part: Option<&Artifact>) -> Option<Given> {
+    pub(super) fn given(&self, names: &Names, source: &Source, part: Option<&Artifact>) -> Option<TaskInput> {
         Some(match source {
-            Source::Output(output) => Given::Artifact(self.output(names, output)?.clone()),
-            Source::Part => Given::Artifact(part?.clone()),
-            Source::Pinned(artifact) => Given::Artifact(artifact.clone()),
+            Source::Output(output) => TaskInput::Artifact(self.output(names, output)?.clone()),
+            Source::Part => TaskInput::Artifact(part?.clone()),
+            Source::Pinned(artifact) => TaskInput::Artifact(artifact.clone()),
             Source::Gathered(outputs) => {
                 let entry = |(name, output): (&String, &TaskOutput)| Some((name.clone(), self.output(names, output)?.clone()));
-                Given::Gathered(outputs.iter().map(entry).collect::<Option<_>>()?)
+                TaskInput::Gathered(outputs.iter().map(entry).collect::<Option<_>>()?)
             }
         })
     }
@@ -75,7 +75,7 @@ impl Made {
     }
 }
 
-impl Given {
+impl TaskInput {
     /// Returns the artifact. Creates a directory from its entries.
     pub(super) fn artifact(&self, store: &Store) -> Result<Artifact, StoreError> {
         match self {
@@ -86,7 +86,7 @@ impl Given {
 }
 
 /// Returns the artifacts of inputs.
-pub(super) fn gather(store: &Store, given: &BTreeMap<String, Given>) -> Result<BTreeMap<String, Artifact>, StoreError> {
+pub(super) fn gather(store: &Store, given: &BTreeMap<String, TaskInput>) -> Result<BTreeMap<String, Artifact>, StoreError> {
     let inputs = given.iter();
     inputs
         .map(|(name, given)| Ok((name.clone(), given.artifact(store)?)))

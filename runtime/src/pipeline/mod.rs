@@ -34,15 +34,15 @@ mod when;
 
 pub use admission::Admission;
 pub use difference::Difference;
-pub use error::{PipelineError, Place};
+pub use error::{PipelineError, Position};
 pub use execute::{Carrier, Done, End, Event, Executed, Execution, Skipped, TaskError, execute, execute_by};
 pub use explain::{Explained, Fate, Miss, explain};
 pub use file::Pipeline;
 pub use needs::ExpectedMemory;
 pub use parts::{PartsError, numbered};
 pub use plan::{ForEach, Plan, PlanError, Source, Task, TaskOutput, Wire};
-pub use resolve::{BuildCrate, Given, Role, Use};
-pub use schedule::{Change, Ending, Misuse, Moved, Schedule, State};
+pub use resolve::{Arguments, BuildCrate, ParameterRole, Use};
+pub use schedule::{Change, Ending, Misuse, Moved, Schedule, TaskState};
 pub use when::{Comparison, Operand, When, WhenError};
 
 #[cfg(test)]

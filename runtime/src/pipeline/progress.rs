@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::ExpectedMemory;
-use super::made::{Given, Made, Names};
+use super::made::{Made, Names, TaskInput};
 use super::plan::instance;
-use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, State, Task, When};
+use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, Task, TaskState, When};
 use crate::run::Runtime;
 use crate::step::Artifact;
 
@@ -36,7 +36,7 @@ pub(super) struct Job<'a> {
     pub(super) name: String,
     pub(super) conditions: Vec<(&'a When, Option<Artifact>)>,
     pub(super) part: Part,
-    pub(super) given: Option<BTreeMap<String, Given>>,
+    pub(super) given: Option<BTreeMap<String, TaskInput>>,
 }
 
 /// The role of a job in a `for_each`.
@@ -163,7 +163,9 @@ impl<'a> Progress<'a> {
         let mut report = Vec::with_capacity(self.nodes.len());
         for index in 0..plan.tasks().len() {
             let instances = std::mem::take(&mut self.nodes[index].instances);
-            if instances.is_empty() && self.schedule.state(index) != Some(State::Succeeded) || self.nodes[index].end.is_some() {
+            if instances.is_empty() && self.schedule.state(index) != Some(TaskState::Succeeded)
+                || self.nodes[index].end.is_some()
+            {
                 report.push(self.done(index));
             }
             report.extend(instances.into_iter().map(|index| self.done(index)));

@@ -12,7 +12,7 @@ pub struct Schedule {
 
 /// The state of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum TaskState {
     /// Waiting for dependencies.
     Waiting,
     /// Ready to run.
@@ -51,7 +51,7 @@ pub struct Change {
 
 #[derive(Debug)]
 struct Node {
-    state: State,
+    state: TaskState,
     /// The number of unfinished dependencies.
     waits: usize,
     /// The tasks that depend on it.
@@ -71,7 +71,7 @@ pub struct Misuse {
     /// the transition
     pub moved: Moved,
     /// its current state
-    pub state: State,
+    pub state: TaskState,
 }
 
 /// A state transition.
@@ -104,20 +104,24 @@ impl Schedule {
             others.sort_unstable();
             others.dedup();
             others.iter().for_each(|other| schedule.nodes[*other].dependents.push(task));
-            let state = if others.is_empty() { State::Ready } else { State::Waiting };
+            let state = if others.is_empty() {
+                TaskState::Ready
+            } else {
+                TaskState::Waiting
+            };
             schedule.add(state, others.len(), None);
         }
         schedule
     }
 
     /// Returns the state of a task.
-    pub fn state(&self, task: usize) -> Option<State> {
+    pub fn state(&self, task: usize) -> Option<TaskState> {
         self.nodes.get(task).map(|node| node.state)
     }
 
     /// Returns the tasks that are ready.
     pub fn ready(&self) -> impl Iterator<Item = usize> {
-        (0..self.nodes.len()).filter(|task| self.nodes[*task].state == State::Ready)
+        (0..self.nodes.len()).filter(|task| self.nodes[*task].state == TaskState::Ready)
     }
 
     /// Returns whether every task has ended.
@@ -127,33 +131,33 @@ impl Schedule {
 
     /// Marks a ready task as running.
     pub fn start(&mut self, task: usize) -> Result<(), Misuse> {
-        self.expect(task, State::Ready, Moved::Started)?;
-        self.nodes[task].state = State::Running;
+        self.expect(task, TaskState::Ready, Moved::Started)?;
+        self.nodes[task].state = TaskState::Running;
         Ok(())
     }
 
     /// Expands a running task into `count` members, which are ready. Returns their indices.
     pub fn expand(&mut self, task: usize, count: usize) -> Result<std::ops::Range<usize>, Misuse> {
-        self.expect(task, State::Running, Moved::Expanded)?;
+        self.expect(task, TaskState::Running, Moved::Expanded)?;
         let first = self.nodes.len();
-        (0..count).for_each(|_| self.add(State::Ready, 0, Some(task)));
+        (0..count).for_each(|_| self.add(TaskState::Ready, 0, Some(task)));
         self.nodes[task].members += count;
         Ok(first..first + count)
     }
 
     /// Ends a running task, or skips a ready one.
     pub fn finish(&mut self, task: usize, ending: Ending) -> Result<Change, Misuse> {
-        let state = self.state(task).unwrap_or(State::Waiting);
-        let skips = ending == Ending::Skipped && state == State::Ready;
-        if self.nodes.get(task).is_none_or(|node| node.members > 0) || !(state == State::Running || skips) {
+        let state = self.state(task).unwrap_or(TaskState::Waiting);
+        let skips = ending == Ending::Skipped && state == TaskState::Ready;
+        if self.nodes.get(task).is_none_or(|node| node.members > 0) || !(state == TaskState::Running || skips) {
             let moved = Moved::Finished;
             return Err(Misuse { task, moved, state });
         }
         let mut change = Change::default();
         let state = match ending {
-            Ending::Succeeded => State::Succeeded,
-            Ending::Failed => State::Failed,
-            Ending::Skipped => State::Skipped(None),
+            Ending::Succeeded => TaskState::Succeeded,
+            Ending::Failed => TaskState::Failed,
+            Ending::Skipped => TaskState::Skipped(None),
         };
         self.end(task, state);
         match ending {
@@ -172,8 +176,8 @@ impl Schedule {
         for dependent in std::mem::take(&mut self.nodes[task].dependents) {
             let node = &mut self.nodes[dependent];
             node.waits -= 1;
-            if node.waits == 0 && node.state == State::Waiting {
-                node.state = State::Ready;
+            if node.waits == 0 && node.state == TaskState::Waiting {
+                node.state = TaskState::Ready;
                 ready.push(dependent);
             }
         }
@@ -186,8 +190,8 @@ impl Schedule {
         let mut ended = vec![task];
         while let Some(last) = ended.pop() {
             for dependent in std::mem::take(&mut self.nodes[last].dependents) {
-                if self.nodes[dependent].state == State::Waiting {
-                    self.end(dependent, State::Skipped(Some(task)));
+                if self.nodes[dependent].state == TaskState::Waiting {
+                    self.end(dependent, TaskState::Skipped(Some(task)));
                     skipped.push(dependent);
                     ended.push(dependent);
                 }
@@ -197,12 +201,12 @@ impl Schedule {
         skipped
     }
 
-    fn end(&mut self, task: usize, state: State) {
+    fn end(&mut self, task: usize, state: TaskState) {
         self.nodes[task].state = state;
         self.unfinished -= 1;
     }
 
-    fn add(&mut self, state: State, waits: usize, group: Option<usize>) {
+    fn add(&mut self, state: TaskState, waits: usize, group: Option<usize>) {
         self.unfinished += 1;
         self.nodes.push(Node {
             state,
@@ -213,8 +217,8 @@ impl Schedule {
         });
     }
 
-    fn expect(&self, task: usize, expected: State, moved: Moved) -> Result<(), Misuse> {
-        let state = self.state(task).unwrap_or(State::Waiting);
+    fn expect(&self, task: usize, expected: TaskState, moved: Moved) -> Result<(), Misuse> {
+        let state = self.state(task).unwrap_or(TaskState::Waiting);
         match state == expected {
             true => Ok(()),
             false => Err(Misuse { task, moved, state }),
@@ -277,7 +281,7 @@ mod tests {
                     for other in waits {
                         prop_assert_eq!(
                             schedule.state(*other),
-                            Some(State::Succeeded),
+                            Some(TaskState::Succeeded),
                             "{} came before {}",
                             task,
                             other
@@ -307,9 +311,9 @@ mod tests {
         for (task, ending) in expected(tasks).into_iter().enumerate() {
             let state = schedule.state(task).unwrap();
             let fits = match ending {
-                Ending::Succeeded => state == State::Succeeded,
-                Ending::Failed => state == State::Failed,
-                Ending::Skipped => matches!(state, State::Skipped(_)),
+                Ending::Succeeded => state == TaskState::Succeeded,
+                Ending::Failed => state == TaskState::Failed,
+                Ending::Skipped => matches!(state, TaskState::Skipped(_)),
             };
             prop_assert!(fits, "task {task} is {state:?}, not {ending:?}");
             let ran = started.contains(&task);
@@ -339,7 +343,7 @@ mod tests {
         schedule.start(0).unwrap();
         assert!(schedule.start(0).is_err());
         assert_eq!(schedule.finish(0, Ending::Failed).unwrap().skipped, [1]);
-        assert_eq!(schedule.state(1), Some(State::Skipped(Some(0))));
+        assert_eq!(schedule.state(1), Some(TaskState::Skipped(Some(0))));
         assert!(schedule.finish(0, Ending::Failed).is_err() && schedule.is_over());
     }
 }

@@ -240,13 +240,13 @@ impl Ran {
 
     /// Parses the result of [`to_json`](Self::to_json). Fails if the record does not match its digest.
     pub fn from_json(told: Value) -> Result<Self, RecordError> {
-        Told::read(told)?.check()
+        RunJson::read(told)?.check()
     }
 }
 
 /// The JSON of a run.
 #[derive(Deserialize)]
-struct Told {
+struct RunJson {
     record: Digest,
     cached: bool,
     key: RunKey,
@@ -260,7 +260,7 @@ struct Told {
     observed: Observed,
 }
 
-impl Told {
+impl RunJson {
     fn read(told: Value) -> Result<Self, RecordError> {
         let digest = told["record"].as_str().and_then(|text| text.parse().ok());
         serde_json::from_value(told).map_err(|source| RecordError::Malformed {

@@ -10,7 +10,7 @@ use lockstep_view::error::{Error, Result};
 use super::Bind;
 use super::scope::Scope;
 use crate::ir::{Component, Container, PipelineSpec, Task};
-use crate::{Given, executor};
+use crate::{ContainerInputs, executor};
 
 /// Returns the task of the plan for a container with the inputs in `scope`.
 pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Component, scope: Scope) -> Result<Planned> {
@@ -57,8 +57,8 @@ fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> R
 
 /// Returns the inputs of a container, and the wires for artifacts of other tasks, which have placeholders in the inputs. An artifact named
 /// `directory/entry` is an entry of a gathered directory.
-fn given(scope: &Scope) -> Result<(Given, BTreeMap<String, Wire>)> {
-    let mut given = Given {
+fn given(scope: &Scope) -> Result<(ContainerInputs, BTreeMap<String, Wire>)> {
+    let mut given = ContainerInputs {
         parameters: scope.parameters.clone(),
         inputs: BTreeMap::new(),
     };

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::scope::Scope;
 use super::ir::PipelineSpec;
-use super::{Given, parameter};
+use super::{ContainerInputs, parameter};
 
 /// Keys that distinguish a KFP pipeline from a lockstep pipeline and a plan.
 const KEYS: [&str; 2] = ["pipelineInfo", "deploymentSpec"];
@@ -59,7 +59,7 @@ pub struct Typed {
 }
 
 /// Parses arguments of `lockstep run`, with the other inputs of a container. Returns the run and its limits.
-pub type Bind<'a> = dyn Fn(&[String], Given) -> Result<(Run, OwnLimits)> + 'a;
+pub type Bind<'a> = dyn Fn(&[String], ContainerInputs) -> Result<(Run, OwnLimits)> + 'a;
 
 /// Converts a KFP pipeline to a plan. `bind` parses the arguments of containers.
 pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -> Result<Plan> {

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::ErrorAnswer;
 use crate::extract::{Path, Query};
-use crate::works::{Entry, Work};
+use crate::works::{Entry, WorkItem};
 use crate::{Answer, Caller, Refusal};
 
-fn find(caller: &Caller, id: &str) -> Answer<Arc<Work>> {
+fn find(caller: &Caller, id: &str) -> Answer<Arc<WorkItem>> {
     let work = caller.namespace.works.get(id);
     work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use lockstep_kernel::jupyter::Stopped;
-use lockstep_kernel::session::Place;
+use lockstep_kernel::session::SessionFile;
 use lockstep_runtime::run::Runtime;
 use lockstep_view::error::{Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -114,7 +114,7 @@ impl Here {
         let notebook = env.get(NOTEBOOK).map(PathBuf::from);
         let notebook = notebook.filter(|path| path.is_absolute() && self.ground.reach.is_none());
         let free = notebook.filter(|path| held.values().all(|hosted| hosted.session() != *path));
-        let place = Place {
+        let place = SessionFile {
             directory: self.ground.sessions.clone(),
             notebook: free.unwrap_or_else(|| id.into()),
         };

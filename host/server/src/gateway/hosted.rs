@@ -31,12 +31,12 @@ pub struct Hosted {
     is_named: bool,
     origin: Origin,
     journal: Arc<Mutex<Journal>>,
-    state: Mutex<State>,
+    state: Mutex<KernelState>,
     /// Receives shutdown requests of clients.
     stopped: UnboundedSender<(String, Stopped)>,
 }
 
-struct State {
+struct KernelState {
     life: Life,
     /// Counts starts of this kernel; messages of earlier generations are ignored.
     generation: u64,
@@ -99,7 +99,7 @@ impl Hosted {
             is_named: session.is_absolute() || journal.env().contains_key(super::ID),
             origin: Origin::new(format!("{id}-host-{}", unique()), SystemTime::now),
             journal: Arc::new(Mutex::new(journal)),
-            state: Mutex::new(State {
+            state: Mutex::new(KernelState {
                 life: Life::Asleep,
                 generation: 0,
                 execution_state: execution_state.to_owned(),
@@ -135,7 +135,7 @@ impl Hosted {
         self.wake_in(&mut self.state())
     }
 
-    fn wake_in(self: &Arc<Self>, state: &mut State) -> Result<()> {
+    fn wake_in(self: &Arc<Self>, state: &mut KernelState) -> Result<()> {
         if !matches!(state.life, Life::Asleep) {
             return Ok(());
         }
@@ -335,12 +335,12 @@ impl Hosted {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KernelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl KernelState {
     /// Sends a message to all clients, and updates the kernel's state from it.
     fn tell(&mut self, message: &Message, origin: &Origin) {
         self.last_activity = SystemTime::now();

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lockstep_kernel::file::write_whole;
 use lockstep_kernel::jupyter::{Header, Message};
-use lockstep_kernel::session::Place;
+use lockstep_kernel::session::SessionFile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ pub struct Copy {
 /// Journal of a kernel. The name of its directory is the kernel's ID.
 pub struct Journal {
     directory: PathBuf,
-    place: Place,
+    place: SessionFile,
     kept: Kept,
     mirror: Option<Arc<Mirror>>,
 }
@@ -169,7 +169,7 @@ impl Journal {
     pub fn create(
         directory: PathBuf,
         env: BTreeMap<String, String>,
-        place: Place,
+        place: SessionFile,
         mirror: Option<Arc<Mirror>>,
     ) -> io::Result<Self> {
         let journal = Self {
@@ -200,7 +200,7 @@ impl Journal {
         if !env.is_empty() {
             kept.env = env;
         }
-        let place = Place {
+        let place = SessionFile {
             directory: sessions.to_owned(),
             notebook: kept.session.clone(),
         };
@@ -224,7 +224,7 @@ impl Journal {
     /// Opens the journal of a kernel from an earlier process; `None` if it can't be read or has another format.
     pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Option<Self> {
         let (kept, is_whole) = Kept::read(&std::fs::read_to_string(file(&directory)).ok()?)?;
-        let place = Place {
+        let place = SessionFile {
             directory: sessions.to_owned(),
             notebook: kept.session.clone(),
         };
@@ -239,7 +239,7 @@ impl Journal {
         is_ready.then_some(journal)
     }
 
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &SessionFile {
         &self.place
     }
 
@@ -446,7 +446,7 @@ mod tests {
     impl Kernel {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let place = Place {
+            let place = SessionFile {
                 directory: directory.path().join("sessions"),
                 notebook: "a kernel".into(),
             };

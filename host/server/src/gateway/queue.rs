@@ -33,12 +33,12 @@ pub enum Ending {
 /// Outgoing queue of a client.
 #[derive(Debug, Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     added: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Outgoing>,
     bytes: usize,
     room: usize,
@@ -53,12 +53,12 @@ impl Queue {
     pub fn new(kept: VecDeque<Outgoing>, resumable: bool) -> Self {
         let bytes = kept.iter().map(|outgoing| outgoing.message.len()).sum();
         let queue = Self::default();
-        *queue.state() = State {
+        *queue.state() = QueueState {
             waiting: kept,
             bytes,
             room: ROOM + bytes,
             recent: resumable.then(VecDeque::new),
-            ..State::default()
+            ..QueueState::default()
         };
         queue
     }
@@ -116,12 +116,12 @@ impl Queue {
         (recent, std::mem::take(&mut state.waiting))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn forget(&mut self) {
         while self.recent_bytes > RECENT
             && let Some(oldest) = self.recent.as_mut().and_then(VecDeque::pop_front)

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_kernel::notebook::Notebook;
-use lockstep_kernel::session::{Place, Preparing, Setup, fetched_by};
+use lockstep_kernel::session::{Preparing, SessionFile, Setup, fetched_by};
 use lockstep_kernel::toolchain::{Lock, PreludeReady, Toolchain};
 use lockstep_runtime::run::Runtime;
 use lockstep_view::error::Result;
@@ -52,7 +52,7 @@ impl Workshop {
         &self,
         runtime: Arc<Runtime>,
         directory: PathBuf,
-        place: Place,
+        place: SessionFile,
         tell: &mut dyn FnMut(Preparing),
     ) -> Result<Setup> {
         let found = self.found(tell)?;

@@ -59,7 +59,7 @@ fn body(site: &Site, start: &Digest, is_record: bool) -> Answer<Markup> {
     }
     let home = if is_record { site.run(start) } else { site.artifact(start) };
     let list = |direction, lineage| {
-        let mut told = Told {
+        let mut told = LineageList {
             site,
             lineage,
             direction,
@@ -95,7 +95,7 @@ fn told(site: &Site, artifact: &Digest) -> Result<String> {
 }
 
 /// Renders a lineage as a list.
-struct Told<'a> {
+struct LineageList<'a> {
     site: &'a Site,
     lineage: &'a Lineage,
     direction: Direction,
@@ -105,7 +105,7 @@ struct Told<'a> {
     left: usize,
 }
 
-impl Told<'_> {
+impl LineageList<'_> {
     fn start(&mut self, start: &Digest) -> Answer<Markup> {
         let inner = match self.lineage.runs.get(start) {
             Some(row) => self.run(row, 0)?,

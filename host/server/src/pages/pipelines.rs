@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::parts::{artifacts, code_block, section, status, when};
 use super::run::before;
 use super::{Page, Site, Tab};
-use crate::works::{Progress, State, TaskProgress, Work, now_ms};
+use crate::works::{Progress, TaskProgress, WorkItem, WorkState, now_ms};
 use crate::{Answer, Refusal, Server};
 
 /// Maximum number of work items in the list.
@@ -61,7 +61,7 @@ pub fn newest(site: &Site) -> Markup {
     } } }
 }
 
-fn address(site: &Site, work: &Work) -> String {
+fn address(site: &Site, work: &WorkItem) -> String {
     site.at(&format!("/pipelines/{}", work.id))
 }
 
@@ -90,7 +90,7 @@ fn nothing_yet() -> Markup {
     }
 }
 
-fn of_works(site: &Site, works: &[Arc<Work>]) -> Markup {
+fn of_works(site: &Site, works: &[Arc<WorkItem>]) -> Markup {
     html! { div.scroll { table.list {
         thead { tr {
             th scope="col" { "State" }
@@ -123,7 +123,7 @@ fn counts(progress: &Progress) -> (usize, usize, usize) {
     (
         count(|task| task.record.is_some() && !task.cached),
         count(|task| task.cached),
-        count(|task| task.state == State::Failed),
+        count(|task| task.state == WorkState::Failed),
     )
 }
 
@@ -133,7 +133,7 @@ fn took(started_ms: Option<u64>, ended_ms: Option<u64>) -> String {
     })
 }
 
-fn find(site: &Site, id: &str) -> Answer<Arc<Work>> {
+fn find(site: &Site, id: &str) -> Answer<Arc<WorkItem>> {
     let work = site.namespace.works.get(id);
     work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }
@@ -157,7 +157,7 @@ async fn cancel(site: Site, Path(id): Path<String>) -> Answer<Redirect> {
     Ok(Redirect::to(&address(&site, &work)))
 }
 
-fn body(site: &Site, work: &Work) -> Answer<Markup> {
+fn body(site: &Site, work: &WorkItem) -> Answer<Markup> {
     let progress = work.progress();
     let (run, cached, failed) = counts(&progress);
     let over = progress.state.is_over();
@@ -229,14 +229,14 @@ fn told_of(own: &[&TaskProgress]) -> String {
 }
 
 fn class(own: &[&TaskProgress]) -> Class {
-    let any = |state: State| own.iter().any(|part| part.state == state);
-    if any(State::Failed) {
+    let any = |state: WorkState| own.iter().any(|part| part.state == state);
+    if any(WorkState::Failed) {
         Class::Failed
-    } else if any(State::Running) {
+    } else if any(WorkState::Running) {
         Class::Focus
-    } else if any(State::Interrupted) {
+    } else if any(WorkState::Interrupted) {
         Class::Miss
-    } else if !own.is_empty() && own.iter().all(|part| part.state == State::Succeeded) {
+    } else if !own.is_empty() && own.iter().all(|part| part.state == WorkState::Succeeded) {
         Class::Hit
     } else {
         Class::Plain
@@ -247,7 +247,7 @@ fn record(task: &TaskProgress) -> Option<Digest> {
     Digest::from_hex(task.record.as_deref()?).ok()
 }
 
-fn tasks(site: &Site, work: &Work, progress: &Progress) -> Answer<Markup> {
+fn tasks(site: &Site, work: &WorkItem, progress: &Progress) -> Answer<Markup> {
     let begun = progress.started_ms.unwrap_or(work.submitted_ms);
     let whole = progress.ended_ms.unwrap_or_else(now_ms).saturating_sub(begun).max(1);
     let coming = coming(site, work, progress);
@@ -279,7 +279,7 @@ fn tasks(site: &Site, work: &Work, progress: &Progress) -> Answer<Markup> {
 }
 
 /// Explains whether queued tasks will run.
-fn coming(site: &Site, work: &Work, progress: &Progress) -> Vec<(String, String)> {
+fn coming(site: &Site, work: &WorkItem, progress: &Progress) -> Vec<(String, String)> {
     let plan = work
         .plan()
         .filter(|plan| !progress.state.is_over() && plan.tasks().len() <= DRAWN);
@@ -293,7 +293,7 @@ fn coming(site: &Site, work: &Work, progress: &Progress) -> Vec<(String, String)
 
 /// Explains why a task ran: its differences from the previous run of the step.
 fn why(site: &Site, task: &TaskProgress, coming: &[(String, String)]) -> Answer<Option<String>> {
-    if task.state == State::Queued {
+    if task.state == WorkState::Queued {
         let told = coming.iter().find(|(name, _)| *name == task.task);
         return Ok(told.map(|(_, why)| why.clone()));
     }

@@ -23,13 +23,13 @@ pub struct Entry {
 /// The events of a work item.
 #[derive(Debug)]
 pub struct Journal {
-    told: Mutex<Told>,
+    told: Mutex<JournalState>,
     /// Number of the last entry, and whether it is final.
     last: watch::Sender<(u64, bool)>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct JournalState {
     entries: VecDeque<Entry>,
     bytes: usize,
     last: u64,
@@ -90,7 +90,7 @@ impl Journal {
         (number > seen).then(|| self.after(seen))
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, JournalState> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::export;
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Submission, Work};
+use super::{Progress, Submission, WorkItem};
 
 #[derive(Serialize)]
 struct Written<'a> {
@@ -27,7 +27,7 @@ struct Read {
 }
 
 /// Writes the file of `work`: the submission, and the result if it has ended.
-pub(super) fn write(directory: &Path, work: &Work) -> Result<()> {
+pub(super) fn write(directory: &Path, work: &WorkItem) -> Result<()> {
     let progress = work.progress();
     let written = Written {
         id: &work.id,
@@ -40,7 +40,7 @@ pub(super) fn write(directory: &Path, work: &Work) -> Result<()> {
 }
 
 /// Reads all work items in the directory. Skips and logs invalid files.
-pub(super) fn read(directory: &Path) -> Vec<Work> {
+pub(super) fn read(directory: &Path) -> Vec<WorkItem> {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let paths = files
         .map(|file| file.path())
@@ -48,10 +48,10 @@ pub(super) fn read(directory: &Path) -> Vec<Work> {
     paths.filter_map(|path| read_one(&path)).collect()
 }
 
-fn read_one(path: &Path) -> Option<Work> {
+fn read_one(path: &Path) -> Option<WorkItem> {
     let bytes = std::fs::read(path).ok()?;
     match serde_json::from_slice::<Read>(&bytes) {
-        Ok(read) => Some(Work::new(read.id, read.submitted_ms, read.submission, read.ended)),
+        Ok(read) => Some(WorkItem::new(read.id, read.submitted_ms, read.submission, read.ended)),
         Err(error) => {
             tracing::error!("can't parse {}, skipped: {error}", path.display());
             None

@@ -59,7 +59,7 @@ pub enum Submission {
 /// State of a work item or of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum WorkState {
     /// Waits for a turn, or for other tasks.
     Queued,
     Running,
@@ -70,7 +70,7 @@ pub enum State {
     Skipped,
 }
 
-impl State {
+impl WorkState {
     /// Whether the state is final.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
@@ -93,7 +93,7 @@ impl State {
 #[serde(deny_unknown_fields)]
 pub struct TaskProgress {
     pub task: String,
-    pub state: State,
+    pub state: WorkState,
     /// Unix time in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
@@ -114,7 +114,7 @@ pub struct TaskProgress {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    pub state: State,
+    pub state: WorkState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,7 +128,7 @@ pub struct Progress {
 
 /// A work item.
 #[derive(Debug)]
-pub struct Work {
+pub struct WorkItem {
     pub id: String,
     /// Name of the step or the pipeline.
     pub title: String,
@@ -147,7 +147,7 @@ struct Tracked {
     places: BTreeMap<String, usize>,
 }
 
-impl Work {
+impl WorkItem {
     fn new(id: String, submitted_ms: u64, submission: Submission, progress: Option<Progress>) -> Self {
         let title = match &submission {
             Submission::Run { run, .. } if run.entry.title().is_empty() => "program".to_owned(),
@@ -155,7 +155,7 @@ impl Work {
             Submission::Plan { plan, .. } => plan.name.clone(),
         };
         let progress = progress.unwrap_or_else(|| Progress {
-            state: State::Queued,
+            state: WorkState::Queued,
             started_ms: None,
             ended_ms: None,
             tasks: tasks(&submission, &title),
@@ -190,7 +190,7 @@ impl Work {
         self.lock().progress.clone()
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> WorkState {
         self.lock().progress.state
     }
 
@@ -215,14 +215,14 @@ impl Work {
 
     fn start(&self) {
         let progress = &mut self.lock().progress;
-        progress.state = State::Running;
+        progress.state = WorkState::Running;
         progress.started_ms = Some(now_ms());
     }
 
-    fn end(&self, result: Result<(State, Value)>) {
+    fn end(&self, result: Result<(WorkState, Value)>) {
         let (state, result) = result.unwrap_or_else(|error| match error.kind() {
-            Kind::Interrupted => (State::Interrupted, error.to_json()),
-            _ => (State::Failed, error.to_json()),
+            Kind::Interrupted => (WorkState::Interrupted, error.to_json()),
+            _ => (WorkState::Failed, error.to_json()),
         });
         let mut tracked = self.lock();
         tracked.progress.state = state;
@@ -242,7 +242,7 @@ impl Work {
     }
 
     /// Executes the work item. Blocks.
-    fn carry_out(&self, runtime: &Runtime, jobs: NonZeroUsize) -> Result<(State, Value)> {
+    fn carry_out(&self, runtime: &Runtime, jobs: NonZeroUsize) -> Result<(WorkState, Value)> {
         match &self.submission {
             Submission::Run { run, limits, fresh } => {
                 self.on(Event::Started { task: &self.title });
@@ -286,13 +286,13 @@ impl Work {
                 let executed = execute(runtime, plan, &execution, &self.interrupt, &mut |event| self.on(event))?;
                 let mut result = to_json(plan, &executed)?;
                 let state = match verdict(executed.tasks, &self.interrupt) {
-                    Ok(()) => State::Succeeded,
+                    Ok(()) => WorkState::Succeeded,
                     Err(error) => {
                         result["error"] = error.to_json()["error"].take();
                         if self.interrupt.is_triggered() {
-                            State::Interrupted
+                            WorkState::Interrupted
                         } else {
-                            State::Failed
+                            WorkState::Failed
                         }
                     }
                 };
@@ -304,7 +304,7 @@ impl Work {
     fn on(&self, event: Event) {
         match &event {
             Event::Started { task } => self.task(task, |task| {
-                task.state = State::Running;
+                task.state = WorkState::Running;
                 task.started_ms = Some(now_ms());
             }),
             Event::Expanded { task, count } => self.task(task, |task| task.says = Some(report::counted(*count, "part"))),
@@ -357,7 +357,7 @@ fn tasks(submission: &Submission, title: &str) -> Vec<TaskProgress> {
 fn waiting(name: &str) -> TaskProgress {
     TaskProgress {
         task: name.to_owned(),
-        state: State::Queued,
+        state: WorkState::Queued,
         started_ms: None,
         ended_ms: None,
         record: None,
@@ -366,17 +366,17 @@ fn waiting(name: &str) -> TaskProgress {
     }
 }
 
-fn state(end: &End) -> State {
+fn state(end: &End) -> WorkState {
     use lockstep_runtime::step::Outcome;
     match end {
         End::Ran(ran) => match ran.record.outcome {
-            Outcome::Succeeded => State::Succeeded,
-            Outcome::Failed(_) => State::Failed,
-            Outcome::Interrupted { .. } => State::Interrupted,
+            Outcome::Succeeded => WorkState::Succeeded,
+            Outcome::Failed(_) => WorkState::Failed,
+            Outcome::Interrupted { .. } => WorkState::Interrupted,
         },
-        End::Skipped(_) => State::Skipped,
-        End::Error(_) => State::Failed,
-        End::NotStarted => State::Interrupted,
+        End::Skipped(_) => WorkState::Skipped,
+        End::Error(_) => WorkState::Failed,
+        End::NotStarted => WorkState::Interrupted,
     }
 }
 
@@ -394,15 +394,15 @@ const REMEMBERED: usize = 5_000;
 #[derive(Debug)]
 pub struct Works {
     directory: PathBuf,
-    all: Mutex<BTreeMap<String, Arc<Work>>>,
+    all: Mutex<BTreeMap<String, Arc<WorkItem>>>,
     next: AtomicU64,
 }
 
 impl Works {
     /// Opens the work items in `directory`. Also returns the unfinished ones.
-    pub fn open(directory: PathBuf) -> Result<(Self, Vec<Arc<Work>>)> {
+    pub fn open(directory: PathBuf) -> Result<(Self, Vec<Arc<WorkItem>>)> {
         std::fs::create_dir_all(&directory).map_err(|e| Error::file("create", &directory, &e))?;
-        let all: BTreeMap<String, Arc<Work>> = kept::read(&directory)
+        let all: BTreeMap<String, Arc<WorkItem>> = kept::read(&directory)
             .into_iter()
             .map(|work| (work.id.clone(), Arc::new(work)))
             .collect();
@@ -416,17 +416,17 @@ impl Works {
     }
 
     /// Returns the work item `id`.
-    pub fn get(&self, id: &str) -> Option<Arc<Work>> {
+    pub fn get(&self, id: &str) -> Option<Arc<WorkItem>> {
         self.lock().get(id).cloned()
     }
 
     /// Returns all work items, newest first.
-    pub fn newest(&self) -> Vec<Arc<Work>> {
+    pub fn newest(&self) -> Vec<Arc<WorkItem>> {
         self.lock().values().rev().cloned().collect()
     }
 
     /// Creates a queued work item. It is on disk when this returns.
-    pub fn submit(&self, submission: Submission) -> Result<Arc<Work>> {
+    pub fn submit(&self, submission: Submission) -> Result<Arc<WorkItem>> {
         let submitted_ms = now_ms();
         // sorted by time, and unique across restarts of the host
         let id = format!(
@@ -434,7 +434,7 @@ impl Works {
             self.next.fetch_add(1, Ordering::Relaxed) & 0xffff,
             rand::random::<u16>()
         );
-        let work = Arc::new(Work::new(id.clone(), submitted_ms, submission, None));
+        let work = Arc::new(WorkItem::new(id.clone(), submitted_ms, submission, None));
         kept::write(&self.directory, &work)?;
         let mut all = self.lock();
         all.insert(id, work.clone());
@@ -450,12 +450,12 @@ impl Works {
     }
 
     /// Waits for a turn, executes `work` and stores its result.
-    pub async fn carry_out(self: Arc<Self>, work: Arc<Work>, runtime: Runtime, gate: Arc<Gate>) {
+    pub async fn carry_out(self: Arc<Self>, work: Arc<WorkItem>, runtime: Runtime, gate: Arc<Gate>) {
         let Some(turn) = gate.turn_unless(work.cancelled(), work.interrupt()).await else {
             if gate.is_closing() {
                 return work.end(Err(left()));
             }
-            work.end(Ok((State::Interrupted, cancelled().to_json())));
+            work.end(Ok((WorkState::Interrupted, cancelled().to_json())));
             return self.keep(&work);
         };
         work.start();
@@ -470,13 +470,13 @@ impl Works {
         self.keep(&work);
     }
 
-    fn keep(&self, work: &Work) {
+    fn keep(&self, work: &WorkItem) {
         if let Err(error) = kept::write(&self.directory, work) {
             tracing::error!(work = work.id, "can't store the result of a work item: {error}");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Work>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<WorkItem>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -491,7 +491,7 @@ fn cancelled() -> Error {
     Error::new(Kind::Interrupted, "cancelled before the start")
 }
 
-impl Work {
+impl WorkItem {
     /// Returns the interrupt that cancels the work item.
     pub(super) fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lockstep_runtime::bundle::{Bundle, Role};
+use lockstep_runtime::bundle::{BlobRole, Bundle};
 use lockstep_runtime::step::Artifact;
 use lockstep_view::columns::{Align, Columns, fit};
 use lockstep_view::error::Result;
@@ -72,7 +72,7 @@ fn table(head: &[&str]) -> Columns {
 }
 
 fn to_json(bundle: &Bundle, expected: &[Output], size: u64) -> Value {
-    let items = |role: Role| -> Vec<Value> {
+    let items = |role: BlobRole| -> Vec<Value> {
         let items = bundle.items().iter().filter(|item| item.role == role);
         items
             .map(|item| {
@@ -94,9 +94,9 @@ fn to_json(bundle: &Bundle, expected: &[Output], size: u64) -> Value {
         "bundle": bundle.digest(),
         "pipeline": bundle.plan().name,
         "size": size,
-        "modules": items(Role::Module),
-        "inputs": items(Role::Input),
-        "outputs": items(Role::Output),
+        "modules": items(BlobRole::Module),
+        "inputs": items(BlobRole::Input),
+        "outputs": items(BlobRole::Output),
         "tasks": tasks.collect::<Vec<_>>(),
     })
 }

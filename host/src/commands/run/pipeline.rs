@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::{Output, RunArgs};
 use crate::invocation::Invocation;
 use crate::pipelines;
-use crate::pipelines::Place;
+use crate::pipelines::Backend;
 
 /// The maximum of concurrent tasks when they run elsewhere.
 pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -103,14 +103,14 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         return write_outputs(runtime, None, &outputs, &args.outputs);
     }
     let remote = invocation.remote()?;
-    let place = remote.as_ref().map_or(Place::Here, Place::Host);
+    let place = remote.as_ref().map_or(Backend::Here, Backend::Host);
     let outputs = shown(&place, &plan, &execution, invocation, runtime, interrupt)?;
     write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
 }
 
 /// Executes the plan, shows its progress and reports its result. Returns the outputs of the pipeline.
 fn shown(
-    place: &Place,
+    place: &Backend,
     plan: &Plan,
     execution: &Execution,
     invocation: &Invocation,
@@ -142,7 +142,7 @@ pub fn in_cluster(
 ) -> Result<BTreeMap<String, Artifact>> {
     let digest = plan.digest()?;
     let made = shown(
-        &Place::Cluster(cluster, settings),
+        &Backend::Cluster(cluster, settings),
         plan,
         execution,
         invocation,
@@ -170,7 +170,7 @@ pub(super) fn alone_in_cluster(
     let plan = Plan::of_run(&run.entry.title(), run.clone());
     let digest = plan.digest()?;
     let logs = Logs::of_tasks(&plan.name, 1, invocation.json);
-    let place = Place::Cluster(cluster, settings);
+    let place = Backend::Cluster(cluster, settings);
     let executed = pipelines::carry_out(runtime, &place, &plan, execution, interrupt, logs, true)?;
     let ran = match executed.tasks.into_iter().next().map(|done| done.end) {
         Some(End::Ran(ran)) => ran,

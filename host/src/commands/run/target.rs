@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lockstep_kubeflow::Given;
+use lockstep_kubeflow::ContainerInputs;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{BindError, Entry, Input, Names, Run, Runtime, bind as bind_step, choose, parse_parameters};
 use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, Parameter, ParameterKind, interfaces, value};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Output, RunArgs};
 
 /// Resolves the command line and `given` to a run and the requested outputs.
-pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Result<(Run, Vec<Output>)> {
+pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: ContainerInputs) -> Result<(Run, Vec<Output>)> {
     let what = args.what.clone();
     add_values(runtime, std::mem::take(&mut args.values), &mut given)?;
     let modules = modules(runtime, std::mem::take(&mut args.modules))?;
@@ -22,7 +22,7 @@ pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: Given) -> Re
     Ok((Run { modules, ..run }, outputs))
 }
 
-fn bind_entry(args: RunArgs, what: &str, runtime: &Runtime, given: Given) -> Result<(Run, Vec<Output>)> {
+fn bind_entry(args: RunArgs, what: &str, runtime: &Runtime, given: ContainerInputs) -> Result<(Run, Vec<Output>)> {
     let (module, step) = module(runtime, what)?;
     let wasm = runtime.store.get(&module.digest)?;
     let interfaces = interfaces(&wasm).map_err(|e| not_a_module(what, &wasm, e))?;
@@ -55,7 +55,7 @@ fn modules(runtime: &Runtime, named: Vec<(String, String)>) -> Result<BTreeMap<S
 }
 
 /// Adds inputs from `--value`. A parameter of the same name in `given` replaces the value, and is converted to its kind.
-fn add_values(runtime: &Runtime, values: Vec<(String, String)>, given: &mut Given) -> Result<()> {
+fn add_values(runtime: &Runtime, values: Vec<(String, String)>, given: &mut ContainerInputs) -> Result<()> {
     for (name, json) in unique("value", values)? {
         let malformed = |e| Error::user(format_args!("--value {name}={json} is not JSON: {e}"));
         let default: Value = serde_json::from_str(&json).map_err(malformed)?;
@@ -105,7 +105,7 @@ fn bind_interface(
     runtime: &Runtime,
     module: &Artifact,
     interface: &Interface,
-    given: Given,
+    given: ContainerInputs,
 ) -> Result<(Run, Vec<Output>)> {
     let step = &interface.step;
     let for_programs = [
@@ -174,7 +174,7 @@ fn bind_interface(
     ))
 }
 
-fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: Given) -> Result<(Run, Vec<Output>)> {
+fn bind_program(args: RunArgs, runtime: &Runtime, module: &Artifact, given: ContainerInputs) -> Result<(Run, Vec<Output>)> {
     if let Some(name) = given.parameters.keys().next() {
         return Err(Error::user(format_args!(
             "{} is a plain program: it has no parameter `{name}`",

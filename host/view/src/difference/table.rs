@@ -6,14 +6,14 @@ use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 
-use super::{Found, Place, VALUE};
+use super::{Found, Location, VALUE};
 use crate::columns::fit;
 
 /// Returns the first cell that differs in two Arrow tables, or `None` if their rows are equal or unreadable.
 pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
     let (mut a, mut b) = (Rows::open(a).ok()?, Rows::open(b).ok()?);
     if a.schema.fields() != b.schema.fields() {
-        return Some((Place::Columns, Some(a.columns()), Some(b.columns())));
+        return Some((Location::Columns, Some(a.columns()), Some(b.columns())));
     }
     let mut row = 0;
     loop {
@@ -31,7 +31,7 @@ pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
             (left, right) => {
                 let column = String::new();
                 let there = |batch: Option<RecordBatch>| batch.map(|batch| cells(&batch));
-                return Some((Place::Cell { row: row + 1, column }, there(left), there(right)));
+                return Some((Location::Cell { row: row + 1, column }, there(left), there(right)));
             }
         }
     }
@@ -89,7 +89,7 @@ fn in_batches(a: &RecordBatch, b: &RecordBatch, before: u64) -> Option<Found> {
     let columns = a.columns().iter().zip(b.columns()).enumerate();
     let first = columns.filter_map(|(at, (a, b))| Some((first_row(a, b)?, at))).min()?;
     let (row, at) = first;
-    let place = Place::Cell {
+    let place = Location::Cell {
         row: before + row as u64 + 1,
         column: a.schema().field(at).name().clone(),
     };
@@ -137,7 +137,7 @@ pub fn of_csv(a: &[u8], b: &[u8]) -> Option<Found> {
     let joined = |record: &csv::ByteRecord| fit(&record.iter().map(text).collect::<Vec<_>>().join(", "), 4 * VALUE);
     let header = a.byte_headers().ok()?.clone();
     if header != *b.byte_headers().ok()? {
-        return Some((Place::Columns, Some(joined(&header)), Some(joined(b.byte_headers().ok()?))));
+        return Some((Location::Columns, Some(joined(&header)), Some(joined(b.byte_headers().ok()?))));
     }
     let (mut left, mut right) = (csv::ByteRecord::new(), csv::ByteRecord::new());
     for row in 1.. {
@@ -148,11 +148,15 @@ pub fn of_csv(a: &[u8], b: &[u8]) -> Option<Found> {
         if !in_left || !in_right {
             let column = String::new();
             let there = |is: bool, record| is.then(|| joined(record));
-            return Some((Place::Cell { row, column }, there(in_left, &left), there(in_right, &right)));
+            return Some((Location::Cell { row, column }, there(in_left, &left), there(in_right, &right)));
         }
         if let Some(at) = (0..left.len().max(right.len())).find(|at| left.get(*at) != right.get(*at)) {
             let column = header.get(at).map_or_else(|| (at + 1).to_string(), text);
-            return Some((Place::Cell { row, column }, left.get(at).map(text), right.get(at).map(text)));
+            return Some((
+                Location::Cell { row, column },
+                left.get(at).map(text),
+                right.get(at).map(text),
+            ));
         }
     }
     None

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::input::Bound;
-use super::{PipelineError, Place, Ports, Resolver};
+use super::{PipelineError, Ports, Resolver, TaskContext};
 use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
 use crate::pipeline::plan::{ForEach, instance};
 use crate::pipeline::{Source, TaskOutput};
@@ -26,7 +26,7 @@ enum Item {
 impl Resolver<'_> {
     /// Adds the instances of a task with `for_each`, or the task itself if its parts are known only after another task has run. Its
     /// outputs are directories with one entry per instance.
-    pub(super) fn each(&mut self, place: &Place, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
+    pub(super) fn each(&mut self, place: &TaskContext, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
         let each = read(place, at)?;
         let over = match each.over {
             Value::String(text) if super::reference::only_name(text).is_none() => self.input(place, &spanned(at, text))?,
@@ -63,7 +63,7 @@ impl Resolver<'_> {
 
     fn list(
         &mut self,
-        place: &Place,
+        place: &TaskContext,
         at: &Spanned<BTreeMap<String, Value>>,
         each: &Each,
         items: Vec<Value>,
@@ -81,7 +81,7 @@ impl Resolver<'_> {
 
     fn instances(
         &mut self,
-        place: &Place,
+        place: &TaskContext,
         at: &Spanned<BTreeMap<String, Value>>,
         item: &str,
         items: Vec<(String, Item)>,
@@ -91,7 +91,7 @@ impl Resolver<'_> {
             return Err(place.error(at, format!("`for_each` of task `{}` has no items", place.name)));
         }
         for (part, of) in items {
-            let mut one = Place {
+            let mut one = TaskContext {
                 full_name: instance(&place.full_name, &part),
                 items: place.items.clone(),
                 ..*place
@@ -120,7 +120,7 @@ impl Resolver<'_> {
     /// Adds a task whose parts are known only after another task has run.
     fn later(
         &mut self,
-        place: &Place,
+        place: &TaskContext,
         at: &Spanned<BTreeMap<String, Value>>,
         each: &Each,
         over: TaskOutput,
@@ -139,7 +139,7 @@ impl Resolver<'_> {
         if place.task.value.pipeline.is_some() {
             return Err(place.error(at, format!("a `pipeline` task can't iterate over a task output: add a `for_each` over {over} to each task of that pipeline")));
         }
-        let mut one = Place {
+        let mut one = TaskContext {
             full_name: place.full_name.clone(),
             items: place.items.clone(),
             ..*place
@@ -158,7 +158,7 @@ impl Resolver<'_> {
     }
 }
 
-fn read<'a>(place: &Place, at: &'a Spanned<BTreeMap<String, Value>>) -> Result<Each<'a>, PipelineError> {
+fn read<'a>(place: &TaskContext, at: &'a Spanned<BTreeMap<String, Value>>) -> Result<Each<'a>, PipelineError> {
     let form = || {
         place.error(
             at,

@@ -5,7 +5,7 @@ use serde_saphyr::Spanned;
 
 use super::input::Bound;
 use super::reference::only_name;
-use super::{Names, PipelineError, Place};
+use super::{Names, PipelineError, TaskContext};
 
 /// The items of the enclosing `for_each`, in one instance.
 #[derive(Clone, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Items {
     pub(super) parts: BTreeMap<String, Bound>,
 }
 
-impl Place<'_> {
+impl TaskContext<'_> {
     /// Returns the parameters of the task, with placeholders replaced.
     pub(super) fn parameters(&self) -> Result<BTreeMap<String, Value>, PipelineError> {
         let parameters = self.task.value.parameters.iter();

@@ -1,7 +1,7 @@
 use serde_saphyr::Spanned;
 
 use super::reference::only_name;
-use super::{PipelineError, Place, Resolver};
+use super::{PipelineError, Resolver, TaskContext};
 use crate::digest::Digest;
 use crate::pipeline::Source;
 use crate::pipeline::file::TaskFile;
@@ -35,7 +35,7 @@ impl Bound {
 impl Resolver<'_> {
     /// Resolves an input: the current part of a `for_each`, an input of the pipeline, an output of another task, a digest, a file or a
     /// directory.
-    pub(super) fn input(&mut self, place: &Place, text: &Spanned<String>) -> Result<Bound, PipelineError> {
+    pub(super) fn input(&mut self, place: &TaskContext, text: &Spanned<String>) -> Result<Bound, PipelineError> {
         let name = only_name(&text.value).unwrap_or(&text.value);
         let known = place.items.parts.get(name).or_else(|| place.scope.inputs.get(name));
         if let Some(bound) = known {
@@ -47,7 +47,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn grant(&mut self, place: &Place, at: &Spanned<String>) -> Result<Bound, PipelineError> {
+    fn grant(&mut self, place: &TaskContext, at: &Spanned<String>) -> Result<Bound, PipelineError> {
         let store = &self.runtime.store;
         let text = place.fill_text(at, &at.value)?;
         let failed = |message: String| place.error(at, message);

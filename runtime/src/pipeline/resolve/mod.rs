@@ -26,11 +26,11 @@ use crate::step::{Artifact, Interface, MediaType, Parameter, is_name};
 use fill::Items;
 use input::Bound;
 
-pub use uses::{Role, Use};
+pub use uses::{ParameterRole, Use};
 
 /// The parameters and inputs of a pipeline, supplied by the caller.
 #[derive(Clone, Default, Debug)]
-pub struct Given {
+pub struct Arguments {
     /// Parameters, which override the file's defaults.
     pub parameters: BTreeMap<String, Value>,
     /// The pipeline's inputs.
@@ -75,7 +75,7 @@ struct Scope<'a> {
 }
 
 /// A task being resolved, or one instance of it.
-struct Place<'a> {
+struct TaskContext<'a> {
     scope: &'a Scope<'a>,
     name: &'a str,
     task: &'a Spanned<TaskFile>,
@@ -86,13 +86,13 @@ struct Place<'a> {
 
 impl Pipeline {
     /// Resolves the pipeline to a plan. A step that names a crate directory is an error.
-    pub fn resolve(&self, runtime: &Runtime, given: &Given) -> Result<Plan, PipelineError> {
+    pub fn resolve(&self, runtime: &Runtime, given: &Arguments) -> Result<Plan, PipelineError> {
         let build = |dir: &Path| Err(format!("{} is a directory, not a module", dir.display()));
         self.resolve_building(runtime, given, &build)
     }
 
     /// Like [`resolve`](Self::resolve), but a step may name the directory of a crate, which `build` compiles.
-    pub fn resolve_building(&self, runtime: &Runtime, given: &Given, build: BuildCrate) -> Result<Plan, PipelineError> {
+    pub fn resolve_building(&self, runtime: &Runtime, given: &Arguments, build: BuildCrate) -> Result<Plan, PipelineError> {
         let mut resolver = Resolver {
             runtime,
             build,
@@ -232,7 +232,7 @@ impl Resolver<'_> {
                 Some((name, task)) => (name.as_str(), task),
                 None => continue,
             };
-            let place = Place {
+            let place = TaskContext {
                 scope,
                 name,
                 task,
@@ -249,7 +249,7 @@ impl Resolver<'_> {
     }
 
     /// Resolves a nested pipeline.
-    fn inner(&mut self, place: &Place, file: &Spanned<String>) -> Result<Ports, PipelineError> {
+    fn inner(&mut self, place: &TaskContext, file: &Spanned<String>) -> Result<Ports, PipelineError> {
         place.refuse_beside_pipeline()?;
         let path = place.scope.pipeline.directory().join(&file.value);
         let pipeline = self.read(place, file, &path)?;
@@ -273,7 +273,12 @@ impl Resolver<'_> {
         inner.outputs()
     }
 
-    fn read(&mut self, place: &Place, at: &Spanned<String>, path: &std::path::Path) -> Result<Rc<Pipeline>, PipelineError> {
+    fn read(
+        &mut self,
+        place: &TaskContext,
+        at: &Spanned<String>,
+        path: &std::path::Path,
+    ) -> Result<Rc<Pipeline>, PipelineError> {
         let same = |other: &PathBuf| {
             other == path
                 || other
@@ -298,7 +303,7 @@ impl Resolver<'_> {
     }
 }
 
-impl Place<'_> {
+impl TaskContext<'_> {
     fn error<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> PipelineError {
         self.scope.pipeline.error(at, message)
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::input::Bound;
-use super::{Module, Names, PipelineError, Place, Ports, Resolver, fit};
+use super::{Module, Names, PipelineError, Ports, Resolver, TaskContext, fit};
 use crate::digest::Digest;
 use crate::pipeline::plan::{Task, Wire};
 use crate::pipeline::when::{self, Operand, When};
@@ -16,7 +16,7 @@ use crate::step::{Artifact, Interface, MediaType, OwnLimits, base, interfaces, v
 
 impl Resolver<'_> {
     /// Resolves a task, or the tasks of a nested pipeline. Returns its outputs.
-    pub(super) fn task(&mut self, place: &Place) -> Result<Ports, PipelineError> {
+    pub(super) fn task(&mut self, place: &TaskContext) -> Result<Ports, PipelineError> {
         let file = &place.task.value;
         match (&file.step, &file.program, &file.pipeline) {
             (Some(step), None, None) => self.step(place, step),
@@ -32,7 +32,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn inputs(&mut self, place: &Place) -> Result<BTreeMap<String, Bound>, PipelineError> {
+    fn inputs(&mut self, place: &TaskContext) -> Result<BTreeMap<String, Bound>, PipelineError> {
         let file = &place.task.value;
         let inputs = file.inputs.iter();
         let mut inputs: BTreeMap<_, _> = inputs
@@ -50,14 +50,14 @@ impl Resolver<'_> {
     }
 
     /// Returns the modules whose steps the task may call.
-    fn modules(&mut self, place: &Place) -> Result<BTreeMap<String, Digest>, PipelineError> {
+    fn modules(&mut self, place: &TaskContext) -> Result<BTreeMap<String, Digest>, PipelineError> {
         let modules = place.task.value.modules.iter();
         modules
             .map(|(name, path)| Ok((name.clone(), self.module(place, path, &path.value)?.digest)))
             .collect()
     }
 
-    fn step(&mut self, place: &Place, step: &Spanned<String>) -> Result<Ports, PipelineError> {
+    fn step(&mut self, place: &TaskContext, step: &Spanned<String>) -> Result<Ports, PipelineError> {
         let why = "applies only to a `program`; a step declares its own interface";
         place.refuse(&place.program_only(), why)?;
         let (path, name) = step.value.split_once('#').unwrap_or((&step.value, ""));
@@ -78,7 +78,7 @@ impl Resolver<'_> {
         self.add(place, run, inputs)
     }
 
-    fn program(&mut self, place: &Place, program: &Spanned<String>) -> Result<Ports, PipelineError> {
+    fn program(&mut self, place: &TaskContext, program: &Spanned<String>) -> Result<Ports, PipelineError> {
         let file = &place.task.value;
         if let Some(value) = file.parameters.values().next() {
             return Err(place.error(
@@ -120,7 +120,7 @@ impl Resolver<'_> {
     }
 
     /// Adds the task. Inputs from other tasks become wires.
-    fn add(&mut self, place: &Place, mut run: Run, inputs: BTreeMap<String, Bound>) -> Result<Ports, PipelineError> {
+    fn add(&mut self, place: &TaskContext, mut run: Run, inputs: BTreeMap<String, Bound>) -> Result<Ports, PipelineError> {
         let port = |(name, media_type): (&String, &MediaType)| {
             let output = TaskOutput {
                 task: place.full_name.clone(),
@@ -150,7 +150,7 @@ impl Resolver<'_> {
         Ok(ports)
     }
 
-    fn module(&mut self, place: &Place, at: &Spanned<String>, path: &str) -> Result<Rc<Module>, PipelineError> {
+    fn module(&mut self, place: &TaskContext, at: &Spanned<String>, path: &str) -> Result<Rc<Module>, PipelineError> {
         let file = place.scope.pipeline.directory().join(path);
         if let Some(module) = self.modules.get(&file) {
             return Ok(module.clone());
@@ -217,7 +217,7 @@ impl Bound {
     }
 }
 
-impl Place<'_> {
+impl TaskContext<'_> {
     fn seed(&self) -> Result<u64, PipelineError> {
         let Some(seed) = &self.task.value.seed else {
             return Ok(self.scope.pipeline.content.seed);

@@ -12,12 +12,12 @@ pub struct Use {
     /// The task's name in the file.
     pub task: String,
     /// Its role there.
-    pub role: Role,
+    pub role: ParameterRole,
 }
 
 /// The role of a pipeline's parameter in a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Role {
+pub enum ParameterRole {
     /// It is the value of this parameter of the task's step.
     Parameter(String),
     /// It is the value of this input.
@@ -27,7 +27,7 @@ pub enum Role {
 }
 
 impl Pipeline {
-    /// Returns the uses of the file's parameters. Parameters of nested pipelines count as [`Role::Other`].
+    /// Returns the uses of the file's parameters. Parameters of nested pipelines count as [`ParameterRole::Other`].
     pub fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         for (name, task) in &self.content.tasks {
@@ -43,17 +43,17 @@ impl Pipeline {
     }
 }
 
-fn of_task(task: &TaskFile) -> Vec<(String, Role)> {
+fn of_task(task: &TaskFile) -> Vec<(String, ParameterRole)> {
     let mut uses = Vec::new();
-    let mut value = |value: &Value, role: Role| match value.as_str().and_then(only_name) {
+    let mut value = |value: &Value, role: ParameterRole| match value.as_str().and_then(only_name) {
         Some(name) if task.pipeline.is_none() && !name.contains('.') => uses.push((name.to_owned(), role)),
-        _ => named(value, &mut |name| uses.push((name.to_owned(), Role::Other))),
+        _ => named(value, &mut |name| uses.push((name.to_owned(), ParameterRole::Other))),
     };
     for (name, given) in &task.parameters {
-        value(&given.value, Role::Parameter(name.clone()));
+        value(&given.value, ParameterRole::Parameter(name.clone()));
     }
     for (name, given) in &task.values {
-        value(&given.value, Role::Value(name.clone()));
+        value(&given.value, ParameterRole::Value(name.clone()));
     }
     let texts = task
         .inputs
@@ -65,11 +65,11 @@ fn of_task(task: &TaskFile) -> Vec<(String, Role)> {
     others.extend(task.seed.iter().map(|seed| seed.value.clone()));
     others.extend(task.for_each.iter().flat_map(|each| each.value.values().cloned()));
     for other in &others {
-        named(other, &mut |name| uses.push((name.to_owned(), Role::Other)));
+        named(other, &mut |name| uses.push((name.to_owned(), ParameterRole::Other)));
     }
     // the item of a `for_each` shadows a parameter of the same name
     let items = task.for_each.as_ref().map(|each| &each.value);
-    uses.retain(|(name, role)| *role == Role::Other || items.is_none_or(|items| !items.contains_key(name)));
+    uses.retain(|(name, role)| *role == ParameterRole::Other || items.is_none_or(|items| !items.contains_key(name)));
     uses
 }
 

@@ -111,7 +111,7 @@ impl Case {
         std::fs::write(path, bytes).unwrap();
     }
 
-    fn resolve_with(&self, yaml: &str, given: &Given) -> Result<Plan, PipelineError> {
+    fn resolve_with(&self, yaml: &str, given: &Arguments) -> Result<Plan, PipelineError> {
         let file = self.directory.path().join("p.yaml");
         Pipeline::parse(&file, yaml.to_owned())?.resolve(&self.runtime, given)
     }
@@ -119,12 +119,12 @@ impl Case {
     /// Returns the plan of these tasks, one per line.
     fn plan(&self, tasks: &str) -> Plan {
         let tasks: Vec<_> = tasks.lines().map(|line| format!("  {}\n", line.trim_start())).collect();
-        self.resolve_with(&format!("name: p\ntasks:\n{}", tasks.concat()), &Given::default())
+        self.resolve_with(&format!("name: p\ntasks:\n{}", tasks.concat()), &Arguments::default())
             .unwrap()
     }
 
     fn error(&self, yaml: &str) -> String {
-        let text = self.resolve_with(yaml, &Given::default()).unwrap_err().to_string();
+        let text = self.resolve_with(yaml, &Arguments::default()).unwrap_err().to_string();
         text.replace(&format!("{}/", self.directory.path().display()), "")
     }
 

@@ -4,7 +4,7 @@ use super::*;
 fn tasks_come_after_what_they_read() {
     let case = Case::new();
     let yaml = "name: p\nparameters: { depth: 6 }\ntasks:\n  a: { step: m.wasm#copy, inputs: { rows: b.rows }, parameters: { depth: '{{ depth }}' } }\n  b: { step: m.wasm#copy, inputs: { rows: raw.csv } }\n";
-    let plan = case.resolve_with(yaml, &Given::default()).unwrap();
+    let plan = case.resolve_with(yaml, &Arguments::default()).unwrap();
     let names: Vec<_> = plan.tasks().iter().map(|task| task.name.as_str()).collect();
     assert_eq!(names, ["b", "a"]);
     let a = &plan.tasks()[1];
@@ -349,9 +349,9 @@ fn inputs_of_the_pipeline_are_given_from_outside() {
     let case = Case::new();
     let yaml = "name: p\ninputs: { raw: text/csv }\noutputs: { rows: a.rows }\ntasks:\n  a: { step: m.wasm#copy, inputs: { rows: raw } }\n";
     let raw = case.runtime.store.import(&case.directory.path().join("raw.csv")).unwrap();
-    let given = Given {
+    let given = Arguments {
         inputs: [("raw".to_owned(), raw.clone())].into(),
-        ..Given::default()
+        ..Arguments::default()
     };
     let plan = case.resolve_with(yaml, &given).unwrap();
     assert_eq!(plan.tasks()[0].run.inputs["rows"].artifact, raw);

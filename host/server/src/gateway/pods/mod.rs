@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use self::object::{ENV_ANNOTATION, Named};
-use self::source::{Place, has_ended, is_leaving, kernel_of};
+use self::source::{PodScope, has_ended, is_leaving, kernel_of};
 use super::ID;
 use super::hosted::{Env, Model};
 use super::journal::Copy;
@@ -39,7 +39,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// The kernels of a namespace, in pods.
 pub struct Pods {
     source: Arc<Source>,
-    place: Place,
+    place: PodScope,
     shared: Shared,
     kernels: Mutex<BTreeMap<String, Arc<Kernel>>>,
     /// Set once the pods of an earlier host were searched for.

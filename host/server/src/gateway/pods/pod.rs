@@ -45,7 +45,7 @@ pub enum AskError {
 
 /// Model of a kernel, as sent by the pod.
 #[derive(Deserialize)]
-struct Told {
+struct PodModel {
     id: String,
     last_activity: String,
     execution_state: String,
@@ -177,7 +177,7 @@ async fn checked(answer: reqwest::Result<Response>) -> Result<Response, AskError
 async fn told(answer: Response) -> Result<Model, AskError> {
     let refused = |why: &dyn std::fmt::Display| AskError::Refused(format!("invalid response: {why}"));
     let body = answer.bytes().await.map_err(|e| AskError::Away(e.to_string()))?;
-    let told: Told = serde_json::from_slice(&body).map_err(|e| refused(&e))?;
+    let told: PodModel = serde_json::from_slice(&body).map_err(|e| refused(&e))?;
     Ok(Model {
         id: told.id,
         last_activity: humantime::parse_rfc3339(&told.last_activity).unwrap_or_else(|_| SystemTime::now()),

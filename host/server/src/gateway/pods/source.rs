@@ -40,7 +40,7 @@ pub struct Source {
 }
 
 /// A user's pods in a namespace of the cluster.
-pub struct Place {
+pub struct PodScope {
     pub namespace: String,
     pub user: Option<String>,
     /// URL of the shared store of those pods.
@@ -81,8 +81,8 @@ impl Source {
     }
 
     /// Returns the place of the pods of `user`.
-    pub fn place(&self, user: Option<&str>, shared: String) -> Place {
-        Place {
+    pub fn place(&self, user: Option<&str>, shared: String) -> PodScope {
+        PodScope {
             namespace: object::namespace(&self.namespace, user),
             user: user.map(str::to_owned),
             shared,
@@ -95,7 +95,7 @@ impl Source {
     }
 
     /// Lists the pods in `place`.
-    pub async fn list(&self, place: &Place) -> Result<Vec<Object>> {
+    pub async fn list(&self, place: &PodScope) -> Result<Vec<Object>> {
         let own = ListParams::default().labels(&object::selector(place.user.as_deref()));
         let pods = self.pods(place);
         let listed = cluster::patiently(|| async { pods.list(&own).await }).await?;
@@ -103,7 +103,7 @@ impl Source {
     }
 
     /// Creates a pod, for `kernel` or as a spare pod. Does not wait for its start.
-    pub async fn make(&self, place: &Place, kernel: Option<Named<'_>>) -> Result<String> {
+    pub async fn make(&self, place: &PodScope, kernel: Option<Named<'_>>) -> Result<String> {
         let name = format!("lockstep-kernel-{:08x}", rand::random::<u32>());
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &place.namespace);
         let pods = self.pods(place);
@@ -121,7 +121,7 @@ impl Source {
     }
 
     /// Assigns the spare pod `name` to a kernel.
-    pub async fn give(&self, place: &Place, name: &str, kernel: &Named<'_>) -> Result<()> {
+    pub async fn give(&self, place: &PodScope, name: &str, kernel: &Named<'_>) -> Result<()> {
         let patch = Patch::Merge(json!({ "metadata": object::of_kernel(kernel) }));
         let pods = self.pods(place);
         cluster::patiently(|| async { pods.patch(name, &PatchParams::default(), &patch).await }).await?;
@@ -129,7 +129,7 @@ impl Source {
     }
 
     /// Waits until the pod `name` accepts requests.
-    pub async fn started(&self, place: &Place, name: &str) -> Result<Pod> {
+    pub async fn started(&self, place: &PodScope, name: &str) -> Result<Pod> {
         let begun = Instant::now();
         let pods = self.pods(place);
         loop {
@@ -163,14 +163,14 @@ impl Source {
     }
 
     /// Whether the pod still exists and has not ended.
-    pub async fn has(&self, place: &Place, name: &str) -> Result<bool> {
+    pub async fn has(&self, place: &PodScope, name: &str) -> Result<bool> {
         let pods = self.pods(place);
         let found = cluster::patiently(|| async { pods.get_opt(name).await }).await?;
         Ok(found.is_some_and(|object| !is_leaving(&object) && !has_ended(&object)))
     }
 
     /// Deletes the pod; without a grace period if it is lost.
-    pub async fn delete(&self, place: &Place, name: &str, is_lost: bool) -> Result<()> {
+    pub async fn delete(&self, place: &PodScope, name: &str, is_lost: bool) -> Result<()> {
         let how = match is_lost {
             true => DeleteParams::default().grace_period(0),
             false => DeleteParams::default(),
@@ -178,7 +178,7 @@ impl Source {
         cluster::remove(&self.pods(place), name, &how).await
     }
 
-    fn pods(&self, place: &Place) -> Api<Object> {
+    fn pods(&self, place: &PodScope) -> Api<Object> {
         Api::namespaced(self.client.clone(), &place.namespace)
     }
 
@@ -214,7 +214,7 @@ fn is_final(why: &str) -> bool {
     reasons.iter().any(|reason| why.starts_with(reason))
 }
 
-fn does_not_start(place: &Place, name: &str, why: &str) -> Error {
+fn does_not_start(place: &PodScope, name: &str, why: &str) -> Error {
     Error::host(format_args!("the kernel's pod {name} failed to start: {why}"))
         .hint(format_args!("check `kubectl --namespace {} get events`", place.namespace))
 }
