@@ -3,15 +3,8 @@
 use std::fmt;
 
 use anstyle::Style;
-
-/// The alignment of text in a column.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Align {
-    /// Pad on the right.
-    Left,
-    /// Pad on the left, as for numbers.
-    Right,
-}
+pub use comfy_table::CellAlignment as Align;
+use comfy_table::{Table, presets};
 
 /// A table whose columns are two spaces apart. A header is bold.
 pub struct Columns {
@@ -19,7 +12,7 @@ pub struct Columns {
     subheader: Vec<String>,
     aligns: Vec<Align>,
     rows: Vec<Vec<String>>,
-    indent: usize,
+    indent: u16,
 }
 
 impl Columns {
@@ -55,7 +48,7 @@ impl Columns {
     }
 
     /// Indents all lines by `indent` spaces.
-    pub fn indented(mut self, indent: usize) -> Self {
+    pub fn indented(mut self, indent: u16) -> Self {
         self.indent = indent;
         self
     }
@@ -69,46 +62,26 @@ impl Columns {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
-
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = Vec::new();
-        for row in [&self.header, &self.subheader].into_iter().chain(&self.rows) {
-            widths.resize(widths.len().max(row.len()), 0);
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(width_of(cell));
-            }
-        }
-        widths
-    }
-
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let mut line = " ".repeat(self.indent);
-        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            if i > 0 {
-                line.push_str("  ");
-            }
-            let padding = " ".repeat(width - width_of(cell));
-            match self.aligns.get(i) {
-                Some(Align::Right) => line.extend([padding.as_str(), cell]),
-                _ => line.extend([cell.as_str(), &padding]),
-            }
-        }
-        line.truncate(line.trim_end().len());
-        line
-    }
 }
 
 impl fmt::Display for Columns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths = self.widths();
-        for (cells, style) in [(&self.header, Style::new().bold()), (&self.subheader, Style::new().dimmed())] {
-            if !cells.is_empty() {
-                writeln!(f, "{style}{}{style:#}", self.line(cells, &widths))?;
-            }
+        let heads = [(&self.header, Style::new().bold()), (&self.subheader, Style::new().dimmed())];
+        let heads: Vec<_> = heads.into_iter().filter(|(cells, _)| !cells.is_empty()).collect();
+        let cells = heads.iter().map(|(cells, _)| *cells).chain(&self.rows);
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).add_rows(cells.clone());
+        for (at, column) in table.column_iter_mut().enumerate() {
+            // an empty column is one space wide, which is a space of its padding then
+            let is_empty = cells.clone().all(|row| row.get(at).is_none_or(String::is_empty));
+            column.set_padding((if at == 0 { self.indent } else { 0 }, if is_empty { 1 } else { 2 }));
+            column.set_cell_alignment(self.aligns.get(at).copied().unwrap_or(Align::Left));
         }
-        self.rows
-            .iter()
-            .try_for_each(|row| writeln!(f, "{}", self.line(row, &widths)))
+        let styles = heads.iter().map(|(_, style)| *style).chain(std::iter::repeat(Style::new()));
+        table
+            .lines()
+            .zip(styles)
+            .try_for_each(|(line, style)| writeln!(f, "{style}{}{style:#}", line.trim_end()))
     }
 }
 
@@ -151,6 +124,13 @@ mod tests {
         columns.row(["größe", ""]);
         let plain = anstream::adapter::strip_str(&columns.to_string()).to_string();
         assert_eq!(plain, "  name   size\n  rows     12\n  größe\n");
+    }
+
+    #[test]
+    fn an_empty_column_takes_no_width() {
+        let mut columns = Columns::plain();
+        columns.row(["input", "", "rows"]);
+        assert_eq!(columns.to_string(), "input    rows\n");
     }
 
     #[test]

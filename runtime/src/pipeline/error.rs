@@ -1,6 +1,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
 /// An error in a pipeline file.
 ///
 /// Displayed as `file:line:column: message`, followed by the source line with a mark under the column.
@@ -57,15 +59,13 @@ impl fmt::Display for PipelineError {
         if self.source_line.is_empty() {
             return Ok(());
         }
-        let number = self.place.line.to_string();
-        let margin = " ".repeat(number.len());
-        let before: String = self
-            .source_line
-            .chars()
-            .take(self.place.column.saturating_sub(1) as usize)
-            .collect();
-        let indent: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        write!(f, "\n {margin} |\n {number} | {}\n {margin} | {indent}^", self.source_line)
+        let before = self.source_line.chars().take(self.place.column.saturating_sub(1) as usize);
+        let start: usize = before.map(char::len_utf8).sum();
+        let snippet = Snippet::source(&self.source_line)
+            .line_start(self.place.line as usize)
+            .annotation(AnnotationKind::Primary.span(start..start));
+        let group = Group::with_level(Level::ERROR).element(snippet);
+        write!(f, "\n{}", Renderer::plain().render(&[group]))
     }
 }
 

@@ -70,7 +70,7 @@ fn faults_are_named_with_their_place() {
     let head = |task: &str| case.head(task);
     assert_eq!(
         case.error("name: p\ntasks:\n  a: { step: m.wasm#cop, inputs: { rows: raw.csv } }\n"),
-        "p.yaml:3:14: the module has no step `cop`; it has `copy`, `draw`, `join`, `json`\n   |\n 3 |   a: { step: m.wasm#cop, inputs: { rows: raw.csv } }\n   |              ^"
+        "p.yaml:3:14: the module has no step `cop`; it has `copy`, `draw`, `join`, `json`\n  |\n3 |   a: { step: m.wasm#cop, inputs: { rows: raw.csv } }\n  |              ^"
     );
     assert_eq!(
         head("{ step: m.wasm#copy, inputs: { row: raw.csv } }"),
