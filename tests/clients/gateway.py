@@ -307,7 +307,7 @@ class Channels(OneHost):
     def test_a_flood_of_text_is_truncated_with_a_note_and_takes_no_memory(self):
         client = self.host.connect(self.host.kernel(), "reader")
         seen = client.run("let line = \"x\".repeat(9_999); for _ in 0..1_500 { println!(\"{line}\"); }")
-        self.assertEqual(seen.count("some of its output is not shown"), 1)
+        self.assertEqual(seen.count("some output is not shown"), 1)
         self.assertLess(len(seen), 8_000_000)
         self.assertEqual(client.run("1"), "1")
         with open(f"/proc/{self.host.process.pid}/status") as status:

@@ -26,9 +26,15 @@ pub struct DemoArgs {
 const PIPELINE: &str = "penguins.yaml";
 const FIGURE: &str = "figure.svg";
 
-/// The files of the example. A test holds the module to its sources.
+/// The pipeline of the example, with its figure as an output.
+const PIPELINE_TEXT: &str = concat!(
+    include_str!("../../../examples/penguins/penguins.yaml"),
+    "\noutputs:\n  figure: plot.figure\n"
+);
+
+/// The files of the example. A test compares the module with its sources.
 const FILES: [(&str, &[u8]); 3] = [
-    (PIPELINE, include_bytes!("../../../examples/penguins/penguins.yaml")),
+    (PIPELINE, PIPELINE_TEXT.as_bytes()),
     ("penguins.csv", include_bytes!("../../../examples/penguins/penguins.csv")),
     ("penguins.wasm", include_bytes!("demo/penguins.wasm")),
 ];
