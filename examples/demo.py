@@ -128,6 +128,7 @@ def timed(title, way, what="outputs"):
 def main():
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
+    lockstep("notebook", "toolchain", "install", "--json")  # so that no cell waits for it
     lockstep("steps", "build", ".", "-o", "penguins.wasm", capture=False)
     ways = [
         timed("notebook", by_notebook),
