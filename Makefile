@@ -15,7 +15,8 @@ VENV := target/venv
 LOCKSTEP := target/release/lockstep
 WHEEL := target/wheel
 # always the same packages, so that their dependencies are compiled only once
-TEST := cargo test --release --workspace --exclude lockstep-benches --exclude work
+CRATES := --workspace --exclude lockstep-benches --exclude work
+TEST := cargo test --release $(CRATES)
 
 .PHONY: demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
@@ -90,7 +91,7 @@ toolchain:
 	deploy/toolchain.sh
 
 $(LOCKSTEP): toolchain
-	cargo build --release -p lockstep-host
+	cargo build --release $(CRATES) --bin lockstep
 
 # builds the book
 target/mdbook/bin/mdbook:
