@@ -59,7 +59,7 @@ pub fn build(toolchain: &Toolchain, prelude: &PreludeReady, dir: &Path, interrup
     };
     let work = tempfile::tempdir_in(dir).map_err(io)?;
     // Name all crates, not only those that cells can name: rustc omits unused crates.
-    let libraries = prelude.libraries.iter().filter(|library| library.is_linked()).enumerate();
+    let libraries = prelude.linked().enumerate();
     let externs = libraries
         .map(|(i, library)| format!("--extern=crate{i}={}", library.path.display()))
         .collect::<Vec<_>>();
@@ -127,8 +127,8 @@ pub fn extend(
     };
     // File names of crates contain cargo's digest of everything that they are compiled from.
     let names = |prelude: &PreludeReady| -> BTreeSet<OsString> {
-        let linked = prelude.libraries.iter().filter(|library| library.is_linked());
-        linked
+        prelude
+            .linked()
             .filter_map(|library| library.path.file_name().map(OsStr::to_owned))
             .collect()
     };
@@ -137,8 +137,11 @@ pub fn extend(
         return Ok(None);
     }
     let is_new = |path: &&Path| path.file_name().is_some_and(|name| !known.contains(name));
-    let linked = prelude.libraries.iter().filter(|library| library.is_linked());
-    let new: Vec<&Path> = linked.map(|library| library.path.as_path()).filter(is_new).collect();
+    let new: Vec<&Path> = prelude
+        .linked()
+        .map(|library| library.path.as_path())
+        .filter(is_new)
+        .collect();
 
     let work = tempfile::tempdir_in(dir).map_err(io)?;
     let mut linker = toolchain.bare_command(&toolchain.linker(), work.path());

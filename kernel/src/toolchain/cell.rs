@@ -98,9 +98,12 @@ pub fn compile_cell(
     };
     let (diagnostics, rest) = diagnostic::parse(&said);
     if status.success() {
-        let made = std::fs::read(scratch.path().join("made")).map_err(io)?;
+        let Some(base) = base else {
+            return Ok(Compiled { wasm: None, diagnostics });
+        };
+        let object = std::fs::read(scratch.path().join("made")).map_err(io)?;
         let extension = prelude.extension.as_ref().map(std::fs::read).transpose().map_err(io)?;
-        let wasm = base.map(|base| link::link(&made, extension.as_deref(), base)).transpose()?;
+        let wasm = Some(link::link(&object, extension.as_deref(), base)?);
         return Ok(Compiled { wasm, diagnostics });
     }
     if diagnostics.iter().any(Diagnostic::is_error) {

@@ -64,6 +64,11 @@ impl PreludeReady {
         self.library(name, requirement).map(|library| library.version.as_str())
     }
 
+    /// Returns the libraries for the target, without proc macros.
+    pub(super) fn linked(&self) -> impl Iterator<Item = &Library> {
+        self.libraries.iter().filter(|library| library.is_linked())
+    }
+
     /// Returns rustc's search path arguments.
     pub(super) fn search(&self) -> impl Iterator<Item = String> {
         self.search.iter().map(|dir| format!("-L{dir}"))
@@ -120,7 +125,7 @@ impl PreludeReady {
 
 impl Library {
     /// Returns whether it is a library for the target and not a proc macro.
-    pub(super) fn is_linked(&self) -> bool {
+    fn is_linked(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension == "rlib")
     }
 
