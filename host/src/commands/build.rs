@@ -127,7 +127,7 @@ fn refused(error: BuildError) -> Error {
     Error::new(kind, error)
 }
 
-/// Prints what was built, and returns it as JSON.
+/// Prints a built module, and returns it as JSON.
 fn describe(built: &Built, path: &Path, invocation: &Invocation) -> Result<Value> {
     let digest = Digest::of(&built.wasm);
     let steps: Vec<String> = interfaces(&built.wasm)?.into_iter().map(|interface| interface.step).collect();

@@ -16,8 +16,8 @@ use crate::invocation::Invocation;
 /// Remove artifacts that no run needs, and optionally old runs
 #[derive(Args)]
 #[command(
-    after_help = "Keeps what is pinned (`lockstep pin`), what notebook sessions and the notebooks given with --notebook refer to, and all that it was
-made from. Removed runs are executed again when needed.
+    after_help = "Keeps pinned artifacts and records (`lockstep pin`), those that notebook sessions and --notebook files use, and all of
+their dependencies. Removed runs are executed again when needed.
 
 Examples:
   lockstep gc --dry-run

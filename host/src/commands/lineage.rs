@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::format::Format;
 use crate::invocation::Invocation;
 
-/// Show what an artifact or a record was made from, or what was made from it
+/// Show the upstream or downstream runs of an artifact or a record
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep lineage 8b01d2/rows

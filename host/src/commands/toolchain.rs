@@ -22,7 +22,7 @@ pub struct ToolchainArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what is missing, and compile the prelude of notebooks
+    /// Install the Rust toolchain if it is missing, and compile the prelude of notebooks
     Install {
         /// Also compile common crates for `:dep`, which takes some minutes: arrow, chrono, csv, itertools, linfa, ndarray, plotters, rand,
         /// regex, smartcore
