@@ -9,7 +9,7 @@ use crate::uses;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The crates of the workspace, and the workspace crates that each may depend on, without tests.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     (
         "lockstep-host",
         &[
@@ -17,6 +17,7 @@ const EDGES: [(&str, &[&str]); 12] = [
             "lockstep-cluster",
             "lockstep-kernel",
             "lockstep-kubeflow",
+            "lockstep-registry",
             "lockstep-runtime",
             "lockstep-server",
             "lockstep-view",
@@ -32,6 +33,7 @@ const EDGES: [(&str, &[&str]); 12] = [
     ),
     ("lockstep-cluster", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-client", &["lockstep-view", "lockstep-runtime"]),
+    ("lockstep-registry", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-view", &["lockstep-runtime"]),
     ("lockstep-kernel", &["lockstep-runtime"]),
     ("lockstep-runtime", &[]),
@@ -69,7 +71,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// The sources of the crates of the house.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "runtime/src",
     "runtime/sdk/src",
     "runtime/sdk/macros/src",
@@ -79,6 +81,7 @@ const SOURCES: [&str; 11] = [
     "host/client/src",
     "host/cluster/src",
     "host/kubeflow/src",
+    "host/registry/src",
     "host/server/src",
     "benches/src",
 ];
@@ -92,12 +95,11 @@ const CIRCLES: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Paths that only one module of the runtime may use.
-const OWNED_WORDS: [(&str, &str); 5] = [
+const OWNED_WORDS: [(&str, &str); 4] = [
     ("wasmtime::", "sandbox"),
     ("rusqlite::", "store"),
     ("object_store::", "store"),
     ("tar::", "bundle"),
-    ("reqwest::", "bundle"),
 ];
 
 /// Functions that a library must not call: its caller passes the values in.

@@ -2,7 +2,6 @@
 
 mod cli;
 mod commands;
-mod credentials;
 mod format;
 mod invocation;
 mod locations;

@@ -2,11 +2,14 @@
 //!
 //! Format: <https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs>.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use jupyter_protocol::JupyterKernelspec;
+use serde::Serialize;
+use serde_json::json;
 
 use crate::jupyter::PROTOCOL_VERSION;
 
@@ -56,23 +59,38 @@ pub fn install(data: &Path, name: &str, shown: &str, executable: &Path, argument
     let spec = spec(shown, &argv);
     write("logo-svg.svg", LOGO_SVG)?;
     write("logo-64x64.png", LOGO_PNG)?;
-    write("kernel.json", format!("{spec:#}\n").as_bytes())?;
+    let path = directory.join("kernel.json");
+    let json = serde_json::to_string_pretty(&spec)
+        .map_err(io::Error::other)
+        .map_err(failed(&path))?;
+    write("kernel.json", format!("{json}\n").as_bytes())?;
     Ok(directory)
+}
+
+/// The content of `kernel.json`, with what the crate lacks.
+#[derive(Serialize)]
+pub struct Kernelspec {
+    #[serde(flatten)]
+    spec: JupyterKernelspec,
+    kernel_protocol_version: &'static str,
 }
 
 /// The display name of the kernel in Jupyter.
 pub const SHOWN: &str = "Lockstep (Rust)";
 
 /// Returns the content of `kernel.json` for a kernel that `argv` starts.
-pub fn spec(shown: &str, argv: &[&str]) -> Value {
-    json!({
-        "argv": argv,
-        "display_name": shown,
-        "language": "rust",
-        "interrupt_mode": "message",
-        "kernel_protocol_version": PROTOCOL_VERSION,
-        "metadata": { "debugger": false },
-    })
+pub fn spec(shown: &str, argv: &[&str]) -> Kernelspec {
+    Kernelspec {
+        spec: JupyterKernelspec {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            display_name: shown.to_owned(),
+            language: "rust".to_owned(),
+            metadata: Some(HashMap::from([("debugger".to_owned(), json!(false))])),
+            interrupt_mode: Some("message".to_owned()),
+            env: Some(HashMap::new()),
+        },
+        kernel_protocol_version: PROTOCOL_VERSION,
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +110,7 @@ mod tests {
                 "argv": ["/opt/lockstep", "kernel", "run", "{connection_file}"],
                 "display_name": "Lockstep (Rust)",
                 "language": "rust",
+                "env": {},
                 "interrupt_mode": "message",
                 "kernel_protocol_version": "5.5",
                 "metadata": { "debugger": false },

@@ -218,8 +218,9 @@ impl Carrier for Carried<'_> {
             Some(group) => group,
             None => {
                 if self.execution.reuse == Reuse::Records
-                    && let Some(ran) = self.runtime.find(run.key()?, limits)?
+                    && let Some(ran) = self.runtime.lookup(run.key()?, limits)?
                 {
+                    self.runtime.publish(&ran)?;
                     self.runtime.replay_log(&ran.record, log)?;
                     return Ok(ran);
                 }
@@ -232,7 +233,7 @@ impl Carrier for Carried<'_> {
                 News::Ran(ran) => return self.land(*ran, interrupt),
                 News::Over(how) => {
                     // the log may be lost although the record exists
-                    let found = self.runtime.find(run.key()?, limits)?;
+                    let found = self.runtime.lookup(run.key()?, limits)?;
                     let why = how.err().unwrap_or_else(|| "its Job ended without a record".to_owned());
                     return found.ok_or(TaskError::Elsewhere(why));
                 }

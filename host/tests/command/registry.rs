@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -159,7 +160,7 @@ fn passwords_are_those_that_docker_keeps() {
     let here = bundled();
     let name = registry.name("two:1.0");
     let said = here.run(&["bundle", "push", "two.tar", &name]);
-    let hint = "hint: run `docker login HOST`; lockstep reads ~/.docker/config.json, but does not use credential helpers";
+    let hint = "hint: run `docker login HOST`; lockstep uses what it keeps";
     assert_eq!((said.code, said.stderr.lines().last()), (5, Some(hint)), "{said:?}");
     std::fs::create_dir(here.path(".docker")).unwrap();
     // bG9ja3N0ZXA6c2VjcmV0 is lockstep:secret
@@ -173,6 +174,42 @@ fn passwords_are_those_that_docker_keeps() {
     );
     assert_eq!(here.run(&["bundle", "pull", &name, "-o", "other.tar"]).code, 5);
     assert!(!here.path("other.tar").exists());
+}
+
+#[test]
+fn a_credential_helper_is_asked() {
+    let Some(registry) = Registry::start("auth: { htpasswd: { realm: here, path: '[ROOT]/htpasswd' } }") else {
+        return;
+    };
+    let here = bundled();
+    let name = registry.name("two:1.0");
+    std::fs::create_dir(here.path(".docker")).unwrap();
+    here.write(".docker/config.json", r#"{ "auths": {}, "credsStore": "test" }"#);
+    let push = || {
+        let mut command = here.command(&["bundle", "push", "two.tar", &name]);
+        let path = std::env::var("PATH").unwrap();
+        here.said(command.env("PATH", format!("{}:{path}", here.path("bin").display())))
+    };
+    let said = push();
+    assert_eq!(said.code, 5, "{said:?}");
+    assert!(said.stderr.contains("hint: install the helper"), "{said:?}");
+    let helper = |script: &str| {
+        std::fs::create_dir_all(here.path("bin")).unwrap();
+        let file = "bin/docker-credential-test";
+        here.write(file, format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(here.path(file), std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    helper("echo credentials not found in native keychain; exit 1");
+    let said = push();
+    assert!(said.stderr.contains("denied permission"), "a helper without credentials: {said:?}");
+    helper("echo no keychain >&2; exit 1");
+    let said = push();
+    assert!(said.stderr.contains("`docker-credential-test get` reports:  no keychain"), "{said:?}");
+    helper("cat > asked; echo '{\"ServerURL\":\"x\",\"Username\":\"lockstep\",\"Secret\":\"secret\"}'");
+    let said = push();
+    assert_eq!(said.code, 0, "{said:?}");
+    let asked = std::fs::read_to_string(here.path("asked")).unwrap();
+    assert_eq!(asked, format!("127.0.0.1:{}", registry.port));
 }
 
 #[test]

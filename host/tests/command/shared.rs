@@ -200,6 +200,22 @@ fn what_one_machine_ran_the_other_finds() {
 }
 
 #[test]
+fn a_plan_uploads_nothing_and_a_run_does() {
+    let s3 = S3::start();
+    let place = place();
+    place.write(
+        "two.yaml",
+        "tasks: { copy: { step: './steps.wasm#copy', inputs: { raw: ./raw.csv } } }\n",
+    );
+    place.run(&["run", "two.yaml"]);
+    let planned = s3.run(&place, &["plan", "two.yaml"]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert_eq!(s3.objects(""), [PathBuf::new(); 0]);
+    assert_eq!(s3.run(&place, &["run", "two.yaml"]).code, 0);
+    assert!(!s3.objects("records").is_empty());
+}
+
+#[test]
 fn a_large_artifact_goes_in_parts_and_comes_in_parts() {
     let (s3, here, there) = (S3::start(), place(), place());
     assert_eq!(s3.run(&here, &BIG).code, 0);

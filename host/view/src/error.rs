@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use lockstep_runtime::bundle::BundleError;
-use lockstep_runtime::bundle::registry::RegistryError;
 use lockstep_runtime::pipeline::{PipelineError, PlanError, TaskError};
 use lockstep_runtime::run::{BindError, RecordError, RunError};
 use lockstep_runtime::sandbox::SandboxError;
@@ -329,9 +328,6 @@ impl From<TaskError> for Error {
     }
 }
 
-/// The hint for a registry that refuses access.
-const LOGIN: &str = "run `docker login HOST`; lockstep reads ~/.docker/config.json, but does not use credential helpers";
-
 impl From<BundleError> for Error {
     fn from(error: BundleError) -> Self {
         match error {
@@ -339,7 +335,6 @@ impl From<BundleError> for Error {
             BundleError::Store(error) => error.into(),
             BundleError::Record(error) => error.into(),
             BundleError::Run(error) => error.into(),
-            BundleError::Registry(error) => error.into(),
             BundleError::Exists { .. } => Self::user(error).hint("move it, or give a path that ends in .tar"),
             BundleError::Compressed { .. } => {
                 Self::user(error).hint("give a file that ends in .tar, or decompress it with gunzip")
@@ -352,24 +347,8 @@ impl From<BundleError> for Error {
     }
 }
 
-impl From<RegistryError> for Error {
-    fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Away { .. } => Self::host(cause(error))
-                .hint("check the name and the network; a remote registry without TLS needs --plain-http"),
-            RegistryError::Refused { .. } => Self::new(Kind::Denied, error).hint(LOGIN),
-            RegistryError::Plain { .. } => Self::new(Kind::Denied, error),
-            RegistryError::Absent { .. } | RegistryError::NoBundle { .. } => Self::user(error),
-            RegistryError::Trouble { .. } => {
-                Self::host(error).hint("try again later; blobs that were uploaded are not sent again")
-            }
-            RegistryError::Answer { .. } | RegistryError::Threads { .. } => Self::host(error),
-        }
-    }
-}
-
 /// Returns the message of an error with its innermost cause.
-fn cause(error: impl std::error::Error) -> String {
+pub fn cause(error: impl std::error::Error) -> String {
     let (told, root) = (error.to_string(), innermost(&error));
     if told.contains(&root) {
         told

@@ -3,16 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use jupyter_protocol::{
+    CommClose, CommId, CommInfoRequest, CommMsg, CompleteReply, IsCompleteReply, IsCompleteRequest, ReplyStatus,
+};
+use serde_json::{Map, Value, json};
 
 use super::comms::VARIABLES;
 use super::completeness::Completeness;
+use super::content::{error_content, json_of, unknown_request};
 use super::desk::{Desk, Request};
-use super::error_content::{error_content, unknown_request};
 use super::interpreter::Assistant;
 use super::kernel_info;
 use super::message::{Channel, Header, Message};
-use super::request::{CommContent, CommInfoRequest, CommOpen, CursorRequest, HistoryRequest, IsCompleteRequest, content};
+use super::request::{CommContent, CommOpen, CursorRequest, HistoryRequest, content};
 
 pub(super) struct Assistance<R> {
     desk: Arc<Desk<R>>,
@@ -54,11 +57,11 @@ impl<R: Send + 'static> Assistance<R> {
             "inspect_request" => self.inspect(&content(message)?),
             "is_complete_request" => {
                 let request: IsCompleteRequest = content(message)?;
-                match self.assistant.is_complete(&request.code) {
-                    Completeness::Complete => json!({ "status": "complete" }),
-                    Completeness::Incomplete { indent } => json!({ "status": "incomplete", "indent": indent }),
-                    Completeness::Invalid => json!({ "status": "invalid" }),
-                }
+                json_of(match self.assistant.is_complete(&request.code) {
+                    Completeness::Complete => IsCompleteReply::complete(),
+                    Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
+                    Completeness::Invalid => IsCompleteReply::invalid(),
+                })
             }
             "history_request" => {
                 let request: HistoryRequest = content(message)?;
@@ -67,7 +70,7 @@ impl<R: Send + 'static> Assistance<R> {
             }
             "comm_info_request" => {
                 let request: CommInfoRequest = content(message)?;
-                self.desk.comms.info(request.target_name.as_deref())
+                json_of(self.desk.comms.info(request.target_name.as_deref()))
             }
             "comm_open" => {
                 self.open_comm(content(message)?, parent);
@@ -98,13 +101,13 @@ impl<R: Send + 'static> Assistance<R> {
             .iter()
             .map(|found| json!({ "text": found.text, "type": found.kind }))
             .collect();
-        let matches: Vec<_> = found.matches.iter().map(|found| &found.text).collect();
-        json!({
-            "status": "ok",
-            "matches": matches,
-            "cursor_start": characters(code, found.replaced.start),
-            "cursor_end": characters(code, found.replaced.end),
-            "metadata": { "_jupyter_types_experimental": types },
+        json_of(CompleteReply {
+            matches: found.matches.iter().map(|found| found.text.clone()).collect(),
+            cursor_start: characters(code, found.replaced.start),
+            cursor_end: characters(code, found.replaced.end),
+            metadata: Map::from_iter([("_jupyter_types_experimental".to_owned(), Value::Array(types))]),
+            status: ReplyStatus::Ok,
+            error: None,
         })
     }
 
@@ -121,8 +124,11 @@ impl<R: Send + 'static> Assistance<R> {
             self.tell_variables(&request.comm_id, parent);
         } else {
             // The protocol requires to close a comm with an unknown target.
-            let close = json!({ "comm_id": request.comm_id, "data": {} });
-            let message = self.desk.origin.message("comm_close", Some(parent), close);
+            let close = CommClose {
+                comm_id: CommId(request.comm_id),
+                data: Map::new(),
+            };
+            let message = self.desk.origin.message("comm_close", Some(parent), json_of(close));
             self.desk.publications.publish(message);
         }
     }
@@ -135,8 +141,11 @@ impl<R: Send + 'static> Assistance<R> {
     }
 
     fn tell_variables(&mut self, comm_id: &str, parent: &Arc<Header>) {
-        let content = json!({ "comm_id": comm_id, "data": { "variables": self.assistant.variables() } });
-        let message = self.desk.origin.message("comm_msg", Some(parent), content);
+        let content = CommMsg {
+            comm_id: CommId(comm_id.to_owned()),
+            data: Map::from_iter([("variables".to_owned(), json!(self.assistant.variables()))]),
+        };
+        let message = self.desk.origin.message("comm_msg", Some(parent), json_of(content));
         self.desk.publications.publish(message);
     }
 }

@@ -1,9 +1,11 @@
 //! The output of a running cell, sent to the front ends.
 
+use jupyter_protocol::{ClearOutput, InputRequest};
 use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Interrupt;
 use serde_json::{Value, json};
 
+use super::content::json_of;
 use super::desk::{Desk, Request};
 use super::message::Channel;
 use crate::output::{MimeBundle, Output, Stream, Unanswered};
@@ -83,7 +85,7 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
     }
 
     fn clear(&mut self, wait: bool) {
-        self.publish("clear_output", json!({ "wait": wait }));
+        self.publish("clear_output", json_of(ClearOutput { wait }));
     }
 
     fn ask(&mut self, prompt: &str, password: bool) -> Result<String, Unanswered> {
@@ -93,7 +95,8 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
         self.finish();
         self.desk.flush();
         let asked = self.desk.questions.ask();
-        let content = json!({ "prompt": prompt, "password": password });
+        let prompt = prompt.to_owned();
+        let content = json_of(InputRequest { prompt, password });
         let message = self.desk.origin.message("input_request", Some(&self.asked.parent), content);
         self.desk.send(Channel::Stdin, self.asked.route.clone(), message);
         asked.wait(self.interrupt)

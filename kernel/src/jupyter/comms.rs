@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Value, json};
+use jupyter_protocol::{CommId, CommInfo, CommInfoReply, ReplyStatus};
 
 use super::message::Header;
 
@@ -41,10 +41,16 @@ impl Comms {
     }
 
     /// Returns the content of `comm_info_reply`.
-    pub fn info(&self, target: Option<&str>) -> Value {
+    pub fn info(&self, target: Option<&str>) -> CommInfoReply {
         let asked = target.is_none_or(|target| target == VARIABLES);
-        let comm = |id: &String| (id.clone(), json!({ "target_name": VARIABLES }));
-        let comms: serde_json::Map<_, _> = self.open_ones().keys().filter(|_| asked).map(comm).collect();
-        json!({ "status": "ok", "comms": comms })
+        let comm = |id: &String| {
+            let target_name = VARIABLES.to_owned();
+            (CommId(id.clone()), CommInfo { target_name })
+        };
+        CommInfoReply {
+            status: ReplyStatus::Ok,
+            comms: self.open_ones().keys().filter(|_| asked).map(comm).collect(),
+            error: None,
+        }
     }
 }

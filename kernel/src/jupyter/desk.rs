@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jupyter_protocol::{ExecutionState, InputReply, ReplyStatus, ShutdownReply, Status};
 use lockstep_runtime::sandbox::Interrupt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::comms::Comms;
+use super::content::json_of;
 use super::history::History;
 use super::message::{Channel, Header, Message, Origin};
 use super::publications::Publications;
 use super::questions::Questions;
-use super::request::{InputReply, content};
+use super::request::content;
 
 /// The maximum time that a reply waits for earlier publications to slow subscribers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,19 +121,19 @@ impl<R> Desk<R> {
 
     /// Answers a request beside the running cell, between its own busy and idle.
     pub fn attend(&self, parent: &Arc<Header>, answer: impl FnOnce()) {
-        self.status("busy", Some(parent));
+        self.status(ExecutionState::Busy, Some(parent));
         answer();
-        self.status("idle", Some(parent));
+        self.status(ExecutionState::Idle, Some(parent));
         // Clients use the last status, so publish busy again while a cell runs. The lock makes the cell's own idle come after.
         if let Some(running) = &*self.running() {
-            self.status("busy", Some(&running.parent));
+            self.status(ExecutionState::Busy, Some(&running.parent));
         }
     }
 
     /// Handles a message on the stdin channel.
     pub fn answered(&self, message: &Message) {
         if message.header.msg_type == "input_reply"
-            && let Ok(InputReply { value }) = content(message)
+            && let Ok(InputReply { value, .. }) = content(message)
         {
             self.questions.answer(value);
         }
@@ -155,8 +157,8 @@ impl<R> Desk<R> {
         self.arrivals.load(Ordering::Relaxed)
     }
 
-    pub fn status(&self, state: &str, parent: Option<&Arc<Header>>) {
-        let content = json!({ "execution_state": state });
+    pub fn status(&self, execution_state: ExecutionState, parent: Option<&Arc<Header>>) {
+        let content = json_of(Status { execution_state });
         self.publications.publish(self.origin.message("status", parent, content));
     }
 
@@ -174,11 +176,15 @@ impl<R> Desk<R> {
     }
 
     pub fn reply_and_stop(&self, route: R, channel: Channel, parent: &Arc<Header>, restart: bool) {
-        let content = json!({ "status": "ok", "restart": restart });
+        let content = json_of(ShutdownReply {
+            restart,
+            status: ReplyStatus::Ok,
+            error: None,
+        });
         self.publications
             .publish(self.origin.message("shutdown_reply", Some(parent), content.clone()));
         self.reply(channel, route, parent, content);
-        self.status("idle", Some(parent));
+        self.status(ExecutionState::Idle, Some(parent));
         self.stopped.send_replace(Some(Stopped { restart }));
     }
 

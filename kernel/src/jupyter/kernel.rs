@@ -4,13 +4,14 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use jupyter_protocol::ExecutionState;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
 use super::assistance::Assistance;
+use super::content::{error_content, unknown_request};
 use super::desk::{Ask, Desk, Reply, Request, Stopped};
-use super::error_content::{error_content, unknown_request};
 use super::history::History;
 use super::interpreter::Interpreter;
 use super::kernel_info;
@@ -60,7 +61,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
         let (cells, requests) = mpsc::channel();
         let (questions, asked) = mpsc::channel();
         let desk = Arc::new(Desk::new(origin, publications.clone(), history, replies, stopped));
-        desk.status("starting", None);
+        desk.status(ExecutionState::Starting, None);
         let mut assistance = Assistance::new(desk.clone(), interpreter.assistant());
         std::thread::Builder::new().name("assistant".into()).spawn(move || {
             while let Ok(ask) = asked.recv() {
@@ -147,7 +148,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
     fn control(&self, route: R, message: &Message, parent: &Arc<Header>) {
         if parent.msg_type == "shutdown_request" {
             let request: ShutdownRequest = serde_json::from_value(message.content.clone()).unwrap_or_default();
-            self.desk.status("busy", Some(parent));
+            self.desk.status(ExecutionState::Busy, Some(parent));
             self.desk.interrupt();
             return self.desk.reply_and_stop(route, Channel::Control, parent, request.restart);
         }

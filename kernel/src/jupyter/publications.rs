@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use jupyter_protocol::{Stdio, StreamContent};
 use tokio::sync::Notify;
 
+use super::content::json_of;
 use super::message::{Header, Message, Origin};
 use crate::output::Stream;
 
@@ -213,10 +214,10 @@ impl Publications {
                 parent, stream, text, ..
             } => {
                 let name = match stream {
-                    Stream::Stdout => "stdout",
-                    Stream::Stderr => "stderr",
+                    Stream::Stdout => Stdio::Stdout,
+                    Stream::Stderr => Stdio::Stderr,
                 };
-                let content = json!({ "name": name, "text": text });
+                let content = json_of(StreamContent { name, text });
                 Publication::Message(Box::new(self.queue.origin.message("stream", Some(&parent), content)))
             }
             Item::Message(message, _) => Publication::Message(message),
@@ -248,6 +249,8 @@ impl Publications {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn queue() -> (Publications, Arc<Header>) {

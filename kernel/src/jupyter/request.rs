@@ -1,10 +1,10 @@
-//! The contents of requests. Optional fields have the protocol's defaults.
+//! The contents of requests for which jupyter-protocol requires fields that clients may omit. Here they have the protocol's defaults.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::error_content::error_content;
+use super::content::error_content;
 use super::message::Message;
 
 #[derive(Debug, Deserialize)]
@@ -39,11 +39,6 @@ pub(super) struct CursorRequest {
     /// The cursor in Unicode characters; defaults to the end of the code.
     #[serde(default)]
     pub cursor_pos: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct IsCompleteRequest {
-    pub code: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,21 +94,9 @@ pub(super) struct CommContent {
     pub comm_id: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct CommInfoRequest {
-    #[serde(default)]
-    pub target_name: Option<String>,
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct DeleteSubshell {
     pub subshell_id: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct InputReply {
-    #[serde(default)]
-    pub value: String,
 }
 
 fn yes() -> bool {

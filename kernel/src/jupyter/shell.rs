@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use jupyter_protocol::{ExecuteInput, ExecutionCount, ExecutionState};
 use lockstep_runtime::sandbox::Interrupt;
 use serde_json::{Map, Value, json};
 
 use super::cell_output::CellOutput;
+use super::content::{details, failed, json_of};
 use super::desk::{Ask, Desk, Request, Running};
-use super::error_content::failed;
 use super::interpreter::{Execute, Interpreter};
 use super::message::{Channel, Header};
 use super::request::{ExecuteMetadata, ExecuteRequest, ShutdownRequest, content};
@@ -52,7 +53,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
             parent: request.parent.clone(),
             interrupt: interrupt.clone(),
         });
-        desk.status("busy", Some(&request.parent));
+        desk.status(ExecutionState::Busy, Some(&request.parent));
         if request.parent.msg_type == "shutdown_request" {
             let restart = content::<ShutdownRequest>(&request.message).unwrap_or_default().restart;
             *desk.running() = None;
@@ -67,7 +68,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         // Hold the lock, so that a request answered meanwhile does not publish busy after this idle.
         let mut running = desk.running();
         *running = None;
-        desk.status("idle", Some(&request.parent));
+        desk.status(ExecutionState::Idle, Some(&request.parent));
         // The thread only ends with the kernel.
         let _ = self.assistant.send(Ask::Tell);
     }
@@ -89,8 +90,11 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
             silent: request.silent,
         };
         if !cell.silent {
-            let content = json!({ "code": cell.code, "execution_count": cell.number });
-            self.publish("execute_input", &asked.parent, content);
+            let content = ExecuteInput {
+                code: cell.code.clone(),
+                execution_count: ExecutionCount(cell.number as usize),
+            };
+            self.publish("execute_input", &asked.parent, json_of(content));
         }
         let result = self.run(&cell, asked, request.allow_stdin, interrupt);
         if stored {
@@ -140,9 +144,7 @@ impl<R: Clone + Send + Sync + 'static, I: Interpreter> Shell<R, I> {
         }
         let mut reply = failed(&error);
         if !cell.silent {
-            let CellError { ename, evalue, .. } = &error;
-            let content = json!({ "ename": ename, "evalue": evalue, "traceback": reply["traceback"] });
-            self.publish("error", parent, content);
+            self.publish("error", parent, json_of(details(&error)));
         }
         reply["execution_count"] = json!(cell.number);
         reply["payload"] = json!([]);

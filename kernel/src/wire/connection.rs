@@ -4,41 +4,16 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use jupyter_protocol::{ConnectionInfo, Transport};
+
+/// The signature scheme.
+const SCHEME: &str = "hmac-sha256";
 
 /// The content of a connection file. Unknown fields are ignored, as in every Jupyter kernel.
-#[derive(Clone, Deserialize)]
+#[derive(Clone)]
 pub struct Connection {
-    /// The transport.
-    pub transport: Transport,
-    /// The IP address; for [`Transport::Ipc`], the prefix of the sockets' paths.
-    pub ip: String,
-    /// The port of requests answered in order.
-    pub shell_port: u16,
-    /// The port of requests answered at once.
-    pub control_port: u16,
-    /// The port of publications to all clients.
-    pub iopub_port: u16,
-    /// The port of input requests to the user.
-    pub stdin_port: u16,
-    /// The port of the heartbeat.
-    pub hb_port: u16,
-    /// The secret shared by clients and kernel; empty disables signing.
-    #[serde(default)]
-    pub key: String,
-    /// Always `hmac-sha256`.
-    #[serde(default = "only_scheme")]
-    pub signature_scheme: String,
-}
-
-/// The transport between clients and the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// One TCP port per channel.
-    Tcp,
-    /// One Unix socket per channel, named `<ip>-<port>`.
-    Ipc,
+    /// The ports, and the key that clients and kernel share; an empty key disables signing.
+    pub info: ConnectionInfo,
 }
 
 /// An error reading a connection file.
@@ -70,34 +45,31 @@ pub enum ConnectionError {
     },
 }
 
-fn only_scheme() -> String {
-    "hmac-sha256".to_owned()
-}
-
 impl Connection {
     /// Reads a connection file.
     pub fn read(path: &Path) -> Result<Self, ConnectionError> {
         let at = || path.to_owned();
         let text = std::fs::read(path).map_err(|source| ConnectionError::Read { path: at(), source })?;
-        let read: Self = serde_json::from_slice(&text).map_err(|source| ConnectionError::Parse { path: at(), source })?;
-        if read.signature_scheme != only_scheme() {
-            let scheme = read.signature_scheme;
+        let info: ConnectionInfo =
+            serde_json::from_slice(&text).map_err(|source| ConnectionError::Parse { path: at(), source })?;
+        if info.signature_scheme != SCHEME {
+            let scheme = info.signature_scheme;
             return Err(ConnectionError::Scheme { path: at(), scheme });
         }
-        Ok(read)
+        Ok(Self { info })
     }
 
     /// Returns the ZeroMQ endpoint of a port.
     pub(super) fn endpoint(&self, port: u16) -> String {
-        match self.transport {
-            Transport::Tcp => format!("tcp://{}:{port}", self.host()),
-            Transport::Ipc => format!("ipc://{}", self.path(port)),
+        match self.info.transport {
+            Transport::TCP => format!("tcp://{}:{port}", self.host()),
+            Transport::IPC => format!("ipc://{}", self.path(port)),
         }
     }
 
     /// Returns the address to bind. ZeroMQ's `*` means every interface.
     pub(super) fn host(&self) -> &str {
-        match self.ip.as_str() {
+        match self.info.ip.as_str() {
             "*" => "0.0.0.0",
             ip => ip,
         }
@@ -105,13 +77,13 @@ impl Connection {
 
     /// Removes the sockets of a killed kernel, as other ZeroMQ implementations do before binding a path.
     pub(super) fn remove_stale_sockets(&self) {
-        if self.transport == Transport::Ipc {
+        if self.info.transport == Transport::IPC {
             let ports = [
-                self.shell_port,
-                self.control_port,
-                self.iopub_port,
-                self.stdin_port,
-                self.hb_port,
+                self.info.shell_port,
+                self.info.control_port,
+                self.info.iopub_port,
+                self.info.stdin_port,
+                self.info.hb_port,
             ];
             for path in ports.map(|port| self.path(port)) {
                 let is_socket = std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
@@ -125,14 +97,14 @@ impl Connection {
 
     /// Returns the path of a socket.
     pub(super) fn path(&self, port: u16) -> String {
-        format!("{}-{port}", self.ip)
+        format!("{}-{port}", self.info.ip)
     }
 }
 
 impl std::fmt::Debug for Connection {
     /// Omits the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Connection({} and others)", self.endpoint(self.shell_port))
+        write!(f, "Connection({} and others)", self.endpoint(self.info.shell_port))
     }
 }
 
@@ -152,7 +124,7 @@ mod tests {
     #[test]
     fn endpoints() {
         let connection = read(FILE).unwrap();
-        assert_eq!(connection.endpoint(connection.shell_port), "tcp://127.0.0.1:1");
+        assert_eq!(connection.endpoint(connection.info.shell_port), "tcp://127.0.0.1:1");
         let ipc = read(&FILE.replace("tcp", "ipc").replace("127.0.0.1", "/tmp/k")).unwrap();
         assert_eq!(ipc.endpoint(5), "ipc:///tmp/k-5");
         assert!(!format!("{connection:?}").contains('k'), "the key is not printed");

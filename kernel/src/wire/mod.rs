@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jupyter_protocol::Transport;
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use zeromq::{RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqError, ZmqMessage};
 
 use behind::Behind;
-pub use connection::{Connection, ConnectionError, Transport};
+pub use connection::{Connection, ConnectionError};
 use frames::{Route, Signer};
 use publisher::Publisher;
 
@@ -98,13 +99,13 @@ fn serve_behind(connection: &Connection, surroundings: Surroundings, start: impl
 
 async fn run(connection: &Connection, surroundings: Surroundings, start: impl Start) -> Result<Stopped, WireError> {
     connection.remove_stale_sockets();
-    let (shell_out, shell_in) = router(connection, "shell", connection.shell_port).await?;
-    let (control_out, control_in) = router(connection, "control", connection.control_port).await?;
-    let (stdin_out, stdin_in) = router(connection, "stdin", connection.stdin_port).await?;
-    let (heartbeat_out, heartbeat_in) = router(connection, "heartbeat", connection.hb_port).await?;
+    let (shell_out, shell_in) = router(connection, "shell", connection.info.shell_port).await?;
+    let (control_out, control_in) = router(connection, "control", connection.info.control_port).await?;
+    let (stdin_out, stdin_in) = router(connection, "stdin", connection.info.stdin_port).await?;
+    let (heartbeat_out, heartbeat_in) = router(connection, "heartbeat", connection.info.hb_port).await?;
 
     let session = uuid::Uuid::new_v4().to_string();
-    let signer = Arc::new(Signer::new(&connection.key));
+    let signer = Arc::new(Signer::new(&connection.info.key));
     let greeter = Origin::new(format!("{session}-welcome"), surroundings.now);
     let welcome = {
         let signer = signer.clone();
@@ -174,18 +175,18 @@ async fn router(
 }
 
 async fn listen_iopub(connection: &Connection, publisher: &Publisher, tasks: &mut JoinSet<()>) -> Result<(), WireError> {
-    let port = connection.iopub_port;
+    let port = connection.info.iopub_port;
     let failed = |source: io::Error| WireError::Bind {
         channel: "iopub",
         endpoint: connection.endpoint(port),
         source: Box::new(source.into()),
     };
-    match connection.transport {
-        Transport::Tcp => {
+    match connection.info.transport {
+        Transport::TCP => {
             let listener = TcpListener::bind((connection.host(), port)).await.map_err(failed)?;
             tasks.spawn(publisher.clone().accept_tcp(listener));
         }
-        Transport::Ipc => {
+        Transport::IPC => {
             let listener = UnixListener::bind(connection.path(port)).map_err(failed)?;
             tasks.spawn(publisher.clone().accept_unix(listener));
         }

@@ -1,7 +1,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::registry::RegistryError;
 use crate::digest::Digest;
 use crate::pipeline::PlanError;
 use crate::run::{RecordError, RunError};
@@ -169,13 +168,11 @@ pub enum BundleError {
     /// A run can't be looked up.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A registry error.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 impl BundleError {
-    pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// Returns the error of the file `path` that can't be read or written.
+    pub fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { doing, path, source }
     }

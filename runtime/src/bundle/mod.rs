@@ -20,18 +20,17 @@ mod contents;
 mod error;
 mod expected;
 mod layout;
-mod oci;
+pub mod oci;
 mod reach;
 mod read;
-pub mod registry;
 mod write;
 
 pub use contents::Contents;
 pub use error::BundleError;
 pub use expected::{Compared, Expectation, Expected, compare};
 pub use reach::{BlobRole, Item};
-pub use read::Bundle;
-pub use write::check_target;
+pub use read::{Bundle, check_digest, parse};
+pub use write::{check_target, parent};
 
 #[cfg(test)]
 mod tests;

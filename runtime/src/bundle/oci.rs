@@ -6,25 +6,30 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::step::MediaType;
 
-pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The artifact type of a bundle.
-pub(super) const BUNDLE: &str = "application/vnd.lockstep.bundle.v1";
+pub const BUNDLE: &str = "application/vnd.lockstep.bundle.v1";
 /// The media type of a plan as canonical JSON: the bundle's config.
 pub(super) const PLAN: &str = "application/vnd.lockstep.plan.v1+json";
 /// The media type of the expected results: the bundle's first layer.
 pub(super) const EXPECTED: &str = "application/vnd.lockstep.expected.v1+json";
 pub(super) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
-pub(super) const LAYOUT_FILE: &str = "oci-layout";
-pub(super) const INDEX_FILE: &str = "index.json";
-pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file that marks a layout.
+pub const LAYOUT_FILE: &str = "oci-layout";
+/// The file that lists the manifests.
+pub const INDEX_FILE: &str = "index.json";
+/// The content of [`LAYOUT_FILE`].
+pub const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Maximum size of a manifest or index in bytes. Registries reject larger ones.
-pub(super) const MANIFEST_SIZE: u64 = 4 << 20;
+pub const MANIFEST_SIZE: u64 = 4 << 20;
 
 /// Returns the path of a blob in a layout.
-pub(super) fn blob_name(digest: &Digest) -> String {
+pub fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
@@ -38,10 +43,14 @@ pub(super) struct LayoutVersion {
 /// A reference to a blob.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
+pub struct Descriptor {
+    /// The media type.
     pub media_type: String,
+    /// The digest.
     pub digest: Digest,
+    /// The size in bytes.
     pub size: u64,
+    /// The kind of an artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
@@ -56,20 +65,27 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn of(media_type: &str, bytes: &[u8]) -> Self {
+    /// Returns the reference to `bytes`.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 }
 
+/// A list of blobs.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
+pub struct Manifest {
+    /// 2.
     pub schema_version: u32,
+    /// The media type.
     #[serde(default)]
     pub media_type: String,
+    /// The kind of an artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// What it is about, such as a plan.
     pub config: Descriptor,
+    /// The content.
     pub layers: Vec<Descriptor>,
 }
 
@@ -85,17 +101,21 @@ impl Manifest {
     }
 
     /// Returns the blobs that the manifest refers to.
-    pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         std::iter::once(&self.config).chain(&self.layers)
     }
 }
 
+/// A list of manifests.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Index {
+pub struct Index {
+    /// 2.
     pub schema_version: u32,
+    /// The media type.
     #[serde(default)]
     pub media_type: String,
+    /// The manifests.
     pub manifests: Vec<Descriptor>,
 }
 

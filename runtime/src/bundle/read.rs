@@ -34,8 +34,7 @@ pub struct Bundle {
     items: Vec<Item>,
     /// All blobs, with their sizes.
     blobs: BTreeMap<Digest, u64>,
-    /// The manifests; the bundle's own comes first.
-    pub(super) manifests: Vec<Descriptor>,
+    manifests: Vec<Descriptor>,
 }
 
 impl Bundle {
@@ -141,17 +140,23 @@ impl Bundle {
         write(path, &self.layout.files(), &|name| self.layout.reader(name))
     }
 
-    /// Returns the bytes of the index.
-    pub(super) fn index(&self) -> Result<Bytes, BundleError> {
+    /// Returns the manifests: the bundle's own, then those of its modules.
+    pub fn manifests(&self) -> &[Descriptor] {
+        &self.manifests
+    }
+
+    /// Returns `index.json`.
+    pub fn index(&self) -> Result<Bytes, BundleError> {
         self.layout.read(INDEX_FILE, MANIFEST_SIZE)
     }
 
     /// Returns the bytes of a manifest.
-    pub(super) fn manifest(&self, of: &Descriptor) -> Result<Bytes, BundleError> {
+    pub fn manifest(&self, of: &Descriptor) -> Result<Bytes, BundleError> {
         read_blob(&self.layout, of, MANIFEST_SIZE)
     }
 
-    pub(super) fn reader(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BundleError> {
+    /// Opens a blob for reading.
+    pub fn reader(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, BundleError> {
         self.layout.reader(&blob_name(digest))
     }
 
@@ -285,7 +290,8 @@ fn check_size(digest: &Digest, said: u64, found: u64) -> Result<(), BundleError>
     }
 }
 
-pub(super) fn check_digest(digest: &Digest, found: Digest) -> Result<(), BundleError> {
+/// Checks that content with the digest `found` is the blob `digest`.
+pub fn check_digest(digest: &Digest, found: Digest) -> Result<(), BundleError> {
     match found == *digest {
         true => Ok(()),
         false => Err(BundleError::Changed { digest: *digest, found }),
@@ -299,6 +305,7 @@ fn check_type(what: &str, found: &str, wanted: &str) -> Result<(), BundleError> 
     }
 }
 
-pub(super) fn parse<T: serde::de::DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, BundleError> {
+/// Parses JSON. An error names it as `what`.
+pub fn parse<T: serde::de::DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, BundleError> {
     serde_json::from_slice(json).map_err(BundleError::json(what))
 }

@@ -29,7 +29,7 @@ pub(super) fn is_tar(path: &Path) -> bool {
 }
 
 /// Returns the parent directory of `path`.
-pub(super) fn parent(path: &Path) -> &Path {
+pub fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| *parent != Path::new(""))
         .unwrap_or(Path::new("."))

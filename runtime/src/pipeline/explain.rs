@@ -259,7 +259,7 @@ impl Explaining<'_> {
         let run = task.bind(gather(&self.runtime.store, &given)?);
         let limits = task.limits.or(self.limits);
         let key = run.key()?;
-        if let Some(Ran { record, digest, .. }) = self.runtime.find(key, &limits)? {
+        if let Some(Ran { record, digest, .. }) = self.runtime.lookup(key, &limits)? {
             return Ok(Fate::Hit {
                 record: digest,
                 succeeded: record.outcome.succeeded(),

@@ -4,13 +4,10 @@ use crate::step::Limits;
 use crate::store::{Check, Keep, Row, Runs, StoreError, Sweep};
 
 impl Runtime {
-    /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Copies a record from the shared store
-    /// to the local one, and publishes a local record that the shared store lacks.
-    pub fn find(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
+    /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Writes nothing, except that the local
+    /// store keeps what it read from the shared one. A caller that uses the record [publishes](Self::publish) it.
+    pub fn lookup(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
         if let Some(ran) = self.find_among(&self.store.find(&key)?, limits)? {
-            if self.store.is_unpublished(&ran.digest)? {
-                self.store.publish(&ran.record.row(ran.digest, &ran.observed))?;
-            }
             return Ok(Some(ran));
         }
         let found = self.find_among(&self.store.find_shared(&key)?, limits)?;

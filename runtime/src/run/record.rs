@@ -89,6 +89,21 @@ struct Stored<R, O> {
 }
 
 impl Record {
+    /// Returns limits under which the run has the same result: the limits that it reached, and otherwise the default or the usage,
+    /// whichever is larger.
+    pub fn limits(&self) -> Limits {
+        let default = Limits::default();
+        let usage = self.usage.clone().unwrap_or_default();
+        let of = |limit: Limit, used: u64| usage.reached.get(&limit).copied().unwrap_or(used.max(limit.of(&default)));
+        Limits {
+            memory: of(Limit::Memory, usage.memory),
+            fuel: of(Limit::Fuel, usage.fuel),
+            output: of(Limit::Output, usage.output),
+            log: of(Limit::Log, usage.log),
+            time: None,
+        }
+    }
+
     /// Returns the record's digest. As in the run key, media types of inputs are excluded: callers choose them, and the same run can
     /// have several callers.
     pub fn digest(&self) -> Result<Digest, RecordError> {

@@ -2,14 +2,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use lockstep_runtime::bundle::registry::{InvalidReference, Progress, Reference, Registry, Transferred};
+use lockstep_registry::{InvalidReference, Progress, Reference, Registry, Transferred, credentials};
 use lockstep_runtime::bundle::{Bundle, check_target};
 use lockstep_view::error::Result;
 use lockstep_view::export::check_parent;
 use lockstep_view::{progress, quantity, report};
 use serde_json::json;
 
-use crate::credentials::credentials;
 use crate::invocation::Invocation;
 
 /// Push a bundle to a registry
@@ -61,7 +60,10 @@ fn reference(text: &str) -> Result<Reference, InvalidReference> {
 
 impl RegistryArgs {
     fn open(&self, invocation: &Invocation) -> Result<Registry> {
-        let credentials = credentials(&invocation.locations, &self.reference.registry)?;
+        let credentials = match &invocation.locations.docker_config {
+            Some(file) => credentials(file, &self.reference.registry)?,
+            None => None,
+        };
         Ok(Registry::new(self.reference.clone(), credentials, self.plain_http)?)
     }
 }

@@ -4,23 +4,21 @@ use std::io::Write;
 use std::path::Path;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_runtime::bundle::oci::{
+    BUNDLE, Descriptor, INDEX, INDEX_FILE, Index, LAYOUT, LAYOUT_FILE, MANIFEST, MANIFEST_SIZE, Manifest, blob_name,
+};
+use lockstep_runtime::bundle::{Bundle, BundleError, check_digest, check_target, parent, parse};
+use lockstep_runtime::digest::{Digest, Hasher};
 use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder};
 
 use super::session::{Doing, Registry, away, limited, persist};
 use super::{Counts, PARALLEL, Progress, RegistryError, Transferred};
-use crate::bundle::oci::{
-    BUNDLE, Descriptor, INDEX, INDEX_FILE, Index, LAYOUT, LAYOUT_FILE, MANIFEST, MANIFEST_SIZE, Manifest, blob_name,
-};
-use crate::bundle::read::{check_digest, parse};
-use crate::bundle::write::parent;
-use crate::bundle::{Bundle, BundleError, check_target};
-use crate::digest::{Digest, Hasher};
 
 impl Registry {
     /// Pulls a bundle to `path`, atomically: as a tar archive if `path` ends in `.tar`, otherwise as a directory, which must not exist
     /// yet. Checks everything.
-    pub fn pull(&self, path: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
+    pub fn pull(&self, path: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, RegistryError> {
         check_target(path)?;
         let failed = || BundleError::file("write", path);
         let staging = tempfile::tempdir_in(parent(path)).map_err(failed())?;
@@ -35,7 +33,7 @@ impl Registry {
         Ok(transferred)
     }
 
-    async fn pull_all(&self, layout: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
+    async fn pull_all(&self, layout: &Path, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, RegistryError> {
         let json = self.manifest(&self.reference.tag, &self.reference.to_string(), INDEX).await?;
         let digest = Digest::of(&json);
         self.reference.digest().map_or(Ok(()), |named| check_digest(&named, digest))?;
@@ -72,20 +70,20 @@ impl Registry {
         layout: &Path,
         blobs: Vec<Descriptor>,
         on: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Counts, BundleError> {
+    ) -> Result<Counts, RegistryError> {
         on(Progress::Total(blobs.iter().map(|blob| blob.size).sum()));
         let counts = Counts::default();
         let fetch = async |blob: Descriptor| {
             self.pull_blob(layout, &blob, on).await?;
             counts.add(blob.size);
-            Ok::<(), BundleError>(())
+            Ok::<(), RegistryError>(())
         };
         let fetched = stream::iter(blobs).map(fetch).buffer_unordered(PARALLEL);
         fetched.try_collect::<()>().await?;
         Ok(counts)
     }
 
-    async fn manifest(&self, name: &str, what: &str, media_type: &str) -> Result<Vec<u8>, BundleError> {
+    async fn manifest(&self, name: &str, what: &str, media_type: &str) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&format!("manifests/{name}"));
         let get = async || {
             let with = |request: RequestBuilder| request.header(ACCEPT, media_type);
@@ -95,15 +93,16 @@ impl Registry {
                 false => Err(self.refusal(response, Doing::Read, what).await),
             }
         };
-        persist(get).await?.ok_or_else(|| BundleError::Large {
+        let read = persist(get).await?.ok_or_else(|| BundleError::Large {
             what: what.to_owned(),
             size: MANIFEST_SIZE + 1,
             most: MANIFEST_SIZE,
-        })
+        });
+        Ok(read?)
     }
 
     /// Pulls a blob. Reads no more than its declared size.
-    async fn pull_blob(&self, layout: &Path, blob: &Descriptor, on: &(dyn Fn(Progress) + Sync)) -> Result<(), BundleError> {
+    async fn pull_blob(&self, layout: &Path, blob: &Descriptor, on: &(dyn Fn(Progress) + Sync)) -> Result<(), RegistryError> {
         let url = self.url(&format!("blobs/{}", blob.digest));
         let get = async || {
             let response = self.send(Method::GET, &url, Doing::Read, |request| request).await?;
@@ -127,12 +126,12 @@ impl Registry {
         }
         if found != blob.size {
             let (digest, said) = (blob.digest, blob.size);
-            return Err(BundleError::Size { digest, said, found });
+            return Err(BundleError::Size { digest, said, found }.into());
         }
-        check_digest(&blob.digest, hasher.finish())
+        Ok(check_digest(&blob.digest, hasher.finish())?)
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
-    fs::write(path, bytes).map_err(BundleError::file("write", path))
+fn write(path: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
+    Ok(fs::write(path, bytes).map_err(BundleError::file("write", path))?)
 }

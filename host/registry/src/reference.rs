@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::digest::Digest;
+use lockstep_runtime::digest::Digest;
 
 /// A reference to an object in a registry: `ghcr.io/team/penguins:1.0`, or `...@sha256:...`.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,23 +2,23 @@ use std::io::Read;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_runtime::bundle::oci::{Descriptor, INDEX, blob_name};
+use lockstep_runtime::bundle::{Bundle, BundleError};
+use lockstep_runtime::digest::Digest;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 
 use super::session::{Doing, Registry, persist};
 use super::{Counts, PARALLEL, PART, Progress, RegistryError, Transferred};
-use crate::bundle::oci::{Descriptor, INDEX, blob_name};
-use crate::bundle::{Bundle, BundleError};
-use crate::digest::Digest;
 
 impl Registry {
     /// Pushes `bundle`. Skips blobs that the registry already has. [Verify](Bundle::verify) the bundle first.
-    pub fn push(&self, bundle: &Bundle, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
+    pub fn push(&self, bundle: &Bundle, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, RegistryError> {
         self.wait(self.push_all(bundle, on))
     }
 
-    async fn push_all(&self, bundle: &Bundle, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, BundleError> {
-        let is_manifest = |digest: &Digest| bundle.manifests.iter().any(|manifest| manifest.digest == *digest);
+    async fn push_all(&self, bundle: &Bundle, on: &(dyn Fn(Progress) + Sync)) -> Result<Transferred, RegistryError> {
+        let is_manifest = |digest: &Digest| bundle.manifests().iter().any(|manifest| manifest.digest == *digest);
         let blobs: Vec<(Digest, u64)> = bundle.blobs().iter().map(|(digest, size)| (*digest, *size)).collect();
         let blobs: Vec<(Digest, u64)> = blobs.into_iter().filter(|(digest, _)| !is_manifest(digest)).collect();
         on(Progress::Total(blobs.iter().map(|(_, size)| size).sum()));
@@ -32,11 +32,11 @@ impl Registry {
                 }
             }
             on(Progress::Moved(size));
-            Ok::<(), BundleError>(())
+            Ok::<(), RegistryError>(())
         };
         let sent = stream::iter(blobs).map(send).buffer_unordered(PARALLEL);
         sent.try_collect::<()>().await?;
-        for manifest in &bundle.manifests {
+        for manifest in bundle.manifests() {
             self.push_manifest(manifest, &manifest.digest.to_string(), bundle.manifest(manifest)?)
                 .await?;
         }
@@ -59,7 +59,7 @@ impl Registry {
         persist(ask).await
     }
 
-    async fn push_blob(&self, bundle: &Bundle, digest: &Digest, size: u64) -> Result<(), BundleError> {
+    async fn push_blob(&self, bundle: &Bundle, digest: &Digest, size: u64) -> Result<(), RegistryError> {
         // read the file outside of the retries: a local error does not go away
         if size <= PART as u64 {
             let bytes = read_part(&mut bundle.reader(digest)?, digest)?;
@@ -73,7 +73,7 @@ impl Registry {
         self.end_upload(digest, url, bytes).await
     }
 
-    async fn push_parts(&self, bundle: &Bundle, digest: &Digest) -> Result<(), BundleError> {
+    async fn push_parts(&self, bundle: &Bundle, digest: &Digest) -> Result<(), RegistryError> {
         let mut url = persist(async || self.start_upload(digest).await).await?;
         let (mut reader, mut start) = (bundle.reader(digest)?, 0);
         loop {
@@ -139,7 +139,7 @@ impl Registry {
 }
 
 /// Reads the next part of a blob: at most [`PART`] bytes.
-fn read_part(reader: &mut dyn Read, digest: &Digest) -> Result<Bytes, BundleError> {
+fn read_part(reader: &mut dyn Read, digest: &Digest) -> Result<Bytes, RegistryError> {
     let mut part = Vec::new();
     let read = reader.take(PART as u64).read_to_end(&mut part);
     read.map_err(BundleError::file("read", blob_name(digest)))?;

@@ -1,8 +1,11 @@
+//! Loads modules: compiles them, or takes their code from the shared store.
+
 use bytes::Bytes;
 
 use super::{RunError, Runtime};
 use crate::digest::Digest;
-use crate::sandbox::{CodeKey, CompileBudget, Module};
+use crate::sandbox::{CodeKey, CompileBudget, Interrupt, Module};
+use crate::step;
 use crate::store::Shared;
 
 /// Modules smaller than this (64 KiB) compile faster than their code can be fetched.
@@ -24,8 +27,37 @@ impl Runtime {
         }
     }
 
+    /// Loads the base of other modules. It may be large, so the caller must trust it not to exhaust the compiler.
+    pub fn load_base(&self, digest: &Digest) -> Result<Module, RunError> {
+        self.load_once(digest, |wasm| self.load_alone(&wasm, digest, Some(&CompileBudget::large())))
+    }
+
+    /// Loads the module `digest`: compiles it if necessary, and links it to its base if it has one.
+    pub fn load(&self, digest: &Digest) -> Result<Module, RunError> {
+        self.load_once(digest, |wasm| {
+            let based = |source| RunError::Base { module: *digest, source };
+            let Some(base) = step::base(&wasm).map_err(based)? else {
+                return self.load_alone(&wasm, digest, None);
+            };
+            let base = self.load_once(&base, |wasm| self.load_alone(&wasm, &base, None))?;
+            Ok(self.engine.load_based(&wasm, digest, &base)?)
+        })
+    }
+
+    /// Returns the loaded module `digest`. Concurrent requests call `load` once.
+    fn load_once(&self, digest: &Digest, load: impl FnOnce(Bytes) -> Result<Module, RunError>) -> Result<Module, RunError> {
+        if let Some(module) = self.engine.loaded(digest) {
+            return Ok(module);
+        }
+        let _flight = self.loading.board(*digest, &Interrupt::default());
+        match self.engine.loaded(digest) {
+            Some(module) => Ok(module),
+            None => load(self.store.get(digest)?),
+        }
+    }
+
     /// Loads a module without a base: from the local or the shared code cache, or by compiling it.
-    pub(super) fn load_alone(&self, wasm: &[u8], digest: &Digest, budget: Option<&CompileBudget>) -> Result<Module, RunError> {
+    fn load_alone(&self, wasm: &[u8], digest: &Digest, budget: Option<&CompileBudget>) -> Result<Module, RunError> {
         let shelf = self.shelf(wasm, digest);
         let is_lacking = shelf.as_ref().is_some_and(|shelf| !self.take_code(shelf, digest));
         let module = match budget {

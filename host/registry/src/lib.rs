@@ -3,6 +3,7 @@
 //! A tag refers to the bundle's `index.json`, so a pull returns the same bytes, and each module is an artifact in the registry too.
 //! Blobs are pushed before the manifests that refer to them, and the tag last, so a tag never refers to an incomplete bundle.
 
+mod docker;
 mod error;
 mod pull;
 mod push;
@@ -11,9 +12,10 @@ mod session;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use docker::{Credentials, CredentialsError, credentials};
 pub use error::RegistryError;
 pub use reference::{InvalidReference, Reference};
-pub use session::{Credentials, Registry};
+pub use session::Registry;
 
 /// Blobs larger than this are pushed in parts of this size.
 const PART: usize = 8 << 20;
@@ -35,7 +37,7 @@ pub enum Progress {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transferred {
     /// The digest that the tag refers to.
-    pub digest: crate::digest::Digest,
+    pub digest: lockstep_runtime::digest::Digest,
     /// Number of blobs transferred.
     pub blobs: u64,
     /// Total size of these blobs, in bytes.
@@ -61,7 +63,7 @@ impl Counts {
         self.known.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn transferred(&self, digest: crate::digest::Digest) -> Transferred {
+    fn transferred(&self, digest: lockstep_runtime::digest::Digest) -> Transferred {
         Transferred {
             digest,
             blobs: self.blobs.load(Ordering::Relaxed),

@@ -7,16 +7,7 @@ use reqwest::header::{LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
-use super::{Reference, RegistryError, TRIES};
-
-/// A user name and a password. A token can take the place of the password.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The user name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-}
+use super::{Credentials, Reference, RegistryError, TRIES};
 
 /// A repository in a registry.
 pub struct Registry {
@@ -82,8 +73,8 @@ impl Registry {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scheme = if plain || reference.is_loopback() { "http" } else { "https" };
         let address = format!("{scheme}://{}/v2/{}/", reference.registry, reference.repository);
-        let base = Url::parse(&address).map_err(|e| RegistryError::NoBundle {
-            what: reference.to_string(),
+        let base = Url::parse(&address).map_err(|e| RegistryError::Reference {
+            reference: reference.to_string(),
             reason: e.to_string(),
         })?;
         let away = |source| away(&base, source);
@@ -177,21 +168,23 @@ impl Registry {
 
     fn signed(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials {
-            Some(Credentials { user, password }) => request.basic_auth(user, Some(password)),
-            None => request,
+            Some(Credentials::Password { user, password }) => request.basic_auth(user, Some(password)),
+            Some(Credentials::IdentityToken(_)) | None => request,
         }
     }
 
     async fn authorize(&self, challenge: &Challenge, doing: Doing) -> Result<(), RegistryError> {
         let login = match challenge.scheme.as_str() {
             "bearer" => Login::Bearer(self.token(challenge, doing).await?),
+            _ if matches!(self.credentials, Some(Credentials::IdentityToken(_))) => return Err(RegistryError::NoPassword),
             _ => Login::Basic,
         };
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
         Ok(())
     }
 
-    /// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>).
+    /// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>), in exchange for an identity token if there is
+    /// one (<https://distribution.github.io/distribution/spec/auth/oauth/>).
     async fn token(&self, challenge: &Challenge, doing: Doing) -> Result<String, RegistryError> {
         let unusable = |answer: &str| RegistryError::Answer {
             doing: "issue",
@@ -208,12 +201,23 @@ impl Registry {
             .parameters
             .get("service")
             .map(|service| ("service", service.as_str()));
-        url.query_pairs_mut().extend_pairs(service).append_pair("scope", &own);
-        let response = self
-            .signed(self.client.get(url.clone()))
-            .send()
-            .await
-            .map_err(|e| away(&url, e))?;
+        let request = match &self.credentials {
+            Some(Credentials::IdentityToken(token)) => {
+                let grant = [
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "lockstep"),
+                    ("refresh_token", token),
+                    ("scope", &own),
+                ];
+                let form: Vec<_> = grant.into_iter().chain(service).collect();
+                self.client.post(url.clone()).form(&form)
+            }
+            _ => {
+                url.query_pairs_mut().extend_pairs(service).append_pair("scope", &own);
+                self.signed(self.client.get(url.clone()))
+            }
+        };
+        let response = request.send().await.map_err(|e| away(&url, e))?;
         if !response.status().is_success() {
             return Err(self.refusal(response, doing, &self.reference.to_string()).await);
         }
