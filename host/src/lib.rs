@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod executor;
 mod format;
 mod invocation;
 mod locations;

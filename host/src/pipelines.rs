@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lockstep_client::Remote;
-use lockstep_cluster::{Carried, Cluster, Settings};
 use lockstep_kubeflow as kubeflow;
 use lockstep_kubeflow::local::{self, Typed};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Arguments, Event, Executed, Execution, Pipeline, Plan, Use, execute, execute_by};
+use lockstep_runtime::pipeline::{Arguments, Pipeline, Plan, Use};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_view::artifacts::{artifact, unique};
 use lockstep_view::error::{Error, Result};
-use lockstep_view::logs::Logs;
 
 use crate::cli::read_run;
 use crate::commands::build::build_crate;
@@ -131,44 +128,4 @@ fn resolved(
     }
     let build = |dir: &Path| build_crate(dir, interrupt, invocation).map_err(|error| error.to_string());
     Ok(pipeline.resolve_building(runtime, &Arguments { parameters, inputs }, &build)?)
-}
-
-/// Where a plan is executed.
-pub enum Backend<'a> {
-    Here,
-    Host(&'a Remote),
-    Cluster(&'a Cluster, &'a Settings),
-}
-
-/// Executes a plan and shows its progress in `logs`, and the output of its tasks if `told`.
-pub fn carry_out(
-    runtime: &Runtime,
-    place: &Backend,
-    plan: &Plan,
-    execution: &Execution,
-    interrupt: &Interrupt,
-    mut logs: Logs,
-    told: bool,
-) -> Result<Executed> {
-    let mut on = |event: Event| match event {
-        Event::Started { task } => logs.start(task),
-        Event::Expanded { task, count } => logs.expand(task, count),
-        Event::Log { .. } | Event::Retrying { .. } if !told => {}
-        Event::Log { task, stream, bytes } => logs.write(task, stream, bytes),
-        Event::Retrying { task, because, left } => {
-            logs.note(&format!("{task} {because}; retrying, at most {left} times"));
-        }
-        Event::Finished { done } => {
-            logs.finish(&done.task);
-            logs.advance();
-        }
-    };
-    let executed = match place {
-        Backend::Here => execute(runtime, plan, execution, interrupt, &mut on).map_err(Error::from),
-        Backend::Host(remote) => remote.execute(&runtime.store, plan, execution, interrupt, &mut on),
-        Backend::Cluster(cluster, settings) => Carried::new(cluster, runtime, plan, settings, execution)
-            .and_then(|carried| Ok(execute_by(Some(&carried), runtime, plan, execution, interrupt, &mut on)?)),
-    };
-    logs.end();
-    executed
 }

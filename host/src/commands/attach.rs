@@ -8,7 +8,8 @@ use lockstep_view::columns::Columns;
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
 
-use super::run::{ELSEWHERE, WhereArgs, in_cluster};
+use super::run::{ELSEWHERE, WhereArgs, shown};
+use crate::executor::{Backend, Executor};
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 
 /// Follow or cancel a pipeline that runs in a cluster
@@ -47,7 +48,7 @@ pub fn run(args: AttachArgs, invocation: &Invocation) -> Result<()> {
                 || json!({ "plan": one.plan, "ended": true }),
             )
         }
-        (Some(one), true, _) => follow(&cluster, &one, invocation),
+        (Some(one), true, _) => follow(cluster, one, invocation),
         (Some(last), false, None) if !args.cancel => {
             known.push(last);
             list(&known, invocation)
@@ -63,7 +64,7 @@ pub fn run(args: AttachArgs, invocation: &Invocation) -> Result<()> {
     }
 }
 
-fn follow(cluster: &Cluster, known: &Known, invocation: &Invocation) -> Result<()> {
+fn follow(cluster: Cluster, known: Known, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     let plan = Plan::read(&runtime.store.get(&known.plan)?)?;
     let given = |arg: &str| known.settings.args.iter().any(|given| given == arg);
@@ -74,8 +75,13 @@ fn follow(cluster: &Cluster, known: &Known, invocation: &Invocation) -> Result<(
         keep_going: given("--keep-going"),
         ..Execution::default()
     };
-    let interrupt = interrupt_on_ctrl_c()?;
-    in_cluster(cluster, &known.settings, &plan, &execution, invocation, &runtime, &interrupt).map(drop)
+    let executor = Executor {
+        backend: Backend::Cluster(cluster, Box::new(known.settings)),
+        runtime: &runtime,
+        execution,
+        interrupt: &interrupt_on_ctrl_c()?,
+    };
+    shown(&executor, &plan, invocation).map(drop)
 }
 
 fn list(known: &[Known], invocation: &Invocation) -> Result<()> {

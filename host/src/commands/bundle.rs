@@ -12,8 +12,8 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_view::error::Result;
 use lockstep_view::logs::Logs;
 
+use crate::executor::{Backend, Executor};
 use crate::invocation::Invocation;
-use crate::pipelines::{self, Backend};
 
 /// Pack a pipeline with everything it needs into one file, to run it again and compare
 #[derive(Args)]
@@ -42,7 +42,13 @@ pub fn run(args: BundleArgs, invocation: &Invocation) -> Result<()> {
 }
 
 /// Executes a plan without showing the output of its tasks.
-fn carry_out(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<Executed> {
+fn execute(runtime: &Runtime, plan: &Plan, execution: Execution, interrupt: &Interrupt) -> Result<Executed> {
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), true);
-    pipelines::carry_out(runtime, &Backend::Here, plan, execution, interrupt, logs, false)
+    let executor = Executor {
+        backend: Backend::Here,
+        runtime,
+        execution,
+        interrupt,
+    };
+    executor.plan(plan, logs, false)
 }

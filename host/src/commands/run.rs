@@ -3,21 +3,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use lockstep_client::Remote;
 use lockstep_kubeflow::ContainerInputs;
 use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
-use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Stream};
+use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt};
 use lockstep_runtime::step::{Limits, OwnLimits};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::{check_parent, export};
-use lockstep_view::logs::Logs;
 use lockstep_view::print::print;
 use lockstep_view::quantity::{parse_bytes, parse_count, parse_duration};
 use lockstep_view::report;
 use serde_json::json;
 
+use crate::executor::Executor;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
 
@@ -26,7 +25,7 @@ mod pipeline;
 mod target;
 
 pub use cluster::WhereArgs;
-pub use pipeline::{ELSEWHERE, in_cluster};
+pub use pipeline::{ELSEWHERE, shown};
 
 /// Run a step, a plain program or a pipeline
 ///
@@ -205,66 +204,61 @@ fn output(text: &str) -> Result<Output, &'static str> {
 
 pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     if !args.pipeline.events {
-        return carry_out(args, invocation);
+        return execute(args, invocation);
     }
     // a pod succeeds only after the shared store has the results
-    let ended = carry_out(args, invocation).and_then(|()| invocation.check_shared());
+    let ended = execute(args, invocation).and_then(|()| invocation.check_shared());
     pipeline::line("ended", ended.as_ref().map_or_else(Error::to_json, |()| json!({})))?;
     ended.map_err(Error::reported)
 }
 
-fn carry_out(args: RunArgs, invocation: &Invocation) -> Result<()> {
+fn execute(args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
         invocation.bring(&runtime, source)?;
     }
-    if is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
-        return pipeline::run(args, invocation, &runtime, &interrupt);
+    match is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
+        true => pipeline::run(args, invocation, &runtime, &interrupt),
+        false => run_alone(args, invocation, &runtime, &interrupt),
     }
+}
+
+/// Runs a step or a program, outside of a pipeline.
+fn run_alone(mut args: RunArgs, invocation: &Invocation, runtime: &Runtime, interrupt: &Interrupt) -> Result<()> {
     refuse_for_pipelines(&args)?;
-    invocation.bring(&runtime, args.what.split('#').next().unwrap_or_default())?;
-    let (limits, reuse) = (args.limits.limits(), args.reuse());
-    let (elsewhere, large_module) = (args.cluster.clone(), args.limits.large_module);
-    let kubeflow = args.executor_input.as_deref().map(ExecutorInput::read).transpose()?;
-    let given = kubeflow.as_ref().map(|input| input.take(&runtime)).transpose()?;
-    let (run, outputs) = target::bind(args, &runtime, given.unwrap_or_default())?;
-    kubeflow.as_ref().map_or(Ok(()), |input| input.check(&run.outputs))?;
+    invocation.bring(runtime, args.what.split('#').next().unwrap_or_default())?;
+    let execution = Execution {
+        reuse: args.reuse(),
+        limits: args.limits.limits(),
+        ..Execution::default()
+    };
+    let (cluster, large_module) = (args.cluster.clone(), args.limits.large_module);
+    let container = args.executor_input.take();
+    let container = container.map(|json| ExecutorInput::read(&json)).transpose()?;
+    let given = container.as_ref().map(|input| input.take(runtime)).transpose()?;
+    let (run, outputs) = target::bind(args, runtime, given.unwrap_or_default())?;
+    container.as_ref().map_or(Ok(()), |input| input.check(&run.outputs))?;
     outputs
         .iter()
         .filter_map(|output| output.path.as_deref())
         .try_for_each(check_parent)?;
-    if elsewhere.on.is_some() {
-        let execution = Execution {
-            reuse,
-            limits,
-            ..Execution::default()
-        };
-        let cluster = elsewhere.place.connect()?;
-        let settings = elsewhere.settings(&execution, large_module, invocation)?;
-        let ran = pipeline::alone_in_cluster(&cluster, &settings, &run, &execution, invocation, &runtime, &interrupt)?;
-        return tell(&runtime, None, &ran, &outputs, invocation);
-    }
-    let remote = invocation.remote()?;
-    let title = run.entry.title();
-    let mut logs = Logs::of_run(invocation.json);
-    logs.start(&title);
-    let mut log = |stream: Stream, bytes: &[u8]| logs.write(&title, stream, bytes);
-    let ran = match &remote {
-        None => runtime.run(&run, reuse, &limits, &interrupt, &mut log).map_err(Error::from),
-        Some(remote) => remote.run(&runtime.store, &run, reuse, &limits, &interrupt, &mut log),
+    let executor = Executor {
+        backend: cluster.backend(&execution, large_module, invocation)?,
+        runtime,
+        execution,
+        interrupt,
     };
-    logs.finish(&title);
-    let ran = ran?;
-    if let Some(input) = kubeflow.filter(|_| ran.record.outcome.succeeded()) {
-        input.write(&runtime, &ran)?;
+    let ran = executor.run(&run, invocation.json)?;
+    if let Some(container) = container.filter(|_| ran.record.outcome.succeeded()) {
+        container.write(runtime, &ran)?;
     }
-    tell(&runtime, remote.as_ref(), &ran, &outputs, invocation)
+    let written = write_outputs(&executor, &ran, &outputs)?;
+    report_run(&ran, &written, invocation)
 }
 
-/// Writes the requested outputs, and reports the outcome of a run.
-fn tell(runtime: &Runtime, remote: Option<&Remote>, ran: &Ran, outputs: &[Output], invocation: &Invocation) -> Result<()> {
-    let written = write_outputs(runtime, remote, ran, outputs)?;
+/// Reports the outcome of a run.
+fn report_run(ran: &Ran, written: &BTreeMap<&str, &Path>, invocation: &Invocation) -> Result<()> {
     if invocation.json {
         let mut object = ran.to_json();
         if !written.is_empty() {
@@ -295,20 +289,15 @@ pub fn of_container(args: RunArgs, runtime: &Runtime, given: ContainerInputs) ->
 }
 
 /// Writes outputs to the requested files. Returns their paths, by name.
-fn write_outputs<'a>(
-    runtime: &Runtime,
-    remote: Option<&Remote>,
-    ran: &Ran,
-    outputs: &'a [Output],
-) -> Result<BTreeMap<&'a str, &'a Path>> {
+fn write_outputs<'a>(executor: &Executor, ran: &Ran, outputs: &'a [Output]) -> Result<BTreeMap<&'a str, &'a Path>> {
     let mut written = BTreeMap::new();
     if !ran.record.outcome.succeeded() {
         return Ok(written);
     }
     for Output { name, path, .. } in outputs {
         if let (Some(path), Some(artifact)) = (path, ran.record.outputs.get(name)) {
-            remote.map_or(Ok(()), |remote| remote.take(&runtime.store, artifact))?;
-            export(&runtime.store, artifact, path)?;
+            executor.fetch(artifact)?;
+            export(&executor.runtime.store, artifact, path)?;
             written.insert(name.as_str(), path.as_path());
         }
     }

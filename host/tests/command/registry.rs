@@ -201,10 +201,16 @@ fn a_credential_helper_is_asked() {
     };
     helper("echo credentials not found in native keychain; exit 1");
     let said = push();
-    assert!(said.stderr.contains("denied permission"), "a helper without credentials: {said:?}");
+    assert!(
+        said.stderr.contains("denied permission"),
+        "a helper without credentials: {said:?}"
+    );
     helper("echo no keychain >&2; exit 1");
     let said = push();
-    assert!(said.stderr.contains("`docker-credential-test get` reports:  no keychain"), "{said:?}");
+    assert!(
+        said.stderr.contains("`docker-credential-test get` reports:  no keychain"),
+        "{said:?}"
+    );
     helper("cat > asked; echo '{\"ServerURL\":\"x\",\"Username\":\"lockstep\",\"Secret\":\"secret\"}'");
     let said = push();
     assert_eq!(said.code, 0, "{said:?}");

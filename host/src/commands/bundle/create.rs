@@ -14,7 +14,7 @@ use lockstep_view::export::check_parent;
 use lockstep_view::{quantity, report};
 use serde_json::json;
 
-use super::carry_out;
+use super::execute;
 use crate::commands::run::LimitArgs;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, plan};
@@ -67,7 +67,7 @@ pub fn run(args: CreateArgs, invocation: &Invocation) -> Result<()> {
         true => plan(&runtime, &args.what, args.given, &interrupt, invocation)?,
         false => of_record(&runtime, &args.what, &args.given)?,
     };
-    let contents = gathered(&runtime, &plan, &execution, &interrupt, args.outputs)?;
+    let contents = gathered(&runtime, &plan, execution, &interrupt, args.outputs)?;
     contents.write(&args.output)?;
     if invocation.quiet && !invocation.json {
         return Ok(());
@@ -95,8 +95,8 @@ pub fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
     given.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
 
-fn gathered(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt, outputs: bool) -> Result<Contents> {
-    let executed = carry_out(runtime, plan, execution, interrupt)?;
+fn gathered(runtime: &Runtime, plan: &Plan, execution: Execution, interrupt: &Interrupt, outputs: bool) -> Result<Contents> {
+    let executed = execute(runtime, plan, execution, interrupt)?;
     let contents = Contents::gather(runtime, plan, &executed, outputs);
     if matches!(contents, Err(BundleError::Failed { .. })) {
         verdict(executed.tasks, interrupt)?;

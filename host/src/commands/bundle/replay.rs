@@ -15,8 +15,8 @@ use lockstep_view::print::print;
 use lockstep_view::progress;
 use serde_json::json;
 
-use super::carry_out;
 use super::create::jobs;
+use super::execute;
 use crate::commands::run::LimitArgs;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::locations::Locations;
@@ -95,7 +95,7 @@ fn replay(bundle: &Bundle, args: &ReplayArgs, runtime: &Runtime, interrupt: &Int
         keep_going: true,
         ..Execution::default()
     };
-    let executed = carry_out(runtime, bundle.plan(), &execution, interrupt)?;
+    let executed = execute(runtime, bundle.plan(), execution, interrupt)?;
     if interrupt.is_triggered() {
         return Err(Error::new(Kind::Interrupted, "interrupted"));
     }

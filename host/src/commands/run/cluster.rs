@@ -12,6 +12,7 @@ use lockstep_view::artifacts::unique;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 
+use crate::executor::Backend;
 use crate::invocation::Invocation;
 use crate::pipelines::pair;
 
@@ -112,8 +113,20 @@ impl WhereArgs {
 }
 
 impl ClusterArgs {
+    /// Returns where `--on` and `--host` say that runs are executed.
+    pub fn backend(self, execution: &Execution, large_module: bool, invocation: &Invocation) -> Result<Backend> {
+        if self.on.is_some() {
+            let cluster = self.place.connect()?;
+            return Ok(Backend::Cluster(
+                cluster,
+                Box::new(self.settings(execution, large_module, invocation)?),
+            ));
+        }
+        Ok(invocation.remote()?.map_or(Backend::Here, Backend::Host))
+    }
+
     /// Returns the settings of pods for `execution`.
-    pub fn settings(self, execution: &Execution, large_module: bool, invocation: &Invocation) -> Result<Settings> {
+    fn settings(self, execution: &Execution, large_module: bool, invocation: &Invocation) -> Result<Settings> {
         let Some(shared) = invocation.locations.shared.clone() else {
             return Err(Error::user("running in a cluster needs a shared store")
                 .hint("give --shared s3://BUCKET/PREFIX, or set LOCKSTEP_SHARED"));

@@ -3,15 +3,12 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::Args;
-use lockstep_client::Remote;
-use lockstep_cluster::{Cluster, Settings};
-use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{End, Event, Executed, Execution, Plan, execute};
-use lockstep_runtime::run::{Names, Ran, Run, Runtime};
+use lockstep_runtime::pipeline::{Event, Executed, Execution, Plan};
+use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
 use lockstep_server::machine::available_memory;
-use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::error::{Error, Result};
 use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
 use lockstep_view::export::{check_parent, export};
@@ -22,9 +19,9 @@ use lockstep_view::report;
 use serde_json::{Value, json};
 
 use super::{Output, RunArgs};
+use crate::executor::Executor;
 use crate::invocation::Invocation;
 use crate::pipelines;
-use crate::pipelines::Backend;
 
 /// The maximum of concurrent tasks when they run elsewhere.
 pub const ELSEWHERE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -93,119 +90,45 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         None => plan,
     };
     check_outputs(&plan, &args.outputs)?;
+    let backend = args.cluster.backend(&execution, args.limits.large_module, invocation)?;
+    let executor = Executor {
+        backend,
+        runtime,
+        execution,
+        interrupt,
+    };
     if args.pipeline.events {
-        return told(runtime, &plan, &execution, interrupt);
+        return told(&executor, &plan);
     }
-    if args.cluster.on.is_some() {
-        let cluster = args.cluster.place.connect()?;
-        let settings = args.cluster.settings(&execution, args.limits.large_module, invocation)?;
-        let outputs = in_cluster(&cluster, &settings, &plan, &execution, invocation, runtime, interrupt)?;
-        return write_outputs(runtime, None, &outputs, &args.outputs);
-    }
-    let remote = invocation.remote()?;
-    let place = remote.as_ref().map_or(Backend::Here, Backend::Host);
-    let outputs = shown(&place, &plan, &execution, invocation, runtime, interrupt)?;
-    write_outputs(runtime, remote.as_ref(), &outputs, &args.outputs)
+    let outputs = shown(&executor, &plan, invocation)?;
+    write_outputs(&executor, &outputs, &args.outputs)
 }
 
 /// Executes the plan, shows its progress and reports its result. Returns the outputs of the pipeline.
-fn shown(
-    place: &Backend,
-    plan: &Plan,
-    execution: &Execution,
-    invocation: &Invocation,
-    runtime: &Runtime,
-    interrupt: &Interrupt,
-) -> Result<BTreeMap<String, Artifact>> {
+pub fn shown(executor: &Executor, plan: &Plan, invocation: &Invocation) -> Result<BTreeMap<String, Artifact>> {
     let start = Instant::now();
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
-    let executed = pipelines::carry_out(runtime, place, plan, execution, interrupt, logs, true)?;
+    let executed = executor.plan(plan, logs, true)?;
     if invocation.json {
         print(format_args!("{}\n", to_json(plan, &executed)?))?;
     } else if !invocation.quiet {
         anstream::eprint!("{}", report::tasks(&executed.tasks, start.elapsed()));
     }
     let Executed { tasks, outputs } = executed;
-    verdict(tasks, interrupt).map_err(|error| if invocation.json { error.reported() } else { error })?;
+    let ended = executor.complete(plan, verdict(tasks, executor.interrupt));
+    ended.map_err(|error| if invocation.json { error.reported() } else { error })?;
     Ok(outputs)
 }
 
-/// Executes the plan in a cluster. Returns the outputs of the pipeline. An interrupt detaches; the cluster continues.
-pub fn in_cluster(
-    cluster: &Cluster,
-    settings: &Settings,
-    plan: &Plan,
-    execution: &Execution,
-    invocation: &Invocation,
-    runtime: &Runtime,
-    interrupt: &Interrupt,
-) -> Result<BTreeMap<String, Artifact>> {
-    let digest = plan.digest()?;
-    let made = shown(
-        &Backend::Cluster(cluster, settings),
-        plan,
-        execution,
-        invocation,
-        runtime,
-        interrupt,
-    );
-    let made = made.map_err(|error| match interrupt.is_triggered() {
-        true => left(&digest, invocation),
-        false => error,
-    })?;
-    remove(cluster, &digest);
-    Ok(made)
-}
-
-/// Executes a run in a cluster, as the only task of a plan.
-pub(super) fn alone_in_cluster(
-    cluster: &Cluster,
-    settings: &Settings,
-    run: &Run,
-    execution: &Execution,
-    invocation: &Invocation,
-    runtime: &Runtime,
-    interrupt: &Interrupt,
-) -> Result<Ran> {
-    let plan = Plan::of_run(&run.entry.title(), run.clone());
-    let digest = plan.digest()?;
-    let logs = Logs::of_tasks(&plan.name, 1, invocation.json);
-    let place = Backend::Cluster(cluster, settings);
-    let executed = pipelines::carry_out(runtime, &place, &plan, execution, interrupt, logs, true)?;
-    let ran = match executed.tasks.into_iter().next().map(|done| done.end) {
-        Some(End::Ran(ran)) => ran,
-        Some(End::Error(error)) => return Err(error.into()),
-        Some(End::Skipped(_) | End::NotStarted) | None => return Err(left(&digest, invocation)),
-    };
-    remove(cluster, &digest);
-    Ok(*ran)
-}
-
-/// Deletes the Jobs of a plan. A failure is only reported: the results are complete.
-fn remove(cluster: &Cluster, plan: &Digest) {
-    if let Err(error) = cluster.delete(plan) {
-        anstream::eprintln!("can't delete the Jobs of plan {}: {}", plan.short(), error.message());
-    }
-}
-
-/// Returns the error for a plan that the cluster continues after an interrupt.
-fn left(plan: &Digest, invocation: &Invocation) -> Error {
-    let short = plan.short();
-    let error = Error::new(Kind::Interrupted, "detached: started tasks continue in the cluster").hint(format_args!(
-        "`lockstep attach {short}` reattaches, `lockstep attach {short} --cancel` cancels it"
-    ));
-    if invocation.json { error.reported() } else { error }
-}
-
 /// Executes the plan, and prints each event as a line of JSON.
-fn told(runtime: &Runtime, plan: &Plan, execution: &Execution, interrupt: &Interrupt) -> Result<()> {
+fn told(executor: &Executor, plan: &Plan) -> Result<()> {
     let mut on = |event: Event| {
         let (name, told) = events::told(&event);
         // the reader may have gone; the results are stored anyway
         let _ = line(name, told);
     };
-    let executed = execute(runtime, plan, execution, interrupt, &mut on)?;
-    verdict(executed.tasks, interrupt)
+    let executed = executor.watched(plan, &mut on)?;
+    verdict(executed.tasks, executor.interrupt)
 }
 
 /// Prints an event as a line of JSON.
@@ -260,16 +183,11 @@ fn check_outputs(plan: &Plan, outputs: &[Output]) -> Result<()> {
     Ok(())
 }
 
-fn write_outputs(
-    runtime: &Runtime,
-    remote: Option<&Remote>,
-    made: &BTreeMap<String, Artifact>,
-    outputs: &[Output],
-) -> Result<()> {
+fn write_outputs(executor: &Executor, made: &BTreeMap<String, Artifact>, outputs: &[Output]) -> Result<()> {
     for Output { name, path, .. } in outputs {
         if let (Some(path), Some(artifact)) = (path, made.get(name)) {
-            remote.map_or(Ok(()), |remote| remote.take(&runtime.store, artifact))?;
-            export(&runtime.store, artifact, path)?;
+            executor.fetch(artifact)?;
+            export(&executor.runtime.store, artifact, path)?;
         }
     }
     Ok(())
