@@ -83,7 +83,7 @@ pub use reader::Reader;
 pub use start::{Io, main};
 #[cfg(feature = "parquet")]
 pub use table::Parquet;
-pub use table::{Column, Table, TableReader};
+pub use table::{Column, ColumnType, CsvOptions, Table, TableReader};
 
 /// The parts of arrow that [`Table`] uses.
 pub mod arrow {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::artifact::{create, media_type, read};
 use crate::table::from_csv;
-use crate::{Artifact, Context, Result, Table};
+use crate::{Artifact, Context, CsvOptions, Result, Table};
 
 /// Bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,12 +27,17 @@ pub struct Json<T>(pub T);
 impl Csv {
     /// Parses the rows into a table, and infers the types of the columns. Empty fields and `NA` are nulls.
     pub fn table(&self) -> Result<Table> {
-        from_csv(self.0.as_bytes(), &["", "NA"])
+        self.table_with(&CsvOptions::default())
+    }
+
+    /// Like [`table`](Self::table), with another separator, other nulls or given types of columns.
+    pub fn table_with(&self, options: &CsvOptions) -> Result<Table> {
+        from_csv(self.0.as_bytes(), options)
     }
 
     /// Like [`table`](Self::table), but the fields equal to one of `nulls` are nulls.
     pub fn table_with_nulls(&self, nulls: &[&str]) -> Result<Table> {
-        from_csv(self.0.as_bytes(), nulls)
+        self.table_with(&CsvOptions::default().nulls(nulls))
     }
 
     /// Parses the rows into structs whose fields are columns.

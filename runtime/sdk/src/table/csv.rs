@@ -1,6 +1,8 @@
 //! Reads CSV (RFC 4180) as tables. Infers the types of the columns from their fields.
 
-use std::io::{Read, Seek};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Seek, SeekFrom};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -10,7 +12,7 @@ use arrow_array::builder::{
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::{NaiveDate, NaiveDateTime};
-use csv::{ByteRecord, Position, Reader};
+use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 
 use super::{Table, TableReader};
 use crate::{Context, Error, Result, bail};
@@ -246,61 +248,342 @@ impl Values {
     }
 }
 
-fn text<'a>(field: &'a [u8], names: &[String], column: usize, position: Option<&Position>) -> Result<&'a str> {
-    std::str::from_utf8(field).with_context(|| {
-        let line = position.map_or(0, Position::line);
-        format!("column `{}` is not UTF-8 text in line {line}", names[column])
-    })
+/// How CSV is read: the separator, the fields that are nulls, and the types of columns.
+///
+/// Without these, the separator is a comma, empty fields and `NA` are nulls, and each column has the narrowest type that holds all its
+/// fields without a loss: `007`, `+1` and integers beyond 64 bits are text.
+///
+/// ```
+/// use lockstep::prelude::*;
+/// use lockstep::{CsvOptions, ColumnType};
+///
+/// let csv = Csv::from("zip;price\n1010;3,5\n-;4,0\n");
+/// let options = CsvOptions::default().separator(b';').nulls(["-"]).column("zip", ColumnType::Text);
+/// assert_eq!(csv.table_with(&options)?.str("zip")?.value(0), "1010");
+/// # Ok::<(), lockstep::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CsvOptions {
+    separator: u8,
+    nulls: Vec<Vec<u8>>,
+    types: BTreeMap<String, ColumnType>,
+    /// The number of rows from which types are inferred.
+    sample: usize,
 }
 
-/// Reads the next row; `false` at the end.
-fn next(reader: &mut Reader<impl Read>, record: &mut ByteRecord) -> Result<bool> {
-    reader.read_byte_record(record).context("the CSV is malformed")
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            separator: b',',
+            nulls: Vec::new(),
+            types: BTreeMap::new(),
+            sample: usize::MAX,
+        }
+        .nulls(["", "NA"])
+    }
 }
 
-/// Reads the tables in CSV with a header line. Fields equal to one of `nulls` are nulls. Types are inferred from the first `sample`
-/// rows, or from all rows; a later field of another type is an error that names the line.
-pub(super) fn read(mut source: impl Read + Seek + 'static, nulls: &[&str], sample: Option<usize>) -> Result<TableReader> {
-    let nulls: Vec<Vec<u8>> = nulls.iter().map(|null| null.as_bytes().to_vec()).collect();
-    let (names, types) =
-        infer(&mut source, &nulls, sample.unwrap_or(usize::MAX)).context("not a table: neither Arrow, Parquet nor CSV")?;
-    source.rewind()?;
+impl CsvOptions {
+    /// Fields are separated by this byte, such as `b';'` or `b'\t'`.
+    pub fn separator(mut self, separator: u8) -> Self {
+        self.separator = separator;
+        self
+    }
+
+    /// Fields equal to one of these are nulls.
+    pub fn nulls<N: AsRef<str>>(mut self, nulls: impl IntoIterator<Item = N>) -> Self {
+        self.nulls = nulls.into_iter().map(|null| null.as_ref().as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// The column `name` has this type. A field that it can't hold is an error.
+    pub fn column(mut self, name: &str, of: ColumnType) -> Self {
+        self.types.insert(name.to_owned(), of);
+        self
+    }
+
+    /// Types are inferred from this number of rows. A later field of another type is an error.
+    pub(super) fn sample(mut self, rows: usize) -> Self {
+        self.sample = rows;
+        self
+    }
+
+    fn is_null(&self, field: &[u8]) -> bool {
+        self.nulls.iter().any(|null| null == field)
+    }
+}
+
+/// The type of a column of CSV.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ColumnType {
+    /// `true` or `false`, in any case.
+    Boolean,
+    /// An integer of 64 bits.
+    Integer,
+    /// A double.
+    Float,
+    /// A date: `2024-05-01`.
+    Date,
+    /// A time without a zone: `2024-05-01T12:30:00.25`. The column has the unit that its first field needs, at least microseconds.
+    Time,
+    /// Text.
+    Text,
+}
+
+impl ColumnType {
+    const ALL: [(&str, Self); 6] = [
+        ("boolean", Self::Boolean),
+        ("integer", Self::Integer),
+        ("float", Self::Float),
+        ("date", Self::Date),
+        ("time", Self::Time),
+        ("text", Self::Text),
+    ];
+
+    fn inner(self) -> Type {
+        match self {
+            Self::Boolean => Type::Boolean,
+            Self::Integer => Type::Integer,
+            Self::Float => Type::Float,
+            Self::Date => Type::Date,
+            Self::Time => Type::Time(TimeUnit::Microsecond),
+            Self::Text => Type::Text,
+        }
+    }
+}
+
+impl FromStr for ColumnType {
+    type Err = Error;
+
+    /// Parses `boolean`, `integer`, `float`, `date`, `time` or `text`.
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        let names = || Self::ALL.map(|(name, _)| name).join(", ");
+        found
+            .map(|(_, of)| *of)
+            .with_context(|| format!("`{text}` is not a type; the types are {}", names()))
+    }
+}
+
+/// The source of CSV. In a table of one column, a blank line is a null: it becomes an empty quoted field, because the reader skips it.
+struct Source<R> {
+    source: R,
+    /// Where the source is in its line, if there is one column.
+    one_column: Option<Place>,
+    /// The line that is being read, counted from 1.
+    line: u64,
+    /// Bytes to return next.
+    ready: VecDeque<u8>,
+}
+
+/// A place in a line of one field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    /// After a carriage return.
+    Returned,
+    Plain,
+    /// In a field whose quote is in this line.
+    Quoted(u64),
+    /// After a quote in a quoted field.
+    Closing(u64),
+}
+
+impl<R: Read> Source<R> {
+    fn fill(&mut self, mut place: Place) -> std::io::Result<Place> {
+        let mut piece = [0; 16 * 1024];
+        let count = self.source.read(&mut piece)?;
+        for byte in &piece[..count] {
+            if *byte == b'\n' {
+                self.line += 1;
+            }
+            let is_blank = place == Place::Start && matches!(byte, b'\r' | b'\n') || place == Place::Returned && *byte == b'\r';
+            if is_blank {
+                self.ready.extend(b"\"\"");
+            }
+            self.ready.push_back(*byte);
+            place = match (place, byte) {
+                (Place::Quoted(line), b'"') => Place::Closing(line),
+                (Place::Quoted(line), _) | (Place::Closing(line), b'"') => Place::Quoted(line),
+                (Place::Start | Place::Returned, b'"') => Place::Quoted(self.line),
+                (_, b'\n') => Place::Start,
+                (_, b'\r') => Place::Returned,
+                _ => Place::Plain,
+            };
+        }
+        Ok(place)
+    }
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Some(place) = self.one_column else {
+            return self.source.read(buffer);
+        };
+        if self.ready.is_empty() {
+            self.one_column = Some(self.fill(place)?);
+        }
+        self.ready.read(buffer)
+    }
+}
+
+/// The rows of CSV with a header line.
+struct Rows<R> {
+    reader: Reader<Source<R>>,
+    names: Vec<String>,
+    record: ByteRecord,
+    separator: u8,
+    /// The position of the last record.
+    last: Position,
+}
+
+impl<R: Read + Seek> Rows<R> {
+    /// Reads the header.
+    fn open(mut source: R, separator: u8) -> Result<Self> {
+        let mut start = Vec::new();
+        source.rewind()?;
+        source.by_ref().take(4).read_to_end(&mut start)?;
+        if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || start.contains(&0) {
+            bail!("it is not UTF-8 text: convert it, for example with `iconv -f UTF-16 -t UTF-8`");
+        }
+        source.rewind()?;
+        let source = Source {
+            source,
+            one_column: None,
+            line: 1,
+            ready: VecDeque::new(),
+        };
+        let mut reader = ReaderBuilder::new().delimiter(separator).from_reader(source);
+        let header = reader.byte_headers().map_err(malformed)?.clone();
+        if header.is_empty() {
+            bail!("there is no header line with the names of the columns");
+        }
+        let name = |(column, name): (usize, &[u8])| {
+            let name = std::str::from_utf8(name).ok().map(str::to_owned);
+            name.with_context(|| format!("the name of column {} is not UTF-8 text: {ENCODING}", column + 1))
+        };
+        let names: Vec<String> = header.iter().enumerate().map(name).collect::<Result<_>>()?;
+        super::check_names(names.iter().map(String::as_str))?;
+        if names.len() == 1 {
+            let mut source = reader.into_inner();
+            source.source.rewind()?;
+            source.one_column = Some(Place::Plain);
+            reader = ReaderBuilder::new().delimiter(separator).from_reader(source);
+            reader.byte_headers().map_err(malformed)?;
+        }
+        Ok(Self {
+            reader,
+            names,
+            record: ByteRecord::new(),
+            separator,
+            last: Position::new(),
+        })
+    }
+
+    /// Reads the next row; `false` at the end.
+    fn next(&mut self) -> Result<bool> {
+        if self.reader.read_byte_record(&mut self.record).map_err(malformed)? {
+            if let Some(position) = self.record.position() {
+                self.last = position.clone();
+            }
+            return Ok(true);
+        }
+        match self.unclosed()? {
+            Some(line) => bail!("line {line}: the field that starts with `\"` has no closing `\"`"),
+            None => Ok(false),
+        }
+    }
+
+    /// Returns the line of a quote that is not closed at the end.
+    fn unclosed(&mut self) -> Result<Option<u64>> {
+        let source = self.reader.get_mut();
+        if let Some(place) = source.one_column {
+            return Ok(match place {
+                Place::Quoted(line) => Some(line),
+                _ => None,
+            });
+        }
+        let mut record = Vec::new();
+        source.source.seek(SeekFrom::Start(self.last.byte()))?;
+        source.source.read_to_end(&mut record)?;
+        let (mut line, mut opened, mut at_start, mut is_closing) = (self.last.line(), None, true, false);
+        for byte in record {
+            match (opened, byte) {
+                (Some(_), b'"') => is_closing = !is_closing,
+                (Some(_), _) if !is_closing => {}
+                (None, b'"') if at_start => opened = Some(line),
+                _ => (opened, is_closing, at_start) = (None, false, byte == self.separator || byte == b'\n' || byte == b'\r'),
+            }
+            line += u64::from(byte == b'\n');
+        }
+        Ok(opened.filter(|_| !is_closing))
+    }
+
+    /// Returns the field of a column as text.
+    fn text(&self, column: usize) -> Result<&str> {
+        std::str::from_utf8(&self.record[column]).ok().with_context(|| {
+            let line = self.line();
+            format!("line {line}, column `{}`: not UTF-8 text: {ENCODING}", self.names[column])
+        })
+    }
+
+    fn line(&self) -> u64 {
+        self.record.position().map_or(0, Position::line)
+    }
+}
+
+/// What to do about text in another encoding.
+const ENCODING: &str = "convert the file, for example with `iconv -f LATIN1 -t UTF-8`";
+
+fn malformed(error: csv::Error) -> Error {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Error::msg(format!(
+            "line {} has {len} {}, but the header has {expected_len}",
+            pos.as_ref().map_or(0, Position::line),
+            if *len == 1 { "field" } else { "fields" },
+        )),
+        _ => Error::from(error).context("the CSV can't be read"),
+    }
+}
+
+/// Reads the tables in CSV with a header line. A field that does not have the type of its column is an error that names the line.
+pub(super) fn read(mut source: impl Read + Seek + 'static, options: CsvOptions) -> Result<TableReader> {
+    let (names, types) = infer(&mut source, &options).context("not a table: neither Arrow, Parquet nor CSV")?;
     let fields: Vec<Field> = names
         .iter()
         .zip(&types)
         .map(|(name, of)| Field::new(name, of.data_type(), true))
         .collect();
     let schema = Arc::new(Schema::new(fields));
-    let mut reader = Reader::from_reader(source);
-    let mut record = ByteRecord::new();
+    let mut rows = Rows::open(source, options.separator)?;
     let mut ended = false;
     let mut empty = Some(Table(RecordBatch::new_empty(schema.clone())));
     let mut batch = move || -> Result<Option<Table>> {
         let mut columns: Vec<Values> = types.iter().map(|of| Values::new(*of)).collect();
-        let mut rows = 0;
-        while rows < BATCH && !ended {
-            if !next(&mut reader, &mut record)? {
+        let mut count = 0;
+        while count < BATCH && !ended {
+            if !rows.next()? {
                 ended = true;
                 break;
             }
-            for (column, (values, field)) in columns.iter_mut().zip(&record).enumerate() {
-                if nulls.iter().any(|null| null == field) {
+            for (column, values) in columns.iter_mut().enumerate() {
+                if options.is_null(&rows.record[column]) {
                     values.null();
                     continue;
                 }
-                let field = text(field, &names, column, record.position())?;
+                let field = rows.text(column)?;
                 if values.push(field).is_none() {
-                    return Err(surprise(field, &names[column], types[column], record.position()));
+                    return Err(surprise(field, &names[column], types[column], rows.line(), &options));
                 }
             }
-            rows += 1;
+            count += 1;
         }
         let first = empty.take();
-        if rows == 0 {
+        if count == 0 {
             return Ok(first);
         }
         let arrays = columns.iter_mut().map(Values::finish).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
         Ok(Some(Table(RecordBatch::try_new_with_options(
             schema.clone(),
             arrays,
@@ -318,37 +601,36 @@ pub(super) fn read(mut source: impl Read + Seek + 'static, nulls: &[&str], sampl
     })))
 }
 
-fn surprise(field: &str, column: &str, of: Type, position: Option<&Position>) -> Error {
-    Error::msg(format!(
-        "line {}, column `{column}`: `{field}` is not {}, as the rows before it are; read the input as `Csv` to choose the types",
-        position.map_or(0, Position::line),
-        of.data_type()
-    ))
+fn surprise(field: &str, column: &str, of: Type, line: u64, options: &CsvOptions) -> Error {
+    let of = of.data_type();
+    Error::msg(match options.types.contains_key(column) {
+        true => format!("line {line}, column `{column}`: `{field}` is not {of}"),
+        false => format!(
+            "line {line}, column `{column}`: `{field}` is not {of}, as the rows before it are; give the column a type, with \
+             CsvOptions::column or `lockstep run --type`"
+        ),
+    })
 }
 
 /// Returns the names of the columns and their types.
-fn infer(source: &mut impl Read, nulls: &[Vec<u8>], sample: usize) -> Result<(Vec<String>, Vec<Type>)> {
-    let mut reader = Reader::from_reader(source);
-    let header = reader.byte_headers().context("the CSV is malformed")?.clone();
-    let names = header.iter().map(|name| Ok(std::str::from_utf8(name)?.to_owned()));
-    let names: Vec<String> = names.collect::<Result<_>>().context("the header line is not UTF-8 text")?;
-    let mut sorted: Vec<_> = names.iter().collect();
-    sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("two columns are called `{}`", pair[0]);
+fn infer(source: &mut (impl Read + Seek), options: &CsvOptions) -> Result<(Vec<String>, Vec<Type>)> {
+    let mut rows = Rows::open(source, options.separator)?;
+    let given = |name: &String| options.types.get(name).map(|of| of.inner());
+    let given: Vec<Option<Type>> = rows.names.iter().map(given).collect();
+    if let Some(unknown) = options.types.keys().find(|name| !rows.names.contains(name)) {
+        bail!("there is no column `{unknown}`; the columns are {}", rows.names.join(", "));
     }
-    let mut types = vec![Type::Null; names.len()];
-    let mut record = ByteRecord::new();
-    let mut rows = 0;
-    while rows < sample && next(&mut reader, &mut record)? {
-        for (column, (of, field)) in types.iter_mut().zip(&record).enumerate() {
-            if *of != Type::Text && !nulls.iter().any(|null| null == field) {
-                *of = of.join(Type::of(text(field, &names, column, record.position())?));
+    let mut types: Vec<Type> = given.iter().map(|of| of.unwrap_or(Type::Null)).collect();
+    let mut count = 0;
+    while count < options.sample && rows.next()? {
+        for (column, of) in types.iter_mut().enumerate() {
+            if given[column].is_none() && *of != Type::Text && !options.is_null(&rows.record[column]) {
+                *of = of.join(Type::of(rows.text(column)?));
             }
         }
-        rows += 1;
+        count += 1;
     }
-    Ok((names, types))
+    Ok((rows.names, types))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{Field, Schema};
 
 pub use column::Column;
+pub use csv::{ColumnType, CsvOptions};
 #[cfg(feature = "parquet")]
 pub use parquet::Parquet;
 pub use read::TableReader;
@@ -62,11 +64,7 @@ impl Table {
                 lengths[0]
             );
         }
-        let mut names: Vec<_> = fields.iter().map(|field| field.name()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("two columns are called `{}`", pair[0]);
-        }
+        check_names(fields.iter().map(|field| field.name().as_str()))?;
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(lengths.first().copied().unwrap_or(0)));
         let schema = Arc::new(Schema::new(fields));
         Ok(Self(RecordBatch::try_new_with_options(schema, arrays, &options)?))
@@ -169,6 +167,20 @@ impl Table {
         }
         Ok(Self(arrow_select::concat::concat_batches(first.schema_ref(), batches)?))
     }
+}
+
+/// Checks that every column has a name of its own.
+fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut places = BTreeMap::new();
+    for (column, name) in names.enumerate() {
+        if name.is_empty() {
+            bail!("column {} has no name", column + 1);
+        }
+        if let Some(first) = places.insert(name, column) {
+            bail!("columns {} and {} are both called `{name}`", first + 1, column + 1);
+        }
+    }
+    Ok(())
 }
 
 /// Checks that two tables have the same columns: names, types and order.

@@ -1,20 +1,18 @@
 use std::fmt;
-use std::io::{BufRead, BufReader, Cursor};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
 
-use super::{Table, csv, same_columns};
+use super::{CsvOptions, Table, csv, same_columns};
 use crate::artifact::{create, media_type, open};
 use crate::step::Ports;
 use crate::{Context, Input, Outputs, Result, bail};
 
 /// Number of rows from which column types are inferred, for CSV that is read incrementally.
 const SAMPLE: usize = 10_000;
-/// The CSV fields that are nulls.
-const NULLS: &[&str] = &["", "NA"];
 
 /// A table that is read some rows at a time: for inputs larger than memory. Reads the same formats as [`Table`].
 ///
@@ -38,14 +36,15 @@ impl TableReader {
     }
 
     /// Reads the tables in `reader`; if there are none, a table without rows.
-    fn of(reader: impl RecordBatchReader + 'static) -> Self {
+    fn of(reader: impl RecordBatchReader + 'static) -> Result<Self> {
         let schema = reader.schema();
+        super::check_names(schema.fields().iter().map(|field| field.name().as_str()))?;
         let mut empty = Some(RecordBatch::new_empty(schema));
         let mut batches = reader.map(|batch| Ok(Table(batch?)));
-        Self::new(std::iter::from_fn(move || {
+        Ok(Self::new(std::iter::from_fn(move || {
             let first = empty.take();
             batches.next().or_else(|| first.map(|batch| Ok(Table(batch))))
-        }))
+        })))
     }
 
     /// Reads the tables in the file at `path`. Infers the types of CSV columns from all rows.
@@ -55,23 +54,30 @@ impl TableReader {
 
     fn from_path(path: &Path, sample: Option<usize>) -> Result<Self> {
         let mut file = BufReader::with_capacity(64 * 1024, open(path)?);
-        let start = file.fill_buf()?;
-        let reader = if start.starts_with(&[0xff; 4]) {
-            StreamReader::try_new(file, None).map(Self::of)
-        } else if start.starts_with(b"ARROW1") {
-            FileReader::try_new(file, None).map(Self::of)
-        } else if start.starts_with(b"PAR1") {
+        if file.fill_buf()?.starts_with(b"PAR1") {
             return parquet(path);
+        }
+        let options = CsvOptions::default().sample(sample.unwrap_or(usize::MAX));
+        Self::of_source(file, options)
+    }
+
+    /// Reads the tables in an Arrow IPC stream or file, or in CSV.
+    fn of_source(mut source: impl BufRead + Seek + 'static, options: CsvOptions) -> Result<Self> {
+        let start = source.fill_buf()?;
+        let reader = if start.starts_with(&[0xff; 4]) {
+            StreamReader::try_new(source, None).map(Self::of)
+        } else if start.starts_with(b"ARROW1") {
+            FileReader::try_new(source, None).map(Self::of)
         } else {
-            return csv::read(file, NULLS, sample);
+            return csv::read(source, options);
         };
-        reader.with_context(|| format!("{} is not a readable Arrow file", path.display()))
+        reader.context("not a readable Arrow file")?
     }
 }
 
 #[cfg(feature = "parquet")]
 fn parquet(path: &Path) -> Result<TableReader> {
-    super::parquet::reader(path).map(TableReader::of)
+    super::parquet::reader(path).and_then(TableReader::of)
 }
 
 #[cfg(not(feature = "parquet"))]
@@ -83,8 +89,8 @@ fn parquet(path: &Path) -> Result<TableReader> {
 }
 
 /// Parses CSV into a table.
-pub(crate) fn from_csv(bytes: &[u8], nulls: &[&str]) -> Result<Table> {
-    let tables = csv::read(Cursor::new(bytes.to_vec()), nulls, None)?.collect::<Result<Vec<_>>>()?;
+pub(crate) fn from_csv(bytes: &[u8], options: &CsvOptions) -> Result<Table> {
+    let tables = csv::read(Cursor::new(bytes.to_vec()), options.clone())?.collect::<Result<Vec<_>>>()?;
     Table::concat(&tables)
 }
 
