@@ -34,7 +34,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("lockstep-cluster", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-client", &["lockstep-view", "lockstep-runtime"]),
     ("lockstep-registry", &["lockstep-view", "lockstep-runtime"]),
-    ("lockstep-view", &["lockstep-runtime"]),
+    ("lockstep-view", &["lockstep-runtime", "lockstep-sdk"]),
     ("lockstep-kernel", &["lockstep-runtime"]),
     ("lockstep-runtime", &[]),
     ("lockstep-sdk", &["lockstep-macros", "lockstep-start"]),

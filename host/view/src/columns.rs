@@ -89,12 +89,36 @@ fn width_of(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(text)
 }
 
-/// Returns `text` on one line, truncated to `width` columns with an ellipsis. Escapes control characters, so that guests can't control the
-/// terminal.
+/// Returns whether a character can't be seen, or changes the direction of the text after it. The joiners of emoji and of Persian are not
+/// among them.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        )
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Returns `text` with an escape for every character that can't be told from others: those without a width, and spaces but the usual one.
+pub fn exact(text: &str) -> String {
+    let mut exact = String::new();
+    for c in text.chars() {
+        let width = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+        match width == 0 || is_hidden(c) || c.is_whitespace() && c != ' ' {
+            true => exact.extend(c.escape_default()),
+            false => exact.push(c),
+        }
+    }
+    exact
+}
+
+/// Returns `text` on one line, truncated to `width` columns with an ellipsis. Escapes hidden characters, so that guests can't control the
+/// terminal, and nothing is taken for what it is not.
 pub fn fit(text: &str, width: usize) -> String {
     let mut line = String::new();
     for c in text.chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -138,5 +162,11 @@ mod tests {
         assert_eq!(fit("a\n\u{1b}[2J", 20), "a\\n\\u{1b}[2J");
         assert_eq!(fit("abcdef", 4), "abc…");
         assert_eq!(fit("日本語", 4), "日…");
+        assert_eq!(fit("\u{feff}id\u{202e}", 20), "\\u{feff}id\\u{202e}");
+        assert_eq!(
+            (fit("👩\u{200d}🔬", 20), fit("e\u{301}", 20)),
+            ("👩\u{200d}🔬".into(), "e\u{301}".into())
+        );
+        assert_eq!(exact("a\u{a0}e\u{301} \t"), "a\\u{a0}e\\u{301} \\t");
     }
 }

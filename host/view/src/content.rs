@@ -82,8 +82,9 @@ impl Content {
             .hint("--raw writes the raw bytes")
         };
         match guess(&artifact.media_type, &bytes) {
-            MediaType::TABLE => Table::of_arrow(bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
-            MediaType::CSV => Table::of_csv(&bytes, rows).map(Self::Table).map_err(|e| unreadable(&e)),
+            MediaType::TABLE | MediaType::CSV | MediaType::PARQUET => Table::read(bytes, rows)
+                .map(Self::Table)
+                .map_err(|e| unreadable(&format_args!("{e:#}"))),
             MediaType::TEXT => Ok(text(&bytes)),
             MediaType::JSON => serde_json::from_slice(&bytes).map(Self::Json).map_err(|e| unreadable(&e)),
             MediaType::METRICS => serde_json::from_slice(&bytes).map(Self::Metrics).map_err(|e| unreadable(&e)),
@@ -201,6 +202,7 @@ pub fn guess<'a>(media_type: &'a MediaType, bytes: &[u8]) -> &'a str {
     };
     match head {
         head if head.starts_with(b"\0asm") => MediaType::MODULE,
+        head if head.starts_with(b"PAR1") => MediaType::PARQUET,
         head if head.starts_with(b"ARROW1") || head.starts_with(b"\xff\xff\xff\xff") => MediaType::TABLE,
         head if !head.is_empty() && is_text(head) => MediaType::TEXT,
         _ => said,

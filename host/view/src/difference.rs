@@ -11,7 +11,7 @@ use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
 use serde_json::{Value, json};
 
-use crate::columns::fit;
+use crate::columns::{exact, fit};
 use crate::content::{cbor_to_json, guess};
 use crate::error::Result;
 
@@ -156,7 +156,7 @@ fn in_text(a: &[u8], b: &[u8], at: usize) -> Found {
         // of a long line, the part around the difference
         let skip = (at - start).saturating_sub(VALUE / 2).min(line.len());
         let part = &line[skip..line.len().min(skip + 4 * VALUE)];
-        Some(fit(&String::from_utf8_lossy(part), VALUE))
+        Some(fit(&exact(&String::from_utf8_lossy(part)), VALUE))
     };
     (place, line(a), line(b))
 }
@@ -165,7 +165,7 @@ fn in_values(read: impl Fn(&[u8]) -> Option<Value>, a: &[u8], b: &[u8]) -> Optio
     let (a, b) = (read(a)?, read(b)?);
     let mut pointer = String::new();
     let (left, right) = in_value(&a, &b, &mut pointer)?;
-    let text = |value: Option<&Value>| value.map(|value| fit(&value.to_string(), VALUE));
+    let text = |value: Option<&Value>| value.map(|value| fit(&exact(&value.to_string()), VALUE));
     Some((Location::Pointer(pointer), text(left), text(right)))
 }
 

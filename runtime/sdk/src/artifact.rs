@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Result};
+use crate::{Context, Result, encoding};
 
 /// The media types of the values in this crate.
 pub mod media_type {
@@ -82,11 +82,19 @@ impl<T: Serialize + DeserializeOwned> Artifact for T {
 
     fn read(path: &Path) -> Result<Self> {
         let name = std::any::type_name::<T>();
-        ciborium::from_reader(BufReader::new(open(path)?)).with_context(|| format!("{} holds no {name}", path.display()))
+        encoding::read(BufReader::new(open(path)?)).with_context(|| format!("{} holds no {name}", path.display()))
     }
 
     fn write(&self, path: &Path) -> Result<()> {
-        create(path, |file| Ok(ciborium::into_writer(self, file)?))
+        let mut is_unusual = false;
+        create(path, |file| {
+            is_unusual = encoding::write(self, file)?;
+            Ok(())
+        })?;
+        match is_unusual {
+            true => encoding::check::<T>(&read(path)?),
+            false => Ok(()),
+        }
     }
 }
 

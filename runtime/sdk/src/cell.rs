@@ -352,7 +352,7 @@ pub struct Encoded(Vec<u8>);
 impl Encoded {
     /// Decodes the value as a type with the same shape.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        ciborium::from_reader(&self.0[..]).with_context(|| format!("the value is no {}", type_name::<T>()))
+        crate::encoding::read(&self.0[..]).with_context(|| format!("the value is no {}", type_name::<T>()))
     }
 }
 

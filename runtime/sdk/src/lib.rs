@@ -37,6 +37,7 @@ mod artifact;
 pub mod call;
 pub mod cell;
 mod directory;
+mod encoding;
 mod figure;
 mod metrics;
 mod outputs;

@@ -1,12 +1,12 @@
 use std::fmt;
-use std::io::{Cursor, IsTerminal};
+use std::io::IsTerminal;
 use std::ops::Range;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_ipc::reader::{FileReader, StreamReader};
-use arrow_schema::{ArrowError, Schema};
+use arrow_schema::{ArrowError, DataType, Field};
 use bytes::Bytes;
+use lockstep::{CsvOptions, TableReader};
 use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
@@ -14,6 +14,9 @@ use crate::quantity;
 
 /// The rows of larger tables are not all counted.
 const COUNTED: u64 = 256 << 20;
+
+/// The types of the columns of larger CSV are inferred from this number of rows.
+const SAMPLE: usize = 10_000;
 
 /// The maximum width of a cell.
 const CELL: usize = 40;
@@ -28,53 +31,54 @@ pub struct Table {
     pub total: Option<u64>,
 }
 
+/// A column of a table.
 pub struct Column {
     pub name: String,
-    /// The Arrow type; empty for CSV.
+    /// The Arrow type.
     pub kind: String,
     /// Whether its cells are numbers.
     pub numeric: bool,
 }
 
-impl Table {
-    /// Reads rows of an Arrow IPC stream or file.
-    pub fn of_arrow(bytes: Bytes, wanted: Range<usize>) -> Result<Self, ArrowError> {
-        let size = bytes.len() as u64;
-        let cursor = Cursor::new(bytes);
-        if cursor.get_ref().starts_with(b"ARROW1") {
-            let reader = FileReader::try_new(cursor, None)?;
-            return Self::of_batches(&reader.schema(), reader, wanted);
-        }
-        let reader = StreamReader::try_new(cursor, None)?;
-        let mut table = Self::of_batches(&reader.schema(), reader, wanted)?;
-        table.total = table.total.filter(|_| size <= COUNTED);
-        Ok(table)
-    }
-
-    fn of_batches(
-        schema: &Schema,
-        batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
-        wanted: Range<usize>,
-    ) -> Result<Self, ArrowError> {
-        let column = |field: &arrow_schema::FieldRef| Column {
+impl Column {
+    fn of(field: &Field) -> Self {
+        Self {
             name: field.name().clone(),
             kind: field.data_type().to_string(),
             numeric: field.data_type().is_numeric(),
+        }
+    }
+}
+
+impl Table {
+    /// Reads rows of Arrow, Parquet or CSV, as a step reads them.
+    pub fn read(bytes: Bytes, wanted: Range<usize>) -> Result<Self, lockstep::Error> {
+        let is_countable = bytes.len() as u64 <= COUNTED;
+        let options = match is_countable {
+            true => CsvOptions::default(),
+            false => CsvOptions::default().sample(wanted.end.max(SAMPLE)),
         };
-        let mut table = Self {
-            columns: schema.fields().iter().map(column).collect(),
+        let mut tables = TableReader::from_bytes(bytes, options)?.peekable();
+        let mut read = Self {
+            columns: Vec::new(),
             rows: Vec::new(),
-            total: Some(0),
+            total: None,
         };
         let mut total = 0;
-        for batch in batches {
-            let batch = batch?;
+        while let Some(table) = tables.next().transpose()? {
+            let batch = RecordBatch::from(table);
+            if read.columns.is_empty() {
+                read.columns = batch.schema_ref().fields().iter().map(|field| Column::of(field)).collect();
+            }
             let within = |row: usize| row.clamp(total, total + batch.num_rows()) - total;
-            table.take(&batch, within(wanted.start)..within(wanted.end))?;
+            read.take(&batch, within(wanted.start)..within(wanted.end))?;
             total += batch.num_rows();
+            if total >= wanted.end && !is_countable && tables.peek().is_some() {
+                return Ok(read);
+            }
         }
-        table.total = Some(total as u64);
-        Ok(table)
+        read.total = Some(total as u64);
+        Ok(read)
     }
 
     fn take(&mut self, batch: &RecordBatch, rows: Range<usize>) -> Result<(), ArrowError> {
@@ -87,7 +91,7 @@ impl Table {
         for row in rows {
             let cells = batch.columns().iter().zip(&formatters);
             let cell = |(array, formatter): (&std::sync::Arc<dyn Array>, &ArrayFormatter)| {
-                if array.is_null(row) {
+                if array.data_type() == &DataType::Null || array.is_null(row) {
                     Ok(None)
                 } else {
                     formatter.value(row).try_to_string().map(Some)
@@ -96,40 +100,6 @@ impl Table {
             self.rows.push(cells.map(cell).collect::<Result<_, _>>()?);
         }
         Ok(())
-    }
-
-    /// Reads rows of CSV with a header.
-    pub fn of_csv(bytes: &[u8], wanted: Range<usize>) -> Result<Self, csv::Error> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-        let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-        let names: Vec<String> = reader.byte_headers()?.iter().map(text).collect();
-        let (mut rows, mut total, mut at) = (Vec::new(), Some(0), 0);
-        let mut record = csv::ByteRecord::new();
-        while reader.read_byte_record(&mut record)? {
-            if wanted.contains(&at) {
-                rows.push(record.iter().map(|field| Some(text(field))).collect::<Vec<_>>());
-            } else if at >= wanted.end && reader.position().byte() > COUNTED {
-                total = None;
-                break;
-            }
-            at += 1;
-            total = Some(at as u64);
-        }
-        let is_number = |text: &str| text.is_empty() || text.parse::<f64>().is_ok();
-        let numeric = |at: usize| {
-            rows.iter()
-                .all(|row| row.get(at).is_none_or(|cell| cell.as_deref().is_none_or(is_number)))
-        };
-        let columns = names.into_iter().enumerate().map(|(at, name)| Column {
-            name,
-            kind: String::new(),
-            numeric: numeric(at),
-        });
-        Ok(Self {
-            columns: columns.collect(),
-            rows,
-            total,
-        })
     }
 
     /// Returns the number of rows and columns, and how many are shown.
@@ -222,18 +192,25 @@ fn terminal_width() -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn read(text: &'static [u8], wanted: Range<usize>) -> Result<Table, String> {
+        Table::read(Bytes::from_static(text), wanted).map_err(|error| format!("{error:#}"))
+    }
+
     #[test]
     fn csv_lines_up_and_says_what_is_left_out() {
-        let table = Table::of_csv(b"name,mass\nAdelie,3750\n\"a,b\",\nx,1.5\n", 0..2).unwrap();
+        let table = read(b"name,mass\nAdelie,3750\n\"a,b\",\nx,1.5\n", 0..2).unwrap();
         let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
-        assert_eq!(plain, "name    mass\nAdelie  3750\na,b\n");
+        assert_eq!(plain, "name       mass\nUtf8    Float64\nAdelie   3750.0\na,b           ∅\n");
         assert_eq!(table.note(), "3 rows, 2 columns; the first 2 are shown");
-        assert_eq!(table.to_json()["rows"], json!([["Adelie", 3750], ["a,b", ""]]));
+        assert_eq!(table.to_json()["rows"], json!([["Adelie", 3750.0], ["a,b", null]]));
     }
 
     #[test]
     fn a_broken_table_is_an_error() {
-        assert!(Table::of_arrow(Bytes::from_static(b"\xff\xff\xff\xff\x10\0\0\0junk"), 0..5).is_err());
-        assert!(Table::of_arrow(Bytes::from_static(b"ARROW1"), 0..5).is_err());
+        assert!(read(b"\xff\xff\xff\xff\x10\0\0\0junk", 0..5).is_err());
+        assert!(read(b"ARROW1", 0..5).is_err());
+        assert!(read(b"PAR1junkPAR1", 0..5).is_err());
+        let error = read(b"a,b\n1,2\n3,4,5\n", 0..5).err().unwrap();
+        assert!(error.ends_with("line 3 has 3 fields, but the header has 2"), "{error}");
     }
 }

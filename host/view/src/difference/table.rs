@@ -7,7 +7,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 
 use super::{Found, Location, VALUE};
-use crate::columns::fit;
+use crate::columns::{exact, fit};
 
 /// Returns the first cell that differs in two Arrow tables, or `None` if their rows are equal or unreadable.
 pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
@@ -120,7 +120,7 @@ fn cell(column: &ArrayRef, row: usize) -> String {
     }
     let options = FormatOptions::default();
     let text = ArrayFormatter::try_new(column.as_ref(), &options).and_then(|cells| cells.value(row).try_to_string());
-    text.map_or_else(|_| "?".to_owned(), |text| fit(&text, VALUE))
+    text.map_or_else(|_| "?".to_owned(), |text| fit(&exact(&text), VALUE))
 }
 
 /// Returns the first row of a batch.
@@ -133,7 +133,7 @@ fn cells(batch: &RecordBatch) -> String {
 pub fn of_csv(a: &[u8], b: &[u8]) -> Option<Found> {
     let reader = |bytes| csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
     let (mut a, mut b) = (reader(a), reader(b));
-    let text = |field: &[u8]| fit(&String::from_utf8_lossy(field), VALUE);
+    let text = |field: &[u8]| fit(&exact(&String::from_utf8_lossy(field)), VALUE);
     let joined = |record: &csv::ByteRecord| fit(&record.iter().map(text).collect::<Vec<_>>().join(", "), 4 * VALUE);
     let header = a.byte_headers().ok()?.clone();
     if header != *b.byte_headers().ok()? {

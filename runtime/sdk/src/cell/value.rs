@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::by_type::{DisplayElse, Of, SaveValue, ShowDebug};
 use super::last::{Plain, Shown};
-use crate::{Error, Result};
+use crate::{Error, Result, encoding};
 
 /// Reads a value of one type.
 type Take = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Any>, erased_serde::Error>;
@@ -48,7 +48,7 @@ pub fn read<T: DeserializeOwned + 'static>(path: &Path) -> Result<T> {
 
 fn take(path: &Path, take: Take) -> Result<Box<dyn Any>> {
     TAKE.set(Some(take));
-    let Taken = ciborium::from_reader(BufReader::new(crate::artifact::open(path)?))?;
+    let Taken = encoding::read(BufReader::new(crate::artifact::open(path)?))?;
     TAKEN.take().ok_or_else(|| another("value"))
 }
 
@@ -59,7 +59,7 @@ fn another(type_name: &str) -> Error {
 
 /// Writes a value to the file at `path`.
 pub fn write(value: &dyn erased_serde::Serialize, path: &Path) -> Result<()> {
-    crate::artifact::create(path, |file| Ok(ciborium::into_writer(value, file)?))
+    crate::artifact::create(path, |file| encoding::write(value, file).map(drop))
 }
 
 macro_rules! common {

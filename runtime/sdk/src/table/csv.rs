@@ -302,8 +302,8 @@ impl CsvOptions {
         self
     }
 
-    /// Types are inferred from this number of rows. A later field of another type is an error.
-    pub(super) fn sample(mut self, rows: usize) -> Self {
+    /// Types are inferred from this number of rows, and not from all. A later field of another type is an error.
+    pub fn sample(mut self, rows: usize) -> Self {
         self.sample = rows;
         self
     }

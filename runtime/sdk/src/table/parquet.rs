@@ -46,19 +46,16 @@ impl ChunkReader for Parts {
 }
 
 pub(super) fn reader(path: &Path) -> Result<ParquetRecordBatchReader> {
-    let open = || {
-        let len = std::fs::metadata(path)?.len();
-        let parts = Parts {
-            path: path.to_path_buf(),
-            len,
-        };
-        Ok::<_, crate::Error>(
-            ParquetRecordBatchReaderBuilder::try_new(parts)?
-                .with_batch_size(8192)
-                .build()?,
-        )
-    };
-    open().with_context(|| format!("{} is not a readable Parquet file", path.display()))
+    let len = std::fs::metadata(path)?.len();
+    let path = path.to_path_buf();
+    reader_of(Parts { path, len })
+}
+
+/// Reads the tables in a Parquet file.
+pub(super) fn reader_of(file: impl ChunkReader + 'static) -> Result<ParquetRecordBatchReader> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(8192));
+    let reader = builder.and_then(ParquetRecordBatchReaderBuilder::build);
+    reader.context("not a readable Parquet file")
 }
 
 impl Artifact for Parquet {

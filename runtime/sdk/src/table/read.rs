@@ -61,6 +61,15 @@ impl TableReader {
         Self::of_source(file, options)
     }
 
+    /// Reads the tables in an Arrow IPC stream or file, in Parquet (with the feature `parquet`), or in CSV, detected by content.
+    #[cfg(feature = "parquet")]
+    pub fn from_bytes(source: bytes::Bytes, options: CsvOptions) -> Result<Self> {
+        match source.starts_with(b"PAR1") {
+            true => Self::of(super::parquet::reader_of(source)?),
+            false => Self::of_source(Cursor::new(source), options),
+        }
+    }
+
     /// Reads the tables in an Arrow IPC stream or file, or in CSV.
     fn of_source(mut source: impl BufRead + Seek + 'static, options: CsvOptions) -> Result<Self> {
         let start = source.fill_buf()?;
