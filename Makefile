@@ -12,11 +12,11 @@
 # make screenshot  update examples/penguins/notebook.png and host/dashboard-*.png
 
 VENV := target/venv
-LOCKSTEP := target/release/lockstep
+LOCKSTEP := target/debug/lockstep
 WHEEL := target/wheel
 # always the same packages, so that their dependencies are compiled only once
 CRATES := --workspace --exclude lockstep-benches --exclude work
-TEST := cargo test --release $(CRATES)
+TEST := cargo test $(CRATES)
 
 .PHONY: demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
@@ -32,7 +32,7 @@ bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.rea
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 
 docs: $(LOCKSTEP)
 	python3 docs/reference.py $(LOCKSTEP)
@@ -91,7 +91,7 @@ toolchain:
 	deploy/toolchain.sh
 
 $(LOCKSTEP): toolchain
-	cargo build --release $(CRATES) --bin lockstep
+	cargo build $(CRATES) --bin lockstep
 
 # builds the book
 target/mdbook/bin/mdbook:

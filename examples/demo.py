@@ -18,7 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKSTEP = ROOT / "target/release/lockstep"
+LOCKSTEP = ROOT / "target/debug/lockstep"
 WORK = ROOT / "target/demo"
 EXAMPLE = ROOT / "examples/penguins"
 RUN_TYPE = "application/vnd.lockstep.run+json"

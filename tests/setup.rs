@@ -19,7 +19,7 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The guests' module, built by the command under test.
 pub static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| build("tests/guests", "guests.wasm"));
 
-/// Returns the directory of this test binary's profile: `target/release`.
+/// Returns the directory of this test binary's profile: `target/debug`.
 fn profile() -> PathBuf {
     std::env::current_exe()
         .unwrap()

@@ -29,6 +29,9 @@ pub struct Rust {
 pub struct Item {
     /// Its place, with attributes and doc comments.
     pub range: Range<usize>,
+    /// For a member of an inherent `impl`: the place of the text before its members, without the brace. Each member is an item, so a later
+    /// one of the same name replaces only that one.
+    pub frame: Option<Range<usize>>,
     /// Its kind.
     pub kind: Kind,
     /// The names that it binds. A later item that binds one of them replaces this one.
@@ -78,6 +81,15 @@ pub enum ItemName {
 }
 
 impl Item {
+    /// Returns the item in `text`, its cell's Rust.
+    pub fn source(&self, text: &str) -> String {
+        let own = &text[self.range.clone()];
+        match &self.frame {
+            Some(frame) => format!("{} {{\n{own}\n}}", &text[frame.clone()]),
+            None => own.to_owned(),
+        }
+    }
+
     /// Returns whether the item is a struct, an enum or another item that names a type.
     pub fn is_type(&self) -> bool {
         self.kind == Kind::Other && self.names.iter().any(|name| matches!(name, ItemName::Type(_)))
@@ -218,6 +230,11 @@ impl Rust {
             let prefix = if item.leading_colon.is_some() { "::" } else { "" };
             return use_leaves(&item.tree, prefix.to_owned(), &mut self.items);
         }
+        if let syn::Item::Impl(item) = item
+            && let Some(members) = members(item)
+        {
+            return self.items.extend(members);
+        }
         let mut mentions = Mentions::of(item.to_token_stream());
         let mut reached_by = BTreeSet::new();
         let mut names = BTreeSet::new();
@@ -267,12 +284,6 @@ impl Rust {
                 let (of, header) = impl_header(item);
                 if item.trait_.is_some() {
                     names.insert(ItemName::Impl(header));
-                } else {
-                    names.extend(item.items.iter().filter_map(|item| match item {
-                        syn::ImplItem::Fn(f) => Some(ItemName::Impl(format!("{header} {}", f.sig.ident))),
-                        syn::ImplItem::Const(c) => Some(ItemName::Impl(format!("{header} {}", c.ident))),
-                        _ => None,
-                    }));
                 }
                 kind = Kind::Impl { of };
             }
@@ -282,6 +293,7 @@ impl Rust {
         debug_assert!(text.get(range.clone()).is_some());
         self.items.push(Item {
             range,
+            frame: None,
             kind,
             names,
             reached_by,
@@ -359,9 +371,7 @@ struct Bindings(Vec<Binding>);
 impl Visit<'_> for Bindings {
     fn visit_pat_ident(&mut self, pattern: &syn::PatIdent) {
         let name = plain(&pattern.ident.to_string());
-        // `None` and `MAX` are constants; a leading underscore as in `_guard` marks an unused variable.
-        let plain_constant = name.starts_with(char::is_uppercase) && pattern.subpat.is_none() && pattern.by_ref.is_none();
-        if !plain_constant && !name.starts_with('_') {
+        if name != "None" {
             self.0.push(Binding {
                 name,
                 mutable: pattern.mutability.is_some(),
@@ -371,6 +381,41 @@ impl Visit<'_> for Bindings {
     }
 
     fn visit_expr(&mut self, _: &syn::Expr) {}
+}
+
+/// Returns the members of an inherent `impl`, each as an item; `None` if it has others than functions and constants, or inner attributes.
+fn members(item: &syn::ItemImpl) -> Option<Vec<Item>> {
+    let has_inner = item
+        .attrs
+        .iter()
+        .any(|attribute| matches!(attribute.style, syn::AttrStyle::Inner(_)));
+    if item.trait_.is_some() || item.items.is_empty() || has_inner {
+        return None;
+    }
+    let (of, header) = impl_header(item);
+    let frame = item.span().byte_range().start..item.brace_token.span.open().byte_range().start;
+    let around = syn::ItemImpl {
+        items: Vec::new(),
+        ..item.clone()
+    };
+    let member = |member: &syn::ImplItem| {
+        let ident = match member {
+            syn::ImplItem::Fn(function) => &function.sig.ident,
+            syn::ImplItem::Const(constant) => &constant.ident,
+            _ => return None,
+        };
+        let mut mentions = Mentions::of(around.to_token_stream());
+        mentions.extend(&Mentions::of(member.to_token_stream()));
+        Some(Item {
+            range: member.span().byte_range(),
+            frame: Some(frame.clone()),
+            kind: Kind::Impl { of: of.clone() },
+            names: BTreeSet::from([ItemName::Impl(format!("{header} {ident}"))]),
+            reached_by: BTreeSet::new(),
+            mentions,
+        })
+    };
+    item.items.iter().map(member).collect()
 }
 
 fn impl_header(item: &syn::ItemImpl) -> (BTreeSet<String>, String) {
@@ -429,6 +474,7 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
         .extend(prefix.split("::").filter(|part| !part.is_empty()).map(plain));
     items.push(Item {
         range: range.byte_range(),
+        frame: None,
         kind: Kind::Use {
             text,
             may_be_trait: !no_trait && !lower,

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ pub fn draft(scope: &Scope, code: &str) -> Draft {
     let mut source = "use ::lockstep::prelude::*;\n".to_owned();
     let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
     for (version, item) in macros.into_iter().chain(others) {
-        source.push_str(text_of(scope, version, item));
+        source.push_str(&text_of(scope, version, item));
         source.push('\n');
     }
     source.push_str("fn __held<T>() -> T { loop {} }\nasync fn __cell() -> ::lockstep::Result<()> {\n");
@@ -40,10 +41,10 @@ pub fn draft(scope: &Scope, code: &str) -> Draft {
     Draft { source, cell }
 }
 
-fn text_of<'a>(scope: &'a Scope, version: usize, item: &'a Item) -> &'a str {
+fn text_of<'a>(scope: &'a Scope, version: usize, item: &'a Item) -> Cow<'a, str> {
     match &item.kind {
-        Kind::Use { text, .. } => text,
-        _ => &scope.versions()[version].text[item.range.clone()],
+        Kind::Use { text, .. } => text.into(),
+        _ => item.source(&scope.versions()[version].text).into(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod derive;
 mod diagnostic;
 mod draft;
+mod inner;
 mod map;
 mod reach;
 mod scope;

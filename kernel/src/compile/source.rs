@@ -5,11 +5,12 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 
 use super::derive::Types;
+use super::inner;
 use super::map::{CellRef, Origin, SourceMap};
 use super::reach::reach;
 use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
-use crate::cell::{Binding, Item, Kind, Mentions, Rust};
+use crate::cell::{Binding, Item, ItemName, Kind, Mentions, Rust};
 
 /// Allows lints that are meaningless in a cell: what is unused here may be used by a later cell.
 const QUIET: &str = "#![allow(dead_code, path_statements, redundant_semicolons, unreachable_code, unused_assignments, unused_imports, \
@@ -199,7 +200,15 @@ impl<'a> Writer<'a> {
                     },
                     text,
                 ),
-                _ => self.typed(place, item.range.clone()),
+                _ => match &item.frame {
+                    Some(frame) => {
+                        self.typed(place, frame.clone());
+                        self.raw("{\n");
+                        self.typed(place, item.range.clone());
+                        self.raw("\n}");
+                    }
+                    None => self.typed(place, item.range.clone()),
+                },
             }
             self.raw("\n");
             if item.is_type() {
@@ -243,37 +252,73 @@ impl<'a> Writer<'a> {
             pieces.push(Piece::Typed(CellRef::Current, last.range.clone()));
             pieces.push(Piece::Raw(close.into()));
         }
-        for binding in self.saved(reads) {
-            if !moved.contains(&binding.name) {
-                let Binding { name, .. } = &binding;
-                let text = format!("(&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
-                let binds = |s: &&crate::cell::Statement| s.binds.iter().any(|b| b.name == *name);
-                let bound = self.rust.statements.iter().rfind(binds).map(|s| s.range.clone());
-                pieces.push(Piece::From(
-                    Origin::Save {
-                        name: name.clone(),
-                        bound,
-                    },
-                    text,
-                ));
-                self.generated.saves.push(binding);
-            }
+        let mut saved = self.saved(reads);
+        saved.retain(|binding| !moved.contains(&binding.name));
+        let may_share = inner::may_share(&self.rust.mentions());
+        for Binding { name, .. } in saved.iter().filter(|_| may_share) {
+            let text = format!("(&&Of(&{})).check({name:?})?;\n", spelled(name));
+            pieces.push(Piece::From(self.save(name), text));
+        }
+        pieces.extend(
+            self.starting_anew()
+                .iter()
+                .map(|name| Piece::Raw(format!("::lockstep::cell::starts_anew({name:?});\n"))),
+        );
+        for binding in saved {
+            let Binding { name, .. } = &binding;
+            let text = format!("(&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
+            pieces.push(Piece::From(self.save(name), text));
+            self.generated.saves.push(binding);
         }
         pieces
     }
 
-    /// Returns the variables to save: the cell's own, and those declared `mut` that it read.
+    /// Returns where the code that saves a variable comes from.
+    fn save(&self, name: &str) -> Origin {
+        let binds = |s: &&crate::cell::Statement| s.binds.iter().any(|b| b.name == name);
+        Origin::Save {
+            name: name.to_owned(),
+            bound: self.rust.statements.iter().rfind(binds).map(|s| s.range.clone()),
+        }
+    }
+
+    /// Returns the names of the cell's statics that can change: their changes are lost at the end of each cell.
+    fn starting_anew(&self) -> Vec<String> {
+        let items = self
+            .rust
+            .items
+            .iter()
+            .filter(|item| inner::is_changing_static(&self.text[item.range.clone()]));
+        let names = items.flat_map(|item| &item.names).filter_map(|name| name.ident());
+        names.map(str::to_owned).collect()
+    }
+
+    /// Returns the variables to save: the cell's own, and those that it read and may have changed, because they are declared `mut` or
+    /// because their type can change behind a shared reference.
     fn saved(&self, reads: &[&Variable]) -> Vec<Binding> {
         let mut saved = self.rust.variables();
-        for variable in reads.iter().filter(|v| v.mutable) {
-            if saved.iter().all(|own| own.name != variable.name) {
+        // a constant in a pattern is no variable
+        saved.retain(|binding| !self.is_value(&binding.name));
+        let items: Vec<&Item> = self.items.iter().map(|(_, item)| *item).chain(&self.rust.items).collect();
+        for variable in reads {
+            let may_change = variable.mutable || inner::may_change(&variable.type_name, &items);
+            if may_change && saved.iter().all(|own| own.name != variable.name) {
                 saved.push(Binding {
                     name: variable.name.clone(),
-                    mutable: true,
+                    mutable: variable.mutable,
                 });
             }
         }
         saved
+    }
+
+    /// Returns whether an item has this name as a value: a constant, a static, or a struct without named fields.
+    fn is_value(&self, name: &str) -> bool {
+        let items = self.items.iter().map(|(_, item)| *item).chain(&self.rust.items);
+        items.flat_map(|item| &item.names).any(|of| match of {
+            ItemName::Value(of) | ItemName::Use(of) => of == name,
+            _ => false,
+        })
     }
 
     /// Returns a load by the variable's type, if the type can be named.

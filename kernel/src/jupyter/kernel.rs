@@ -147,7 +147,7 @@ impl<R: Clone + Send + Sync + 'static> Kernel<R> {
 
     fn control(&self, route: R, message: &Message, parent: &Arc<Header>) {
         if parent.msg_type == "shutdown_request" {
-            let request: ShutdownRequest = serde_json::from_value(message.content.clone()).unwrap_or_default();
+            let request: ShutdownRequest = content(message).unwrap_or_default();
             self.desk.status(ExecutionState::Busy, Some(parent));
             self.desk.interrupt();
             return self.desk.reply_and_stop(route, Channel::Control, parent, request.restart);

@@ -103,10 +103,41 @@ fn yes() -> bool {
     true
 }
 
-/// Parses the request's content. Returns an error reply if it is invalid.
+/// Parses the request's content, in which null means the default. Returns an error reply if it is invalid.
 pub(super) fn content<T: DeserializeOwned>(message: &Message) -> Result<T, Value> {
-    T::deserialize(&message.content).map_err(|error| {
+    let mut given = message.content.clone();
+    if let Some(fields) = given.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    T::deserialize(given).map_err(|error| {
         let what = format!("invalid content of {}: {error}", message.header.msg_type);
         error_content("InvalidRequest", &what)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::jupyter::Origin;
+
+    #[test]
+    fn null_means_the_default() {
+        let origin = Origin::new("a", || std::time::UNIX_EPOCH);
+        let nulls = json!({
+            "code": "1", "silent": null, "store_history": null, "user_expressions": null, "allow_stdin": null, "stop_on_error": null,
+        });
+        let request: ExecuteRequest = content(&origin.message("execute_request", None, nulls)).unwrap();
+        assert!(!request.silent && request.store_history && request.allow_stdin && request.stop_on_error);
+        let request = origin.message("shutdown_request", None, json!({ "restart": null }));
+        assert!(!content::<ShutdownRequest>(&request).unwrap().restart);
+        let nothing = content::<ExecuteRequest>(&origin.message("execute_request", None, json!({ "code": null })));
+        assert!(
+            nothing.unwrap_err()["evalue"]
+                .as_str()
+                .unwrap()
+                .contains("missing field `code`")
+        );
+    }
 }

@@ -50,7 +50,7 @@ pub trait Artifact: Sized {
     fn read(path: &Path) -> Result<Self>;
 
     /// Writes the value to a new file at `path`.
-    fn write(&self, path: &Path) -> Result<()>;
+    fn write_artifact(&self, path: &Path) -> Result<()>;
 }
 
 /// An input of a step: every [`Artifact`], and types that read one incrementally ([`Reader`](crate::Reader),
@@ -85,7 +85,7 @@ impl<T: Serialize + DeserializeOwned> Artifact for T {
         encoding::read(BufReader::new(open(path)?)).with_context(|| format!("{} holds no {name}", path.display()))
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         let mut is_unusual = false;
         create(path, |file| {
             is_unusual = encoding::write(self, file)?;

@@ -100,13 +100,13 @@ pub trait Given<T> {
 
 impl<T: Artifact> Given<T> for T {
     fn give(&self, path: &Path) -> Result<()> {
-        self.write(path)
+        self.write_artifact(path)
     }
 }
 
 impl<T: Artifact> Given<T> for &T {
     fn give(&self, path: &Path) -> Result<()> {
-        self.write(path)
+        self.write_artifact(path)
     }
 }
 
@@ -114,13 +114,13 @@ macro_rules! given {
     ($($type:ty as $($read:ty),+;)+) => {$($(
         impl Given<$read> for $type {
             fn give(&self, path: &Path) -> Result<()> {
-                self.write(path)
+                self.write_artifact(path)
             }
         }
 
         impl Given<$read> for &$type {
             fn give(&self, path: &Path) -> Result<()> {
-                self.write(path)
+                self.write_artifact(path)
             }
         }
     )+)+};

@@ -173,7 +173,14 @@ impl Cell {
                 Ok(())
             }
             // cells that need it compute it again
-            Err(_) => self.leave(name, type_name),
+            Err(error) => {
+                if changes(type_name) {
+                    warn(&format!(
+                        "`{name}` can't be kept ({error:#}): a cell that uses it computes it again, without the changes of other cells"
+                    ));
+                }
+                self.leave(name, type_name)
+            }
         }
     }
 
@@ -278,6 +285,40 @@ pub fn tags<T: Pairs>(_: &impl Fn() -> Result<T>) -> T::Tags {
     T::tags()
 }
 
+#[cold]
+fn held(name: &str) -> Error {
+    Error::msg(format!(
+        "`{name}` borrows another variable until the end of the cell, so that one can't be kept: end the cell with `drop({name});`"
+    ))
+}
+
+/// Warns if a value that can change belongs to several variables: each of them is kept.
+fn shared<T>(name: &str, owners: usize) {
+    if owners > 1 && changes(type_name::<T>()) {
+        warn(&format!(
+            "`{name}` shares its value with another variable. Each is kept by itself, so a later cell that changes one does not change the other"
+        ));
+    }
+}
+
+/// Returns whether the values of a type change behind a shared reference, as far as its name says.
+fn changes(type_name: &str) -> bool {
+    let mut words = type_name.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let changing = ["Cell", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell"];
+    words.any(|word| changing.contains(&word) || word.starts_with("Atomic"))
+}
+
+/// Warns that changes of a static are lost.
+pub fn starts_anew(name: &str) {
+    warn(&format!(
+        "the static `{name}` starts anew in each cell, because a cell is a program of its own: keep what changes in a variable"
+    ));
+}
+
+fn warn(text: &str) {
+    eprintln!("warning: {text}");
+}
+
 /// A variable at the end of a cell.
 #[derive(Debug)]
 pub struct Of<'a, T>(pub &'a T);
@@ -291,6 +332,52 @@ pub mod by_type {
 
     // `Deserialize<'static>` and not `DeserializeOwned`: method lookup ignores lifetimes, so it would also select the latter
     // for a `Vec<&str>`, which then fails to compile
+
+    /// Checks a variable before the variables of a cell are saved.
+    pub trait CheckKept {
+        /// Returns an error if the variable prevents others from being saved. Warns if it shares its value with another variable.
+        fn check(&self, name: &'static str) -> Result<()>;
+    }
+
+    macro_rules! guards {
+        ($($guard:ty),*) => {$(
+            impl<T: ?Sized> CheckKept for &Of<'_, $guard> {
+                fn check(&self, name: &'static str) -> Result<()> {
+                    Err(held(name))
+                }
+            }
+        )*};
+    }
+
+    guards! {
+        std::sync::MutexGuard<'_, T>, std::sync::RwLockReadGuard<'_, T>, std::sync::RwLockWriteGuard<'_, T>, std::cell::RefMut<'_, T>
+    }
+
+    impl<T> CheckKept for &Of<'_, std::rc::Rc<T>> {
+        fn check(&self, name: &'static str) -> Result<()> {
+            shared::<T>(name, std::rc::Rc::strong_count(self.0));
+            Ok(())
+        }
+    }
+
+    impl<T> CheckKept for &Of<'_, Arc<T>> {
+        fn check(&self, name: &'static str) -> Result<()> {
+            shared::<T>(name, Arc::strong_count(self.0));
+            Ok(())
+        }
+    }
+
+    /// Any other variable.
+    pub trait CheckNothing {
+        /// Accepts the variable.
+        fn check(&self, name: &'static str) -> Result<()>;
+    }
+
+    impl<T> CheckNothing for Of<'_, T> {
+        fn check(&self, _: &'static str) -> Result<()> {
+            Ok(())
+        }
+    }
 
     /// Saves the target of a reference.
     pub trait SaveReference {
@@ -326,7 +413,7 @@ pub mod by_type {
     impl<T: Artifact> SaveArtifact for &Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
             cell.keep(name, type_name::<T>(), ("artifact", T::MEDIA_TYPE), &|path| {
-                self.0.write(path)
+                self.0.write_artifact(path)
             })
         }
     }
@@ -339,6 +426,12 @@ pub mod by_type {
 
     impl<T> SaveNothing for Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            if changes(type_name::<T>()) {
+                warn(&format!(
+                    "`{name}` can't be kept, because its type has no serde traits: a cell that uses it computes it again, without the changes \
+                     of other cells"
+                ));
+            }
             cell.leave(name, type_name::<T>())
         }
     }
@@ -363,7 +456,7 @@ impl Artifact for Encoded {
         crate::artifact::read(path).map(Self)
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         Ok(std::fs::write(path, &self.0)?)
     }
 }

@@ -53,7 +53,7 @@ impl Artifact for Directory {
         Ok(Self(path.to_owned()))
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         std::fs::create_dir_all(path)?;
         for file in self.files()? {
             let to = path.join(&file);
@@ -89,7 +89,7 @@ mod tests {
         std::fs::write(from.join("a.txt"), "a").unwrap();
         let directory = <Directory as Artifact>::read(&from).unwrap();
         let to = place.path().join("to");
-        directory.write(&to).unwrap();
+        directory.write_artifact(&to).unwrap();
         let copy = <Directory as Artifact>::read(&to).unwrap();
         assert_eq!(copy.files().unwrap(), ["a.txt", "b/c.txt"]);
         assert_eq!(copy.read::<Text>("b/c.txt").unwrap().0, "c");

@@ -66,7 +66,7 @@ impl Artifact for Figure {
             .with_context(|| format!("{} is not UTF-8 text", path.display()))
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         create(path, |file| Ok(std::io::Write::write_all(file, self.0.as_bytes())?))
     }
 }

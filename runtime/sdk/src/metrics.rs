@@ -73,7 +73,7 @@ impl Artifact for Metrics {
         })?))
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         // JSON has no infinities and no NaN: serde_json would write null, which is not a number
         if let Some((name, value)) = self.iter().find(|(_, value)| !value.is_finite()) {
             crate::bail!("metric `{name}` is {value}: leave out what could not be computed");

@@ -28,13 +28,13 @@ pub trait Outputs: Sized {
     const PORTS: Ports;
 
     /// Writes every output into the directory `out`. A single output has the name `name`.
-    fn write(self, out: &Path, name: &str) -> Result<()>;
+    fn write_outputs(self, out: &Path, name: &str) -> Result<()>;
 }
 
 impl<T: Artifact> Outputs for T {
     const PORTS: Ports = Ports::One(T::MEDIA_TYPE);
 
-    fn write(self, out: &Path, name: &str) -> Result<()> {
-        Artifact::write(&self, &out.join(name))
+    fn write_outputs(self, out: &Path, name: &str) -> Result<()> {
+        self.write_artifact(&out.join(name))
     }
 }

@@ -117,8 +117,8 @@ impl<T: Artifact> Parts<T> {
             }
             let path = directory.join(name);
             match part {
-                Part::Value(value) => Artifact::write(value, &path)?,
-                Part::File(from) => Artifact::write(&T::read(from)?, &path)?,
+                Part::Value(value) => value.write_artifact(&path)?,
+                Part::File(from) => T::read(from)?.write_artifact(&path)?,
             }
         }
         Ok(())
@@ -128,7 +128,7 @@ impl<T: Artifact> Parts<T> {
 impl<T: Artifact> Outputs for Parts<T> {
     const PORTS: Ports = Ports::One(media_type::DIRECTORY);
 
-    fn write(self, out: &Path, name: &str) -> Result<()> {
+    fn write_outputs(self, out: &Path, name: &str) -> Result<()> {
         self.write_to(&out.join(name))
     }
 }

@@ -67,7 +67,7 @@ impl Artifact for Bytes {
         read(path).map(Self)
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         create(path, |file| Ok(std::io::Write::write_all(file, self)?))
     }
 }
@@ -82,7 +82,7 @@ impl<T: Serialize + DeserializeOwned> Artifact for Json<T> {
         })?))
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         create(path, |file| Ok(serde_json::to_writer(file, &self.0)?))
     }
 }
@@ -96,7 +96,7 @@ macro_rules! text {
                 read_text(path).map(Self)
             }
 
-            fn write(&self, path: &Path) -> Result<()> {
+            fn write_artifact(&self, path: &Path) -> Result<()> {
                 create(path, |file| Ok(std::io::Write::write_all(file, self.0.as_bytes())?))
             }
         }

@@ -119,7 +119,7 @@ impl Input for Reader {
 impl Outputs for Reader {
     const PORTS: Ports = Ports::One(media_type::BYTES);
 
-    fn write(mut self, out: &Path, name: &str) -> Result<()> {
+    fn write_outputs(mut self, out: &Path, name: &str) -> Result<()> {
         create(&out.join(name), |file| {
             io::copy(&mut self, file)?;
             Ok(())

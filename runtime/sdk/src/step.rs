@@ -141,7 +141,7 @@ pub fn read_parameter<T: Parameter>(io: &Io, name: &str) -> Result<Param<T>> {
 
 /// Writes the outputs of a step.
 pub fn write<T: Outputs>(io: &Io, name: &str, made: T) -> Result<()> {
-    made.write(&io.outputs, name)
+    made.write_outputs(&io.outputs, name)
 }
 
 impl Interface {

@@ -29,13 +29,13 @@ pub fn expand(item: TokenStream) -> Result<TokenStream> {
         };
         let (name, doc, type_name) = (name(field_ident), doc(&field.attrs), type_name(field_type));
         ports.push(quote!(::lockstep::step::output::<#field_type>(#name, #doc, #type_name)));
-        writes.push(quote!(::lockstep::Artifact::write(&self.#field_ident, &out.join(#name))?;));
+        writes.push(quote!(::lockstep::Artifact::write_artifact(&self.#field_ident, &out.join(#name))?;));
     }
     Ok(quote! {
         impl ::lockstep::Outputs for #ident {
             const PORTS: ::lockstep::step::Ports = ::lockstep::step::Ports::Fields(&[#(#ports),*]);
 
-            fn write(self, out: &::std::path::Path, _name: &str) -> ::lockstep::Result<()> {
+            fn write_outputs(self, out: &::std::path::Path, _name: &str) -> ::lockstep::Result<()> {
                 #(#writes)*
                 ::core::result::Result::Ok(())
             }

@@ -155,7 +155,7 @@ fn what_serde_buffers_is_kept_or_reported_when_it_is_written() {
     });
     for value in [Untagged::Nested { nested: Some(None) }, Untagged::Large(u128::MAX)] {
         let directory = tempfile::tempdir().unwrap();
-        let error = crate::Artifact::write(&value, &directory.path().join("value")).unwrap_err();
+        let error = crate::Artifact::write_artifact(&value, &directory.path().join("value")).unwrap_err();
         assert!(error.to_string().starts_with("serde can't read this value back"), "{error}");
     }
 }

@@ -230,7 +230,7 @@ impl Artifact for Table {
         }
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         create(path, |file| {
             let mut writer =
                 StreamWriter::try_new(file, self.0.schema_ref()).context("not an Arrow schema that can be written")?;

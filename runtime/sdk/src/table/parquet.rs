@@ -65,7 +65,7 @@ impl Artifact for Parquet {
         Table::read(path).map(Self)
     }
 
-    fn write(&self, path: &Path) -> Result<()> {
+    fn write_artifact(&self, path: &Path) -> Result<()> {
         create(path, |file| {
             let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
             let mut writer = ArrowWriter::try_new(file, self.0.as_ref().schema(), Some(properties))?;

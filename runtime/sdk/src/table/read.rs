@@ -128,7 +128,7 @@ impl Input for TableReader {
 impl Outputs for TableReader {
     const PORTS: Ports = Ports::One(media_type::TABLE);
 
-    fn write(mut self, out: &Path, name: &str) -> Result<()> {
+    fn write_outputs(mut self, out: &Path, name: &str) -> Result<()> {
         let Some(first) = self.next().transpose()? else {
             bail!("output `{name}` has no table, not even an empty one, so its columns are unknown");
         };

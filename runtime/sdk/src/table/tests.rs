@@ -83,10 +83,10 @@ fn csv_is_read_with_its_types_and_nulls() {
 fn what_is_written_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("table");
-    animals().write(&path).unwrap();
+    animals().write_artifact(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(Table::read(&path).unwrap(), animals());
-    animals().write(&path).unwrap();
+    animals().write_artifact(&path).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
     std::fs::write(&path, "size,name\n3,cat\n").unwrap();
     assert_eq!(Table::read(&path).unwrap().rows(), 1);

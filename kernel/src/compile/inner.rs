@@ -1,0 +1,123 @@
+//! Finds types whose values can change behind a shared reference.
+
+use std::collections::BTreeSet;
+
+use crate::cell::{Item, ItemName, Mentions};
+
+/// The types of std that change behind a shared reference, apart from the atomics.
+const CHANGING: [&str; 7] = ["Cell", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell"];
+
+/// The crates whose types are known: all others may have types that change.
+const KNOWN: [&str; 7] = [
+    "alloc",
+    "arrow_array",
+    "arrow_schema",
+    "core",
+    "lockstep",
+    "serde_json",
+    "std",
+];
+
+fn is_changing(name: &str) -> bool {
+    CHANGING.contains(&name) || name.starts_with("Atomic")
+}
+
+/// Returns whether values of the type, as `std::any::type_name` gives it, may change behind a shared reference. `items` are those that a cell
+/// can name.
+pub(super) fn may_change(type_name: &str, items: &[&Item]) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let word = |c: char| !(c.is_alphanumeric() || c == '_');
+        text.split(word).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let roots = type_name.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+    let mut roots = roots.filter_map(|path| Some(path.split_once("::")?.0));
+    if roots.any(|root| !root.is_empty() && root != "cell" && !KNOWN.contains(&root)) {
+        return true;
+    }
+    let (mut seen, mut left) = (BTreeSet::new(), words(type_name));
+    while let Some(name) = left.pop() {
+        if is_changing(&name) {
+            return true;
+        }
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let named = |item: &&&Item| item.is_type() && item.names.contains(&ItemName::Type(name.clone()));
+        left.extend(items.iter().filter(named).flat_map(|item| item.mentions.all.iter().cloned()));
+    }
+    false
+}
+
+/// Returns whether statements may leave a lock held, or a value shared by several variables.
+pub(super) fn may_share(statements: &Mentions) -> bool {
+    let words = ["Arc", "Rc", "borrow_mut", "lock", "write"];
+    statements
+        .all
+        .iter()
+        .any(|name| is_changing(name) || words.contains(&name.as_str()))
+}
+
+/// Returns whether an item is a `static` that can change.
+pub(super) fn is_changing_static(text: &str) -> bool {
+    match syn::parse_str::<syn::Item>(text) {
+        Ok(syn::Item::Static(item)) => {
+            let mutable = matches!(item.mutability, syn::StaticMutability::Mut(_));
+            let of = Mentions::of(quote::ToTokens::to_token_stream(&item.ty));
+            mutable || of.all.iter().any(|name| is_changing(name))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Rust;
+
+    #[test]
+    fn types_that_change_are_found() {
+        let text = "struct Plain { x: Vec<i32> } struct Log { lines: RefCell<Vec<String>> } enum Either { A(Plain), B(Log) } type Count = Cell<u8>;";
+        let rust = Rust::parse(text).unwrap();
+        let items: Vec<&Item> = rust.items.iter().collect();
+        let may_change = |name: &str| may_change(name, &items);
+        for name in [
+            "i32",
+            "alloc::vec::Vec<core::option::Option<f64>>",
+            "cell::Plain",
+            "&str",
+            "(i32, bool)",
+            "lockstep::table::Table",
+        ] {
+            assert!(!may_change(name), "{name}");
+        }
+        for name in [
+            "core::cell::RefCell<alloc::vec::Vec<i32>>",
+            "alloc::sync::Arc<std::sync::poison::mutex::Mutex<i32>>",
+            "core::sync::atomic::AtomicU32",
+            "alloc::vec::Vec<cell::Either>",
+            "cell::Log",
+            "dashmap::DashMap<i32, i32>",
+        ] {
+            assert!(may_change(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn statics_that_change_are_found() {
+        for text in [
+            "static N: AtomicU32 = AtomicU32::new(0);",
+            "static mut N: i32 = 0;",
+            "static L: OnceLock<i32> = OnceLock::new();",
+        ] {
+            assert!(is_changing_static(text), "{text}");
+        }
+        for text in [
+            "static N: i32 = 0;",
+            "const N: i32 = 0;",
+            "static L: LazyLock<i32> = LazyLock::new(|| 1);",
+            "fn f() {}",
+        ] {
+            assert!(!is_changing_static(text), "{text}");
+        }
+    }
+}
