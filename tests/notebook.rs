@@ -242,3 +242,121 @@ fn a_notebook_is_a_pipeline() {
     let cell = std::fs::read_to_string(place.path("exported/cells/sum.rs")).unwrap();
     assert!(cell.starts_with("let mut sum"), "{cell}");
 }
+
+#[test]
+fn changes_behind_shared_references_are_kept() {
+    let ran = execute(
+        &Place::new(),
+        &cells(&[
+            "use std::cell::RefCell;\nuse std::sync::{Arc, Mutex};\nlet log = RefCell::new(vec![1]);\nlet n = Arc::new(Mutex::new(3));",
+            "log.borrow_mut().push(2);\n*n.lock().unwrap() += 4;",
+            "log",
+            "*n.lock().unwrap()",
+            "struct Counter { calls: std::cell::Cell<u32> }\nimpl Counter { fn call(&self) { self.calls.set(self.calls.get() + 1); } }\n\
+             let counter = Counter { calls: Default::default() };",
+            "counter.call();",
+            "counter.call();\ncounter.calls.get()",
+        ]),
+        false,
+    );
+    assert_eq!(text(&ran[2]), "RefCell { value: [1, 2] }");
+    assert_eq!(text(&ran[3]), "7");
+    assert_eq!(text(&ran[6]), "2");
+}
+
+#[test]
+fn what_can_not_be_kept_is_named_where_it_is_made() {
+    let ran = execute(
+        &Place::new(),
+        &cells(&[
+            "use std::sync::atomic::{AtomicU32, Ordering};\nstatic CALLS: AtomicU32 = AtomicU32::new(0);\nCALLS.fetch_add(1, Ordering::SeqCst)",
+            "use std::rc::Rc;\nuse std::cell::RefCell;\nlet a = Rc::new(RefCell::new(1));\nlet b = a.clone();",
+            "let data = std::sync::Mutex::new(vec![1]);\nlet guard = data.lock().unwrap();",
+            "let data = std::sync::Mutex::new(vec![1]);\nlet mut guard = data.lock().unwrap();\nguard.push(2);\ndrop(guard);",
+            "data.lock().unwrap().len()",
+            "let once: std::cell::OnceCell<i32> = std::cell::OnceCell::new();",
+            "let threads = std::thread::spawn(|| 2 + 2);",
+        ]),
+        true,
+    );
+    let said: Vec<String> = ran.iter().map(text).collect();
+    assert!(
+        said[0].contains("warning: the static `CALLS` starts anew in each cell"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("warning: `a` shares its value with another variable"),
+        "{said:?}"
+    );
+    assert!(said[2].contains("end the cell with `drop(guard);`"), "{said:?}");
+    assert_eq!((said[3].as_str(), said[4].as_str()), ("", "2"));
+    assert!(said[5].contains("warning: `once` can't be kept"), "{said:?}");
+    assert!(said[6].contains("there are no threads in the sandbox"), "{said:?}");
+    let traceback = ran[6]["outputs"][0]["traceback"].to_string();
+    assert!(traceback.contains("[7]:1:28"), "{traceback}");
+}
+
+#[test]
+fn options_of_nothing_carry_over() {
+    let ran = execute(
+        &Place::new(),
+        &cells(&[
+            "#[derive(Debug)]\nstruct Done;\nlet a: Option<Option<i32>> = Some(None);\nlet b = Some(());\nlet c = Some(Done);\n\
+             let d = Some(serde_json::Value::Null);\nlet e = vec![Some(f32::NAN), None];",
+            "(a, b, c, d, a.is_some(), e)",
+        ]),
+        false,
+    );
+    assert_eq!(
+        text(&ran[1]),
+        "(Some(None), Some(()), Some(Done), Some(Null), true, [Some(NaN), None])"
+    );
+}
+
+#[test]
+fn methods_are_replaced_one_by_one() {
+    let ran = execute(
+        &Place::new(),
+        &cells(&[
+            "struct Square { side: i64 }\nimpl Square {\n    const SIDES: i64 = 4;\n    fn area(&self) -> i64 { self.side * self.side }\n    \
+             fn edge(&self) -> i64 { Self::SIDES * self.side }\n}",
+            "impl Square { fn area(&self) -> i64 { 7 } }",
+            "let square = Square { side: 3 };\n(square.area(), square.edge())",
+        ]),
+        false,
+    );
+    assert_eq!(text(&ran[2]), "(7, 12)");
+}
+
+#[test]
+fn names_and_methods_are_those_of_the_user() {
+    let ran = execute(
+        &Place::new(),
+        &cells(&[
+            "let X = vec![vec![1, 2]];\nlet (N, K) = (2, 3);\nlet _rate = 6;",
+            "(X, N, K, _rate)",
+            "const LIMIT: i32 = 3;\nlet value = match 3 { LIMIT => \"limit\", _ => \"other\" };",
+            "(LIMIT, value)",
+            "use std::io::Write;\nlet mut bytes: Vec<u8> = Vec::new();\nbytes.write(b\"abc\")?;\nlet lock = std::sync::RwLock::new(1);\n\
+             *lock.write().unwrap() += 1;\n(bytes, *lock.read().unwrap())",
+            "#[derive(Serialize)]\nstruct V { n: i32 }\nimpl V { fn write(&self) -> i32 { self.n } }\nV { n: 4 }.write()",
+            "let a = std::",
+            "let x: Vec<",
+            "let parsed = \"5\".parse().unwrap();\n\"after\"",
+        ]),
+        true,
+    );
+    let said: Vec<String> = ran.iter().map(text).collect();
+    assert_eq!(said[1], "([[1, 2]], 2, 3, 6)");
+    assert_eq!(said[3], "(3, \"limit\")");
+    assert_eq!(said[4], "([97, 98, 99], 2)");
+    assert_eq!(said[5], "4");
+    assert!(said[8].contains("type annotations needed"), "{said:?}");
+    for (cell, place) in [(6, "[7]:1:14"), (7, "[8]:1:12")] {
+        let traceback = ran[cell]["outputs"][0]["traceback"].to_string();
+        assert!(
+            traceback.contains(place) && traceback.contains("unexpected end of input"),
+            "{traceback}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::columns::fit;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::{check_parent, export};
 use lockstep_view::print::print;
@@ -234,6 +235,9 @@ fn run_alone(mut args: RunArgs, invocation: &Invocation, runtime: &Runtime, inte
         ..Execution::default()
     };
     let (cluster, large_module) = (args.cluster.clone(), args.limits.large_module);
+    // a step by its name, a program by its file
+    let title = args.what.rsplit_once('#').map_or(args.what.as_str(), |(_, step)| step);
+    let title = format!("`{}`", fit(title, 60));
     let container = args.executor_input.take();
     let container = container.map(|json| ExecutorInput::read(&json)).transpose()?;
     let given = container.as_ref().map(|input| input.take(runtime)).transpose()?;
@@ -254,11 +258,11 @@ fn run_alone(mut args: RunArgs, invocation: &Invocation, runtime: &Runtime, inte
         container.write(runtime, &ran)?;
     }
     let written = write_outputs(&executor, &ran, &outputs)?;
-    report_run(&ran, &written, invocation)
+    report_run(&ran, &title, &written, invocation)
 }
 
-/// Reports the outcome of a run.
-fn report_run(ran: &Ran, written: &BTreeMap<&str, &Path>, invocation: &Invocation) -> Result<()> {
+/// Reports the outcome of a run, which `title` names.
+fn report_run(ran: &Ran, title: &str, written: &BTreeMap<&str, &Path>, invocation: &Invocation) -> Result<()> {
     if invocation.json {
         let mut object = ran.to_json();
         if !written.is_empty() {
@@ -268,7 +272,7 @@ fn report_run(ran: &Ran, written: &BTreeMap<&str, &Path>, invocation: &Invocatio
     } else if !invocation.quiet && ran.record.outcome.succeeded() {
         anstream::eprint!("{}", report::summary(ran));
     }
-    report::verdict(ran, None).map_err(|error| if invocation.json { error.reported() } else { error })
+    report::verdict(ran, title).map_err(|error| if invocation.json { error.reported() } else { error })
 }
 
 fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {

@@ -157,7 +157,7 @@ fn a_guest_that_fails_is_told_and_remembered() {
         place.fails(
             4,
             &["run", "exit.wasm"],
-            "error: no rows\nerror: `program` failed with exit code 3\nhint: `lockstep show [RECORD]` shows its inputs and its log\n",
+            "error: no rows\nerror: `exit.wasm` failed with exit code 3\nhint: `lockstep show [RECORD]` shows its inputs and its log\n",
         );
     }
     let run = place.json(&["run", "exit.wasm"]);

@@ -22,7 +22,7 @@ pub fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
         return Ok(());
     };
     let error = match end {
-        End::Ran(ran) => report::verdict(&ran, Some(&task)),
+        End::Ran(ran) => report::verdict(&ran, &format!("task `{task}`")),
         End::Error(error) => Err(Error::from(error).of(format_args!("task `{task}`"))),
         End::Skipped(_) | End::NotStarted => Ok(()),
     };

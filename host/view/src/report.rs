@@ -145,12 +145,8 @@ pub fn title(record: &Record) -> String {
     }
 }
 
-/// Returns an error unless the run succeeded. `task` is its name in a pipeline.
-pub fn verdict(ran: &Ran, task: Option<&str>) -> Result<()> {
-    let title = match task {
-        Some(task) => format!("task `{task}`"),
-        None => format!("`{}`", title(&ran.record)),
-    };
+/// Returns an error unless the run succeeded. `title` names it, such as "task `clean`".
+pub fn verdict(ran: &Ran, title: &str) -> Result<()> {
     let outcome = &ran.record.outcome;
     let kind = match outcome {
         Outcome::Succeeded => return Ok(()),

@@ -254,6 +254,14 @@ impl<'a> Writer<'a> {
         }
         let mut saved = self.saved(reads);
         saved.retain(|binding| !moved.contains(&binding.name));
+        for name in saved
+            .iter()
+            .map(|binding| &binding.name)
+            .filter(|name| self.may_be_unknown(name))
+        {
+            let text = format!("let _ = || {}.__known();\n", spelled(name));
+            pieces.push(Piece::From(self.save(name), text));
+        }
         let may_share = inner::may_share(&self.rust.mentions());
         for Binding { name, .. } in saved.iter().filter(|_| may_share) {
             let text = format!("(&&Of(&{})).check({name:?})?;\n", spelled(name));
@@ -271,6 +279,20 @@ impl<'a> Writer<'a> {
             self.generated.saves.push(binding);
         }
         pieces
+    }
+
+    /// Returns whether the type of a variable may be unknown, because its statement calls a function whose result is chosen by its type. The
+    /// choice of how to save it would be a guess then, so code that is never called asks rustc for the type.
+    fn may_be_unknown(&self, name: &str) -> bool {
+        let generic = [
+            "collect", "default", "from_str", "into", "parse", "product", "sum", "try_into",
+        ];
+        let mut statements = self
+            .rust
+            .statements
+            .iter()
+            .filter(|s| s.binds.iter().any(|b| b.name == *name));
+        statements.any(|statement| generic.iter().any(|word| statement.mentions.all.contains(*word)))
     }
 
     /// Returns where the code that saves a variable comes from.

@@ -138,6 +138,17 @@ impl<'a> Execution<'a> {
 
     /// Compiles text that does not parse to get rustc's explanation.
     fn broken(&self, text: &str, syntax: &cell::SyntaxError) -> CellError {
+        if syntax.message.starts_with("unexpected end of input") {
+            // rustc's message would be about a brace of the generated source
+            let end = text.trim_end().len();
+            return failure::at(
+                self.titled(CellRef::Current),
+                end..end,
+                "error",
+                "CompileError",
+                &syntax.message,
+            );
+        }
         let generated = compile::generate_broken(text);
         match self.compile(&generated.source, Emit::Nothing) {
             Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),

@@ -55,6 +55,9 @@ pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str,
     }
 }
 
+const NO_THREADS: &str = "there are no threads in the sandbox, because their order would change results\n\
+                          hint: call the closure where it would be spawned, or use an iterator";
+
 /// The error of a run that did not succeed. `said` is the cell's failure message.
 pub(super) fn of_outcome<'a>(
     outcome: &Outcome,
@@ -63,6 +66,11 @@ pub(super) fn of_outcome<'a>(
     cell: &dyn Fn(CellRef) -> Titled<'a>,
 ) -> CellError {
     let ended = |failure: &Failure| match failure {
+        Failure::Panic { message, .. } if message.starts_with("failed to spawn thread") => {
+            let current = cell(CellRef::Current);
+            let spawn = current.text.find("spawn").map_or(0..0, |start| start..start + "spawn".len());
+            at(current, spawn, "panic", "Panic", NO_THREADS)
+        }
         Failure::Panic { message, location } => {
             let place = location.as_deref().and_then(|location| locate(location, generated));
             match (place, location) {

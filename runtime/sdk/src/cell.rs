@@ -96,7 +96,7 @@ impl Cell {
     pub fn load_artifact<T: Artifact>(&self, input: &str, name: &str) -> Result<T> {
         match T::read(&place(input)) {
             Ok(value) => Ok(value),
-            Err(error) => Err(explain(error, name, type_name::<T>())),
+            Err(error) => Err(error.context(format!("`{name}` can't be read as {}", type_name::<T>()))),
         }
     }
 
@@ -211,7 +211,7 @@ fn place(input: &str) -> PathBuf {
 #[cold]
 fn explain(error: Error, name: &str, type_name: &str) -> Error {
     error.context(format!(
-        "variable `{name}` can't be read as {type_name}: run the cell that makes it again"
+        "`{name}` was made with another type than {type_name} is now: run the cell that makes it again"
     ))
 }
 
@@ -332,6 +332,14 @@ pub mod by_type {
 
     // `Deserialize<'static>` and not `DeserializeOwned`: method lookup ignores lifetimes, so it would also select the latter
     // for a `Vec<&str>`, which then fails to compile
+
+    /// Any type that is known.
+    pub trait Known {
+        /// Makes rustc report a type that is not known.
+        fn __known(&self) {}
+    }
+
+    impl<T: ?Sized> Known for T {}
 
     /// Checks a variable before the variables of a cell are saved.
     pub trait CheckKept {

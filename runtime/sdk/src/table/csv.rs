@@ -606,8 +606,8 @@ fn surprise(field: &str, column: &str, of: Type, line: u64, options: &CsvOptions
     Error::msg(match options.types.contains_key(column) {
         true => format!("line {line}, column `{column}`: `{field}` is not {of}"),
         false => format!(
-            "line {line}, column `{column}`: `{field}` is not {of}, as the rows before it are; give the column a type, with \
-             CsvOptions::column or `lockstep run --type`"
+            "line {line}, column `{column}`: `{field}` is not {of}, as the rows before it are; read the input as `Csv` and give the column \
+             a type with CsvOptions::column"
         ),
     })
 }

@@ -208,7 +208,7 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
     let (found, expected): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     assert_eq!(found, expected);
     let twice = case.error("name: p\ntasks:\n  a: { step: m.wasm#copy }\n  a: { step: m.wasm#copy }\n");
-    assert!(twice.starts_with("p.yaml:4:3: duplicate mapping key"), "{twice}");
+    assert!(twice.starts_with("p.yaml:4:3: the key `a` is here twice"), "{twice}");
 }
 
 #[test]
