@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use jupyter_protocol::{ConnectionInfo, Transport};
 use lockstep_kernel::jupyter::{Interpreter, Stopped};
-use lockstep_kernel::wire::{Connection, Surroundings, Transport, serve};
+use lockstep_kernel::wire::{Connection, Surroundings, serve};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,8 +62,8 @@ impl Process {
         let held: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(held);
-        let connection = Connection {
-            transport: Transport::Tcp,
+        let info = ConnectionInfo {
+            transport: Transport::TCP,
             ip: "127.0.0.1".to_owned(),
             shell_port: ports[0],
             control_port: ports[1],
@@ -71,7 +72,9 @@ impl Process {
             hb_port: ports[4],
             key: KEY.to_owned(),
             signature_scheme: "hmac-sha256".to_owned(),
+            kernel_name: None,
         };
+        let connection = Connection { info };
         let surroundings = Surroundings {
             now: SystemTime::now,
             parent: None,
@@ -104,11 +107,11 @@ impl Process {
             metadata: json!({}),
             subshell: None,
         };
-        client.iopub.connect(&at(self.connection.iopub_port)).await.unwrap();
+        client.iopub.connect(&at(self.connection.info.iopub_port)).await.unwrap();
         client.iopub.subscribe("").await.unwrap();
-        client.shell.connect(&at(self.connection.shell_port)).await.unwrap();
-        client.control.connect(&at(self.connection.control_port)).await.unwrap();
-        client.stdin.connect(&at(self.connection.stdin_port)).await.unwrap();
+        client.shell.connect(&at(self.connection.info.shell_port)).await.unwrap();
+        client.control.connect(&at(self.connection.info.control_port)).await.unwrap();
+        client.stdin.connect(&at(self.connection.info.stdin_port)).await.unwrap();
         let first = read(client.iopub.recv().await.unwrap(), KEY);
         client.first = Some(first);
         client
@@ -117,7 +120,7 @@ impl Process {
     pub async fn heartbeat(&self, beat: &[u8]) -> Vec<u8> {
         let mut heart = ReqSocket::new();
         heart
-            .connect(&format!("tcp://127.0.0.1:{}", self.connection.hb_port))
+            .connect(&format!("tcp://127.0.0.1:{}", self.connection.info.hb_port))
             .await
             .unwrap();
         heart.send(Bytes::copy_from_slice(beat).into()).await.unwrap();
@@ -127,7 +130,7 @@ impl Process {
 
     /// Returns a subscriber that never reads after subscribing.
     pub async fn stalled_subscriber(&self) -> TcpStream {
-        let address = ("127.0.0.1", self.connection.iopub_port);
+        let address = ("127.0.0.1", self.connection.info.iopub_port);
         let mut stream = loop {
             match TcpStream::connect(address).await {
                 Ok(stream) => break stream,

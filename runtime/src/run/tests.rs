@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
 use super::*;
 use crate::sandbox::EngineOptions;
-use crate::step::{Failure, Limit, Outcome};
+use crate::step::{Artifact, Failure, Limit, MediaType, Outcome};
 
 /// A program with this `_start`. Its function `$hello` writes `hello` to stdout.
 fn module(body: &str) -> Vec<u8> {
