@@ -169,11 +169,11 @@ fn a_guest_that_fails_is_told_and_remembered() {
     place.write("trap.wasm", program("", "unreachable"));
     let said = place.run(&["run", "trap.wasm", "-q"]);
     assert_eq!(said.code, 4);
-    assert!(said.stderr.starts_with("error: `program` trapped: "), "{}", said.stderr);
+    assert!(said.stderr.starts_with("error: `trap.wasm` trapped: "), "{}", said.stderr);
     place.fails(
         4,
         &["run", "cat.wasm", "-q", "-o", "rows"],
-        "error: `program` ended well but did not write its output `rows`\nhint: the program must write the output to /out/rows\n",
+        "error: `cat.wasm` ended well but did not write its output `rows`\nhint: the program must write the output to /out/rows\n",
     );
 }
 
@@ -185,14 +185,14 @@ fn limits_and_interrupts_end_a_guest() {
     let lines: Vec<&str> = said.stderr.lines().collect();
     assert_eq!(
         (said.code, lines[0]),
-        (4, "error: `program` out of fuel: more than 1000000 units")
+        (4, "error: `endless.wasm` out of fuel: more than 1000000 units")
     );
     assert!(lines[1].contains("backtrace"), "{lines:?}");
     assert_eq!(lines.last(), Some(&"hint: raise the limit with --fuel"));
     place.fails(
         130,
         &["run", "endless.wasm", "-q", "--time", "100ms"],
-        "error: `program` interrupted: the time limit was reached\nhint: raise the limit with --time\n",
+        "error: `endless.wasm` interrupted: the time limit was reached\nhint: raise the limit with --time\n",
     );
     let child = place
         .command(&["run", "endless.wasm", "-q"])
@@ -207,7 +207,7 @@ fn limits_and_interrupts_end_a_guest() {
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: `program` interrupted\nhint: nothing was stored; run it again to start over\n"
+        "error: `endless.wasm` interrupted\nhint: nothing was stored; run it again to start over\n"
     );
 }
 

@@ -205,7 +205,7 @@ fn a_plan_uploads_nothing_and_a_run_does() {
     let place = place();
     place.write(
         "two.yaml",
-        "tasks: { copy: { step: './steps.wasm#copy', inputs: { raw: ./raw.csv } } }\n",
+        "name: two\ntasks: { copy: { step: './steps.wasm#copy', inputs: { raw: ./raw.csv } } }\n",
     );
     place.run(&["run", "two.yaml"]);
     let planned = s3.run(&place, &["plan", "two.yaml"]);

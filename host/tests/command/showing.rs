@@ -16,17 +16,17 @@ fn a_table_is_a_table() {
     let place = place();
     place.says(
         &["show", "raw.csv"],
-        "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n",
+        "name              mass\nUtf8           Float64\nAdelie          3750.0\nGentoo\\npapua   5050.5\n",
         "2 rows, 2 columns\n",
     );
     place.says(
         &["show", "raw.csv", "--rows", "1"],
-        "name    mass\nAdelie  3750\n",
+        "name       mass\nUtf8    Float64\nAdelie   3750.0\n",
         "2 rows, 2 columns; the first 1 are shown\n",
     );
     assert_eq!(
         place.json(&["show", "raw.csv", "--rows", "1"]),
-        json!({"columns": [{"name": "name", "type": ""}, {"name": "mass", "type": ""}], "rows": [["Adelie", 3750]], "total_rows": 2})
+        json!({"columns": [{"name": "name", "type": "Utf8"}, {"name": "mass", "type": "Float64"}], "rows": [["Adelie", 3750.0]], "total_rows": 2})
     );
 }
 
@@ -88,7 +88,7 @@ fn a_record_leads_to_all_that_it_used_and_made() {
     );
     place.says(
         &["show", &format!("{record}/rows"), "-q"],
-        "name             mass\nAdelie           3750\nGentoo\\npapua  5050.5\n",
+        "name              mass\nUtf8           Float64\nAdelie          3750.0\nGentoo\\npapua   5050.5\n",
         "",
     );
     let log = run["log"]["digest"].as_str().unwrap();

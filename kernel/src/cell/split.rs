@@ -558,7 +558,7 @@ mod tests {
     fn a_pattern_binds_its_names() {
         let rust = Rust::parse("let (a, mut b, P { c, d: [e, ..] }, None, _f) = v;").unwrap();
         let names: Vec<_> = rust.variables().into_iter().map(|v| (v.name, v.mutable)).collect();
-        let expected = [("a", false), ("b", true), ("c", false), ("e", false)];
+        let expected = [("a", false), ("b", true), ("c", false), ("e", false), ("_f", false)];
         assert_eq!(names, expected.map(|(n, m)| (n.to_owned(), m)));
     }
 

@@ -7,16 +7,37 @@ use crate::cell::{Item, ItemName, Mentions};
 /// The types of std that change behind a shared reference, apart from the atomics.
 const CHANGING: [&str; 7] = ["Cell", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell"];
 
-/// The crates whose types are known: all others may have types that change.
-const KNOWN: [&str; 7] = [
+/// The crates without such types, apart from those of std; `_` stands for the end of a prefix. Other crates may have them.
+const KNOWN: [&str; 22] = [
     "alloc",
-    "arrow_array",
-    "arrow_schema",
+    "arrow_",
+    "bytes",
+    "chrono",
     "core",
+    "csv",
+    "hashbrown",
+    "indexmap",
+    "itertools",
+    "linfa",
+    "linfa_",
     "lockstep",
+    "ndarray",
+    "num_",
+    "plotters",
+    "rand",
+    "rand_",
+    "regex",
     "serde_json",
+    "smartcore",
     "std",
+    "uuid",
 ];
+
+fn is_known(root: &str) -> bool {
+    KNOWN
+        .iter()
+        .any(|known| *known == root || known.ends_with('_') && root.starts_with(known))
+}
 
 fn is_changing(name: &str) -> bool {
     CHANGING.contains(&name) || name.starts_with("Atomic")
@@ -31,7 +52,7 @@ pub(super) fn may_change(type_name: &str, items: &[&Item]) -> bool {
     };
     let roots = type_name.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     let mut roots = roots.filter_map(|path| Some(path.split_once("::")?.0));
-    if roots.any(|root| !root.is_empty() && root != "cell" && !KNOWN.contains(&root)) {
+    if roots.any(|root| !root.is_empty() && root != "cell" && !is_known(root)) {
         return true;
     }
     let (mut seen, mut left) = (BTreeSet::new(), words(type_name));

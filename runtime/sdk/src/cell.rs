@@ -173,14 +173,7 @@ impl Cell {
                 Ok(())
             }
             // cells that need it compute it again
-            Err(error) => {
-                if changes(type_name) {
-                    warn(&format!(
-                        "`{name}` can't be kept ({error:#}): a cell that uses it computes it again, without the changes of other cells"
-                    ));
-                }
-                self.leave(name, type_name)
-            }
+            Err(_) => self.leave(name, type_name),
         }
     }
 
@@ -434,12 +427,6 @@ pub mod by_type {
 
     impl<T> SaveNothing for Of<'_, T> {
         fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
-            if changes(type_name::<T>()) {
-                warn(&format!(
-                    "`{name}` can't be kept, because its type has no serde traits: a cell that uses it computes it again, without the changes \
-                     of other cells"
-                ));
-            }
             cell.leave(name, type_name::<T>())
         }
     }

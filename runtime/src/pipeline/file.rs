@@ -252,6 +252,8 @@ fn error_at(file: &Path, text: &str, at: Location, message: String) -> PipelineE
     }
 }
 
+const ALIASES: &str = "aliases (`*name`) repeat too much: write the values out";
+
 /// Returns the message in our words, without the position, which is printed in front of it already.
 fn plain_message(error: &serde_saphyr::Error, form: &str) -> String {
     use serde_saphyr::Error;
@@ -272,9 +274,12 @@ fn plain_message(error: &serde_saphyr::Error, form: &str) -> String {
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => "aliases (`*name`) repeat too much: write the values out".to_owned(),
+        | Error::AliasReplayStackDepthExceeded { .. } => ALIASES.to_owned(),
         error => {
             let text = error.to_string();
+            if text.contains("budget breached") {
+                return ALIASES.to_owned();
+            }
             let text = text.lines().next().unwrap_or_default();
             match text.rfind(" at line ") {
                 Some(end) => text[..end].to_owned(),
