@@ -47,7 +47,7 @@ impl Registry {
             .iter()
             .any(|listed| listed.artifact_type.as_deref() == Some(BUNDLE))
         {
-            return Err(no_bundle("its index lists no bundle".to_owned()).into());
+            return Err(no_bundle("its index lists no bundle".to_owned()));
         }
         let mut blobs = BTreeMap::new();
         for listed in &index.manifests {

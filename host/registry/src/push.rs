@@ -63,7 +63,7 @@ impl Registry {
         // read the file outside of the retries: a local error does not go away
         if size <= PART as u64 {
             let bytes = read_part(&mut bundle.reader(digest)?, digest)?;
-            return Ok(persist(async || self.push_whole(digest, bytes.clone()).await).await?);
+            return persist(async || self.push_whole(digest, bytes.clone()).await).await;
         }
         self.push_parts(bundle, digest).await
     }
@@ -79,7 +79,7 @@ impl Registry {
         loop {
             let part = read_part(&mut reader, digest)?;
             if part.is_empty() {
-                return Ok(self.end_upload(digest, url, part).await?);
+                return self.end_upload(digest, url, part).await;
             }
             let end = start + part.len() as u64;
             let with = |request: RequestBuilder| {

@@ -210,7 +210,7 @@ fn a_plan_uploads_nothing_and_a_run_does() {
     place.run(&["run", "two.yaml"]);
     let planned = s3.run(&place, &["plan", "two.yaml"]);
     assert_eq!(planned.code, 0, "{planned:?}");
-    assert_eq!(s3.objects(""), [PathBuf::new(); 0]);
+    assert!(s3.objects("").is_empty());
     assert_eq!(s3.run(&place, &["run", "two.yaml"]).code, 0);
     assert!(!s3.objects("records").is_empty());
 }
