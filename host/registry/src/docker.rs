@@ -94,7 +94,7 @@ pub fn credentials(file: &Path, registry: &str) -> Result<Option<Credentials>, C
             stdout,
             stderr,
         }) => Err(helper(&format!("`{name} get` reports: {} {}", stdout.trim(), stderr.trim()))),
-        Err(CredentialRetrievalError::HelperCommunicationError) => Err(helper("it can't be run")),
+        Err(CredentialRetrievalError::HelperCommunicationError) => Err(helper("it can't be run, or ended too early")),
         Err(CredentialRetrievalError::MalformedHelperResponse) => Err(helper("it printed no credentials")),
         Err(CredentialRetrievalError::CredentialDecodingError) => Err(malformed(format!(
             "the entry for {registry} is not `user:password` in base64"
@@ -149,7 +149,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"credsStore": "not-installed"}"#),
-            "the credential helper for a.org in FILE failed: it can't be run"
+            "the credential helper for a.org in FILE failed: it can't be run, or ended too early"
         );
     }
 }

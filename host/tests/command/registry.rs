@@ -199,13 +199,13 @@ fn a_credential_helper_is_asked() {
         here.write(file, format!("#!/bin/sh\n{script}\n"));
         std::fs::set_permissions(here.path(file), std::fs::Permissions::from_mode(0o755)).unwrap();
     };
-    helper("echo credentials not found in native keychain; exit 1");
+    helper("cat > /dev/null; echo credentials not found in native keychain; exit 1");
     let said = push();
     assert!(
         said.stderr.contains("denied permission"),
         "a helper without credentials: {said:?}"
     );
-    helper("echo no keychain >&2; exit 1");
+    helper("cat > /dev/null; echo no keychain >&2; exit 1");
     let said = push();
     assert!(
         said.stderr.contains("`docker-credential-test get` reports:  no keychain"),
