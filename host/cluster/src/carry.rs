@@ -218,9 +218,8 @@ impl Carrier for Carried<'_> {
             Some(group) => group,
             None => {
                 if self.execution.reuse == Reuse::Records
-                    && let Some(ran) = self.runtime.lookup(run.key()?, limits)?
+                    && let Some(ran) = self.runtime.recall(run.key()?, limits)?
                 {
-                    self.runtime.publish(&ran)?;
                     self.runtime.replay_log(&ran.record, log)?;
                     return Ok(ran);
                 }

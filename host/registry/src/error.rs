@@ -87,7 +87,7 @@ pub enum RegistryError {
 }
 
 /// The hint for a registry that refuses access.
-const LOGIN: &str = "run `docker login HOST`; lockstep uses what it keeps";
+const LOGIN: &str = "run `docker login HOST`; lockstep uses the credentials that it saves";
 
 impl From<RegistryError> for Error {
     fn from(error: RegistryError) -> Self {

@@ -8,7 +8,7 @@ use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt};
-use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_runtime::step::{Artifact, Limits, OwnLimits};
 use lockstep_view::columns::fit;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::{check_parent, export};
@@ -257,7 +257,10 @@ fn run_alone(mut args: RunArgs, invocation: &Invocation, runtime: &Runtime, inte
     if let Some(container) = container.filter(|_| ran.record.outcome.succeeded()) {
         container.write(runtime, &ran)?;
     }
-    let written = write_outputs(&executor, &ran, &outputs)?;
+    let written = match ran.record.outcome.succeeded() {
+        true => write_outputs(&executor, &ran.record.outputs, &outputs)?,
+        false => BTreeMap::new(),
+    };
     report_run(&ran, &title, &written, invocation)
 }
 
@@ -292,14 +295,15 @@ pub fn of_container(args: RunArgs, runtime: &Runtime, given: ContainerInputs) ->
     Ok((target::bind(args, runtime, given)?.0, limits))
 }
 
-/// Writes outputs to the requested files. Returns their paths, by name.
-fn write_outputs<'a>(executor: &Executor, ran: &Ran, outputs: &'a [Output]) -> Result<BTreeMap<&'a str, &'a Path>> {
+/// Writes the outputs in `made` to the requested files. Returns their paths, by name.
+fn write_outputs<'a>(
+    executor: &Executor,
+    made: &BTreeMap<String, Artifact>,
+    outputs: &'a [Output],
+) -> Result<BTreeMap<&'a str, &'a Path>> {
     let mut written = BTreeMap::new();
-    if !ran.record.outcome.succeeded() {
-        return Ok(written);
-    }
     for Output { name, path, .. } in outputs {
-        if let (Some(path), Some(artifact)) = (path, ran.record.outputs.get(name)) {
+        if let (Some(path), Some(artifact)) = (path, made.get(name)) {
             executor.fetch(artifact)?;
             export(&executor.runtime.store, artifact, path)?;
             written.insert(name.as_str(), path.as_path());

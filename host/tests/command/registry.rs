@@ -12,6 +12,9 @@ use serde_json::json;
 use crate::bundle::place;
 use crate::place::{Place, Said, listening};
 
+/// Requires a password: that of `htpasswd` in the directory of the registry.
+const PASSWORD: &str = "auth: { htpasswd: { realm: here, path: '[ROOT]/htpasswd' } }";
+
 /// The registry, with its files.
 struct Registry {
     root: tempfile::TempDir,
@@ -154,13 +157,13 @@ fn large_blobs_go_in_parts() {
 
 #[test]
 fn passwords_are_those_that_docker_keeps() {
-    let Some(registry) = Registry::start("auth: { htpasswd: { realm: here, path: '[ROOT]/htpasswd' } }") else {
+    let Some(registry) = Registry::start(PASSWORD) else {
         return;
     };
     let here = bundled();
     let name = registry.name("two:1.0");
     let said = here.run(&["bundle", "push", "two.tar", &name]);
-    let hint = "hint: run `docker login HOST`; lockstep uses what it keeps";
+    let hint = "hint: run `docker login HOST`; lockstep uses the credentials that it saves";
     assert_eq!((said.code, said.stderr.lines().last()), (5, Some(hint)), "{said:?}");
     std::fs::create_dir(here.path(".docker")).unwrap();
     // bG9ja3N0ZXA6c2VjcmV0 is lockstep:secret
@@ -178,7 +181,7 @@ fn passwords_are_those_that_docker_keeps() {
 
 #[test]
 fn a_credential_helper_is_asked() {
-    let Some(registry) = Registry::start("auth: { htpasswd: { realm: here, path: '[ROOT]/htpasswd' } }") else {
+    let Some(registry) = Registry::start(PASSWORD) else {
         return;
     };
     let here = bundled();

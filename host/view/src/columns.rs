@@ -100,7 +100,7 @@ fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns `text` with an escape for every character that can't be told from others: those without a width, and spaces but the usual one.
+/// Returns `text` with all characters escaped that are invisible, have no width, or are white space other than U+0020.
 pub fn exact(text: &str) -> String {
     let mut exact = String::new();
     for c in text.chars() {
@@ -113,8 +113,8 @@ pub fn exact(text: &str) -> String {
     exact
 }
 
-/// Returns `text` on one line, truncated to `width` columns with an ellipsis. Escapes hidden characters, so that guests can't control the
-/// terminal, and nothing is taken for what it is not.
+/// Returns `text` on one line, truncated to `width` columns with an ellipsis. Escapes characters that are invisible or control the
+/// terminal.
 pub fn fit(text: &str, width: usize) -> String {
     let mut line = String::new();
     for c in text.chars() {

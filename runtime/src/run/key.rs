@@ -1,4 +1,4 @@
-//! The first stage of a run: what it depends on, and its key.
+//! The run and its key: the digest of everything that the run depends on.
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@ use crate::step::Limits;
 use crate::store::{Check, Keep, Row, Runs, StoreError, Sweep};
 
 impl Runtime {
-    /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Writes nothing, except that the local
-    /// store keeps what it read from the shared one. A caller that uses the record [publishes](Self::publish) it.
+    /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Uploads
+    /// nothing. Copies a record of the shared store to the local one. Use [`recall`](Self::recall) to use the result.
     pub fn lookup(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
         if let Some(ran) = self.find_among(&self.store.find(&key)?, limits)? {
             return Ok(Some(ran));

@@ -5,8 +5,8 @@
 //! 1. `bind`: names and values that a user supplied become a [`Run`]
 //! 2. `key`: a run's key is the digest of everything that it depends on
 //! 3. `lookup`: finds the record of an earlier run with this key; changes nothing
-//! 4. `execute`: `load` compiles the module, `world` is what the guest sees, `call` runs the steps that it calls, `log` keeps what it
-//!    prints
+//! 4. `execute`: executes the run. `load` compiles the module, `world` provides files and arguments, `call` executes the steps that the
+//!    guest calls, `log` stores stdout and stderr
 //! 5. `record`: the result, and observations beside it
 //! 6. `publish`: stores the record, and copies it to the shared store
 //! 7. `lineage`: which runs an artifact comes from
@@ -138,9 +138,8 @@ impl Runtime {
             return self.execute(key, run, reuse, limits, interrupt, log);
         }
         let _flight = self.flights.board(key.0, interrupt);
-        match self.lookup(key, limits)? {
+        match self.recall(key, limits)? {
             Some(ran) => {
-                self.publish(&ran)?;
                 self.replay_log(&ran.record, log)?;
                 Ok(ran)
             }

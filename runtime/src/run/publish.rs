@@ -1,6 +1,8 @@
 //! Stores records, and copies them to the shared store.
 
 use super::{Ran, RunError, Runtime};
+use crate::digest::RunKey;
+use crate::step::Limits;
 
 impl Runtime {
     /// Writes the record of an executed run, also to the shared store if the outcome is deterministic. As the newest record of its run,
@@ -8,15 +10,21 @@ impl Runtime {
     pub fn keep(&self, ran: &Ran) -> Result<(), RunError> {
         let row = ran.record.row(ran.digest, &ran.observed);
         self.store.put_record(ran.record.write(&ran.observed)?, &row)?;
-        self.publish(ran)
-    }
-
-    /// Copies a record that is used, with everything it needs, to the shared store if that lacks it. A record whose outcome may depend on
-    /// the machine stays in the local store.
-    pub fn publish(&self, ran: &Ran) -> Result<(), RunError> {
-        if ran.record.outcome.is_deterministic() && self.store.is_unpublished(&ran.digest)? {
-            self.store.publish(&ran.record.row(ran.digest, &ran.observed))?;
+        if ran.record.outcome.is_deterministic() {
+            self.store.publish(&row)?;
         }
         Ok(())
+    }
+
+    /// Returns the cached result of a run, as [`lookup`](Self::lookup) does. If the shared store lacks the record, copies it there, with
+    /// everything it needs.
+    pub fn recall(&self, key: RunKey, limits: &Limits) -> Result<Option<Ran>, RunError> {
+        let found = self.lookup(key, limits)?;
+        if let Some(ran) = &found
+            && self.store.is_unpublished(&ran.digest)?
+        {
+            self.store.publish(&ran.record.row(ran.digest, &ran.observed))?;
+        }
+        Ok(found)
     }
 }

@@ -179,12 +179,7 @@ async fn watched(
 ) -> Answer<Response> {
     if !fresh {
         let (runtime, key, all) = (namespace.runtime.clone(), run.key()?, limits.or(&Limits::default()));
-        let cached = move || {
-            let cached = runtime.lookup(key, &all)?;
-            cached.as_ref().map_or(Ok(()), |ran| runtime.publish(ran))?;
-            Ok(cached)
-        };
-        if let Some(ran) = blocking(cached).await? {
+        if let Some(ran) = blocking(move || Ok(runtime.recall(key, &all)?)).await? {
             return Ok(answer(Bytes::from(ran.to_json().to_string())));
         }
     }

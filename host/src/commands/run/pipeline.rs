@@ -11,14 +11,14 @@ use lockstep_server::machine::available_memory;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
-use lockstep_view::export::{check_parent, export};
+use lockstep_view::export::check_parent;
 use lockstep_view::logs::Logs;
 use lockstep_view::print::print;
 use lockstep_view::quantity::parse_bytes;
 use lockstep_view::report;
 use serde_json::{Value, json};
 
-use super::{Output, RunArgs};
+use super::{Output, RunArgs, write_outputs};
 use crate::executor::Executor;
 use crate::invocation::Invocation;
 use crate::pipelines;
@@ -101,7 +101,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
         return told(&executor, &plan);
     }
     let outputs = shown(&executor, &plan, invocation)?;
-    write_outputs(&executor, &outputs, &args.outputs)
+    write_outputs(&executor, &outputs, &args.outputs).map(drop)
 }
 
 /// Executes the plan, shows its progress and reports its result. Returns the outputs of the pipeline.
@@ -179,16 +179,6 @@ fn check_outputs(plan: &Plan, outputs: &[Output]) -> Result<()> {
             );
         }
         path.as_deref().map_or(Ok(()), check_parent)?;
-    }
-    Ok(())
-}
-
-fn write_outputs(executor: &Executor, made: &BTreeMap<String, Artifact>, outputs: &[Output]) -> Result<()> {
-    for Output { name, path, .. } in outputs {
-        if let (Some(path), Some(artifact)) = (path, made.get(name)) {
-            executor.fetch(artifact)?;
-            export(&executor.runtime.store, artifact, path)?;
-        }
     }
     Ok(())
 }
