@@ -4,6 +4,7 @@
 # make lint   check formatting and run clippy, with warnings as errors
 # make docs   build the book in docs/book, and regenerate the command-line page; `make book` does not regenerate it
 # make demo-module  build the module that `lockstep demo` carries, after a change of the SDK or the penguins
+# make built-in  build the built-in modules that the command contains, after a change of how the SDK reads tables
 # make wheel  build a wheel for pip in target/wheel, and test it in its own virtual environment
 # make images build the images of a task, a host and a kernel in target/images
 # make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
@@ -18,13 +19,13 @@ WHEEL := target/wheel
 CRATES := --workspace --exclude lockstep-benches --exclude work
 TEST := cargo test $(CRATES)
 
-.PHONY: demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
+.PHONY: built-in demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers $(VENV)/.formats target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready target/wrk/.ready
@@ -45,6 +46,10 @@ book: target/mdbook/bin/mdbook
 demo-module: $(LOCKSTEP)
 	$(LOCKSTEP) build examples/penguins -o host/src/commands/demo/penguins.wasm
 	rustc -vV > host/src/commands/demo/rustc.txt
+
+# the modules that the command contains; needs clang 19, because they contain the C library of zstd
+built-in: $(LOCKSTEP)
+	cd runtime/built-in && ./build.sh $(CURDIR)/$(LOCKSTEP)
 
 wheel: $(LOCKSTEP) $(VENV)/.maturin
 	rm -rf $(WHEEL)
@@ -142,6 +147,11 @@ target/wrk/.ready:
 # C, Go and Python for WASI, for the tests of plain programs
 $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --no-deps -r tests/compilers.txt
+	touch $@
+
+# other programs that write tables, for the tests of formats
+$(VENV)/.formats: tests/formats.txt $(VENV)/.ready
+	$(VENV)/bin/pip install --quiet -r tests/formats.txt
 	touch $@
 
 $(VENV)/.maturin: deploy/wheel/requirements.txt $(VENV)/.ready

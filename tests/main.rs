@@ -10,6 +10,7 @@ mod dashboard;
 mod determinism;
 mod docs;
 mod examples;
+mod formats;
 mod gateway;
 mod host;
 mod house;

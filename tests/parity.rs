@@ -41,9 +41,9 @@ pub fn ending() -> Vec<Guest> {
     guests
 }
 
-/// Guests that are tested in `limits.rs`, in `pipelines.rs` and by the tests of values.
-const ELSEWHERE: [&str; 9] = [
-    "hunger", "endless", "sleeps", "reads", "talks", "writes", "take", "scatter", "gather",
+/// Guests that are tested in `limits.rs`, in `pipelines.rs`, in `formats.rs` and by the tests of values.
+const ELSEWHERE: [&str; 10] = [
+    "hunger", "endless", "sleeps", "reads", "talks", "writes", "take", "scatter", "gather", "texts",
 ];
 
 #[test]

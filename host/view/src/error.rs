@@ -270,7 +270,7 @@ impl From<RunError> for Error {
             RunError::Sandbox(error) => error.into(),
             RunError::Path(_) | RunError::Overlap(_) | RunError::Stdin(_) => Self::user(error),
             RunError::Base { .. } => Self::config(error),
-            RunError::Encode(_) | RunError::Record(_) => Self::host(error),
+            RunError::Encode(_) | RunError::Record(_) | RunError::BuiltIn { .. } => Self::host(error),
         }
     }
 }

@@ -60,6 +60,12 @@ impl Call {
         Ok(self)
     }
 
+    /// Sets an input to the file or directory at `path`, without copying it.
+    pub fn file(mut self, name: &'static str, path: &Path) -> Self {
+        self.request.inputs.insert(name, path.to_owned());
+        self
+    }
+
     /// Sets a parameter; `None` leaves it at its default.
     pub fn parameter<K: ?Sized>(mut self, name: &'static str, argument: impl Argument<K>) -> Result<Self> {
         if let Some(value) = argument.value()? {
@@ -71,7 +77,7 @@ impl Call {
     /// Runs the step. The error describes how it failed.
     pub fn run(self) -> Result<Called> {
         let answer = carry_out(&serde_json::to_vec(&self.request)?);
-        if !self.request.inputs.is_empty() {
+        if self.directory.exists() {
             std::fs::remove_dir_all(&self.directory)?;
         }
         let answer = PathBuf::from(format!("/call/{}", answer?));
@@ -87,7 +93,12 @@ impl Call {
 impl Called {
     /// Reads an output of the step.
     pub fn output<T: Artifact>(&self, name: &str) -> Result<T> {
-        T::read(&self.outputs.join(Path::new(name))).with_context(|| format!("output `{name}`"))
+        T::read(&self.path(name)).with_context(|| format!("output `{name}`"))
+    }
+
+    /// Returns the path of an output of the step.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.outputs.join(name)
     }
 }
 

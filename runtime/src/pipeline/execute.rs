@@ -283,7 +283,7 @@ impl<'a> Workers<'a, '_> {
 
     /// Runs a task, with retries after results that may differ next time.
     fn run(&self, job: &Job<'a>, given: &BTreeMap<String, TaskInput>) -> Result<Ran, TaskError> {
-        let run = job.task.bind(gather(&self.runtime.store, given)?);
+        let run = self.runtime.equip(job.task.bind(gather(&self.runtime.store, given)?))?;
         let limits = job.task.limits.or(&self.execution.limits);
         let mut left = job.task.retries;
         let mut wait = self.execution.backoff;

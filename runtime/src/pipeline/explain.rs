@@ -256,7 +256,7 @@ impl Explaining<'_> {
 
     fn fate(&mut self, task: &Task, part: Option<&Artifact>) -> Result<Fate, TaskError> {
         let given = self.made.inputs(self.names, task, part).ok_or(TaskError::NotMade)?;
-        let run = task.bind(gather(&self.runtime.store, &given)?);
+        let run = self.runtime.equip(task.bind(gather(&self.runtime.store, &given)?))?;
         let limits = task.limits.or(self.limits);
         let key = run.key()?;
         if let Some(Ran { record, digest, .. }) = self.runtime.lookup(key, &limits)? {

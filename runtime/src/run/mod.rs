@@ -3,15 +3,17 @@
 //! The stages of a run, each in a module of its name:
 //!
 //! 1. `bind`: names and values that a user supplied become a [`Run`]
-//! 2. `key`: a run's key is the digest of everything that it depends on
-//! 3. `lookup`: finds the record of an earlier run with this key; changes nothing
-//! 4. `execute`: executes the run. `load` compiles the module, `world` provides files and arguments, `call` executes the steps that the
+//! 2. `built_in`: the built-in modules that a run may call are added
+//! 3. `key`: a run's key is the digest of everything that it depends on
+//! 4. `lookup`: finds the record of an earlier run with this key; changes nothing
+//! 5. `execute`: executes the run. `load` compiles the module, `world` provides files and arguments, `call` executes the steps that the
 //!    guest calls, `log` stores stdout and stderr
-//! 5. `record`: the result, and observations beside it
-//! 6. `publish`: stores the record, and copies it to the shared store
-//! 7. `lineage`: which runs an artifact comes from
+//! 6. `record`: the result, and observations beside it
+//! 7. `publish`: stores the record, and copies it to the shared store
+//! 8. `lineage`: which runs an artifact comes from
 
 mod bind;
+mod built_in;
 mod call;
 mod execute;
 mod flight;
@@ -26,6 +28,7 @@ mod record;
 pub mod terminal;
 mod world;
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -66,6 +69,14 @@ pub enum RunError {
         module: Digest,
         /// the cause
         source: BaseError,
+    },
+    /// A built-in module is damaged.
+    #[error("the built-in module `{name}` can't be read: {source}; install lockstep again")]
+    BuiltIn {
+        /// the module
+        name: &'static str,
+        /// the cause
+        source: io::Error,
     },
     /// JSON serialization failed.
     #[error("can't write the run as JSON: {0}")]
@@ -133,6 +144,7 @@ impl Runtime {
         interrupt: &Interrupt,
         log: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, RunError> {
+        let run = &self.equip(run.clone())?;
         let key = run.key()?;
         if reuse != Reuse::Records {
             return self.execute(key, run, reuse, limits, interrupt, log);

@@ -146,3 +146,31 @@ pub fn busy(
 /// Does nothing: what a run costs at the least.
 #[step]
 pub fn nothing() {}
+
+/// Returns the type and the texts of every column of a table, and writes the table as it is.
+#[step]
+pub fn texts(
+    /// a table in any format
+    raw: Table,
+) -> Result<Texts> {
+    let mut columns = Vec::new();
+    for name in raw.columns() {
+        let of = raw.column(name)?.data_type().to_string();
+        let texts = raw.str(name)?;
+        let texts = texts.iter().map(|text| text.map(str::to_owned)).collect();
+        columns.push((name.to_owned(), of, texts));
+    }
+    Ok(Texts {
+        columns: Json(columns),
+        table: raw,
+    })
+}
+
+/// A table and what it says.
+#[derive(Outputs)]
+pub struct Texts {
+    /// name, type and texts of each column
+    columns: Json<Vec<(String, String, Vec<Option<String>>)>>,
+    /// the table
+    table: Table,
+}

@@ -235,7 +235,7 @@ fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
         None => program(module, inputs, request)?,
     };
     run.modules = modules;
-    Ok(run)
+    Ok(runtime.equip(run)?)
 }
 
 fn step(module: Digest, interface: &Interface, inputs: BTreeMap<String, Input>, request: &RunRequest) -> Answer<Run> {

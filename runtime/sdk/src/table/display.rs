@@ -7,7 +7,7 @@ use arrow_array::temporal_conversions::{as_date, as_datetime, as_time};
 use arrow_array::timezone::Tz;
 use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, TimeUnit};
+use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use chrono::{SecondsFormat, TimeDelta};
 
 /// The value at `row`, with `null` for nulls.
@@ -26,7 +26,7 @@ impl fmt::Display for Shown<'_> {
 /// Returns whether values of the type can be formatted.
 pub(super) fn has_text(of: &DataType) -> bool {
     match of {
-        DataType::Interval(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => false,
+        DataType::Union(..) | DataType::RunEndEncoded(..) => false,
         DataType::ListView(_) | DataType::LargeListView(_) => false,
         DataType::Timestamp(_, Some(zone)) => zone.parse::<Tz>().is_ok(),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
@@ -144,6 +144,18 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
                 None => out_of_range(value, array, to),
             }
         }
+        DataType::Interval(IntervalUnit::YearMonth) => {
+            let months = array.as_primitive::<IntervalYearMonthType>().value(row);
+            write!(to, "{} years {} mons", months.div_euclid(12), months.rem_euclid(12))
+        }
+        DataType::Interval(IntervalUnit::DayTime) => {
+            let value = array.as_primitive::<IntervalDayTimeType>().value(row);
+            interval(0, value.days, value.milliseconds.into(), 3, to)
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let value = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            interval(value.months, value.days, value.nanoseconds, 9, to)
+        }
         DataType::List(_) => list(&array.as_list::<i32>().value(row), null, to),
         DataType::LargeList(_) => list(&array.as_list::<i64>().value(row), null, to),
         DataType::FixedSizeList(..) => list(&array.as_fixed_size_list().value(row), null, to),
@@ -178,6 +190,24 @@ fn write(array: &dyn Array, row: usize, null: &str, to: &mut dyn Write) -> fmt::
 
 fn out_of_range(value: impl fmt::Display, array: &dyn Array, to: &mut dyn Write) -> fmt::Result {
     write!(to, "{value} (out of range of {})", array.data_type())
+}
+
+/// Writes the parts of an interval that are not zero. `time` counts units of which a second has 10 to the power of `digits`.
+fn interval(months: i32, days: i32, time: i64, digits: usize, to: &mut dyn Write) -> fmt::Result {
+    let per_second = 10_u64.pow(digits as u32);
+    let (sign, time) = (if time < 0 { "-" } else { "" }, time.unsigned_abs());
+    let seconds = time / per_second;
+    let (hours, minutes, seconds, fraction) = (seconds / 3600, seconds / 60 % 60, seconds % 60, time % per_second);
+    let parts = [
+        (months != 0).then(|| format!("{months} mons")),
+        (days != 0).then(|| format!("{days} days")),
+        (hours != 0).then(|| format!("{sign}{hours} hours")),
+        (minutes != 0).then(|| format!("{sign}{minutes} mins")),
+        (seconds != 0 || fraction != 0).then(|| format!("{sign}{seconds}.{fraction:0digits$} secs")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    to.write_str(if parts.is_empty() { "0 secs" } else { "" })?;
+    to.write_str(&parts.join(" "))
 }
 
 fn list(items: &ArrayRef, null: &str, to: &mut dyn Write) -> fmt::Result {
@@ -260,6 +290,18 @@ mod tests {
             Arc::new(Time64NanosecondArray::from(vec![0, 1, 86_399_000_000_000])),
             Arc::new(DurationSecondArray::from(vec![0, -1, 90_061])),
             Arc::new(DurationMicrosecondArray::from(vec![0, -1, 1_500_000])),
+            Arc::new(TimestampMicrosecondArray::from(vec![0, 1_372_674_600_000_000, -1]).with_timezone("Europe/Berlin")),
+            Arc::new(IntervalYearMonthArray::from(vec![14, 0, -1])),
+            Arc::new(IntervalDayTimeArray::from(vec![
+                IntervalDayTime::new(1, -3_661_001),
+                IntervalDayTime::new(0, 0),
+                IntervalDayTime::new(-1, 1_500),
+            ])),
+            Arc::new(IntervalMonthDayNanoArray::from(vec![
+                IntervalMonthDayNano::new(14, 3, 1_500_000_000),
+                IntervalMonthDayNano::new(0, 0, -7_322_000_000_001),
+                IntervalMonthDayNano::new(0, 0, 0),
+            ])),
             Arc::new(lists.finish()),
             Arc::new(maps.finish()),
             Arc::new(StructArray::from(vec![(

@@ -28,8 +28,8 @@ use crate::{Artifact, Context, Result, bail};
 
 /// Rows and named, typed columns, in Arrow's memory format. Cloning is cheap.
 ///
-/// It is written as an Arrow IPC stream. It is read from an Arrow IPC stream or file, from Parquet (with the feature `parquet`)
-/// or from CSV, detected by content. In CSV, empty fields and `NA` are nulls; use [`Csv`](crate::Csv) to choose other ones.
+/// It is written as an Arrow IPC stream. It is read from an Arrow IPC stream or file (Feather), from Parquet or from CSV, detected
+/// by content. In CSV, empty fields and `NA` are nulls; use [`Csv`](crate::Csv) to choose other ones.
 ///
 /// ```
 /// use lockstep::prelude::*;

@@ -1,18 +1,25 @@
 use std::fmt;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_ipc::CompressionType;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
 
 use super::{CsvOptions, Table, csv, same_columns};
 use crate::artifact::{create, media_type, open};
+#[cfg(all(target_os = "wasi", not(feature = "codecs")))]
+use crate::call::Call;
 use crate::step::Ports;
 use crate::{Context, Input, Outputs, Result, bail};
 
 /// Number of rows from which column types are inferred, for CSV that is read incrementally.
 const SAMPLE: usize = 10_000;
+
+/// The built-in module that reads the formats that a module can't read itself, and its step.
+#[cfg(all(target_os = "wasi", not(feature = "codecs")))]
+const READER: (&str, &str) = ("lockstep:tables", "read");
 
 /// A table that is read some rows at a time: for inputs larger than memory. Reads the same formats as [`Table`].
 ///
@@ -57,11 +64,14 @@ impl TableReader {
         if file.fill_buf()?.starts_with(b"PAR1") {
             return parquet(path);
         }
+        if is_compressed_by_zstd(&mut file)? {
+            return zstd(path, file);
+        }
         let options = CsvOptions::default().sample(sample.unwrap_or(usize::MAX));
         Self::of_source(file, options)
     }
 
-    /// Reads the tables in an Arrow IPC stream or file, in Parquet (with the feature `parquet`), or in CSV, detected by content.
+    /// Reads the tables in an Arrow IPC stream or file, in Parquet, or in CSV, detected by content.
     #[cfg(feature = "parquet")]
     pub fn from_bytes(source: bytes::Bytes, options: CsvOptions) -> Result<Self> {
         match source.starts_with(b"PAR1") {
@@ -84,15 +94,81 @@ impl TableReader {
     }
 }
 
-#[cfg(feature = "parquet")]
+/// Returns whether the first compressed batch of an Arrow file or stream is compressed with zstd. Leaves `source` at its start.
+fn is_compressed_by_zstd(source: &mut (impl BufRead + Seek)) -> Result<bool> {
+    let start = source.fill_buf()?;
+    let offset = match start {
+        start if start.starts_with(b"ARROW1") => 8,
+        start if start.starts_with(&[0xff; 4]) => 0,
+        _ => return Ok(false),
+    };
+    source.seek(SeekFrom::Start(offset))?;
+    // a malformed file gets its error from the reader
+    let codec = first_codec(source).unwrap_or_default();
+    source.rewind()?;
+    Ok(codec == Some(CompressionType::ZSTD))
+}
+
+/// Returns the codec of the first compressed batch among encapsulated messages
+/// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>).
+fn first_codec(source: &mut (impl Read + Seek)) -> Result<Option<CompressionType>> {
+    loop {
+        let mut prefix = [0; 8];
+        source.read_exact(&mut prefix)?;
+        let len = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
+        if len == 0 {
+            return Ok(None);
+        }
+        let mut metadata = Vec::new();
+        source.take(len.into()).read_to_end(&mut metadata)?;
+        let message = arrow_ipc::root_as_message(&metadata).map_err(|error| crate::Error::msg(error.to_string()))?;
+        let dictionary = || message.header_as_dictionary_batch()?.data();
+        let batch = message.header_as_record_batch().or_else(dictionary);
+        if let Some(compression) = batch.and_then(|batch| batch.compression()) {
+            return Ok(Some(compression.codec()));
+        }
+        source.seek(SeekFrom::Current(message.bodyLength()))?;
+    }
+}
+
+#[cfg(feature = "codecs")]
+fn zstd(_: &Path, file: impl BufRead + Seek + 'static) -> Result<TableReader> {
+    TableReader::of_source(file, CsvOptions::default())
+}
+
+#[cfg(not(feature = "codecs"))]
+fn zstd(path: &Path, mut file: impl BufRead + Seek + 'static) -> Result<TableReader> {
+    if file.fill_buf()?.starts_with(b"ARROW1") {
+        return convert(path);
+    }
+    bail!(
+        "{} is an Arrow stream compressed with zstd: compress streams with lz4, or write an Arrow file (Feather)",
+        path.display()
+    )
+}
+
+#[cfg(any(feature = "codecs", all(feature = "parquet", not(target_os = "wasi"))))]
 fn parquet(path: &Path) -> Result<TableReader> {
     super::parquet::reader(path).and_then(TableReader::of)
 }
 
-#[cfg(not(feature = "parquet"))]
+#[cfg(not(any(feature = "codecs", all(feature = "parquet", not(target_os = "wasi")))))]
 fn parquet(path: &Path) -> Result<TableReader> {
+    convert(path)
+}
+
+/// Reads a file that a built-in module converts to an Arrow stream, once for each file.
+#[cfg(all(target_os = "wasi", not(feature = "codecs")))]
+fn convert(path: &Path) -> Result<TableReader> {
+    let (module, step) = READER;
+    let called = Call::new(module, step).file("file", path).run()?;
+    TableReader::from_path(&called.path("table"), None)
+}
+
+#[cfg(all(not(target_os = "wasi"), not(feature = "codecs")))]
+fn convert(path: &Path) -> Result<TableReader> {
     bail!(
-        "{} is a Parquet file: build the step with the feature `parquet` of the crate `lockstep`",
+        "{} is a compressed or Parquet file, which is read in the sandbox only: run the step with `lockstep run`, or test it with CSV or an uncompressed Arrow file",
         path.display()
     )
 }

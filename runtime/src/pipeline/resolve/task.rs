@@ -120,7 +120,8 @@ impl Resolver<'_> {
     }
 
     /// Adds the task. Inputs from other tasks become wires.
-    fn add(&mut self, place: &TaskContext, mut run: Run, inputs: BTreeMap<String, Bound>) -> Result<Ports, PipelineError> {
+    fn add(&mut self, place: &TaskContext, run: Run, inputs: BTreeMap<String, Bound>) -> Result<Ports, PipelineError> {
+        let mut run = self.runtime.equip(run).map_err(|e| place.error(place.task, e.to_string()))?;
         let port = |(name, media_type): (&String, &MediaType)| {
             let output = TaskOutput {
                 task: place.full_name.clone(),

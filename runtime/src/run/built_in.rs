@@ -1,0 +1,82 @@
+//! Built-in modules: modules that this program contains, and whose steps any step may call under their names. A run that may call one
+//! has its digest in its run key, like that of every other module.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use flate2::read::DeflateDecoder;
+
+use super::{Run, RunError, Runtime};
+use crate::digest::Digest;
+use crate::step::Artifact;
+use crate::store::StoreError;
+
+/// The name of the module that reads tables in the formats that modules of steps can't read themselves.
+const TABLES: &str = "lockstep:tables";
+
+/// A built-in module.
+struct BuiltIn {
+    name: &'static str,
+    digest: &'static str,
+    deflated: &'static [u8],
+}
+
+/// Built by `make built-in`.
+const ALL: [BuiltIn; 1] = [BuiltIn {
+    name: TABLES,
+    digest: include_str!("../../built-in/tables.digest"),
+    deflated: include_bytes!("../../built-in/tables.wasm.deflate"),
+}];
+
+/// Returns the digest of the built-in module `name`.
+fn digest(name: &str) -> Option<Digest> {
+    let module = ALL.iter().find(|module| module.name == name)?;
+    module.digest.trim().parse().ok()
+}
+
+impl Runtime {
+    /// Adds the built-in modules that `run` may call because of its inputs, and puts their bytes into the store.
+    /// Changes nothing in a run that has them already, such as the run of a record.
+    pub fn equip(&self, mut run: Run) -> Result<Run, RunError> {
+        if !run.modules.contains_key(TABLES) {
+            let mut inputs = run.inputs.values().map(|input| &input.artifact);
+            if inputs.try_fold(false, |found, artifact| Ok::<_, RunError>(found || self.needs_tables(artifact)?))?
+                && let Some(digest) = digest(TABLES)
+            {
+                run.modules.insert(TABLES.to_owned(), digest);
+            }
+        }
+        self.supply(&run.modules)?;
+        Ok(run)
+    }
+
+    /// Puts the built-in modules among `modules` into the store.
+    fn supply(&self, modules: &BTreeMap<String, Digest>) -> Result<(), RunError> {
+        for module in &ALL {
+            let Some(wanted) = modules.get(module.name) else { continue };
+            if digest(module.name).as_ref() == Some(wanted) && !self.store.contains(wanted)? {
+                let mut wasm = Vec::new();
+                DeflateDecoder::new(module.deflated)
+                    .read_to_end(&mut wasm)
+                    .map_err(|source| RunError::BuiltIn { name: module.name, source })?;
+                self.store.put(wasm)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a file, or one in a directory, is Parquet or an Arrow file. Steps write neither as a table.
+    fn needs_tables(&self, artifact: &Artifact) -> Result<bool, RunError> {
+        let bytes = match self.store.get(&artifact.digest) {
+            Ok(bytes) => bytes,
+            // a cached result needs no inputs
+            Err(StoreError::Missing(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if !artifact.is_directory() {
+            return Ok(bytes.starts_with(b"PAR1") || bytes.starts_with(b"ARROW1"));
+        }
+        let files = self.store.list_directory(artifact)?;
+        files.values().try_fold(false, |found, file| Ok(found || self.needs_tables(file)?))
+    }
+}
