@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
 use arrow_array::{
@@ -60,6 +60,7 @@ pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
     Ok(match array.data_type() {
         DataType::Float64 => array.as_primitive::<Float64Type>().clone(),
         DataType::Float32 => each::<Float32Type>(array, f64::from),
+        DataType::Float16 => each::<Float16Type>(array, f64::from),
         DataType::Int8 => each::<Int8Type>(array, f64::from),
         DataType::Int16 => each::<Int16Type>(array, f64::from),
         DataType::Int32 => each::<Int32Type>(array, f64::from),
