@@ -96,6 +96,9 @@ pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     if !has_text(array.data_type()) {
         bail!("it holds {}, which has no text", array.data_type());
     }
+    // a null may be that of a dictionary's value, or the type's
+    let nulls = array.logical_nulls();
+    let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
     let text = |row: usize| Shown { array, row, null: "" }.to_string();
-    Ok((0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect())
+    Ok((0..array.len()).map(|row| (!is_null(row)).then(|| text(row))).collect())
 }

@@ -9,6 +9,7 @@ use arrow_array::{
 };
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer};
 use arrow_schema::TimeUnit;
+use arrow_select::zip::zip;
 use chrono::DateTime;
 use memchr::memmem::Finder;
 
@@ -91,6 +92,10 @@ impl Operand {
                     Value::Literal(_) => None,
                 };
                 boolean(nulls.unwrap_or_else(|| BooleanBuffer::new_unset(rows)).into())
+            }
+            Node::FillNull(both) => {
+                let (left, right) = sides(both)?;
+                Value::Column(fill_null(left, right, rows)?)
             }
             Node::IsIn(inner, items) => boolean(is_in(&of(inner)?, items, table)?),
             Node::Text(how, inner, part) => boolean(matches(*how, of(inner)?, part, rows)?),
@@ -280,7 +285,7 @@ fn compare(how: Compare, left: &Operand, right: &Operand, rows: usize) -> Result
         return Ok(BooleanArray::new_null(rows));
     }
     let rows_where = |order: &dyn Fn(usize) -> Ordering| BooleanBuffer::collect_bool(rows, |row| how.test(order(row)));
-    let nulls = NullBuffer::union(a.nulls().as_ref(), b.nulls().as_ref());
+    let nulls = NullBuffer::union(a.nulls().as_ref(), b.nulls().as_ref()).filter(|nulls| nulls.null_count() > 0);
     let found = if let (Some(a), Some(b)) = (a.number(), b.number()) {
         match (&a, &b) {
             (Number::Integer(a), Number::Integer(b)) => how.numbers(a, b, rows, |a, b| a.cmp(&b)),
@@ -385,7 +390,7 @@ fn arithmetic(how: Arithmetic, left: Operand, right: Operand, rows: usize) -> Re
         Arithmetic::Divide => "/",
         Arithmetic::Remainder => "%",
     };
-    let nulls = NullBuffer::union(a.nulls().as_ref(), b.nulls().as_ref());
+    let nulls = NullBuffer::union(a.nulls().as_ref(), b.nulls().as_ref()).filter(|nulls| nulls.null_count() > 0);
     let (Some(a), Some(b)) = (a.number(), b.number()) else {
         bail!(
             "{} {sign} {} can't be computed: convert to numbers, for example with Table::cast",
@@ -503,6 +508,26 @@ fn or(a: &BooleanArray, b: &BooleanArray) -> BooleanArray {
 
 fn not(array: &BooleanArray) -> BooleanArray {
     BooleanArray::new(!array.values(), array.nulls().cloned())
+}
+
+fn fill_null(left: Operand, right: Operand, rows: usize) -> Result<ArrayRef> {
+    let refused = format!("the nulls of {} can't be filled with {}: convert one of them, for example with Table::cast", left.name, right.name);
+    let (mut a, mut b) = (left.value.into_array(rows), right.value.into_array(rows));
+    if a.data_type() != b.data_type() {
+        let both: (ArrayRef, ArrayRef) = match (Values::of(&a)?, Values::of(&b)?) {
+            (Values::Null, _) => return Ok(b),
+            (_, Values::Null) => return Ok(a),
+            (Values::Integer(a), Values::Integer(b)) => (Arc::new(a), Arc::new(b)),
+            (Values::Float(a), Values::Float(b)) => (Arc::new(a), Arc::new(b)),
+            (Values::Text(a), Values::Text(b)) => (Arc::new(a), Arc::new(b)),
+            _ => bail!(refused),
+        };
+        (a, b) = both;
+    }
+    let Some(nulls) = a.logical_nulls() else {
+        return Ok(a);
+    };
+    Ok(zip(&BooleanArray::from(nulls.into_inner()), &a, &b)?)
 }
 
 fn is_in(operand: &Operand, items: &[Expr], table: &Table) -> Result<BooleanArray> {

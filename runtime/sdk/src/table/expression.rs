@@ -39,6 +39,7 @@ pub(super) enum Node {
     Or(Box<[Expr; 2]>),
     Not(Box<Expr>),
     IsNull(Box<Expr>),
+    FillNull(Box<[Expr; 2]>),
     IsIn(Box<Expr>, Vec<Expr>),
     Text(Match, Box<Expr>, String),
 }
@@ -205,6 +206,11 @@ impl Expr {
     /// Whether it is not null.
     pub fn is_not_null(self) -> Self {
         !self.is_null()
+    }
+
+    /// The value, or the other one where it is null.
+    pub fn fill_null(self, other: impl Into<Self>) -> Self {
+        Self(Node::FillNull(Box::new([self, other.into()])))
     }
 
     /// Whether it is equal to one of the values.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow_schema::{Field, FieldRef};
+use arrow_schema::{DataType, Field, FieldRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_arrow::schema::{SchemaLike, TracingOptions};
@@ -66,11 +66,24 @@ fn write<T: Serialize>(rows: &[T]) -> Result<Table, serde_arrow::Error> {
         .strings_as_large_utf8(false)
         .bytes_as_large_binary(false);
     let fields = Vec::<FieldRef>::from_samples(rows, options)?;
-    let nullable = |field: &FieldRef| Arc::new(Field::clone(field).with_nullable(true));
-    let fields: Vec<FieldRef> = fields.iter().map(nullable).collect();
+    let field = |field: &FieldRef| {
+        let of = match field.data_type() {
+            // of enums
+            DataType::Dictionary(..) => &DataType::Utf8,
+            of => of,
+        };
+        Arc::new(Field::clone(field).with_data_type(of.clone()).with_nullable(true))
+    };
+    let fields: Vec<FieldRef> = fields.iter().map(field).collect();
     serde_arrow::to_record_batch(&fields, &rows).map(Table)
 }
 
 fn explained(row: usize, error: serde_arrow::Error) -> Error {
-    Error::msg(format!("row {row}: {}", error.message()))
+    let text = error.to_string();
+    let field = text.split_once("field: \"$.").and_then(|(_, rest)| rest.split_once('"'));
+    let message = error.message();
+    Error::msg(match field {
+        Some((field, _)) => format!("row {row}, field `{field}`: {message}"),
+        None => format!("row {row}: {message}"),
+    })
 }

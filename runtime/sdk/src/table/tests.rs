@@ -1,3 +1,5 @@
+mod operations;
+
 use super::*;
 
 fn animals() -> Table {
@@ -102,6 +104,10 @@ fn csv_with(bytes: impl AsRef<[u8]>, options: &CsvOptions) -> String {
         Ok(table) => table,
         Err(error) => return format!("{error:#}").replace("not a table: neither Arrow, Parquet nor CSV: ", "error: "),
     };
+    shown(&table)
+}
+
+fn shown(table: &Table) -> String {
     let columns: Vec<_> = table.columns().iter().map(|name| table.str(name).unwrap()).collect();
     let row = |row: usize| {
         let cells = columns.iter().map(|column| match column.is_null(row) {
