@@ -38,7 +38,9 @@ pub fn by_hour(
     rows: Table,
 ) -> Result<Table> {
     let hours = rows.group_by(["hour"])?;
-    hours.aggregate([count().name("flights"), mean("late").name("late")])?.sort(["hour"])
+    hours
+        .aggregate([count().name("flights"), mean("late").name("late")])?
+        .sort(["hour"])
 }
 
 /// Put the months' tables below one another, each with its number.

@@ -8,7 +8,17 @@ use crate::LATE;
 const WEATHER: [&str; 5] = ["temp", "humid", "wind_speed", "precip", "visib"];
 
 /// The other columns of the result.
-const COLUMNS: [&str; 9] = ["month", "hour", "carrier", "origin", "dest", "distance", "arr_delay", "age", "late"];
+const COLUMNS: [&str; 9] = [
+    "month",
+    "hour",
+    "carrier",
+    "origin",
+    "dest",
+    "distance",
+    "arr_delay",
+    "age",
+    "late",
+];
 
 /// Join flights with the weather at their departure and with the year that the plane was built; leave out those that did not land where they should
 /// have, or of which not all is known.

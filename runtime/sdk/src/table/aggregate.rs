@@ -58,12 +58,20 @@ impl Function {
 }
 
 fn of(function: Function, column: impl Into<String>) -> Aggregate {
-    Aggregate { function, column: Some(column.into()), name: None }
+    Aggregate {
+        function,
+        column: Some(column.into()),
+        name: None,
+    }
 }
 
 /// The number of rows.
 pub fn count() -> Aggregate {
-    Aggregate { function: Function::Count, column: None, name: None }
+    Aggregate {
+        function: Function::Count,
+        column: None,
+        name: None,
+    }
 }
 
 /// The number of values that are not null.
@@ -204,9 +212,16 @@ enum Pick {
 
 fn over(function: Function, column: &ArrayRef) -> Result<Over> {
     let of_booleans = |array: &BooleanArray| -> Int64Array { array.iter().map(|value| value.map(i64::from)).collect() };
-    let no_numbers = || Error::msg(format!("it holds {}, not numbers: convert it with Table::cast", column.data_type()));
+    let no_numbers = || {
+        Error::msg(format!(
+            "it holds {}, not numbers: convert it with Table::cast",
+            column.data_type()
+        ))
+    };
     let floats = || match Values::of(column)? {
-        Values::Boolean(_) | Values::Integer(_) | Values::Unsigned(_) | Values::Float(_) | Values::Null => column::numbers(&plain(column)?),
+        Values::Boolean(_) | Values::Integer(_) | Values::Unsigned(_) | Values::Float(_) | Values::Null => {
+            column::numbers(&plain(column)?)
+        }
         _ => Err(no_numbers()),
     };
     Ok(match function {
@@ -352,7 +367,12 @@ impl Prepared {
                 Cell::Row(row) => rows.push(row.map(|row| row as u64)),
             }
         }
-        let out_of_range = |of: &str| format!("{}: out of range of {of}: convert the column to floats with Table::cast", self.label);
+        let out_of_range = |of: &str| {
+            format!(
+                "{}: out of range of {of}: convert the column to floats with Table::cast",
+                self.label
+            )
+        };
         match &self.over {
             Over::Sum(Integers::Unsigned(_)) => {
                 let values = integers.into_iter().map(|value| value.map(u64::try_from).transpose());

@@ -93,7 +93,9 @@ fn integer(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
         // beyond 2^63 the conversion saturates, and it is no longer the same number
         Values::Float(from) => each(array, to, |row| {
             let value = from.value(row);
-            (value as i128 as f64 == value).then(|| (value as i128).try_into().ok()).flatten()
+            (value as i128 as f64 == value)
+                .then(|| (value as i128).try_into().ok())
+                .flatten()
         })?,
         Values::Text(from) => each(array, to, |row| from.value(row).trim().parse().ok())?,
         Values::Other(from) if is_decimal(from.data_type()) => {
@@ -101,7 +103,11 @@ fn integer(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
             each(array, to, |row| {
                 let text = texts.value(row);
                 let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-                fraction.bytes().all(|digit| digit == b'0').then(|| whole.parse().ok()).flatten()
+                fraction
+                    .bytes()
+                    .all(|digit| digit == b'0')
+                    .then(|| whole.parse().ok())
+                    .flatten()
             })?
         }
         _ => return Err(no_cast(array, to)),
@@ -134,7 +140,9 @@ fn date(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
         Values::Time(from, unit, false) => each(array, to, |row| {
             let day = DAY * (1_000_000_000 / nanoseconds(*unit));
             let value = from.value(row);
-            (value.rem_euclid(day) == 0).then(|| value.div_euclid(day).try_into().ok()).flatten()
+            (value.rem_euclid(day) == 0)
+                .then(|| value.div_euclid(day).try_into().ok())
+                .flatten()
         })?,
         Values::Text(from) => each(array, to, |row| Some(csv::date(from.value(row).trim())?.to_epoch_days()))?,
         _ => return Err(no_cast(array, to)),

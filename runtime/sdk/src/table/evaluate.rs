@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Float64Array, Int64Array, NullArray, PrimitiveArray, StringArray, UInt64Array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Float64Array, Int64Array, NullArray, PrimitiveArray, StringArray,
+    UInt64Array,
 };
 use arrow_buffer::{ArrowNativeType, BooleanBuffer, NullBuffer};
 use arrow_schema::TimeUnit;
@@ -41,7 +42,11 @@ impl Value {
         match self {
             Self::Column(array) => array,
             Self::Literal(Literal::Boolean(value)) => {
-                let values = if value { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+                let values = if value {
+                    BooleanBuffer::new_set(rows)
+                } else {
+                    BooleanBuffer::new_unset(rows)
+                };
                 Arc::new(BooleanArray::from(values))
             }
             Self::Literal(Literal::Integer(value)) => Arc::new(Int64Array::from_value(value, rows)),
@@ -116,7 +121,10 @@ impl Operand {
         match Values::of(&self.value.into_array(rows))? {
             Values::Boolean(array) => Ok(array),
             Values::Null => Ok(BooleanArray::new_null(rows)),
-            _ => bail!("{} is not a condition: compare it with a value, for example with `.ne(0)`", self.name),
+            _ => bail!(
+                "{} is not a condition: compare it with a value, for example with `.ne(0)`",
+                self.name
+            ),
         }
     }
 }
@@ -240,10 +248,12 @@ fn order_mixed(integer: i128, float: f64) -> Ordering {
         return Ordering::Less;
     }
     // saturates far beyond the integers
-    integer.cmp(&(float.floor() as i128)).then(match float.fract() == 0.0 || float.is_infinite() {
-        true => Ordering::Equal,
-        false => Ordering::Less,
-    })
+    integer
+        .cmp(&(float.floor() as i128))
+        .then(match float.fract() == 0.0 || float.is_infinite() {
+            true => Ordering::Equal,
+            false => Ordering::Less,
+        })
 }
 
 impl Compare {
@@ -290,8 +300,12 @@ fn compare(how: Compare, left: &Operand, right: &Operand, rows: usize) -> Result
         match (&a, &b) {
             (Number::Integer(a), Number::Integer(b)) => how.numbers(a, b, rows, |a, b| a.cmp(&b)),
             (Number::Float(a), Number::Float(b)) => how.numbers(a, b, rows, order),
-            (Number::Float(side), other) if let Some(value) = other.exact() => how.numbers(side, &Side::All(value), rows, order),
-            (other, Number::Float(side)) if let Some(value) = other.exact() => how.numbers(&Side::All(value), side, rows, order),
+            (Number::Float(side), other) if let Some(value) = other.exact() => {
+                how.numbers(side, &Side::All(value), rows, order)
+            }
+            (other, Number::Float(side)) if let Some(value) = other.exact() => {
+                how.numbers(&Side::All(value), side, rows, order)
+            }
             _ => rows_where(&|row| match (a.wide(row), b.wide(row)) {
                 (Some(a), Some(b)) => a.cmp(&b),
                 (Some(a), None) => order_mixed(a, b.float(row)),
@@ -305,7 +319,9 @@ fn compare(how: Compare, left: &Operand, right: &Operand, rows: usize) -> Result
         rows_where(&|row| a(row).cmp(b(row)))
     } else {
         match (&a, &b) {
-            (Sort::Column(Values::Date(a)), Sort::Column(Values::Date(b))) => rows_where(&|row| a.value(row).cmp(&b.value(row))),
+            (Sort::Column(Values::Date(a)), Sort::Column(Values::Date(b))) => {
+                rows_where(&|row| a.value(row).cmp(&b.value(row)))
+            }
             (Sort::Column(Values::Date(a)), Sort::Literal(Literal::Text(text))) => {
                 let day = day(text, left)?;
                 rows_where(&|row| a.value(row).cmp(&day))
@@ -346,7 +362,12 @@ fn instant(count: i64, unit: TimeUnit) -> i128 {
 }
 
 fn day(text: &str, column: &Operand) -> Result<i32> {
-    let day = csv::date(text).with_context(|| format!("{} is compared with `{text}`, which is not a date such as `2013-06-01`", column.name))?;
+    let day = csv::date(text).with_context(|| {
+        format!(
+            "{} is compared with `{text}`, which is not a date such as `2013-06-01`",
+            column.name
+        )
+    })?;
     Ok(day.to_epoch_days())
 }
 
@@ -356,12 +377,21 @@ fn time(text: &str, zone: bool, column: &Operand) -> Result<i128> {
         false => csv::time(text).map(|time| time.and_utc()),
     };
     let example = if zone { "2013-06-01T12:30:00Z" } else { "2013-06-01T12:30:00" };
-    let time = found.with_context(|| format!("{} is compared with `{text}`, which is not a time such as `{example}`", column.name))?;
+    let time = found.with_context(|| {
+        format!(
+            "{} is compared with `{text}`, which is not a time such as `{example}`",
+            column.name
+        )
+    })?;
     Ok(i128::from(time.timestamp()) * 1_000_000_000 + i128::from(time.timestamp_subsec_nanos()))
 }
 
 /// Computes the value of each row; the row where there is none is an error.
-fn checked<T: ArrowNativeType>(rows: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> Option<T>) -> Result<Vec<T>, usize> {
+fn checked<T: ArrowNativeType>(
+    rows: usize,
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(usize) -> Option<T>,
+) -> Result<Vec<T>, usize> {
     let mut values = Vec::with_capacity(rows);
     for row in 0..rows {
         match value(row) {
@@ -511,7 +541,10 @@ fn not(array: &BooleanArray) -> BooleanArray {
 }
 
 fn fill_null(left: Operand, right: Operand, rows: usize) -> Result<ArrayRef> {
-    let refused = format!("the nulls of {} can't be filled with {}: convert one of them, for example with Table::cast", left.name, right.name);
+    let refused = format!(
+        "the nulls of {} can't be filled with {}: convert one of them, for example with Table::cast",
+        left.name, right.name
+    );
     let (mut a, mut b) = (left.value.into_array(rows), right.value.into_array(rows));
     if a.data_type() != b.data_type() {
         let both: (ArrayRef, ArrayRef) = match (Values::of(&a)?, Values::of(&b)?) {
@@ -535,7 +568,9 @@ fn is_in(operand: &Operand, items: &[Expr], table: &Table) -> Result<BooleanArra
         Node::Literal(Literal::Text(text)) => Some(text.clone()),
         _ => None,
     };
-    if let (Sort::Column(Values::Text(array)), Some(texts)) = (Sort::of(operand)?, items.iter().map(literal).collect::<Option<Vec<_>>>()) {
+    if let (Sort::Column(Values::Text(array)), Some(texts)) =
+        (Sort::of(operand)?, items.iter().map(literal).collect::<Option<Vec<_>>>())
+    {
         let mut known: Map<&str, ()> = map();
         known.extend(texts.iter().map(|text| (text.as_str(), ())));
         let found = BooleanBuffer::collect_bool(array.len(), |row| known.contains_key(array.value(row)));
@@ -543,7 +578,10 @@ fn is_in(operand: &Operand, items: &[Expr], table: &Table) -> Result<BooleanArra
     }
     let mut found = BooleanArray::from(BooleanBuffer::new_unset(table.rows()));
     for item in items {
-        found = or(&found, &compare(Compare::Equal, operand, &Operand::of(item, table)?, table.rows())?);
+        found = or(
+            &found,
+            &compare(Compare::Equal, operand, &Operand::of(item, table)?, table.rows())?,
+        );
     }
     Ok(found)
 }

@@ -5,9 +5,9 @@ use arrow_schema::{DataType, Field};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 
-use super::{Table, column};
 use super::keys::{Keys, Map, map};
 use super::values::plain;
+use super::{Table, column};
 use crate::{Context, Result, bail};
 
 /// Which rows a join returns.
@@ -54,7 +54,10 @@ impl From<String> for On {
 
 impl<L: Into<String>, R: Into<String>> From<(L, R)> for On {
     fn from((left, right): (L, R)) -> Self {
-        Self { left: left.into(), right: right.into() }
+        Self {
+            left: left.into(),
+            right: right.into(),
+        }
     }
 }
 
@@ -110,12 +113,21 @@ impl Table {
     }
 
     /// Returns the rows of both tables side by side.
-    fn joined(&self, other: &Self, on: &[On], join: Join, from_left: &[Option<u64>], from_right: &[Option<u64>]) -> Result<Self> {
+    fn joined(
+        &self,
+        other: &Self,
+        on: &[On],
+        join: Join,
+        from_left: &[Option<u64>],
+        from_right: &[Option<u64>],
+    ) -> Result<Self> {
         let (left, right) = (UInt64Array::from(from_left.to_vec()), UInt64Array::from(from_right.to_vec()));
         let (mut fields, mut arrays) = (Vec::new(), Vec::new());
         for (field, array) in self.0.schema_ref().fields().iter().zip(self.0.columns()) {
             let array = match on.iter().find(|on| on.left == *field.name()) {
-                Some(on) if matches!(join, Join::Right | Join::Full) => either(array, other.column(&on.right)?, from_left, from_right)?,
+                Some(on) if matches!(join, Join::Right | Join::Full) => {
+                    either(array, other.column(&on.right)?, from_left, from_right)?
+                }
                 _ => take(array, &left, None)?,
             };
             let field = Field::clone(field).with_nullable(true);
@@ -158,7 +170,10 @@ fn either(left: &ArrayRef, right: &ArrayRef, from_left: &[Option<u64>], from_rig
         }
     };
     let offset = left.len() as u64;
-    let rows = from_left.iter().zip(from_right).map(|(left, right)| left.or(right.map(|right| offset + right)));
+    let rows = from_left
+        .iter()
+        .zip(from_right)
+        .map(|(left, right)| left.or(right.map(|right| offset + right)));
     Ok(take(&both, &rows.collect::<UInt64Array>(), None)?)
 }
 

@@ -41,10 +41,17 @@ impl Keys {
     }
 
     fn of(columns: Vec<(ArrayRef, bool)>, rows: usize) -> Result<Self> {
-        let whole = (0..rows).map(|row| columns.iter().all(|(column, _)| column.is_valid(row) && *column.data_type() != DataType::Null));
+        let whole = (0..rows).map(|row| {
+            columns
+                .iter()
+                .all(|(column, _)| column.is_valid(row) && *column.data_type() != DataType::Null)
+        });
         let whole = whole.collect();
         let field = |(column, descending): &(ArrayRef, bool)| {
-            let options = SortOptions { descending: *descending, nulls_first: false };
+            let options = SortOptions {
+                descending: *descending,
+                nulls_first: false,
+            };
             SortField::new_with_options(column.data_type().clone(), options)
         };
         let converter = RowConverter::new(columns.iter().map(field).collect())?;
@@ -115,18 +122,24 @@ fn comparable(column: &ArrayRef) -> Result<ArrayRef> {
     type Half = <Float16Type as ArrowPrimitiveType>::Native;
     let array = plain(column)?;
     Ok(match array.data_type() {
-        DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| match value.is_nan() {
-            true => f64::NAN,
-            false => value + 0.0,
-        })),
-        DataType::Float32 => Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|value| match value.is_nan() {
-            true => f32::NAN,
-            false => value + 0.0,
-        })),
-        DataType::Float16 => Arc::new(array.as_primitive::<Float16Type>().unary::<_, Float16Type>(|value| match value.is_nan() {
-            true => Half::NAN,
-            false => value + Half::from_f32_const(0.0),
-        })),
+        DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(
+            |value| match value.is_nan() {
+                true => f64::NAN,
+                false => value + 0.0,
+            },
+        )),
+        DataType::Float32 => Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(
+            |value| match value.is_nan() {
+                true => f32::NAN,
+                false => value + 0.0,
+            },
+        )),
+        DataType::Float16 => Arc::new(array.as_primitive::<Float16Type>().unary::<_, Float16Type>(
+            |value| match value.is_nan() {
+                true => Half::NAN,
+                false => value + Half::from_f32_const(0.0),
+            },
+        )),
         of if of.is_nested() => bail!("it holds {of}, which can't be compared"),
         _ => array,
     })

@@ -46,8 +46,8 @@ pub use sort::{Order, desc};
 pub use window::{Window, dense_rank, lag, lead, rank, rolling, row_number, running};
 
 use crate::artifact::{create, media_type};
-use keys::Keys;
 use crate::{Artifact, Context, Result, bail};
+use keys::Keys;
 
 /// Rows and named, typed columns, in Arrow's memory format. Cloning is cheap.
 ///
@@ -62,6 +62,9 @@ use crate::{Artifact, Context, Result, bail};
 /// assert_eq!(table.filter(&large)?.str("name")?.value(1), "b");
 /// # Ok::<(), lockstep::Error>(())
 /// ```
+///
+/// Operations such as [`filter`](Self::filter), [`sort`](Self::sort), [`join`](Self::join), [`group_by`](Self::group_by) and [`window`](Self::window)
+/// return a new table. What they are written with is in the module [`table`](crate::table).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Table(RecordBatch);
 

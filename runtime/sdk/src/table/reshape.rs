@@ -31,10 +31,18 @@ impl Table {
         if keys.contains(&columns) {
             bail!("column `{columns}` can't be both an index and the names of columns");
         }
-        if let Some(row) = self.column(columns)?.logical_nulls().and_then(|nulls| (0..self.rows()).find(|row| nulls.is_null(*row))) {
-            bail!("column `{columns}`, row {row}: a null can't name a column: use `.filter(col(\"{columns}\").is_not_null())` before");
+        if let Some(row) = self
+            .column(columns)?
+            .logical_nulls()
+            .and_then(|nulls| (0..self.rows()).find(|row| nulls.is_null(*row)))
+        {
+            bail!(
+                "column `{columns}`, row {row}: a null can't name a column: use `.filter(col(\"{columns}\").is_not_null())` before"
+            );
         }
-        let groups = self.group_by(keys.iter().copied().chain([columns]))?.aggregate([function.name(VALUE)])?;
+        let groups = self
+            .group_by(keys.iter().copied().chain([columns]))?
+            .aggregate([function.name(VALUE)])?;
         let rows = Keys::new(&groups, keys.iter().map(|name| (*name, false)))?.numbered();
         let names = Keys::new(&groups, [(columns, false)])?.numbered();
         let mut places = vec![vec![None; rows.first.len()]; names.first.len()];
@@ -48,7 +56,8 @@ impl Table {
             fields.push(Arc::new(Field::new(texts.value(*first), values.data_type().clone(), true)));
             arrays.push(take(values, &UInt64Array::from(places), None)?);
         }
-        Self::of_rows(fields, arrays, rows.first.len()).with_context(|| format!("the values of column `{columns}` can't name columns"))
+        Self::of_rows(fields, arrays, rows.first.len())
+            .with_context(|| format!("the values of column `{columns}` can't name columns"))
     }
 
     /// Returns a row for each value that is not in the columns `keep`: with these, its column as `name`, and itself as `value`. The rows of the first
@@ -60,7 +69,10 @@ impl Table {
         let Some(first) = others.first() else {
             bail!("there is no column other than {}", kept.columns().join(", "));
         };
-        let arrays: Vec<&dyn Array> = others.iter().map(|name| self.column(name).map(|array| array.as_ref() as &dyn Array)).collect::<Result<_>>()?;
+        let arrays: Vec<&dyn Array> = others
+            .iter()
+            .map(|name| self.column(name).map(|array| array.as_ref() as &dyn Array))
+            .collect::<Result<_>>()?;
         if let Some(other) = arrays.iter().position(|array| array.data_type() != arrays[0].data_type()) {
             bail!(
                 "column `{first}` holds {}, but column `{}` {}: keep one of them, or convert it with Table::cast",
@@ -91,8 +103,17 @@ impl Table {
             let array = self.0.column(index);
             types.push(array.data_type().to_string());
             nulls.push(array.logical_null_count() as i64);
-            let is_number = matches!(Values::of(array)?, Values::Integer(_) | Values::Unsigned(_) | Values::Float(_));
-            let functions = [mean(*name), std(*name), quantile(*name, 0.25), median(*name), quantile(*name, 0.75)];
+            let is_number = matches!(
+                Values::of(array)?,
+                Values::Integer(_) | Values::Unsigned(_) | Values::Float(_)
+            );
+            let functions = [
+                mean(*name),
+                std(*name),
+                quantile(*name, 0.25),
+                median(*name),
+                quantile(*name, 0.75),
+            ];
             for (column, function) in numbers.iter_mut().zip(functions) {
                 column.push(match is_number {
                     true => self.aggregate([function.name(VALUE)])?.f64(VALUE)?.iter().next().flatten(),
@@ -103,7 +124,11 @@ impl Table {
                 // values that can't be compared have neither
                 let found = Keys::of_column(array).is_ok() && super::display::has_text(array.data_type());
                 column.push(match found {
-                    true => column::texts(self.aggregate([function.name(VALUE)])?.column(VALUE)?)?.iter().next().flatten().map(str::to_owned),
+                    true => column::texts(self.aggregate([function.name(VALUE)])?.column(VALUE)?)?
+                        .iter()
+                        .next()
+                        .flatten()
+                        .map(str::to_owned),
                     false => None,
                 });
             }

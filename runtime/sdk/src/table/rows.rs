@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_arrow::schema::{SchemaLike, TracingOptions};
+use serde_json::{Map, Value};
 
 use super::Table;
 use crate::{Error, Result, bail};
@@ -32,6 +34,9 @@ impl Table {
         if rows.is_empty() {
             bail!("there are no rows, so the columns are unknown: use Table::new with empty columns");
         }
+        if serde_json::to_value(&rows[0]).is_ok_and(|row| !row.is_object() && !row.is_array()) {
+            bail!("a row must be a value with named fields, such as a struct");
+        }
         write(&rows).map_err(|error| {
             // the first row that can't follow those before it
             let (mut good, mut bad) = (0, rows.len());
@@ -42,7 +47,10 @@ impl Table {
                     Err(_) => bad = middle,
                 }
             }
-            explained(bad - 1, error)
+            match culprit(&rows[..bad]) {
+                Some(field) => Error::msg(format!("row {}, field `{field}`: {}", bad - 1, message(&error))),
+                None => Error::msg(format!("row {}: {}", bad - 1, message(&error))),
+            }
         })
     }
 
@@ -78,12 +86,30 @@ fn write<T: Serialize>(rows: &[T]) -> Result<Table, serde_arrow::Error> {
     serde_arrow::to_record_batch(&fields, &rows).map(Table)
 }
 
+/// Returns the field because of which the last row can't follow those before it.
+fn culprit<T: Serialize>(rows: &[T]) -> Option<String> {
+    let rows: Vec<Map<String, Value>> = rows
+        .iter()
+        .map(|row| Some(serde_json::to_value(row).ok()?.as_object()?.clone()))
+        .collect::<Option<_>>()?;
+    let fails = |field: &&String| {
+        let values = rows.iter().map(|row| BTreeMap::from([("value", row.get(*field))]));
+        write(&values.collect::<Vec<_>>()).is_err()
+    };
+    rows.last()?.keys().find(fails).cloned()
+}
+
 fn explained(row: usize, error: serde_arrow::Error) -> Error {
     let text = error.to_string();
     let field = text.split_once("field: \"$.").and_then(|(_, rest)| rest.split_once('"'));
-    let message = error.message();
     Error::msg(match field {
-        Some((field, _)) => format!("row {row}, field `{field}`: {message}"),
-        None => format!("row {row}: {message}"),
+        Some((field, _)) => format!("row {row}, field `{field}`: {}", message(&error)),
+        None => format!("row {row}: {}", message(&error)),
     })
+}
+
+/// Returns the message without hints about serde_arrow's own options.
+fn message(error: &serde_arrow::Error) -> &str {
+    let text = error.message();
+    text.split_once(" : consider ").map_or(text, |(text, _)| text)
 }

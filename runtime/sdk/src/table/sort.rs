@@ -23,13 +23,19 @@ impl From<&String> for Order {
 
 impl From<String> for Order {
     fn from(column: String) -> Self {
-        Self { column, descending: false }
+        Self {
+            column,
+            descending: false,
+        }
     }
 }
 
 /// The column in descending order.
 pub fn desc(column: impl Into<String>) -> Order {
-    Order { column: column.into(), descending: true }
+    Order {
+        column: column.into(),
+        descending: true,
+    }
 }
 
 impl Table {

@@ -39,7 +39,7 @@ fn rows_are_picked() {
             .map(String::from)
             .collect::<Vec<_>>()
     };
-    assert_eq!(names(table.filter(&[true, false, true]).unwrap()), ["cat", "a<b"]);
+    assert_eq!(names(table.filter([true, false, true]).unwrap()), ["cat", "a<b"]);
     assert_eq!(names(table.take(&[1, 1, 0]).unwrap()), ["dog", "dog", "cat"]);
     assert_eq!(names(table.head(1)), ["cat"]);
     assert_eq!(
@@ -47,7 +47,7 @@ fn rows_are_picked() {
         ["cat", "cat", "dog", "a<b"]
     );
     assert_eq!(table.select(["name"]).unwrap().columns(), ["name"]);
-    assert!(table.filter(&[true]).is_err());
+    assert!(table.filter([true]).is_err());
     assert!(table.take(&[3]).is_err());
     assert!(Table::concat([&table, &table.select(["name"]).unwrap()]).is_err());
 }

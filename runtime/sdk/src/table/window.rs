@@ -125,7 +125,9 @@ impl Table {
         let (mut fields, mut arrays) = (self.0.schema_ref().fields().to_vec(), self.0.columns().to_vec());
         for function in functions.into_iter().map(Into::into) {
             let name = function.named();
-            let array = partitions.compute(self, &function.function).with_context(|| format!("column `{name}`"))?;
+            let array = partitions
+                .compute(self, &function.function)
+                .with_context(|| format!("column `{name}`"))?;
             fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
             arrays.push(array);
         }
@@ -149,7 +151,11 @@ impl Partitions {
         for row in order.sorted() {
             rows[numbered.of_row[row]].push(row);
         }
-        Ok(Self { of_row: numbered.of_row, rows, order })
+        Ok(Self {
+            of_row: numbered.of_row,
+            rows,
+            order,
+        })
     }
 
     fn compute(&self, table: &Table, function: &Function) -> Result<ArrayRef> {
@@ -182,7 +188,10 @@ impl Partitions {
                     rows[start..=place].iter().for_each(|row| prepared.push(&mut state, *row));
                     prepared.cell(&mut state)
                 };
-                let cells = self.rows.iter().flat_map(|rows| (0..rows.len()).map(move |place| (rows, place)));
+                let cells = self
+                    .rows
+                    .iter()
+                    .flat_map(|rows| (0..rows.len()).map(move |place| (rows, place)));
                 self.unsort(&prepared.column(cells.map(|(rows, place)| cell(rows, place)))?)
             }
             Function::Whole(function) => {
