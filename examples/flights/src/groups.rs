@@ -1,33 +1,5 @@
-use std::collections::BTreeMap;
-
 use lockstep::prelude::*;
-
-/// Flights, how many of them were late, and the sum of their delays.
-#[derive(Clone, Copy, Default)]
-struct Group {
-    flights: i64,
-    late: i64,
-    delay: f64,
-}
-
-impl Group {
-    fn share(&self) -> f64 {
-        self.late as f64 / self.flights as f64
-    }
-}
-
-/// Groups rows by a column.
-fn group(rows: &Table, column: &str) -> Result<BTreeMap<String, Group>> {
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    let (late, delay) = (rows.f64("late")?, rows.f64("arr_delay")?);
-    for ((key, late), delay) in rows.str(column)?.iter().zip(&late).zip(&delay) {
-        let group = groups.entry(key.unwrap_or_default().to_owned()).or_default();
-        group.flights += 1;
-        group.late += late.unwrap_or_default() as i64;
-        group.delay += delay.unwrap_or_default();
-    }
-    Ok(groups)
-}
+use lockstep::table::{Join, col, count, desc, mean};
 
 /// Say how often each carrier is late, the worst first.
 #[step(output = "carriers")]
@@ -37,21 +9,16 @@ pub fn by_carrier(
     /// the names of the carriers
     airlines: Table,
 ) -> Result<Table> {
-    let (codes, names) = (airlines.str("carrier")?, airlines.str("name")?);
-    let names: BTreeMap<&str, &str> = codes.iter().flatten().zip(names.iter().flatten()).collect();
-    let mut groups: Vec<(String, Group)> = group(&rows, "carrier")?.into_iter().collect();
-    groups.sort_by(|(_, a), (_, b)| b.share().total_cmp(&a.share()));
-    let name = |code: &String| names.get(code.as_str()).copied().unwrap_or(code).to_owned();
-    Table::new([("carrier", groups.iter().map(|(code, _)| name(code)).collect::<Vec<_>>())])?
-        .with("flights", groups.iter().map(|(_, group)| group.flights).collect::<Vec<_>>())?
-        .with("late", groups.iter().map(|(_, group)| group.share()).collect::<Vec<_>>())?
-        .with(
-            "mean delay",
-            groups
-                .iter()
-                .map(|(_, group)| group.delay / group.flights as f64)
-                .collect::<Vec<_>>(),
-        )
+    let carriers = rows.group_by(["carrier"])?.aggregate([
+        count().name("flights"),
+        mean("late").name("late"),
+        mean("arr_delay").name("mean delay"),
+    ])?;
+    carriers
+        .sort([desc("late"), "carrier".into()])?
+        .join(&airlines.select(["carrier", "name"])?, ["carrier"], Join::Left)?
+        .with("carrier", col("name").fill_null(col("carrier")))?
+        .drop(["name"])
 }
 
 /// Part the flights by month.
@@ -60,11 +27,7 @@ pub fn months(
     /// flights, joined
     rows: Table,
 ) -> Result<Parts<Table>> {
-    let month = rows.f64("month")?;
-    let parts = (1..=12).map(|number| {
-        let keep: Vec<bool> = month.iter().map(|month| month == Some(f64::from(number))).collect();
-        Ok((format!("{number:02}"), rows.filter(&keep)?))
-    });
+    let parts = (1..=12).map(|month| Ok((format!("{month:02}"), rows.filter(col("month").eq(month))?)));
     parts.collect::<Result<Vec<_>>>().map(Parts::from_iter)
 }
 
@@ -74,14 +37,10 @@ pub fn by_hour(
     /// flights, joined
     rows: Table,
 ) -> Result<Table> {
-    let mut groups: Vec<(i64, Group)> = Vec::new();
-    for (hour, group) in group(&rows, "hour")? {
-        groups.push((hour.parse()?, group));
-    }
-    groups.sort_by_key(|(hour, _)| *hour);
-    Table::new([("hour", groups.iter().map(|(hour, _)| *hour).collect::<Vec<_>>())])?
-        .with("flights", groups.iter().map(|(_, group)| group.flights).collect::<Vec<_>>())?
-        .with("late", groups.iter().map(|(_, group)| group.share()).collect::<Vec<_>>())
+    let hours = rows.group_by(["hour"])?;
+    hours
+        .aggregate([count().name("flights"), mean("late").name("late")])?
+        .sort(["hour"])
 }
 
 /// Put the months' tables below one another, each with its number.

@@ -31,7 +31,7 @@ pub fn clean(
             *keep &= !matches!(value, None | Some("" | "NA"));
         }
     }
-    raw.filter(&keep)
+    raw.filter(keep)
 }
 
 /// Rows to learn from, and rows to be judged by.

@@ -49,7 +49,7 @@ mod reader;
 pub mod show;
 mod start;
 pub mod step;
-mod table;
+pub mod table;
 
 extern crate lockstep_start as _;
 

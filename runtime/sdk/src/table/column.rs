@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray, UInt32Array, UInt64Array,
@@ -60,6 +60,7 @@ pub(super) fn numbers(array: &ArrayRef) -> Result<Float64Array> {
     Ok(match array.data_type() {
         DataType::Float64 => array.as_primitive::<Float64Type>().clone(),
         DataType::Float32 => each::<Float32Type>(array, f64::from),
+        DataType::Float16 => each::<Float16Type>(array, f64::from),
         DataType::Int8 => each::<Int8Type>(array, f64::from),
         DataType::Int16 => each::<Int16Type>(array, f64::from),
         DataType::Int32 => each::<Int32Type>(array, f64::from),
@@ -95,6 +96,9 @@ pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     if !has_text(array.data_type()) {
         bail!("it holds {}, which has no text", array.data_type());
     }
+    // a null may be that of a dictionary's value, or the type's
+    let nulls = array.logical_nulls();
+    let is_null = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
     let text = |row: usize| Shown { array, row, null: "" }.to_string();
-    Ok((0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect())
+    Ok((0..array.len()).map(|row| (!is_null(row)).then(|| text(row))).collect())
 }

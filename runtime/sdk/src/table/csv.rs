@@ -78,7 +78,7 @@ impl Type {
     }
 }
 
-fn boolean(field: &str) -> Option<bool> {
+pub(super) fn boolean(field: &str) -> Option<bool> {
     match field {
         _ if field.eq_ignore_ascii_case("true") => Some(true),
         _ if field.eq_ignore_ascii_case("false") => Some(false),
@@ -129,7 +129,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 }
 
 /// Parses a date: `2024-05-01`.
-fn date(field: &str) -> Option<NaiveDate> {
+pub(super) fn date(field: &str) -> Option<NaiveDate> {
     match field.as_bytes() {
         [year @ .., b'-', m1, m2, b'-', d1, d2] if year.len() == 4 => {
             NaiveDate::from_ymd_opt(number(year)? as i32, number(&[*m1, *m2])?, number(&[*d1, *d2])?)
@@ -139,7 +139,7 @@ fn date(field: &str) -> Option<NaiveDate> {
 }
 
 /// Parses a time: `2024-05-01T12:30:00` or `2024-05-01 12:30:00.25`, or a date alone.
-fn time(field: &str) -> Option<NaiveDateTime> {
+pub(super) fn time(field: &str) -> Option<NaiveDateTime> {
     let (day, rest) = field.split_at_checked(10)?;
     let day = date(day)?;
     let (clock, fraction) = match rest.split_once('.') {
@@ -313,7 +313,7 @@ impl CsvOptions {
     }
 }
 
-/// The type of a column of CSV.
+/// The type of a column, for CSV and [`Table::cast`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ColumnType {
     /// `true` or `false`, in any case.
@@ -339,6 +339,10 @@ impl ColumnType {
         ("time", Self::Time),
         ("text", Self::Text),
     ];
+
+    pub(super) fn data_type(self) -> DataType {
+        self.inner().data_type()
+    }
 
     fn inner(self) -> Type {
         match self {

@@ -1,30 +1,53 @@
+//! Rows and named, typed columns, and what can be done with them.
+//!
+//! `use lockstep::table::*` brings in what expressions, orders, joins, groups and windows are written with.
+
+mod aggregate;
+mod cast;
 mod column;
 mod csv;
 mod display;
+mod evaluate;
+mod expression;
+mod group;
+mod join;
+mod keys;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod read;
+mod reshape;
+mod rows;
 mod show;
+mod sort;
 #[cfg(test)]
 mod tests;
+mod values;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, StringArray, UInt64Array};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{Field, Schema};
 
+pub use aggregate::{Aggregate, count, first, last, max, mean, median, min, not_null, quantile, std, sum, unique};
 pub use column::Column;
 pub use csv::{ColumnType, CsvOptions};
+pub use expression::{Condition, Expr, IntoColumn, col, lit};
+pub use group::Groups;
+pub use join::{Join, On};
 #[cfg(feature = "parquet")]
 pub use parquet::Parquet;
 pub use read::TableReader;
 pub(crate) use read::from_csv;
+pub use sort::{Order, desc};
+pub use window::{Window, dense_rank, lag, lead, rank, rolling, row_number, running};
 
 use crate::artifact::{create, media_type};
 use crate::{Artifact, Context, Result, bail};
+use keys::Keys;
 
 /// Rows and named, typed columns, in Arrow's memory format. Cloning is cheap.
 ///
@@ -39,6 +62,9 @@ use crate::{Artifact, Context, Result, bail};
 /// assert_eq!(table.filter(&large)?.str("name")?.value(1), "b");
 /// # Ok::<(), lockstep::Error>(())
 /// ```
+///
+/// Operations such as [`filter`](Self::filter), [`sort`](Self::sort), [`join`](Self::join), [`group_by`](Self::group_by) and [`window`](Self::window)
+/// return a new table. What they are written with is in the module [`table`](crate::table).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Table(RecordBatch);
 
@@ -64,8 +90,13 @@ impl Table {
                 lengths[0]
             );
         }
+        Self::of_rows(fields, arrays, lengths.first().copied().unwrap_or(0))
+    }
+
+    /// Creates a table of columns with `rows` rows, even if there are no columns.
+    fn of_rows(fields: Vec<Arc<Field>>, arrays: Vec<ArrayRef>, rows: usize) -> Result<Self> {
         check_names(fields.iter().map(|field| field.name().as_str()))?;
-        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(lengths.first().copied().unwrap_or(0)));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let schema = Arc::new(Schema::new(fields));
         Ok(Self(RecordBatch::try_new_with_options(schema, arrays, &options)?))
     }
@@ -116,9 +147,35 @@ impl Table {
         Ok(Self(self.0.project(&indices)?))
     }
 
-    /// Returns the table with an additional column. Replaces a column of the same name.
-    pub fn with(&self, name: &str, column: impl Into<Column>) -> Result<Self> {
-        let array = column.into().0;
+    /// Returns the table without the columns `names`.
+    pub fn drop<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Self> {
+        let dropped: Vec<usize> = names
+            .into_iter()
+            .map(|name| self.index(name.as_ref()))
+            .collect::<Result<_>>()?;
+        let kept: Vec<usize> = (0..self.0.num_columns()).filter(|index| !dropped.contains(index)).collect();
+        Ok(Self(self.0.project(&kept)?))
+    }
+
+    /// Returns the table with other names of columns: pairs of an old and a new name.
+    pub fn rename<O: AsRef<str>, N: Into<String>>(&self, names: impl IntoIterator<Item = (O, N)>) -> Result<Self> {
+        let mut renamed = BTreeMap::new();
+        for (old, new) in names {
+            if renamed.insert(self.index(old.as_ref())?, new.into()).is_some() {
+                bail!("column `{}` is renamed twice", old.as_ref());
+            }
+        }
+        let fields = self.0.schema_ref().fields().iter().enumerate();
+        let fields = fields.map(|(index, field)| match renamed.remove(&index) {
+            Some(name) => Arc::new(field.as_ref().clone().with_name(name)),
+            None => field.clone(),
+        });
+        Self::of_rows(fields.collect(), self.0.columns().to_vec(), self.rows())
+    }
+
+    /// Returns the table with an additional column: values, or an [`Expr`]. Replaces a column of the same name.
+    pub fn with(&self, name: &str, column: impl IntoColumn) -> Result<Self> {
+        let array = column.into_column(self).with_context(|| format!("column `{name}`"))?.0;
         let field = Arc::new(Field::new(name, array.data_type().clone(), true));
         let (mut fields, mut arrays) = (self.0.schema_ref().fields().to_vec(), self.0.columns().to_vec());
         match fields.iter().position(|field| field.name() == name) {
@@ -131,15 +188,13 @@ impl Table {
         Self::of(fields, arrays)
     }
 
-    /// Returns the rows where `keep` is true. It must have one value per row.
-    pub fn filter(&self, keep: &[bool]) -> Result<Self> {
+    /// Returns the rows where `condition` is true: an [`Expr`], or one boolean per row.
+    pub fn filter(&self, condition: impl Condition) -> Result<Self> {
+        let keep = condition.keep(self)?;
         if keep.len() != self.rows() {
             bail!("a filter of {} can't be used on {} rows", keep.len(), self.rows());
         }
-        Ok(Self(arrow_select::filter::filter_record_batch(
-            &self.0,
-            &BooleanArray::from(keep.to_vec()),
-        )?))
+        Ok(Self(arrow_select::filter::filter_record_batch(&self.0, &keep)?))
     }
 
     /// Returns the rows at `indices`, in that order. An index may occur more than once.
@@ -147,13 +202,32 @@ impl Table {
         if let Some(index) = indices.iter().find(|index| **index >= self.rows()) {
             bail!("there is no row {index}: the table has {} rows, counted from 0", self.rows());
         }
+        self.pick(indices)
+    }
+
+    /// Returns the rows at `indices`, which exist.
+    fn pick(&self, indices: &[usize]) -> Result<Self> {
         let indices = UInt64Array::from_iter_values(indices.iter().map(|index| *index as u64));
-        Ok(Self(arrow_select::take::take_record_batch(&self.0, &indices)?))
+        let arrays = arrow_select::take::take_arrays(self.0.columns(), &indices, None)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        Ok(Self(RecordBatch::try_new_with_options(self.0.schema(), arrays, &options)?))
     }
 
     /// Returns the first `count` rows, or all if there are fewer.
     pub fn head(&self, count: usize) -> Self {
         Self(self.0.slice(0, count.min(self.rows())))
+    }
+
+    /// Returns the last `count` rows, or all if there are fewer.
+    pub fn tail(&self, count: usize) -> Self {
+        let count = count.min(self.rows());
+        Self(self.0.slice(self.rows() - count, count))
+    }
+
+    /// Returns each different row once, in the order of their first occurrence.
+    pub fn distinct(&self) -> Result<Self> {
+        let keys = Keys::new(self, self.columns().into_iter().map(|name| (name, false)))?;
+        self.pick(&keys.numbered().first)
     }
 
     /// Concatenates the rows of all `tables`. They must have the same columns.

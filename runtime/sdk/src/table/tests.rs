@@ -1,3 +1,5 @@
+mod operations;
+
 use super::*;
 
 fn animals() -> Table {
@@ -37,7 +39,7 @@ fn rows_are_picked() {
             .map(String::from)
             .collect::<Vec<_>>()
     };
-    assert_eq!(names(table.filter(&[true, false, true]).unwrap()), ["cat", "a<b"]);
+    assert_eq!(names(table.filter([true, false, true]).unwrap()), ["cat", "a<b"]);
     assert_eq!(names(table.take(&[1, 1, 0]).unwrap()), ["dog", "dog", "cat"]);
     assert_eq!(names(table.head(1)), ["cat"]);
     assert_eq!(
@@ -45,7 +47,7 @@ fn rows_are_picked() {
         ["cat", "cat", "dog", "a<b"]
     );
     assert_eq!(table.select(["name"]).unwrap().columns(), ["name"]);
-    assert!(table.filter(&[true]).is_err());
+    assert!(table.filter([true]).is_err());
     assert!(table.take(&[3]).is_err());
     assert!(Table::concat([&table, &table.select(["name"]).unwrap()]).is_err());
 }
@@ -102,6 +104,10 @@ fn csv_with(bytes: impl AsRef<[u8]>, options: &CsvOptions) -> String {
         Ok(table) => table,
         Err(error) => return format!("{error:#}").replace("not a table: neither Arrow, Parquet nor CSV: ", "error: "),
     };
+    shown(&table)
+}
+
+fn shown(table: &Table) -> String {
     let columns: Vec<_> = table.columns().iter().map(|name| table.str(name).unwrap()).collect();
     let row = |row: usize| {
         let cells = columns.iter().map(|column| match column.is_null(row) {
