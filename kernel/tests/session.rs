@@ -785,3 +785,67 @@ fn a_session_reads_no_file_outside_its_reach() {
         git.evalue
     );
 }
+
+#[test]
+fn what_a_macro_call_defines_is_an_item() {
+    let mut notebook = Notebook::new();
+    notebook.text("thread_local! { static LEVEL: Cell<u32> = const { Cell::new(42) }; }\nuse std::cell::Cell;\nfn level() -> u32 { LEVEL.with(|l| l.get()) }");
+    assert_eq!(notebook.text("level()"), "42");
+    notebook.text(
+        "macro_rules! unit { ($($n:ident),*) => { $(struct $n(f64); impl $n { fn half(&self) -> f64 { self.0 / 2.0 } })* }; }",
+    );
+    notebook.text("unit!(Metres, Feet);\nlet far = Metres(4.0);");
+    assert_eq!(notebook.text("(far.half(), &far)"), "(2.0, Metres(4.0))");
+    // A later call of the same name replaces it.
+    notebook.text("unit!(Metres)");
+    assert_eq!(notebook.text("far.half()"), "2.0");
+    notebook.text("macro_rules! set { ($n:ident = $v:expr) => { let hidden = 1; let mut $n = $v + hidden; }; }\nset!(n = 6);");
+    notebook.text("n += 1;");
+    notebook.reopen();
+    assert_eq!(notebook.text("(n, far.half(), level())"), "(8, 2.0, 42)");
+}
+
+#[test]
+fn automatic_implementations_give_way_to_those_of_the_user() {
+    let mut notebook = Notebook::new();
+    let cell = "trait Print { fn print(&self) -> String; }\nimpl<T: std::fmt::Debug> Print for T { fn print(&self) -> String { format!(\"{self:?}\") } }\n\
+                struct Cat { lives: i32 }\nimpl Print for Cat { fn print(&self) -> String { \"cat\".into() } }\n(Cat { lives: 9 }.print(), 7.print())";
+    assert_eq!(notebook.text(cell), "(\"cat\", \"7\")");
+    notebook.text("let cat = Cat { lives: 9 };");
+    assert_eq!(notebook.text("cat.print()"), "\"cat\"");
+    notebook.text("mod shown {\nimpl std::fmt::Debug for super::Dog { fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result { f.write_str(\"dog\") } }\n}\nstruct Dog;");
+}
+
+#[test]
+fn a_type_or_trait_that_is_defined_again_names_what_does_not_fit() {
+    let mut notebook = Notebook::new();
+    notebook.text("struct Point { x: i32, y: i32 }\nlet p = Point { x: 1, y: 2 };\nlet mut all = vec![Point { x: 3, y: 4 }];");
+    notebook.text("fn y(p: &Point) -> i32 { p.y }\nimpl Point {\nfn y(&self) -> i32 { y(self) }\nfn x(&self) -> i32 { self.x }\n}\ntrait Size { fn size(&self) -> i32; }\nimpl Size for Point { fn size(&self) -> i32 { self.y } }");
+    notebook.text("all.push(Point { x: 5, y: 6 });");
+    let again = notebook.execute(None, "struct Point { x: i32 }").done.unwrap();
+    let unfit =
+        |what: &str| format!("{what} in [2] does not fit the new definition and is left out; change [2] and run it again");
+    assert_eq!(again.notes, [unfit("`y` of `impl Point`")]);
+    let first_use = notebook.execute(
+        None,
+        "impl Size for i32 { fn size(&self) -> i32 { *self } }\nlet point = Point { x: 7 };",
+    );
+    assert_eq!(first_use.done.unwrap().notes, [unfit("`impl Size for Point`")]);
+    assert_eq!(notebook.text("Point { x: 7 }.x()"), "7");
+    let error = notebook.error("p.x");
+    assert!(
+        error.contains("[1] made `p` with another type `Point` than [4] defines"),
+        "{error}"
+    );
+    assert!(error.contains("[7]:1:1") && error.contains("run [1] again"), "{error}");
+    assert!(notebook.error("all.len()").contains("[1] made `all` with another type"));
+    // The name may mean something else.
+    assert_eq!(notebook.text("[Point { x: 1 }].map(|p| p.x)"), "[1]");
+    // More fields that have a default are no other type.
+    notebook.text("#[derive(Serialize, Deserialize)]\nstruct Point { y: i32, x: i32, #[serde(default)] z: i32 }");
+    assert_eq!(notebook.text("(p.z, all.len())"), "(0, 2)");
+    // A trait's implementations are kept if they fit.
+    notebook.text("trait Size { fn size(&self) -> i32; fn twice(&self) -> i32 { 2 * self.size() } }\nimpl Size for Point { fn size(&self) -> i32 { self.y } }");
+    notebook.text("trait Size { fn size(&self) -> i32; fn thrice(&self) -> i32 { 3 * self.size() } }");
+    assert_eq!(notebook.text("p.thrice()"), "6");
+}

@@ -1,10 +1,12 @@
 //! The text of cells: directives, then Rust. This module only parses; it neither compiles nor runs.
 
 mod directive;
+mod expand;
 mod names;
 mod split;
 
 pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN, module_name};
+pub use expand::Macros;
 pub use names::Mentions;
 pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
 

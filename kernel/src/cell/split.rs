@@ -3,13 +3,14 @@ use std::ops::Range;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Attribute, Block, Stmt, UseTree};
 
-use super::Mentions;
 use super::names::plain;
+use super::{Macros, Mentions};
 
 /// The Rust of a cell, split into items and statements. Ranges are bytes of the cell's text.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -40,6 +41,8 @@ pub struct Item {
     pub reached_by: BTreeSet<String>,
     /// The names that it mentions.
     pub mentions: Mentions,
+    /// For a macro call: the items that it expands to, as text.
+    pub made: Vec<String>,
 }
 
 /// The kind of an item, as far as source generation needs it.
@@ -102,6 +105,14 @@ impl ItemName {
         match self {
             Self::Type(name) | Self::Value(name) | Self::Macro(name) | Self::Use(name) => Some(name),
             Self::Impl(_) => None,
+        }
+    }
+
+    /// Returns the function or constant of an inherent `impl`.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Self::Impl(header) => Some(header.rsplit_once(' ')?.1),
+            _ => None,
         }
     }
 
@@ -168,6 +179,11 @@ pub struct SyntaxError {
 impl Rust {
     /// Splits `text` into items and statements.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse_with(text, &Macros::default())
+    }
+
+    /// Splits `text` into items and statements. It can call the `macros` of earlier cells: a call that expands to items is an item.
+    pub fn parse_with(text: &str, macros: &Macros) -> Result<Self, SyntaxError> {
         let whole = |input: ParseStream<'_>| Ok((Attribute::parse_inner(input)?, Block::parse_within(input)?));
         let (attributes, statements) = whole.parse_str(text).map_err(|error| SyntaxError {
             range: error.span().byte_range(),
@@ -177,9 +193,26 @@ impl Rust {
             attributes: attributes.iter().map(|a| a.span().byte_range()).collect(),
             ..Self::default()
         };
-        for statement in statements {
+        let macros = &macros.with(statements.iter().filter_map(|statement| match statement {
+            Stmt::Item(syn::Item::Macro(item)) => Some(item),
+            _ => None,
+        }));
+        let last = statements.len().saturating_sub(1);
+        for (at, statement) in statements.into_iter().enumerate() {
             match statement {
                 Stmt::Item(item) => rust.push_item(text, &item),
+                Stmt::Expr(syn::Expr::Macro(syn::ExprMacro { attrs, mac }), None) if at == last => {
+                    let call = syn::StmtMacro {
+                        attrs,
+                        mac,
+                        semi_token: None,
+                    };
+                    rust.push_call(call, macros, true);
+                }
+                Stmt::Macro(call) => {
+                    let is_value = at == last && call.semi_token.is_none();
+                    rust.push_call(call, macros, is_value);
+                }
                 other => rust.statements.push(Statement::of(&other)),
             }
         }
@@ -188,6 +221,16 @@ impl Rust {
             .last()
             .is_some_and(|s| s.is_open && rust.items.iter().all(|i| i.range.start < s.range.start));
         Ok(rust)
+    }
+
+    /// Adds the macros that the items of `text` define.
+    pub fn add_macros(&self, text: &str, macros: &mut Macros) {
+        for item in self.items.iter().filter(|item| item.kind == Kind::Macro) {
+            match item.made.is_empty() {
+                true => macros.add_text(&text[item.range.clone()]),
+                false => item.made.iter().for_each(|text| macros.add_text(text)),
+            }
+        }
     }
 
     /// Returns the variables in scope at the end, each as it was declared last.
@@ -225,6 +268,15 @@ impl Rust {
         self.statements.iter().any(|statement| statement.awaits)
     }
 
+    /// Adds a macro call: an item or a statement. `is_value` says that it may be the cell's last expression.
+    fn push_call(&mut self, call: syn::StmtMacro, macros: &Macros, is_value: bool) {
+        let expanded = macros.expand(&call.mac);
+        match defined(&call.mac, expanded.as_deref(), is_value) {
+            Some(items) => self.items.push(Item::made_by(&call, &items)),
+            None => self.statements.push(Statement::of_call(call, &expanded.unwrap_or_default())),
+        }
+    }
+
     fn push_item(&mut self, text: &str, item: &syn::Item) {
         if let syn::Item::Use(item) = item {
             let prefix = if item.leading_colon.is_some() { "::" } else { "" };
@@ -236,6 +288,33 @@ impl Rust {
             return self.items.extend(members);
         }
         let mut mentions = Mentions::of(item.to_token_stream());
+        let described = Described::of(item);
+        if described.kind == Kind::Macro {
+            mentions.values.clear();
+        }
+        let range = item.span().byte_range();
+        debug_assert!(text.get(range.clone()).is_some());
+        self.items.push(Item {
+            range,
+            frame: None,
+            kind: described.kind,
+            names: described.names,
+            reached_by: described.reached_by,
+            mentions,
+            made: Vec::new(),
+        });
+    }
+}
+
+/// What an item is and defines.
+struct Described {
+    kind: Kind,
+    names: BTreeSet<ItemName>,
+    reached_by: BTreeSet<String>,
+}
+
+impl Described {
+    fn of(item: &syn::Item) -> Self {
         let mut reached_by = BTreeSet::new();
         let mut names = BTreeSet::new();
         let name = |ident: &syn::Ident| plain(&ident.to_string());
@@ -277,7 +356,6 @@ impl Rust {
             }
             syn::Item::Macro(item) => {
                 names.extend(item.ident.as_ref().map(|ident| ItemName::Macro(name(ident))));
-                mentions.values.clear();
                 kind = Kind::Macro;
             }
             syn::Item::Impl(item) => {
@@ -289,20 +367,125 @@ impl Rust {
             }
             _ => {}
         }
-        let range = item.span().byte_range();
-        debug_assert!(text.get(range.clone()).is_some());
-        self.items.push(Item {
-            range,
+        Self { kind, names, reached_by }
+    }
+}
+
+impl Item {
+    /// Returns the item that a macro call is, which expands to `items`.
+    fn made_by(call: &syn::StmtMacro, items: &[syn::Item]) -> Self {
+        let mut names = BTreeSet::new();
+        let mut reached_by = BTreeSet::new();
+        let mut kinds = Vec::new();
+        for item in items {
+            let mut leaves = Vec::new();
+            match item {
+                syn::Item::Use(item) => use_leaves(&item.tree, String::new(), &mut leaves),
+                syn::Item::Impl(item) => leaves.extend(members(item).unwrap_or_default()),
+                _ => {}
+            }
+            names.extend(leaves.into_iter().flat_map(|leaf| leaf.names));
+            let described = Described::of(item);
+            names.extend(described.names);
+            reached_by.extend(described.reached_by);
+            kinds.push(described.kind);
+        }
+        let mut impls_of = BTreeSet::new();
+        let only_impls = kinds.iter().all(|kind| match kind {
+            Kind::Impl { of } => {
+                impls_of.extend(of.iter().cloned());
+                true
+            }
+            _ => false,
+        });
+        let kind = match only_impls {
+            true => Kind::Impl { of: impls_of },
+            false if kinds.contains(&Kind::Macro) => Kind::Macro,
+            false => Kind::Other,
+        };
+        Self {
+            range: call.span().byte_range(),
             frame: None,
             kind,
             names,
             reached_by,
-            mentions,
-        });
+            mentions: Mentions::of(call.to_token_stream()),
+            made: items.iter().map(|item| item.to_token_stream().to_string()).collect(),
+        }
     }
 }
 
+/// Macros that define what their text says.
+const DEFINING: [&str; 3] = ["bitflags", "lazy_static", "thread_local"];
+
+/// Returns the items that a macro call defines; `None` if it is a statement.
+fn defined(call: &syn::Macro, expanded: Option<&[Stmt]>, is_value: bool) -> Option<Vec<syn::Item>> {
+    if let Some(expanded) = expanded {
+        let items = expanded.iter().map(|statement| match statement {
+            Stmt::Item(item) => Some(item.clone()),
+            _ => None,
+        });
+        return items.collect::<Option<Vec<_>>>().filter(|items| !items.is_empty());
+    }
+    let name = call.path.segments.last()?.ident.to_string();
+    if is_value && !DEFINING.contains(&name.as_str()) {
+        return None;
+    }
+    said_in.parse2(call.tokens.clone()).ok().filter(|items| !items.is_empty())
+}
+
+/// Parses the items that the text of a macro call spells out: `static N: T = ..;`, `static ref N: T = ..;`, `struct N { .. }`. Their details
+/// are up to the macro, so only the names are kept, and the types of statics.
+fn said_in(input: ParseStream<'_>) -> syn::Result<Vec<syn::Item>> {
+    let mut items = Vec::new();
+    while !input.is_empty() {
+        Attribute::parse_outer(input)?;
+        input.parse::<syn::Visibility>()?;
+        let keyword = input.call(syn::Ident::parse_any)?.to_string();
+        if input.peek(syn::Token![ref]) || input.peek(syn::Token![mut]) {
+            input.call(syn::Ident::parse_any)?;
+        }
+        let name: syn::Ident = input.parse()?;
+        let is_value = ["static", "const"].contains(&keyword.as_str());
+        let item = match keyword.as_str() {
+            "static" | "const" => {
+                input.parse::<syn::Token![:]>()?;
+                let of: syn::Type = input.parse()?;
+                quote::quote!(static #name: #of = ();)
+            }
+            "struct" | "enum" | "union" | "type" | "trait" | "mod" => quote::quote!(mod #name {}),
+            "fn" => quote::quote!(fn #name() {}),
+            _ => return Err(input.error("not an item")),
+        };
+        items.push(syn::parse2(item)?);
+        while !input.is_empty() {
+            let is_end = input.peek(syn::Token![;]) || (input.peek(syn::token::Brace) && !is_value);
+            input.parse::<proc_macro2::TokenTree>()?;
+            if is_end {
+                break;
+            }
+        }
+    }
+    Ok(items)
+}
+
 impl Statement {
+    /// Returns the statement that a macro call is. It binds the variables of its text that it expands to a `let` of.
+    fn of_call(call: syn::StmtMacro, expanded: &[Stmt]) -> Self {
+        let own = Mentions::of(call.mac.tokens.clone()).all;
+        let mut binds = Bindings::default();
+        for statement in expanded {
+            if let Stmt::Local(local) = statement {
+                binds.visit_pat(&local.pat);
+            }
+        }
+        binds.0.retain(|binding| own.contains(&binding.name));
+        Self {
+            binds: binds.0,
+            ..Self::of(&Stmt::Macro(call))
+        }
+    }
+
     fn of(statement: &Stmt) -> Self {
         let mut binds = Bindings::default();
         let mut is_open = false;
@@ -413,6 +596,7 @@ fn members(item: &syn::ItemImpl) -> Option<Vec<Item>> {
             names: BTreeSet::from([ItemName::Impl(format!("{header} {ident}"))]),
             reached_by: BTreeSet::new(),
             mentions,
+            made: Vec::new(),
         })
     };
     item.items.iter().map(member).collect()
@@ -482,6 +666,7 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
         names: bound.iter().map(|name| ItemName::Use(plain(name))).collect(),
         reached_by: BTreeSet::new(),
         mentions,
+        made: Vec::new(),
     });
 }
 

@@ -9,6 +9,7 @@ mod diagnostic;
 mod draft;
 mod inner;
 mod map;
+mod outdated;
 mod reach;
 mod scope;
 mod source;
@@ -17,11 +18,14 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod types;
+mod without;
 
-pub use diagnostic::{Report, Titled, moved, reports};
+pub use diagnostic::{Report, Titled, reports};
 pub use draft::{Draft, draft};
 pub(crate) use map::offset;
 pub use map::{CellRef, Origin, SourceMap};
+pub use outdated::Outdated;
 pub use scope::{Grant, Held, Maker, Scope, Used, Variable, Version, Via};
-pub use source::{Generated, generate, generate_broken, generate_steps};
+pub use source::{Generated, generate, generate_broken, generate_steps, has_step};
 pub use steps::{steps_source, type_of};
+pub use without::{Without, without};

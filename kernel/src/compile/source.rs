@@ -7,9 +7,11 @@ use lockstep_runtime::step::Artifact;
 use super::derive::Types;
 use super::inner;
 use super::map::{CellRef, Origin, SourceMap};
+use super::outdated::{Outdated, outdated};
 use super::reach::reach;
 use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
+use super::without::Without;
 use crate::cell::{Binding, Item, ItemName, Kind, Mentions, Rust};
 
 /// Allows lints that are meaningless in a cell: what is unused here may be used by a later cell.
@@ -36,21 +38,26 @@ pub struct Generated {
     pub uses: BTreeSet<Used>,
     /// The modules whose steps these call, by name.
     pub modules: BTreeMap<String, Digest>,
+    /// The automatic implementations: type and trait.
+    pub derived: BTreeSet<(String, String)>,
+    /// The variables that it can't read, because their type has changed.
+    pub outdated: BTreeMap<String, Outdated>,
 }
 
-/// Generates the source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved, because the
-/// cell moves them.
-pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>) -> Generated {
-    let mut writer = Writer::new(scope, text, rust);
+/// Generates the source of a cell with text `text`, executed in `scope`.
+pub fn generate(scope: &Scope, text: &str, rust: &Rust, without: &Without) -> Generated {
+    let mut writer = Writer::new(scope, text, rust, without);
     let free = rust.free();
-    let reads: Vec<&Variable> = scope.variables().values().filter(|v| free.contains(&v.name)).collect();
+    let mut reads: Vec<&Variable> = scope.variables().values().filter(|v| free.contains(&v.name)).collect();
+    writer.generated.outdated = writer.outdated(&reads);
+    reads.retain(|variable| !writer.generated.outdated.contains_key(&variable.name));
     writer.generated.reads = reads.iter().map(|v| (v.name.clone(), (*v).clone())).collect();
 
     let mut mentions = rust.mentions();
     for item in &rust.items {
         mentions.extend(&item.mentions);
     }
-    let body = writer.body(&reads, &mut mentions, moved);
+    let body = writer.body(&reads, &mut mentions);
 
     writer.header(&mentions);
     writer.raw("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
@@ -76,24 +83,28 @@ fn within_async(awaits: bool) -> (&'static str, &'static str) {
 
 /// Generates source around a text with syntax errors, so that rustc reports them.
 pub fn generate_broken(text: &str) -> Generated {
-    let (scope, rust) = (Scope::default(), Rust::default());
-    let mut writer = Writer::new(&scope, text, &rust);
+    let (scope, rust, without) = (Scope::default(), Rust::default(), Without::default());
+    let mut writer = Writer::new(&scope, text, &rust, &without);
     writer.raw("fn main() {\n");
     writer.typed(CellRef::Current, 0..text.len());
     writer.raw("\n}\n");
     writer.generated
 }
 
-/// Generates the source of a module with the session's step function `step`; `None` if there is none.
-pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
+/// Returns whether the session has a step function `step`.
+pub fn has_step(scope: &Scope, step: &str) -> bool {
     let is_step = |item: &Item| item.kind == Kind::Step && item.names.iter().any(|name| name.ident() == Some(step));
-    scope.items().iter().find(|(_, item)| is_step(item))?;
+    scope.items().iter().any(|(_, item)| is_step(item))
+}
+
+/// Generates the source of a module with the session's step function `step`.
+pub fn generate_steps(scope: &Scope, step: &str, without: &Without) -> Generated {
     let rust = Rust::default();
-    let mut writer = Writer::new(scope, "", &rust);
+    let mut writer = Writer::new(scope, "", &rust, without);
     let mut mentions = Mentions::default();
     mentions.all.insert(step.to_owned());
     writer.header(&mentions);
-    Some(writer.generated)
+    writer.generated
 }
 
 /// A piece of the body. The body is assembled before the header, because it determines which items are needed.
@@ -109,17 +120,21 @@ struct Writer<'a> {
     rust: &'a Rust,
     items: Vec<(usize, &'a Item)>,
     types: BTreeSet<&'a str>,
+    without: &'a Without,
     generated: Generated,
 }
 
 impl<'a> Writer<'a> {
-    fn new(scope: &'a Scope, text: &'a str, rust: &'a Rust) -> Self {
+    fn new(scope: &'a Scope, text: &'a str, rust: &'a Rust, without: &'a Without) -> Self {
         let replaced = |item: &Item| {
             let own = rust.items.iter().flat_map(|own| &own.names);
             own.into_iter().any(|own| item.names.iter().any(|name| own.clashes(name)))
         };
         let mut items = scope.items();
-        items.retain(|(_, item)| !replaced(item));
+        let unfit = |version: usize, item: &Item| {
+            !without.items.is_empty() && without.items.contains(&item.source(&scope.versions()[version].text))
+        };
+        items.retain(|(version, item)| !replaced(item) && !unfit(*version, item));
         let types = types::named(items.iter().map(|(_, item)| *item).chain(&rust.items));
         Self {
             scope,
@@ -127,6 +142,7 @@ impl<'a> Writer<'a> {
             rust,
             items,
             types,
+            without,
             generated: Generated::default(),
         }
     }
@@ -194,7 +210,7 @@ impl<'a> Writer<'a> {
         for (place, item) in macros.into_iter().chain(others) {
             match &item.kind {
                 Kind::Use { text, .. } => self.marked(
-                    Origin::Derived {
+                    Origin::Whole {
                         place,
                         range: item.range.clone(),
                     },
@@ -210,15 +226,47 @@ impl<'a> Writer<'a> {
                     None => self.typed(place, item.range.clone()),
                 },
             }
+            let text = &self.text_of(place)[item.range.clone()];
+            if !item.made.is_empty() && text.ends_with([')', ']']) {
+                self.raw(";");
+            }
             self.raw("\n");
             if item.is_type() {
-                self.raw(&types.derive(&self.text_of(place)[item.range.clone()]));
+                let texts: Vec<&str> = if item.made.is_empty() {
+                    vec![text]
+                } else {
+                    item.made.iter().map(String::as_str).collect()
+                };
+                for (of, implements, text) in texts.into_iter().flat_map(|text| types.derive(text)) {
+                    let derived = (of, implements.to_owned());
+                    if !self.without.derived.contains(&derived) {
+                        let of = derived.0.clone();
+                        self.marked(Origin::Derived { of, implements }, &text);
+                        self.generated.derived.insert(derived);
+                    }
+                }
             }
         }
     }
 
+    /// Returns those of `reads` whose type has changed since. A cell may mention their names and mean something else, so only rustc knows whether
+    /// it needs them.
+    fn outdated(&self, reads: &[&Variable]) -> BTreeMap<String, Outdated> {
+        let earlier = self.items.iter().map(|(version, item)| (CellRef::Earlier(*version), *item));
+        let own = self.rust.items.iter().map(|item| (CellRef::Current, item));
+        let now: Vec<_> = own
+            .chain(earlier)
+            .map(|(place, item)| (place, item, self.text_of(place)))
+            .collect();
+        let outdated = reads.iter().filter_map(|variable| {
+            let outdated = outdated(self.scope, variable, &now)?;
+            Some((variable.name.clone(), outdated))
+        });
+        outdated.collect()
+    }
+
     /// Returns the loads, statements and saves. Adds the names that the loads need to `mentions`.
-    fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions, moved: &BTreeSet<String>) -> Vec<Piece> {
+    fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut witnessed = Vec::new();
         for variable in reads {
@@ -253,7 +301,7 @@ impl<'a> Writer<'a> {
             pieces.push(Piece::Raw(close.into()));
         }
         let mut saved = self.saved(reads);
-        saved.retain(|binding| !moved.contains(&binding.name));
+        saved.retain(|binding| !self.without.saves.contains(&binding.name));
         for name in saved
             .iter()
             .map(|binding| &binding.name)
@@ -306,11 +354,11 @@ impl<'a> Writer<'a> {
 
     /// Returns the names of the cell's statics that can change: their changes are lost at the end of each cell.
     fn starting_anew(&self) -> Vec<String> {
-        let items = self
-            .rust
-            .items
-            .iter()
-            .filter(|item| inner::is_changing_static(&self.text[item.range.clone()]));
+        let own = |item: &&Item| match item.made.is_empty() {
+            true => inner::is_changing_static(&self.text[item.range.clone()]),
+            false => item.made.iter().any(|text| inner::is_changing_static(text)),
+        };
+        let items = self.rust.items.iter().filter(own);
         let names = items.flat_map(|item| &item.names).filter_map(|name| name.ident());
         names.map(str::to_owned).collect()
     }

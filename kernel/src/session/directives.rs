@@ -11,8 +11,8 @@ use super::crates::Crates;
 use super::execute::{Emit, Execution};
 use super::grants::stamp;
 use super::{SessionError, failure, fetch, saved, uses};
-use crate::cell::{Bind, Cell, Directive, KNOWN};
-use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, type_of};
+use crate::cell::{Bind, Cell, Directive, KNOWN, Rust};
+use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, Without, type_of};
 use crate::output::{CellError, MimeBundle};
 
 impl Execution<'_> {
@@ -212,14 +212,13 @@ impl Execution<'_> {
             return Ok((self.import(range, path)?.digest, None));
         }
         let step = wanted.step.unwrap_or_default();
-        let generated = compile::generate_steps(&self.scope, step).ok_or_else(|| {
-            self.refuse(
-                range.clone(),
-                &format!("no cell defines a step `{step}`\nhint: add #[step] before its `fn`"),
-            )
-        })?;
-        let module = self.built(&generated, Emit::Module)?.module.ok_or(SessionError::Silent)?;
-        Ok((module, Some(generated)))
+        if !compile::has_step(&self.scope, step) {
+            let problem = format!("no cell defines a step `{step}`\nhint: add #[step] before its `fn`");
+            return Err(self.refuse(range.clone(), &problem));
+        }
+        let generate = |without: &Without| compile::generate_steps(&self.scope, step, without);
+        let (generated, built, _) = self.build_without(&generate, &Rust::default(), Emit::Module)?;
+        Ok((built.module.ok_or(SessionError::Silent)?, Some(generated)))
     }
 
     /// Returns the artifact that `value` names: a variable, or a file relative to the notebook.
