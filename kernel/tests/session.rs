@@ -849,3 +849,50 @@ fn a_type_or_trait_that_is_defined_again_names_what_does_not_fit() {
     notebook.text("trait Size { fn size(&self) -> i32; fn thrice(&self) -> i32 { 3 * self.size() } }");
     assert_eq!(notebook.text("p.thrice()"), "6");
 }
+
+#[test]
+fn commands_of_evcxr_are_answered() {
+    let mut notebook = Notebook::new();
+    let answer = notebook.execute(None, "\u{feff}:timing\n:opt 3\nlet n = 4i64;\nn");
+    assert_eq!(answer.done.unwrap().result.unwrap().data["text/plain"], "4");
+    assert_eq!(
+        answer.seen.stderr,
+        "note: `:timing` has no effect: Jupyter shows how long a cell takes\n\
+         note: `:opt` has no effect: the compiler and its options are part of the record of a cell\n"
+    );
+    let shown = notebook.execute(None, ":t n").seen.shown;
+    assert_eq!(shown[0].data["text/plain"], "i64");
+    let error = notebook.error(":type m");
+    assert!(
+        error.contains("no variable `m`") && error.contains("available variables: n"),
+        "{error}"
+    );
+    let error = notebook.error(":env A=b");
+    assert!(
+        error.contains("[4]:1:1") && error.contains("a cell sees no environment variables"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_the_sandbox_does_not_have_is_named_where_it_is_needed() {
+    let mut notebook = Notebook::new();
+    notebook.text("fn work() { let handle = std::thread::spawn(|| 1); }");
+    let error = notebook.error("// spawn it\nwork();");
+    assert!(
+        error.contains("there are no threads in the sandbox") && error.contains("[1]:1:39"),
+        "{error}"
+    );
+    let error = notebook.error("let data = std::cell::RefCell::new(1);\nlet mut held = data.borrow_mut();\n*held += 1;");
+    assert!(error.contains("[3]:2:1") && error.contains("`drop(held);`"), "{error}");
+    let error = notebook.error("std::net::TcpStream::connect(\"127.0.0.1:1\").unwrap();");
+    assert!(error.contains("there are no sockets"), "{error}");
+    let error = notebook.error("std::fs::write(\"a.txt\", \"\")?;");
+    assert!(error.contains("a cell can write below /tmp"), "{error}");
+    let notes = |answer: Answer| answer.done.unwrap().notes;
+    let tests = notes(notebook.execute(None, "#[cfg(test)]\nmod tests { #[test] fn t() {} }"));
+    assert!(tests[0].contains("`#[cfg(test)]` are left out"), "{tests:?}");
+    let weak = "use std::rc::{Rc, Weak};\nstruct Leaf { up: Weak<i32> }\nlet root = Rc::new(1);\nlet leaf = Leaf { up: Rc::downgrade(&root) };";
+    let weak = notes(notebook.execute(None, weak));
+    assert!(weak[0].starts_with("`leaf` contains a `Weak`"), "{weak:?}");
+}

@@ -23,6 +23,8 @@ pub struct Rust {
     pub statements: Vec<Statement>,
     /// Whether the last statement is an expression without `;`, whose value is shown.
     pub has_tail: bool,
+    /// Whether it has tests: `#[test]` or `#[cfg(test)]`.
+    pub has_tests: bool,
 }
 
 /// An item, or one leaf of a `use`.
@@ -200,7 +202,10 @@ impl Rust {
         let last = statements.len().saturating_sub(1);
         for (at, statement) in statements.into_iter().enumerate() {
             match statement {
-                Stmt::Item(item) => rust.push_item(text, &item),
+                Stmt::Item(item) => {
+                    rust.has_tests |= is_test(&item);
+                    rust.push_item(text, &item);
+                }
                 Stmt::Expr(syn::Expr::Macro(syn::ExprMacro { attrs, mac }), None) if at == last => {
                     let call = syn::StmtMacro {
                         attrs,
@@ -413,6 +418,18 @@ impl Item {
             made: items.iter().map(|item| item.to_token_stream().to_string()).collect(),
         }
     }
+}
+
+/// Returns whether rustc compiles an item only for tests.
+fn is_test(item: &syn::Item) -> bool {
+    let (syn::Item::Fn(syn::ItemFn { attrs, .. }) | syn::Item::Mod(syn::ItemMod { attrs, .. })) = item else {
+        return false;
+    };
+    attrs.iter().any(|attribute| match &attribute.meta {
+        syn::Meta::Path(path) => path.is_ident("test"),
+        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
+        syn::Meta::NameValue(_) => false,
+    })
 }
 
 /// Macros that define what their text says.

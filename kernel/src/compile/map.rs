@@ -76,6 +76,14 @@ impl SourceMap {
         }
     }
 
+    /// Returns the statement of the current cell that binds a variable which it saves.
+    pub fn bound(&self, variable: &str) -> Option<Range<usize>> {
+        self.segments.iter().find_map(|(_, origin)| match origin {
+            Origin::Save { name, bound } if name == variable => bound.clone(),
+            _ => None,
+        })
+    }
+
     /// Returns the end of the current cell, for messages about the end of the file.
     pub fn end(&self) -> Option<(CellRef, Range<usize>)> {
         self.segments.iter().rev().find_map(|(_, origin)| match origin {

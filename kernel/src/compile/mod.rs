@@ -22,6 +22,7 @@ mod without;
 
 pub use diagnostic::{Report, Titled, reports};
 pub use draft::{Draft, draft};
+pub use inner::contains;
 pub(crate) use map::offset;
 pub use map::{CellRef, Origin, SourceMap};
 pub use outdated::Outdated;

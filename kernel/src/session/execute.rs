@@ -30,6 +30,9 @@ const STDIN: &str = "stdin.txt";
 /// The output that lists the cell's variables. Variables can't have this name.
 const SAID: &str = "cell.json";
 
+const TESTS: &str =
+    "`#[test]` and `#[cfg(test)]` are left out, as in a program; to check something, write `assert!(..);` as a statement";
+
 /// The execution of one cell.
 pub(super) struct Execution<'a> {
     pub setup: &'a Setup,
@@ -118,11 +121,15 @@ impl<'a> Execution<'a> {
                 ..Done::default()
             }),
             Ok(rust) => {
-                let done = if rust.statements.is_empty() {
+                let has_tests = rust.has_tests;
+                let mut done = if rust.statements.is_empty() {
                     self.check(rust)?
                 } else {
                     self.run(rust)?
                 };
+                if has_tests {
+                    done.notes.push(TESTS.to_owned());
+                }
                 Ok(Done {
                     cached: cached && done.cached,
                     ..done
@@ -448,6 +455,7 @@ impl<'a> Execution<'a> {
         }
         let mut notes = given_away(&rust, &generated);
         notes.extend(self.unfit(&without));
+        notes.extend(self.weak(&rust, &makes));
         self.leave(Version {
             rust,
             has_rust: true,
@@ -465,6 +473,27 @@ impl<'a> Execution<'a> {
             notes,
             ..Done::default()
         })
+    }
+
+    /// Returns notes about variables with a `Weak`, whose target is another variable or is gone.
+    fn weak(&self, rust: &Rust, makes: &BTreeMap<String, Variable>) -> Vec<String> {
+        let items: Vec<_> = self
+            .scope
+            .items()
+            .into_iter()
+            .map(|(_, item)| item)
+            .chain(&rust.items)
+            .collect();
+        let weak = makes
+            .values()
+            .filter(|made| compile::contains(&made.type_name, &items, |name| name == "Weak"));
+        let note = |made: &Variable| {
+            format!(
+                "`{}` contains a `Weak`. Each variable is kept by itself, so in later cells it may point to nothing",
+                made.name
+            )
+        };
+        weak.map(note).collect()
     }
 
     /// Returns notes about the implementations of earlier cells that the cell leaves out.
