@@ -23,6 +23,10 @@ struct Seen {
     stderr: String,
     shown: Vec<MimeBundle>,
     answers: Vec<&'static str>,
+    /// The name of the cell.
+    name: String,
+    /// The ids of updated displays.
+    updated: Vec<String>,
 }
 
 impl Output for Seen {
@@ -37,7 +41,11 @@ impl Output for Seen {
         self.stdout.push_str("<display>");
         self.shown.push(bundle);
     }
-    fn update(&mut self, _: MimeBundle, _: &str) {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn update(&mut self, _: MimeBundle, id: &str) {
+        self.updated.push(id.to_owned());
         self.stdout.push_str("<update>");
     }
     fn clear(&mut self, wait: bool) {
@@ -115,6 +123,7 @@ impl Notebook {
         };
         let mut seen = Seen {
             answers: answers.to_vec(),
+            name: self.number.to_string(),
             ..Seen::default()
         };
         let start = Instant::now();
@@ -895,4 +904,25 @@ fn what_the_sandbox_does_not_have_is_named_where_it_is_needed() {
     let weak = "use std::rc::{Rc, Weak};\nstruct Leaf { up: Weak<i32> }\nlet root = Rc::new(1);\nlet leaf = Leaf { up: Rc::downgrade(&root) };";
     let weak = notes(notebook.execute(None, weak));
     assert!(weak[0].starts_with("`leaf` contains a `Weak`"), "{weak:?}");
+}
+
+#[test]
+fn a_later_cell_updates_the_displays_of_earlier_ones() {
+    let mut notebook = Notebook::new();
+    notebook.text("use lockstep::show::{Html, display};\nlet html = |text: &str| Html(text.to_owned());");
+    notebook.text("let a = display(&html(\"a\"));");
+    notebook.text("let b = display(&html(\"b\"));\nlet c = display(&html(\"c\"));\na.update(&html(\"A\"));");
+    let seen = notebook
+        .execute(
+            None,
+            "let d = display(&html(\"d\"));\nfor shown in [&c, &a, &d, &b] { shown.update(&html(\"x\")); }",
+        )
+        .seen;
+    let ids: Vec<_> = seen.updated.iter().map(|id| id.rsplit_once('-').unwrap().0).collect();
+    assert_eq!(ids, ["3", "2", "4", "3"]);
+    assert_ne!(seen.updated[0], seen.updated[3]);
+    // The handles are those of the displays that were shown.
+    notebook.reopen();
+    let again = notebook.execute(None, "c.update(&html(\"y\"));").seen;
+    assert_eq!(again.updated, [seen.updated[0].as_str()]);
 }

@@ -57,6 +57,9 @@ pub struct Version {
     /// The implementations of earlier versions that do not fit its definitions and are out of use, as text.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unfit: BTreeSet<String>,
+    /// The ids of its displays, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub displays: Vec<String>,
     /// The record of its run; `None` if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Digest>,
@@ -258,6 +261,13 @@ impl Scope {
         self.variables
             .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
         self.versions.push(Arc::new(version));
+    }
+
+    /// Sets the ids of the displays of the last version.
+    pub fn shown(&mut self, displays: Vec<String>) {
+        if let Some(last) = self.versions.last_mut() {
+            Arc::make_mut(last).displays = displays;
+        }
     }
 
     /// Replaces a version by another one of the same cell.

@@ -40,6 +40,8 @@ pub struct Generated {
     pub modules: BTreeMap<String, Digest>,
     /// The automatic implementations: type and trait.
     pub derived: BTreeSet<(String, String)>,
+    /// The versions whose statements it runs again, and the number of times: once for each variable that can't be stored.
+    pub again: (BTreeSet<usize>, usize),
     /// The variables that it can't read, because their type has changed.
     pub outdated: BTreeMap<String, Outdated>,
 }
@@ -435,6 +437,8 @@ impl<'a> Writer<'a> {
     fn witness(&mut self, variables: &[&Variable], mentions: &mut Mentions, pieces: &mut Vec<Piece>) {
         pieces.push(Piece::Raw("let __witness = || -> ::lockstep::Result<_> {\n".into()));
         let needed = makers(self.scope, variables, |variable| self.is_loadable(variable));
+        let times = variables.iter().filter(|variable| variable.readable().is_none()).count();
+        self.generated.again = (needed.clone(), times);
         let awaits = needed.iter().any(|index| self.scope.versions()[*index].rust.awaits());
         let (open, close) = within_async(awaits);
         pieces.push(Piece::Raw(open.into()));

@@ -8,7 +8,7 @@ use lockstep_runtime::step::{Artifact, Interruption, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
 use super::crates::Crates;
-use super::streams::{Prompt, Streams};
+use super::streams::{Displays, Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
 use crate::cell::{self, Binding, Cell, Kind, Rust};
 use crate::compile::{self, CellRef, Generated, Grant, Held, Report, Scope, Titled, Variable, Version, Via, Without};
@@ -216,7 +216,15 @@ impl<'a> Execution<'a> {
             modules: generated.modules.clone(),
             seed: self.setup.seed,
         };
-        let (ran, said) = self.carry_out_asking(&mut run)?;
+        let (again, times) = &generated.again;
+        let shown = again.iter().flat_map(|version| &self.scope.versions()[*version].displays);
+        let displays = Displays {
+            name: self.output.name(),
+            earlier: shown.cloned().collect(),
+            times: *times,
+            own: Vec::new(),
+        };
+        let (ran, said, displays) = self.carry_out_asking(&mut run, displays)?;
         if ran.record.outcome != Outcome::Succeeded {
             return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| {
                 self.titled(place)
@@ -225,21 +233,25 @@ impl<'a> Execution<'a> {
         self.account.stdin = run.inputs.get(STDIN).map(|input| input.artifact.digest);
         self.account.log = ran.record.log.as_ref().filter(|log| log.size > 0).map(|log| log.digest);
         self.account.record = Some(ran.digest);
-        self.take_in(rust, generated, without, &ran)
+        let done = self.take_in(rust, generated, without, &ran)?;
+        self.scope.shown(displays.own);
+        Ok(done)
     }
 
     /// Runs a cell and shows its output. When it reads from stdin, asks the front end and runs the cell again with the answers
     /// so far. Runs are deterministic, so it reaches the same place and continues. The recorded run has all answers and can be
     /// repeated without input.
-    fn carry_out_asking(&mut self, run: &mut Run) -> Result<(Ran, String), CellError> {
+    fn carry_out_asking(&mut self, run: &mut Run, displays: Displays) -> Result<(Ran, String, Displays), CellError> {
         let mut streams = Streams::default();
+        streams.displays = displays;
         let mut answers = String::new();
         let asking = self.interrupt.asking();
         let input = Outcome::Interrupted { by: Interruption::Input };
         loop {
             let ran = self.run_with(run, &mut streams, &asking)?;
             if ran.record.outcome != input {
-                return Ok((ran, streams.finish(self.output)));
+                let said = streams.finish(self.output);
+                return Ok((ran, said, streams.displays));
             }
             let Prompt { prompt, password } = streams.take_prompt();
             match self.output.ask(&prompt, password) {
