@@ -808,6 +808,23 @@ fn what_a_macro_call_defines_is_an_item() {
     // A later call of the same name replaces it.
     notebook.text("unit!(Metres)");
     assert_eq!(notebook.text("far.half()"), "2.0");
+    // Another macro of the same name changes nothing that the first one made, and a method that is defined again is the only one to go.
+    notebook.text("macro_rules! unit { ($n:ident) => { struct $n; }; }\nimpl Feet { fn twice(&self) -> f64 { 2.0 * self.0 } }");
+    assert_eq!(
+        notebook.text("(far.half(), Feet(3.0).half(), Feet(3.0).twice())"),
+        "(2.0, 1.5, 6.0)"
+    );
+    notebook.text("impl Feet { fn half(&self) -> f64 { 7.0 } }\nstatic MOST: u8 = 1;");
+    assert_eq!(
+        notebook.text("(far.half(), Feet(3.0).half(), Feet(3.0).twice())"),
+        "(2.0, 7.0, 6.0)"
+    );
+    notebook.text("thread_local! { static LEAST: u8 = 3; static MOST: u8 = 4; }");
+    notebook.text("static MOST: u8 = 5;");
+    assert_eq!(notebook.text("(MOST, LEAST.with(|l| *l))"), "(5, 3)");
+    notebook.text("macro_rules! say { ($x:expr) => { println!(\"{}\", $x); }; }");
+    assert_eq!(notebook.text("say!{1}"), "1\n");
+    assert_eq!(notebook.text("say!(2);\nsay!(3)"), "2\n3\n");
     notebook.text("macro_rules! set { ($n:ident = $v:expr) => { let hidden = 1; let mut $n = $v + hidden; }; }\nset!(n = 6);");
     notebook.text("n += 1;");
     notebook.reopen();

@@ -32,8 +32,8 @@ pub struct Rust {
 pub struct Item {
     /// Its place, with attributes and doc comments.
     pub range: Range<usize>,
-    /// For a member of an inherent `impl`: the place of the text before its members, without the brace. Each member is an item, so a later
-    /// one of the same name replaces only that one.
+    /// For a member of an inherent `impl`, or a part of `thread_local!`: the place of the text before it, without the brace. Each member is an
+    /// item, so a later one of the same name replaces only that one.
     pub frame: Option<Range<usize>>,
     /// Its kind.
     pub kind: Kind,
@@ -43,8 +43,8 @@ pub struct Item {
     pub reached_by: BTreeSet<String>,
     /// The names that it mentions.
     pub mentions: Mentions,
-    /// For a macro call: the items that it expands to, as text.
-    pub made: Vec<String>,
+    /// For an item that a macro call makes: its text after expansion. All items of a call have the range of the call.
+    pub made: Option<String>,
 }
 
 /// The kind of an item, as far as source generation needs it.
@@ -91,8 +91,13 @@ impl Item {
         let own = &text[self.range.clone()];
         match &self.frame {
             Some(frame) => format!("{} {{\n{own}\n}}", &text[frame.clone()]),
-            None => own.to_owned(),
+            None => self.definition(text).to_owned(),
         }
+    }
+
+    /// Returns the text that defines the item's names, without the frame.
+    pub fn definition<'a>(&'a self, text: &'a str) -> &'a str {
+        self.made.as_deref().unwrap_or(&text[self.range.clone()])
     }
 
     /// Returns whether the item is a struct, an enum or another item that names a type.
@@ -231,10 +236,7 @@ impl Rust {
     /// Adds the macros that the items of `text` define.
     pub fn add_macros(&self, text: &str, macros: &mut Macros) {
         for item in self.items.iter().filter(|item| item.kind == Kind::Macro) {
-            match item.made.is_empty() {
-                true => macros.add_text(&text[item.range.clone()]),
-                false => item.made.iter().for_each(|text| macros.add_text(text)),
-            }
+            macros.add_text(item.definition(text));
         }
     }
 
@@ -275,10 +277,17 @@ impl Rust {
 
     /// Adds a macro call: an item or a statement. `is_value` says that it may be the cell's last expression.
     fn push_call(&mut self, call: syn::StmtMacro, macros: &Macros, is_value: bool) {
-        let expanded = macros.expand(&call.mac);
-        match defined(&call.mac, expanded.as_deref(), is_value) {
-            Some(items) => self.items.push(Item::made_by(&call, &items)),
-            None => self.statements.push(Statement::of_call(call, &expanded.unwrap_or_default())),
+        let said = said_in_call(&call, is_value);
+        match macros.expand(&call.mac) {
+            Some(expanded) if !expanded.is_empty() && expanded.iter().all(|statement| matches!(statement, Stmt::Item(_))) => {
+                for statement in &expanded {
+                    if let Stmt::Item(item) = statement {
+                        self.items.extend(made_items(&call, item));
+                    }
+                }
+            }
+            None if !said.is_empty() => self.items.extend(said),
+            expanded => self.statements.push(Statement::of_call(call, &expanded.unwrap_or_default())),
         }
     }
 
@@ -306,7 +315,7 @@ impl Rust {
             names: described.names,
             reached_by: described.reached_by,
             mentions,
-            made: Vec::new(),
+            made: None,
         });
     }
 }
@@ -376,47 +385,52 @@ impl Described {
     }
 }
 
-impl Item {
-    /// Returns the item that a macro call is, which expands to `items`.
-    fn made_by(call: &syn::StmtMacro, items: &[syn::Item]) -> Self {
-        let mut names = BTreeSet::new();
-        let mut reached_by = BTreeSet::new();
-        let mut kinds = Vec::new();
-        for item in items {
-            let mut leaves = Vec::new();
-            match item {
-                syn::Item::Use(item) => use_leaves(&item.tree, String::new(), &mut leaves),
-                syn::Item::Impl(item) => leaves.extend(members(item).unwrap_or_default()),
-                _ => {}
-            }
-            names.extend(leaves.into_iter().flat_map(|leaf| leaf.names));
-            let described = Described::of(item);
-            names.extend(described.names);
-            reached_by.extend(described.reached_by);
-            kinds.push(described.kind);
+/// Returns an item that a macro call expands to: several ones for a `use` or an inherent `impl`.
+fn made_items(call: &syn::StmtMacro, item: &syn::Item) -> Vec<Item> {
+    let made = |text: String, of: Described| {
+        let mut mentions = Mentions::of(call.to_token_stream());
+        mentions.extend(&Mentions::of(item.to_token_stream()));
+        if of.kind == Kind::Macro {
+            mentions.values.clear();
         }
-        let mut impls_of = BTreeSet::new();
-        let only_impls = kinds.iter().all(|kind| match kind {
-            Kind::Impl { of } => {
-                impls_of.extend(of.iter().cloned());
-                true
-            }
-            _ => false,
-        });
-        let kind = match only_impls {
-            true => Kind::Impl { of: impls_of },
-            false if kinds.contains(&Kind::Macro) => Kind::Macro,
-            false => Kind::Other,
-        };
-        Self {
+        Item {
             range: call.span().byte_range(),
             frame: None,
-            kind,
-            names,
-            reached_by,
-            mentions: Mentions::of(call.to_token_stream()),
-            made: items.iter().map(|item| item.to_token_stream().to_string()).collect(),
+            kind: of.kind,
+            names: of.names,
+            reached_by: of.reached_by,
+            mentions,
+            made: Some(text),
         }
+    };
+    let described = |part: Item| Described {
+        kind: part.kind,
+        names: part.names,
+        reached_by: part.reached_by,
+    };
+    match item {
+        syn::Item::Use(item) => {
+            let prefix = if item.leading_colon.is_some() { "::" } else { "" };
+            let mut leaves = Vec::new();
+            use_leaves(&item.tree, prefix.to_owned(), &mut leaves);
+            let text = |leaf: &Item| match &leaf.kind {
+                Kind::Use { text, .. } => text.clone(),
+                _ => String::new(),
+            };
+            leaves.into_iter().map(|leaf| made(text(&leaf), described(leaf))).collect()
+        }
+        syn::Item::Impl(item) if let Some(members) = members(item) => {
+            let alone = |member: &syn::ImplItem| syn::ItemImpl {
+                items: vec![member.clone()],
+                ..item.clone()
+            };
+            let texts = item.items.iter().map(|member| alone(member).to_token_stream().to_string());
+            texts
+                .zip(members)
+                .map(|(text, member)| made(text, described(member)))
+                .collect()
+        }
+        item => vec![made(item.to_token_stream().to_string(), Described::of(item))],
     }
 }
 
@@ -435,27 +449,39 @@ fn is_test(item: &syn::Item) -> bool {
 /// Macros that define what their text says.
 const DEFINING: [&str; 3] = ["bitflags", "lazy_static", "thread_local"];
 
-/// Returns the items that a macro call defines; `None` if it is a statement.
-fn defined(call: &syn::Macro, expanded: Option<&[Stmt]>, is_value: bool) -> Option<Vec<syn::Item>> {
-    if let Some(expanded) = expanded {
-        let items = expanded.iter().map(|statement| match statement {
-            Stmt::Item(item) => Some(item.clone()),
-            _ => None,
-        });
-        return items.collect::<Option<Vec<_>>>().filter(|items| !items.is_empty());
+/// Returns the items that the text of a macro call spells out: `static N: T = ..;`, `static ref N: T = ..;`, `struct N { .. }`. Their details
+/// are up to the macro, so only the names are known, and the types of statics.
+fn said_in_call(call: &syn::StmtMacro, is_value: bool) -> Vec<Item> {
+    let name = call.mac.path.segments.last().map(|segment| segment.ident.to_string());
+    if is_value && name.is_none_or(|name| !DEFINING.contains(&name.as_str())) {
+        return Vec::new();
     }
-    let name = call.path.segments.last()?.ident.to_string();
-    if is_value && !DEFINING.contains(&name.as_str()) {
-        return None;
-    }
-    said_in.parse2(call.tokens.clone()).ok().filter(|items| !items.is_empty())
+    let open = match &call.mac.delimiter {
+        syn::MacroDelimiter::Paren(paren) => paren.span.open(),
+        syn::MacroDelimiter::Brace(brace) => brace.span.open(),
+        syn::MacroDelimiter::Bracket(bracket) => bracket.span.open(),
+    };
+    let frame = call.span().byte_range().start..open.byte_range().start;
+    let parts = said_in.parse2(call.mac.tokens.clone()).unwrap_or_default();
+    let item = |(range, item): (Range<usize>, syn::Item)| {
+        let of = Described::of(&item);
+        Item {
+            range,
+            frame: Some(frame.clone()),
+            kind: of.kind,
+            names: of.names,
+            reached_by: of.reached_by,
+            mentions: Mentions::of(call.to_token_stream()),
+            made: Some(item.to_token_stream().to_string()),
+        }
+    };
+    parts.into_iter().map(item).collect()
 }
 
-/// Parses the items that the text of a macro call spells out: `static N: T = ..;`, `static ref N: T = ..;`, `struct N { .. }`. Their details
-/// are up to the macro, so only the names are kept, and the types of statics.
-fn said_in(input: ParseStream<'_>) -> syn::Result<Vec<syn::Item>> {
+fn said_in(input: ParseStream<'_>) -> syn::Result<Vec<(Range<usize>, syn::Item)>> {
     let mut items = Vec::new();
     while !input.is_empty() {
+        let mut range = input.span().byte_range();
         Attribute::parse_outer(input)?;
         input.parse::<syn::Visibility>()?;
         let keyword = input.call(syn::Ident::parse_any)?.to_string();
@@ -474,19 +500,27 @@ fn said_in(input: ParseStream<'_>) -> syn::Result<Vec<syn::Item>> {
             "fn" => quote::quote!(fn #name() {}),
             _ => return Err(input.error("not an item")),
         };
-        items.push(syn::parse2(item)?);
         while !input.is_empty() {
             let is_end = input.peek(syn::Token![;]) || (input.peek(syn::token::Brace) && !is_value);
-            input.parse::<proc_macro2::TokenTree>()?;
+            range.end = input.parse::<proc_macro2::TokenTree>()?.span().byte_range().end;
             if is_end {
                 break;
             }
         }
+        items.push((range, syn::parse2(item)?));
     }
     Ok(items)
 }
 
 impl Statement {
+    /// Returns what has to follow the statement in source, if others follow.
+    pub fn end(&self, text: &str) -> &'static str {
+        match text[self.range.clone()].ends_with([';', '}']) {
+            true => "\n",
+            false => ";\n",
+        }
+    }
+
     /// Returns the statement that a macro call is. It binds the variables of its text that it expands to a `let` of.
     fn of_call(call: syn::StmtMacro, expanded: &[Stmt]) -> Self {
         let own = Mentions::of(call.mac.tokens.clone()).all;
@@ -497,9 +531,18 @@ impl Statement {
             }
         }
         binds.0.retain(|binding| own.contains(&binding.name));
+        let of = Self::of(&Stmt::Macro(call));
+        // Without a value at its end, the call is no expression.
+        let is_statement = expanded.last().is_some_and(|last| {
+            !matches!(
+                last,
+                Stmt::Expr(_, None) | Stmt::Macro(syn::StmtMacro { semi_token: None, .. })
+            )
+        });
         Self {
             binds: binds.0,
-            ..Self::of(&Stmt::Macro(call))
+            is_open: of.is_open && !is_statement,
+            ..of
         }
     }
 
@@ -613,7 +656,7 @@ fn members(item: &syn::ItemImpl) -> Option<Vec<Item>> {
             names: BTreeSet::from([ItemName::Impl(format!("{header} {ident}"))]),
             reached_by: BTreeSet::new(),
             mentions,
-            made: Vec::new(),
+            made: None,
         })
     };
     item.items.iter().map(member).collect()
@@ -683,7 +726,7 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
         names: bound.iter().map(|name| ItemName::Use(plain(name))).collect(),
         reached_by: BTreeSet::new(),
         mentions,
-        made: Vec::new(),
+        made: None,
     });
 }
 

@@ -30,10 +30,10 @@ pub(super) fn outdated(scope: &Scope, variable: &Variable, now: &[(CellRef, &Ite
     let own = version.rust.items.iter().map(|item| (item, version.text.as_str()));
     let used = version.uses.iter().filter_map(|used| {
         let of = scope.versions().get(used.version)?;
-        let item = of.rust.items.iter().find(|item| item.range == (used.start..used.end))?;
-        Some((item, of.text.as_str()))
+        let items = of.rust.items.iter().filter(|item| item.range == (used.start..used.end));
+        Some(items.map(|item| (item, of.text.as_str())))
     });
-    let then: Vec<(&Item, &str)> = own.chain(used).collect();
+    let then: Vec<(&Item, &str)> = own.chain(used.flatten()).collect();
     let defines = |item: &Item, name: &str| item.names.iter().any(|of| matches!(of, ItemName::Type(of) if of == name));
 
     let own_crate = format!("{CRATE}::");
@@ -86,9 +86,7 @@ fn defined(item: &Item, text: &str, name: &str) -> Option<syn::Item> {
         syn::Item::Type(item) => item.ident == name,
         _ => false,
     };
-    let own = &text[item.range.clone()];
-    let texts = item.made.iter().map(String::as_str).chain([own]);
-    texts.filter_map(|text| syn::parse_str(text).ok()).find(is_it)
+    syn::parse_str(item.definition(text)).ok().filter(is_it)
 }
 
 /// Returns whether values of the type `old` are values of the type `new`: the same fields, and at least the same variants.

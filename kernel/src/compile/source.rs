@@ -209,37 +209,34 @@ impl<'a> Writer<'a> {
         let types = Types::new(&known);
         let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
         self.raw(PRELUDE);
+        let mut calls = BTreeSet::new();
         for (place, item) in macros.into_iter().chain(others) {
-            match &item.kind {
-                Kind::Use { text, .. } => self.marked(
-                    Origin::Whole {
-                        place,
-                        range: item.range.clone(),
-                    },
-                    text,
-                ),
-                _ => match &item.frame {
-                    Some(frame) => {
-                        self.typed(place, frame.clone());
-                        self.raw("{\n");
+            let text = self.text_of(place);
+            let whole = Origin::Whole {
+                place,
+                range: item.range.clone(),
+            };
+            match (&item.kind, &item.frame, &item.made) {
+                (_, Some(frame), _) => {
+                    self.typed(place, frame.clone());
+                    self.raw("{\n");
+                    self.typed(place, item.range.clone());
+                    self.raw("\n}");
+                }
+                (_, None, Some(_)) if self.is_whole(place, item) => {
+                    if calls.insert((place, item.range.start)) {
                         self.typed(place, item.range.clone());
-                        self.raw("\n}");
+                        let is_closed = text[item.range.clone()].ends_with([';', '}']);
+                        self.raw(if is_closed { "" } else { ";" });
                     }
-                    None => self.typed(place, item.range.clone()),
-                },
-            }
-            let text = &self.text_of(place)[item.range.clone()];
-            if !item.made.is_empty() && text.ends_with([')', ']']) {
-                self.raw(";");
+                }
+                (_, None, Some(made)) => self.marked(whole, made),
+                (Kind::Use { text, .. }, ..) => self.marked(whole, text),
+                _ => self.typed(place, item.range.clone()),
             }
             self.raw("\n");
             if item.is_type() {
-                let texts: Vec<&str> = if item.made.is_empty() {
-                    vec![text]
-                } else {
-                    item.made.iter().map(String::as_str).collect()
-                };
-                for (of, implements, text) in texts.into_iter().flat_map(|text| types.derive(text)) {
+                for (of, implements, text) in types.derive(item.definition(text)) {
                     let derived = (of, implements.to_owned());
                     if !self.without.derived.contains(&derived) {
                         let of = derived.0.clone();
@@ -249,6 +246,31 @@ impl<'a> Writer<'a> {
                 }
             }
         }
+    }
+
+    /// Returns whether a macro call can stand for its items: all of them are in use, and the macro is still the one that made them.
+    fn is_whole(&self, place: CellRef, item: &Item) -> bool {
+        let CellRef::Earlier(version) = place else {
+            return true;
+        };
+        let redefines = |other: &Item| {
+            other
+                .names
+                .iter()
+                .any(|name| matches!(name, ItemName::Macro(name) if item.mentions.all.contains(name)))
+        };
+        let mut later = self.items.iter().filter(|(of, _)| *of > version).map(|(_, other)| *other);
+        if later.any(redefines) || self.rust.items.iter().any(redefines) {
+            return false;
+        }
+        let of_call = |other: &&Item| other.range == item.range && other.frame.is_none();
+        let all = self.scope.versions()[version].rust.items.iter().filter(of_call).count();
+        let used = self
+            .items
+            .iter()
+            .filter(|(of, other)| *of == version && of_call(other))
+            .count();
+        all == used
     }
 
     /// Returns those of `reads` whose type has changed since. A cell may mention their names and mean something else, so only rustc knows whether
@@ -286,7 +308,7 @@ impl<'a> Writer<'a> {
         };
         for statement in before {
             pieces.push(Piece::Typed(CellRef::Current, statement.range.clone()));
-            pieces.push(Piece::Raw("\n".into()));
+            pieces.push(Piece::Raw(statement.end(self.text).into()));
         }
         if let Some(last) = last {
             let diverges = never_a_value(&self.text[last.range.clone()]);
@@ -356,11 +378,8 @@ impl<'a> Writer<'a> {
 
     /// Returns the names of the cell's statics that can change: their changes are lost at the end of each cell.
     fn starting_anew(&self) -> Vec<String> {
-        let own = |item: &&Item| match item.made.is_empty() {
-            true => inner::is_changing_static(&self.text[item.range.clone()]),
-            false => item.made.iter().any(|text| inner::is_changing_static(text)),
-        };
-        let items = self.rust.items.iter().filter(own);
+        let own = self.rust.items.iter();
+        let items = own.filter(|item| inner::is_changing_static(item.definition(self.text)));
         let names = items.flat_map(|item| &item.names).filter_map(|name| name.ident());
         names.map(str::to_owned).collect()
     }
@@ -453,7 +472,7 @@ impl<'a> Writer<'a> {
                 let is_tail = version.rust.has_tail && i + 1 == version.rust.statements.len();
                 match is_tail {
                     true => pieces.extend([Piece::Raw("_ = &(".into()), typed, Piece::Raw(");\n".into())]),
-                    false => pieces.extend([typed, Piece::Raw("\n".into())]),
+                    false => pieces.extend([typed, Piece::Raw(statement.end(&version.text).into())]),
                 }
             }
             mentions.extend(&version.rust.mentions());
