@@ -74,10 +74,15 @@ pub trait Output: Send {
     /// (`ESC ] 9 ; 4 ; 1 ; percent ESC \`) are removed and drawn as a bar.
     fn stream(&mut self, stream: Stream, bytes: &[u8]);
 
-    /// Shows a rich value, in order with the text. An id allows updates and must be unique within the cell.
+    /// Returns what the ids of this execution's displays start with. It is unique, so that later cells can update them.
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    /// Shows a rich value, in order with the text. An id allows updates.
     fn display(&mut self, bundle: MimeBundle, id: Option<&str>);
 
-    /// Replaces the display `id` of this cell, or shows the value below it if replacing is not supported.
+    /// Replaces the display `id` of this cell or an earlier one, or shows the value below it if replacing is not supported.
     fn update(&mut self, bundle: MimeBundle, id: &str) {
         self.display(bundle, Some(id));
     }

@@ -172,7 +172,7 @@ fn a_notebook_depends_on_crates() {
 
     // A dependency with the same name replaces the old one.
     write_probe(notebook, listener.local_addr().unwrap().port(), "0.2.0");
-    let (value, seen) = text(&mut session, ":dep probe = { path = \"probe\" }\nprobe::VERSION");
+    let (value, seen) = text(&mut session, ":dep ./probe\nprobe::VERSION");
     assert_eq!(value, "\"0.2.0\"");
     assert_ne!(seen.lock().package("probe"), lock.package("probe"));
     assert_eq!(seen.lock().package("fastrand"), lock.package("fastrand"));

@@ -23,6 +23,10 @@ struct Seen {
     stderr: String,
     shown: Vec<MimeBundle>,
     answers: Vec<&'static str>,
+    /// The name of the cell.
+    name: String,
+    /// The ids of updated displays.
+    updated: Vec<String>,
 }
 
 impl Output for Seen {
@@ -37,7 +41,11 @@ impl Output for Seen {
         self.stdout.push_str("<display>");
         self.shown.push(bundle);
     }
-    fn update(&mut self, _: MimeBundle, _: &str) {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn update(&mut self, _: MimeBundle, id: &str) {
+        self.updated.push(id.to_owned());
         self.stdout.push_str("<update>");
     }
     fn clear(&mut self, wait: bool) {
@@ -115,6 +123,7 @@ impl Notebook {
         };
         let mut seen = Seen {
             answers: answers.to_vec(),
+            name: self.number.to_string(),
             ..Seen::default()
         };
         let start = Instant::now();
@@ -784,4 +793,153 @@ fn a_session_reads_no_file_outside_its_reach() {
         "{}",
         git.evalue
     );
+}
+
+#[test]
+fn what_a_macro_call_defines_is_an_item() {
+    let mut notebook = Notebook::new();
+    notebook.text("thread_local! { static LEVEL: Cell<u32> = const { Cell::new(42) }; }\nuse std::cell::Cell;\nfn level() -> u32 { LEVEL.with(|l| l.get()) }");
+    assert_eq!(notebook.text("level()"), "42");
+    notebook.text(
+        "macro_rules! unit { ($($n:ident),*) => { $(struct $n(f64); impl $n { fn half(&self) -> f64 { self.0 / 2.0 } })* }; }",
+    );
+    notebook.text("unit!(Metres, Feet);\nlet far = Metres(4.0);");
+    assert_eq!(notebook.text("(far.half(), &far)"), "(2.0, Metres(4.0))");
+    // A later call of the same name replaces it.
+    notebook.text("unit!(Metres)");
+    assert_eq!(notebook.text("far.half()"), "2.0");
+    // Another macro of the same name changes nothing that the first one made, and a method that is defined again is the only one to go.
+    notebook.text("macro_rules! unit { ($n:ident) => { struct $n; }; }\nimpl Feet { fn twice(&self) -> f64 { 2.0 * self.0 } }");
+    assert_eq!(
+        notebook.text("(far.half(), Feet(3.0).half(), Feet(3.0).twice())"),
+        "(2.0, 1.5, 6.0)"
+    );
+    notebook.text("impl Feet { fn half(&self) -> f64 { 7.0 } }\nstatic MOST: u8 = 1;");
+    assert_eq!(
+        notebook.text("(far.half(), Feet(3.0).half(), Feet(3.0).twice())"),
+        "(2.0, 7.0, 6.0)"
+    );
+    notebook.text("thread_local! { static LEAST: u8 = 3; static MOST: u8 = 4; }");
+    notebook.text("static MOST: u8 = 5;");
+    assert_eq!(notebook.text("(MOST, LEAST.with(|l| *l))"), "(5, 3)");
+    notebook.text("macro_rules! say { ($x:expr) => { println!(\"{}\", $x); }; }");
+    assert_eq!(notebook.text("say!{1}"), "1\n");
+    assert_eq!(notebook.text("say!(2);\nsay!(3)"), "2\n3\n");
+    notebook.text("macro_rules! set { ($n:ident = $v:expr) => { let hidden = 1; let mut $n = $v + hidden; }; }\nset!(n = 6);");
+    notebook.text("n += 1;");
+    notebook.reopen();
+    assert_eq!(notebook.text("(n, far.half(), level())"), "(8, 2.0, 42)");
+}
+
+#[test]
+fn automatic_implementations_give_way_to_those_of_the_user() {
+    let mut notebook = Notebook::new();
+    let cell = "trait Print { fn print(&self) -> String; }\nimpl<T: std::fmt::Debug> Print for T { fn print(&self) -> String { format!(\"{self:?}\") } }\n\
+                struct Cat { lives: i32 }\nimpl Print for Cat { fn print(&self) -> String { \"cat\".into() } }\n(Cat { lives: 9 }.print(), 7.print())";
+    assert_eq!(notebook.text(cell), "(\"cat\", \"7\")");
+    notebook.text("let cat = Cat { lives: 9 };");
+    assert_eq!(notebook.text("cat.print()"), "\"cat\"");
+    notebook.text("mod shown {\nimpl std::fmt::Debug for super::Dog { fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result { f.write_str(\"dog\") } }\n}\nstruct Dog;");
+}
+
+#[test]
+fn a_type_or_trait_that_is_defined_again_names_what_does_not_fit() {
+    let mut notebook = Notebook::new();
+    notebook.text("struct Point { x: i32, y: i32 }\nlet p = Point { x: 1, y: 2 };\nlet mut all = vec![Point { x: 3, y: 4 }];");
+    notebook.text("fn y(p: &Point) -> i32 { p.y }\nimpl Point {\nfn y(&self) -> i32 { y(self) }\nfn x(&self) -> i32 { self.x }\n}\ntrait Size { fn size(&self) -> i32; }\nimpl Size for Point { fn size(&self) -> i32 { self.y } }");
+    notebook.text("all.push(Point { x: 5, y: 6 });");
+    let again = notebook.execute(None, "struct Point { x: i32 }").done.unwrap();
+    let unfit =
+        |what: &str| format!("{what} in [2] does not fit the new definition and is left out; change [2] and run it again");
+    assert_eq!(again.notes, [unfit("`y` of `impl Point`")]);
+    let first_use = notebook.execute(
+        None,
+        "impl Size for i32 { fn size(&self) -> i32 { *self } }\nlet point = Point { x: 7 };",
+    );
+    assert_eq!(first_use.done.unwrap().notes, [unfit("`impl Size for Point`")]);
+    assert_eq!(notebook.text("Point { x: 7 }.x()"), "7");
+    let error = notebook.error("p.x");
+    assert!(
+        error.contains("[1] made `p` with another type `Point` than [4] defines"),
+        "{error}"
+    );
+    assert!(error.contains("[7]:1:1") && error.contains("run [1] again"), "{error}");
+    assert!(notebook.error("all.len()").contains("[1] made `all` with another type"));
+    // The name may mean something else.
+    assert_eq!(notebook.text("[Point { x: 1 }].map(|p| p.x)"), "[1]");
+    // More fields that have a default are no other type.
+    notebook.text("#[derive(Serialize, Deserialize)]\nstruct Point { y: i32, x: i32, #[serde(default)] z: i32 }");
+    assert_eq!(notebook.text("(p.z, all.len())"), "(0, 2)");
+    // A trait's implementations are kept if they fit.
+    notebook.text("trait Size { fn size(&self) -> i32; fn twice(&self) -> i32 { 2 * self.size() } }\nimpl Size for Point { fn size(&self) -> i32 { self.y } }");
+    notebook.text("trait Size { fn size(&self) -> i32; fn thrice(&self) -> i32 { 3 * self.size() } }");
+    assert_eq!(notebook.text("p.thrice()"), "6");
+}
+
+#[test]
+fn commands_of_evcxr_are_answered() {
+    let mut notebook = Notebook::new();
+    let answer = notebook.execute(None, "\u{feff}:timing\n:opt 3\nlet n = 4i64;\nn");
+    assert_eq!(answer.done.unwrap().result.unwrap().data["text/plain"], "4");
+    assert_eq!(
+        answer.seen.stderr,
+        "note: `:timing` has no effect: Jupyter shows how long a cell takes\n\
+         note: `:opt` has no effect: the compiler and its options are part of the record of a cell\n"
+    );
+    let shown = notebook.execute(None, ":t n").seen.shown;
+    assert_eq!(shown[0].data["text/plain"], "i64");
+    let error = notebook.error(":type m");
+    assert!(
+        error.contains("no variable `m`") && error.contains("available variables: n"),
+        "{error}"
+    );
+    let error = notebook.error(":env A=b");
+    assert!(
+        error.contains("[4]:1:1") && error.contains("a cell sees no environment variables"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_the_sandbox_does_not_have_is_named_where_it_is_needed() {
+    let mut notebook = Notebook::new();
+    notebook.text("fn work() { let handle = std::thread::spawn(|| 1); }");
+    let error = notebook.error("// spawn it\nwork();");
+    assert!(
+        error.contains("there are no threads in the sandbox") && error.contains("[1]:1:39"),
+        "{error}"
+    );
+    let error = notebook.error("let data = std::cell::RefCell::new(1);\nlet mut held = data.borrow_mut();\n*held += 1;");
+    assert!(error.contains("[3]:2:1") && error.contains("`drop(held);`"), "{error}");
+    let error = notebook.error("std::net::TcpStream::connect(\"127.0.0.1:1\").unwrap();");
+    assert!(error.contains("there are no sockets"), "{error}");
+    let error = notebook.error("std::fs::write(\"a.txt\", \"\")?;");
+    assert!(error.contains("a cell can write below /tmp"), "{error}");
+    let notes = |answer: Answer| answer.done.unwrap().notes;
+    let tests = notes(notebook.execute(None, "#[cfg(test)]\nmod tests { #[test] fn t() {} }"));
+    assert!(tests[0].contains("`#[cfg(test)]` are left out"), "{tests:?}");
+    let weak = "use std::rc::{Rc, Weak};\nstruct Leaf { up: Weak<i32> }\nlet root = Rc::new(1);\nlet leaf = Leaf { up: Rc::downgrade(&root) };";
+    let weak = notes(notebook.execute(None, weak));
+    assert!(weak[0].starts_with("`leaf` contains a `Weak`"), "{weak:?}");
+}
+
+#[test]
+fn a_later_cell_updates_the_displays_of_earlier_ones() {
+    let mut notebook = Notebook::new();
+    notebook.text("use lockstep::show::{Html, display};\nlet html = |text: &str| Html(text.to_owned());");
+    notebook.text("let a = display(&html(\"a\"));");
+    notebook.text("let b = display(&html(\"b\"));\nlet c = display(&html(\"c\"));\na.update(&html(\"A\"));");
+    let seen = notebook
+        .execute(
+            None,
+            "let d = display(&html(\"d\"));\nfor shown in [&c, &a, &d, &b] { shown.update(&html(\"x\")); }",
+        )
+        .seen;
+    let ids: Vec<_> = seen.updated.iter().map(|id| id.rsplit_once('-').unwrap().0).collect();
+    assert_eq!(ids, ["3", "2", "4", "3"]);
+    assert_ne!(seen.updated[0], seen.updated[3]);
+    // The handles are those of the displays that were shown.
+    notebook.reopen();
+    let again = notebook.execute(None, "c.update(&html(\"y\"));").seen;
+    assert_eq!(again.updated, [seen.updated[0].as_str()]);
 }

@@ -115,6 +115,13 @@ class Reading(unittest.TestCase):
         self.assertEqual(named(CELL)["alpha"].value, "0.1")
         self.assertEqual(named(CELL)["type"].value, '"a // b"')
 
+    def test_a_type_may_contain_an_equals_sign(self):
+        for kind in ("Box<dyn Iterator<Item = u8>>", "fn(u8) -> Vec<u8>", "Table<K = (u8, f64)>", "[u8; 2]"):
+            for space in (" ", ""):
+                let = named(f"let x: {kind}{space}= a >= b;")["x"]
+                self.assertEqual((let.kind, let.value), (kind, "a >= b"))
+        self.assertEqual(named("let x = a >= b;")["x"].value, "a >= b")
+
     def test_types_are_inferred_from_literals(self):
         for value, kind in [
             ("true", "bool"),

@@ -3,6 +3,7 @@ use std::str::FromStr;
 
 use lockstep_runtime::digest::Digest;
 
+use super::evcxr::{self, Answer};
 use crate::toolchain::{Dependency, DependencyError};
 
 /// A command to the session: a line that starts with `:`.
@@ -56,6 +57,12 @@ pub enum Directive {
     Clear,
     /// `:help`
     Help,
+    /// `:type rows`, also `:t rows`
+    Type(String),
+    /// `:version`
+    Version,
+    /// A command of evcxr that has no effect here, and why.
+    NoEffect(&'static str, &'static str),
 }
 
 /// The variables that outputs are bound to.
@@ -71,7 +78,7 @@ pub struct Bind {
 }
 
 /// The directives and their `:help` texts.
-pub const KNOWN: [(&str, &str); 11] = [
+pub const KNOWN: [(&str, &str); 13] = [
     (
         ":run module.wasm#step name=value ... -> variable",
         "run a step of a module; `#step` alone runs a step of this notebook",
@@ -87,6 +94,7 @@ pub const KNOWN: [(&str, &str); 11] = [
         "download a file into a variable; the notebook records its digest",
     ),
     (":vars", "list variables with their type, size, digest and defining cell"),
+    (":type name", "show the type of a variable; also `:t`"),
     (":undo", "revert the last cell"),
     (":restore", "restore the session from before the last restart"),
     (":clear", "delete all variables and items"),
@@ -94,6 +102,7 @@ pub const KNOWN: [(&str, &str); 11] = [
         ":dep name = \"1.2\"",
         "add a crate; also takes `{ version, features, default-features, path, git, rev }`",
     ),
+    (":version", "show the version of Lockstep"),
     (":help", "list directives"),
 ];
 
@@ -105,6 +114,14 @@ pub enum DirectiveError {
     Unknown {
         /// what was typed, without the colon
         word: String,
+    },
+    /// A command of evcxr that does not do here what it says.
+    #[error("`:{word}` is not available\nhint: {remedy}")]
+    Evcxr {
+        /// the command, without the colon
+        word: &'static str,
+        /// what to do instead
+        remedy: &'static str,
     },
     /// The arguments are malformed.
     #[error("{problem}; usage: `{form}`")]
@@ -154,6 +171,7 @@ fn hint(word: &str) -> String {
 const RUN: &str = ":run module.wasm#step name=value -> variable";
 const USE: &str = ":use module.wasm as name";
 const FETCH: &str = ":fetch name = \"https://example.org/rows.csv\"";
+const TYPE: &str = ":type name";
 const INPUT: &str = ":input name = path";
 
 impl FromStr for Directive {
@@ -190,7 +208,13 @@ impl FromStr for Directive {
             "restore" => Ok(Self::Restore),
             "clear" => Ok(Self::Clear),
             "help" => Ok(Self::Help),
-            other => Err(DirectiveError::Unknown { word: other.to_owned() }),
+            "type" | "t" => variable(rest, TYPE).map(Self::Type),
+            "version" => Ok(Self::Version),
+            other => match evcxr::answer(other) {
+                Some((word, Answer::NoEffect(why))) => Ok(Self::NoEffect(word, why)),
+                Some((word, Answer::Refused(remedy))) => Err(DirectiveError::Evcxr { word, remedy }),
+                None => Err(DirectiveError::Unknown { word: other.to_owned() }),
+            },
         }
     }
 }
@@ -351,13 +375,19 @@ mod tests {
         assert_eq!(message("rnu x"), "unknown directive `:rnu`; did you mean `:run`?");
         assert_eq!(
             message("nonsense"),
-            "unknown directive `:nonsense`; available: :run, :use, :input, :fetch, :vars, :undo, :restore, :clear, :dep, :help"
+            "unknown directive `:nonsense`; available: :run, :use, :input, :fetch, :vars, :type, :undo, :restore, :clear, :dep, :version, :help"
         );
         assert_eq!(message("input raw"), "missing `=`; usage: `:input name = path`");
         assert_eq!(
             message("input fn = a.csv"),
             "`fn` is not a valid variable name; usage: `:input name = path`"
         );
+        assert_eq!(
+            message("env A=b"),
+            "`:env` is not available\nhint: a cell sees no environment variables; use a variable: `let name = \"value\";`"
+        );
+        assert!(matches!("opt 2".parse(), Ok(Directive::NoEffect("opt", _))));
+        assert_eq!("t rows".parse(), Ok(Directive::Type("rows".into())));
         let error = "dep  a = { versio = \"1\" }".parse::<Directive>().unwrap_err();
         assert!(error.to_string().starts_with("unknown field `versio`"), "{error}");
         assert_eq!(error.place(&(100..125)), 112..118);

@@ -1,10 +1,13 @@
 //! The text of cells: directives, then Rust. This module only parses; it neither compiles nor runs.
 
 mod directive;
+mod evcxr;
+mod expand;
 mod names;
 mod split;
 
 pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN, module_name};
+pub use expand::Macros;
 pub use names::Mentions;
 pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
 
@@ -35,6 +38,7 @@ pub struct Parsed {
 pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
     let mut directives = Vec::new();
     let mut rust = code.to_owned();
+    blank_mark(&mut rust);
     for range in self::directives(code) {
         let directive = code[range.start + 1..range.end].parse();
         let directive = directive.map_err(|error: DirectiveError| (error.place(&range), error))?;
@@ -47,6 +51,7 @@ pub fn parse(code: &str) -> Result<Parsed, (Range<usize>, DirectiveError)> {
 /// Returns the Rust of a cell that is still being typed. Every directive line is replaced by spaces, also a malformed one.
 pub fn without_directives(code: &str) -> String {
     let mut rust = code.to_owned();
+    blank_mark(&mut rust);
     for range in directives(code) {
         blank(&mut rust, range);
     }
@@ -58,12 +63,21 @@ fn blank(text: &mut String, range: Range<usize>) {
     text.replace_range(range, &blanks);
 }
 
+/// The byte order mark, with which some editors start a text.
+const MARK: char = '\u{feff}';
+
+fn blank_mark(text: &mut String) {
+    if text.starts_with(MARK) {
+        blank(text, 0..MARK.len_utf8());
+    }
+}
+
 /// Returns the places of the directives, without surrounding white space.
 pub fn directives(code: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut offset = 0;
     for line in code.split_inclusive('\n') {
-        let text = line.trim();
+        let text = line.trim_start_matches(MARK).trim();
         if text.starts_with(':') && !text.starts_with("::") {
             let start = offset + line.find(':').unwrap_or(0);
             found.push(start..start + text.len());
@@ -87,6 +101,11 @@ mod tests {
         assert_eq!(parsed.rust.find("let x"), code.find("let x"));
         assert_eq!(parsed.directives.len(), 2);
         assert_eq!(&code[parsed.directives[1].0.clone()], ":input raw = a.csv");
+        let marked = parse("\u{feff}:vars\nlet x = 1;").unwrap();
+        assert_eq!(
+            (marked.directives[0].0.clone(), &marked.rust[..]),
+            (3..8, "        \nlet x = 1;")
+        );
     }
 
     proptest::proptest! {

@@ -3,13 +3,14 @@ use std::ops::Range;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Attribute, Block, Stmt, UseTree};
 
-use super::Mentions;
 use super::names::plain;
+use super::{Macros, Mentions};
 
 /// The Rust of a cell, split into items and statements. Ranges are bytes of the cell's text.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -22,6 +23,8 @@ pub struct Rust {
     pub statements: Vec<Statement>,
     /// Whether the last statement is an expression without `;`, whose value is shown.
     pub has_tail: bool,
+    /// Whether it has tests: `#[test]` or `#[cfg(test)]`.
+    pub has_tests: bool,
 }
 
 /// An item, or one leaf of a `use`.
@@ -29,8 +32,8 @@ pub struct Rust {
 pub struct Item {
     /// Its place, with attributes and doc comments.
     pub range: Range<usize>,
-    /// For a member of an inherent `impl`: the place of the text before its members, without the brace. Each member is an item, so a later
-    /// one of the same name replaces only that one.
+    /// For a member of an inherent `impl`, or a part of `thread_local!`: the place of the text before it, without the brace. Each member is an
+    /// item, so a later one of the same name replaces only that one.
     pub frame: Option<Range<usize>>,
     /// Its kind.
     pub kind: Kind,
@@ -40,6 +43,8 @@ pub struct Item {
     pub reached_by: BTreeSet<String>,
     /// The names that it mentions.
     pub mentions: Mentions,
+    /// For an item that a macro call makes: its text after expansion. All items of a call have the range of the call.
+    pub made: Option<String>,
 }
 
 /// The kind of an item, as far as source generation needs it.
@@ -86,8 +91,13 @@ impl Item {
         let own = &text[self.range.clone()];
         match &self.frame {
             Some(frame) => format!("{} {{\n{own}\n}}", &text[frame.clone()]),
-            None => own.to_owned(),
+            None => self.definition(text).to_owned(),
         }
+    }
+
+    /// Returns the text that defines the item's names, without the frame.
+    pub fn definition<'a>(&'a self, text: &'a str) -> &'a str {
+        self.made.as_deref().unwrap_or(&text[self.range.clone()])
     }
 
     /// Returns whether the item is a struct, an enum or another item that names a type.
@@ -102,6 +112,14 @@ impl ItemName {
         match self {
             Self::Type(name) | Self::Value(name) | Self::Macro(name) | Self::Use(name) => Some(name),
             Self::Impl(_) => None,
+        }
+    }
+
+    /// Returns the function or constant of an inherent `impl`.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Self::Impl(header) => Some(header.rsplit_once(' ')?.1),
+            _ => None,
         }
     }
 
@@ -168,6 +186,11 @@ pub struct SyntaxError {
 impl Rust {
     /// Splits `text` into items and statements.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse_with(text, &Macros::default())
+    }
+
+    /// Splits `text` into items and statements. It can call the `macros` of earlier cells: a call that expands to items is an item.
+    pub fn parse_with(text: &str, macros: &Macros) -> Result<Self, SyntaxError> {
         let whole = |input: ParseStream<'_>| Ok((Attribute::parse_inner(input)?, Block::parse_within(input)?));
         let (attributes, statements) = whole.parse_str(text).map_err(|error| SyntaxError {
             range: error.span().byte_range(),
@@ -177,9 +200,29 @@ impl Rust {
             attributes: attributes.iter().map(|a| a.span().byte_range()).collect(),
             ..Self::default()
         };
-        for statement in statements {
+        let macros = &macros.with(statements.iter().filter_map(|statement| match statement {
+            Stmt::Item(syn::Item::Macro(item)) => Some(item),
+            _ => None,
+        }));
+        let last = statements.len().saturating_sub(1);
+        for (at, statement) in statements.into_iter().enumerate() {
             match statement {
-                Stmt::Item(item) => rust.push_item(text, &item),
+                Stmt::Item(item) => {
+                    rust.has_tests |= is_test(&item);
+                    rust.push_item(text, &item);
+                }
+                Stmt::Expr(syn::Expr::Macro(syn::ExprMacro { attrs, mac }), None) if at == last => {
+                    let call = syn::StmtMacro {
+                        attrs,
+                        mac,
+                        semi_token: None,
+                    };
+                    rust.push_call(call, macros, true);
+                }
+                Stmt::Macro(call) => {
+                    let is_value = at == last && call.semi_token.is_none();
+                    rust.push_call(call, macros, is_value);
+                }
                 other => rust.statements.push(Statement::of(&other)),
             }
         }
@@ -188,6 +231,13 @@ impl Rust {
             .last()
             .is_some_and(|s| s.is_open && rust.items.iter().all(|i| i.range.start < s.range.start));
         Ok(rust)
+    }
+
+    /// Adds the macros that the items of `text` define.
+    pub fn add_macros(&self, text: &str, macros: &mut Macros) {
+        for item in self.items.iter().filter(|item| item.kind == Kind::Macro) {
+            macros.add_text(item.definition(text));
+        }
     }
 
     /// Returns the variables in scope at the end, each as it was declared last.
@@ -225,6 +275,22 @@ impl Rust {
         self.statements.iter().any(|statement| statement.awaits)
     }
 
+    /// Adds a macro call: an item or a statement. `is_value` says that it may be the cell's last expression.
+    fn push_call(&mut self, call: syn::StmtMacro, macros: &Macros, is_value: bool) {
+        let said = said_in_call(&call, is_value);
+        match macros.expand(&call.mac) {
+            Some(expanded) if !expanded.is_empty() && expanded.iter().all(|statement| matches!(statement, Stmt::Item(_))) => {
+                for statement in &expanded {
+                    if let Stmt::Item(item) = statement {
+                        self.items.extend(made_items(&call, item));
+                    }
+                }
+            }
+            None if !said.is_empty() => self.items.extend(said),
+            expanded => self.statements.push(Statement::of_call(call, &expanded.unwrap_or_default())),
+        }
+    }
+
     fn push_item(&mut self, text: &str, item: &syn::Item) {
         if let syn::Item::Use(item) = item {
             let prefix = if item.leading_colon.is_some() { "::" } else { "" };
@@ -236,6 +302,33 @@ impl Rust {
             return self.items.extend(members);
         }
         let mut mentions = Mentions::of(item.to_token_stream());
+        let described = Described::of(item);
+        if described.kind == Kind::Macro {
+            mentions.values.clear();
+        }
+        let range = item.span().byte_range();
+        debug_assert!(text.get(range.clone()).is_some());
+        self.items.push(Item {
+            range,
+            frame: None,
+            kind: described.kind,
+            names: described.names,
+            reached_by: described.reached_by,
+            mentions,
+            made: None,
+        });
+    }
+}
+
+/// What an item is and defines.
+struct Described {
+    kind: Kind,
+    names: BTreeSet<ItemName>,
+    reached_by: BTreeSet<String>,
+}
+
+impl Described {
+    fn of(item: &syn::Item) -> Self {
         let mut reached_by = BTreeSet::new();
         let mut names = BTreeSet::new();
         let name = |ident: &syn::Ident| plain(&ident.to_string());
@@ -277,7 +370,6 @@ impl Rust {
             }
             syn::Item::Macro(item) => {
                 names.extend(item.ident.as_ref().map(|ident| ItemName::Macro(name(ident))));
-                mentions.values.clear();
                 kind = Kind::Macro;
             }
             syn::Item::Impl(item) => {
@@ -289,20 +381,171 @@ impl Rust {
             }
             _ => {}
         }
-        let range = item.span().byte_range();
-        debug_assert!(text.get(range.clone()).is_some());
-        self.items.push(Item {
-            range,
-            frame: None,
-            kind,
-            names,
-            reached_by,
-            mentions,
-        });
+        Self { kind, names, reached_by }
     }
 }
 
+/// Returns an item that a macro call expands to: several ones for a `use` or an inherent `impl`.
+fn made_items(call: &syn::StmtMacro, item: &syn::Item) -> Vec<Item> {
+    let made = |text: String, of: Described| {
+        let mut mentions = Mentions::of(call.to_token_stream());
+        mentions.extend(&Mentions::of(item.to_token_stream()));
+        if of.kind == Kind::Macro {
+            mentions.values.clear();
+        }
+        Item {
+            range: call.span().byte_range(),
+            frame: None,
+            kind: of.kind,
+            names: of.names,
+            reached_by: of.reached_by,
+            mentions,
+            made: Some(text),
+        }
+    };
+    let described = |part: Item| Described {
+        kind: part.kind,
+        names: part.names,
+        reached_by: part.reached_by,
+    };
+    match item {
+        syn::Item::Use(item) => {
+            let prefix = if item.leading_colon.is_some() { "::" } else { "" };
+            let mut leaves = Vec::new();
+            use_leaves(&item.tree, prefix.to_owned(), &mut leaves);
+            let text = |leaf: &Item| match &leaf.kind {
+                Kind::Use { text, .. } => text.clone(),
+                _ => String::new(),
+            };
+            leaves.into_iter().map(|leaf| made(text(&leaf), described(leaf))).collect()
+        }
+        syn::Item::Impl(item) if let Some(members) = members(item) => {
+            let alone = |member: &syn::ImplItem| syn::ItemImpl {
+                items: vec![member.clone()],
+                ..item.clone()
+            };
+            let texts = item.items.iter().map(|member| alone(member).to_token_stream().to_string());
+            texts
+                .zip(members)
+                .map(|(text, member)| made(text, described(member)))
+                .collect()
+        }
+        item => vec![made(item.to_token_stream().to_string(), Described::of(item))],
+    }
+}
+
+/// Returns whether rustc compiles an item only for tests.
+fn is_test(item: &syn::Item) -> bool {
+    let (syn::Item::Fn(syn::ItemFn { attrs, .. }) | syn::Item::Mod(syn::ItemMod { attrs, .. })) = item else {
+        return false;
+    };
+    attrs.iter().any(|attribute| match &attribute.meta {
+        syn::Meta::Path(path) => path.is_ident("test"),
+        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
+        syn::Meta::NameValue(_) => false,
+    })
+}
+
+/// Macros that define what their text says.
+const DEFINING: [&str; 3] = ["bitflags", "lazy_static", "thread_local"];
+
+/// Returns the items that the text of a macro call spells out: `static N: T = ..;`, `static ref N: T = ..;`, `struct N { .. }`. Their details
+/// are up to the macro, so only the names are known, and the types of statics.
+fn said_in_call(call: &syn::StmtMacro, is_value: bool) -> Vec<Item> {
+    let name = call.mac.path.segments.last().map(|segment| segment.ident.to_string());
+    if is_value && name.is_none_or(|name| !DEFINING.contains(&name.as_str())) {
+        return Vec::new();
+    }
+    let open = match &call.mac.delimiter {
+        syn::MacroDelimiter::Paren(paren) => paren.span.open(),
+        syn::MacroDelimiter::Brace(brace) => brace.span.open(),
+        syn::MacroDelimiter::Bracket(bracket) => bracket.span.open(),
+    };
+    let frame = call.span().byte_range().start..open.byte_range().start;
+    let parts = said_in.parse2(call.mac.tokens.clone()).unwrap_or_default();
+    let item = |(range, item): (Range<usize>, syn::Item)| {
+        let of = Described::of(&item);
+        Item {
+            range,
+            frame: Some(frame.clone()),
+            kind: of.kind,
+            names: of.names,
+            reached_by: of.reached_by,
+            mentions: Mentions::of(call.to_token_stream()),
+            made: Some(item.to_token_stream().to_string()),
+        }
+    };
+    parts.into_iter().map(item).collect()
+}
+
+fn said_in(input: ParseStream<'_>) -> syn::Result<Vec<(Range<usize>, syn::Item)>> {
+    let mut items = Vec::new();
+    while !input.is_empty() {
+        let mut range = input.span().byte_range();
+        Attribute::parse_outer(input)?;
+        input.parse::<syn::Visibility>()?;
+        let keyword = input.call(syn::Ident::parse_any)?.to_string();
+        if input.peek(syn::Token![ref]) || input.peek(syn::Token![mut]) {
+            input.call(syn::Ident::parse_any)?;
+        }
+        let name: syn::Ident = input.parse()?;
+        let is_value = ["static", "const"].contains(&keyword.as_str());
+        let item = match keyword.as_str() {
+            "static" | "const" => {
+                input.parse::<syn::Token![:]>()?;
+                let of: syn::Type = input.parse()?;
+                quote::quote!(static #name: #of = ();)
+            }
+            "struct" | "enum" | "union" | "type" | "trait" | "mod" => quote::quote!(mod #name {}),
+            "fn" => quote::quote!(fn #name() {}),
+            _ => return Err(input.error("not an item")),
+        };
+        while !input.is_empty() {
+            let is_end = input.peek(syn::Token![;]) || (input.peek(syn::token::Brace) && !is_value);
+            range.end = input.parse::<proc_macro2::TokenTree>()?.span().byte_range().end;
+            if is_end {
+                break;
+            }
+        }
+        items.push((range, syn::parse2(item)?));
+    }
+    Ok(items)
+}
+
 impl Statement {
+    /// Returns what has to follow the statement in source, if others follow.
+    pub fn end(&self, text: &str) -> &'static str {
+        match text[self.range.clone()].ends_with([';', '}']) {
+            true => "\n",
+            false => ";\n",
+        }
+    }
+
+    /// Returns the statement that a macro call is. It binds the variables of its text that it expands to a `let` of.
+    fn of_call(call: syn::StmtMacro, expanded: &[Stmt]) -> Self {
+        let own = Mentions::of(call.mac.tokens.clone()).all;
+        let mut binds = Bindings::default();
+        for statement in expanded {
+            if let Stmt::Local(local) = statement {
+                binds.visit_pat(&local.pat);
+            }
+        }
+        binds.0.retain(|binding| own.contains(&binding.name));
+        let of = Self::of(&Stmt::Macro(call));
+        // Without a value at its end, the call is no expression.
+        let is_statement = expanded.last().is_some_and(|last| {
+            !matches!(
+                last,
+                Stmt::Expr(_, None) | Stmt::Macro(syn::StmtMacro { semi_token: None, .. })
+            )
+        });
+        Self {
+            binds: binds.0,
+            is_open: of.is_open && !is_statement,
+            ..of
+        }
+    }
+
     fn of(statement: &Stmt) -> Self {
         let mut binds = Bindings::default();
         let mut is_open = false;
@@ -413,6 +656,7 @@ fn members(item: &syn::ItemImpl) -> Option<Vec<Item>> {
             names: BTreeSet::from([ItemName::Impl(format!("{header} {ident}"))]),
             reached_by: BTreeSet::new(),
             mentions,
+            made: None,
         })
     };
     item.items.iter().map(member).collect()
@@ -482,6 +726,7 @@ fn use_leaves(tree: &UseTree, prefix: String, items: &mut Vec<Item>) {
         names: bound.iter().map(|name| ItemName::Use(plain(name))).collect(),
         reached_by: BTreeSet::new(),
         mentions,
+        made: None,
     });
 }
 

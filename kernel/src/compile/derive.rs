@@ -62,10 +62,10 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// Returns the implementations for an item with this text; empty if it is not a struct or enum.
-    pub fn derive(&self, text: &str) -> String {
+    /// Returns the implementations for an item with this text, each with type and trait; empty if it is not a struct or enum.
+    pub fn derive(&self, text: &str) -> Vec<(String, &'static str, String)> {
         let Ok(item) = syn::parse_str::<syn::Item>(text) else {
-            return String::new();
+            return Vec::new();
         };
         let (attributes, ident, generics, shapes) = match &item {
             syn::Item::Struct(item) => {
@@ -88,7 +88,7 @@ impl<'a> Types<'a> {
                     item.variants.iter().map(variant).collect(),
                 )
             }
-            _ => return String::new(),
+            _ => return Vec::new(),
         };
         let has = |wanted: &str| derives(attributes, wanted) || self.implements(wanted, &ident.to_string());
         let is_enum = matches!(item, syn::Item::Enum(_));
@@ -99,17 +99,21 @@ impl<'a> Types<'a> {
             is_enum,
         };
         let borrows = generics.lifetimes().next().is_some() || refers(&item);
-        let mut text = String::new();
+        let mut texts = Vec::new();
         if !has("Debug") {
-            text.push_str(&made.debug());
+            texts.push(("Debug", made.debug()));
         }
         if !has("Serialize") && !borrows {
-            text.push_str(&made.serialize());
+            texts.push(("Serialize", made.serialize()));
         }
         if !has("Deserialize") && !borrows {
-            text.push_str(&made.deserialize());
+            texts.push(("Deserialize", made.deserialize()));
         }
-        text
+        let of = shown(&made.ident).to_owned();
+        texts
+            .into_iter()
+            .map(|(implements, text)| (of.clone(), implements, text))
+            .collect()
     }
 
     fn shape(&self, path: String, name: &syn::Ident, fields: &Fields, of: &syn::Ident) -> Shape {
@@ -156,7 +160,9 @@ impl<'a> Types<'a> {
                 return false;
             };
             let of = of.split('<').next().unwrap_or_default();
-            of.trim().rsplit(' ').next() == Some(wanted) && for_type.split(' ').next() == Some(type_name)
+            let for_type = for_type.split('<').next().unwrap_or_default();
+            let last = |path: &str| path.trim().rsplit(' ').next().map(str::to_owned);
+            last(of).as_deref() == Some(wanted) && last(for_type).as_deref() == Some(type_name)
         };
         let names = self.items.iter().flat_map(|item| &item.names);
         names

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level as Shown, Patch, Renderer, Snippet};
@@ -38,35 +38,6 @@ pub fn reports<'a>(diagnostics: &[Diagnostic], map: &SourceMap, cell: &dyn Fn(Ce
         }
     }
     reports
-}
-
-/// Returns the variables that can't be saved because the cell moved them, if there are no other errors.
-pub fn moved(diagnostics: &[Diagnostic], map: &SourceMap) -> Option<BTreeSet<String>> {
-    let mut moved = BTreeSet::new();
-    for error in diagnostics.iter().filter(|d| d.is_error() && !d.spans.is_empty()) {
-        let saved = |span: &Span| match map.origin(span.outermost().byte_start as usize) {
-            Some(Origin::Save { name, .. }) => Some(name.clone()),
-            _ => None,
-        };
-        let primary = error.spans.iter().find(|s| s.is_primary).and_then(saved)?;
-        let code = error.code.as_ref()?.code.as_str();
-        match code {
-            // Used after a move, or never initialized.
-            "E0382" | "E0381" => drop(moved.insert(primary)),
-            // Borrowed by another variable that is saved later: the borrower can't be saved.
-            "E0499" | "E0502" | "E0503" | "E0505" => {
-                let other = error
-                    .spans
-                    .iter()
-                    .filter(|s| !s.is_primary)
-                    .filter_map(saved)
-                    .find(|name| *name != primary);
-                moved.insert(other.unwrap_or(primary));
-            }
-            _ => return None,
-        }
-    }
-    (!moved.is_empty()).then_some(moved)
 }
 
 struct Reader<'m, 'a> {

@@ -67,7 +67,11 @@ fn remake(source: &mut String, scope: &Scope, variables: &[&Variable], types: &B
         version.reads.values().for_each(|read| hold(source, read, types));
         for statement in &version.rust.statements {
             source.push_str(&version.text[statement.range.clone()]);
-            source.push_str(if statement.is_open { ";\n" } else { "\n" });
+            source.push_str(if statement.is_open {
+                ";\n"
+            } else {
+                statement.end(&version.text)
+            });
         }
     }
     source.push_str(&format!("({})\n}};\n", list(|variable| spelled(&variable.name))));

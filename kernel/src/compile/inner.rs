@@ -46,18 +46,21 @@ fn is_changing(name: &str) -> bool {
 /// Returns whether values of the type, as `std::any::type_name` gives it, may change behind a shared reference. `items` are those that a cell
 /// can name.
 pub(super) fn may_change(type_name: &str, items: &[&Item]) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        let word = |c: char| !(c.is_alphanumeric() || c == '_');
-        text.split(word).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
     let roots = type_name.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     let mut roots = roots.filter_map(|path| Some(path.split_once("::")?.0));
     if roots.any(|root| !root.is_empty() && root != "cell" && !is_known(root)) {
         return true;
     }
-    let (mut seen, mut left) = (BTreeSet::new(), words(type_name));
+    contains(type_name, items, is_changing)
+}
+
+/// Returns whether a type contains another one, as far as its name and the types among `items` say.
+pub fn contains(type_name: &str, items: &[&Item], is_it: fn(&str) -> bool) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let words = type_name.split(|c: char| !is_part(c)).filter(|word| !word.is_empty());
+    let (mut seen, mut left) = (BTreeSet::new(), words.map(str::to_owned).collect::<Vec<_>>());
     while let Some(name) = left.pop() {
-        if is_changing(&name) {
+        if is_it(&name) {
             return true;
         }
         if !seen.insert(name.clone()) {

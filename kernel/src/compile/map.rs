@@ -11,11 +11,18 @@ pub enum Origin {
         range: Range<usize>,
     },
     /// Generated for a piece of a cell. Any place in it maps to the whole piece.
-    Derived {
+    Whole {
         /// which cell
         place: CellRef,
         /// where in its text
         range: Range<usize>,
+    },
+    /// An automatic implementation.
+    Derived {
+        /// the type
+        of: String,
+        /// the trait
+        implements: &'static str,
     },
     /// The load of a variable.
     Load(String),
@@ -63,10 +70,18 @@ impl SourceMap {
                 let end = typed.start + (range.end.min(generated.end).max(range.start) - generated.start);
                 Some((*place, start..end))
             }
-            Origin::Derived { place, range } => Some((*place, range.clone())),
+            Origin::Whole { place, range } => Some((*place, range.clone())),
             Origin::Save { bound, .. } => Some((CellRef::Current, bound.clone()?)),
-            Origin::Load(_) => None,
+            Origin::Load(_) | Origin::Derived { .. } => None,
         }
+    }
+
+    /// Returns the statement of the current cell that binds a variable which it saves.
+    pub fn bound(&self, variable: &str) -> Option<Range<usize>> {
+        self.segments.iter().find_map(|(_, origin)| match origin {
+            Origin::Save { name, bound } if name == variable => bound.clone(),
+            _ => None,
+        })
     }
 
     /// Returns the end of the current cell, for messages about the end of the file.
@@ -110,7 +125,7 @@ mod tests {
             bound: None,
         };
         map.push(20..25, save.clone());
-        map.push(30..40, Origin::Derived { place, range: 5..7 });
+        map.push(30..40, Origin::Whole { place, range: 5..7 });
         assert_eq!(map.locate(&(12..15)), Some((place, 102..105)));
         assert_eq!(map.locate(&(19..50)), Some((place, 109..110)));
         assert_eq!(map.locate(&(20..21)), None);

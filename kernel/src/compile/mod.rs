@@ -9,7 +9,9 @@ mod diagnostic;
 mod draft;
 mod inner;
 mod map;
+mod outdated;
 mod reach;
+mod rejected;
 mod scope;
 mod source;
 mod stale;
@@ -17,11 +19,16 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod types;
+mod without;
 
-pub use diagnostic::{Report, Titled, moved, reports};
+pub use diagnostic::{Report, Titled, reports};
 pub use draft::{Draft, draft};
+pub use inner::contains;
 pub(crate) use map::offset;
 pub use map::{CellRef, Origin, SourceMap};
+pub use outdated::Outdated;
+pub use rejected::without;
 pub use scope::{Grant, Held, Maker, Scope, Used, Variable, Version, Via};
-pub use source::{Generated, generate, generate_broken, generate_steps};
+pub use source::{Generated, generate, generate_broken, generate_steps, has_step};
 pub use steps::{steps_source, type_of};
+pub use without::Without;

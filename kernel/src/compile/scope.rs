@@ -6,7 +6,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::Artifact;
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{self, Item, Rust};
+use crate::cell::{self, Item, Kind, Macros, Rust};
 
 /// The state of a session: the executed cells and their variables.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -54,6 +54,12 @@ pub struct Version {
     pub makes: BTreeMap<String, Variable>,
     /// The items of earlier versions in its source.
     pub uses: BTreeSet<Used>,
+    /// The implementations of earlier versions that do not fit its definitions and are out of use, as text.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unfit: BTreeSet<String>,
+    /// The ids of its displays, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub displays: Vec<String>,
     /// The record of its run; `None` if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Digest>,
@@ -192,16 +198,36 @@ impl Scope {
     /// Returns the active items with their versions, oldest first. A later item replaces an earlier one of the same name.
     pub fn items(&self) -> Vec<(usize, &Item)> {
         let mut live: Vec<(usize, &Item)> = Vec::new();
+        let mut unfit = BTreeSet::new();
         for (index, version) in self.living().rev() {
             for item in version.rust.items.iter().rev() {
                 let replaced = |name| live.iter().flat_map(|(_, l)| &l.names).any(|later| later.clashes(name));
-                if item.names.is_empty() || !item.names.iter().any(replaced) {
+                let is_impl = matches!(item.kind, Kind::Impl { .. });
+                let is_unfit = is_impl && !unfit.is_empty() && unfit.contains(&item.source(&version.text));
+                if !is_unfit && (item.names.is_empty() || !item.names.iter().any(replaced)) {
                     live.push((index, item));
                 }
             }
+            unfit.extend(&version.unfit);
         }
         live.reverse();
         live
+    }
+
+    /// Returns the macros that a new cell can call.
+    pub fn macros(&self) -> Macros {
+        self.macros_at(self.versions.len())
+    }
+
+    /// Returns the macros that the cell of version `index` could call.
+    fn macros_at(&self, index: usize) -> Macros {
+        let mut macros = Macros::default();
+        for (earlier, version) in self.versions[..index].iter().enumerate() {
+            if self.retired.get(&earlier).is_none_or(|at| *at > index) {
+                version.rust.add_macros(&version.text, &mut macros);
+            }
+        }
+        macros
     }
 
     /// Returns the scope for an execution of the cell `id`: without its earlier versions.
@@ -235,6 +261,13 @@ impl Scope {
         self.variables
             .extend(version.makes.iter().map(|(name, variable)| (name.clone(), variable.clone())));
         self.versions.push(Arc::new(version));
+    }
+
+    /// Sets the ids of the displays of the last version.
+    pub fn shown(&mut self, displays: Vec<String>) {
+        if let Some(last) = self.versions.last_mut() {
+            Arc::make_mut(last).displays = displays;
+        }
     }
 
     /// Replaces a version by another one of the same cell.
@@ -302,12 +335,16 @@ impl Scope {
 
     /// Completes a deserialized scope: parses the cells and finds the variables. Cells that can't be parsed count as deleted.
     pub fn revive(&mut self) {
-        for (index, version) in self.versions.iter_mut().enumerate().filter(|(_, v)| v.has_rust) {
-            let parsed = cell::parse(&version.text)
+        for index in 0..self.versions.len() {
+            if !self.versions[index].has_rust {
+                continue;
+            }
+            let macros = self.macros_at(index);
+            let parsed = cell::parse(&self.versions[index].text)
                 .ok()
-                .and_then(|parsed| Rust::parse(&parsed.rust).ok());
+                .and_then(|parsed| Rust::parse_with(&parsed.rust, &macros).ok());
             match parsed {
-                Some(rust) => Arc::make_mut(version).rust = rust,
+                Some(rust) => Arc::make_mut(&mut self.versions[index]).rust = rust,
                 None => drop(self.retired.entry(index).or_insert(index)),
             }
         }

@@ -7,9 +7,11 @@ use lockstep_runtime::step::Artifact;
 use super::derive::Types;
 use super::inner;
 use super::map::{CellRef, Origin, SourceMap};
+use super::outdated::{Outdated, outdated};
 use super::reach::reach;
 use super::scope::{Maker, Scope, Used, Variable, Via};
 use super::types;
+use super::without::Without;
 use crate::cell::{Binding, Item, ItemName, Kind, Mentions, Rust};
 
 /// Allows lints that are meaningless in a cell: what is unused here may be used by a later cell.
@@ -36,21 +38,28 @@ pub struct Generated {
     pub uses: BTreeSet<Used>,
     /// The modules whose steps these call, by name.
     pub modules: BTreeMap<String, Digest>,
+    /// The automatic implementations: type and trait.
+    pub derived: BTreeSet<(String, String)>,
+    /// The versions whose statements it runs again, and the number of times: once for each variable that can't be stored.
+    pub again: (BTreeSet<usize>, usize),
+    /// The variables that it can't read, because their type has changed.
+    pub outdated: BTreeMap<String, Outdated>,
 }
 
-/// Generates the source of a cell with text `text`, executed in `scope`. The variables in `moved` are not saved, because the
-/// cell moves them.
-pub fn generate(scope: &Scope, text: &str, rust: &Rust, moved: &BTreeSet<String>) -> Generated {
-    let mut writer = Writer::new(scope, text, rust);
+/// Generates the source of a cell with text `text`, executed in `scope`.
+pub fn generate(scope: &Scope, text: &str, rust: &Rust, without: &Without) -> Generated {
+    let mut writer = Writer::new(scope, text, rust, without);
     let free = rust.free();
-    let reads: Vec<&Variable> = scope.variables().values().filter(|v| free.contains(&v.name)).collect();
+    let mut reads: Vec<&Variable> = scope.variables().values().filter(|v| free.contains(&v.name)).collect();
+    writer.generated.outdated = writer.outdated(&reads);
+    reads.retain(|variable| !writer.generated.outdated.contains_key(&variable.name));
     writer.generated.reads = reads.iter().map(|v| (v.name.clone(), (*v).clone())).collect();
 
     let mut mentions = rust.mentions();
     for item in &rust.items {
         mentions.extend(&item.mentions);
     }
-    let body = writer.body(&reads, &mut mentions, moved);
+    let body = writer.body(&reads, &mut mentions);
 
     writer.header(&mentions);
     writer.raw("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n");
@@ -76,24 +85,28 @@ fn within_async(awaits: bool) -> (&'static str, &'static str) {
 
 /// Generates source around a text with syntax errors, so that rustc reports them.
 pub fn generate_broken(text: &str) -> Generated {
-    let (scope, rust) = (Scope::default(), Rust::default());
-    let mut writer = Writer::new(&scope, text, &rust);
+    let (scope, rust, without) = (Scope::default(), Rust::default(), Without::default());
+    let mut writer = Writer::new(&scope, text, &rust, &without);
     writer.raw("fn main() {\n");
     writer.typed(CellRef::Current, 0..text.len());
     writer.raw("\n}\n");
     writer.generated
 }
 
-/// Generates the source of a module with the session's step function `step`; `None` if there is none.
-pub fn generate_steps(scope: &Scope, step: &str) -> Option<Generated> {
+/// Returns whether the session has a step function `step`.
+pub fn has_step(scope: &Scope, step: &str) -> bool {
     let is_step = |item: &Item| item.kind == Kind::Step && item.names.iter().any(|name| name.ident() == Some(step));
-    scope.items().iter().find(|(_, item)| is_step(item))?;
+    scope.items().iter().any(|(_, item)| is_step(item))
+}
+
+/// Generates the source of a module with the session's step function `step`.
+pub fn generate_steps(scope: &Scope, step: &str, without: &Without) -> Generated {
     let rust = Rust::default();
-    let mut writer = Writer::new(scope, "", &rust);
+    let mut writer = Writer::new(scope, "", &rust, without);
     let mut mentions = Mentions::default();
     mentions.all.insert(step.to_owned());
     writer.header(&mentions);
-    Some(writer.generated)
+    writer.generated
 }
 
 /// A piece of the body. The body is assembled before the header, because it determines which items are needed.
@@ -109,17 +122,21 @@ struct Writer<'a> {
     rust: &'a Rust,
     items: Vec<(usize, &'a Item)>,
     types: BTreeSet<&'a str>,
+    without: &'a Without,
     generated: Generated,
 }
 
 impl<'a> Writer<'a> {
-    fn new(scope: &'a Scope, text: &'a str, rust: &'a Rust) -> Self {
+    fn new(scope: &'a Scope, text: &'a str, rust: &'a Rust, without: &'a Without) -> Self {
         let replaced = |item: &Item| {
             let own = rust.items.iter().flat_map(|own| &own.names);
             own.into_iter().any(|own| item.names.iter().any(|name| own.clashes(name)))
         };
         let mut items = scope.items();
-        items.retain(|(_, item)| !replaced(item));
+        let unfit = |version: usize, item: &Item| {
+            !without.items.is_empty() && without.items.contains(&item.source(&scope.versions()[version].text))
+        };
+        items.retain(|(version, item)| !replaced(item) && !unfit(*version, item));
         let types = types::named(items.iter().map(|(_, item)| *item).chain(&rust.items));
         Self {
             scope,
@@ -127,6 +144,7 @@ impl<'a> Writer<'a> {
             rust,
             items,
             types,
+            without,
             generated: Generated::default(),
         }
     }
@@ -191,34 +209,88 @@ impl<'a> Writer<'a> {
         let types = Types::new(&known);
         let (macros, others): (Vec<_>, Vec<_>) = items.iter().copied().partition(|(_, item)| item.kind == Kind::Macro);
         self.raw(PRELUDE);
+        let mut calls = BTreeSet::new();
         for (place, item) in macros.into_iter().chain(others) {
-            match &item.kind {
-                Kind::Use { text, .. } => self.marked(
-                    Origin::Derived {
-                        place,
-                        range: item.range.clone(),
-                    },
-                    text,
-                ),
-                _ => match &item.frame {
-                    Some(frame) => {
-                        self.typed(place, frame.clone());
-                        self.raw("{\n");
+            let text = self.text_of(place);
+            let whole = Origin::Whole {
+                place,
+                range: item.range.clone(),
+            };
+            match (&item.kind, &item.frame, &item.made) {
+                (_, Some(frame), _) => {
+                    self.typed(place, frame.clone());
+                    self.raw("{\n");
+                    self.typed(place, item.range.clone());
+                    self.raw("\n}");
+                }
+                (_, None, Some(_)) if self.is_whole(place, item) => {
+                    if calls.insert((place, item.range.start)) {
                         self.typed(place, item.range.clone());
-                        self.raw("\n}");
+                        let is_closed = text[item.range.clone()].ends_with([';', '}']);
+                        self.raw(if is_closed { "" } else { ";" });
                     }
-                    None => self.typed(place, item.range.clone()),
-                },
+                }
+                (_, None, Some(made)) => self.marked(whole, made),
+                (Kind::Use { text, .. }, ..) => self.marked(whole, text),
+                _ => self.typed(place, item.range.clone()),
             }
             self.raw("\n");
             if item.is_type() {
-                self.raw(&types.derive(&self.text_of(place)[item.range.clone()]));
+                for (of, implements, text) in types.derive(item.definition(text)) {
+                    let derived = (of, implements.to_owned());
+                    if !self.without.derived.contains(&derived) {
+                        let of = derived.0.clone();
+                        self.marked(Origin::Derived { of, implements }, &text);
+                        self.generated.derived.insert(derived);
+                    }
+                }
             }
         }
     }
 
+    /// Returns whether a macro call can stand for its items: all of them are in use, and the macro is still the one that made them.
+    fn is_whole(&self, place: CellRef, item: &Item) -> bool {
+        let CellRef::Earlier(version) = place else {
+            return true;
+        };
+        let redefines = |other: &Item| {
+            other
+                .names
+                .iter()
+                .any(|name| matches!(name, ItemName::Macro(name) if item.mentions.all.contains(name)))
+        };
+        let mut later = self.items.iter().filter(|(of, _)| *of > version).map(|(_, other)| *other);
+        if later.any(redefines) || self.rust.items.iter().any(redefines) {
+            return false;
+        }
+        let of_call = |other: &&Item| other.range == item.range && other.frame.is_none();
+        let all = self.scope.versions()[version].rust.items.iter().filter(of_call).count();
+        let used = self
+            .items
+            .iter()
+            .filter(|(of, other)| *of == version && of_call(other))
+            .count();
+        all == used
+    }
+
+    /// Returns those of `reads` whose type has changed since. A cell may mention their names and mean something else, so only rustc knows whether
+    /// it needs them.
+    fn outdated(&self, reads: &[&Variable]) -> BTreeMap<String, Outdated> {
+        let earlier = self.items.iter().map(|(version, item)| (CellRef::Earlier(*version), *item));
+        let own = self.rust.items.iter().map(|item| (CellRef::Current, item));
+        let now: Vec<_> = own
+            .chain(earlier)
+            .map(|(place, item)| (place, item, self.text_of(place)))
+            .collect();
+        let outdated = reads.iter().filter_map(|variable| {
+            let outdated = outdated(self.scope, variable, &now)?;
+            Some((variable.name.clone(), outdated))
+        });
+        outdated.collect()
+    }
+
     /// Returns the loads, statements and saves. Adds the names that the loads need to `mentions`.
-    fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions, moved: &BTreeSet<String>) -> Vec<Piece> {
+    fn body(&mut self, reads: &[&Variable], mentions: &mut Mentions) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut witnessed = Vec::new();
         for variable in reads {
@@ -236,7 +308,7 @@ impl<'a> Writer<'a> {
         };
         for statement in before {
             pieces.push(Piece::Typed(CellRef::Current, statement.range.clone()));
-            pieces.push(Piece::Raw("\n".into()));
+            pieces.push(Piece::Raw(statement.end(self.text).into()));
         }
         if let Some(last) = last {
             let diverges = never_a_value(&self.text[last.range.clone()]);
@@ -253,7 +325,7 @@ impl<'a> Writer<'a> {
             pieces.push(Piece::Raw(close.into()));
         }
         let mut saved = self.saved(reads);
-        saved.retain(|binding| !moved.contains(&binding.name));
+        saved.retain(|binding| !self.without.saves.contains(&binding.name));
         for name in saved
             .iter()
             .map(|binding| &binding.name)
@@ -306,11 +378,8 @@ impl<'a> Writer<'a> {
 
     /// Returns the names of the cell's statics that can change: their changes are lost at the end of each cell.
     fn starting_anew(&self) -> Vec<String> {
-        let items = self
-            .rust
-            .items
-            .iter()
-            .filter(|item| inner::is_changing_static(&self.text[item.range.clone()]));
+        let own = self.rust.items.iter();
+        let items = own.filter(|item| inner::is_changing_static(item.definition(self.text)));
         let names = items.flat_map(|item| &item.names).filter_map(|name| name.ident());
         names.map(str::to_owned).collect()
     }
@@ -387,6 +456,8 @@ impl<'a> Writer<'a> {
     fn witness(&mut self, variables: &[&Variable], mentions: &mut Mentions, pieces: &mut Vec<Piece>) {
         pieces.push(Piece::Raw("let __witness = || -> ::lockstep::Result<_> {\n".into()));
         let needed = makers(self.scope, variables, |variable| self.is_loadable(variable));
+        let times = variables.iter().filter(|variable| variable.readable().is_none()).count();
+        self.generated.again = (needed.clone(), times);
         let awaits = needed.iter().any(|index| self.scope.versions()[*index].rust.awaits());
         let (open, close) = within_async(awaits);
         pieces.push(Piece::Raw(open.into()));
@@ -401,7 +472,7 @@ impl<'a> Writer<'a> {
                 let is_tail = version.rust.has_tail && i + 1 == version.rust.statements.len();
                 match is_tail {
                     true => pieces.extend([Piece::Raw("_ = &(".into()), typed, Piece::Raw(");\n".into())]),
-                    false => pieces.extend([typed, Piece::Raw("\n".into())]),
+                    false => pieces.extend([typed, Piece::Raw(statement.end(&version.text).into())]),
                 }
             }
             mentions.extend(&version.rust.mentions());

@@ -42,11 +42,6 @@ impl<'a, R: Clone> CellOutput<'a, R> {
         self.desk.publications.publish_output(message);
     }
 
-    /// Returns an id that is unique among all displays.
-    fn display_id(&self, id: &str) -> String {
-        format!("{}-{id}", self.asked.parent.msg_id)
-    }
-
     /// Publishes the rest of the streams.
     pub fn finish(&mut self) {
         for (stream, terminal) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
@@ -71,16 +66,20 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
         }
     }
 
+    fn name(&self) -> String {
+        self.asked.parent.msg_id.clone()
+    }
+
     fn display(&mut self, bundle: MimeBundle, id: Option<&str>) {
         let transient = match id {
-            Some(id) => json!({ "display_id": self.display_id(id) }),
+            Some(id) => json!({ "display_id": id }),
             None => json!({}),
         };
         self.publish("display_data", content(bundle, transient));
     }
 
     fn update(&mut self, bundle: MimeBundle, id: &str) {
-        let transient = json!({ "display_id": self.display_id(id) });
+        let transient = json!({ "display_id": id });
         self.publish("update_display_data", content(bundle, transient));
     }
 
@@ -109,7 +108,7 @@ impl<R: Clone + Send + Sync> Output for CellOutput<'_, R> {
         };
         let msg_type = if self.moving { "update_display_data" } else { "display_data" };
         self.bars += u32::from(!self.moving);
-        let id = self.display_id(&format!("progress-{}", self.bars));
+        let id = format!("{}-progress-{}", self.asked.parent.msg_id, self.bars);
         let content = content(bar(percent), json!({ "display_id": id }));
         let message = self.desk.origin.message(msg_type, Some(&self.asked.parent), content);
         if self.moving {

@@ -1,6 +1,7 @@
 //! `:dep`: the crates of a session.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -20,17 +21,32 @@ const POLL: Duration = Duration::from_millis(20);
 /// A dependency of a cell, and its place in the cell.
 type Asked<'a> = (&'a Range<usize>, &'a Dependency);
 
+/// Returns the name of the crate in a directory.
+fn package_in(dir: &Path) -> Result<String, String> {
+    let manifest = dir.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
+    let read: toml::Table = text.parse().map_err(|error| format!("{}: {error}", manifest.display()))?;
+    let name = read.get("package").and_then(|package| package.get("name")?.as_str());
+    name.map(str::to_owned)
+        .ok_or_else(|| format!("{} names no package", manifest.display()))
+}
+
 impl Execution<'_> {
     /// Adds the cell's dependencies to the crates that it and later cells can name. Returns whether they were compiled
     /// before.
     pub(super) fn depend(&mut self, directives: &[(Range<usize>, Directive)]) -> Result<bool, CellError> {
-        let asked: Vec<Asked<'_>> = directives
-            .iter()
-            .filter_map(|(range, directive)| match directive {
-                Directive::Dependency(dependency) => Some((range, dependency)),
-                _ => None,
-            })
-            .collect();
+        let mut named = Vec::new();
+        for (range, directive) in directives {
+            if let Directive::Dependency(dependency) = directive {
+                let mut dependency = dependency.clone();
+                if let (true, Some(path)) = (dependency.name.is_empty(), &dependency.requirement.path) {
+                    let package = self.setup.path(path).and_then(|dir| package_in(&dir));
+                    dependency.name = package.map_err(|problem| self.refuse(range.clone(), &problem))?;
+                }
+                named.push((range, dependency));
+            }
+        }
+        let asked: Vec<Asked<'_>> = named.iter().map(|(range, dependency)| (*range, dependency)).collect();
         if asked.is_empty() {
             return Ok(true);
         }

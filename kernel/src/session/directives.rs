@@ -11,9 +11,9 @@ use super::crates::Crates;
 use super::execute::{Emit, Execution};
 use super::grants::stamp;
 use super::{SessionError, failure, fetch, saved, uses};
-use crate::cell::{Bind, Cell, Directive, KNOWN};
-use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, type_of};
-use crate::output::{CellError, MimeBundle};
+use crate::cell::{Bind, Cell, Directive, KNOWN, Rust};
+use crate::compile::{self, Generated, Grant, Held, Maker, Scope, Variable, Version, Via, Without, type_of};
+use crate::output::{CellError, MimeBundle, Stream};
 
 impl Execution<'_> {
     /// Executes a directive. Returns whether its result was cached.
@@ -61,6 +61,17 @@ impl Execution<'_> {
             )?,
             // `depend` handles all dependencies of the cell at once, before everything else.
             Directive::Dependency(_) => {}
+            Directive::Type(name) => match self.scope.variables().get(name) {
+                Some(variable) => self.output.display(MimeBundle::text(variable.type_name.clone()), None),
+                None => return Err(self.refuse(range, &format!("no variable `{name}`{}", self.available()))),
+            },
+            Directive::Version => self
+                .output
+                .display(MimeBundle::text(concat!("lockstep ", env!("CARGO_PKG_VERSION"))), None),
+            Directive::NoEffect(word, why) => {
+                let note = format!("note: `:{word}` has no effect: {why}\n");
+                self.output.stream(Stream::Stderr, note.as_bytes());
+            }
             Directive::Variables => self.output.display(listing(&self.scope), None),
             Directive::Clear => {
                 self.scope = self.scope.cleared();
@@ -212,14 +223,13 @@ impl Execution<'_> {
             return Ok((self.import(range, path)?.digest, None));
         }
         let step = wanted.step.unwrap_or_default();
-        let generated = compile::generate_steps(&self.scope, step).ok_or_else(|| {
-            self.refuse(
-                range.clone(),
-                &format!("no cell defines a step `{step}`\nhint: add #[step] before its `fn`"),
-            )
-        })?;
-        let module = self.built(&generated, Emit::Module)?.module.ok_or(SessionError::Silent)?;
-        Ok((module, Some(generated)))
+        if !compile::has_step(&self.scope, step) {
+            let problem = format!("no cell defines a step `{step}`\nhint: add #[step] before its `fn`");
+            return Err(self.refuse(range.clone(), &problem));
+        }
+        let generate = |without: &Without| compile::generate_steps(&self.scope, step, without);
+        let (generated, built, _) = self.build_without(&generate, &Rust::default(), Emit::Module)?;
+        Ok((built.module.ok_or(SessionError::Silent)?, Some(generated)))
     }
 
     /// Returns the artifact that `value` names: a variable, or a file relative to the notebook.
@@ -247,6 +257,15 @@ impl Execution<'_> {
         }
     }
 
+    /// Returns a hint with the variables, if there are any.
+    fn available(&self) -> String {
+        let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
+        match variables.is_empty() {
+            true => String::new(),
+            false => format!("\nhint: available variables: {}", variables.join(", ")),
+        }
+    }
+
     /// Imports a file or directory, relative to the notebook, into the store.
     pub(super) fn import(&mut self, range: &Range<usize>, path: &str) -> Result<Artifact, CellError> {
         let whole = self
@@ -254,11 +273,7 @@ impl Execution<'_> {
             .path(path)
             .map_err(|problem| self.refuse(range.clone(), &problem))?;
         if !whole.exists() {
-            let variables: Vec<_> = self.scope.variables().keys().map(String::as_str).collect();
-            let hint = match variables.is_empty() {
-                true => String::new(),
-                false => format!("\nhint: available variables: {}", variables.join(", ")),
-            };
+            let hint = self.available();
             let problem = format!("`{path}` is neither a variable nor a file in the notebook's directory{hint}");
             return Err(self.refuse(range.clone(), &problem));
         }

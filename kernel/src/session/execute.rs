@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use lockstep_runtime::digest::Digest;
@@ -8,10 +8,10 @@ use lockstep_runtime::step::{Artifact, Interruption, MediaType, Outcome};
 use serde::{Deserialize, Serialize};
 
 use super::crates::Crates;
-use super::streams::{Prompt, Streams};
+use super::streams::{Displays, Prompt, Streams};
 use super::{Account, Done, SessionError, Setup, failure};
-use crate::cell::{self, Binding, Cell, Rust};
-use crate::compile::{self, CellRef, Generated, Grant, Held, Report, Scope, Titled, Variable, Version, Via};
+use crate::cell::{self, Binding, Cell, Kind, Rust};
+use crate::compile::{self, CellRef, Generated, Grant, Held, Report, Scope, Titled, Variable, Version, Via, Without};
 use crate::output::{CellError, MimeBundle, Output, Stream, Unanswered};
 use crate::toolchain::{CompileError, Compiled, Diagnostic, compile_cell, compile_key};
 
@@ -29,6 +29,9 @@ const STDIN: &str = "stdin.txt";
 
 /// The output that lists the cell's variables. Variables can't have this name.
 const SAID: &str = "cell.json";
+
+const TESTS: &str =
+    "`#[test]` and `#[cfg(test)]` are left out, as in a program; to check something, write `assert!(..);` as a statement";
 
 /// The execution of one cell.
 pub(super) struct Execution<'a> {
@@ -51,10 +54,11 @@ pub(super) struct Execution<'a> {
 /// The result of compiling a source, kept in the store under the compile key.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Built {
-    /// The module; `None` if the source was only checked, or if variables in `moved` must not be saved.
+    /// The module; `None` if the source was only checked, or if it must leave something out.
     pub(super) module: Option<Digest>,
+    /// What it must leave out.
     #[serde(default)]
-    moved: BTreeSet<String>,
+    without: Without,
     #[serde(default)]
     warnings: Vec<Diagnostic>,
 }
@@ -111,17 +115,21 @@ impl<'a> Execution<'a> {
         for (range, directive) in &parsed.directives {
             cached &= self.obey(range.clone(), directive)?;
         }
-        match Rust::parse(&parsed.rust) {
+        match Rust::parse_with(&parsed.rust, &self.scope.macros()) {
             Ok(rust) if rust.items.is_empty() && rust.statements.is_empty() => Ok(Done {
                 cached,
                 ..Done::default()
             }),
             Ok(rust) => {
-                let done = if rust.statements.is_empty() {
+                let has_tests = rust.has_tests;
+                let mut done = if rust.statements.is_empty() {
                     self.check(rust)?
                 } else {
                     self.run(rust)?
                 };
+                if has_tests {
+                    done.notes.push(TESTS.to_owned());
+                }
                 Ok(Done {
                     cached: cached && done.cached,
                     ..done
@@ -165,16 +173,20 @@ impl<'a> Execution<'a> {
 
     /// Checks a cell that consists of items only. There is nothing to run.
     fn check(&mut self, rust: Rust) -> Result<Done, CellError> {
-        let generated = compile::generate(&self.scope, &self.cell.code, &rust, &BTreeSet::new());
-        let built = self.built(&generated, Emit::Nothing)?;
+        let (generated, built, without) = self.build(&rust, Emit::Nothing)?;
         self.warn(&built, &generated);
+        let notes = self.unfit(&without);
         self.leave(Version {
             rust,
             has_rust: true,
             uses: generated.uses,
+            unfit: without.items,
             ..Version::default()
         });
-        Ok(Done::default())
+        Ok(Done {
+            notes,
+            ..Done::default()
+        })
     }
 
     fn warn(&mut self, built: &Built, generated: &Generated) {
@@ -186,7 +198,7 @@ impl<'a> Execution<'a> {
 
     fn run(&mut self, rust: Rust) -> Result<Done, CellError> {
         self.build_again(&rust)?;
-        let (generated, built) = self.build(&rust)?;
+        let (generated, built, without) = self.build(&rust, Emit::Module)?;
         let module = built.module.ok_or(SessionError::Silent)?;
         self.warn(&built, &generated);
         let bytes = || MediaType::new(MediaType::BYTES);
@@ -204,7 +216,15 @@ impl<'a> Execution<'a> {
             modules: generated.modules.clone(),
             seed: self.setup.seed,
         };
-        let (ran, said) = self.carry_out_asking(&mut run)?;
+        let (again, times) = &generated.again;
+        let shown = again.iter().flat_map(|version| &self.scope.versions()[*version].displays);
+        let displays = Displays {
+            name: self.output.name(),
+            earlier: shown.cloned().collect(),
+            times: *times,
+            own: Vec::new(),
+        };
+        let (ran, said, displays) = self.carry_out_asking(&mut run, displays)?;
         if ran.record.outcome != Outcome::Succeeded {
             return Err(failure::of_outcome(&ran.record.outcome, &said, &generated, &|place| {
                 self.titled(place)
@@ -213,21 +233,25 @@ impl<'a> Execution<'a> {
         self.account.stdin = run.inputs.get(STDIN).map(|input| input.artifact.digest);
         self.account.log = ran.record.log.as_ref().filter(|log| log.size > 0).map(|log| log.digest);
         self.account.record = Some(ran.digest);
-        self.take_in(rust, generated, &ran)
+        let done = self.take_in(rust, generated, without, &ran)?;
+        self.scope.shown(displays.own);
+        Ok(done)
     }
 
     /// Runs a cell and shows its output. When it reads from stdin, asks the front end and runs the cell again with the answers
     /// so far. Runs are deterministic, so it reaches the same place and continues. The recorded run has all answers and can be
     /// repeated without input.
-    fn carry_out_asking(&mut self, run: &mut Run) -> Result<(Ran, String), CellError> {
+    fn carry_out_asking(&mut self, run: &mut Run, displays: Displays) -> Result<(Ran, String, Displays), CellError> {
         let mut streams = Streams::default();
+        streams.displays = displays;
         let mut answers = String::new();
         let asking = self.interrupt.asking();
         let input = Outcome::Interrupted { by: Interruption::Input };
         loop {
             let ran = self.run_with(run, &mut streams, &asking)?;
             if ran.record.outcome != input {
-                return Ok((ran, streams.finish(self.output)));
+                let said = streams.finish(self.output);
+                return Ok((ran, said, streams.displays));
             }
             let Prompt { prompt, password } = streams.take_prompt();
             match self.output.ask(&prompt, password) {
@@ -269,22 +293,31 @@ impl<'a> Execution<'a> {
         Ok((ran, streams.finish(self.output)))
     }
 
-    /// Returns the cell's module, compiled now or before. Omits the saves that rustc rejects because the cell moved the
-    /// variable.
-    fn build(&self, rust: &Rust) -> Result<(Generated, Built), CellError> {
-        let mut moved = BTreeSet::new();
+    /// Returns the cell's module, compiled now or before, and what it leaves out.
+    fn build(&self, rust: &Rust, emit: Emit) -> Result<(Generated, Built, Without), CellError> {
+        let generate = |without: &Without| compile::generate(&self.scope, &self.cell.code, rust, without);
+        self.build_without(&generate, rust, emit)
+    }
+
+    /// Returns what `generate` generates, compiled now or before. Leaves out what rustc rejects, if the cell can do without.
+    pub fn build_without(
+        &self,
+        generate: &dyn Fn(&Without) -> Generated,
+        rust: &Rust,
+        emit: Emit,
+    ) -> Result<(Generated, Built, Without), CellError> {
+        let mut without = Without::default();
         loop {
-            let generated = compile::generate(&self.scope, &self.cell.code, rust, &moved);
-            let built = self.built(&generated, Emit::Module)?;
-            if built.module.is_some() || built.moved.is_subset(&moved) {
-                return Ok((generated, built));
+            let generated = generate(&without);
+            let built = self.built(&generated, rust, emit)?;
+            if !without.extend(built.without.clone()) {
+                return Ok((generated, built, without));
             }
-            moved.extend(built.moved);
         }
     }
 
     /// Returns the result of compiling a source, now or before.
-    pub fn built(&self, generated: &Generated, emit: Emit) -> Result<Built, CellError> {
+    fn built(&self, generated: &Generated, rust: &Rust, emit: Emit) -> Result<Built, CellError> {
         let store = &self.setup.runtime.store;
         let key = compile_key(&self.setup.toolchain, &self.crates.prelude, &generated.source);
         if let Some(digest) = store.recall(&key).map_err(SessionError::from)? {
@@ -308,17 +341,20 @@ impl<'a> Execution<'a> {
                 let warnings = compiled.diagnostics.into_iter().filter(|d| !d.spans.is_empty()).collect();
                 Built {
                     module,
-                    moved: BTreeSet::new(),
+                    without: Without::default(),
                     warnings,
                 }
             }
-            Err(CompileError::Source(diagnostics)) => match compile::moved(&diagnostics, &generated.map) {
-                Some(moved) => Built {
+            Err(CompileError::Source(diagnostics)) => match compile::without(&diagnostics, generated, &self.scope, rust) {
+                Some(without) => Built {
                     module: None,
-                    moved,
+                    without,
                     warnings: Vec::new(),
                 },
-                None => return Err(failure::compile(&self.reports(&diagnostics, generated))),
+                None => {
+                    let outdated = self.outdated(&diagnostics, generated);
+                    return Err(outdated.unwrap_or_else(|| failure::compile(&self.reports(&diagnostics, generated))));
+                }
             },
             Err(error) => return Err(SessionError::Compile(error).into()),
         };
@@ -338,6 +374,37 @@ impl<'a> Execution<'a> {
         let Crates { prelude, base, .. } = &self.crates;
         let base = (emit == Emit::Module).then_some(&**base);
         compile_cell(toolchain, prelude, base, source, scratch, &|| self.interrupt.is_triggered())
+    }
+
+    /// Returns the error of a cell that needs a variable whose type has changed.
+    fn outdated(&self, diagnostics: &[Diagnostic], generated: &Generated) -> Option<CellError> {
+        let missing = diagnostics
+            .iter()
+            .filter(|d| d.code.as_ref().is_some_and(|code| code.code == "E0425"));
+        let mut places = missing
+            .flat_map(|error| &error.spans)
+            .filter(|span| span.is_primary)
+            .filter_map(|span| {
+                let outer = span.outermost();
+                generated.map.locate(&(outer.byte_start as usize..outer.byte_end as usize))
+            });
+        places.find_map(|(place, range)| {
+            let Titled { title, text } = self.titled(place);
+            let (name, outdated) = generated
+                .outdated
+                .iter()
+                .find(|(name, _)| text.get(range.clone()) == Some(name))?;
+            let made = self.titled(CellRef::Earlier(outdated.made_by)).title;
+            let now = match outdated.now == place {
+                true => "this cell".to_owned(),
+                false => self.titled(outdated.now).title,
+            };
+            let message = format!(
+                "{made} made `{name}` with another type `{}` than {now} defines\nhint: run {made} again",
+                outdated.type_name
+            );
+            Some(failure::at(Titled { title, text }, range, "error", "CompileError", &message))
+        })
     }
 
     fn reports(&self, diagnostics: &[Diagnostic], generated: &Generated) -> Vec<Report> {
@@ -362,7 +429,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Adds the cell's variables to the scope.
-    fn take_in(&mut self, rust: Rust, generated: Generated, ran: &Ran) -> Result<Done, CellError> {
+    fn take_in(&mut self, rust: Rust, generated: Generated, without: Without, ran: &Ran) -> Result<Done, CellError> {
         let said = ran.record.outputs.get(SAID).ok_or(SessionError::Silent)?;
         let said = self.setup.runtime.store.get(&said.digest).map_err(SessionError::from)?;
         let malformed = |source| SessionError::Malformed {
@@ -398,13 +465,16 @@ impl<'a> Execution<'a> {
                 makes.insert(saved.name.clone(), made);
             }
         }
-        let notes = given_away(&rust, &generated);
+        let mut notes = given_away(&rust, &generated);
+        notes.extend(self.unfit(&without));
+        notes.extend(self.weak(&rust, &makes));
         self.leave(Version {
             rust,
             has_rust: true,
             reads: generated.reads,
             makes,
             uses: generated.uses,
+            unfit: without.items,
             record: Some(ran.digest),
             inputs: generated.makers,
             ..Version::default()
@@ -415,6 +485,48 @@ impl<'a> Execution<'a> {
             notes,
             ..Done::default()
         })
+    }
+
+    /// Returns notes about variables with a `Weak`, whose target is another variable or is gone.
+    fn weak(&self, rust: &Rust, makes: &BTreeMap<String, Variable>) -> Vec<String> {
+        let items: Vec<_> = self
+            .scope
+            .items()
+            .into_iter()
+            .map(|(_, item)| item)
+            .chain(&rust.items)
+            .collect();
+        let weak = makes
+            .values()
+            .filter(|made| compile::contains(&made.type_name, &items, |name| name == "Weak"));
+        let note = |made: &Variable| {
+            format!(
+                "`{}` contains a `Weak`. Each variable is kept by itself, so in later cells it may point to nothing",
+                made.name
+            )
+        };
+        weak.map(note).collect()
+    }
+
+    /// Returns notes about the implementations of earlier cells that the cell leaves out.
+    fn unfit(&self, without: &Without) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (index, item) in self.scope.items() {
+            let Version { number, text, .. } = &*self.scope.versions()[index];
+            let source = item.source(text);
+            if matches!(item.kind, Kind::Impl { .. }) && without.items.contains(&source) {
+                let header = source.split('{').next().unwrap_or_default().trim();
+                let member = item.frame.as_ref().and_then(|_| item.names.iter().next()?.member());
+                let what = match member {
+                    Some(member) => format!("`{member}` of `{header}`"),
+                    None => format!("`{header}`"),
+                };
+                notes.push(format!(
+                    "{what} in [{number}] does not fit the new definition and is left out; change [{number}] and run it again"
+                ));
+            }
+        }
+        notes
     }
 
     /// Adds a version to the scope: the cell's Rust and the items that it uses, or the result of a directive.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use lockstep_runtime::step::{Failure, Interruption, Outcome};
 
+use crate::cell::without_directives;
 use crate::compile::{CellRef, Generated, Report, Titled, offset};
 use crate::output::CellError;
 
@@ -67,19 +68,25 @@ pub(super) fn of_outcome<'a>(
 ) -> CellError {
     let ended = |failure: &Failure| match failure {
         Failure::Panic { message, .. } if message.starts_with("failed to spawn thread") => {
-            let current = cell(CellRef::Current);
-            let spawn = current.text.find("spawn").map_or(0..0, |start| start..start + "spawn".len());
-            at(current, spawn, "panic", "Panic", NO_THREADS)
+            let (place, range) = spawn(generated, cell);
+            at(cell(place), range, "panic", "Panic", NO_THREADS)
         }
         Failure::Panic { message, location } => {
             let place = location.as_deref().and_then(|location| locate(location, generated));
+            let hinted = match absent(message) {
+                Some(hint) => format!("{message}\nhint: {hint}"),
+                None => message.clone(),
+            };
             match (place, location) {
-                (Some((place, range)), _) => at(cell(place), range, "panic", "Panic", message),
+                (Some((place, range)), _) => at(cell(place), range, "panic", "Panic", &hinted),
                 (None, Some(location)) => CellError::new("Panic", format!("{message} (at {location})")),
                 (None, None) => CellError::new("Panic", message),
             }
         }
-        Failure::Exit { .. } if said.starts_with("error: ") => returned(said),
+        Failure::Exit { .. } if said.starts_with("error: ") => match holder(said, generated) {
+            Some((range, message)) => at(cell(CellRef::Current), range, "error", "Error", message),
+            None => returned(said),
+        },
         Failure::Exit { code, .. } => CellError::new("Exit", format!("the cell exited with code {code}")),
         Failure::MissingOutput { .. } => CellError::new(
             "Exit",
@@ -99,12 +106,64 @@ pub(super) fn of_outcome<'a>(
     }
 }
 
+/// Returns the place of the call that spawns a thread: the first `spawn` in the cell, or in the items of earlier cells that it uses.
+fn spawn<'a>(generated: &Generated, cell: &dyn Fn(CellRef) -> Titled<'a>) -> (CellRef, Range<usize>) {
+    fn find(tokens: proc_macro2::TokenStream) -> Option<Range<usize>> {
+        tokens.into_iter().find_map(|token| match token {
+            proc_macro2::TokenTree::Group(group) => find(group.stream()),
+            proc_macro2::TokenTree::Ident(ident) if ident == "spawn" => Some(ident.span().byte_range()),
+            _ => None,
+        })
+    }
+    let current = find_in(&without_directives(cell(CellRef::Current).text), find);
+    let mut earlier = generated.uses.iter().filter_map(|used| {
+        let place = CellRef::Earlier(used.version);
+        let found = find_in(cell(place).text.get(used.start..used.end)?, find)?;
+        Some((place, used.start + found.start..used.start + found.end))
+    });
+    let first = current.map(|range| (CellRef::Current, range)).or_else(|| earlier.next());
+    first.unwrap_or((CellRef::Current, 0..0))
+}
+
+fn find_in(text: &str, find: fn(proc_macro2::TokenStream) -> Option<Range<usize>>) -> Option<Range<usize>> {
+    find(text.parse().ok()?)
+}
+
+/// Returns the place and the message of an error of the SDK about a variable that holds a lock until the end of the cell.
+fn holder<'a>(said: &'a str, generated: &Generated) -> Option<(Range<usize>, &'a str)> {
+    let message = said.lines().next()?.trim_start_matches("error: ");
+    let (name, rest) = message.strip_prefix('`')?.split_once('`')?;
+    let range = rest
+        .starts_with(" borrows another variable")
+        .then(|| generated.map.bound(name))??;
+    Some((range, message))
+}
+
+/// Returns a hint about something that the sandbox does not have, if that is what an error is about.
+fn absent(message: &str) -> Option<&'static str> {
+    let hints = [
+        (
+            "operation not supported on this platform",
+            "there are no sockets and no other programs in the sandbox; `:fetch name = \"https://...\"` downloads a file",
+        ),
+        (
+            "Read-only file system",
+            "a cell can write below /tmp, which is empty for each cell; keep what later cells need in a variable",
+        ),
+    ];
+    hints
+        .into_iter()
+        .find(|(text, _)| message.contains(text))
+        .map(|(_, hint)| hint)
+}
+
 /// An error returned by the cell with `?`: `error: ...` and its causes.
 fn returned(said: &str) -> CellError {
     let (first, causes) = said.split_once('\n').unwrap_or((said, ""));
     let message = first.trim_start_matches("error: ");
     let mut traceback = vec![format!("\x1b[1m\x1b[91merror\x1b[0m\x1b[1m: {message}\x1b[0m")];
     traceback.extend(causes.lines().map(str::to_owned));
+    traceback.extend(absent(said).map(|hint| format!("  = help: {hint}")));
     CellError {
         ename: "Error".into(),
         evalue: message.to_owned(),

@@ -23,8 +23,42 @@ pub(super) struct Streams {
     stderr: Held,
     failure: Option<Vec<u8>>,
     prompt: Option<Prompt>,
+    /// The ids of displays.
+    pub displays: Displays,
     /// The number of log bytes read.
     seen: u64,
+}
+
+/// Converts the numbers that a cell gives its displays to ids that are unique among all cells.
+///
+/// A handle of a display can't be stored, so a later cell runs the cells again that made its handles, once for each variable that it needs
+/// from them. The displays of these runs are not shown, but are counted; they stand for those that the earlier cells have shown.
+#[derive(Default)]
+pub(super) struct Displays {
+    /// What the ids of this cell start with.
+    pub name: String,
+    /// The ids of the displays of the cells that are run again, in order.
+    pub earlier: Vec<String>,
+    /// How many times these cells are run again.
+    pub times: usize,
+    /// The ids of the cell's own displays, in order.
+    pub own: Vec<String>,
+}
+
+impl Displays {
+    fn shown(&mut self, number: &str) -> String {
+        let id = format!("{}-{number}", self.name);
+        self.own.push(id.clone());
+        id
+    }
+
+    fn named(&self, number: &str) -> String {
+        let is_earlier = |n: &usize| *n < self.times * self.earlier.len();
+        match number.parse().ok().filter(is_earlier) {
+            Some(n) => self.earlier[n % self.earlier.len()].clone(),
+            None => format!("{}-{number}", self.name),
+        }
+    }
 }
 
 /// The end of a stream so far, if it may be the start of a sequence.
@@ -131,12 +165,13 @@ impl Streams {
         match &body[..split] {
             b"show" => {
                 if let Ok(Shown { id, bundle }) = serde_json::from_slice(json) {
+                    let id = id.map(|id| self.displays.shown(&id));
                     output.display(bundle, id.as_deref());
                 }
             }
             b"update" => {
                 if let Ok(Shown { id: Some(id), bundle }) = serde_json::from_slice(json) {
-                    output.update(bundle, &id);
+                    output.update(bundle, &self.displays.named(&id));
                 }
             }
             b"clear" => {
@@ -160,13 +195,15 @@ impl Streams {
     }
 
     /// Flushes the held bytes. Returns the cell's failure message.
-    pub fn finish(self, output: &mut dyn Output) -> String {
-        for (stream, held) in [(Stream::Stdout, self.stdout), (Stream::Stderr, self.stderr)] {
+    pub fn finish(&mut self, output: &mut dyn Output) -> String {
+        for (stream, held) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
             if !held.bytes.is_empty() {
-                output.stream(stream, &held.bytes);
+                output.stream(stream, &std::mem::take(&mut held.bytes));
             }
         }
-        String::from_utf8_lossy(&self.failure.unwrap_or_default()).trim().to_owned()
+        String::from_utf8_lossy(&self.failure.take().unwrap_or_default())
+            .trim()
+            .to_owned()
     }
 }
 
@@ -276,6 +313,7 @@ mod tests {
     /// Pushes `said` in pieces of a size. Returns the shown text and the failure message.
     fn read(stream: Stream, said: &[u8], size: usize) -> (String, String) {
         let (mut seen, mut streams) = (Seen::default(), Streams::default());
+        streams.displays.name = "cell".into();
         said.chunks(size).for_each(|chunk| streams.push(stream, chunk, &mut seen));
         let failure = streams.finish(&mut seen);
         (String::from_utf8_lossy(&seen.0).into_owned(), failure)
@@ -297,7 +335,7 @@ mod tests {
             \x1b]9;lockstep;update;{\"id\":\"1\",\"bundle\":{\"data\":{}}}\x1b\\\
             \x1b]9;lockstep;clear;{\"wait\":true}\x1b\\\x1b]9;lockstep;show;nonsense\x1b\\\n\
             EVCXR_BEGIN_CONTENT text/html\n<b>\n</b>\nEVCXR_END_CONTENT\nthree EVCXR_BEGIN_CONTENT x\nEVC";
-        let expected = "one\n<Some(\"1\") {\"a/b\": String(\"v\")}>two<again 1 {}><clear true>\n\
+        let expected = "one\n<Some(\"cell-1\") {\"a/b\": String(\"v\")}>two<again cell-1 {}><clear true>\n\
             <None {\"text/html\": String(\"<b>\\n</b>\")}>three EVCXR_BEGIN_CONTENT x\nEVC";
         for size in 1..said.len() {
             assert_eq!(read(Stream::Stdout, said, size).0, expected, "{size}");

@@ -1,6 +1,6 @@
 //! `:use`: the steps of a module as functions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::execute::Execution;
 use super::grants::{changed_crates, crate_stamp};
 use super::{SessionError, failure};
 use crate::cell::{Rust, module_name};
-use crate::compile::{Grant, Version, generate, steps_source};
+use crate::compile::{Grant, Version, Without, generate, steps_source};
 use crate::output::{CellError, MimeBundle, Stream};
 use crate::toolchain::{BuildOptions, Doing, build_module};
 
@@ -46,7 +46,7 @@ impl Execution<'_> {
         if changed.is_empty() {
             return Ok(());
         }
-        let called = generate(&self.scope, &self.cell.code, rust, &BTreeSet::new()).modules;
+        let called = generate(&self.scope, &self.cell.code, rust, &Without::default()).modules;
         for version in changed {
             let modules = &self.scope.versions()[version].modules;
             if modules.keys().any(|name| called.contains_key(name)) {

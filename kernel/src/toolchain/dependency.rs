@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A crate that cells depend on: the argument of `:dep`, in the syntax of a manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dependency {
-    /// The name in cells.
+    /// The name in cells; empty for a directory alone, whose crate is named by its manifest.
     pub name: String,
     /// The requirement on the crate.
     pub requirement: Requirement,
@@ -75,11 +75,21 @@ impl DependencyError {
 }
 
 impl Dependency {
-    /// Parses `name`, `name = "1.2"` or `name = { version = "1.2", ... }`.
+    /// Parses `name`, `name = "1.2"`, `name = { version = "1.2", ... }`, or a directory: `../name`.
     pub fn parse(text: &str) -> Result<Self, DependencyError> {
         let whole = 0..text.len();
         if text.trim().is_empty() {
             return Err(DependencyError::new("missing crate name", whole));
+        }
+        let path = text.trim().trim_matches('"');
+        if path.starts_with(['.', '/']) {
+            return Ok(Self {
+                name: String::new(),
+                requirement: Requirement {
+                    path: Some(path.to_owned()),
+                    ..Requirement::default()
+                },
+            });
         }
         let mut read: Dependencies = match text.contains('=') {
             false => Dependencies::from([(text.trim().to_owned(), Requirement::default())]),
@@ -175,6 +185,7 @@ struct Table {
     version: Option<Version>,
     #[serde(default)]
     features: BTreeSet<String>,
+    #[serde(alias = "default_features")]
     default_features: Option<bool>,
     package: Option<String>,
     path: Option<String>,
@@ -249,6 +260,15 @@ mod tests {
             "[a]\ndefault-features = false\nfeatures = [\"x\", \"y\"]\nversion = \"=1.0.3\""
         );
         assert_eq!(manifest("a = { path = \"../a\" }"), "[a]\npath = \"sources/x\"");
+        assert_eq!(
+            manifest("a = { version = \"1\", default_features = false }"),
+            "[a]\ndefault-features = false\nversion = \"^1\""
+        );
+        let directory = Dependency::parse(" ../a ").unwrap();
+        assert_eq!(
+            (directory.name.as_str(), directory.requirement.path.as_deref()),
+            ("", Some("../a"))
+        );
         assert_eq!(
             manifest("b = { git = \"https://example.org/b\", rev = \"abc\", package = \"bee\" }"),
             "[b]\ngit = \"https://example.org/b\"\npackage = \"bee\"\nrev = \"abc\""

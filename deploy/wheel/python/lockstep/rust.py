@@ -178,7 +178,7 @@ TOKEN = re.compile(
     | .""",
     re.DOTALL | re.VERBOSE,
 )
-LET = re.compile(r"let\s+(?P<mut>mut\s+)?(?:r\#)?(?P<name>\w+)\s*(?::(?P<kind>.*?))?=(?P<value>.*)", re.DOTALL)
+LET = re.compile(r"let\s+(?P<mut>mut\s+)?(?:r\#)?(?P<name>\w+)\s*(?P<rest>[:=].*)", re.DOTALL)
 
 
 def lets(cell):
@@ -187,11 +187,25 @@ def lets(cell):
     found = []
     for statement, comment in statements(re.sub(r"(?m)^:.*$", "", cell)):
         read = LET.fullmatch(statement)
-        if read:
-            value = read["value"].strip()
-            kind = read["kind"].strip() if read["kind"] else kind_of_literal(value)
+        at = equals(read["rest"]) if read else None
+        if at is not None:
+            value = read["rest"][at + 1 :].strip()
+            kind = read["rest"][1:at].strip() or kind_of_literal(value)
             found.append(Let(read["name"], bool(read["mut"]), kind, value, comment))
     return found
+
+
+def equals(text):
+    """Returns the place of the `=` between a type and a value, which is outside of all brackets: `: Box<dyn Iterator<Item = u8>> = x`."""
+    depth = 0
+    for at, letter in enumerate(text):
+        if letter == "=" and depth == 0:
+            return at
+        if letter in "<([{":
+            depth += 1
+        elif letter in ")]}" or letter == ">" and text[at - 1] not in "-=":
+            depth -= 1
+    return None
 
 
 def statements(code):
