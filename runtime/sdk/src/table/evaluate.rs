@@ -423,7 +423,7 @@ fn arithmetic(how: Arithmetic, left: Operand, right: Operand, rows: usize) -> Re
     let nulls = NullBuffer::union(a.nulls().as_ref(), b.nulls().as_ref()).filter(|nulls| nulls.null_count() > 0);
     let (Some(a), Some(b)) = (a.number(), b.number()) else {
         bail!(
-            "{} {sign} {} can't be computed: convert to numbers, for example with Table::cast",
+            "{} {sign} {} can't be computed: both must be numbers; Table::cast converts texts and booleans",
             left.name,
             right.name
         );
@@ -509,7 +509,7 @@ fn negative(operand: Operand) -> Result<Value> {
             let found = checked(values.len(), values.nulls(), |row| negative(values.value(row).into()));
             self::array::<Int64Type>(found.map_err(out_of_range)?, values.nulls().cloned())
         }
-        _ => bail!("{name} has no negative: convert it to numbers, for example with Table::cast"),
+        _ => bail!("{name} has no negative: it must be a number; Table::cast converts texts and booleans"),
     }))
 }
 
@@ -545,7 +545,11 @@ fn fill_null(left: Operand, right: Operand, rows: usize) -> Result<ArrayRef> {
         "the nulls of {} can't be filled with {}: convert one of them, for example with Table::cast",
         left.name, right.name
     );
-    let (mut a, mut b) = (left.value.into_array(rows), right.value.into_array(rows));
+    let other = match (&left.value, right.value) {
+        (Value::Column(array), Value::Literal(literal)) => Value::Literal(fitting(&Values::of(array)?, literal)),
+        (_, value) => value,
+    };
+    let (mut a, mut b) = (left.value.into_array(rows), other.into_array(rows));
     if a.data_type() != b.data_type() {
         let both: (ArrayRef, ArrayRef) = match (Values::of(&a)?, Values::of(&b)?) {
             (Values::Null, _) => return Ok(b),
@@ -561,6 +565,19 @@ fn fill_null(left: Operand, right: Operand, rows: usize) -> Result<ArrayRef> {
         return Ok(a);
     };
     Ok(zip(&BooleanArray::from(nulls.into_inner()), &a, &b)?)
+}
+
+/// Returns the same number as the type of a column, if that has it.
+fn fitting(column: &Values, literal: Literal) -> Literal {
+    match (column, &literal) {
+        (Values::Float(_), Literal::Integer(value)) => match Number::Integer(Side::All(*value)).exact() {
+            Some(value) => Literal::Float(value),
+            None => literal,
+        },
+        (Values::Unsigned(_), Literal::Integer(value)) => u64::try_from(*value).map_or(literal, Literal::Unsigned),
+        (Values::Integer(_), Literal::Unsigned(value)) => i64::try_from(*value).map_or(literal, Literal::Integer),
+        _ => literal,
+    }
 }
 
 fn is_in(operand: &Operand, items: &[Expr], table: &Table) -> Result<BooleanArray> {

@@ -19,8 +19,9 @@ use crate::Result;
 ///
 /// - What is computed with a null is null, as in SQL. A comparison with a null is null, and a filter keeps only the rows where its condition is
 ///   true: use [`is_null`](Self::is_null). `false & null` is false, and `true | null` is true.
-/// - Integers stay integers in `+`, `-`, `*` and `%`: `Int64`, or `UInt64` if both are. An overflow is an error, and so is the remainder by 0.
-///   `%` has the sign of its left side. `/` is always a `Float64`; the quotient by 0 is infinite or NaN, as it is for other floats.
+/// - Integers stay integers in `+`, `-`, `*` and `%`: `Int64`, or `UInt64` for a column of that type with another or with a literal. An overflow is
+///   an error, and so is the remainder by 0. `%` has the sign of its left side. `/` is always a `Float64`; the quotient by 0 is infinite or NaN, as
+///   it is for other floats.
 /// - An integer and a float are compared exactly. `-0.0` equals `0.0`. NaN equals NaN and is greater than all other numbers.
 /// - Dates and times are compared with each other, or with text such as `"2013-06-01"` or `"2013-06-01T12:30:00"`. A time with a zone needs a
 ///   text with a zone, such as `"2013-06-01T12:30:00Z"`.

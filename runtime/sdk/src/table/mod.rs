@@ -1,6 +1,6 @@
 //! Rows and named, typed columns, and what can be done with them.
 //!
-//! `use lockstep::table::*` brings in what expressions, orders, joins, groups and windows are written with.
+//! `use lockstep::table::*` imports the functions and types that expressions, orders, joins, groups and windows are written with.
 
 mod aggregate;
 mod cast;
@@ -64,7 +64,7 @@ use keys::Keys;
 /// ```
 ///
 /// Operations such as [`filter`](Self::filter), [`sort`](Self::sort), [`join`](Self::join), [`group_by`](Self::group_by) and [`window`](Self::window)
-/// return a new table. What they are written with is in the module [`table`](crate::table).
+/// return a new table. The functions and types that they are written with are in the module [`table`](crate::table).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Table(RecordBatch);
 

@@ -182,6 +182,8 @@ fn expressions_compute() {
     assert_eq!(value(&t, col("i").is_in([] as [i64; 0])), "false/false/false");
     assert_eq!(value(&t, col("i").fill_null(0)), "1/-7/0");
     assert_eq!(value(&t, col("f").fill_null(1.5)), "0.5/1.5/2.5");
+    assert_eq!(value(&t, col("f").fill_null(1)), "0.5/1.0/2.5");
+    assert_eq!(value(&one(vec![None, Some(1_u64)]), col("a").fill_null(0)), "0/1");
     assert_eq!(value(&t, col("s").fill_null("none")), "ab/b/none");
     assert_eq!(
         value(&t, col("s").fill_null(col("i"))),
@@ -325,7 +327,7 @@ fn types_that_do_not_go_together_are_refused() {
     );
     assert_eq!(
         value(&t, col("s") + 1),
-        "column `s` (Utf8) + the number 1 can't be computed: convert to numbers, for example with Table::cast"
+        "column `s` (Utf8) + the number 1 can't be computed: both must be numbers; Table::cast converts texts and booleans"
     );
     assert_eq!(
         value(&t, col("i") & col("b")),
