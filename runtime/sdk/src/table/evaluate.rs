@@ -17,17 +17,67 @@ use memchr::memmem::Finder;
 use super::expression::{Arithmetic, Compare, Expr, Literal, Match, Node};
 use super::keys::{Keys, Map, map};
 use super::values::{Values, nanoseconds, order};
-use super::{Table, csv};
+use super::{Column, Table, csv};
 use crate::{Context, Error, Result, bail};
 
-/// Returns the value of the expression in each row.
-pub(super) fn values(expr: &Expr, table: &Table) -> Result<ArrayRef> {
-    Ok(Operand::of(expr, table)?.value.into_array(table.rows()))
+/// Which rows [`Table::filter`] keeps: an [`Expr`], or a boolean for each row.
+pub trait Condition {
+    /// Returns a value for each row. Null counts as false.
+    fn keep(&self, table: &Table) -> Result<BooleanArray>;
 }
 
-/// Returns where the expression is true, false or null.
-pub(super) fn condition(expr: &Expr, table: &Table) -> Result<BooleanArray> {
-    Operand::of(expr, table)?.boolean(table.rows())
+impl Condition for Expr {
+    fn keep(&self, table: &Table) -> Result<BooleanArray> {
+        Operand::of(self, table)?.boolean(table.rows())
+    }
+}
+
+impl Condition for [bool] {
+    fn keep(&self, _: &Table) -> Result<BooleanArray> {
+        Ok(self.to_vec().into())
+    }
+}
+
+impl<const N: usize> Condition for [bool; N] {
+    fn keep(&self, table: &Table) -> Result<BooleanArray> {
+        self.as_slice().keep(table)
+    }
+}
+
+impl Condition for Vec<bool> {
+    fn keep(&self, table: &Table) -> Result<BooleanArray> {
+        self.as_slice().keep(table)
+    }
+}
+
+impl Condition for BooleanArray {
+    fn keep(&self, _: &Table) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl<C: Condition + ?Sized> Condition for &C {
+    fn keep(&self, table: &Table) -> Result<BooleanArray> {
+        (**self).keep(table)
+    }
+}
+
+/// The values of [`Table::with`]: an [`Expr`], or what a [`Column`] can be created from.
+pub trait IntoColumn {
+    /// Returns a value for each row.
+    fn into_column(self, table: &Table) -> Result<Column>;
+}
+
+impl<C: Into<Column>> IntoColumn for C {
+    fn into_column(self, _: &Table) -> Result<Column> {
+        Ok(self.into())
+    }
+}
+
+impl IntoColumn for Expr {
+    fn into_column(self, table: &Table) -> Result<Column> {
+        Ok(Column(Operand::of(&self, table)?.value.into_array(table.rows())))
+    }
 }
 
 /// What an expression came to.

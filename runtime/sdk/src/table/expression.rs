@@ -1,9 +1,6 @@
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Rem, Sub};
 
-use super::Table;
-use crate::Result;
-
-/// A value for each row, computed from columns: for [`Table::filter`] and [`Table::with`].
+/// A value for each row, computed from columns: for [`Table::filter`](super::Table::filter) and [`Table::with`](super::Table::with).
 ///
 /// ```
 /// use lockstep::prelude::*;
@@ -25,7 +22,7 @@ use crate::Result;
 /// - An integer and a float are compared exactly. `-0.0` equals `0.0`. NaN equals NaN and is greater than all other numbers.
 /// - Dates and times are compared with each other, or with text such as `"2013-06-01"` or `"2013-06-01T12:30:00"`. A time with a zone needs a
 ///   text with a zone, such as `"2013-06-01T12:30:00Z"`.
-/// - Values of other pairs of types are not converted: use [`Table::cast`].
+/// - Values of other pairs of types are not converted: use [`Table::cast`](super::Table::cast).
 #[derive(Clone, Debug)]
 pub struct Expr(pub(super) Node);
 
@@ -227,65 +224,5 @@ impl Expr {
     /// Whether the text starts with this part.
     pub fn starts_with(self, part: &str) -> Self {
         Self(Node::Text(Match::StartsWith, Box::new(self), part.to_owned()))
-    }
-}
-
-/// Which rows [`Table::filter`] keeps: an [`Expr`], or a boolean for each row.
-pub trait Condition {
-    /// Returns a value for each row. Null counts as false.
-    fn keep(&self, table: &Table) -> Result<arrow_array::BooleanArray>;
-}
-
-impl Condition for Expr {
-    fn keep(&self, table: &Table) -> Result<arrow_array::BooleanArray> {
-        super::evaluate::condition(self, table)
-    }
-}
-
-impl Condition for [bool] {
-    fn keep(&self, _: &Table) -> Result<arrow_array::BooleanArray> {
-        Ok(self.to_vec().into())
-    }
-}
-
-impl<const N: usize> Condition for [bool; N] {
-    fn keep(&self, table: &Table) -> Result<arrow_array::BooleanArray> {
-        self.as_slice().keep(table)
-    }
-}
-
-impl Condition for Vec<bool> {
-    fn keep(&self, table: &Table) -> Result<arrow_array::BooleanArray> {
-        self.as_slice().keep(table)
-    }
-}
-
-impl Condition for arrow_array::BooleanArray {
-    fn keep(&self, _: &Table) -> Result<Self> {
-        Ok(self.clone())
-    }
-}
-
-impl<C: Condition + ?Sized> Condition for &C {
-    fn keep(&self, table: &Table) -> Result<arrow_array::BooleanArray> {
-        (**self).keep(table)
-    }
-}
-
-/// The values of [`Table::with`]: an [`Expr`], or what a [`Column`](super::Column) can be created from.
-pub trait IntoColumn {
-    /// Returns a value for each row.
-    fn into_column(self, table: &Table) -> Result<super::Column>;
-}
-
-impl<C: Into<super::Column>> IntoColumn for C {
-    fn into_column(self, _: &Table) -> Result<super::Column> {
-        Ok(self.into())
-    }
-}
-
-impl IntoColumn for Expr {
-    fn into_column(self, table: &Table) -> Result<super::Column> {
-        Ok(super::Column(super::evaluate::values(&self, table)?))
     }
 }

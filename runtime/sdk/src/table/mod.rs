@@ -35,7 +35,8 @@ use arrow_schema::{Field, Schema};
 pub use aggregate::{Aggregate, count, first, last, max, mean, median, min, not_null, quantile, std, sum, unique};
 pub use column::Column;
 pub use csv::{ColumnType, CsvOptions};
-pub use expression::{Condition, Expr, IntoColumn, col, lit};
+pub use evaluate::{Condition, IntoColumn};
+pub use expression::{Expr, col, lit};
 pub use group::Groups;
 pub use join::{Join, On};
 #[cfg(feature = "parquet")]
