@@ -31,6 +31,7 @@ mod progress;
 mod resolve;
 mod schedule;
 mod when;
+pub mod yaml;
 
 pub use admission::Admission;
 pub use difference::Difference;

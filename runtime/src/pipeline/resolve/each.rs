@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
+use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::{PipelineError, Ports, Resolver, TaskContext};
 use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
@@ -180,5 +180,8 @@ fn read<'a>(place: &TaskContext, at: &'a Spanned<BTreeMap<String, Value>>) -> Re
 }
 
 fn spanned<T>(at: &Spanned<T>, text: &str) -> Spanned<String> {
-    Spanned::new(text.to_owned(), at.referenced, at.defined)
+    Spanned {
+        value: text.to_owned(),
+        mark: at.mark,
+    }
 }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
+use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::reference::only_name;
 use super::{Names, PipelineError, TaskContext};

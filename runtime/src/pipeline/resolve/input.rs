@@ -1,5 +1,5 @@
-use serde_saphyr::Spanned;
 
+use crate::pipeline::yaml::Spanned;
 use super::reference::only_name;
 use super::{PipelineError, Resolver, TaskContext};
 use crate::digest::Digest;

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
+use super::yaml::Spanned;
 use super::file::TaskFile;
 use super::{Pipeline, PipelineError, Plan, Source, Task, When};
 use crate::digest::Digest;

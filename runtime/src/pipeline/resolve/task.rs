@@ -3,8 +3,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
+use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::{Module, Names, PipelineError, Ports, Resolver, TaskContext, fit};
 use crate::digest::Digest;
