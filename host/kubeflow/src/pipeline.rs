@@ -61,6 +61,7 @@ pub fn documents(parts: Parts, root: Component, containers: &Containers) -> Resu
             executors: parts.executors,
         },
         root,
+        file: String::new(),
     };
     Ok(format!("{}---\n{}", yaml(&spec)?, yaml(&platforms)?))
 }

@@ -301,10 +301,8 @@ impl Node {
 
     /// Returns the value of a mapping with this key.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
-        let Content::Map(entries) = &mut self.content else {
-            return None;
-        };
-        entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+        let mut entries = self.entries_mut().iter_mut();
+        entries.find(|entry| entry.key == key).map(|entry| &mut entry.value)
     }
 
     /// Returns the entries, if it is a mapping.
@@ -315,6 +313,19 @@ impl Node {
         }
     }
 
+    /// Returns the entries, if it is a mapping.
+    pub fn entries_mut(&mut self) -> &mut [Entry] {
+        match &mut self.content {
+            Content::Map(entries) => entries,
+            _ => &mut [],
+        }
+    }
+
+    /// Returns the values, if it is a mapping.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Self> {
+        self.entries_mut().iter_mut().map(|entry| &mut entry.value)
+    }
+
     /// Returns the text, if it is a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
@@ -323,12 +334,21 @@ impl Node {
         }
     }
 
-    /// Applies `change` to the scalars without quotes. They become text where it returns true.
+    /// Makes text of the scalars that `is` holds for, of those that are not null.
     pub fn make_text(&mut self, is: &dyn Fn(&str) -> bool) {
         match &mut self.content {
-            Content::Scalar { text, is_text } => *is_text |= is(text),
+            Content::Scalar { text, is_text } => *is_text |= !is_null(text) && is(text),
             Content::List(items) => items.iter_mut().for_each(|item| item.make_text(is)),
             Content::Map(entries) => entries.iter_mut().for_each(|entry| entry.value.make_text(is)),
+        }
+    }
+
+    /// Returns the first scalar that is not in quotes and that `is` holds for.
+    pub fn find_plain(&self, is: &dyn Fn(&str) -> bool) -> Option<(Mark, &str)> {
+        match &self.content {
+            Content::Scalar { text, is_text } => (!is_text && is(text)).then_some((self.mark, text)),
+            Content::List(items) => items.iter().find_map(|item| item.find_plain(is)),
+            Content::Map(entries) => entries.iter().find_map(|entry| entry.value.find_plain(is)),
         }
     }
 
