@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::PipelineError;
-use super::yaml::{Content, Fault, Mark, Spanned, documents, read_text};
+use super::texts::Shown;
+use super::yaml::{Content, Fault, Mark, Node, Spanned, documents, read_text};
 use crate::step::{GuestPath, MediaType, OwnLimits, Parameter, ParameterKind};
 
 /// A parsed pipeline file. Unknown keys are errors.
@@ -15,6 +15,7 @@ pub struct Pipeline {
     pub(super) file: PathBuf,
     pub(super) text: String,
     pub(super) content: PipelineFile,
+    pub(super) shown: Shown,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,14 +114,34 @@ impl Pipeline {
 
     /// Parses a pipeline. `file` is its name in messages, and relative paths are resolved against its directory.
     pub fn parse(file: &Path, text: String) -> Result<Self, PipelineError> {
-        let content = read_yaml(file, &text, "a pipeline is a mapping with `name` and `tasks`")?;
+        let read = || {
+            let document = document(&text, "a pipeline is a mapping with `name` and `tasks`")?;
+            let content = document.read()?;
+            let shown = Shown::of(&document);
+            shown.check(&document)?;
+            Ok((content, shown))
+        };
+        let (content, shown) = read().map_err(|fault: Fault| fault.of(file, &text))?;
         let file = file.to_owned();
-        Ok(Self { file, text, content })
+        Ok(Self {
+            file,
+            text,
+            content,
+            shown,
+        })
     }
 
-    /// Reads parameters from a file: a map in YAML or JSON.
-    pub fn read_parameters(file: &Path) -> Result<BTreeMap<String, Value>, PipelineError> {
-        read_yaml(file, &read_text(file, "parameters")?, "parameters are a mapping of names and values")
+    /// Reads parameters from a file: a map in YAML or JSON. `pipeline` is the one that they are for, if it is not of another kind.
+    pub fn read_parameters(file: &Path, pipeline: Option<&Self>) -> Result<BTreeMap<String, Value>, PipelineError> {
+        let text = read_text(file, "parameters")?;
+        let read = || {
+            let document = document(&text, "parameters are a mapping of names and values")?;
+            if let Some(pipeline) = pipeline {
+                pipeline.shown.check_values(Some(&document))?;
+            }
+            document.read()
+        };
+        read().map_err(|fault: Fault| fault.of(file, &text))
     }
 
     /// Returns the pipeline's name.
@@ -147,23 +168,23 @@ impl Pipeline {
     }
 }
 
-/// Reads YAML. `form` says what the whole file is.
-fn read_yaml<T: DeserializeOwned>(file: &Path, text: &str, form: &str) -> Result<T, PipelineError> {
-    read_document(text, form).map_err(|fault| fault.of(file, text))
-}
-
-fn read_document<T: DeserializeOwned>(text: &str, form: &str) -> Result<T, Fault> {
-    let documents = documents(text)?;
-    if let Some(second) = documents.get(1) {
+/// Returns the only document of a text. `form` says what it is.
+fn document(text: &str, form: &str) -> Result<Node, Fault> {
+    let mut documents = documents(text)?.into_iter();
+    let first = documents.next();
+    if let Some(second) = documents.next() {
         return Err(Fault::new(
             second.mark,
             "a second document starts here: put each pipeline into a file of its own",
         ));
     }
-    match documents.first() {
-        Some(document) if matches!(document.content, Content::Map(_)) => document.read(),
+    match first {
+        Some(document) if matches!(document.content, Content::Map(_)) => Ok(document),
         Some(document) if document.text() != Some("") => Err(Fault::new(document.mark, form)),
-        _ => Err(Fault::new(Mark { line: 1, column: 1 }, format!("there is nothing in this file: {form}"))),
+        _ => Err(Fault::new(
+            Mark { line: 1, column: 1 },
+            format!("there is nothing in this file: {form}"),
+        )),
     }
 }
 

@@ -30,6 +30,7 @@ mod plan;
 mod progress;
 mod resolve;
 mod schedule;
+mod texts;
 mod when;
 pub mod yaml;
 

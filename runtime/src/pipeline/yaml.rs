@@ -9,6 +9,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag}
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
+use serde_json::Number;
 
 use super::{PipelineError, Position};
 
@@ -260,15 +261,15 @@ fn merge(node: Node) -> Result<Vec<Entry>, Fault> {
     }
 }
 
-/// Whether a tag says that a scalar is text. Other tags than YAML's own types are refused.
+/// Whether a tag says that a scalar is text.
 fn tagged(tag: Option<&Tag>, mark: Mark) -> Result<bool, Fault> {
     let Some(tag) = tag else {
         return Ok(false);
     };
-    let name = tag.to_string();
-    match name.trim_start_matches("tag:yaml.org,2002:").trim_start_matches("!!") {
-        "str" | "!" => Ok(true),
-        "int" | "float" | "bool" | "null" | "map" | "seq" => Ok(false),
+    let name = tag.to_string().replace("tag:yaml.org,2002:", "!!");
+    match name.as_str() {
+        "!!str" | "!" => Ok(true),
+        "!!map" | "!!seq" => Ok(false),
         _ => Err(Fault::new(mark, format!("the tag `{name}` is not supported: remove it"))),
     }
 }
@@ -349,6 +350,19 @@ impl Node {
             Content::Scalar { text, is_text } => (!is_text && is(text)).then_some((self.mark, text)),
             Content::List(items) => items.iter().find_map(|item| item.find_plain(is)),
             Content::Map(entries) => entries.iter().find_map(|entry| entry.value.find_plain(is)),
+        }
+    }
+
+    /// Returns the number, if it is a scalar that is clearly one.
+    pub fn number(&self) -> Option<Number> {
+        match &self.content {
+            Content::Scalar { text, is_text: false } => match plain(text) {
+                Ok(Plain::Unsigned(number)) => Some(number.into()),
+                Ok(Plain::Signed(number)) => Some(number.into()),
+                Ok(Plain::Float(number)) => Number::from_f64(number),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -443,7 +457,7 @@ fn ambiguous(scalar: &str) -> Option<&'static str> {
     }
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, ""));
     let is_float = only(mantissa, b".") && mantissa.matches('.').count() <= 1 && only(exponent, b"+-");
-    let significant = mantissa.trim_start_matches(['0', '.']).bytes().filter(is_digit).count();
+    let significant = mantissa.trim_matches(['0', '.']).bytes().filter(is_digit).count();
     if is_float && mantissa.len() > 1 && mantissa.starts_with('0') && !mantissa.starts_with("0.") {
         return Some("is not clearly a number");
     }

@@ -59,7 +59,7 @@ pub fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) 
     match is_ours {
         true => Ok(container),
         false => Err(
-            Error::config(format_args!("the command of image {} is not lockstep", container.image))
+            Error::config(format_args!("image {} does not run lockstep, and only steps of lockstep run locally", container.image))
                 .hint("`lockstep export STEP --to kfp` creates components that also run locally"),
         ),
     }

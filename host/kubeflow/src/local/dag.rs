@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_runtime::pipeline::yaml::Mark;
-use lockstep_runtime::pipeline::{Source, Task as Planned, TaskOutput, numbered};
+use lockstep_runtime::pipeline::{Plan, Source, Task as Planned, TaskOutput, numbered};
 use lockstep_runtime::run::Names;
 use lockstep_view::error::{Error, Result};
 
@@ -11,17 +11,20 @@ use super::scope::{Located, Made, Scope, Sources};
 use super::{Bind, container};
 use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, ParameterSelectors, PipelineSpec, Task, TriggerPolicy};
 
-/// Returns the tasks of a pipeline in topological order, and the sources of its outputs.
-pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
+/// Returns the plan of a pipeline, with its tasks in topological order.
+pub fn plan(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<Plan> {
     let mut flat = Flat {
         bind,
         spec,
         tasks: Vec::new(),
         skipped: BTreeSet::new(),
+        empty: Vec::new(),
         open: Vec::new(),
     };
     let outputs = flat.dag(dag, scope)?;
-    Ok((flat.tasks, outputs))
+    let mut plan = Plan::of_tasks(&spec.pipeline_info.name, flat.tasks, outputs)?;
+    plan.empty = flat.empty;
+    Ok(plan)
 }
 
 /// Checks that each task has a component, and each container runs lockstep.
@@ -60,6 +63,8 @@ struct Flat<'a> {
     tasks: Vec<Planned>,
     /// Tasks that will not run because a condition does not hold.
     skipped: BTreeSet<String>,
+    /// Loops over nothing.
+    empty: Vec<String>,
     /// Components being expanded, to detect recursion.
     open: Vec<String>,
 }
@@ -143,6 +148,9 @@ impl<'a> Flat<'a> {
         let items = scope.items(iterator);
         let items = items.map_err(|error| at(self.spec, &scope.name, task.mark(&["parameterIterator", "items"]), error))?;
         let count = items.len();
+        if count == 0 {
+            self.empty.push(scope.name.clone());
+        }
         let mut made = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             let part = numbered(index, count);

@@ -49,15 +49,14 @@ pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -
     };
     dag::check(spec)?;
     let scope = Scope::of_pipeline(parameters(spec, &given)?, inputs(runtime, spec, given.inputs)?);
-    let (tasks, outputs) = dag::tasks(bind, spec, dag, &scope)?;
-    Ok(Plan::of_tasks(&spec.pipeline_info.name, tasks, outputs)?)
+    dag::plan(bind, spec, dag, &scope)
 }
 
 /// Returns the parameters of the pipeline: supplied values and defaults. Optional parameters may be missing.
 fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Value>> {
     let definitions = &spec.root.input_definitions.parameters;
     let mut all = match &given.parameters_file {
-        Some(file) => Pipeline::read_parameters(file)?,
+        Some(file) => Pipeline::read_parameters(file, None)?,
         None => BTreeMap::new(),
     };
     let declared = |name: &String| -> Result<Parameter> {

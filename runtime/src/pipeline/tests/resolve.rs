@@ -247,11 +247,11 @@ fn parameters_have_the_kind_of_their_defaults() {
     case.write("deep.yaml", "depth: 9 # deep\nname: y\n");
     case.write("deep.json", "{\"depth\": 9, \"name\": \"y\"}");
     for file in ["deep.yaml", "deep.json"] {
-        let read = Pipeline::read_parameters(&case.directory.path().join(file)).unwrap();
+        let read = Pipeline::read_parameters(&case.directory.path().join(file), None).unwrap();
         assert_eq!(json!(read), json!({"depth": 9, "name": "y"}));
     }
     case.write("bad.yaml", "depth: [\n");
-    let error = Pipeline::read_parameters(&case.directory.path().join("bad.yaml")).unwrap_err();
+    let error = Pipeline::read_parameters(&case.directory.path().join("bad.yaml"), None).unwrap_err();
     assert!(error.place.file.ends_with("bad.yaml") && error.place.line > 0);
 }
 
