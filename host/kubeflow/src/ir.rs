@@ -133,7 +133,11 @@ pub enum ParameterType {
     List,
     Struct,
     /// Other types, used by drivers only.
-    #[serde(alias = "TASK_FINAL_STATUS", alias = "TASK_CONFIG", alias = "PARAMETER_TYPE_ENUM_UNSPECIFIED")]
+    #[serde(
+        alias = "TASK_FINAL_STATUS",
+        alias = "TASK_CONFIG",
+        alias = "PARAMETER_TYPE_ENUM_UNSPECIFIED"
+    )]
     Unknown,
 }
 

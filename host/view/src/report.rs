@@ -81,7 +81,12 @@ fn totals(tasks: &[Done], took: Duration) -> String {
         End::NotStarted => "not started",
     };
     let words = tasks.iter().map(word).collect::<Vec<_>>();
-    counts("task", &words, &["run", "cached", "failed", "skipped", "without instances", "not started"], took)
+    counts(
+        "task",
+        &words,
+        &["run", "cached", "failed", "skipped", "without instances", "not started"],
+        took,
+    )
 }
 
 /// Counts `words` in the order of `known`: `5 tasks: 3 run, 2 cached in 1.2 s`.

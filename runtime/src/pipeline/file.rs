@@ -180,7 +180,7 @@ fn document(text: &str, form: &str) -> Result<Node, Fault> {
     }
     match first {
         Some(document) if matches!(document.content, Content::Map(_)) => Ok(document),
-        Some(document) if document.text() != Some("") => Err(Fault::new(document.mark, form)),
+        Some(document) if !document.is_null() => Err(Fault::new(document.mark, form)),
         _ => Err(Fault::new(
             Mark { line: 1, column: 1 },
             format!("there is nothing in this file: {form}"),

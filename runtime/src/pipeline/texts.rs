@@ -47,7 +47,9 @@ impl Shown {
     /// Checks the values of a mapping whose keys are the names.
     pub(super) fn check_values(&self, values: Option<&Node>) -> Result<(), Fault> {
         let entries = values.into_iter().flat_map(Node::entries);
-        entries.filter(|entry| self.contains(&entry.key)).try_for_each(|entry| check(&entry.value))
+        entries
+            .filter(|entry| self.contains(&entry.key))
+            .try_for_each(|entry| check(&entry.value))
     }
 }
 

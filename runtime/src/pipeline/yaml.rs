@@ -193,7 +193,13 @@ impl Builder {
                 merged,
                 ..
             } => {
-                for entry in merged.into_iter().map(merge).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+                for entry in merged
+                    .into_iter()
+                    .map(merge)
+                    .collect::<Result<Vec<_>, _>>()?
+                    .into_iter()
+                    .flatten()
+                {
                     if keys.insert(entry.key.clone()) {
                         entries.push(entry);
                     }
@@ -254,9 +260,13 @@ impl Items {
 fn merge(node: Node) -> Result<Vec<Entry>, Fault> {
     match node.content {
         Content::Map(entries) => Ok(entries),
-        Content::List(items) if items.iter().all(|item| matches!(item.content, Content::Map(_))) => {
-            Ok(items.into_iter().map(merge).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-        }
+        Content::List(items) if items.iter().all(|item| matches!(item.content, Content::Map(_))) => Ok(items
+            .into_iter()
+            .map(merge)
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect()),
         _ => Err(Fault::new(node.mark, "`<<` merges mappings: write `<<: *name`")),
     }
 }
@@ -278,7 +288,9 @@ const TOO_DEEP: &str = "lists and mappings are nested too deeply here";
 
 impl Node {
     fn new(mark: Mark, content: Content) -> Result<Self, Fault> {
-        let inside = |nodes: &mut dyn Iterator<Item = &Self>| nodes.fold((1, 1), |(size, depth), node| (size + node.size, depth.max(node.depth + 1)));
+        let inside = |nodes: &mut dyn Iterator<Item = &Self>| {
+            nodes.fold((1, 1), |(size, depth), node| (size + node.size, depth.max(node.depth + 1)))
+        };
         let (size, depth) = match &content {
             Content::Scalar { .. } => (1, 1),
             Content::List(items) => inside(&mut items.iter()),
@@ -286,7 +298,12 @@ impl Node {
         };
         match depth > DEEPEST {
             true => Err(Fault::new(mark, TOO_DEEP)),
-            false => Ok(Self { mark, content, size, depth }),
+            false => Ok(Self {
+                mark,
+                content,
+                size,
+                depth,
+            }),
         }
     }
 
@@ -371,7 +388,8 @@ impl Node {
         T::deserialize(self).map_err(|fault| fault.at(self.mark))
     }
 
-    fn is_null(&self) -> bool {
+    /// Whether it is null, or nothing.
+    pub fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, is_text: false } if is_null(text))
     }
 
@@ -768,7 +786,12 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_map(self.map()?)
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, _: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         self.deserialize_map(visitor)
     }
 
@@ -794,7 +817,131 @@ impl<'de> Deserializer<'de> for &'de Node {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn value(text: &str) -> Result<Value, String> {
+        let read = documents(text).and_then(|documents| documents[0].read());
+        read.map_err(|fault| {
+            let mark = fault.mark.unwrap_or_default();
+            format!("{}:{}: {}", mark.line, mark.column, fault.message)
+        })
+    }
+
+    #[test]
+    fn values_are_read() {
+        for (text, expected) in [
+            (
+                "{a: 1, b: [x, 'y', \"z\"], c: }",
+                json!({ "a": 1, "b": ["x", "y", "z"], "c": null }),
+            ),
+            ("a: |\n  b\n  c\n", json!({ "a": "b\nc\n" })),
+            (
+                "- &x {a: 1}\n- *x\n- <<: *x\n  b: 2\n- <<: [*x, {a: 2, c: 3}]\n  a: 0",
+                json!([{ "a": 1 }, { "a": 1 }, { "a": 1, "b": 2 }, { "a": 0, "c": 3 }]),
+            ),
+            (
+                "[~, true, False, -3, 1e3, .5, 5., 18446744073709551615]",
+                json!([null, true, false, -3, 1000.0, 0.5, 5.0, u64::MAX]),
+            ),
+            (
+                "[yes, 1.2.3, 12:30, 2024-05-01, 007a, '1', !!str 2]",
+                json!(["yes", "1.2.3", "12:30", "2024-05-01", "007a", "1", "2"]),
+            ),
+            ("\u{feff}a: 1", json!({ "a": 1 })),
+            ("{1: a, true: b}", json!({ "1": "a", "true": "b" })),
+        ] {
+            assert_eq!(value(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_read_says_why_and_where() {
+        let deep = format!("{}1{}", "[".repeat(201), "]".repeat(201));
+        let mut bomb = "a0: &a0 [1,1,1,1,1,1,1,1,1]\n".to_owned();
+        let mut chain = "a0: &a0 [1]\n".to_owned();
+        for n in 1..250 {
+            if n < 9 {
+                bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","));
+            }
+            chain += &format!("a{n}: &a{n} [*a{}]\n", n - 1);
+        }
+        for (text, expected) in [
+            ("a: 1\na: 2", "2:1: the key `a` is here twice"),
+            ("a: {b: 1, b: 2}", "1:11: the key `b` is here twice"),
+            ("a: *b", "1:4: this alias (`*name`) has no anchor (`&name`) before it"),
+            ("a: &a [*a]", "1:8: this alias (`*name`) is inside what it repeats"),
+            ("<<: 1", "1:5: `<<` merges mappings: write `<<: *name`"),
+            ("? [a]\n: b", "1:3: a key is a text, not a list or a mapping"),
+            ("a:\n\tb: 1", "2:2: a tab is not indentation in YAML: write spaces"),
+            ("a: 'b", "1:4: this quote has no end"),
+            ("a: [b", "1:4: this `[` has no end"),
+            (
+                "a: b: c",
+                "1:5: a colon can't be here: check the indentation, or write text with `: ` in quotes",
+            ),
+            ("a: @b", "1:4: text that starts with `@` must be in quotes"),
+            (
+                "a: \"\\q\"",
+                r"1:4: unknown escape in text in double quotes: write `\\` for a backslash",
+            ),
+            ("a: !!binary aGk=", "1:13: the tag `!!binary` is not supported: remove it"),
+            ("a: !x b", "1:7: the tag `!x` is not supported: remove it"),
+            (
+                "a: [1, .nan]",
+                "1:8: `.nan` is not a number that JSON has: write it in quotes if it is text",
+            ),
+            (
+                "a: -.Inf",
+                "1:4: `-.Inf` is not a number that JSON has: write it in quotes if it is text",
+            ),
+            (
+                "a: 1e999",
+                "1:4: `1e999` is not a number that JSON has: write it in quotes if it is text",
+            ),
+            (
+                "a: 18446744073709551616",
+                "1:4: `18446744073709551616` has more than 64 bits: write it in quotes if it is text",
+            ),
+            (&deep, "1:201: lists and mappings are nested too deeply here"),
+            (&bomb, "6:10: aliases (`*name`) repeat too much: write the values out"),
+            (&chain, "200:13: lists and mappings are nested too deeply here"),
+        ] {
+            assert_eq!(value(text), Err(expected.to_owned()), "{text:.40}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn text_stays_text_and_numbers_keep_their_value(scalar in "[-+.]?[0-9a-fox_.eE+:-]{1,9}") {
+            let quoted = format!("'{scalar}'");
+            prop_assert_eq!(value(&quoted), Ok(json!(&scalar)));
+            let Ok(documents) = documents(&scalar) else {
+                return Ok(());
+            };
+            let [node] = &documents[..] else {
+                return Ok(());
+            };
+            if node.text() != Some(scalar.as_str()) {
+                return Ok(());
+            }
+            if !node.is_null() {
+                prop_assert_eq!(node.read::<String>().unwrap(), scalar.clone());
+            }
+            match node.read::<Value>() {
+                Ok(Value::Number(number)) => prop_assert_eq!(number.as_f64(), scalar.parse::<f64>().ok()),
+                Ok(Value::String(text)) => {
+                    prop_assert_eq!(&text, &scalar);
+                    prop_assert!(scalar.parse::<f64>().is_err());
+                }
+                Ok(_) | Err(_) => (),
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_numbers_in_all_versions_of_yaml() {

@@ -36,11 +36,15 @@ pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Compon
 /// Returns the container of a component. Fails if it does not run lockstep.
 pub fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> Result<&'a Container> {
     let Some(label) = &component.executor_label else {
-        return Err(Error::config(format_args!("component `{name}` has no `dag` and no `executorLabel`")));
+        return Err(Error::config(format_args!(
+            "component `{name}` has no `dag` and no `executorLabel`"
+        )));
     };
     let Some(executor) = spec.deployment_spec.executors.get(label) else {
         let known = Names::of(spec.deployment_spec.executors.keys().map(String::as_str));
-        return Err(Error::config(format_args!("executor `{label}` not found; the file has {known}")));
+        return Err(Error::config(format_args!(
+            "executor `{label}` not found; the file has {known}"
+        )));
     };
     let Some(container) = &executor.container else {
         return Err(match executor.importer {
@@ -58,10 +62,11 @@ pub fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) 
         && container.args.iter().any(|arg| arg == executor::EXECUTOR_INPUT);
     match is_ours {
         true => Ok(container),
-        false => Err(
-            Error::config(format_args!("image {} does not run lockstep, and only steps of lockstep run locally", container.image))
-                .hint("`lockstep export STEP --to kfp` creates components that also run locally"),
-        ),
+        false => Err(Error::config(format_args!(
+            "image {} does not run lockstep, and only steps of lockstep run locally",
+            container.image
+        ))
+        .hint("`lockstep export STEP --to kfp` creates components that also run locally")),
     }
 }
 

@@ -30,7 +30,10 @@ pub fn plan(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Resul
 /// Checks that each task has a component, and each container runs lockstep.
 pub fn check(spec: &PipelineSpec) -> Result<()> {
     let components = spec.components.values().chain([&spec.root]);
-    for (label, task) in components.filter_map(|component| component.dag.as_ref()).flat_map(|dag| &dag.tasks) {
+    for (label, task) in components
+        .filter_map(|component| component.dag.as_ref())
+        .flat_map(|dag| &dag.tasks)
+    {
         let component = component(spec, task).and_then(|component| match component.dag {
             Some(_) => Ok(()),
             None => container::container(spec, &task.component_ref.name, component).map(drop),
@@ -81,7 +84,7 @@ impl<'a> Flat<'a> {
         for (name, from) in &dag.outputs.artifacts {
             let all = from.artifact_selectors.iter();
             let source = self.first(all.map(|one| (&*one.producer_subtask, &*one.output_artifact_key)), &made);
-            let source = source.map_err(|error| error.of(format_args!("output `{}`", scope.name_of(name))))?;
+            let source = source.map_err(|error| self.of_output(&scope.name_of(name), error))?;
             outputs.extend(source.map(|source| (name.clone(), source)));
         }
         for (name, from) in &dag.outputs.parameters {
@@ -89,9 +92,11 @@ impl<'a> Flat<'a> {
                 ParameterSelectors::ValueFromParameter(one) => std::slice::from_ref(one),
                 ParameterSelectors::ValueFromOneof { parameter_selectors } => parameter_selectors,
             };
-            let all = selectors.iter().map(|one| (&*one.producer_subtask, &*one.output_parameter_key));
+            let all = selectors
+                .iter()
+                .map(|one| (&*one.producer_subtask, &*one.output_parameter_key));
             let source = self.first(all, &made);
-            let source = source.map_err(|error| error.of(format_args!("output `{}`", scope.name_of(name))))?;
+            let source = source.map_err(|error| self.of_output(&scope.name_of(name), error))?;
             outputs.extend(source.map(|source| (name.clone(), source)));
         }
         Ok(outputs)
@@ -179,6 +184,10 @@ impl<'a> Flat<'a> {
             entries.retain(|_, output| !self.skipped.contains(&output.task));
         }
         Source::Gathered(entries)
+    }
+
+    fn of_output(&self, name: &str, error: Error) -> Error {
+        error.of(format_args!("output `{name}`")).of(&self.spec.file)
     }
 
     /// Returns the source of a DAG's output: of several outputs of tasks, the first that is not skipped.

@@ -43,8 +43,8 @@ pub type Bind<'a> = dyn Fn(&[String], ContainerInputs) -> Result<(Run, OwnLimits
 pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -> Result<Plan> {
     let Some(dag) = &spec.root.dag else {
         return Err(Error::config(format_args!(
-            "pipeline {} has no tasks",
-            spec.pipeline_info.name
+            "{}: pipeline {} has no tasks",
+            spec.file, spec.pipeline_info.name
         )));
     };
     dag::check(spec)?;

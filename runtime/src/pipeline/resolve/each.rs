@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::{PipelineError, Ports, Resolver, TaskContext};
 use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
 use crate::pipeline::plan::{ForEach, instance};
+use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
 use crate::step::MediaType;
 

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::reference::only_name;
 use super::{Names, PipelineError, TaskContext};
+use crate::pipeline::yaml::Spanned;
 
 /// The items of the enclosing `for_each`, in one instance.
 #[derive(Clone, Default)]

@@ -16,8 +16,8 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::yaml::Spanned;
 use super::file::TaskFile;
+use super::yaml::Spanned;
 use super::{Pipeline, PipelineError, Plan, Source, Task, When};
 use crate::digest::Digest;
 use crate::run::{Names, Runtime};
@@ -138,7 +138,8 @@ impl Pipeline {
         let parse = |(name, text): (&String, &String)| {
             let value = self.parameter(name).map_err(wrong)?.parse(text);
             let value = value.map_err(|e| wrong(e.to_string()))?;
-            if value.is_number() && self.shown.contains(name) && value.to_string() != *text {
+            let shown = (value.is_number() && self.shown.contains(name)).then(|| value.to_string());
+            if shown.is_some_and(|shown| shown != *text) {
                 return Err(wrong(format!(
                     "parameter `{name}` is a number: `{text}` becomes `{value}` in the text that uses it; write {value}, or make its default text"
                 )));

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::pipeline::yaml::Spanned;
 use super::input::Bound;
 use super::{Module, Names, PipelineError, Ports, Resolver, TaskContext, fit};
 use crate::digest::Digest;
 use crate::pipeline::plan::{Task, Wire};
 use crate::pipeline::when::{self, Operand, When};
+use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
 use crate::run::{Entry, Input, Run, bind, choose};
 use crate::step::{Artifact, Interface, MediaType, OwnLimits, base, interfaces, value};
