@@ -294,3 +294,44 @@ tasks:
     let there = digests_left(left(&place, &[], "kfp.yaml", &json!({ "rounds": 7 })));
     assert_eq!(there["one"], other["one"]);
 }
+
+#[test]
+fn texts_of_the_sdk_that_look_like_numbers_stay_texts() {
+    let place = Place::new();
+    let make = format!("{}#make", GUESTS.display());
+    succeeds(&place, &["export", &make, "--to", "kfp", "-o", "make.yaml"]);
+    let texts = [
+        "1e3",
+        "25921e05",
+        "1e+20",
+        "0o17",
+        "08540",
+        "01234",
+        "1.10",
+        "1_000",
+        "0x1F",
+        "-.5",
+        ".nan",
+        "12:30",
+        "2024-05-01",
+        "yes",
+        "null",
+        "7",
+    ];
+    let record = |ran: &Value| ran["record"].clone();
+    let by_hand: Vec<Value> = texts
+        .iter()
+        .map(|text| record(&place.json(&["run", &make, "-p", &format!("word={text}")])))
+        .collect();
+    for file in ["texts.yaml", "texts.json"] {
+        contract(&place, "texts", &[file, "make.yaml", &json!(texts).to_string()]);
+        let ran = place.json(&["run", file]);
+        let tasks = ran["tasks"].as_array().unwrap_or_else(|| panic!("{file}: {ran:#}"));
+        assert_eq!(tasks.len(), 1 + 3 * texts.len());
+        for text in &by_hand {
+            let same = tasks.iter().filter(|task| record(task) == *text).count();
+            let expected = if *text == by_hand[0] { 4 } else { 3 };
+            assert_eq!(same, expected, "{file}: {text}");
+        }
+    }
+}

@@ -63,7 +63,7 @@ impl Executor<'_> {
                 Ok(*ran)
             }
             Some(End::Error(error)) => Err(error.into()),
-            Some(End::Skipped(_) | End::NotStarted) | None => Err(detached(&plan.digest()?)),
+            Some(End::Skipped(_) | End::Empty | End::NotStarted) | None => Err(detached(&plan.digest()?)),
         }
     }
 

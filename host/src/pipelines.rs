@@ -117,7 +117,7 @@ fn resolved(
     invocation: &Invocation,
 ) -> Result<Plan> {
     let mut parameters = match &given.parameters_file {
-        Some(file) => Pipeline::read_parameters(file)?,
+        Some(file) => Pipeline::read_parameters(file, Some(&pipeline))?,
         None => BTreeMap::new(),
     };
     let typed = unique("parameter", given.parameters)?;

@@ -3,6 +3,7 @@
     kfp_contract.py parses FILE             check both documents against the SDK's messages
     kfp_contract.py compiles OUT FILE...    compile a penguins pipeline from components with the SDK
     kfp_contract.py nests OUT FILE...       compile a pipeline of guests with loops, branches and a nested pipeline with the SDK
+    kfp_contract.py texts OUT FILE TEXTS    compile a pipeline that calls a component with each of these texts (JSON) as its parameter `word`
     kfp_contract.py runs FILE ROOT [JSON]   run a pipeline in the SDK's local runner; print the outputs of each task as JSON
     kfp_contract.py argo FILE               check a WorkflowTemplate against Argo's models; print the commands of its pods as JSON
 
@@ -115,6 +116,25 @@ def nests(out, busy, gather):
         return busy(text=dsl.OneOf(few.output, some.output, many.output), rounds=13).output
 
     compiler.Compiler().compile(nested, out)
+
+
+def texts(out, make, given):
+    from kfp import compiler, components, dsl
+
+    make = components.load_component_from_file(make)
+    given = json.loads(given)
+
+    @dsl.pipeline(name="texts")
+    def texts(first: str = given[0], all: List[str] = given):
+        make(word=first)
+        for text in given:
+            make(word=text)
+        with dsl.ParallelFor(all) as one:
+            make(word=one)
+        with dsl.ParallelFor(given) as one:
+            make(word=one)
+
+    compiler.Compiler().compile(texts, out)
 
 
 class Left:

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
+use lockstep_runtime::pipeline::yaml::documents;
 use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
@@ -106,7 +107,11 @@ pub fn template(path: &Path) -> Result<PodTemplateSpec> {
             .hint("write the fields to merge in, such as `spec: { priorityClassName: low }`")
     };
     // parsed via JSON, as elsewhere: deserializers for YAML would add megabytes of code
-    let value: Value = serde_saphyr::from_str(&text).map_err(|e| wrong(&e))?;
+    let documents = documents(&text).map_err(|fault| fault.of(path, &text))?;
+    let [document] = &documents[..] else {
+        return Err(wrong(&"expected one document"));
+    };
+    let value: Value = document.read().map_err(|fault| fault.of(path, &text))?;
     serde_json::from_value(value).map_err(|e| wrong(&e))
 }
 

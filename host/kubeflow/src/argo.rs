@@ -10,7 +10,7 @@ use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::needs::needs_of_plan;
 use serde_json::{Value, json};
 
-use super::pipeline::yaml;
+use super::pipeline::{omitted, yaml};
 use super::{Containers, Labels, Written};
 
 /// Exports a plan; `uses` lists the uses of the pipeline's parameters.
@@ -42,7 +42,7 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
     let fixed = |name: &str| format!("parameter `{name}` is fixed to its current value: plans have no parameters");
     Ok(Written {
         text: yaml(&template)?,
-        notes: names.into_iter().map(fixed).collect(),
+        notes: names.into_iter().map(fixed).chain(omitted(plan)).collect(),
     })
 }
 

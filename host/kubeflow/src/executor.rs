@@ -206,6 +206,7 @@ pub fn executor(args: Vec<String>, image: &str, env: Vec<Variable>) -> Executor 
             args,
             env,
         }),
+        ..Executor::default()
     }
 }
 
@@ -228,6 +229,7 @@ pub fn definition(parameter: &Parameter) -> ParameterDefinition {
         default_value: default.and_then(|value| told(parameter.kind, value)),
         is_optional: default.is_some(),
         description: parameter.doc.clone(),
+        literals: Vec::new(),
     }
 }
 

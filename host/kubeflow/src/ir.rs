@@ -1,9 +1,11 @@
-//! Intermediate representation of pipelines: `PipelineSpec` of Kubeflow Pipelines 2.17, schema version 2.1.0. Fields that are not used here,
-//! such as display names, are ignored.
+//! Intermediate representation of pipelines: `PipelineSpec` of Kubeflow Pipelines 2.17, schema version 2.1.0. Unknown fields are errors; fields
+//! that change no result, such as display names, are removed before a file is read ([`crate::local`]).
 
 use std::collections::BTreeMap;
 
+use lockstep_runtime::pipeline::yaml::{Mark, Node};
 use lockstep_runtime::step::{MediaType, ParameterKind};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -12,7 +14,7 @@ pub const SCHEMA: &str = "2.1.0";
 
 /// A pipeline, or a single component.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PipelineSpec {
     pub pipeline_info: PipelineInfo,
     pub schema_version: String,
@@ -22,9 +24,13 @@ pub struct PipelineSpec {
     pub components: BTreeMap<String, Component>,
     pub deployment_spec: DeploymentSpec,
     pub root: Component,
+    /// The name of its file, for messages.
+    #[serde(skip)]
+    pub file: String,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PipelineInfo {
     pub name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -32,19 +38,28 @@ pub struct PipelineInfo {
 }
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DeploymentSpec {
     #[serde(default)]
     pub executors: BTreeMap<String, Executor>,
 }
 
-/// Executor of a component. Executors of other kinds have no container.
-#[derive(Serialize, Deserialize)]
+/// Executor of a component: one of these.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Executor {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    #[serde(skip_serializing)]
+    pub importer: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    pub resolver: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    pub custom_job: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Container {
     pub image: String,
     #[serde(default)]
@@ -56,6 +71,7 @@ pub struct Container {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variable {
     pub name: String,
     #[serde(default)]
@@ -64,7 +80,7 @@ pub struct Variable {
 
 /// Definition of a task: an executor or a DAG.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Component {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executor_label: Option<String>,
@@ -78,7 +94,7 @@ pub struct Component {
 
 /// Definitions of input or output parameters and artifacts.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Definitions {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterDefinition>,
@@ -93,7 +109,7 @@ impl Definitions {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParameterDefinition {
     pub parameter_type: ParameterType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +118,9 @@ pub struct ParameterDefinition {
     pub is_optional: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// The allowed values; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub literals: Vec<Value>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -114,12 +133,16 @@ pub enum ParameterType {
     List,
     Struct,
     /// Other types, used by drivers only.
-    #[serde(other)]
+    #[serde(
+        alias = "TASK_FINAL_STATUS",
+        alias = "TASK_CONFIG",
+        alias = "PARAMETER_TYPE_ENUM_UNSPECIFIED"
+    )]
     Unknown,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ArtifactDefinition {
     pub artifact_type: ArtifactType,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -127,15 +150,16 @@ pub struct ArtifactDefinition {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ArtifactType {
+    #[serde(default)]
     pub schema_title: String,
     #[serde(default)]
     pub schema_version: String,
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Dag {
     pub tasks: BTreeMap<String, Task>,
     #[serde(skip_serializing_if = "DagOutputs::is_empty")]
@@ -143,12 +167,12 @@ pub struct Dag {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DagOutputs {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub artifacts: BTreeMap<String, Selectors>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub parameters: Map<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParameterSelectors>,
 }
 
 impl DagOutputs {
@@ -158,21 +182,39 @@ impl DagOutputs {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selectors {
     pub artifact_selectors: Vec<Selector>,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     pub producer_subtask: String,
     pub output_artifact_key: String,
 }
 
+/// Source of a DAG's output parameter: of several tasks, the first that is not skipped.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ParameterSelectors {
+    ValueFromParameter(ParameterSelector),
+    #[serde(rename_all = "camelCase")]
+    ValueFromOneof {
+        parameter_selectors: Vec<ParameterSelector>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParameterSelector {
+    pub producer_subtask: String,
+    pub output_parameter_key: String,
+}
+
 /// A task of a pipeline.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Task {
     pub task_info: TaskInfo,
     pub component_ref: ComponentRef,
@@ -189,20 +231,48 @@ pub struct Task {
     pub parameter_iterator: Option<ParameterIterator>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_iterator: Option<Value>,
+    /// The task in its file.
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+/// A task in its file: its label and content.
+pub struct Place {
+    pub label: Mark,
+    pub node: Node,
+}
+
+impl Task {
+    /// Returns the place in the file of a field, or of the closest field around it.
+    pub fn mark(&self, path: &[&str]) -> Mark {
+        let Some(place) = &self.place else {
+            return Mark::default();
+        };
+        let (mut mark, mut node) = (place.label, Some(&place.node));
+        for key in path {
+            let Some(entry) = node.and_then(|node| node.entry(key)) else {
+                break;
+            };
+            (mark, node) = (entry.mark, Some(&entry.value));
+        }
+        mark
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TaskInfo {
     pub name: String,
 }
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ComponentRef {
     pub name: String,
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CachingOptions {
     #[serde(skip_serializing_if = "is_false")]
     pub enable_cache: bool,
@@ -211,14 +281,14 @@ pub struct CachingOptions {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RetryPolicy {
     pub max_retry_count: u32,
 }
 
 /// Condition of a task.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct TriggerPolicy {
     /// CEL expression; empty for no condition.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -234,7 +304,7 @@ impl TriggerPolicy {
 
 /// A loop over items, and the parameter for the item.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParameterIterator {
     pub item_input: String,
     pub items: Items,
@@ -249,7 +319,7 @@ pub enum Items {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct TaskInputs {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterFrom>,
@@ -265,7 +335,7 @@ impl TaskInputs {
 
 /// Source of a task's parameter.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "ParameterSource")]
 pub enum ParameterFrom {
     RuntimeValue {
         constant: Value,
@@ -279,6 +349,57 @@ pub enum ParameterFrom {
         component_input_parameter: String,
         parameter_expression_selector: String,
     },
+}
+
+/// The fields of a [`ParameterFrom`].
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ParameterSource {
+    runtime_value: Option<RuntimeValue>,
+    component_input_parameter: Option<String>,
+    task_output_parameter: Option<Value>,
+    task_final_status: Option<Value>,
+    parameter_expression_selector: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuntimeValue {
+    #[serde(default)]
+    constant: Value,
+}
+
+impl TryFrom<ParameterSource> for ParameterFrom {
+    type Error = &'static str;
+
+    fn try_from(source: ParameterSource) -> Result<Self, Self::Error> {
+        let ParameterSource {
+            runtime_value,
+            component_input_parameter,
+            task_output_parameter,
+            task_final_status,
+            parameter_expression_selector,
+        } = source;
+        match (
+            runtime_value,
+            component_input_parameter,
+            task_output_parameter,
+            task_final_status,
+            parameter_expression_selector,
+        ) {
+            (Some(RuntimeValue { constant }), None, None, None, None) => Ok(Self::RuntimeValue { constant }),
+            (None, Some(name), None, None, None) => Ok(Self::ComponentInputParameter(name)),
+            (None, Some(component_input_parameter), None, None, Some(parameter_expression_selector)) => Ok(Self::Selected {
+                component_input_parameter,
+                parameter_expression_selector,
+            }),
+            (None, None, Some(of), None, _) => Ok(Self::TaskOutputParameter(of)),
+            (None, None, None, Some(of), None) => Ok(Self::TaskFinalStatus(of)),
+            _ => Err(
+                "expected exactly one of `runtimeValue`, `componentInputParameter`, `taskOutputParameter` and `taskFinalStatus`",
+            ),
+        }
+    }
 }
 
 /// Source of a task's artifact.

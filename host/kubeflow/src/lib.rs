@@ -19,6 +19,8 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, ParameterKind};
 use serde_json::Value;
 
+use self::ir::ParameterDefinition;
+
 /// Inputs of a run in addition to its arguments.
 #[derive(Default)]
 pub struct ContainerInputs {
@@ -64,6 +66,17 @@ pub fn parameter(kind: ParameterKind, told: Value) -> Option<Value> {
         ParameterKind::Number => value.as_f64().map_or(value, Value::from),
         _ => whole(value),
     })
+}
+
+/// Checks that a value is one of the allowed values of its parameter.
+fn allowed(name: &str, definition: &ParameterDefinition, value: &Value) -> Result<(), String> {
+    let kind = definition.parameter_type.kind();
+    let literals = || definition.literals.iter().filter_map(|one| parameter(kind, one.clone()));
+    if definition.literals.is_empty() || literals().any(|one| one == *value) {
+        return Ok(());
+    }
+    let all: Vec<String> = literals().map(|one| one.to_string()).collect();
+    Err(format!("parameter `{name}` is one of {}, not {value}", all.join(", ")))
 }
 
 /// Converts doubles without a fraction to integers.

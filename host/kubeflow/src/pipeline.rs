@@ -61,6 +61,7 @@ pub fn documents(parts: Parts, root: Component, containers: &Containers) -> Resu
             executors: parts.executors,
         },
         root,
+        file: String::new(),
     };
     Ok(format!("{}---\n{}", yaml(&spec)?, yaml(&platforms)?))
 }
@@ -75,7 +76,7 @@ pub fn yaml(value: &impl serde::Serialize) -> Result<String> {
 
 /// Exports a plan; `uses` lists the uses of the pipeline's parameters.
 pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containers) -> Result<Written> {
-    let mut notes = Vec::new();
+    let mut notes = omitted(plan);
     let tasks = run_tasks(plan, &mut notes)?;
     let live = Live::of(runtime, &tasks, uses, &mut notes)?;
     let mut labels = Labels::default();
@@ -122,6 +123,12 @@ pub fn write(runtime: &Runtime, plan: &Plan, uses: &[Use], containers: &Containe
         text: documents(parts, root, containers)?,
         notes,
     })
+}
+
+/// Returns notes on the tasks without instances.
+pub fn omitted(plan: &Plan) -> Vec<String> {
+    let note = |task| format!("task `{task}` is omitted: its `for_each` has no items");
+    plan.empty.iter().map(note).collect()
 }
 
 /// Returns the tasks that would run. Fails for tasks that KFP can't represent.

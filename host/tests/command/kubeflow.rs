@@ -273,7 +273,7 @@ fn what_is_not_ours_in_a_pipeline_of_kubeflow_is_an_error() {
     place.fails(
         3,
         &["run", "other.yaml", "-i", "raw=raw.csv"],
-        "error: task `copy`: the command of image python:3.13 is not lockstep\n\
+        "error: other.yaml:56:11: task `copy`: image python:3.13 does not run lockstep, and only steps of lockstep run locally\n\
          hint: `lockstep export STEP --to kfp` creates components that also run locally\n",
     );
 }
@@ -288,31 +288,37 @@ fn with_more(place: &Place, more: &str) {
 #[test]
 fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
     let place = place();
-    for (more, why) in [
+    for (more, field, why) in [
         (
             "triggerPolicy: { strategy: ALL_UPSTREAM_TASKS_COMPLETED }",
+            "strategy:",
             "tasks that run after failures of other tasks are not supported\n\
              hint: remove `dsl.ExitHandler` or `ignore_upstream_failure` from the pipeline\n",
         ),
         (
             "artifactIterator: { itemInput: raw, items: { inputArtifact: raws } }",
+            "artifactIterator:",
             "loops over a list of artifacts are not supported\n\
              hint: use `dsl.ParallelFor` with a list of values, and create the artifacts inside the loop\n",
         ),
         (
             "parameterIterator: { itemInput: share, items: { raw: '3' } }",
+            "items:",
             "can't loop over 3: not a list\n",
         ),
         (
             "parameterIterator: { itemInput: share, items: { inputParameter: shares } }",
+            "items:",
             "parameter `shares` has no value\n",
         ),
         (
             "triggerPolicy: { condition: \"inputs.parameter_values['depth'] > 1\" }",
+            "condition:",
             "condition `inputs.parameter_values['depth'] > 1`: parameter `depth` has no value\n",
         ),
         (
             "triggerPolicy: { condition: \"inputs.parameter_values['share'] == 'x'\" }",
+            "condition:",
             "condition `inputs.parameter_values['share'] == 'x'`: can't compare 0.5 and \"x\" with `==`\n",
         ),
     ] {
@@ -320,7 +326,7 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
         place.fails(
             3,
             &["run", "more.yaml", "-i", "raw=raw.csv"],
-            &format!("error: task `copy`: {why}"),
+            &format!("error: more.yaml:{}: task `copy`: {why}", place_of(&place, field)),
         );
     }
     // an output of another task
@@ -333,11 +339,107 @@ fn what_is_known_only_later_is_refused_in_a_pipeline_of_kubeflow() {
     let text = place.read("more.yaml");
     assert!(text.contains(inputs), "{text}");
     place.write("more.yaml", text.replace(inputs, later));
+    let at = place_of(&place, later.trim());
     place.fails(
         3,
         &["run", "more.yaml", "-i", "raw=raw.csv"],
-        "error: task `copy`: parameter `share` is the result of another task, which is not supported\n\
-         hint: pass results between tasks as artifacts\n",
+        &format!(
+            "error: more.yaml:{at}: task `copy`: parameter `share` is the result of another task, which is not supported\n\
+             hint: pass results between tasks as artifacts\n"
+        ),
+    );
+}
+
+/// The line and column of `what` in `more.yaml`.
+fn place_of(place: &Place, what: &str) -> String {
+    let text = place.read("more.yaml");
+    let mut lines = text.lines().enumerate();
+    let found = lines.find_map(|(line, text)| Some((line + 1, text.find(what)? + 1)));
+    let (line, column) = found.unwrap();
+    format!("{line}:{column}")
+}
+
+#[test]
+fn a_fault_in_a_pipeline_of_kubeflow_has_its_place() {
+    let place = place();
+    export(&place, "steps.wasm#copy");
+    let text = place.read("kfp.yaml");
+    for (from, to, at, why) in [
+        (
+            "name: comp-copy",
+            "name: comp-cop",
+            "name: comp-cop",
+            "task `copy`: component `comp-cop` not found; the file has `comp-copy`\n",
+        ),
+        (
+            "executorLabel: exec-copy",
+            "executorLabel: exec",
+            "name: comp-copy",
+            "task `copy`: executor `exec` not found; the file has `exec-copy`\n",
+        ),
+        (
+            "      container:\n",
+            "      importer: { artifactUri: { constant: 's3://b/k' } }\n      unused:\n",
+            "unused:",
+            "`deploymentSpec.executors.exec-copy`: unknown field `unused`, expected one of `container`, `importer`, `resolver`, `customJob`\n",
+        ),
+        (
+            "componentInputParameter: column",
+            "runtimeValue: { constant: 'in {{$.pipeline_job_uuid}}' }",
+            "column:\n              runtimeValue",
+            "task `copy`: parameter `column` has a placeholder, which is not supported: \"in {{$.pipeline_job_uuid}}\"\n\
+             hint: pass each value to the step as a parameter of its own, and put them together there\n",
+        ),
+        (
+            "isOptional: true\n          description: a column",
+            "isOptional: true\n          literals: [a, 1.10]",
+            "column:\n              componentInput",
+            "task `copy`: parameter `column` is one of \"a\", \"1.10\", not \"species\"\n",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}\n{text}");
+        place.write("more.yaml", text.replacen(from, to, 1));
+        let said = place.run(&["run", "more.yaml", "-i", "raw=raw.csv"]);
+        let more = place.read("more.yaml");
+        let before = &more[..more.rfind(at).unwrap()];
+        let (line, column) = (before.matches('\n').count() + 1, before.len() - before.rfind('\n').unwrap());
+        let error = said.stderr.split("\n  ").next().unwrap().trim_end();
+        assert_eq!(
+            (said.code, error),
+            (3, format!("error: more.yaml:{line}:{column}: {why}").trim_end())
+        );
+    }
+}
+
+#[test]
+fn text_in_a_pipeline_of_kubeflow_stays_text() {
+    let place = place();
+    export(&place, "steps.wasm#copy");
+    let text = place.read("kfp.yaml");
+    let by_hand = |word: &str| {
+        let word = format!("column={word}");
+        place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", &word])["record"].clone()
+    };
+    for word in ["1e3", "25921e05", "0o17", "08540", "1.10", "12e999", "yes"] {
+        for (from, to) in [
+            ("componentInputParameter: column", "runtimeValue: { constant: WORD }"),
+            ("defaultValue: species", "defaultValue: WORD"),
+        ] {
+            place.write("more.yaml", text.replace(from, &to.replace("WORD", word)));
+            let ran = place.json(&["run", "more.yaml", "-i", "raw=raw.csv"]);
+            assert_eq!(ran["tasks"][0]["record"], by_hand(word), "{word} {to}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_over_nothing_of_kubeflow_has_no_instances() {
+    let place = place();
+    with_more(&place, "parameterIterator: { itemInput: share, items: { raw: '[]' } }");
+    place.says(
+        &["run", "more.yaml", "-i", "raw=raw.csv"],
+        "",
+        "task  outcome       took  memory  outputs\ncopy  no instances\n1 task: 1 without instances in [TIME]\n",
     );
 }
 

@@ -104,6 +104,8 @@ pub fn done(plan: Option<&Plan>, mut value: Value) -> Result<Done> {
         End::Ran(Box::new(ran(value)?))
     } else if let Some(told) = value.get("skipped") {
         End::Skipped(skipped(plan, &task, told))
+    } else if value.get("instances").is_some() {
+        End::Empty
     } else if let Some(error) = value.get("error") {
         End::Error(TaskError::Elsewhere(error.as_str().unwrap_or_default().to_owned()))
     } else {

@@ -24,7 +24,7 @@ pub fn verdict(tasks: Vec<Done>, interrupt: &Interrupt) -> Result<()> {
     let error = match end {
         End::Ran(ran) => report::verdict(&ran, &format!("task `{task}`")),
         End::Error(error) => Err(Error::from(error).of(format_args!("task `{task}`"))),
-        End::Skipped(_) | End::NotStarted => Ok(()),
+        End::Skipped(_) | End::Empty | End::NotStarted => Ok(()),
     };
     let others: Vec<String> = failed.map(|done| done.task).collect();
     error.map_err(|error| match others[..] {
@@ -38,7 +38,7 @@ fn succeeded(end: &End) -> bool {
 }
 
 fn succeeded_or_skipped(end: &End) -> bool {
-    succeeded(end) || matches!(end, End::Skipped(_))
+    succeeded(end) || matches!(end, End::Skipped(_) | End::Empty)
 }
 
 fn is_failure(end: &End) -> bool {
@@ -56,13 +56,14 @@ pub fn to_json(plan: &Plan, executed: &Executed) -> Result<Value> {
     }))
 }
 
-/// Converts the result of a task to JSON: the object of [`Ran::to_json`], or `skipped`, `error` or `started`; and `task`.
+/// Converts the result of a task to JSON: the object of [`Ran::to_json`], or `skipped`, `instances`, `error` or `started`; and `task`.
 pub fn task_to_json(done: &Done) -> Value {
     let nothing = |key: &str, value: Value| json!({ "outputs": {}, key: value });
     let mut object = match &done.end {
         End::Ran(ran) => ran.to_json(),
         End::Skipped(Skipped::When(when)) => nothing("skipped", json!({ "when": when.to_string() })),
         End::Skipped(Skipped::After(task)) => nothing("skipped", json!({ "after": task })),
+        End::Empty => nothing("instances", json!(0)),
         End::Error(error) => nothing("error", json!(error.to_string())),
         End::NotStarted => nothing("started", json!(false)),
     };

@@ -17,6 +17,7 @@ pub fn told(fate: &Fate) -> (&'static str, String) {
         Fate::Miss { why } => ("miss", miss(why)),
         Fate::Waits { on } => ("waits", format!("for {}", fit(&on.join(", "), 80))),
         Fate::Skipped { because } => ("skipped", because.clone()),
+        Fate::Empty => ("empty", "no instances".to_owned()),
         Fate::Error { message } => ("error", fit(message, 200)),
     }
 }

@@ -55,6 +55,7 @@ fn task_row(done: &Done) -> [String; 5] {
             [name, outcome, took(ran), memory.unwrap_or_default(), outputs.join("  ")]
         }
         End::Skipped(because) => only(skipped(because)),
+        End::Empty => only("no instances".to_owned()),
         End::Error(error) => only(fit(&error.to_string(), 60)),
         End::NotStarted => only("not started".to_owned()),
     }
@@ -75,11 +76,17 @@ fn totals(tasks: &[Done], took: Duration) -> String {
         End::Ran(ran) if ran.cached => "cached",
         End::Ran(_) => "run",
         End::Skipped(_) => "skipped",
+        End::Empty => "without instances",
         End::Error(_) => "failed",
         End::NotStarted => "not started",
     };
     let words = tasks.iter().map(word).collect::<Vec<_>>();
-    counts("task", &words, &["run", "cached", "failed", "skipped", "not started"], took)
+    counts(
+        "task",
+        &words,
+        &["run", "cached", "failed", "skipped", "without instances", "not started"],
+        took,
+    )
 }
 
 /// Counts `words` in the order of `known`: `5 tasks: 3 run, 2 cached in 1.2 s`.

@@ -42,7 +42,7 @@ impl Expected {
         for done in &executed.tasks {
             let record = match &done.end {
                 End::Ran(ran) if ran.record.outcome.succeeded() => Some(ran.digest),
-                End::Skipped(_) => None,
+                End::Skipped(_) | End::Empty => None,
                 End::Ran(_) | End::Error(_) | End::NotStarted => {
                     return Err(BundleError::Failed { task: done.task.clone() });
                 }
@@ -157,7 +157,7 @@ pub fn compare(expected: &Expected, executed: &Executed) -> Result<Vec<Compared>
 fn came_to(done: &Done) -> (&str, Option<&Record>) {
     let record = match &done.end {
         End::Ran(ran) => Some(&ran.record),
-        End::Skipped(Skipped::When(_) | Skipped::After(_)) | End::Error(_) | End::NotStarted => None,
+        End::Skipped(Skipped::When(_) | Skipped::After(_)) | End::Empty | End::Error(_) | End::NotStarted => None,
     };
     (&done.task, record)
 }

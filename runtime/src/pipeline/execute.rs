@@ -102,6 +102,13 @@ pub struct Done {
     pub end: End,
 }
 
+impl Done {
+    fn empty(task: &str) -> Self {
+        let (task, end) = (task.to_owned(), End::Empty);
+        Self { task, end }
+    }
+}
+
 /// The result of a task.
 #[derive(Debug)]
 pub enum End {
@@ -109,6 +116,8 @@ pub enum End {
     Ran(Box<Ran>),
     /// It was skipped.
     Skipped(Skipped),
+    /// Its `for_each` goes over nothing, so that it has no instances.
+    Empty,
     /// It could not run.
     Error(TaskError),
     /// The execution ended before it started.
@@ -186,6 +195,10 @@ pub fn execute_by(
     on: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Executed, TaskError> {
     let names = Names::of(plan);
+    for task in &plan.empty {
+        let done = &Done::empty(task);
+        on(Event::Finished { done });
+    }
     let workers = Workers {
         carrier,
         runtime,
@@ -216,7 +229,8 @@ pub fn execute_by(
             outputs.insert(name.clone(), given.artifact(&runtime.store)?);
         }
     }
-    let tasks = progress.report(plan);
+    let mut tasks: Vec<Done> = plan.empty.iter().map(|task| Done::empty(task)).collect();
+    tasks.extend(progress.report(plan));
     Ok(Executed { tasks, outputs })
 }
 
@@ -354,7 +368,14 @@ impl<'a> Workers<'a, '_> {
         let made = together.map(|instances| gathered(&self.runtime.store, &task.run.outputs, &instances));
         progress = self.lock();
         match made {
-            Some(Ok(outputs)) => progress.whole(group, outputs),
+            Some(Ok(outputs)) => {
+                if progress.nodes[group].instances.is_empty() {
+                    let done = Done::empty(&progress.nodes[group].name);
+                    self.tell(Event::Finished { done: &done });
+                    progress.nodes[group].end = Some(done.end);
+                }
+                progress.whole(group, outputs);
+            }
             None => self.after(&mut progress, group),
             Some(Err(error)) => drop(self.end(&mut progress, group, End::Error(error.into()))),
         }

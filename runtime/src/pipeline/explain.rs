@@ -25,6 +25,13 @@ pub struct Explained {
     pub fate: Fate,
 }
 
+impl Explained {
+    fn empty(task: &str) -> Self {
+        let (task, fate) = (task.to_owned(), Fate::Empty);
+        Self { task, fate }
+    }
+}
+
 /// What would happen to a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "lowercase")]
@@ -53,6 +60,8 @@ pub enum Fate {
         /// the reason
         because: String,
     },
+    /// Its `for_each` goes over nothing, so that it has no instances.
+    Empty,
     /// It can't run.
     Error {
         /// the error message
@@ -109,7 +118,7 @@ pub fn explain(runtime: &Runtime, plan: &Plan, limits: &Limits) -> Result<Vec<Ex
         made: Made::default(),
         open: vec![None; plan.tasks().len()],
         earlier: HashMap::new(),
-        explained: Vec::with_capacity(plan.tasks().len()),
+        explained: plan.empty.iter().map(|task| Explained::empty(task)).collect(),
     };
     for (index, task) in plan.tasks().iter().enumerate() {
         explaining.task(index, task)?;
@@ -135,7 +144,7 @@ impl Fate {
     /// Returns the reason why the task's outputs are unknown, if they are.
     fn open(&self) -> Option<Open> {
         match self {
-            Self::Hit { succeeded: true, .. } => None,
+            Self::Hit { succeeded: true, .. } | Self::Empty => None,
             Self::Miss { .. } | Self::Waits { .. } => Some(Open::Unknown),
             Self::Hit { .. } | Self::Skipped { .. } | Self::Error { .. } => Some(Open::Never),
         }
@@ -219,6 +228,9 @@ impl Explaining<'_> {
     }
 
     fn each(&mut self, index: usize, task: &Task, parts: Vec<(String, Artifact)>) -> Result<(), TaskError> {
+        if parts.is_empty() {
+            self.explained.push(Explained::empty(&task.name));
+        }
         let mut made = Vec::new();
         let mut open = None;
         for (part, artifact) in parts {

@@ -30,7 +30,9 @@ mod plan;
 mod progress;
 mod resolve;
 mod schedule;
+mod texts;
 mod when;
+pub mod yaml;
 
 pub use admission::Admission;
 pub use difference::Difference;

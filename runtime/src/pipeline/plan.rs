@@ -26,6 +26,9 @@ pub struct Plan {
     /// The pipeline's outputs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, Source>,
+    /// The tasks whose `for_each` goes over nothing. They have no instances, and are not among the tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<String>,
 }
 
 /// A task of a plan.
@@ -139,6 +142,7 @@ impl Plan {
             name,
             tasks,
             outputs,
+            empty: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Source, Task as Planned, Wire};
+use lockstep_runtime::run::Names;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_view::error::{Error, Result};
 
@@ -33,12 +34,25 @@ pub fn planned(bind: &Bind, spec: &PipelineSpec, task: &Task, component: &Compon
 }
 
 /// Returns the container of a component. Fails if it does not run lockstep.
-fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> Result<&'a Container> {
-    let label = component.executor_label.as_ref();
-    let executor = label.and_then(|label| spec.deployment_spec.executors.get(label));
-    let Some(container) = executor.and_then(|executor| executor.container.as_ref()) else {
-        return Err(Error::config(format_args!("component `{name}` has no container"))
-            .hint("only tasks with lockstep containers can run locally"));
+pub fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> Result<&'a Container> {
+    let Some(label) = &component.executor_label else {
+        return Err(Error::config(format_args!(
+            "component `{name}` has no `dag` and no `executorLabel`"
+        )));
+    };
+    let Some(executor) = spec.deployment_spec.executors.get(label) else {
+        let known = Names::of(spec.deployment_spec.executors.keys().map(String::as_str));
+        return Err(Error::config(format_args!(
+            "executor `{label}` not found; the file has {known}"
+        )));
+    };
+    let Some(container) = &executor.container else {
+        return Err(match executor.importer {
+            Some(_) => Error::config("`dsl.importer` is not supported")
+                .hint("make the artifact an input of the pipeline, and set it with `-i NAME=PATH`"),
+            None => Error::config(format_args!("executor `{label}` has no container"))
+                .hint("only tasks with lockstep containers can run locally"),
+        });
     };
     let is_ours = container
         .command
@@ -48,10 +62,11 @@ fn container<'a>(spec: &'a PipelineSpec, name: &str, component: &Component) -> R
         && container.args.iter().any(|arg| arg == executor::EXECUTOR_INPUT);
     match is_ours {
         true => Ok(container),
-        false => Err(
-            Error::config(format_args!("the command of image {} is not lockstep", container.image))
-                .hint("`lockstep export STEP --to kfp` creates components that also run locally"),
-        ),
+        false => Err(Error::config(format_args!(
+            "image {} does not run lockstep, and only steps of lockstep run locally",
+            container.image
+        ))
+        .hint("`lockstep export STEP --to kfp` creates components that also run locally")),
     }
 }
 

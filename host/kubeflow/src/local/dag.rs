@@ -2,25 +2,60 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_runtime::pipeline::{Source, Task as Planned, TaskOutput, numbered};
+use lockstep_runtime::pipeline::yaml::Mark;
+use lockstep_runtime::pipeline::{Plan, Source, Task as Planned, TaskOutput, numbered};
 use lockstep_runtime::run::Names;
 use lockstep_view::error::{Error, Result};
 
-use super::scope::{Made, Scope, Sources};
+use super::scope::{Located, Made, Scope, Sources};
 use super::{Bind, container};
-use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, PipelineSpec, Selectors, Task, TriggerPolicy};
+use crate::ir::{ArtifactFrom, Component, Dag, ParameterIterator, ParameterSelectors, PipelineSpec, Task, TriggerPolicy};
 
-/// Returns the tasks of a pipeline in topological order, and the sources of its outputs.
-pub fn tasks(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<(Vec<Planned>, Sources)> {
+/// Returns the plan of a pipeline, with its tasks in topological order.
+pub fn plan(bind: &Bind, spec: &PipelineSpec, dag: &Dag, scope: &Scope) -> Result<Plan> {
     let mut flat = Flat {
         bind,
         spec,
         tasks: Vec::new(),
         skipped: BTreeSet::new(),
+        empty: Vec::new(),
         open: Vec::new(),
     };
     let outputs = flat.dag(dag, scope)?;
-    Ok((flat.tasks, outputs))
+    let mut plan = Plan::of_tasks(&spec.pipeline_info.name, flat.tasks, outputs)?;
+    plan.empty = flat.empty;
+    Ok(plan)
+}
+
+/// Checks that each task has a component, and each container runs lockstep.
+pub fn check(spec: &PipelineSpec) -> Result<()> {
+    let components = spec.components.values().chain([&spec.root]);
+    for (label, task) in components
+        .filter_map(|component| component.dag.as_ref())
+        .flat_map(|dag| &dag.tasks)
+    {
+        let component = component(spec, task).and_then(|component| match component.dag {
+            Some(_) => Ok(()),
+            None => container::container(spec, &task.component_ref.name, component).map(drop),
+        });
+        component.map_err(|error| at(spec, label, task.mark(&["componentRef", "name"]), error))?;
+    }
+    Ok(())
+}
+
+/// Adds the task and the place in the file to an error.
+fn at(spec: &PipelineSpec, task: &str, mark: Mark, error: Error) -> Error {
+    let error = error.of(format_args!("task `{task}`"));
+    error.of(format_args!("{}:{}:{}", spec.file, mark.line, mark.column))
+}
+
+fn component<'a>(spec: &'a PipelineSpec, task: &Task) -> Result<&'a Component> {
+    let name = &task.component_ref.name;
+    let component = spec.components.get(name);
+    component.ok_or_else(|| {
+        let known = Names::of(spec.components.keys().map(String::as_str));
+        Error::config(format_args!("component `{name}` not found; the file has {known}"))
+    })
 }
 
 /// A pipeline being flattened.
@@ -31,6 +66,8 @@ struct Flat<'a> {
     tasks: Vec<Planned>,
     /// Tasks that will not run because a condition does not hold.
     skipped: BTreeSet<String>,
+    /// Loops over nothing.
+    empty: Vec<String>,
     /// Components being expanded, to detect recursion.
     open: Vec<String>,
 }
@@ -45,8 +82,21 @@ impl<'a> Flat<'a> {
         }
         let mut outputs = Sources::new();
         for (name, from) in &dag.outputs.artifacts {
-            let source = self.one_of(from, &made);
-            let source = source.map_err(|error| error.of(format_args!("output `{}`", scope.name_of(name))))?;
+            let all = from.artifact_selectors.iter();
+            let source = self.first(all.map(|one| (&*one.producer_subtask, &*one.output_artifact_key)), &made);
+            let source = source.map_err(|error| self.of_output(&scope.name_of(name), error))?;
+            outputs.extend(source.map(|source| (name.clone(), source)));
+        }
+        for (name, from) in &dag.outputs.parameters {
+            let selectors = match from {
+                ParameterSelectors::ValueFromParameter(one) => std::slice::from_ref(one),
+                ParameterSelectors::ValueFromOneof { parameter_selectors } => parameter_selectors,
+            };
+            let all = selectors
+                .iter()
+                .map(|one| (&*one.producer_subtask, &*one.output_parameter_key));
+            let source = self.first(all, &made);
+            let source = source.map_err(|error| self.of_output(&scope.name_of(name), error))?;
             outputs.extend(source.map(|source| (name.clone(), source)));
         }
         Ok(outputs)
@@ -55,20 +105,15 @@ impl<'a> Flat<'a> {
     /// Adds a task of a DAG. Returns the sources of its outputs.
     fn task(&mut self, label: &str, task: &Task, around: &Scope, made: &Made) -> Result<Sources> {
         let name = around.name_of(label);
-        let of_task = |error: Error| error.of(format_args!("task `{name}`"));
+        let spec = self.spec;
+        let of_task = |(mark, error)| at(spec, &name, mark, error);
         refuse_what_comes_later(task).map_err(of_task)?;
-        let component = self.component(task).map_err(of_task)?;
+        let component = component(spec, task).map_err(|error| of_task((task.mark(&["componentRef", "name"]), error)))?;
         let scope = around.of_task(label, task, component, made).map_err(of_task)?;
         let Some(iterator) = &task.parameter_iterator else {
             return self.add(task, component, scope);
         };
         self.each(task, component, &scope, iterator)
-    }
-
-    fn component(&self, task: &Task) -> Result<&'a Component> {
-        let name = &task.component_ref.name;
-        let component = self.spec.components.get(name);
-        component.ok_or_else(|| Error::config(format_args!("component `{name}` not found")))
     }
 
     /// Adds a container, or the tasks of a DAG.
@@ -78,10 +123,8 @@ impl<'a> Flat<'a> {
         };
         let name = &task.component_ref.name;
         if self.open.contains(name) {
-            return Err(Error::config(format_args!(
-                "task `{}`: component `{name}` contains itself",
-                scope.name
-            )));
+            let error = Error::config(format_args!("component `{name}` contains itself"));
+            return Err(at(self.spec, &scope.name, task.mark(&["componentRef", "name"]), error));
         }
         self.open.push(name.clone());
         let outputs = self.dag(dag, &scope)?;
@@ -92,7 +135,7 @@ impl<'a> Flat<'a> {
     fn container(&mut self, task: &Task, component: &Component, scope: Scope) -> Result<Sources> {
         let (name, holds) = (scope.name.clone(), scope.holds()?);
         let planned = container::planned(self.bind, self.spec, task, component, scope);
-        let planned = planned.map_err(|error| error.of(format_args!("task `{name}`")))?;
+        let planned = planned.map_err(|error| at(self.spec, &name, task.mark(&[]), error))?;
         if !holds || planned.waits_for().any(|on| self.skipped.contains(on)) {
             self.skipped.insert(name.clone());
         }
@@ -108,8 +151,11 @@ impl<'a> Flat<'a> {
     /// Adds a task for each item of a loop. Its outputs are directories with one entry per item.
     fn each(&mut self, task: &Task, component: &Component, scope: &Scope, iterator: &ParameterIterator) -> Result<Sources> {
         let items = scope.items(iterator);
-        let items = items.map_err(|error| error.of(format_args!("task `{}`", scope.name)))?;
+        let items = items.map_err(|error| at(self.spec, &scope.name, task.mark(&["parameterIterator", "items"]), error))?;
         let count = items.len();
+        if count == 0 {
+            self.empty.push(scope.name.clone());
+        }
         let mut made = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             let part = numbered(index, count);
@@ -140,11 +186,15 @@ impl<'a> Flat<'a> {
         Source::Gathered(entries)
     }
 
-    /// Returns the source of a DAG's output: of several tasks, the first that is not skipped.
-    fn one_of(&self, from: &Selectors, made: &Made) -> Result<Option<Source>> {
+    fn of_output(&self, name: &str, error: Error) -> Error {
+        error.of(format_args!("output `{name}`")).of(&self.spec.file)
+    }
+
+    /// Returns the source of a DAG's output: of several outputs of tasks, the first that is not skipped.
+    fn first<'s>(&self, all: impl Iterator<Item = (&'s str, &'s str)>, made: &Made) -> Result<Option<Source>> {
         let mut sources = Vec::new();
-        for one in &from.artifact_selectors {
-            sources.push(made.output(&one.producer_subtask, &one.output_artifact_key)?);
+        for (task, output) in all {
+            sources.push(made.output(task, output)?);
         }
         let mut all = sources.iter();
         let run = all.find(|source| !source.tasks().any(|task| self.skipped.contains(task)));
@@ -153,18 +203,27 @@ impl<'a> Flat<'a> {
 }
 
 /// Refuses features that depend on results of other tasks.
-fn refuse_what_comes_later(task: &Task) -> Result<()> {
+fn refuse_what_comes_later(task: &Task) -> Located<()> {
     let policy = task.trigger_policy.as_ref();
-    if policy.is_some_and(|policy| policy.strategy == TriggerPolicy::COMPLETED) {
-        return Err(
-            Error::config("tasks that run after failures of other tasks are not supported")
-                .hint("remove `dsl.ExitHandler` or `ignore_upstream_failure` from the pipeline"),
-        );
+    match policy.map_or("", |policy| &policy.strategy) {
+        "" | "TRIGGER_STRATEGY_UNSPECIFIED" | "ALL_UPSTREAM_TASKS_SUCCEEDED" => (),
+        TriggerPolicy::COMPLETED => {
+            let error = Error::config("tasks that run after failures of other tasks are not supported")
+                .hint("remove `dsl.ExitHandler` or `ignore_upstream_failure` from the pipeline");
+            return Err((task.mark(&["triggerPolicy", "strategy"]), error));
+        }
+        other => {
+            let error = Error::config(format_args!("unknown strategy `{other}`"));
+            return Err((task.mark(&["triggerPolicy", "strategy"]), error));
+        }
     }
     match task.artifact_iterator {
         None => Ok(()),
-        Some(_) => Err(Error::config("loops over a list of artifacts are not supported")
-            .hint("use `dsl.ParallelFor` with a list of values, and create the artifacts inside the loop")),
+        Some(_) => Err((
+            task.mark(&["artifactIterator"]),
+            Error::config("loops over a list of artifacts are not supported")
+                .hint("use `dsl.ParallelFor` with a list of values, and create the artifacts inside the loop"),
+        )),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Conversion of a KFP pipeline with lockstep containers to a plan, for local execution.
 //!
 //! Loops, conditions and nested pipelines are DAGs, which are replaced by their tasks ([`dag`]). Their parameters and conditions are
-//! evaluated first ([`scope`], [`condition`]). The remaining tasks are containers ([`container`]).
+//! evaluated first ([`scope`], [`condition`]). The remaining tasks are containers ([`container`]). [`file`](mod@file) reads the file.
 
 mod condition;
 mod container;
 mod dag;
+mod file;
 mod scope;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lockstep_runtime::pipeline::{Pipeline, Plan};
 use lockstep_runtime::run::{Names, Run, Runtime};
@@ -21,32 +22,9 @@ use serde_json::Value;
 
 use self::scope::Scope;
 use super::ir::PipelineSpec;
-use super::{ContainerInputs, parameter};
+use super::{ContainerInputs, allowed, parameter};
 
-/// Keys that distinguish a KFP pipeline from a lockstep pipeline and a plan.
-const KEYS: [&str; 2] = ["pipelineInfo", "deploymentSpec"];
-
-/// Reads the pipeline in `path`; `None` if the file is not a KFP pipeline or can't be read, which the caller reports.
-pub fn read(path: &Path) -> Result<Option<PipelineSpec>> {
-    let text = std::fs::read_to_string(path).ok();
-    let Some(text) = text.filter(|text| KEYS.iter().all(|key| text.contains(key))) else {
-        return Ok(None);
-    };
-    // limited by the size of the text only
-    let budget = serde_saphyr::budget! {
-        max_events: usize::MAX, max_nodes: usize::MAX, max_total_scalar_bytes: usize::MAX
-    };
-    let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    let failed = |reason: &dyn std::fmt::Display| Error::config(format_args!("{}: {reason}", path.display()));
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options).map_err(|e| failed(&e))?;
-    let is_spec = |document: &Value| KEYS.iter().all(|key| document.get(key).is_some());
-    let Some(document) = documents.into_iter().find(is_spec) else {
-        return Ok(None);
-    };
-    let spec = serde_json::from_value::<PipelineSpec>(document)
-        .map_err(|e| failed(&format_args!("invalid KFP pipeline: {e}")).hint("the supported schema version is 2.1.0"))?;
-    Ok(Some(spec))
-}
+pub use self::file::read;
 
 /// Inputs of a pipeline from the command line.
 pub struct Typed {
@@ -65,20 +43,20 @@ pub type Bind<'a> = dyn Fn(&[String], ContainerInputs) -> Result<(Run, OwnLimits
 pub fn plan(runtime: &Runtime, spec: &PipelineSpec, given: Typed, bind: &Bind) -> Result<Plan> {
     let Some(dag) = &spec.root.dag else {
         return Err(Error::config(format_args!(
-            "pipeline {} has no tasks",
-            spec.pipeline_info.name
+            "{}: pipeline {} has no tasks",
+            spec.file, spec.pipeline_info.name
         )));
     };
+    dag::check(spec)?;
     let scope = Scope::of_pipeline(parameters(spec, &given)?, inputs(runtime, spec, given.inputs)?);
-    let (tasks, outputs) = dag::tasks(bind, spec, dag, &scope)?;
-    Ok(Plan::of_tasks(&spec.pipeline_info.name, tasks, outputs)?)
+    dag::plan(bind, spec, dag, &scope)
 }
 
 /// Returns the parameters of the pipeline: supplied values and defaults. Optional parameters may be missing.
 fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Value>> {
     let definitions = &spec.root.input_definitions.parameters;
     let mut all = match &given.parameters_file {
-        Some(file) => Pipeline::read_parameters(file)?,
+        Some(file) => Pipeline::read_parameters(file, None)?,
         None => BTreeMap::new(),
     };
     let declared = |name: &String| -> Result<Parameter> {
@@ -102,6 +80,7 @@ fn parameters(spec: &PipelineSpec, given: &Typed) -> Result<BTreeMap<String, Val
     }
     for (name, value) in &all {
         declared(name)?.value(Some(value)).map_err(Error::user)?;
+        allowed(name, &definitions[name], value).map_err(Error::user)?;
     }
     for (name, definition) in definitions {
         let parameter = declared(name)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_runtime::pipeline::yaml::Mark;
 use lockstep_runtime::pipeline::{Source, When};
 use lockstep_runtime::run::Names;
 use lockstep_runtime::step::Artifact;
@@ -10,10 +11,13 @@ use serde_json::Value;
 
 use super::condition;
 use crate::ir::{ArtifactFrom, Component, Items, ParameterFrom, ParameterIterator, ParameterType, Task};
-use crate::{parameter, whole};
+use crate::{allowed, parameter, whole};
 
 /// Sources of artifacts, by name.
 pub type Sources = BTreeMap<String, Source>;
+
+/// A result, or an error and its place in the file.
+pub type Located<T> = std::result::Result<T, (Mark, Error)>;
 
 /// Outputs of the tasks of a DAG, by label and name.
 #[derive(Default)]
@@ -67,12 +71,19 @@ impl Scope {
     }
 
     /// Creates the scope of a task, with the outputs of other tasks in `made`.
-    pub fn of_task(&self, label: &str, task: &Task, component: &Component, made: &Made) -> Result<Self> {
+    pub fn of_task(&self, label: &str, task: &Task, component: &Component, made: &Made) -> Located<Self> {
         let mut parameters = defaults(component);
         for (name, from) in &task.inputs.parameters {
-            let value = self.parameter(name, from)?;
+            let of_name = |error| (task.mark(&["inputs", "parameters", name]), error);
+            let value = self.parameter(name, from).map_err(of_name)?;
             let value = value.and_then(|value| typed(component, name, value));
             parameters.extend(value.map(|value| (name.clone(), value)));
+        }
+        for (name, definition) in &component.input_definitions.parameters {
+            if let Some(value) = parameters.get(name) {
+                allowed(name, definition, value)
+                    .map_err(|reason| (task.mark(&["inputs", "parameters", name]), Error::config(reason)))?;
+            }
         }
         let mut artifacts = Sources::new();
         for (name, from) in &task.inputs.artifacts {
@@ -81,14 +92,18 @@ impl Scope {
                 ArtifactFrom::TaskOutputArtifact {
                     producer_task,
                     output_artifact_key,
-                } => Some(made.output(producer_task, output_artifact_key)?),
+                } => {
+                    let source = made.output(producer_task, output_artifact_key);
+                    Some(source.map_err(|error| (task.mark(&["inputs", "artifacts", name]), error))?)
+                }
             };
             artifacts.extend(source.map(|source| (name.clone(), source.clone())));
         }
         let mut when = self.when.clone();
         let policy = task.trigger_policy.as_ref();
         if let Some(policy) = policy.filter(|policy| !policy.condition.is_empty()) {
-            when.extend(condition::read(&policy.condition, &parameters)?);
+            let conditions = condition::read(&policy.condition, &parameters);
+            when.extend(conditions.map_err(|error| (task.mark(&["triggerPolicy", "condition"]), error))?);
         }
         Ok(Self {
             name: self.name_of(label),
@@ -113,7 +128,8 @@ impl Scope {
             Items::Raw(text) if is_put_together(text) => {
                 return Err(Error::config(format_args!(
                     "the list of the loop has a placeholder, which is not supported: {text}"
-                )));
+                ))
+                .hint("make the list a parameter of the pipeline"));
             }
             Items::Raw(text) => said(&Value::from(text.as_str())),
             Items::InputParameter(name) => match self.parameters.get(name) {
@@ -142,7 +158,8 @@ impl Scope {
         match from {
             ParameterFrom::RuntimeValue { constant } if constant.as_str().is_some_and(is_put_together) => Err(Error::config(
                 format_args!("parameter `{name}` has a placeholder, which is not supported: {constant}"),
-            )),
+            )
+            .hint("pass each value to the step as a parameter of its own, and put them together there")),
             ParameterFrom::RuntimeValue { constant } => Ok(Some(constant.clone())),
             ParameterFrom::ComponentInputParameter(of) => Ok(self.parameters.get(of).cloned()),
             ParameterFrom::Selected {

@@ -319,6 +319,7 @@ impl WorkItem {
                     }
                     End::Skipped(skipped) => task.says = Some(report::skipped(skipped)),
                     End::Error(error) => task.says = Some(error.to_string()),
+                    End::Empty => task.says = Some(report::counted(0, "instance")),
                     End::NotStarted => {}
                 }
             }),
@@ -374,6 +375,7 @@ fn state(end: &End) -> WorkState {
             Outcome::Failed(_) => WorkState::Failed,
             Outcome::Interrupted { .. } => WorkState::Interrupted,
         },
+        End::Empty => WorkState::Succeeded,
         End::Skipped(_) => WorkState::Skipped,
         End::Error(_) => WorkState::Failed,
         End::NotStarted => WorkState::Interrupted,

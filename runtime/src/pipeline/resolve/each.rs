@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use super::input::Bound;
 use super::{PipelineError, Ports, Resolver, TaskContext};
 use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
 use crate::pipeline::plan::{ForEach, instance};
+use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
 use crate::step::MediaType;
 
@@ -88,7 +88,7 @@ impl Resolver<'_> {
     ) -> Result<Ports, PipelineError> {
         let mut gathered: BTreeMap<String, BTreeMap<String, TaskOutput>> = BTreeMap::new();
         if items.is_empty() {
-            return Err(place.error(at, format!("`for_each` of task `{}` has no items", place.name)));
+            return self.nothing(place, at);
         }
         for (part, of) in items {
             let mut one = TaskContext {
@@ -115,6 +115,16 @@ impl Resolver<'_> {
             .into_iter()
             .map(|(name, outputs)| (name, directory(outputs)))
             .collect())
+    }
+
+    /// Adds a task without instances. Its outputs are empty directories.
+    fn nothing(&mut self, place: &TaskContext, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
+        let names = self.output_names(place)?;
+        let directory = self.runtime.store.put_together(&BTreeMap::new());
+        let directory = directory.map_err(|e| place.error(at, e.to_string()))?;
+        self.empty.push(place.full_name.clone());
+        let port = |name| (name, Bound::pinned(directory.clone(), None));
+        Ok(names.into_iter().map(port).collect())
     }
 
     /// Adds a task whose parts are known only after another task has run.
@@ -180,5 +190,8 @@ fn read<'a>(place: &TaskContext, at: &'a Spanned<BTreeMap<String, Value>>) -> Re
 }
 
 fn spanned<T>(at: &Spanned<T>, text: &str) -> Spanned<String> {
-    Spanned::new(text.to_owned(), at.referenced, at.defined)
+    Spanned {
+        value: text.to_owned(),
+        mark: at.mark,
+    }
 }

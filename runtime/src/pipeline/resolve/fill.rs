@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use super::input::Bound;
 use super::reference::only_name;
 use super::{Names, PipelineError, TaskContext};
+use crate::pipeline::yaml::Spanned;
 
 /// The items of the enclosing `for_each`, in one instance.
 #[derive(Clone, Default)]

@@ -1,10 +1,9 @@
-use serde_saphyr::Spanned;
-
 use super::reference::only_name;
 use super::{PipelineError, Resolver, TaskContext};
 use crate::digest::Digest;
 use crate::pipeline::Source;
 use crate::pipeline::file::TaskFile;
+use crate::pipeline::yaml::Spanned;
 use crate::step::{Artifact, MediaType};
 
 /// The binding of an input.

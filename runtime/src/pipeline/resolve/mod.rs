@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use super::file::TaskFile;
+use super::yaml::Spanned;
 use super::{Pipeline, PipelineError, Plan, Source, Task, When};
 use crate::digest::Digest;
 use crate::run::{Names, Runtime};
@@ -26,6 +26,7 @@ use crate::step::{Artifact, Interface, MediaType, Parameter, is_name};
 use fill::Items;
 use input::Bound;
 
+pub(super) use reference::only_name;
 pub use uses::{ParameterRole, Use};
 
 /// The parameters and inputs of a pipeline, supplied by the caller.
@@ -59,6 +60,8 @@ struct Resolver<'a> {
     /// The files of the nested pipelines being resolved, outermost first.
     chain: Vec<PathBuf>,
     tasks: Vec<Task>,
+    /// The tasks without instances.
+    empty: Vec<String>,
 }
 
 /// A pipeline file being resolved.
@@ -101,6 +104,7 @@ impl Pipeline {
             pipelines: BTreeMap::new(),
             chain: vec![self.file.clone()],
             tasks: Vec::new(),
+            empty: Vec::new(),
         };
         let pinned = |artifact: &Artifact| Bound::pinned(artifact.clone(), None);
         let inputs = given.inputs.iter().map(|(name, artifact)| (name.clone(), pinned(artifact)));
@@ -123,7 +127,9 @@ impl Pipeline {
             .into_iter()
             .map(|(name, bound)| (name, bound.source))
             .collect();
-        Ok(Plan::new(self.content.name.clone(), resolver.tasks, outputs))
+        let mut plan = Plan::new(self.content.name.clone(), resolver.tasks, outputs);
+        plan.empty = resolver.empty;
+        Ok(plan)
     }
 
     /// Parses parameters from the command line, by the kinds of their defaults. Strings need no quotes.
@@ -131,7 +137,14 @@ impl Pipeline {
         let wrong = |message: String| PipelineError::whole(&self.file, message);
         let parse = |(name, text): (&String, &String)| {
             let value = self.parameter(name).map_err(wrong)?.parse(text);
-            Ok((name.clone(), value.map_err(|e| wrong(e.to_string()))?))
+            let value = value.map_err(|e| wrong(e.to_string()))?;
+            let shown = (value.is_number() && self.shown.contains(name)).then(|| value.to_string());
+            if shown.is_some_and(|shown| shown != *text) {
+                return Err(wrong(format!(
+                    "parameter `{name}` is a number: `{text}` becomes `{value}` in the text that uses it; write {value}, or make its default text"
+                )));
+            }
+            Ok((name.clone(), value))
         };
         typed.iter().map(parse).collect()
     }

@@ -3,13 +3,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::Value;
-use serde_saphyr::Spanned;
 
 use super::input::Bound;
 use super::{Module, Names, PipelineError, Ports, Resolver, TaskContext, fit};
 use crate::digest::Digest;
 use crate::pipeline::plan::{Task, Wire};
 use crate::pipeline::when::{self, Operand, When};
+use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
 use crate::run::{Entry, Input, Run, bind, choose};
 use crate::step::{Artifact, Interface, MediaType, OwnLimits, base, interfaces, value};
@@ -62,10 +62,7 @@ impl Resolver<'_> {
         place.refuse(&place.program_only(), why)?;
         let (path, name) = step.value.split_once('#').unwrap_or((&step.value, ""));
         let module = self.module(place, step, path)?;
-        let interface = match (name, module.interfaces.as_slice()) {
-            ("", [only]) => only,
-            (name, all) => choose(all, name).map_err(|e| place.error(step, e.to_string()))?,
-        };
+        let interface = module.interface(name).map_err(|e| place.error(step, e))?;
         let inputs = self.inputs(place)?;
         let artifacts = inputs.iter().map(|(name, bound)| (name.clone(), bound.stand_in())).collect();
         let parameters = place.parameters()?;
@@ -76,6 +73,25 @@ impl Resolver<'_> {
         };
         place.check_types(interface, &inputs)?;
         self.add(place, run, inputs)
+    }
+
+    /// Returns the names of the outputs of a task.
+    pub(super) fn output_names(&mut self, place: &TaskContext) -> Result<Vec<String>, PipelineError> {
+        let file = &place.task.value;
+        if let Some(step) = &file.step {
+            let (path, name) = step.value.split_once('#').unwrap_or((&step.value, ""));
+            let module = self.module(place, step, path)?;
+            let interface = module.interface(name).map_err(|e| place.error(step, e))?;
+            return Ok(interface.outputs.iter().map(|port| port.name.clone()).collect());
+        }
+        match &file.pipeline {
+            Some(file) => {
+                let path = place.scope.pipeline.directory().join(&file.value);
+                let pipeline = self.read(place, file, &path)?;
+                Ok(pipeline.content.outputs.keys().cloned().collect())
+            }
+            None => Ok(file.outputs.keys().cloned().collect()),
+        }
     }
 
     fn program(&mut self, place: &TaskContext, program: &Spanned<String>) -> Result<Ports, PipelineError> {
@@ -200,6 +216,16 @@ impl Resolver<'_> {
                 "the module's base {base} is neither in the store nor next to the module ({})",
                 beside.display()
             )),
+        }
+    }
+}
+
+impl Module {
+    /// Returns the interface of a step; the name may be empty if there is only one.
+    fn interface(&self, name: &str) -> Result<&Interface, String> {
+        match (name, self.interfaces.as_slice()) {
+            ("", [only]) => Ok(only),
+            (name, all) => choose(all, name).map_err(|e| e.to_string()),
         }
     }
 }

@@ -158,6 +158,7 @@ fn the_items_of_a_list_that_a_task_makes_are_parts() {
             ("as[1]", "succeeded"),
             ("aall", "succeeded"),
             ("b", "succeeded"),
+            ("bs", "no instances"),
             ("ball", "succeeded"),
             ("c", "succeeded"),
             ("cs", error.as_str()),
@@ -170,6 +171,65 @@ fn the_items_of_a_list_that_a_task_makes_are_parts() {
         ["as[0]", "as[1]", "d[1]"].map(|task| case.text(&executed, task, "rows")),
         ["[1,2]", "{\"x\":3}", "{\"x\":3}"]
     );
+}
+
+#[test]
+fn nothing_given_and_nothing_made_come_to_the_same() {
+    let case = Case::new();
+    case.write("none.json", "[]");
+    std::fs::create_dir(case.directory.path().join("none")).unwrap();
+    case.write("sub.yaml", "name: sub\nparameters: { depth: 1 }\noutputs: { rows: a.rows }\ntasks:\n  a: { step: m.wasm#copy, inputs: { rows: raw.csv } }\n");
+    let all = "all: { program: cat.wasm, stdin: i, inputs: { i: raw.csv, all: each.rows } }";
+    let mut runs = Vec::new();
+    for each in [
+        "{ for_each: { item: [] }, step: m.wasm#copy, inputs: { rows: raw.csv }, parameters: { depth: '{{ item }}' } }",
+        "{ for_each: { item: none }, step: m.wasm#copy, inputs: { rows: item } }",
+        "{ for_each: { item: none.json }, step: m.wasm#json, inputs: { rows: item } }",
+        "{ for_each: { item: made.o }, step: m.wasm#json, inputs: { rows: item } }",
+        "{ for_each: { item: [] }, program: cat.wasm, stdin: i, inputs: { i: raw.csv }, outputs: { rows: text/plain } }",
+        "{ for_each: { item: [] }, pipeline: sub.yaml, parameters: { depth: '{{ item }}' } }",
+    ] {
+        let made =
+            "made: { program: cat.wasm, stdin: i, stdout: o, inputs: { i: none.json }, outputs: { o: application/json } }";
+        let plan = case.plan(&format!("{made}\neach: {each}\n{all}"));
+        let explained = explain(&case.runtime, &plan, &Default::default()).unwrap();
+        let executed = case.execute(&plan, &jobs(2));
+        let mut ends: Vec<_> = executed
+            .tasks
+            .iter()
+            .map(|done| (done.task.as_str(), word(&done.end)))
+            .collect();
+        ends.sort();
+        let names: Vec<_> = ends.iter().map(|(task, _)| *task).collect();
+        assert_eq!(names, ["all", "each", "made"], "{each}");
+        assert_eq!(ends[1].1, "no instances", "{each}");
+        assert!(explained.iter().any(|one| one.task == "each"), "{each}");
+        let explained = explain(&case.runtime, &plan, &Default::default()).unwrap();
+        assert!(
+            explained.iter().any(|one| one.task == "each" && one.fate == Fate::Empty),
+            "{each}"
+        );
+        let read = Plan::read(&plan.write().unwrap()).unwrap();
+        assert_eq!(read, plan);
+        let Some(End::Ran(ran)) = executed
+            .tasks
+            .into_iter()
+            .find(|done| done.task == "all")
+            .map(|done| done.end)
+        else {
+            panic!("{each}")
+        };
+        assert!(
+            case.runtime
+                .store
+                .list_directory(&ran.record.run.inputs["all"].artifact)
+                .unwrap()
+                .is_empty()
+        );
+        runs.push(ran.record.run.key().unwrap());
+    }
+    runs.dedup();
+    assert_eq!(runs.len(), 1);
 }
 
 /// Runs `plan` and counts the retry events.

@@ -162,6 +162,7 @@ fn word(end: &End) -> String {
         End::Skipped(Skipped::When(when)) => format!("not {when}"),
         End::Skipped(Skipped::After(task)) => format!("after {task}"),
         End::Error(error) => error.to_string(),
+        End::Empty => "no instances".to_owned(),
         End::NotStarted => "not started".to_owned(),
     }
 }

@@ -189,11 +189,6 @@ fn what_does_not_fit_together_is_an_error_of_the_plan() {
             "{ for_each: { p: [], q: [] }, step: m.wasm#copy }",
             "4:18: invalid `for_each`: write `for_each: { item: [1, 2] }`, `{ part: task.output }` or `{ part: task.table, rows: 1000 }`",
         ),
-        (
-            copy,
-            "{ for_each: { p: [] }, step: m.wasm#copy, inputs: { rows: raw.csv } }",
-            "4:18: `for_each` of task `b` has no items",
-        ),
         (copy, "{ pipeline: q.yaml }", "4:18: pipeline file q.yaml not found"),
         (
             copy,
@@ -247,12 +242,72 @@ fn parameters_have_the_kind_of_their_defaults() {
     case.write("deep.yaml", "depth: 9 # deep\nname: y\n");
     case.write("deep.json", "{\"depth\": 9, \"name\": \"y\"}");
     for file in ["deep.yaml", "deep.json"] {
-        let read = Pipeline::read_parameters(&case.directory.path().join(file)).unwrap();
+        let read = Pipeline::read_parameters(&case.directory.path().join(file), None).unwrap();
         assert_eq!(json!(read), json!({"depth": 9, "name": "y"}));
     }
     case.write("bad.yaml", "depth: [\n");
-    let error = Pipeline::read_parameters(&case.directory.path().join("bad.yaml")).unwrap_err();
+    let error = Pipeline::read_parameters(&case.directory.path().join("bad.yaml"), None).unwrap_err();
     assert!(error.place.file.ends_with("bad.yaml") && error.place.line > 0);
+}
+
+#[test]
+fn a_number_in_a_text_is_as_it_was_written_or_refused() {
+    let case = Case::new();
+    case.write("sub.yaml", "name: sub\nparameters: { version: 1.5 }\ntasks: {}\n");
+    let arg = "a: { program: cat.wasm, args: ['v{{ version }}'] }";
+    for (parameters, task, wrong) in [
+        (
+            "version: 1.10",
+            arg,
+            "p.yaml:2:24: `1.10` becomes `1.1` in the text that uses it",
+        ),
+        (
+            "version: 1e3",
+            arg,
+            "p.yaml:2:24: `1e3` becomes `1000.0` in the text that uses it",
+        ),
+        (
+            "version: { major: 1.50 }",
+            "a: { program: cat.wasm, args: ['{{ version.major }}'] }",
+            "p.yaml:2:33: `1.50` becomes",
+        ),
+        (
+            "x: 1",
+            "a: { for_each: { v: [1.0, 1.20] }, program: cat.wasm, env: { V: '{{ v }}' } }",
+            "p.yaml:4:29: `1.20` becomes",
+        ),
+        (
+            "x: 1",
+            "a: { pipeline: sub.yaml, parameters: { version: 2.00 } }",
+            "p.yaml:4:51: `2.00` becomes",
+        ),
+        ("version: 01234", arg, "p.yaml:2:24: `01234` is not clearly a number"),
+        ("version: '1.10'", arg, ""),
+        ("version: 1.1", arg, ""),
+        ("version: 100", arg, ""),
+        (
+            "depth: 1.10",
+            "a: { step: m.wasm#copy, inputs: { rows: raw.csv }, values: { x: '{{ depth }}' } }",
+            "no number in a text",
+        ),
+    ] {
+        let text = format!("name: p\nparameters: {{ {parameters} }}\ntasks:\n  {task}\n");
+        let parsed = Pipeline::parse(std::path::Path::new("p.yaml"), text);
+        let message = parsed.err().map(|error| error.to_string()).unwrap_or_default();
+        match wrong {
+            "" | "no number in a text" => assert_eq!(message, "", "{parameters}"),
+            wrong => assert!(message.starts_with(wrong), "{parameters}: {message}"),
+        }
+    }
+    let file = case.directory.path().join("p.yaml");
+    let text = format!("name: p\nparameters: {{ version: 1.5 }}\ntasks:\n  {arg}\n");
+    let pipeline = Pipeline::parse(&file, text).unwrap();
+    let parse = |text: &str| pipeline.parse_parameters(&BTreeMap::from([("version".to_owned(), text.to_owned())]));
+    assert_eq!(parse("1.7").unwrap()["version"], json!(1.7));
+    assert!(parse("1.10").unwrap_err().message.contains("`1.10` becomes `1.1`"));
+    case.write("more.yaml", "version: 1.10\n");
+    let read = Pipeline::read_parameters(&case.directory.path().join("more.yaml"), Some(&pipeline));
+    assert!(read.unwrap_err().to_string().contains("more.yaml:1:10: `1.10` becomes `1.1`"));
 }
 
 #[test]
