@@ -443,7 +443,7 @@ fn plans_and_expectations_are_checked() {
         ),
         (
             |f| f.plan(|_, plan| plan["more"] = json!(1)),
-            "can't use the bundle's plan: invalid plan: unknown field `more`, expected one of `version`, `name`, `tasks`, `outputs` at line 1 column 7",
+            "can't use the bundle's plan: invalid plan: unknown field `more`, expected one of `version`, `name`, `tasks`, `outputs`, `empty` at line 1 column 7",
         ),
         (
             |f| {
