@@ -26,14 +26,20 @@ fn tables_of_other_programs_are_read_value_for_value() {
         let bytes = std::fs::read(files.join(file)).unwrap();
         let ran = Guest::new("texts").input("raw", bytes).sandboxed(&memory, &Limits::default());
         assert!(ran.record.outcome.succeeded(), "{file}: {:?}", ran.record.outcome);
-        let read: Vec<(String, String, Texts)> =
-            serde_json::from_slice(&memory.store.get(&ran.record.outputs["columns"].digest).unwrap()).unwrap();
-        let read: BTreeMap<String, Texts> = read.into_iter().map(|(name, _, texts)| (name, texts)).collect();
+        let read = memory.store.get(&ran.record.outputs["columns"].digest).unwrap();
+        let read: Vec<BTreeMap<String, Value>> = serde_json::from_slice(&read).unwrap();
+        let texts = |column: &BTreeMap<String, Value>| {
+            let name = column["name"].as_str().unwrap().to_owned();
+            (name, serde_json::from_value(column["texts"].clone()).unwrap())
+        };
+        let read: BTreeMap<String, Texts> = read.iter().map(texts).collect();
         assert_eq!(read, *columns, "{file}");
 
         // what the step writes is the same table
         let table = memory.store.get(&ran.record.outputs["table"].digest).unwrap();
-        let again = Guest::new("texts").input("raw", table.to_vec()).sandboxed(&memory, &Limits::default());
+        let again = Guest::new("texts")
+            .input("raw", table.to_vec())
+            .sandboxed(&memory, &Limits::default());
         assert_eq!(again.record.outputs["columns"], ran.record.outputs["columns"], "{file}");
 
         let shown = place.json(&["show", files.join(file).to_str().unwrap()]);
@@ -59,7 +65,15 @@ fn one_file_is_converted_once_and_replayed_from_its_record() {
     let files = place.path("files");
     std::fs::create_dir(&files).unwrap();
     let script = std::path::Path::new(ROOT).join("tests/clients/formats.py");
-    assert!(Command::new(python()).arg(script).arg(&files).output().unwrap().status.success());
+    assert!(
+        Command::new(python())
+            .arg(script)
+            .arg(&files)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let raw = files.join("zstd.parquet");
     let bytes = std::fs::read(&raw).unwrap();
     let arguments = Guest::new("texts").input("raw", bytes).arguments(&place);

@@ -38,13 +38,11 @@ impl Runtime {
     /// Adds the built-in modules that `run` may call because of its inputs, and puts their bytes into the store.
     /// Changes nothing in a run that has them already, such as the run of a record.
     pub fn equip(&self, mut run: Run) -> Result<Run, RunError> {
-        if !run.modules.contains_key(TABLES) {
-            let mut inputs = run.inputs.values().map(|input| &input.artifact);
-            if inputs.try_fold(false, |found, artifact| Ok::<_, RunError>(found || self.needs_tables(artifact)?))?
-                && let Some(digest) = digest(TABLES)
-            {
-                run.modules.insert(TABLES.to_owned(), digest);
-            }
+        if !run.modules.contains_key(TABLES)
+            && self.any_needs_tables(run.inputs.values().map(|input| &input.artifact))?
+            && let Some(digest) = digest(TABLES)
+        {
+            run.modules.insert(TABLES.to_owned(), digest);
         }
         self.supply(&run.modules)?;
         Ok(run)
@@ -58,7 +56,10 @@ impl Runtime {
                 let mut wasm = Vec::new();
                 DeflateDecoder::new(module.deflated)
                     .read_to_end(&mut wasm)
-                    .map_err(|source| RunError::BuiltIn { name: module.name, source })?;
+                    .map_err(|source| RunError::BuiltIn {
+                        name: module.name,
+                        source,
+                    })?;
                 self.store.put(wasm)?;
             }
         }
@@ -76,7 +77,10 @@ impl Runtime {
         if !artifact.is_directory() {
             return Ok(bytes.starts_with(b"PAR1") || bytes.starts_with(b"ARROW1"));
         }
-        let files = self.store.list_directory(artifact)?;
-        files.values().try_fold(false, |found, file| Ok(found || self.needs_tables(file)?))
+        self.any_needs_tables(self.store.list_directory(artifact)?.values())
+    }
+
+    fn any_needs_tables<'a>(&self, mut artifacts: impl Iterator<Item = &'a Artifact>) -> Result<bool, RunError> {
+        artifacts.try_fold(false, |found, artifact| Ok(found || self.needs_tables(artifact)?))
     }
 }

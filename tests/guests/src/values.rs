@@ -158,7 +158,11 @@ pub fn texts(
         let of = raw.column(name)?.data_type().to_string();
         let texts = raw.str(name)?;
         let texts = texts.iter().map(|text| text.map(str::to_owned)).collect();
-        columns.push((name.to_owned(), of, texts));
+        columns.push(ColumnTexts {
+            name: name.to_owned(),
+            of,
+            texts,
+        });
     }
     Ok(Texts {
         columns: Json(columns),
@@ -166,11 +170,20 @@ pub fn texts(
     })
 }
 
-/// A table and what it says.
+/// The texts of a column.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct ColumnTexts {
+    name: String,
+    #[serde(rename = "type")]
+    of: String,
+    texts: Vec<Option<String>>,
+}
+
+/// A table and the texts of its columns.
 #[derive(Outputs)]
 pub struct Texts {
-    /// name, type and texts of each column
-    columns: Json<Vec<(String, String, Vec<Option<String>>)>>,
+    /// its columns
+    columns: Json<Vec<ColumnTexts>>,
     /// the table
     table: Table,
 }
