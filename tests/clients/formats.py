@@ -51,7 +51,7 @@ big = decimal.Decimal("12345678901234567890.1234")
 kinds = {
     "zone": (pa.array([summer, winter, None], pa.timestamp("us", "Europe/Berlin")), ["2013-07-01T12:30:00+02:00", "2013-01-01T12:30:00+01:00", None]),
     "utc": (pa.array([summer, winter, None], pa.timestamp("ms", "UTC")), ["2013-07-01T10:30:00Z", "2013-01-01T11:30:00Z", None]),
-    "offset": (pa.array([summer, winter, None], pa.timestamp("s", "+02:00")), ["2013-07-01T12:30:00+02:00", "2013-01-01T13:30:00+02:00", None]),
+    "offset": (pa.array([summer, winter, None], pa.timestamp("ms", "+02:00")), ["2013-07-01T12:30:00+02:00", "2013-01-01T13:30:00+02:00", None]),
     "dictionary": (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
     "decimal128": (pa.array([big, -big, None], pa.decimal128(24, 4)), ["12345678901234567890.1234", "-12345678901234567890.1234", None]),
     "decimal256": (pa.array([big, -big, None], pa.decimal256(60, 4)), ["12345678901234567890.1234", "-12345678901234567890.1234", None]),
@@ -64,7 +64,7 @@ kinds = {
     "struct": (pa.array([{"a": 1, "b": "x"}, {"a": None, "b": "y"}, None], pa.struct({"a": pa.int8(), "b": pa.string()})), ["{a: 1, b: x}", "{a: , b: y}", None]),
     "map": (pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64())), ["{k: 1}", "{}", None]),
     "null": (pa.nulls(3), [None, None, None]),
-    "duration": (pa.array([datetime.timedelta(seconds=90), None, datetime.timedelta(0)], pa.duration("us")), ["PT90S", None, "PT0S"]),
+    "duration": (pa.array([datetime.timedelta(seconds=90), None, datetime.timedelta(0)], pa.duration("us")), ["PT90S", None, "P0D"]),
     "date": (pa.array([datetime.date(1969, 12, 31), None, datetime.date(2024, 2, 29)], pa.date32()), ["1969-12-31", None, "2024-02-29"]),
     "time": (pa.array([datetime.time(1, 2, 3, 4), None, datetime.time(0)], pa.time64("us")), ["01:02:03.000004", None, "00:00:00"]),
     "nanoseconds": (pa.array([1, None, -1], pa.timestamp("ns")), ["1970-01-01T00:00:00.000000001", None, "1969-12-31T23:59:59.999999999"]),

@@ -1,5 +1,6 @@
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +24,30 @@ pub struct Csv(pub String);
 /// A value of any serde type, stored as JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Json<T>(pub T);
+
+impl Bytes {
+    /// Reads the bytes as a table: Parquet, Arrow or CSV, detected by content.
+    pub fn table(&self) -> Result<Table> {
+        static TABLES: AtomicUsize = AtomicUsize::new(0);
+        let path = temporary(TABLES.fetch_add(1, Ordering::Relaxed));
+        self.write_artifact(&path)?;
+        let table = Table::read(&path);
+        std::fs::remove_file(&path)?;
+        table
+    }
+}
+
+/// Returns the path of a temporary file.
+#[cfg(target_os = "wasi")]
+fn temporary(number: usize) -> PathBuf {
+    PathBuf::from(format!("/tmp/table.{number}"))
+}
+
+/// Returns the path of a temporary file.
+#[cfg(not(target_os = "wasi"))]
+fn temporary(number: usize) -> PathBuf {
+    std::env::temp_dir().join(format!("lockstep-table.{}.{number}", std::process::id()))
+}
 
 impl Csv {
     /// Parses the rows into a table, and infers the types of the columns. Empty fields and `NA` are nulls.

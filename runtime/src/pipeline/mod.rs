@@ -28,6 +28,7 @@ mod needs;
 mod parts;
 mod plan;
 mod progress;
+mod reference;
 mod resolve;
 mod schedule;
 mod texts;

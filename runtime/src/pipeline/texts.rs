@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::resolve::only_name;
+use super::reference::only_name;
 use super::yaml::{Content, Entry, Fault, Node};
 
 /// The names of parameters and items that the texts of a file use.

@@ -53,7 +53,7 @@ impl MediaType {
             .to_ascii_lowercase();
         Self::new(match extension.as_str() {
             "csv" => Self::CSV,
-            "arrow" | "arrows" => Self::TABLE,
+            "arrow" | "arrows" | "feather" => Self::TABLE,
             "parquet" => Self::PARQUET,
             "txt" | "md" | "log" => Self::TEXT,
             "json" => Self::JSON,

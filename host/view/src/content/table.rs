@@ -38,6 +38,8 @@ pub struct Column {
     pub kind: String,
     /// Whether its cells are numbers.
     pub numeric: bool,
+    /// Whether its cells are decimal numbers, which a number in JSON would round.
+    decimal: bool,
 }
 
 impl Column {
@@ -46,6 +48,7 @@ impl Column {
             name: field.name().clone(),
             kind: field.data_type().to_string(),
             numeric: field.data_type().is_numeric(),
+            decimal: field.data_type().is_decimal(),
         }
     }
 }
@@ -117,7 +120,7 @@ impl Table {
         }
     }
 
-    /// Converts the table to an object with `columns`, `rows` and `total_rows`.
+    /// Converts the table to an object with `columns`, `rows` and `total_rows`. Decimal numbers become texts.
     pub fn to_json(&self) -> Value {
         let columns: Vec<Value> = self
             .columns
@@ -125,10 +128,12 @@ impl Table {
             .map(|column| json!({ "name": column.name, "type": column.kind }))
             .collect();
         let cell = |(at, cell): (usize, &Option<String>)| match cell {
-            Some(text) if self.columns.get(at).is_some_and(|column| column.numeric) => serde_json::from_str(text)
-                .ok()
-                .filter(Value::is_number)
-                .unwrap_or_else(|| Value::from(text.as_str())),
+            Some(text) if self.columns.get(at).is_some_and(|column| column.numeric && !column.decimal) => {
+                serde_json::from_str(text)
+                    .ok()
+                    .filter(Value::is_number)
+                    .unwrap_or_else(|| Value::from(text.as_str()))
+            }
             other => json!(other),
         };
         let rows: Vec<Value> = self

@@ -6,6 +6,7 @@ use super::input::Bound;
 use super::{PipelineError, Ports, Resolver, TaskContext};
 use crate::pipeline::parts::{PartsError, is_list, numbered, parts};
 use crate::pipeline::plan::{ForEach, instance};
+use crate::pipeline::reference::only_name;
 use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
 use crate::step::MediaType;
@@ -29,7 +30,7 @@ impl Resolver<'_> {
     pub(super) fn each(&mut self, place: &TaskContext, at: &Spanned<BTreeMap<String, Value>>) -> Result<Ports, PipelineError> {
         let each = read(place, at)?;
         let over = match each.over {
-            Value::String(text) if super::reference::only_name(text).is_none() => self.input(place, &spanned(at, text))?,
+            Value::String(text) if only_name(text).is_none() => self.input(place, &spanned(at, text))?,
             value => match place.fill(at, value)? {
                 Value::Array(items) => return self.list(place, at, &each, items),
                 Value::String(text) => self.input(place, &spanned(at, &text))?,

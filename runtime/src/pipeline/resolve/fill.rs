@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::input::Bound;
-use super::reference::only_name;
 use super::{Names, PipelineError, TaskContext};
+use crate::pipeline::reference::only_name;
 use crate::pipeline::yaml::Spanned;
 
 /// The items of the enclosing `for_each`, in one instance.

@@ -1,8 +1,8 @@
-use super::reference::only_name;
 use super::{PipelineError, Resolver, TaskContext};
 use crate::digest::Digest;
 use crate::pipeline::Source;
 use crate::pipeline::file::TaskFile;
+use crate::pipeline::reference::only_name;
 use crate::pipeline::yaml::Spanned;
 use crate::step::{Artifact, MediaType};
 

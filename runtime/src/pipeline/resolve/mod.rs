@@ -6,7 +6,6 @@ mod fill;
 mod fit;
 mod input;
 mod order;
-mod reference;
 mod task;
 mod uses;
 
@@ -26,7 +25,6 @@ use crate::step::{Artifact, Interface, MediaType, Parameter, is_name};
 use fill::Items;
 use input::Bound;
 
-pub(super) use reference::only_name;
 pub use uses::{ParameterRole, Use};
 
 /// The parameters and inputs of a pipeline, supplied by the caller.

@@ -8,6 +8,7 @@ use super::input::Bound;
 use super::{Module, Names, PipelineError, Ports, Resolver, TaskContext, fit};
 use crate::digest::Digest;
 use crate::pipeline::plan::{Task, Wire};
+use crate::pipeline::reference::only_name;
 use crate::pipeline::when::{self, Operand, When};
 use crate::pipeline::yaml::Spanned;
 use crate::pipeline::{Source, TaskOutput};
@@ -330,7 +331,7 @@ impl TaskContext<'_> {
     pub(super) fn condition(&self, text: &Spanned<String>) -> Result<When, PipelineError> {
         let (left, is, right) = when::split(&text.value).map_err(|e| self.error(text, e.to_string()))?;
         let left = self.operand(text, left)?;
-        let right = match super::reference::only_name(right) {
+        let right = match only_name(right) {
             Some(_) => self.fill(text, &Value::from(right))?,
             None => when::literal(right),
         };
@@ -342,7 +343,7 @@ impl TaskContext<'_> {
     }
 
     fn operand(&self, text: &Spanned<String>, left: &str) -> Result<Operand, PipelineError> {
-        if super::reference::only_name(left).is_some() {
+        if only_name(left).is_some() {
             return Ok(Operand::Value(self.fill(text, &Value::from(left))?));
         }
         let mut parts = left.split('.');

@@ -1,8 +1,8 @@
 use serde_json::Value;
 
 use super::Pipeline;
-use super::reference::only_name;
 use crate::pipeline::file::TaskFile;
+use crate::pipeline::reference::only_name;
 
 /// A use of a parameter in a pipeline file.
 #[derive(Clone, PartialEq, Eq, Debug)]
