@@ -55,11 +55,17 @@ impl Interpreter for Echo {
                     }
                     output.stream(Stream::Stderr, b"\x1b]9;4;0\x1b\\");
                 }
-                "display" => output.display(
-                    MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>")),
-                    Some("one"),
-                ),
-                "again" => output.update(MimeBundle::text(rest), "one"),
+                "display" => {
+                    let id = format!("{}-one", output.name());
+                    output.display(
+                        MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>")),
+                        Some(&id),
+                    );
+                }
+                "again" => {
+                    let id = format!("{}-one", output.name());
+                    output.update(MimeBundle::text(rest), &id);
+                }
                 "clear" => output.clear(true),
                 "ask" => {
                     let answer = output.ask(rest, false);
