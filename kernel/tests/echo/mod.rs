@@ -57,10 +57,7 @@ impl Interpreter for Echo {
                 }
                 "display" => {
                     let id = format!("{}-one", output.name());
-                    output.display(
-                        MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>")),
-                        Some(&id),
-                    );
+                    output.display(MimeBundle::text(rest).with("text/html", format!("<b>{rest}</b>")), Some(&id));
                 }
                 "again" => {
                     let id = format!("{}-one", output.name());

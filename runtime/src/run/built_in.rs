@@ -68,16 +68,21 @@ impl Runtime {
 
     /// Returns whether a file, or one in a directory, is Parquet or an Arrow file. Steps write neither as a table.
     fn needs_tables(&self, artifact: &Artifact) -> Result<bool, RunError> {
-        let bytes = match self.store.get(&artifact.digest) {
-            Ok(bytes) => bytes,
+        let content = match self.store.open_file(&artifact.digest) {
+            Ok(content) => content,
             // a cached result needs no inputs
             Err(StoreError::Missing(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        if !artifact.is_directory() {
-            return Ok(bytes.starts_with(b"PAR1") || bytes.starts_with(b"ARROW1"));
+        if artifact.is_directory() {
+            return self.any_needs_tables(self.store.list_directory(artifact)?.values());
         }
-        self.any_needs_tables(self.store.list_directory(artifact)?.values())
+        let start = content.piece(0, b"ARROW1".len()).map_err(|source| StoreError::File {
+            doing: "read",
+            path: "an input".into(),
+            source,
+        })?;
+        Ok(start.starts_with(b"PAR1") || start.starts_with(b"ARROW1"))
     }
 
     fn any_needs_tables<'a>(&self, mut artifacts: impl Iterator<Item = &'a Artifact>) -> Result<bool, RunError> {

@@ -3,16 +3,16 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_ipc::CompressionType;
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::{CompressionType, Message};
 
 use super::{CsvOptions, Table, csv, same_columns};
 use crate::artifact::{create, media_type, open};
 #[cfg(all(target_os = "wasi", not(feature = "codecs")))]
 use crate::call::Call;
 use crate::step::Ports;
-use crate::{Context, Input, Outputs, Result, bail};
+use crate::{Context, Error, Input, Outputs, Result, bail};
 
 /// Number of rows from which column types are inferred, for CSV that is read incrementally.
 const SAMPLE: usize = 10_000;
@@ -94,41 +94,77 @@ impl TableReader {
     }
 }
 
-/// Returns whether the first compressed batch of an Arrow file or stream is compressed with zstd. Leaves `source` at its start.
+/// Returns whether an Arrow file or stream is compressed with zstd, according to its first rows. Leaves `source` at its start.
 fn is_compressed_by_zstd(source: &mut (impl BufRead + Seek)) -> Result<bool> {
-    let start = source.fill_buf()?;
-    let offset = match start {
-        start if start.starts_with(b"ARROW1") => 8,
-        start if start.starts_with(&[0xff; 4]) => 0,
+    let codec = match source.fill_buf()? {
+        start if start.starts_with(b"ARROW1") => codec_of_file(source),
+        start if start.starts_with(&[0xff; 4]) => codec_of_stream(source),
         _ => return Ok(false),
     };
-    source.seek(SeekFrom::Start(offset))?;
-    // a malformed file gets its error from the reader
-    let codec = first_codec(source).unwrap_or_default();
     source.rewind()?;
-    Ok(codec == Some(CompressionType::ZSTD))
+    // a malformed file gets its error from the reader
+    Ok(codec.unwrap_or_default() == Some(CompressionType::ZSTD))
 }
 
-/// Returns the codec of the first compressed batch among encapsulated messages
-/// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>).
-fn first_codec(source: &mut (impl Read + Seek)) -> Result<Option<CompressionType>> {
-    loop {
-        let mut prefix = [0; 8];
-        source.read_exact(&mut prefix)?;
-        let len = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
-        if len == 0 {
-            return Ok(None);
-        }
-        let mut metadata = Vec::new();
-        source.take(len.into()).read_to_end(&mut metadata)?;
-        let message = arrow_ipc::root_as_message(&metadata).map_err(|error| crate::Error::msg(error.to_string()))?;
-        let dictionary = || message.header_as_dictionary_batch()?.data();
-        let batch = message.header_as_record_batch().or_else(dictionary);
-        if let Some(compression) = batch.and_then(|batch| batch.compression()) {
-            return Ok(Some(compression.codec()));
+/// Returns the codec of the first rows in a stream
+/// (<https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format>).
+fn codec_of_stream(source: &mut (impl Read + Seek)) -> Result<Option<CompressionType>> {
+    while let Some(metadata) = metadata(source)? {
+        let message = message(&metadata)?;
+        if has_rows(&message) {
+            return Ok(codec(&message));
         }
         source.seek(SeekFrom::Current(message.bodyLength()))?;
     }
+    Ok(None)
+}
+
+/// Returns the codec of the first rows that the footer of a file lists
+/// (<https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format>).
+fn codec_of_file(source: &mut (impl Read + Seek)) -> Result<Option<CompressionType>> {
+    let mut end = [0; 10];
+    let at = source.seek(SeekFrom::End(-(end.len() as i64)))?;
+    source.read_exact(&mut end)?;
+    let len = u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
+    source.seek(SeekFrom::Start(at.saturating_sub(len.into())))?;
+    let mut footer = Vec::new();
+    source.take(len.into()).read_to_end(&mut footer)?;
+    let footer = arrow_ipc::root_as_footer(&footer).map_err(|error| Error::msg(error.to_string()))?;
+    for block in footer.recordBatches().into_iter().flatten() {
+        source.seek(SeekFrom::Start(block.offset() as u64))?;
+        let Some(metadata) = metadata(source)? else { break };
+        let message = message(&metadata)?;
+        if has_rows(&message) {
+            return Ok(codec(&message));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads the metadata of the next message
+/// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>); `None` at the end. Old files lack the prefix.
+fn metadata(source: &mut impl Read) -> Result<Option<Vec<u8>>> {
+    let mut word = [0; 4];
+    source.read_exact(&mut word)?;
+    if word == [0xff; 4] {
+        source.read_exact(&mut word)?;
+    }
+    let len = u32::from_le_bytes(word);
+    let mut metadata = Vec::new();
+    source.take(len.into()).read_to_end(&mut metadata)?;
+    Ok((len > 0).then_some(metadata))
+}
+
+fn message(metadata: &[u8]) -> Result<Message<'_>> {
+    arrow_ipc::root_as_message(metadata).map_err(|error| Error::msg(error.to_string()))
+}
+
+fn has_rows(message: &Message) -> bool {
+    message.header_as_record_batch().is_some_and(|batch| batch.length() > 0)
+}
+
+fn codec(message: &Message) -> Option<CompressionType> {
+    Some(message.header_as_record_batch()?.compression()?.codec())
 }
 
 #[cfg(feature = "codecs")]
