@@ -115,7 +115,7 @@ pub enum DirectiveError {
         /// what was typed, without the colon
         word: String,
     },
-    /// A command of evcxr that does not do here what it says.
+    /// A command of evcxr that Lockstep does not support.
     #[error("`:{word}` is not available\nhint: {remedy}")]
     Evcxr {
         /// the command, without the colon

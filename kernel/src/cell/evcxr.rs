@@ -5,7 +5,7 @@
 pub enum Answer {
     /// Nothing; the cell runs on with a note that says why.
     NoEffect(&'static str),
-    /// The cell fails, because it would not do what it says; the text is the remedy.
+    /// The command is not supported, and the cell fails. The text is the remedy.
     Refused(&'static str),
 }
 
@@ -24,10 +24,7 @@ pub const COMMANDS: [(&str, Answer); 26] = [
         Refused("crates are built without environment variables of yours, so that they are the same everywhere"),
     ),
     ("cache", NoEffect(CACHE)),
-    (
-        "clear_cache",
-        NoEffect("to delete what is not used any more, run `lockstep gc`"),
-    ),
+    ("clear_cache", NoEffect("to delete unused data, run `lockstep gc`")),
     ("codegen_backend", NoEffect(COMPILER)),
     ("doc", Refused("press Shift+Tab on a name")),
     ("efmt", NoEffect("an error is shown with its causes")),

@@ -1,4 +1,4 @@
-//! Expands calls of `macro_rules!` macros, to learn what they define. The compiler expands them again, from the cell's text.
+//! Expands calls of `macro_rules!` macros to find the items that they define. The compiler gets the calls as they are written.
 
 use std::collections::BTreeMap;
 

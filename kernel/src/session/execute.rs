@@ -293,7 +293,7 @@ impl<'a> Execution<'a> {
         Ok((ran, streams.finish(self.output)))
     }
 
-    /// Returns the cell's module, compiled now or before, and what it leaves out.
+    /// Compiles the cell, or finds its module in the cache. Also returns the code that was left out because rustc rejected it.
     fn build(&self, rust: &Rust, emit: Emit) -> Result<(Generated, Built, Without), CellError> {
         let generate = |without: &Without| compile::generate(&self.scope, &self.cell.code, rust, without);
         self.build_without(&generate, rust, emit)

@@ -168,7 +168,7 @@ impl Pipeline {
     }
 }
 
-/// Returns the only document of a text. `form` says what it is.
+/// Returns the only document of a text. `form` names the kind of file in messages.
 fn document(text: &str, form: &str) -> Result<Node, Fault> {
     let mut documents = documents(text)?.into_iter();
     let first = documents.next();

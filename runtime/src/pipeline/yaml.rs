@@ -1,11 +1,11 @@
-//! YAML as people and programs write it: a tree that keeps the text of each scalar and the place of each node. What a scalar is depends on who
-//! asks: `08540` and `1e3` are text for a reader of text.
+//! YAML as people and programs write it: a tree that keeps the text of each scalar and the place of each node. The type of
+//! a scalar is the type that is expected: `08540` and `1e3` are text where text is expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
@@ -25,6 +25,15 @@ pub struct Mark {
     pub line: u64,
     /// The column in characters, from 1.
     pub column: u64,
+}
+
+impl From<&Marker> for Mark {
+    fn from(marker: &Marker) -> Self {
+        Self {
+            line: marker.line() as u64,
+            column: marker.col() as u64 + 1,
+        }
+    }
 }
 
 /// A node of a document.
@@ -140,10 +149,7 @@ enum Items {
 
 impl Builder {
     fn event(&mut self, event: Event, span: Span) -> Result<(), Fault> {
-        let mark = Mark {
-            line: span.start.line() as u64,
-            column: span.start.col() as u64 + 1,
-        };
+        let mark = Mark::from(&span.start);
         let items = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || tagged(tag.as_deref(), mark)?;
@@ -193,13 +199,7 @@ impl Builder {
                 merged,
                 ..
             } => {
-                for entry in merged
-                    .into_iter()
-                    .map(merge)
-                    .collect::<Result<Vec<_>, _>>()?
-                    .into_iter()
-                    .flatten()
-                {
+                for entry in merge_all(merged)? {
                     if keys.insert(entry.key.clone()) {
                         entries.push(entry);
                     }
@@ -260,18 +260,20 @@ impl Items {
 fn merge(node: Node) -> Result<Vec<Entry>, Fault> {
     match node.content {
         Content::Map(entries) => Ok(entries),
-        Content::List(items) if items.iter().all(|item| matches!(item.content, Content::Map(_))) => Ok(items
-            .into_iter()
-            .map(merge)
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flatten()
-            .collect()),
+        Content::List(items) if items.iter().all(|item| matches!(item.content, Content::Map(_))) => merge_all(items),
         _ => Err(Fault::new(node.mark, "`<<` merges mappings: write `<<: *name`")),
     }
 }
 
-/// Whether a tag says that a scalar is text.
+fn merge_all(nodes: Vec<Node>) -> Result<Vec<Entry>, Fault> {
+    let mut entries = Vec::new();
+    for node in nodes {
+        entries.extend(merge(node)?);
+    }
+    Ok(entries)
+}
+
+/// Returns whether a tag makes a scalar text. Other tags than those of text, lists and mappings are errors.
 fn tagged(tag: Option<&Tag>, mark: Mark) -> Result<bool, Fault> {
     let Some(tag) = tag else {
         return Ok(false);
@@ -587,12 +589,7 @@ fn unreadable(error: &ScanError) -> Fault {
         E::RecursionLimitExceeded => TOO_DEEP.to_owned(),
         _ => "this is not YAML: check indentation, quotes and brackets".to_owned(),
     };
-    let marker = error.marker();
-    let mark = Mark {
-        line: marker.line() as u64,
-        column: marker.col() as u64 + 1,
-    };
-    Fault::new(mark, message)
+    Fault::new(error.marker().into(), message)
 }
 
 /// Name that a [`Spanned`] has for the deserializer of nodes.

@@ -1,7 +1,6 @@
 //! Built-in modules: modules that this program contains, and whose steps any step may call under their names. A run that may call one
 //! has its digest in its run key, like that of every other module.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use flate2::read::DeflateDecoder;
@@ -11,9 +10,6 @@ use crate::digest::Digest;
 use crate::step::Artifact;
 use crate::store::StoreError;
 
-/// The name of the module that reads tables in the formats that modules of steps can't read themselves.
-const TABLES: &str = "lockstep:tables";
-
 /// A built-in module.
 struct BuiltIn {
     name: &'static str,
@@ -21,47 +17,46 @@ struct BuiltIn {
     deflated: &'static [u8],
 }
 
-/// Built by `make built-in`.
-const ALL: [BuiltIn; 1] = [BuiltIn {
-    name: TABLES,
+/// Reads tables in the formats that modules of steps can't read themselves. Built by `make built-in`.
+const TABLES: BuiltIn = BuiltIn {
+    name: "lockstep:tables",
     digest: include_str!("../../built-in/tables.digest"),
     deflated: include_bytes!("../../built-in/tables.wasm.deflate"),
-}];
+};
 
-/// Returns the digest of the built-in module `name`.
-fn digest(name: &str) -> Option<Digest> {
-    let module = ALL.iter().find(|module| module.name == name)?;
-    module.digest.trim().parse().ok()
+impl BuiltIn {
+    fn digest(&self) -> Option<Digest> {
+        self.digest.trim().parse().ok()
+    }
 }
 
 impl Runtime {
     /// Adds the built-in modules that `run` may call because of its inputs, and puts their bytes into the store.
     /// Changes nothing in a run that has them already, such as the run of a record.
     pub fn equip(&self, mut run: Run) -> Result<Run, RunError> {
-        if !run.modules.contains_key(TABLES)
+        if !run.modules.contains_key(TABLES.name)
             && self.any_needs_tables(run.inputs.values().map(|input| &input.artifact))?
-            && let Some(digest) = digest(TABLES)
+            && let Some(digest) = TABLES.digest()
         {
-            run.modules.insert(TABLES.to_owned(), digest);
+            run.modules.insert(TABLES.name.to_owned(), digest);
         }
-        self.supply(&run.modules)?;
+        if let Some(wanted) = run.modules.get(TABLES.name) {
+            self.supply(&TABLES, wanted)?;
+        }
         Ok(run)
     }
 
-    /// Puts the built-in modules among `modules` into the store.
-    fn supply(&self, modules: &BTreeMap<String, Digest>) -> Result<(), RunError> {
-        for module in &ALL {
-            let Some(wanted) = modules.get(module.name) else { continue };
-            if digest(module.name).as_ref() == Some(wanted) && !self.store.contains(wanted)? {
-                let mut wasm = Vec::new();
-                DeflateDecoder::new(module.deflated)
-                    .read_to_end(&mut wasm)
-                    .map_err(|source| RunError::BuiltIn {
-                        name: module.name,
-                        source,
-                    })?;
-                self.store.put(wasm)?;
-            }
+    /// Puts a built-in module into the store, unless a run needs another version of it or the store has it.
+    fn supply(&self, module: &BuiltIn, wanted: &Digest) -> Result<(), RunError> {
+        if module.digest().as_ref() == Some(wanted) && !self.store.contains(wanted)? {
+            let mut wasm = Vec::new();
+            DeflateDecoder::new(module.deflated)
+                .read_to_end(&mut wasm)
+                .map_err(|source| RunError::BuiltIn {
+                    name: module.name,
+                    source,
+                })?;
+            self.store.put(wasm)?;
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ fn parse(text: &str) -> Result<Option<PipelineSpec>, Fault> {
     components.for_each(|component| remove(component, UNUSED_OF_COMPONENTS));
     let root = document.get_mut("root").into_iter();
     root.for_each(|root| remove(root, UNUSED_OF_COMPONENTS));
-    // in JSON, what is not in quotes is not text
+    // in JSON, text is always in quotes
     if !text.trim_start().starts_with('{') {
         settle(&mut document)?;
     }
@@ -140,7 +140,7 @@ fn remove_under(node: &mut Node, path: &[&str], keys: &[&str]) {
 /// The declared types of the parameters of components, by component and name.
 type Types = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Makes text of what is text: values of parameters of type STRING, and what the SDK reads as text.
+/// Marks scalars as text: values of parameters of type STRING, and scalars that the SDK reads as text.
 fn settle(document: &mut Node) -> Result<(), Fault> {
     let by_sdk = document
         .get("sdkVersion")
