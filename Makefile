@@ -17,7 +17,8 @@ LOCKSTEP := target/debug/lockstep
 WHEEL := target/wheel
 # always the same packages, so that their dependencies are compiled only once
 CRATES := --workspace --exclude lockstep-benches --exclude work
-TEST := cargo test $(CRATES)
+CARGO := cargo
+TEST := $(CARGO) test $(CRATES)
 
 .PHONY: built-in demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
 .DEFAULT_GOAL := demo
@@ -96,7 +97,7 @@ toolchain:
 	deploy/toolchain.sh
 
 $(LOCKSTEP): toolchain
-	cargo build $(CRATES) --bin lockstep
+	$(CARGO) build $(CRATES) --bin lockstep
 
 # builds the book
 target/mdbook/bin/mdbook:

@@ -22,4 +22,5 @@ mod parity;
 mod pipelines;
 mod programs;
 mod setup;
+mod sql;
 mod uses;

@@ -279,10 +279,16 @@ fn what_can_not_be_kept_is_named_where_it_is_made() {
             "let data = std::sync::Mutex::new(vec![1]);\nlet mut guard = data.lock().unwrap();\nguard.push(2);\ndrop(guard);",
             "data.lock().unwrap().len()",
             "let threads = std::thread::spawn(|| 2 + 2);",
+            "struct Log(RefCell<Vec<u8>>);\nlet log = Rc::new(Log(Default::default()));",
+            "let same = log.clone();",
         ]),
         true,
     );
     let said: Vec<String> = ran.iter().map(text).collect();
+    assert!(
+        said[7].contains("warning: `same` shares its value with another variable"),
+        "{said:?}"
+    );
     assert!(
         said[0].contains("warning: the static `CALLS` starts anew in each cell"),
         "{said:?}"

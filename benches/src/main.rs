@@ -8,6 +8,7 @@ mod measure;
 mod pipelines;
 mod reading;
 mod serving;
+mod tables;
 
 use anyhow::{Result, ensure};
 use measure::{Surroundings, Table};
@@ -19,10 +20,11 @@ fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut table = Table::default();
     let mut failed = Vec::new();
-    let groups: [(&str, Measure); 6] = [
+    let groups: [(&str, Measure); 7] = [
         ("latency", latency::measure),
         ("compute", compute::measure),
         ("reading", reading::measure),
+        ("tables", tables::measure),
         ("pipelines", pipelines::measure),
         ("kernels", kernels::measure),
         ("serving", serving::measure),

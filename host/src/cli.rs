@@ -112,7 +112,9 @@ impl Cli {
             self.command.check_host()?;
         }
         let invocation = Invocation::new(locations, self.json, self.quiet);
-        self.command.run(&invocation)?;
+        let ended = self.command.run(&invocation);
+        invocation.tell_damage();
+        ended?;
         invocation.check_shared()
     }
 }

@@ -55,6 +55,16 @@ impl Invocation {
         Ok(self.opened.get_or_init(|| store).clone())
     }
 
+    /// Prints what was found damaged in the store.
+    pub fn tell_damage(&self) {
+        let damaged = self.opened.get().map(Store::damaged).unwrap_or_default();
+        for digest in damaged.iter().filter(|_| !self.quiet) {
+            anstream::eprintln!(
+                "warning: {digest} is damaged in the store, so it counts as missing; `lockstep fsck` finds all damage"
+            );
+        }
+    }
+
     /// Returns an error if the shared store could not be reached. The results are then complete, but only in the local store.
     pub fn check_shared(&self) -> Result<()> {
         let shared = self.opened.get().and_then(Store::shared);

@@ -10,7 +10,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Arguments, Pipeline, Plan, Use};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
-use lockstep_view::artifacts::{artifact, unique};
+use lockstep_view::artifacts::{ColumnType, artifact, unique, with_types};
 use lockstep_view::error::{Error, Result};
 
 use crate::cli::read_run;
@@ -30,9 +30,51 @@ pub struct GivenArgs {
     #[arg(short, long = "input", value_name = "NAME=SOURCE[@/GUEST/PATH]", value_parser = pair)]
     pub inputs: Vec<(String, String)>,
 
+    /// Set the type of a column of a CSV input: boolean, integer, float, date, time or text
+    #[arg(long = "type", value_name = "INPUT.COLUMN=TYPE", value_parser = column_type)]
+    pub types: Vec<(String, String, ColumnType)>,
+
     /// Read parameters of the pipeline from a YAML or JSON file; --param takes precedence
     #[arg(long = "parameters", value_name = "FILE", help_heading = "Pipelines")]
     pub parameters_file: Option<PathBuf>,
+}
+
+impl GivenArgs {
+    /// Returns whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty() && self.inputs.is_empty() && self.types.is_empty() && self.parameters_file.is_none()
+    }
+
+    /// Replaces CSV inputs whose columns are given types by tables with these types.
+    pub fn apply_types(&mut self, runtime: &Runtime) -> Result<()> {
+        let mut types: BTreeMap<String, BTreeMap<String, ColumnType>> = BTreeMap::new();
+        for (input, column, of) in self.types.drain(..) {
+            if types.entry(input.clone()).or_default().insert(column.clone(), of).is_some() {
+                return Err(Error::user(format_args!("--type {input}.{column} is given twice")));
+            }
+        }
+        for (name, source) in &mut self.inputs {
+            if let Some(types) = types.remove(name.split(':').next().unwrap_or_default()) {
+                *source = with_types(runtime, source, &types)?.digest.to_string();
+            }
+        }
+        match types.keys().next() {
+            None => Ok(()),
+            Some(input) => Err(
+                Error::user(format_args!("--type names input `{input}`, which was not supplied"))
+                    .hint(format_args!("add --input {input}=PATH")),
+            ),
+        }
+    }
+}
+
+/// Parses `INPUT.COLUMN=TYPE`.
+fn column_type(text: &str) -> Result<(String, String, ColumnType), String> {
+    let form = || "expected INPUT.COLUMN=TYPE".to_owned();
+    let (place, of) = text.rsplit_once('=').ok_or_else(form)?;
+    let (input, column) = place.split_once('.').ok_or_else(form)?;
+    let of = of.parse::<ColumnType>().map_err(|error| error.to_string())?;
+    Ok((input.to_owned(), column.to_owned(), of))
 }
 
 /// Parses `NAME=VALUE`.
@@ -72,10 +114,11 @@ pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs, interrupt: &Interru
 pub fn planned(
     runtime: &Runtime,
     what: &str,
-    given: GivenArgs,
+    mut given: GivenArgs,
     interrupt: &Interrupt,
     invocation: &Invocation,
 ) -> Result<(Plan, Vec<Use>)> {
+    given.apply_types(runtime)?;
     let path = Path::new(what);
     let is_notebook = path.extension().is_some_and(|extension| extension == "ipynb");
     let pipeline = match is_notebook {
@@ -101,7 +144,7 @@ pub fn planned(
 }
 
 fn written(path: &Path, given: &GivenArgs) -> Result<Plan> {
-    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+    if !given.is_empty() {
         return Err(Error::user("a plan takes no parameters or inputs: they are part of it")
             .hint("`lockstep plan PIPELINE.yaml -p NAME=VALUE -o PLAN.json` writes a new one"));
     }

@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 export CC_wasm32_wasip1=${CC_wasm32_wasip1:-clang-19} AR_wasm32_wasip1=${AR_wasm32_wasip1:-llvm-ar-19}
 # zstd brings the headers that it needs
 export CFLAGS_wasm32_wasip1='-ffreestanding -nostdlibinc'
-for name in tables; do
+for name in tables sql; do
     "$1" build "$name" --output "$name/target/module.wasm"
     printf 'sha256:%s\n' "$(sha256sum <"$name/target/module.wasm" | cut -d' ' -f1)" >"$name.digest"
     python3 -c 'import sys, zlib

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
 use lockstep::prelude::*;
+use lockstep::table::{Join, col, count, desc, mean};
 
 /// The side of the matrices.
 pub const SIDE: usize = 512;
@@ -78,6 +79,36 @@ pub fn lines(text: impl BufRead) -> Result<u64> {
     Ok(count)
 }
 
+/// Returns the number of flights that are late, `times` times.
+pub fn filter(flights: &Table, times: usize) -> Result<usize> {
+    (0..times).try_fold(0, |rows, _| Ok(rows + flights.filter(col("delay").gt(15.0))?.rows()))
+}
+
+/// Sorts by two columns, `times` times. Returns the number of rows.
+pub fn sort(flights: &Table, times: usize) -> Result<usize> {
+    (0..times).try_fold(
+        0,
+        |rows, _| Ok(rows + flights.sort(["carrier".into(), desc("delay")])?.rows()),
+    )
+}
+
+/// Aggregates by a text, `times` times. Returns the number of groups.
+pub fn group(flights: &Table, times: usize) -> Result<usize> {
+    (0..times).try_fold(0, |groups, _| {
+        let means = flights.group_by(["carrier"])?.aggregate([count(), mean("delay")])?;
+        Ok(groups + means.rows())
+    })
+}
+
+/// Joins with a row for each carrier, `times` times. Returns the number of rows.
+pub fn join(flights: &Table, times: usize) -> Result<usize> {
+    let carriers = flights.select(["carrier"])?.distinct()?;
+    let carriers = carriers.with("number", (0..carriers.rows() as i64).collect::<Vec<_>>())?;
+    (0..times).try_fold(0, |rows, _| {
+        Ok(rows + flights.join(&carriers, ["carrier"], Join::Left)?.rows())
+    })
+}
+
 /// The steps.
 pub mod steps {
     use std::collections::BTreeMap;
@@ -106,6 +137,42 @@ pub mod steps {
     #[step]
     pub fn lines(input: Reader) -> Result<u64> {
         super::lines(input)
+    }
+
+    /// Returns the number of rows of a table.
+    #[step]
+    pub fn rows(input: Table) -> usize {
+        input.rows()
+    }
+
+    /// [`filter`](super::filter).
+    #[step]
+    pub fn filter(input: Table, times: Param<usize>) -> Result<usize> {
+        super::filter(&input, *times)
+    }
+
+    /// [`sort`](super::sort).
+    #[step]
+    pub fn sort(input: Table, times: Param<usize>) -> Result<usize> {
+        super::sort(&input, *times)
+    }
+
+    /// [`group`](super::group).
+    #[step]
+    pub fn group(input: Table, times: Param<usize>) -> Result<usize> {
+        super::group(&input, *times)
+    }
+
+    /// [`join`](super::join).
+    #[step]
+    pub fn join(input: Table, times: Param<usize>) -> Result<usize> {
+        super::join(&input, *times)
+    }
+
+    /// Aggregates by a number, in SQL.
+    #[step]
+    pub fn sql(input: Table) -> Result<Table> {
+        sql!("select key, avg(value) as mean, count(*) as count from {input} group by key order by key")
     }
 
     /// Does nothing; measures the minimum cost of a run.

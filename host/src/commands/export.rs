@@ -141,7 +141,7 @@ fn refuse_what_steps_do_not_take(given: &GivenArgs, to: To) -> Result<()> {
             Error::user("--to argo does not support a single step").hint("use --to kfp, or write a pipeline with one task")
         );
     }
-    if given.parameters.is_empty() && given.inputs.is_empty() && given.parameters_file.is_none() {
+    if given.is_empty() {
         return Ok(());
     }
     Err(Error::user(
@@ -180,7 +180,7 @@ fn as_pipeline(args: &ExportArgs, invocation: &Invocation) -> Result<()> {
         return Err(Error::user(format_args!("{} is not a notebook", args.what))
             .hint("give --to kfp or --to argo to export a pipeline or a step"));
     }
-    if !args.given.parameters.is_empty() || !args.given.inputs.is_empty() || args.given.parameters_file.is_some() {
+    if !args.given.is_empty() {
         return Err(Error::user("exporting a notebook takes no parameters or inputs")
             .hint("set them when you run the pipeline: lockstep run DIR/pipeline.yaml -p NAME=VALUE"));
     }

@@ -21,13 +21,16 @@ pub struct FsckArgs {
 pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     let check = runtime.check()?;
-    let damage: Vec<String> = check.findings.iter().map(ToString::to_string).collect();
+    let mut damage: Vec<String> = check.findings.iter().map(ToString::to_string).collect();
     if args.fix {
-        for finding in &check.findings {
-            runtime.store.remove(finding)?;
-        }
-        if !check.findings.is_empty() {
-            runtime.check()?;
+        let mut left = check.findings;
+        // records that need what was removed are found next
+        while !left.is_empty() {
+            for finding in &left {
+                runtime.store.remove(finding)?;
+            }
+            left = runtime.check()?.findings;
+            damage.extend(left.iter().map(ToString::to_string));
         }
     }
     if invocation.json {

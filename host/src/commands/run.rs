@@ -34,6 +34,7 @@ pub use pipeline::{ELSEWHERE, shown};
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep run steps.wasm#clean --input raw=data/wine.csv --param column=species --output rows=clean.csv
+  lockstep run steps.wasm#clean --input raw=data/people.csv --type raw.zip=text
   lockstep run steps.wasm#train --input rows=3fa9c1        # an artifact in the store, by digest
   lockstep run steps.wasm#train --input rows=8b01d2/rows   # an output of a record
   lockstep run wc.wasm --input text=README.md@/data/text --stdout counts:text/plain -- -l /data/text
@@ -213,12 +214,13 @@ pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
     ended.map_err(Error::reported)
 }
 
-fn execute(args: RunArgs, invocation: &Invocation) -> Result<()> {
+fn execute(mut args: RunArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     for (_, source) in &args.given.inputs {
         invocation.bring(&runtime, source)?;
     }
+    args.given.apply_types(&runtime)?;
     match is_pipeline(&args.what) || kept(&runtime, &args.what)?.is_some() {
         true => pipeline::run(args, invocation, &runtime, &interrupt),
         false => run_alone(args, invocation, &runtime, &interrupt),

@@ -4,7 +4,7 @@ use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::Store;
-use lockstep_view::artifacts::{Named, find};
+use lockstep_view::artifacts::{ColumnType, Named, find, unique, with_types};
 use lockstep_view::content::Content;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::export;
@@ -29,6 +29,10 @@ pub struct ShowArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     rows: usize,
 
+    /// Set the type of a column of CSV: boolean, integer, float, date, time or text
+    #[arg(long = "type", value_name = "COLUMN=TYPE", value_parser = column_type)]
+    types: Vec<(String, ColumnType)>,
+
     /// Write the raw bytes to stdout
     #[arg(long)]
     raw: bool,
@@ -38,9 +42,22 @@ pub struct ShowArgs {
     output: Option<PathBuf>,
 }
 
+/// Parses `COLUMN=TYPE`.
+fn column_type(text: &str) -> Result<(String, ColumnType), String> {
+    let (column, of) = text.rsplit_once('=').ok_or("expected COLUMN=TYPE")?;
+    Ok((
+        column.to_owned(),
+        of.parse::<ColumnType>().map_err(|error| error.to_string())?,
+    ))
+}
+
 pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     invocation.bring(&runtime, &args.what)?;
+    if !args.types.is_empty() {
+        let artifact = with_types(&runtime, &args.what, &unique("type of column", args.types)?)?;
+        return show(&runtime.store, &artifact, args.rows, invocation);
+    }
     match find(&runtime, &args.what)? {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))

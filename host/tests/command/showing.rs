@@ -31,6 +31,56 @@ fn a_table_is_a_table() {
 }
 
 #[test]
+fn columns_of_csv_can_be_given_types() {
+    let place = place();
+    place.write("people.csv", "zip,born\n1010,2001-05-01\n2020,\n");
+    place.says(
+        &["show", "people.csv", "--type", "zip=text", "--type", "born=text"],
+        "zip   born\nUtf8  Utf8\n1010  2001-05-01\n2020  ∅\n",
+        "2 rows, 2 columns\n",
+    );
+    place.fails(
+        2,
+        &["show", "people.csv", "--type", "zap=text"],
+        "error: people.csv: there is no column `zap`; the columns are zip, born\n",
+    );
+    place.fails(
+        2,
+        &["show", "people.csv", "--type", "born=integer"],
+        "error: people.csv: line 2, column `born`: `2001-05-01` is not an integer\n",
+    );
+
+    fn run<'a>(types: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = vec!["run", "steps.wasm#copy", "-i", "raw=people.csv"];
+        types.iter().for_each(|of| arguments.extend(["--type", of]));
+        arguments
+    }
+    let ran = place.json(&run(&["raw.zip=text"]));
+    assert_eq!(
+        ran["run"]["inputs"]["raw"]["artifact"]["media_type"],
+        "application/vnd.apache.arrow.stream"
+    );
+    let read = ran["run"]["inputs"]["raw"]["artifact"]["digest"].as_str().unwrap();
+    let shown = place.json(&["show", read]);
+    assert_eq!(shown["rows"], json!([["1010", "2001-05-01"], ["2020", null]]));
+    place.fails(
+        2,
+        &run(&["rows.zip=text"]),
+        "error: --type names input `rows`, which was not supplied\nhint: add --input rows=PATH\n",
+    );
+    place.fails(
+        2,
+        &run(&["raw.zip=text", "raw.zip=date"]),
+        "error: --type raw.zip is given twice\n",
+    );
+    place.fails(
+        2,
+        &["show", read, "--type", "zip=text"],
+        &format!("error: {read} is not CSV: its columns have types of their own\nhint: convert columns in the step, with Table::cast\n"),
+    );
+}
+
+#[test]
 fn what_is_no_table_is_shown_as_what_it_is() {
     let place = place();
     place.write("a.json", r#"{"b":[1,2]}"#);
@@ -124,4 +174,54 @@ fn a_damaged_store_is_found_and_mended() {
     let again = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
     assert_eq!((&again["record"], &again["cached"]), (&run["record"], &json!(false)));
     assert_eq!(place.run(&["fsck"]).code, 0);
+}
+
+#[test]
+fn a_run_heals_every_file_of_the_store() {
+    let place = place();
+    place.write("pipeline.yaml", PIPELINE);
+    let run = || {
+        let ran = place.json(&["run", "pipeline.yaml"]);
+        let digests = |task: &serde_json::Value| (task["task"].clone(), task["outputs"].clone(), task["record"].clone());
+        ran["tasks"].as_array().unwrap().iter().map(digests).collect::<Vec<_>>()
+    };
+    let expected = run();
+    let store = place.path(".local/share/lockstep/store");
+    let files: Vec<_> = ["blobs", "records"]
+        .iter()
+        .flat_map(|kind| files(&store.join(kind)))
+        .collect();
+    assert!(files.len() >= 5, "{files:?}");
+    let damages: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes.clear(),
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+    ];
+    for file in &files {
+        for damage in damages {
+            let mut bytes = std::fs::read(file).unwrap();
+            damage(&mut bytes);
+            std::fs::remove_file(file).unwrap();
+            std::fs::write(file, bytes).unwrap();
+            assert_eq!(run(), expected, "{}", file.display());
+        }
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(run(), expected, "{}", file.display());
+    }
+    place.run(&["fsck"]);
+    assert_eq!(place.run(&["fsck"]).code, 0);
+}
+
+/// Two tasks, of which the second reads what the first wrote.
+const PIPELINE: &str = "name: two
+tasks:
+  first: { step: steps.wasm#copy, inputs: { raw: raw.csv } }
+  second: { step: steps.wasm#again, inputs: { raw: first.rows }, parameters: { times: 2 } }
+";
+
+fn files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use lockstep::ColumnType;
+use lockstep::{CsvOptions, Outputs as _, TableReader};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Names, Observed, Record, Runtime};
 use lockstep_runtime::step::{Artifact, MediaType};
@@ -70,6 +72,33 @@ pub fn find(runtime: &Runtime, text: &str) -> Result<Named> {
     }
 }
 
+/// Reads the CSV `text` with these types of columns, and adds the table to the store.
+pub fn with_types(runtime: &Runtime, text: &str, types: &BTreeMap<String, ColumnType>) -> Result<Artifact> {
+    let store = &runtime.store;
+    let csv = store.get(&artifact(runtime, text)?.digest)?;
+    let has_types = [&b"PAR1"[..], b"ARROW1", &[0xff; 4]];
+    if has_types.iter().any(|start| csv.starts_with(start)) {
+        return Err(
+            Error::user(format_args!("{text} is not CSV: its columns have types of their own"))
+                .hint("convert columns in the step, with Table::cast"),
+        );
+    }
+    let options = types
+        .iter()
+        .fold(CsvOptions::default(), |options, (column, of)| options.column(column, *of));
+    let unreadable = |error: lockstep::Error| Error::user(format_args!("{text}: {error:#}"));
+    let directory = tempfile::tempdir().map_err(Error::host)?;
+    let tables = TableReader::from_bytes(csv, options).map_err(unreadable)?;
+    tables.write_outputs(directory.path(), "table").map_err(unreadable)?;
+    let table = import(store, &directory.path().join("table"))?;
+    let typed = Artifact {
+        media_type: MediaType::new(MediaType::TABLE),
+        ..table
+    };
+    store.note_artifact(&typed)?;
+    Ok(typed)
+}
+
 /// Adds a file or directory of the caller to the store.
 pub fn import(store: &Store, path: &Path) -> Result<Artifact> {
     store.import(path).map_err(|error| match &error {
@@ -120,7 +149,7 @@ pub fn digest(store: &Store, text: &str) -> Result<Option<Digest>> {
 }
 
 /// Collects pairs into a map. Returns an error if a name occurs twice.
-pub fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
+pub fn unique<V>(what: &str, pairs: Vec<(String, V)>) -> Result<BTreeMap<String, V>> {
     let mut map = BTreeMap::new();
     for (name, value) in pairs {
         if map.contains_key(&name) {

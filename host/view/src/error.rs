@@ -269,7 +269,7 @@ impl From<RunError> for Error {
             RunError::Store(error) => error.into(),
             RunError::Sandbox(error) => error.into(),
             RunError::Path(_) | RunError::Overlap(_) | RunError::Stdin(_) => Self::user(error),
-            RunError::Base { .. } => Self::config(error),
+            RunError::Base { .. } | RunError::Calls { .. } | RunError::UnknownBuiltIn { .. } => Self::config(error),
             RunError::Encode(_) | RunError::Record(_) | RunError::BuiltIn { .. } => Self::host(error),
         }
     }

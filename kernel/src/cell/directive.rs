@@ -78,7 +78,7 @@ pub struct Bind {
 }
 
 /// The directives and their `:help` texts.
-pub const KNOWN: [(&str, &str); 13] = [
+pub const KNOWN: [(&str, &str); 14] = [
     (
         ":run module.wasm#step name=value ... -> variable",
         "run a step of a module; `#step` alone runs a step of this notebook",
@@ -92,6 +92,10 @@ pub const KNOWN: [(&str, &str); 13] = [
     (
         ":fetch name = \"https://...\"",
         "download a file into a variable; the notebook records its digest",
+    ),
+    (
+        ":sql select ... from {name}",
+        "query tables; `:sql variable = select ...` keeps the result",
     ),
     (":vars", "list variables with their type, size, digest and defining cell"),
     (":type name", "show the type of a variable; also `:t`"),
@@ -171,6 +175,7 @@ fn hint(word: &str) -> String {
 const RUN: &str = ":run module.wasm#step name=value -> variable";
 const USE: &str = ":use module.wasm as name";
 const FETCH: &str = ":fetch name = \"https://example.org/rows.csv\"";
+const SQL: &str = ":sql select ... from {name}";
 const TYPE: &str = ":type name";
 const INPUT: &str = ":input name = path";
 
@@ -203,6 +208,7 @@ impl FromStr for Directive {
                 let range = before + error.range.start..before + error.range.end;
                 DirectiveError::Dependency { error, range }
             }),
+            "sql" => Err(bad("a query is a cell of its own", SQL)),
             "vars" => Ok(Self::Variables),
             "undo" => Ok(Self::Undo),
             "restore" => Ok(Self::Restore),
@@ -307,10 +313,15 @@ fn bad(problem: &str, form: &'static str) -> DirectiveError {
 
 fn variable(name: &str, form: &'static str) -> Result<String, DirectiveError> {
     let name = name.trim();
-    match syn::parse_str::<syn::Ident>(name) {
-        Ok(_) => Ok(name.to_owned()),
-        Err(_) => Err(bad(&format!("`{name}` is not a valid variable name"), form)),
+    match is_variable(name) {
+        true => Ok(name.to_owned()),
+        false => Err(bad(&format!("`{name}` is not a valid variable name"), form)),
     }
+}
+
+/// Returns whether a variable can be called `name`.
+pub fn is_variable(name: &str) -> bool {
+    syn::parse_str::<syn::Ident>(name).is_ok()
 }
 
 /// Splits `text` at white space. Quotes group words and are removed; between double quotes, `\"` and `\\` are escapes.
@@ -375,7 +386,7 @@ mod tests {
         assert_eq!(message("rnu x"), "unknown directive `:rnu`; did you mean `:run`?");
         assert_eq!(
             message("nonsense"),
-            "unknown directive `:nonsense`; available: :run, :use, :input, :fetch, :vars, :type, :undo, :restore, :clear, :dep, :version, :help"
+            "unknown directive `:nonsense`; available: :run, :use, :input, :fetch, :sql, :vars, :type, :undo, :restore, :clear, :dep, :version, :help"
         );
         assert_eq!(message("input raw"), "missing `=`; usage: `:input name = path`");
         assert_eq!(

@@ -4,11 +4,13 @@ mod directive;
 mod evcxr;
 mod expand;
 mod names;
+mod query;
 mod split;
 
 pub use directive::{Bind, Binds, Directive, DirectiveError, KNOWN, module_name};
 pub use expand::Macros;
 pub use names::Mentions;
+pub use query::of_query;
 pub use split::{Binding, Item, ItemName, Kind, Rust, Statement, SyntaxError};
 
 use std::ops::Range;

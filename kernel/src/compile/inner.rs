@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::scope::Variable;
 use crate::cell::{Item, ItemName, Mentions};
 
 /// The types of std that change behind a shared reference, apart from the atomics.
@@ -72,13 +73,23 @@ pub fn contains(type_name: &str, items: &[&Item], is_it: fn(&str) -> bool) -> bo
     false
 }
 
-/// Returns whether statements may leave a lock held, or a value shared by several variables.
-pub(super) fn may_share(statements: &Mentions) -> bool {
+/// Returns the names of the types among `items` whose values may change behind a shared reference.
+pub(super) fn changing_types<'a>(items: &[&'a Item]) -> Vec<&'a str> {
+    let types = items.iter().filter(|item| item.is_type());
+    let names = types.flat_map(|item| &item.names).filter_map(|name| name.ident());
+    names.filter(|name| contains(name, items, is_changing)).collect()
+}
+
+/// Returns whether a cell with these statements, which reads these variables, may leave a lock held, or a value shared by several variables.
+pub(super) fn may_share(statements: &Mentions, reads: &[&Variable]) -> bool {
     let words = ["Arc", "Rc", "borrow_mut", "lock", "write"];
-    statements
-        .all
-        .iter()
-        .any(|name| is_changing(name) || words.contains(&name.as_str()))
+    let mut mentioned = statements.all.iter();
+    let owned = |variable: &&Variable| {
+        ["alloc::rc::Rc<", "alloc::sync::Arc<"]
+            .iter()
+            .any(|owner| variable.type_name.contains(owner))
+    };
+    mentioned.any(|name| is_changing(name) || words.contains(&name.as_str())) || reads.iter().any(owned)
 }
 
 /// Returns whether an item is a `static` that can change.

@@ -334,9 +334,11 @@ impl<'a> Writer<'a> {
             let text = format!("let _ = || {}.__known();\n", spelled(name));
             pieces.push(Piece::From(self.save(name), text));
         }
-        let may_share = inner::may_share(&self.rust.mentions());
+        let may_share = inner::may_share(&self.rust.mentions(), reads);
+        let items = self.all_items();
+        let changing = inner::changing_types(&items);
         for Binding { name, .. } in saved.iter().filter(|_| may_share) {
-            let text = format!("(&&Of(&{})).check({name:?})?;\n", spelled(name));
+            let text = format!("(&&Of(&{})).check({name:?}, &{changing:?})?;\n", spelled(name));
             pieces.push(Piece::From(self.save(name), text));
         }
         pieces.extend(
@@ -390,7 +392,7 @@ impl<'a> Writer<'a> {
         let mut saved = self.rust.variables();
         // a constant in a pattern is no variable
         saved.retain(|binding| !self.is_value(&binding.name));
-        let items: Vec<&Item> = self.items.iter().map(|(_, item)| *item).chain(&self.rust.items).collect();
+        let items = self.all_items();
         for variable in reads {
             let may_change = variable.mutable || inner::may_change(&variable.type_name, &items);
             if may_change && saved.iter().all(|own| own.name != variable.name) {
@@ -403,10 +405,14 @@ impl<'a> Writer<'a> {
         saved
     }
 
+    /// Returns the items that the cell can use: those of earlier cells, then its own.
+    fn all_items(&self) -> Vec<&Item> {
+        self.items.iter().map(|(_, item)| *item).chain(&self.rust.items).collect()
+    }
+
     /// Returns whether an item has this name as a value: a constant, a static, or a struct without named fields.
     fn is_value(&self, name: &str) -> bool {
-        let items = self.items.iter().map(|(_, item)| *item).chain(&self.rust.items);
-        items.flat_map(|item| &item.names).any(|of| match of {
+        self.all_items().into_iter().flat_map(|item| &item.names).any(|of| match of {
             ItemName::Value(of) | ItemName::Use(of) => of == name,
             _ => false,
         })

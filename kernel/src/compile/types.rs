@@ -8,7 +8,7 @@ use crate::cell::{Item, Kind};
 pub(super) const CRATE: &str = "cell";
 
 /// Types of the SDK that a variable may have.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "Bytes",
     "Csv",
     "Directory",
@@ -16,6 +16,7 @@ const OURS: [&str; 9] = [
     "Figure",
     "Json",
     "Metrics",
+    "Rows",
     "Table",
     "Text",
 ];

@@ -3,9 +3,9 @@ use serde_json::{Value, json};
 use super::known::{Facts, Known};
 use super::words;
 use crate::assist::{Analyzer, Surroundings, name_at};
-use crate::cell::{KNOWN, directives};
+use crate::cell::{KNOWN, directives, of_query};
 use crate::compile::{Draft, Held, Scope, Variable, draft};
-use crate::jupyter::{Assistant, Completion, Completions};
+use crate::jupyter::{Assistant, Completeness, Completion, Completions, of_rust};
 use crate::output::MimeBundle;
 
 /// Answers from rust-analyzer if it is ready, else from the session's own facts.
@@ -28,7 +28,7 @@ impl SessionAssistant {
         code: &str,
         ask: impl FnOnce(&mut Analyzer, &Surroundings, &Draft) -> Option<T>,
     ) -> Option<T> {
-        let around = facts.around.as_ref()?;
+        let around = facts.around.as_ref().filter(|_| of_query(code).is_none())?;
         ask(&mut self.analyzer, around, &draft(&facts.scope, code))
     }
 }
@@ -53,6 +53,14 @@ impl Assistant for SessionAssistant {
             analyzer.inspect(around, draft, code, cursor)
         });
         answer.or_else(|| inspect_word(&facts, code, cursor))
+    }
+
+    fn is_complete(&mut self, code: &str) -> Completeness {
+        match of_query(code) {
+            Some(_) if code.trim().ends_with(":sql") => Completeness::Incomplete { indent: String::new() },
+            Some(_) => Completeness::Complete,
+            None => of_rust(code),
+        }
     }
 
     fn variables(&mut self) -> Value {

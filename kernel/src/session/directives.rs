@@ -171,7 +171,7 @@ impl Execution<'_> {
         let parameters = parse_parameters(interface, &typed).map_err(|error| refuse(self, &error))?;
         let mut run = bind(module, interface, inputs, &parameters, self.setup.seed).map_err(|error| refuse(self, &error))?;
         if let Some(own) = &generated {
-            run.modules = own.modules.clone();
+            run.modules.extend(own.modules.clone());
         }
         let (ran, said) = self.carry_out(&run)?;
         if !ran.record.outcome.succeeded() {

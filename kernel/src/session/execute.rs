@@ -201,6 +201,8 @@ impl<'a> Execution<'a> {
         let (generated, built, without) = self.build(&rust, Emit::Module)?;
         let module = built.module.ok_or(SessionError::Silent)?;
         self.warn(&built, &generated);
+        let mut modules = generated.modules.clone();
+        modules.extend(self.setup.runtime.called(&module).map_err(SessionError::from)?);
         let bytes = || MediaType::new(MediaType::BYTES);
         let mut outputs: BTreeMap<_, _> = generated.saves.iter().map(|saved| (saved.name.clone(), bytes())).collect();
         outputs.insert(SAID.to_owned(), MediaType::new(MediaType::JSON));
@@ -213,7 +215,7 @@ impl<'a> Execution<'a> {
                 .map(|(name, artifact)| (name.clone(), artifact.clone().into()))
                 .collect(),
             outputs,
-            modules: generated.modules.clone(),
+            modules,
             seed: self.setup.seed,
         };
         let (again, times) = &generated.again;

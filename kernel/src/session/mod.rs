@@ -33,7 +33,7 @@ use lockstep_runtime::store::StoreError;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::Cell;
+use crate::cell::{self, Cell};
 use crate::compile::{Scope, Variable};
 use crate::output::{CellError, MimeBundle, Output, Stream};
 use crate::toolchain::{CompileError, Lock, PreludeReady, Requirement, Toolchain};
@@ -303,6 +303,8 @@ impl Session {
         for note in std::mem::take(&mut self.notes) {
             output.stream(Stream::Stderr, format!("note: {note}\n").as_bytes());
         }
+        let query = cell::of_query(&cell.code).map(|code| Cell { code, ..cell.clone() });
+        let cell = query.as_ref().unwrap_or(cell);
         let scope = self.scope.before(cell.id.as_deref());
         let mut execution = Execution::new(&self.setup, self.crates.clone(), scope, cell, output, interrupt);
         let mut done = execution.execute()?;

@@ -14,7 +14,7 @@ const fn word(name: &'static str, kind: &'static str, doc: &'static str) -> Word
 }
 
 /// The names that every cell can use without a path.
-pub(super) const PRELUDE: [Word; 24] = [
+pub(super) const PRELUDE: [Word; 26] = [
     word("Artifact", "class", "a value that can be stored as an artifact"),
     word("Bytes", "class", "raw bytes"),
     word("Column", "class", "the values of a column of a `Table`"),
@@ -35,6 +35,7 @@ pub(super) const PRELUDE: [Word; 24] = [
     ),
     word("Reader", "class", "an input larger than memory, read piece by piece"),
     word("Result", "class", "a result that can fail with any `Error`"),
+    word("Rows", "class", "a table as values of a struct, one for each row"),
     word("Serialize", "class", "derives serialization for a type"),
     word("Table", "class", "rows with named, typed columns"),
     word("TableReader", "class", "a table larger than memory, read batch by batch"),
@@ -47,6 +48,7 @@ pub(super) const PRELUDE: [Word; 24] = [
     ),
     word("bail!", "macro", "returns an error with this message"),
     word("ensure!", "macro", "returns an error unless the condition holds"),
+    word("sql!", "macro", "queries tables: `sql!(\"select ... from {name}\")?`"),
 ];
 
 /// Macros of std that are common in cells.

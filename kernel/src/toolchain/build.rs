@@ -221,7 +221,7 @@ pub fn build_module(
     command
         .args(["--target", TARGET, "--profile", flags::PROFILE, "--manifest-path"])
         .arg(&package.manifest_path)
-        .args(flags::profile_arguments())
+        .args(flags::profile_arguments(&manifest(&metadata.workspace_root)?))
         .args(["--config", &cargo::rustflags()])
         .arg("--target-dir")
         .arg(target_directory)
@@ -255,6 +255,19 @@ pub fn build_module(
         }
     }
     Ok(built)
+}
+
+/// Reads the manifest of a workspace.
+fn manifest(root: &Path) -> Result<toml::Value, BuildError> {
+    let path = root.join("Cargo.toml");
+    let read = std::fs::read_to_string(&path);
+    let parsed = read.and_then(|text| {
+        text.parse::<toml::Table>()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    });
+    parsed
+        .map(toml::Value::Table)
+        .map_err(|source| BuildError::Read { path, source })
 }
 
 /// Copies the SDK of this program to the workspace of `dir`, if one of its packages takes the SDK from the registry. Returns

@@ -12,8 +12,8 @@ const INTERLEAVE: &str = "-Cllvm-args=-force-vector-interleave=4";
 /// step: its dependencies are shared with cells, for which the SDK is compiled for size.
 const INLINE: &str = "-Cllvm-args=-inline-threshold=500";
 
-/// The name of cargo's profile for crates. Cargo receives it with `--config`, so crates need not define it. A crate with its
-/// own `[profile.lockstep]` can set keys that are not set here.
+/// The name of cargo's profile for crates. Cargo receives it with `--config`, so crates need not define it. Keys of a crate's own
+/// `[profile.lockstep]` take precedence.
 pub const PROFILE: &str = "lockstep";
 
 /// The settings of `profile.lockstep`. Steps and cells use the same profile, so that shared dependencies are compiled once.
@@ -39,11 +39,15 @@ const SMALL: &[(&str, &str)] = &[
     ("arrow-cmp", "z"),
     ("arrow-data", "s"),
     ("arrow-ipc", "s"),
+    ("arrow-row", "s"),
     ("arrow-schema", "s"),
     ("arrow-select", "z"),
     ("chrono", "s"),
+    ("chrono-tz", "z"),
     ("lockstep-sdk", "s"),
+    ("marrow", "z"),
     ("num-bigint", "s"),
+    ("serde_arrow", "z"),
     ("zerocopy", "s"),
 ];
 
@@ -64,9 +68,13 @@ pub fn profile() -> String {
     format!("[profile.{PROFILE}]\n{}", settings.collect::<String>())
 }
 
-/// Returns the profile as arguments of cargo.
-pub fn profile_arguments() -> impl Iterator<Item = String> {
-    settings().flat_map(|(key, value)| ["--config".to_owned(), format!("profile.{PROFILE}.{key}={value}")])
+/// Returns the profile as arguments of cargo, without the keys that a workspace's own `manifest` sets.
+pub fn profile_arguments(manifest: &toml::Value) -> impl Iterator<Item = String> {
+    let is_set = move |path: &str| path.split('.').try_fold(manifest, |value, key| value.get(key)).is_some();
+    settings()
+        .map(|(key, value)| (format!("profile.{PROFILE}.{key}"), value))
+        .filter(move |(key, _)| !is_set(key))
+        .flat_map(|(key, value)| ["--config".to_owned(), format!("{key}={value}")])
 }
 
 /// Returns the flags of all crates.

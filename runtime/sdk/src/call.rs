@@ -60,6 +60,14 @@ impl Call {
         Ok(self)
     }
 
+    /// Creates a directory for an input, whose files the caller writes, and returns its path.
+    pub fn directory(&mut self, name: &'static str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        std::fs::create_dir_all(&path)?;
+        self.request.inputs.insert(name, path.clone());
+        Ok(path)
+    }
+
     /// Sets an input to the file or directory at `path`, without copying it.
     pub fn file(mut self, name: &'static str, path: &Path) -> Self {
         self.request.inputs.insert(name, path.to_owned());

@@ -44,7 +44,7 @@ pub mod types {
     pub use super::Encoded;
     #[cfg(feature = "parquet")]
     pub use crate::Parquet;
-    pub use crate::{Bytes, Csv, Directory, Figure, Json, Metrics, Table, Text};
+    pub use crate::{Bytes, Csv, Directory, Figure, Json, Metrics, Rows, Table, Text};
 }
 
 /// A running cell: its saved variables and its result.
@@ -286,19 +286,19 @@ fn held(name: &str) -> Error {
 }
 
 /// Warns if a value that can change belongs to several variables: each of them is kept.
-fn shared<T>(name: &str, owners: usize) {
-    if owners > 1 && changes(type_name::<T>()) {
+fn shared<T>(name: &str, owners: usize, changing: &[&str]) {
+    if owners > 1 && changes(type_name::<T>(), changing) {
         warn(&format!(
             "`{name}` shares its value with another variable. Each is kept by itself, so a later cell that changes one does not change the other"
         ));
     }
 }
 
-/// Returns whether the values of a type change behind a shared reference, as far as its name says.
-fn changes(type_name: &str) -> bool {
+/// Returns whether the values of a type change behind a shared reference, as far as its name says: it has one of std, or of `changing`.
+fn changes(type_name: &str, changing: &[&str]) -> bool {
     let mut words = type_name.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-    let changing = ["Cell", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell"];
-    words.any(|word| changing.contains(&word) || word.starts_with("Atomic"))
+    let of_std = ["Cell", "Mutex", "OnceCell", "OnceLock", "RefCell", "RwLock", "UnsafeCell"];
+    words.any(|word| of_std.contains(&word) || word.starts_with("Atomic") || changing.contains(&word))
 }
 
 /// Warns that changes of a static are lost.
@@ -336,14 +336,15 @@ pub mod by_type {
 
     /// Checks a variable before the variables of a cell are saved.
     pub trait CheckKept {
-        /// Returns an error if the variable prevents others from being saved. Warns if it shares its value with another variable.
-        fn check(&self, name: &'static str) -> Result<()>;
+        /// Returns an error if the variable prevents others from being saved. Warns if it shares its value with another variable, and the
+        /// value can change: `changing` has the names of the notebook's types for which that is so.
+        fn check(&self, name: &'static str, changing: &[&str]) -> Result<()>;
     }
 
     macro_rules! guards {
         ($($guard:ty),*) => {$(
             impl<T: ?Sized> CheckKept for &Of<'_, $guard> {
-                fn check(&self, name: &'static str) -> Result<()> {
+                fn check(&self, name: &'static str, _: &[&str]) -> Result<()> {
                     Err(held(name))
                 }
             }
@@ -355,15 +356,15 @@ pub mod by_type {
     }
 
     impl<T> CheckKept for &Of<'_, std::rc::Rc<T>> {
-        fn check(&self, name: &'static str) -> Result<()> {
-            shared::<T>(name, std::rc::Rc::strong_count(self.0));
+        fn check(&self, name: &'static str, changing: &[&str]) -> Result<()> {
+            shared::<T>(name, std::rc::Rc::strong_count(self.0), changing);
             Ok(())
         }
     }
 
     impl<T> CheckKept for &Of<'_, Arc<T>> {
-        fn check(&self, name: &'static str) -> Result<()> {
-            shared::<T>(name, Arc::strong_count(self.0));
+        fn check(&self, name: &'static str, changing: &[&str]) -> Result<()> {
+            shared::<T>(name, Arc::strong_count(self.0), changing);
             Ok(())
         }
     }
@@ -371,11 +372,11 @@ pub mod by_type {
     /// Any other variable.
     pub trait CheckNothing {
         /// Accepts the variable.
-        fn check(&self, name: &'static str) -> Result<()>;
+        fn check(&self, name: &'static str, changing: &[&str]) -> Result<()>;
     }
 
     impl<T> CheckNothing for Of<'_, T> {
-        fn check(&self, _: &'static str) -> Result<()> {
+        fn check(&self, _: &'static str, _: &[&str]) -> Result<()> {
             Ok(())
         }
     }

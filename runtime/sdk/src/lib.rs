@@ -47,6 +47,7 @@ mod plain;
 mod progress;
 mod reader;
 pub mod show;
+pub mod sql;
 mod start;
 pub mod step;
 pub mod table;
@@ -62,7 +63,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 pub use anyhow::{Context, Error, bail, ensure};
 #[cfg(feature = "plotters")]
 pub use figure::Area;
-pub use lockstep_macros::{Outputs, step};
+pub use lockstep_macros::{Outputs, sql, step};
 #[cfg(feature = "plotters")]
 pub use plotters;
 pub use serde;
@@ -84,7 +85,7 @@ pub use reader::Reader;
 pub use start::{Io, main};
 #[cfg(feature = "parquet")]
 pub use table::Parquet;
-pub use table::{Column, ColumnType, CsvOptions, Table, TableReader};
+pub use table::{Column, ColumnType, CsvOptions, Rows, Table, TableReader};
 
 /// The parts of arrow that [`Table`] uses.
 pub mod arrow {
@@ -99,7 +100,7 @@ pub mod prelude {
     pub use crate::Parquet;
     pub use crate::{
         Artifact, Bytes, Column, Context, Csv, Directory, Error, Figure, Json, Metrics, Outputs, Param, Parts, Reader, Result,
-        Table, TableReader, Text, bail, ensure, progress, step,
+        Rows, Table, TableReader, Text, bail, ensure, progress, sql, step,
     };
     // the derives, which need no dependency on serde, and the traits
     pub use lockstep_macros::{Deserialize, Serialize};

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::built_in::{UnknownBuiltIn, built_in};
 use super::{Entry, Input, Run};
 use crate::digest::Digest;
 use crate::step::{Artifact, Interface, Parameter, ParameterError};
@@ -64,6 +65,14 @@ pub enum BindError {
         step: String,
         /// the cause
         source: ParameterError,
+    },
+    /// Its module calls an unknown built-in module.
+    #[error("step `{step}` {source}")]
+    BuiltIn {
+        /// the step
+        step: String,
+        /// the module
+        source: UnknownBuiltIn,
     },
 }
 
@@ -149,7 +158,7 @@ pub fn bind(
             .iter()
             .map(|port| (port.name.clone(), port.media_type.clone()))
             .collect(),
-        modules: BTreeMap::new(),
+        modules: built_in(&interface.calls).map_err(|source| BindError::BuiltIn { step: step(), source })?,
         seed,
     })
 }
@@ -229,6 +238,20 @@ mod tests {
         };
         assert_eq!(json!(parameters), json!({"column": "species", "share": 1.0}));
         assert_eq!(run.outputs.keys().collect::<Vec<_>>(), ["rows"]);
+    }
+
+    #[test]
+    fn a_step_gets_the_built_in_modules_that_its_module_calls() {
+        let calling = |name: &str| {
+            let interface = Interface {
+                calls: vec![name.to_owned()],
+                ..serde_json::from_value(json!({"lockstep": 1, "step": "query"})).unwrap()
+            };
+            bind(Digest::of("m"), &interface, BTreeMap::new(), &BTreeMap::new(), 0).map_err(|error| error.to_string())
+        };
+        assert!(calling("lockstep:sql").unwrap().modules.contains_key("lockstep:sql"));
+        let text = "step `query` calls the built-in module `lockstep:later`, which this version of lockstep does not have: install the version that built it";
+        assert_eq!(calling("lockstep:later"), Err(text.to_owned()));
     }
 
     #[test]

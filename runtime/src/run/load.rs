@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::built_in::is_built_in;
 use super::{RunError, Runtime};
 use crate::digest::Digest;
 use crate::sandbox::{CodeKey, CompileBudget, Interrupt, Module};
@@ -37,7 +38,9 @@ impl Runtime {
         self.load_once(digest, |wasm| {
             let based = |source| RunError::Base { module: *digest, source };
             let Some(base) = step::base(&wasm).map_err(based)? else {
-                return self.load_alone(&wasm, digest, None);
+                // the built-in modules are trusted, and one is a query engine
+                let large = is_built_in(digest).then(CompileBudget::large);
+                return self.load_alone(&wasm, digest, large.as_ref());
             };
             let base = self.load_once(&base, |wasm| self.load_alone(&wasm, &base, None))?;
             Ok(self.engine.load_based(&wasm, digest, &base)?)

@@ -51,15 +51,27 @@ impl Runtime {
 
     /// Returns the record `digest`.
     pub fn record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
-        if let Some(json) = self.store.get_record(digest)? {
-            return Ok(Some(Record::read(digest, &json)?));
+        if let Some(found) = self.own_record(digest)? {
+            return Ok(Some(found));
         }
         let Some(json) = self.store.get_shared_record(digest)? else {
             return Ok(None);
         };
         let (record, observed) = Record::read(digest, &json)?;
-        self.store.put_record(json.into(), &record.row(*digest, &observed))?;
+        self.store.put_record(Some(json.into()), &record.row(*digest, &observed))?;
         Ok(Some((record, observed)))
+    }
+
+    /// Returns the record `digest` of the local store. A damaged one counts as missing.
+    pub(super) fn own_record(&self, digest: &Digest) -> Result<Option<(Record, Observed)>, RunError> {
+        let Some(json) = self.store.get_record(digest)? else {
+            return Ok(None);
+        };
+        let read = Record::read(digest, &json);
+        if read.is_err() {
+            self.store.note_damage(digest);
+        }
+        Ok(read.ok())
     }
 
     /// Returns the runs of this store, newest first.
@@ -69,12 +81,12 @@ impl Runtime {
 
     /// Returns whether the store still has the record `digest` and its outputs.
     pub fn is_kept(&self, digest: &Digest, record: &Record) -> Result<bool, RunError> {
-        Ok(self.store.has_record(digest)? && self.is_whole(record)?)
+        Ok(self.own_record(digest)?.is_some() && self.is_whole(record)?)
     }
 
     fn is_whole(&self, record: &Record) -> Result<bool, StoreError> {
         for artifact in record.outputs.values().chain(&record.log) {
-            if !self.store.contains(&artifact.digest)? {
+            if self.store.lacking(artifact)?.is_some() {
                 return Ok(false);
             }
         }

@@ -34,10 +34,11 @@ use std::time::SystemTime;
 
 use crate::digest::Digest;
 use crate::sandbox::{CodeKey, Engine, Interrupt, SandboxError, Stream};
-use crate::step::{BaseError, GuestPath, InvalidGuestPath, Limits};
+use crate::step::{BaseError, GuestPath, InterfaceError, InvalidGuestPath, Limits};
 use crate::store::{Store, StoreError};
 
 pub use bind::{BindError, Names, bind, choose, parse_parameters};
+pub use built_in::{UnknownBuiltIn, built_in};
 pub use key::{Entry, Input, Run};
 pub use lineage::{Direction, Lineage};
 pub use log::{LogChunk, chunks};
@@ -69,6 +70,22 @@ pub enum RunError {
         module: Digest,
         /// the cause
         source: BaseError,
+    },
+    /// The names of the built-in modules that a module calls can't be read.
+    #[error("can't run module {module}: {source}")]
+    Calls {
+        /// the module
+        module: Digest,
+        /// the cause
+        source: InterfaceError,
+    },
+    /// A module calls an unknown built-in module.
+    #[error("module {module} {source}")]
+    UnknownBuiltIn {
+        /// the module
+        module: Digest,
+        /// the cause
+        source: UnknownBuiltIn,
     },
     /// A built-in module is damaged.
     #[error("the built-in module `{name}` can't be read: {source}; install lockstep again")]

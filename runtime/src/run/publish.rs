@@ -9,7 +9,11 @@ impl Runtime {
     /// it answers the run from then on.
     pub fn keep(&self, ran: &Ran) -> Result<(), RunError> {
         let row = ran.record.row(ran.digest, &ran.observed);
-        self.store.put_record(ran.record.write(&ran.observed)?, &row)?;
+        let json = match self.own_record(&ran.digest)? {
+            Some(_) => None,
+            None => Some(ran.record.write(&ran.observed)?),
+        };
+        self.store.put_record(json, &row)?;
         if ran.record.outcome.is_deterministic() {
             self.store.publish(&row)?;
         }

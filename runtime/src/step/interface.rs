@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,9 @@ use super::MediaType;
 
 /// The custom section that holds a module's interfaces: one line with a JSON object per step.
 pub const INTERFACE_SECTION: &str = "lockstep:interface";
+
+/// The custom section that lists the built-in modules whose steps a module calls: one name per line.
+pub const CALLS_SECTION: &str = "lockstep:calls";
 
 /// The supported version of the section's format.
 const VERSION: u32 = 1;
@@ -32,6 +36,9 @@ pub struct Interface {
     /// Its outputs.
     #[serde(default)]
     pub outputs: Vec<Port>,
+    /// The built-in modules whose steps it may call: those that its module calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
 }
 
 /// An input or output of a step.
@@ -233,11 +240,29 @@ pub fn interfaces(module: &[u8]) -> Result<Vec<Interface>, InterfaceError> {
             read_section(section.data(), &mut found)?;
         }
     }
+    let calls = calls(module)?;
+    for interface in &mut found {
+        interface.calls.extend(calls.iter().cloned());
+    }
     found.sort_by(|a, b| a.step.cmp(&b.step));
     if let Some(pair) = found.windows(2).find(|pair| pair[0].step == pair[1].step) {
         return Err(InterfaceError::Names(format!("two steps are called `{}`", pair[0].step)));
     }
     Ok(found)
+}
+
+/// Returns the names of the built-in modules whose steps a module calls, sorted.
+pub fn calls(module: &[u8]) -> Result<Vec<String>, InterfaceError> {
+    let mut names = BTreeSet::new();
+    for payload in wasmparser::Parser::new(0).parse_all(module) {
+        if let wasmparser::Payload::CustomSection(section) = payload?
+            && section.name() == CALLS_SECTION
+        {
+            let text = String::from_utf8_lossy(section.data());
+            names.extend(text.lines().filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 fn read_section(data: &[u8], found: &mut Vec<Interface>) -> Result<(), InterfaceError> {
@@ -322,6 +347,17 @@ mod tests {
             Some(Value::Null)
         );
         assert_eq!(interfaces(&wat::parse_str("(module)").unwrap()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_module_lists_the_built_in_modules_that_it_calls() {
+        let line = r#"{\"lockstep\":1,\"step\":\"a\"}"#;
+        let text = format!(
+            r#"(module (@custom "lockstep:calls" "b\n") (@custom "lockstep:calls" "a\nb\n") (@custom "{INTERFACE_SECTION}" "{line}"))"#
+        );
+        let module = wat::parse_str(text).unwrap();
+        assert_eq!(calls(&module).unwrap(), ["a", "b"]);
+        assert_eq!(interfaces(&module).unwrap()[0].calls, ["a", "b"]);
     }
 
     #[test]

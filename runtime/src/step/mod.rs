@@ -9,7 +9,10 @@ pub mod value;
 
 pub use artifact::{Artifact, GuestPath, InvalidGuestPath, MediaType};
 pub use base::{BASE_MODULE, BASE_SECTION, BASE_START, BaseError, base};
-pub use interface::{INTERFACE_SECTION, Interface, InterfaceError, Parameter, ParameterError, ParameterKind, Port, interfaces};
+pub use interface::{
+    CALLS_SECTION, INTERFACE_SECTION, Interface, InterfaceError, Parameter, ParameterError, ParameterKind, Port, calls,
+    interfaces,
+};
 pub use limits::{Limit, Limits, OwnLimits};
 pub use outcome::{Failure, Interruption, Outcome, Usage};
 

@@ -52,22 +52,40 @@ impl Blobs {
         self.directory.as_deref()
     }
 
+    /// Stores bytes, unless they are there. Replaces a damaged file.
     pub(super) fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_object("blobs", digest, bytes)
-    }
-
-    pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
-        self.put_object("records", digest, json)
-    }
-
-    fn put_object(&self, kind: &str, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
-        let name = name(kind, digest);
-        if self.has(&name)? {
-            return Ok(());
+        let name = name("blobs", digest);
+        match self.holds(&name, &bytes)? {
+            true => Ok(()),
+            false => self.put_object(&name, bytes),
         }
-        block_on(self.objects.put(&name, bytes.into()))
-            .map_err(StoreError::backend(&name))
+    }
+
+    /// Stores a record, in place of an earlier one.
+    pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
+        self.put_object(&name("records", digest), json)
+    }
+
+    fn put_object(&self, name: &Name, bytes: Bytes) -> Result<(), StoreError> {
+        block_on(self.objects.put(name, bytes.into()))
+            .map_err(StoreError::backend(name))
             .map(drop)
+    }
+
+    /// Returns whether an object has these bytes.
+    fn holds(&self, name: &Name, bytes: &Bytes) -> Result<bool, StoreError> {
+        let Some(path) = self.path(name) else {
+            return self.has(name);
+        };
+        let failed = || StoreError::file("read", &path);
+        match File::open(&path) {
+            Ok(file) => {
+                let len = file.metadata().map_err(failed())?.len();
+                Ok(len == bytes.len() as u64 && map(&file, len).map_err(failed())? == *bytes)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(failed()(source)),
+        }
     }
 
     /// Moves a complete file from the staging directory to its final name.
@@ -90,8 +108,16 @@ impl Blobs {
         self.has(&name("blobs", digest))
     }
 
-    pub(super) fn contains_record(&self, digest: &Digest) -> Result<bool, StoreError> {
-        self.has(&name("records", digest))
+    /// Returns an error if the blob is missing or damaged. Reads it as [`get`](Self::get) does.
+    pub(super) fn verify(&self, digest: &Digest, index: &Mutex<Index>) -> Result<(), StoreError> {
+        let Some(path) = self.path(&name("blobs", digest)) else {
+            // bytes in memory don't change
+            return self.contains(digest)?.then_some(()).ok_or(StoreError::Missing(*digest));
+        };
+        match LargeFile::open(&path)? {
+            Some(_) => self.get_large(digest, index).map(drop),
+            None => self.get(digest, index).map(drop),
+        }
     }
 
     fn has(&self, name: &Name) -> Result<bool, StoreError> {
@@ -161,9 +187,17 @@ impl Blobs {
         Ok(Some(file))
     }
 
-    /// Returns the bytes of `digest` without verifying them.
-    pub(super) fn get_unverified(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        self.fetch(&name("blobs", digest))
+    /// Returns the digest of a blob's content, and its size; `None` if it is missing. Reads it in pieces.
+    pub(super) fn measure(&self, digest: &Digest) -> Result<Option<(Digest, u64)>, StoreError> {
+        let name = name("blobs", digest);
+        if let Some(path) = self.path(&name)
+            && let Some(file) = LargeFile::open(&path)?
+        {
+            let found = file.digest().map_err(StoreError::file("read", &path))?;
+            return Ok(Some((found, file.len())));
+        }
+        let bytes = self.fetch(&name)?;
+        Ok(bytes.map(|bytes| (Digest::of(&bytes), bytes.len() as u64)))
     }
 
     /// Maps the file of `digest` in a directory store, without verifying it.

@@ -47,16 +47,13 @@ impl Store {
     pub(crate) fn check(&self, row: impl Fn(&Digest, &[u8]) -> Option<Row>) -> Result<Check, StoreError> {
         let mut check = Check::default();
         for digest in self.blobs.list("blobs")? {
-            match self.blobs.get_unverified(&digest)? {
-                Some(bytes) => {
-                    check.artifacts += 1;
-                    check.bytes += bytes.len() as u64;
-                    if Digest::of(&bytes) != digest {
-                        check.findings.push(Finding::Artifact(digest));
-                    }
+            // another process may have removed it after it was listed
+            if let Some((found, size)) = self.blobs.measure(&digest)? {
+                check.artifacts += 1;
+                check.bytes += size;
+                if found != digest {
+                    check.findings.push(Finding::Artifact(digest));
                 }
-                // another process removed it after it was listed
-                None => continue,
             }
         }
         let mut rows = Vec::new();
@@ -68,15 +65,18 @@ impl Store {
                 continue;
             };
             for artifact in &row.artifacts {
-                if !self.contains(&artifact.digest)? {
+                if let Some(lacking) = self.lacking(artifact)?
+                    && !check.findings.contains(&Finding::Artifact(lacking))
+                {
                     check.findings.push(Finding::Missing {
                         record: digest,
-                        artifact: artifact.digest,
+                        artifact: lacking,
                     });
                 }
             }
             rows.push(row);
         }
+        self.damage().clear();
         self.index().clear()?;
         self.reindex(&rows)?;
         if let Some(shared) = self.shared() {

@@ -38,8 +38,12 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
         size,
     };
     let stamp = Stamp::of(&stat);
-    if stat.len() >= LARGE
-        && let Some(digest) = store.index().grant(&stamp)?
+    // not in the condition below, which would hold the index while it is used
+    let known = match stat.len() >= LARGE {
+        true => store.index().grant(&stamp)?,
+        false => None,
+    };
+    if let Some(digest) = known
         && store.contains(&digest)?
     {
         return Ok(artifact(digest, stat.len()));

@@ -33,7 +33,7 @@ mod sweep;
 mod tally;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -61,6 +61,7 @@ pub struct Store {
     blobs: Arc<Blobs>,
     index: Arc<Mutex<Index>>,
     shared: Option<Arc<Shared>>,
+    damaged: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 impl Store {
@@ -72,6 +73,7 @@ impl Store {
             blobs: Arc::new(blobs),
             index: Arc::new(Mutex::new(index)),
             shared: None,
+            damaged: Arc::default(),
         })
     }
 
@@ -82,6 +84,7 @@ impl Store {
             blobs: Arc::new(Blobs::over(objects)),
             index: Arc::new(Mutex::new(Index::memory()?)),
             shared: None,
+            damaged: Arc::default(),
         })
     }
 
@@ -90,7 +93,7 @@ impl Store {
         self.blobs.directory()
     }
 
-    /// Stores `bytes`. Storing the same bytes again is cheap.
+    /// Stores `bytes`. Storing the same bytes again is cheap. Replaces a damaged file.
     pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
@@ -118,16 +121,40 @@ impl Store {
 
     /// Returns the bytes of `digest`, in a directory store mapped from the file. Verifies them: files of up to 64 KiB on every read, larger
     /// ones on the first read and whenever size, time or inode have changed.
+    ///
+    /// Damaged bytes are replaced by those of the shared store.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
         match self.blobs.get(digest, &self.index) {
-            Err(StoreError::Missing(_)) if self.fetch(digest)? => self.blobs.get(digest, &self.index),
+            Err(error) if self.is_lost(&error) && self.fetch(digest)? => self.blobs.get(digest, &self.index),
             other => other,
         }
     }
 
+    /// Returns whether an error says that a blob is missing or damaged. Remembers damage.
+    fn is_lost(&self, error: &StoreError) -> bool {
+        if let StoreError::Corrupt { expected, .. } = error {
+            self.note_damage(expected);
+        }
+        matches!(error, StoreError::Missing(_) | StoreError::Corrupt { .. })
+    }
+
+    /// Remembers that an artifact or record is damaged.
+    pub(crate) fn note_damage(&self, digest: &Digest) {
+        self.damage().insert(*digest);
+    }
+
+    /// Returns the artifacts and records of the local store that were found damaged. They counted as missing.
+    pub fn damaged(&self) -> Vec<Digest> {
+        self.damage().iter().copied().collect()
+    }
+
+    fn damage(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.damaged.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Like [`get`](Self::get), for a single sequential read: large files are not mapped.
     pub fn open_file(&self, digest: &Digest) -> Result<Content, StoreError> {
-        if !self.blobs.contains(digest)? {
+        if !self.has(digest)? {
             self.fetch(digest)?;
         }
         match self.blobs.get_large(digest, &self.index)? {
@@ -136,9 +163,37 @@ impl Store {
         }
     }
 
-    /// Returns whether the local or the shared store has `digest`.
+    /// Returns whether the local or the shared store has `digest`. A damaged file does not count.
     pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.blobs.contains(digest)? || self.is_shared(digest)?)
+        Ok(self.has(digest)? || self.is_shared(digest)?)
+    }
+
+    /// Returns whether the local store has `digest` undamaged.
+    fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
+        match self.blobs.verify(digest, &self.index) {
+            Ok(()) => Ok(true),
+            Err(error) if self.is_lost(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the first blob of an artifact that neither the local nor the shared store has: itself, or a file in it. The shared store gets
+    /// the files of a directory before the directory.
+    pub(crate) fn lacking(&self, artifact: &Artifact) -> Result<Option<Digest>, StoreError> {
+        let mut blobs = vec![artifact.digest];
+        if artifact.is_directory() && self.has(&artifact.digest)? {
+            let files = match self.list_directory(artifact) {
+                Err(StoreError::Manifest { .. }) => return Ok(Some(artifact.digest)),
+                files => files?,
+            };
+            blobs.extend(files.values().map(|file| file.digest));
+        }
+        for digest in blobs {
+            if !self.has(&digest)? {
+                return Ok((!self.is_shared(&artifact.digest)?).then_some(digest));
+            }
+        }
+        Ok(None)
     }
 
     /// Creates a writer for a new artifact.
@@ -202,20 +257,17 @@ impl Store {
         Ok(value.filter(|digest| self.contains(digest).unwrap_or(false)))
     }
 
-    /// Stores a record: `json` under the digest of its hashed part, and `row` in the index.
-    pub(crate) fn put_record(&self, json: Vec<u8>, row: &Row) -> Result<(), StoreError> {
-        self.blobs.put_record(&row.record, json.into())?;
+    /// Stores a record: `json` under the digest of its hashed part, and `row` in the index. Without `json`, the record is there already.
+    pub(crate) fn put_record(&self, json: Option<Vec<u8>>, row: &Row) -> Result<(), StoreError> {
+        if let Some(json) = json {
+            self.blobs.put_record(&row.record, json.into())?;
+        }
         self.index().add(row)
     }
 
     /// Returns the JSON of the record `digest` in the local store.
     pub(crate) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.blobs.get_record(digest)
-    }
-
-    /// Returns whether the local store has the record `digest`.
-    pub(crate) fn has_record(&self, digest: &Digest) -> Result<bool, StoreError> {
-        self.blobs.contains_record(digest)
     }
 
     /// Returns the records of `key` in the local store, newest first.

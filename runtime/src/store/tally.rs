@@ -74,7 +74,7 @@ mod tests {
             row("train", "succeeded", 2),
             row("train", "failed", 3),
         ] {
-            store.put_record(row.record.hex().into_bytes(), &row).unwrap();
+            store.put_record(Some(row.record.hex().into_bytes()), &row).unwrap();
         }
         let counted = |runs: Runs| store.count(&runs).unwrap().into_iter().collect::<Vec<_>>();
         let both = [("failed".to_owned(), 1), ("succeeded".to_owned(), 2)];

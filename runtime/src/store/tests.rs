@@ -110,7 +110,7 @@ fn what_is_published_is_whole_and_found_elsewhere() {
     let directory = here.put_directory(&BTreeMap::from([("a".to_owned(), file.clone())])).unwrap();
     here.put("not needed").unwrap();
     let row = row("record", 1, &[directory.digest]);
-    here.put_record(b"{}".to_vec(), &row).unwrap();
+    here.put_record(Some(b"{}".to_vec()), &row).unwrap();
     assert!(here.is_unpublished(&row.record).unwrap());
     here.publish(&row).unwrap();
     assert!(!here.is_unpublished(&row.record).unwrap());
@@ -121,6 +121,30 @@ fn what_is_published_is_whole_and_found_elsewhere() {
         there.get(&there.list_directory(&directory).unwrap()["a"].digest).unwrap(),
         "x"
     );
+}
+
+#[test]
+fn damage_counts_as_missing_until_the_bytes_are_stored_again() {
+    let (place, store) = open();
+    let file = store.put_artifact("content", &MediaType::new(MediaType::TEXT)).unwrap();
+    let large = store
+        .put_artifact(vec![7; 1 << 20], &MediaType::new(MediaType::BYTES))
+        .unwrap();
+    let files = BTreeMap::from([("a".to_owned(), file.clone()), ("b".to_owned(), large.clone())]);
+    let directory = store.put_directory(&files).unwrap();
+    assert_eq!(store.lacking(&directory).unwrap(), None);
+    for (artifact, bytes) in [(&file, b"content".to_vec()), (&large, vec![7; 1 << 20])] {
+        let path = place.path().join(blobs::name("blobs", &artifact.digest).as_ref());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(store.lacking(&directory).unwrap(), Some(artifact.digest));
+        std::fs::write(&path, vec![0; bytes.len()]).unwrap();
+        assert_eq!(store.lacking(&directory).unwrap(), Some(artifact.digest));
+        assert_eq!(store.damaged(), [artifact.digest]);
+        assert!(store.get(&artifact.digest).is_err());
+        store.put(bytes).unwrap();
+        assert_eq!(store.lacking(&directory).unwrap(), None);
+        store.damage().clear();
+    }
 }
 
 #[test]
@@ -152,7 +176,7 @@ fn a_sweep_leaves_the_parts_of_what_stays() {
     let old = store.put("old").unwrap();
     let rows = [row("new", 2, &[kept.digest, based]), row("old", 1, &[old, base])];
     for row in &rows {
-        store.put_record(b"{}".to_vec(), row).unwrap();
+        store.put_record(Some(b"{}".to_vec()), row).unwrap();
     }
     let mut keep = Keep {
         now: std::time::SystemTime::now() + std::time::Duration::from_secs(60),

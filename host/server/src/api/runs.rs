@@ -234,7 +234,7 @@ fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
         Some(interface) => step(module, interface, inputs, &request)?,
         None => program(module, inputs, request)?,
     };
-    run.modules = modules;
+    run.modules.extend(modules);
     Ok(runtime.equip(run)?)
 }
 

@@ -105,7 +105,7 @@ fn gathered(runtime: &Runtime, plan: &Plan, execution: Execution, interrupt: &In
 }
 
 fn of_record(runtime: &Runtime, name: &str, given: &GivenArgs) -> Result<Plan> {
-    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+    if !given.is_empty() {
         return Err(Error::user("a run takes no parameters or inputs: they are part of it"));
     }
     match find(runtime, name)? {

@@ -18,8 +18,9 @@ pub(super) fn bind(mut args: RunArgs, runtime: &Runtime, mut given: ContainerInp
     let what = args.what.clone();
     add_values(runtime, std::mem::take(&mut args.values), &mut given)?;
     let modules = modules(runtime, std::mem::take(&mut args.modules))?;
-    let (run, outputs) = bind_entry(args, &what, runtime, given)?;
-    Ok((Run { modules, ..run }, outputs))
+    let (mut run, outputs) = bind_entry(args, &what, runtime, given)?;
+    run.modules.extend(modules);
+    Ok((run, outputs))
 }
 
 fn bind_entry(args: RunArgs, what: &str, runtime: &Runtime, given: ContainerInputs) -> Result<(Run, Vec<Output>)> {

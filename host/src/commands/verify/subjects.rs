@@ -24,7 +24,7 @@ pub struct Subject {
 
 /// Returns the record that `what` names.
 pub fn record(runtime: &Runtime, what: &str, given: &GivenArgs) -> Result<Vec<Subject>> {
-    if !given.parameters.is_empty() || !given.inputs.is_empty() || given.parameters_file.is_some() {
+    if !given.is_empty() {
         return Err(
             Error::user(format_args!("parameters and inputs need a pipeline, and {what} is not one"))
                 .hint("a pipeline is a file that ends in .yaml, or a plan that ends in .json"),

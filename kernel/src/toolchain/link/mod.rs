@@ -17,7 +17,7 @@ mod object;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use lockstep_runtime::step::{BASE_MODULE, BASE_SECTION, INTERFACE_SECTION};
+use lockstep_runtime::step::{BASE_MODULE, BASE_SECTION, CALLS_SECTION, INTERFACE_SECTION};
 use wasm_encoder::{
     CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Elements, FunctionSection,
     ImportSection, RawSection,
@@ -214,10 +214,12 @@ pub fn link(object: &[u8], extension: Option<&[u8]>, base: &Base) -> Result<Vec<
     });
     module.section(&bodies);
     module.section(&segments);
-    for interface in &objects.objects[0].interface {
+    let interface = objects.objects[0].interface.iter().map(|data| (INTERFACE_SECTION, data));
+    let calls = objects.objects.iter().flat_map(|object| &object.calls);
+    for (name, data) in interface.chain(calls.map(|data| (CALLS_SECTION, data))) {
         module.section(&CustomSection {
-            name: INTERFACE_SECTION.into(),
-            data: (*interface).into(),
+            name: name.into(),
+            data: (*data).into(),
         });
     }
     Ok(module.finish())

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lockstep_runtime::step::INTERFACE_SECTION;
+use lockstep_runtime::step::{CALLS_SECTION, INTERFACE_SECTION};
 use wasmparser::{DataKind, Import, KnownCustom, Linking, Parser, Payload, RelocationEntry, SymbolFlags, SymbolInfo, TypeRef};
 
 use super::LinkError;
@@ -18,6 +18,8 @@ pub struct Object<'a> {
     /// The names of imported functions. Their indices precede those of defined functions.
     pub imported: Vec<&'a str>,
     pub interface: Vec<&'a [u8]>,
+    /// The names of the built-in modules whose steps it calls.
+    pub calls: Vec<&'a [u8]>,
     pub symbols: Vec<SymbolInfo<'a>>,
     /// The constructors: priority and symbol.
     pub constructors: Vec<(u32, u32)>,
@@ -101,6 +103,7 @@ impl<'a> Object<'a> {
                     }
                     KnownCustom::Reloc(reader) => relocations.push(reader),
                     _ if custom.name() == INTERFACE_SECTION => object.interface.push(custom.data()),
+                    _ if custom.name() == CALLS_SECTION => object.calls.push(custom.data()),
                     _ => {}
                 },
                 Payload::GlobalSection(_) => return Err(LinkError::Unsupported("defined globals")),

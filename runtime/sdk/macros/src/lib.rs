@@ -2,6 +2,7 @@
 
 mod attributes;
 mod outputs;
+mod sql;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -42,4 +43,25 @@ pub fn deserialize(item: TokenStream) -> TokenStream {
     value::deserialize(item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
+}
+
+/// Runs a SQL query of tables: one `select` statement, in DataFusion's dialect. Returns a `Result<Table>`.
+///
+/// `{name}` is a table (`Table`, `Csv` or `Bytes`) or a value (a number, a boolean, a string or an `Option` of one): a variable, or
+/// an argument `name = ...` after the query, as in `format!`. Values are passed to the query and never become part of its text.
+/// `{{` and `}}` are braces. Names of columns are matched as they are written.
+///
+/// Runs in the sandbox only. The rows of a query without `order by` are in an order that depends only on the query and its tables.
+///
+/// ```no_run
+/// use lockstep::prelude::*;
+///
+/// let penguins = Table::new([("mass", vec![3700.0, 5000.0])])?.with("species", vec!["Adelie", "Gentoo"])?;
+/// let min = 4000;
+/// let heavy = sql!("select species, avg(mass) as mass from {penguins} where mass > {min} group by species")?;
+/// # Ok::<(), lockstep::Error>(())
+/// ```
+#[proc_macro]
+pub fn sql(query: TokenStream) -> TokenStream {
+    sql::expand(query.into()).into()
 }

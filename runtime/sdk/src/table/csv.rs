@@ -65,6 +65,19 @@ impl Type {
         }
     }
 
+    /// Returns the name, with an article.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Integer => "an integer",
+            Self::Float => "a float",
+            Self::Date => "a date",
+            Self::Time(_) => "a time",
+            Self::Text => "text",
+        }
+    }
+
     fn data_type(self) -> DataType {
         match self {
             Self::Null => DataType::Null,
@@ -267,6 +280,8 @@ pub struct CsvOptions {
     separator: u8,
     nulls: Vec<Vec<u8>>,
     types: BTreeMap<String, ColumnType>,
+    /// The types of columns that may be missing.
+    expected: BTreeMap<String, ColumnType>,
     /// The number of rows from which types are inferred.
     sample: usize,
 }
@@ -277,6 +292,7 @@ impl Default for CsvOptions {
             separator: b',',
             nulls: Vec::new(),
             types: BTreeMap::new(),
+            expected: BTreeMap::new(),
             sample: usize::MAX,
         }
         .nulls(["", "NA"])
@@ -300,6 +316,16 @@ impl CsvOptions {
     pub fn column(mut self, name: &str, of: ColumnType) -> Self {
         self.types.insert(name.to_owned(), of);
         self
+    }
+
+    /// Like [`column`](Self::column), for a column that may be missing.
+    pub(super) fn expect(mut self, name: &str, of: ColumnType) -> Self {
+        self.expected.insert(name.to_owned(), of);
+        self
+    }
+
+    fn type_of(&self, column: &str) -> Option<ColumnType> {
+        self.types.get(column).or_else(|| self.expected.get(column)).copied()
     }
 
     /// Types are inferred from this number of rows, and not from all. A later field of another type is an error.
@@ -553,6 +579,9 @@ fn malformed(error: csv::Error) -> Error {
 /// Reads the tables in CSV with a header line. A field that does not have the type of its column is an error that names the line.
 pub(super) fn read(mut source: impl Read + Seek + 'static, options: CsvOptions) -> Result<TableReader> {
     let (names, types) = infer(&mut source, &options).context("not a table: neither Arrow, Parquet nor CSV")?;
+    if let Some(unknown) = options.types.keys().find(|name| !names.contains(name)) {
+        bail!("there is no column `{unknown}`; the columns are {}", names.join(", "));
+    }
     let fields: Vec<Field> = names
         .iter()
         .zip(&types)
@@ -606,8 +635,8 @@ pub(super) fn read(mut source: impl Read + Seek + 'static, options: CsvOptions) 
 }
 
 fn surprise(field: &str, column: &str, of: Type, line: u64, options: &CsvOptions) -> Error {
-    let of = of.data_type();
-    Error::msg(match options.types.contains_key(column) {
+    let of = of.name();
+    Error::msg(match options.type_of(column).is_some() {
         true => format!("line {line}, column `{column}`: `{field}` is not {of}"),
         false => format!(
             "line {line}, column `{column}`: `{field}` is not {of}, as the rows before it are; read the input as `Csv` and give the column \
@@ -619,11 +648,8 @@ fn surprise(field: &str, column: &str, of: Type, line: u64, options: &CsvOptions
 /// Returns the names of the columns and their types.
 fn infer(source: &mut (impl Read + Seek), options: &CsvOptions) -> Result<(Vec<String>, Vec<Type>)> {
     let mut rows = Rows::open(source, options.separator)?;
-    let given = |name: &String| options.types.get(name).map(|of| of.inner());
+    let given = |name: &String| options.type_of(name).map(ColumnType::inner);
     let given: Vec<Option<Type>> = rows.names.iter().map(given).collect();
-    if let Some(unknown) = options.types.keys().find(|name| !rows.names.contains(name)) {
-        bail!("there is no column `{unknown}`; the columns are {}", rows.names.join(", "));
-    }
     let mut types: Vec<Type> = given.iter().map(|of| of.unwrap_or(Type::Null)).collect();
     let mut count = 0;
     while count < options.sample && rows.next()? {

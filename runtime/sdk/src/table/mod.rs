@@ -43,6 +43,7 @@ pub use join::{Join, On};
 pub use parquet::Parquet;
 pub use read::TableReader;
 pub(crate) use read::from_csv;
+pub use rows::Rows;
 pub use sort::{Order, desc};
 pub use window::{Window, dense_rank, lag, lead, rank, rolling, row_number, running};
 

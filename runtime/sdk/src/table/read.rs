@@ -56,10 +56,10 @@ impl TableReader {
 
     /// Reads the tables in the file at `path`. Infers the types of CSV columns from all rows.
     pub(super) fn whole(path: &Path) -> Result<Self> {
-        Self::from_path(path, None)
+        Self::from_path(path, CsvOptions::default())
     }
 
-    fn from_path(path: &Path, sample: Option<usize>) -> Result<Self> {
+    pub(super) fn from_path(path: &Path, options: CsvOptions) -> Result<Self> {
         let mut file = BufReader::with_capacity(64 * 1024, open(path)?);
         if file.fill_buf()?.starts_with(b"PAR1") {
             return parquet(path);
@@ -67,7 +67,6 @@ impl TableReader {
         if is_compressed_by_zstd(&mut file)? {
             return zstd(path, file);
         }
-        let options = CsvOptions::default().sample(sample.unwrap_or(usize::MAX));
         Self::of_source(file, options)
     }
 
@@ -198,7 +197,7 @@ fn parquet(path: &Path) -> Result<TableReader> {
 fn convert(path: &Path) -> Result<TableReader> {
     let (module, step) = READER;
     let called = Call::new(module, step).file("file", path).run()?;
-    TableReader::from_path(&called.path("table"), None)
+    TableReader::whole(&called.path("table"))
 }
 
 #[cfg(all(not(target_os = "wasi"), not(feature = "codecs")))]
@@ -233,7 +232,7 @@ impl Input for TableReader {
     const MEDIA_TYPE: &'static str = media_type::TABLE;
 
     fn open(path: &Path) -> Result<Self> {
-        Self::from_path(path, Some(SAMPLE))
+        Self::from_path(path, CsvOptions::default().sample(SAMPLE))
     }
 }
 

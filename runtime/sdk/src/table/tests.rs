@@ -177,9 +177,64 @@ fn options_of_csv_are_followed() {
     );
     let typed = CsvOptions::default().column("n", ColumnType::Integer);
     let error = from_csv(b"n\n1\n2.5\n", &typed).unwrap_err();
-    assert_eq!(format!("{error:#}"), "line 3, column `n`: `2.5` is not Int64");
+    assert_eq!(format!("{error:#}"), "line 3, column `n`: `2.5` is not an integer");
     assert_eq!(
         "money".parse::<ColumnType>().unwrap_err().to_string(),
         "`money` is not a type; the types are boolean, integer, float, date, time, text"
     );
+}
+
+#[test]
+fn rows_of_a_struct_say_which_columns_they_need() {
+    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    enum Color {
+        Red,
+        Green,
+    }
+    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct Row {
+        zip: String,
+        price: Option<f64>,
+        count: u8,
+        color: Color,
+        #[serde(default)]
+        sold: bool,
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = directory.path().join("rows.csv");
+        std::fs::write(&path, text).unwrap();
+        Rows::<Row>::read(&path).map_err(|error| format!("{error:#}"))
+    };
+    let rows = read("zip,price,count,color\n007,1,3,Red\n12,,4,Green\n").unwrap();
+    let row = |zip: &str, price, count, color| Row {
+        zip: zip.into(),
+        price,
+        count,
+        color,
+        sold: false,
+    };
+    assert_eq!(
+        rows.0,
+        [row("007", Some(1.0), 3, Color::Red), row("12", None, 4, Color::Green)]
+    );
+    let path = directory.path().join("rows.arrow");
+    rows.write_artifact(&path).unwrap();
+    assert_eq!(Table::read(&path).unwrap().str("zip").unwrap().value(0), "007");
+    assert_eq!(Rows::<Row>::read(&path).unwrap(), rows);
+    let empty = Rows::<Row>(Vec::new());
+    empty.write_artifact(&path).unwrap();
+    assert_eq!(
+        Table::read(&path).unwrap().columns(),
+        ["zip", "price", "count", "color", "sold"]
+    );
+
+    let error = read("zip,price,count,color\n1,a,3,Red\n").unwrap_err();
+    assert!(error.ends_with("line 2, column `price`: `a` is not a float"), "{error}");
+    let error = read("zip,price,color\n1,2,Red\n").unwrap_err();
+    assert!(error.contains("count"), "{error}");
+    let error = read("zip,price,count,color\n1,2,3,Red\n1,2,300,Red\n").unwrap_err();
+    assert!(error.contains("row 1, field `count`"), "{error}");
+    let error = read("zip,price,count,color\n1,2,3,Blue\n").unwrap_err();
+    assert!(error.contains("field `color`"), "{error}");
 }

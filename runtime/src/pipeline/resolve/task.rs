@@ -68,10 +68,8 @@ impl Resolver<'_> {
         let artifacts = inputs.iter().map(|(name, bound)| (name.clone(), bound.stand_in())).collect();
         let parameters = place.parameters()?;
         let run = bind(module.digest, interface, artifacts, &parameters, place.seed()?);
-        let run = Run {
-            modules: self.modules(place)?,
-            ..run.map_err(|e| place.bind_error(&e))?
-        };
+        let mut run = run.map_err(|e| place.bind_error(&e))?;
+        run.modules.extend(self.modules(place)?);
         place.check_types(interface, &inputs)?;
         self.add(place, run, inputs)
     }
