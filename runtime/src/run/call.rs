@@ -57,10 +57,17 @@ impl Called {
 
 /// The reason why a call has no outputs.
 enum Refused {
-    /// The guest gets this text.
-    Told(String),
+    /// The guest gets this text. The usage is that of the run that failed.
+    Told(String, Usage),
     /// The guest is stopped.
     Ended(Unanswered),
+}
+
+impl Refused {
+    /// Refuses a request that started no run.
+    fn at_once(why: impl ToString) -> Self {
+        Self::Told(why.to_string(), Usage::default())
+    }
 }
 
 impl From<RunError> for Refused {
@@ -77,7 +84,7 @@ impl Caller for Steps {
             .and_then(|ran| Ok((self.outputs(&ran)?, ran.record.usage.unwrap_or_default())));
         match ran {
             Ok((outputs, usage)) => Ok(answer("out", Node::Directory(outputs), usage)),
-            Err(Refused::Told(why)) => Ok(answer("error", Node::File(why.into()), Usage::default())),
+            Err(Refused::Told(why, usage)) => Ok(answer("error", Node::File(why.into()), usage)),
             Err(Refused::Ended(why)) => Err(why),
         }
     }
@@ -86,19 +93,20 @@ impl Caller for Steps {
 impl Steps {
     /// Parses a request, and puts its inputs into the store.
     fn bound(&self, request: &[u8], guest: &mut Asking<'_>) -> Result<Run, Refused> {
-        let told = |error: &dyn std::fmt::Display| Refused::Told(error.to_string());
-        let request: Request = serde_json::from_slice(request).map_err(|error| told(&error))?;
+        let request: Request = serde_json::from_slice(request).map_err(Refused::at_once)?;
         let module = self.modules.get(&request.module);
-        let module = module.ok_or_else(|| Refused::Told(format!("this run was given no module `{}`", request.module)))?;
+        let module = module.ok_or_else(|| Refused::at_once(format!("this run was given no module `{}`", request.module)))?;
         let wasm = self.runtime.store.get(module).map_err(RunError::from)?;
-        let interfaces = interfaces(&wasm).map_err(|error| told(&error))?;
-        let interface = choose(&interfaces, &request.step).map_err(|error| told(&error))?;
+        let interfaces = interfaces(&wasm).map_err(Refused::at_once)?;
+        let interface = choose(&interfaces, &request.step).map_err(Refused::at_once)?;
         let mut inputs = BTreeMap::new();
         for (name, path) in &request.inputs {
-            let node = guest.node(path).ok_or_else(|| Refused::Told(format!("there is no {path}")))?;
+            let node = guest
+                .node(path)
+                .ok_or_else(|| Refused::at_once(format!("there is no {path}")))?;
             inputs.insert(name.clone(), self.artifact(interface, name, node)?);
         }
-        bind(*module, interface, inputs, &request.parameters, self.seed).map_err(|error| told(&error))
+        bind(*module, interface, inputs, &request.parameters, self.seed).map_err(Refused::at_once)
     }
 
     fn artifact(&self, interface: &Interface, input: &str, node: Node) -> Result<Artifact, RunError> {
@@ -179,7 +187,10 @@ impl Steps {
             _ => self.called.push(ran.digest),
         }
         match &ran.record.outcome {
-            Outcome::Failed(failure) => Err(Refused::Told(format!("step `{}` {failure}", run.entry.title()))),
+            Outcome::Failed(failure) => Err(Refused::Told(
+                format!("step `{}` {failure}", run.entry.title()),
+                ran.record.usage.clone().unwrap_or_default(),
+            )),
             _ => Ok(ran),
         }
     }

@@ -274,6 +274,56 @@ fn a_step_that_is_called_is_a_run_of_its_own() {
 }
 
 #[test]
+fn a_call_that_reached_a_limit_answers_only_under_that_limit() {
+    let runtime = runtime();
+    let many = "(loop (i32.store (i32.const 100) (i32.add (i32.load (i32.const 100)) (i32.const 1)))
+        (br_if 0 (i32.lt_u (i32.load (i32.const 100)) (i32.const 30000))))";
+    let limited = [
+        (
+            many,
+            Limits {
+                fuel: 10_000,
+                ..Limits::default()
+            },
+            Limit::Fuel,
+        ),
+        (
+            "(drop (memory.grow (i32.const 30)))",
+            Limits {
+                memory: 1 << 20,
+                ..Limits::default()
+            },
+            Limit::Memory,
+        ),
+        (
+            "(call $exit (i32.const 7))",
+            Limits {
+                log: 9,
+                ..Limits::default()
+            },
+            Limit::Log,
+        ),
+    ];
+    for (body, limits, limit) in limited {
+        let calls = caller(&runtime, body);
+        let (low, _) = run(&runtime, &calls, &limits);
+        let usage = low.record.usage.as_ref().unwrap();
+        assert_eq!(usage.reached, BTreeMap::from([(limit, limit.of(&limits))]));
+        assert!(run(&runtime, &calls, &limits).0.cached);
+        let (high, _) = run(&runtime, &calls, &Limits::default());
+        assert!(!high.cached, "{limit}");
+        assert_eq!(high.record.usage.as_ref().unwrap().reached, BTreeMap::new());
+        let again = runtime.again(&low.record, &Interrupt::default()).unwrap();
+        assert_eq!(again.digest, low.digest);
+    }
+    // What a failed call used counts, although it reached no limit.
+    let calls = caller(&runtime, &format!("{many} (call $exit (i32.const 7))"));
+    let (ran, _) = run(&runtime, &calls, &Limits::default());
+    let (called, _) = runtime.record(&ran.record.called[0]).unwrap().unwrap();
+    assert!(ran.record.usage.unwrap().fuel >= called.usage.unwrap().fuel);
+}
+
+#[test]
 fn an_interrupt_ends_the_run_that_calls_and_the_one_that_is_called() {
     let runtime = runtime();
     let calls = caller(&runtime, "(loop $l (br $l))");

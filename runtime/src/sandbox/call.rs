@@ -46,14 +46,16 @@ impl Guest {
             stop: None,
         };
         let answer = caller.call(request, &mut asking);
-        if let Some(stop) = asking.stop {
-            return Err(stop.into());
-        }
+        let stop = asking.stop;
+        // first: the usage of an interrupted call is unknown, so the outcome must not be deterministic
         let answer = answer.map_err(|unanswered| match unanswered {
             Unanswered::Interrupted(by) => Stop::Interrupted(by),
             Unanswered::Host(source) => Stop::Host(source),
         })?;
         self.called.include(&answer.usage);
+        if let Some(stop) = stop {
+            return Err(stop.into());
+        }
         let number = self.calls;
         self.calls += 1;
         self.vfs.put_answer(number, answer.files)?;

@@ -17,7 +17,7 @@ pub trait Caller: Send {
 pub struct Answer {
     /// The content of `/call/<number>`.
     pub files: Node,
-    /// The resources used. They count against the guest's limits.
+    /// The resources used, and the limits reached, also if the request failed. They count as the guest's own.
     pub usage: Usage,
 }
 
