@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Entry, Run, RunError, Runtime};
 use crate::digest::{Digest, canonical_json};
-use crate::sandbox::{Large, Made, Node, Sink, Source, Storage, Stream, World};
+use crate::sandbox::{Check, Large, Made, Node, Sink, Source, Storage, Stream, World};
 use crate::step::{Artifact, GuestPath, MediaType};
 use crate::store::{Content, LargeFile, Store};
 
@@ -134,7 +134,11 @@ fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<
 
 impl Storage for Store {
     fn create(&self) -> io::Result<Box<dyn Sink>> {
-        Ok(Box::new(self.writer()))
+        Ok(Box::new(self.staged_writer()?))
+    }
+
+    fn put(&self, bytes: Bytes) -> io::Result<Digest> {
+        Store::put(self, bytes).map_err(io::Error::other)
     }
 }
 
@@ -161,7 +165,7 @@ impl Sink for crate::store::Writer {
         self.set_len(len)
     }
 
-    fn finish(self: Box<Self>) -> io::Result<(Digest, u64)> {
-        (*self).finish().map_err(io::Error::other)
+    fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        (*self).finish_unless(check).map_err(io::Error::other)
     }
 }

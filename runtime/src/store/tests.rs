@@ -249,3 +249,24 @@ proptest! {
         prop_assert_eq!(store.get(&digest).unwrap(), model);
     }
 }
+
+#[test]
+fn files_being_written_take_few_descriptors() {
+    let (directory, store) = open();
+    let directory = directory.path().canonicalize().unwrap();
+    let mut writers: Vec<_> = (0..400).map(|_| store.staged_writer().unwrap()).collect();
+    for (n, writer) in (0u32..).zip(&mut writers) {
+        writer.write_at(0, &n.to_le_bytes()).unwrap();
+        writer.write_at(5000, b"!").unwrap();
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let open = open.filter(|path| path.starts_with(&directory)).count();
+    assert!(open < 100, "{open}");
+    for (n, mut writer) in (0u32..).zip(writers) {
+        let mut start = [0; 4];
+        assert_eq!((writer.read_at(0, &mut start).unwrap(), start), (4, n.to_le_bytes()));
+        let (digest, _) = writer.finish().unwrap();
+        assert_eq!(store.get(&digest).unwrap().len(), 5001);
+    }
+}
