@@ -450,3 +450,26 @@ fn an_invalid_name_of_an_output_is_refused_before_anything_runs() {
         assert!(error.starts_with(&format!("can't store output `{name}`")), "{error}");
     }
 }
+
+#[test]
+fn a_deep_directory_is_refused() {
+    let runtime = runtime();
+    let file = runtime.store.put_artifact("x", &MediaType::default()).unwrap();
+    let deep = |depth| format!("{}file", "d/".repeat(depth));
+    for (depth, refused) in [(200, false), (300, true), (200_000, true)] {
+        let files = BTreeMap::from([(deep(depth), file.clone())]);
+        let directory = runtime.store.put_directory(&files).unwrap();
+        let run = Run {
+            inputs: BTreeMap::from([("tree".to_owned(), directory.into())]),
+            ..program(&runtime, "call $hello", None)
+        };
+        let ran = runtime.run(
+            &run,
+            Reuse::Records,
+            &Limits::default(),
+            &Interrupt::default(),
+            &mut |_, _| (),
+        );
+        assert_eq!(ran.is_err(), refused, "{depth}");
+    }
+}

@@ -10,7 +10,10 @@ use super::{Entry, Run, RunError, Runtime};
 use crate::digest::{Digest, canonical_json};
 use crate::sandbox::{Check, Large, Made, Node, Sink, Source, Storage, Stream, World};
 use crate::step::{Artifact, GuestPath, MediaType};
-use crate::store::{Content, LargeFile, Store};
+use crate::store::{Content, LargeFile, Store, StoreError};
+
+/// Maximum nesting depth of directories in an artifact, as in the guest's file system. Nodes are nested as deep on the stack.
+const MAX_DEPTH: usize = 256;
 
 impl Runtime {
     /// Returns the world of a run, with its inputs.
@@ -70,6 +73,14 @@ impl Runtime {
         }
         let mut root = BTreeMap::new();
         for (path, file) in self.store.list_directory(artifact)? {
+            if path.split('/').count() > MAX_DEPTH {
+                let reason = format!("a file is in more than {MAX_DEPTH} nested directories");
+                return Err(StoreError::Manifest {
+                    digest: artifact.digest,
+                    reason,
+                }
+                .into());
+            }
             let path = GuestPath::try_from(format!("/{path}"))?;
             insert(&mut root, &path, self.node(&file)?)?;
         }

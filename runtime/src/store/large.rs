@@ -107,7 +107,9 @@ impl LargeFile {
 
 /// Returns whether bytes are zero, and so many that leaving them out saves room.
 pub(super) fn is_sparse(data: &[u8]) -> bool {
-    data.len() >= 4096 && data.iter().all(|byte| *byte == 0)
+    const BLOCK: usize = 4096;
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    data.len() >= BLOCK && data.chunks(BLOCK).all(|block| *block == ZEROS[..block.len()])
 }
 
 /// Returns the digest of everything that `read_at` returns, up to the end. Files are read this way and not mapped, since the pages of a
