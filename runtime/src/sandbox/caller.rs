@@ -5,8 +5,8 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::guest::Meter;
 use super::interrupt::Deadline;
+use super::meter::Meter;
 use super::vfs::{Fault, Stop, Vfs};
 use super::{Large, Node, Stream};
 use crate::digest::Digest;

@@ -8,8 +8,9 @@ use std::time::Instant;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::clock::Clock;
-use super::guest::{FREE_WORK, Guest, Meter, Strings};
+use super::guest::{FREE_WORK, Guest, Strings};
 use super::interrupt::Deadline;
+use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Setup, Stop, Vfs};
 use super::workers::soon;

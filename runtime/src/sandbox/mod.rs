@@ -17,6 +17,7 @@ mod engine;
 mod execute;
 mod guest;
 mod interrupt;
+mod meter;
 mod native_cache;
 mod outputs;
 mod preview1;
