@@ -323,7 +323,7 @@ impl From<TaskError> for Error {
         match error {
             TaskError::Run(error) => error.into(),
             TaskError::When(_) | TaskError::Parts(_) => Self::new(Kind::Guest, error),
-            TaskError::NotMade | TaskError::Elsewhere(_) => Self::host(error),
+            TaskError::NotMade | TaskError::Elsewhere(_) | TaskError::Panicked(_) => Self::host(error),
         }
     }
 }

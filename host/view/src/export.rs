@@ -1,6 +1,6 @@
 //! Export of artifacts to files.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,19 +14,26 @@ use crate::error::{Error, Result};
 pub fn export(store: &Store, artifact: &Artifact, path: &Path) -> Result<()> {
     match artifact.is_directory() {
         true => export_directory(store, artifact, path),
-        false => write(path, &store.get(&artifact.digest)?),
+        false => {
+            let content = store.open_file(&artifact.digest)?;
+            write_with(path, |file| content.copy_to(file))
+        }
     }
 }
 
 /// Writes `bytes` to the file `path` atomically.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |mut file| file.write_all(bytes))
+}
+
+fn write_with(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
     check_parent(path)?;
     let write = || -> io::Result<()> {
         // the umask applies, as for any file
-        let mut file = tempfile::Builder::new()
+        let file = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(parent(path))?;
-        file.write_all(bytes)?;
+        fill(file.as_file())?;
         file.persist(path)?;
         Ok(())
     };
@@ -71,7 +78,9 @@ fn export_directory(store: &Store, artifact: &Artifact, path: &Path) -> Result<(
         let target = inside.parts().fold(staging.path().to_owned(), |at, part| at.join(part));
         let directory = target.parent().unwrap_or(staging.path());
         std::fs::create_dir_all(directory).map_err(failed)?;
-        std::fs::write(&target, store.get(&file.digest)?).map_err(failed)?;
+        let content = store.open_file(&file.digest)?;
+        let written = File::create(&target).and_then(|file| content.copy_to(&file));
+        written.map_err(failed)?;
     }
     std::fs::rename(staging.path(), path).map_err(failed)?;
     // it was renamed: there is nothing to remove

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,9 @@ pub enum TaskError {
     /// An input is not available.
     #[error("an input is not available")]
     NotMade,
+    /// The thread that executed it panicked.
+    #[error("internal error: {0}; please report this bug")]
+    Panicked(String),
     /// A remote executor reported this error.
     #[error("{0}")]
     Elsewhere(String),
@@ -223,6 +227,9 @@ pub fn execute_by(
         workers.work();
     });
     let progress = workers.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = progress.failed {
+        return Err(error);
+    }
     let mut outputs = BTreeMap::new();
     for (name, source) in &plan.outputs {
         if let Some(given) = progress.made.given(&names, source, None) {
@@ -264,8 +271,14 @@ impl<'a> Workers<'a, '_> {
             }
             if let Some(job) = progress.take(self.names) {
                 drop(progress);
-                let became = self.carry_out(&job);
-                progress = self.settle(job, became);
+                let became = caught(|| self.carry_out(&job));
+                let became = became.unwrap_or_else(|error| Became::Ended(End::Error(error)));
+                let settled = caught(|| self.settle(job, became));
+                progress = settled.unwrap_or_else(|error| {
+                    let mut progress = self.lock();
+                    progress.fail(error);
+                    progress
+                });
                 self.changed.notify_all();
             } else if progress.is_over() {
                 return;
@@ -433,6 +446,15 @@ impl<'a> Workers<'a, '_> {
     fn lock(&self) -> MutexGuard<'_, Progress<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Calls `act`. A panic becomes an error.
+fn caught<T>(act: impl FnOnce() -> T) -> Result<T, TaskError> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        TaskError::Panicked(text.unwrap_or_else(|| "a panic".to_owned()))
+    })
 }
 
 /// Returns whether the same run might have another outcome next time on this machine.

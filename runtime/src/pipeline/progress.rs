@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::ExpectedMemory;
 use super::made::{Made, Names, TaskInput};
 use super::plan::instance;
-use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, Task, TaskState, When};
+use super::{Admission, Done, End, Ending, Execution, Plan, Schedule, Task, TaskError, TaskState, When};
 use crate::run::Runtime;
 use crate::step::Artifact;
 
@@ -18,6 +18,8 @@ pub(super) struct Progress<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// Whether no more tasks are started.
     pub(super) stopped: bool,
+    /// The error that ended the execution, if its state is no longer valid.
+    pub(super) failed: Option<TaskError>,
 }
 
 pub(super) struct Node<'a> {
@@ -69,6 +71,7 @@ impl<'a> Progress<'a> {
             made: Made::default(),
             nodes: plan.tasks().iter().map(node).collect(),
             stopped: false,
+            failed: None,
         };
         let ready: Vec<usize> = progress.schedule.ready().collect();
         progress.admit(&ready);
@@ -113,7 +116,13 @@ impl<'a> Progress<'a> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.admission.running() == 0 && (self.stopped || self.admission.is_empty())
+        self.failed.is_some() || self.admission.running() == 0 && (self.stopped || self.admission.is_empty())
+    }
+
+    /// Ends the execution with an error.
+    pub(super) fn fail(&mut self, error: TaskError) {
+        self.stopped = true;
+        self.failed.get_or_insert(error);
     }
 
     /// Adds an instance of a task for each part. Returns the task itself if there are no parts, as it has ended then.

@@ -8,9 +8,12 @@ use serde_json::Value;
 
 use super::{Ran, Reuse, Run, RunError, Runtime, bind, choose};
 use crate::digest::Digest;
-use crate::sandbox::{Answer, Asking, Caller, Interrupt, Node, Stream, Unanswered};
+use crate::sandbox::{Answer, Asking, Caller, Given, Interrupt, Node, Stream, Unanswered};
 use crate::step::{Artifact, GuestPath, Interface, Interruption, Limits, MediaType, Outcome, Usage, interfaces};
 use crate::store::{StoreError, Writer};
+
+/// Maximum size of the reason why a call has no outputs, in bytes.
+const MAX_REASON: usize = 64 << 10;
 
 /// A guest's request to run a step.
 #[derive(Deserialize)]
@@ -57,10 +60,17 @@ impl Called {
 
 /// The reason why a call has no outputs.
 enum Refused {
-    /// The guest gets this text.
-    Told(String),
+    /// The guest gets this text. The usage is that of the run that failed.
+    Told(String, Usage),
     /// The guest is stopped.
     Ended(Unanswered),
+}
+
+impl Refused {
+    /// Refuses a request that started no run.
+    fn at_once(why: impl ToString) -> Self {
+        Self::Told(why.to_string(), Usage::default())
+    }
 }
 
 impl From<RunError> for Refused {
@@ -77,7 +87,10 @@ impl Caller for Steps {
             .and_then(|ran| Ok((self.outputs(&ran)?, ran.record.usage.unwrap_or_default())));
         match ran {
             Ok((outputs, usage)) => Ok(answer("out", Node::Directory(outputs), usage)),
-            Err(Refused::Told(why)) => Ok(answer("error", Node::File(why.into()), Usage::default())),
+            Err(Refused::Told(mut why, usage)) => {
+                why.truncate(why.floor_char_boundary(MAX_REASON));
+                Ok(answer("error", Node::File(why.into()), usage))
+            }
             Err(Refused::Ended(why)) => Err(why),
         }
     }
@@ -86,45 +99,52 @@ impl Caller for Steps {
 impl Steps {
     /// Parses a request, and puts its inputs into the store.
     fn bound(&self, request: &[u8], guest: &mut Asking<'_>) -> Result<Run, Refused> {
-        let told = |error: &dyn std::fmt::Display| Refused::Told(error.to_string());
-        let request: Request = serde_json::from_slice(request).map_err(|error| told(&error))?;
+        let request: Request = serde_json::from_slice(request).map_err(Refused::at_once)?;
         let module = self.modules.get(&request.module);
-        let module = module.ok_or_else(|| Refused::Told(format!("this run was given no module `{}`", request.module)))?;
+        let module = module.ok_or_else(|| Refused::at_once(format!("this run was given no module `{}`", request.module)))?;
         let wasm = self.runtime.store.get(module).map_err(RunError::from)?;
-        let interfaces = interfaces(&wasm).map_err(|error| told(&error))?;
-        let interface = choose(&interfaces, &request.step).map_err(|error| told(&error))?;
+        let interfaces = interfaces(&wasm).map_err(Refused::at_once)?;
+        let interface = choose(&interfaces, &request.step).map_err(Refused::at_once)?;
         let mut inputs = BTreeMap::new();
         for (name, path) in &request.inputs {
-            let node = guest.node(path).ok_or_else(|| Refused::Told(format!("there is no {path}")))?;
-            inputs.insert(name.clone(), self.artifact(interface, name, node)?);
+            let given = guest
+                .given(path)
+                .ok_or_else(|| Refused::at_once(format!("there is no {path}")))?;
+            inputs.insert(name.clone(), self.artifact(interface, name, given, guest)?);
         }
-        bind(*module, interface, inputs, &request.parameters, self.seed).map_err(|error| told(&error))
+        bind(*module, interface, inputs, &request.parameters, self.seed).map_err(Refused::at_once)
     }
 
-    fn artifact(&self, interface: &Interface, input: &str, node: Node) -> Result<Artifact, RunError> {
+    fn artifact(&self, interface: &Interface, input: &str, given: Given, guest: &Asking<'_>) -> Result<Artifact, RunError> {
         let port = interface.inputs.iter().find(|port| port.name == input);
         let media_type = port.map(|port| port.media_type.clone()).unwrap_or_default();
-        match node {
-            Node::Directory(entries) => {
+        match given {
+            Given::Directory(entries) => {
                 let mut files = BTreeMap::new();
-                self.flatten("", entries, &mut files)?;
+                self.flatten("", entries, &mut files, guest)?;
                 Ok(self.runtime.store.put_directory(&files)?)
             }
-            file => self.file(file, media_type),
+            file => self.file(file, media_type, guest),
         }
     }
 
     /// Stores a file. A large one is copied in pieces: it may be an input of the caller, under another name.
-    fn file(&self, file: Node, media_type: MediaType) -> Result<Artifact, RunError> {
+    fn file(&self, file: Given, media_type: MediaType, guest: &Asking<'_>) -> Result<Artifact, RunError> {
         let store = &self.runtime.store;
         let large = match file {
-            Node::Large(large) => large.0,
-            Node::File(bytes) => return Ok(store.put_artifact(bytes, &media_type)?),
-            Node::Directory(_) => return Ok(store.put_directory(&BTreeMap::new())?),
+            Given::Large(large) => large.0,
+            Given::Input(bytes) => return Ok(store.put_artifact(bytes, &media_type)?),
+            Given::Stored { digest, size } => return self.note(digest, size, media_type),
+            Given::Directory(_) => return Ok(store.put_directory(&BTreeMap::new())?),
+        };
+        let mut check = || match guest.has_ended() {
+            true => Err(io::Error::other("the run was interrupted")),
+            false => Ok(()),
         };
         let (mut writer, mut buffer) = (store.writer(), vec![0; 1 << 20]);
         let mut copy = |writer: &mut Writer| -> io::Result<()> {
             loop {
+                check()?;
                 match large.read_at(writer.len(), &mut buffer)? {
                     0 => return Ok(()),
                     count => writer.write_at(writer.len(), &buffer[..count])?,
@@ -136,29 +156,34 @@ impl Steps {
             path: "an input of a call".into(),
             source,
         })?;
-        let (digest, size) = writer.finish()?;
+        let (digest, size) = writer.finish_unless(&mut check)?;
+        self.note(digest, size, media_type)
+    }
+
+    fn note(&self, digest: Digest, size: u64, media_type: MediaType) -> Result<Artifact, RunError> {
         let artifact = Artifact {
             digest,
             media_type,
             size,
         };
-        store.note_artifact(&artifact)?;
+        self.runtime.store.note_artifact(&artifact)?;
         Ok(artifact)
     }
 
     fn flatten(
         &self,
         prefix: &str,
-        entries: BTreeMap<String, Node>,
+        entries: BTreeMap<String, Given>,
         files: &mut BTreeMap<String, Artifact>,
+        guest: &Asking<'_>,
     ) -> Result<(), RunError> {
-        for (name, node) in entries {
+        for (name, given) in entries {
             let path = format!("{prefix}{name}");
-            match node {
-                Node::Directory(entries) => self.flatten(&format!("{path}/"), entries, files)?,
+            match given {
+                Given::Directory(entries) => self.flatten(&format!("{path}/"), entries, files, guest)?,
                 file => {
                     let media_type = MediaType::of_path(path.as_ref());
-                    let artifact = self.file(file, media_type)?;
+                    let artifact = self.file(file, media_type, guest)?;
                     files.insert(path, artifact);
                 }
             }
@@ -179,7 +204,10 @@ impl Steps {
             _ => self.called.push(ran.digest),
         }
         match &ran.record.outcome {
-            Outcome::Failed(failure) => Err(Refused::Told(format!("step `{}` {failure}", run.entry.title()))),
+            Outcome::Failed(failure) => Err(Refused::Told(
+                format!("step `{}` {failure}", run.entry.title()),
+                ran.record.usage.clone().unwrap_or_default(),
+            )),
             _ => Ok(ran),
         }
     }

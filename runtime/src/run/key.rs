@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::RunError;
 use crate::digest::{Digest, RunKey, canonical_json};
+use crate::sandbox::{SandboxError, check_outputs};
 use crate::step::{Artifact, GuestPath, MediaType};
 
 /// The version of the guest's environment: epoch and pace of the clocks, random generator, limits of the file system. Part of every
@@ -85,8 +86,9 @@ impl Entry {
 
 impl Run {
     /// Returns the digest of everything that this run may depend on. Media types of inputs are excluded, as a guest can't see them,
-    /// except for whether an input is a directory.
+    /// except for whether an input is a directory. Fails if the name of an output is not valid.
     pub fn key(&self) -> Result<RunKey, RunError> {
+        check_outputs(&self.outputs.keys().map(String::as_str).collect()).map_err(SandboxError::from)?;
         #[derive(Serialize)]
         struct Keyed<'a> {
             lockstep: &'static str,

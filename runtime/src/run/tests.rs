@@ -274,6 +274,56 @@ fn a_step_that_is_called_is_a_run_of_its_own() {
 }
 
 #[test]
+fn a_call_that_reached_a_limit_answers_only_under_that_limit() {
+    let runtime = runtime();
+    let many = "(loop (i32.store (i32.const 100) (i32.add (i32.load (i32.const 100)) (i32.const 1)))
+        (br_if 0 (i32.lt_u (i32.load (i32.const 100)) (i32.const 30000))))";
+    let limited = [
+        (
+            many,
+            Limits {
+                fuel: 10_000,
+                ..Limits::default()
+            },
+            Limit::Fuel,
+        ),
+        (
+            "(drop (memory.grow (i32.const 30)))",
+            Limits {
+                memory: 1 << 20,
+                ..Limits::default()
+            },
+            Limit::Memory,
+        ),
+        (
+            "(call $exit (i32.const 7))",
+            Limits {
+                log: 9,
+                ..Limits::default()
+            },
+            Limit::Log,
+        ),
+    ];
+    for (body, limits, limit) in limited {
+        let calls = caller(&runtime, body);
+        let (low, _) = run(&runtime, &calls, &limits);
+        let usage = low.record.usage.as_ref().unwrap();
+        assert_eq!(usage.reached, BTreeMap::from([(limit, limit.of(&limits))]));
+        assert!(run(&runtime, &calls, &limits).0.cached);
+        let (high, _) = run(&runtime, &calls, &Limits::default());
+        assert!(!high.cached, "{limit}");
+        assert_eq!(high.record.usage.as_ref().unwrap().reached, BTreeMap::new());
+        let again = runtime.again(&low.record, &Interrupt::default()).unwrap();
+        assert_eq!(again.digest, low.digest);
+    }
+    // What a failed call used counts, although it reached no limit.
+    let calls = caller(&runtime, &format!("{many} (call $exit (i32.const 7))"));
+    let (ran, _) = run(&runtime, &calls, &Limits::default());
+    let (called, _) = runtime.record(&ran.record.called[0]).unwrap().unwrap();
+    assert!(ran.record.usage.unwrap().fuel >= called.usage.unwrap().fuel);
+}
+
+#[test]
 fn an_interrupt_ends_the_run_that_calls_and_the_one_that_is_called() {
     let runtime = runtime();
     let calls = caller(&runtime, "(loop $l (br $l))");
@@ -289,4 +339,137 @@ fn an_interrupt_ends_the_run_that_calls_and_the_one_that_is_called() {
             by: crate::step::Interruption::Time
         }
     );
+}
+
+/// A runtime with a store in a directory, where files can have holes.
+fn on_disk() -> (tempfile::TempDir, Runtime) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    (directory, Runtime { store, ..runtime() })
+}
+
+/// A program that creates a file of `size` zeros at `path`, and then calls the step `takes` with it, if it has that.
+fn sparse(runtime: &Runtime, path: &str, size: u64, calls: bool) -> Run {
+    let steps = r#"(module
+        (@custom "lockstep:interface"
+            "{\"lockstep\":1,\"step\":\"takes\",\"inputs\":[{\"name\":\"raw\",\"media_type\":\"text/plain\"}]}\n")
+        (memory (export "memory") 1) (func (export "_start")))"#;
+    let request = format!("{{\"module\":\"steps\",\"step\":\"takes\",\"inputs\":{{\"raw\":\"/{path}\"}}}}");
+    let (len, asks) = (request.len(), u32::from(calls));
+    let creates = format!(
+        r#"(module
+        (import "lockstep" "call" (func $call (param i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $resize (param i32 i64) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 100) {path:?})
+        (data (i32.const 200) {request:?})
+        (func (export "_start")
+            (drop (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const {}) (i32.const 1)
+                (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 0)))
+            (drop (call $resize (i32.load (i32.const 0)) (i64.const {size})))
+            (if (i32.const {asks}) (then (drop (call $call (i32.const 200) (i32.const {len}) (i32.const 0)))))))"#,
+        path.len(),
+    );
+    let output = path.strip_prefix("out/").map(|name| (name.to_owned(), MediaType::default()));
+    let steps = runtime.store.put(wat::parse_str(steps).unwrap()).unwrap();
+    Run {
+        module: runtime.store.put(wat::parse_str(creates).unwrap()).unwrap(),
+        modules: BTreeMap::from([("steps".to_owned(), steps)]),
+        outputs: output.into_iter().collect(),
+        ..program(runtime, "", None)
+    }
+}
+
+#[test]
+fn a_file_with_holes_reaches_a_call_and_takes_no_room() {
+    let (directory, runtime) = on_disk();
+    for size in [5, 300 << 10, 80 << 20] {
+        let (ran, _) = run(&runtime, &sparse(&runtime, "tmp/f", size, true), &Limits::default());
+        assert_eq!(ran.record.outcome, Outcome::Succeeded);
+        assert_eq!(ran.record.usage.as_ref().unwrap().memory, 64 << 10);
+        let (called, _) = runtime.record(&ran.record.called[0]).unwrap().unwrap();
+        let raw = &called.run.inputs["raw"].artifact;
+        assert_eq!((raw.size, raw.digest), (size, Digest::of(vec![0; size as usize])));
+        let (ran, _) = run(&runtime, &sparse(&runtime, "out/f", size, false), &Limits::default());
+        assert_eq!(ran.record.outputs["f"].digest, raw.digest);
+        let exported = directory.path().join("exported");
+        let file = std::fs::File::create(&exported).unwrap();
+        runtime.store.open_file(&raw.digest).unwrap().copy_to(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), size);
+        assert_eq!(runtime.store.import(&exported).unwrap().digest, raw.digest);
+    }
+    let blocks = |path: std::path::PathBuf| std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(path).unwrap());
+    let largest = Digest::of(vec![0; 80 << 20]).hex();
+    let blob = directory.path().join("blobs/sha256").join(&largest[..2]).join(&largest);
+    assert!(blocks(blob) < 1000);
+    assert!(blocks(directory.path().join("exported")) < 1000);
+}
+
+#[test]
+fn a_huge_file_with_holes_does_not_delay_an_interrupt() {
+    let (_directory, runtime) = on_disk();
+    for run in [
+        sparse(&runtime, "tmp/f", 60 << 30, true),
+        sparse(&runtime, "out/f", 60 << 30, false),
+    ] {
+        for by in [crate::step::Interruption::Time, crate::step::Interruption::Caller] {
+            let interrupt = Interrupt::default();
+            let limits = Limits {
+                memory: 64 << 20,
+                time: (by == crate::step::Interruption::Time).then_some(std::time::Duration::from_millis(300)),
+                ..Limits::default()
+            };
+            let (other, began) = (interrupt.clone(), std::time::Instant::now());
+            let trigger = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                other.trigger();
+            });
+            let interrupt = match by {
+                crate::step::Interruption::Caller => &interrupt,
+                _ => &Interrupt::default(),
+            };
+            let ran = runtime.run(&run, Reuse::Records, &limits, interrupt, &mut |_, _| ()).unwrap();
+            trigger.join().unwrap();
+            assert_eq!(ran.record.outcome, Outcome::Interrupted { by });
+            assert!(
+                began.elapsed() < std::time::Duration::from_millis(1500),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+    }
+}
+
+#[test]
+fn an_invalid_name_of_an_output_is_refused_before_anything_runs() {
+    let runtime = runtime();
+    for name in ["../dev/null", "a/", ""] {
+        let run = program(&runtime, "call $hello", Some(name));
+        let error = run.key().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("can't store output `{name}`")), "{error}");
+    }
+}
+
+#[test]
+fn a_deep_directory_is_refused() {
+    let runtime = runtime();
+    let file = runtime.store.put_artifact("x", &MediaType::default()).unwrap();
+    let deep = |depth| format!("{}file", "d/".repeat(depth));
+    for (depth, refused) in [(200, false), (300, true), (200_000, true)] {
+        let files = BTreeMap::from([(deep(depth), file.clone())]);
+        let directory = runtime.store.put_directory(&files).unwrap();
+        let run = Run {
+            inputs: BTreeMap::from([("tree".to_owned(), directory.into())]),
+            ..program(&runtime, "call $hello", None)
+        };
+        let ran = runtime.run(
+            &run,
+            Reuse::Records,
+            &Limits::default(),
+            &Interrupt::default(),
+            &mut |_, _| (),
+        );
+        assert_eq!(ran.is_err(), refused, "{depth}");
+    }
 }

@@ -8,9 +8,12 @@ use bytes::Bytes;
 
 use super::{Entry, Run, RunError, Runtime};
 use crate::digest::{Digest, canonical_json};
-use crate::sandbox::{Large, Made, Node, Sink, Source, Storage, Stream, World};
+use crate::sandbox::{Check, Large, Made, Node, Sink, Source, Storage, Stream, World};
 use crate::step::{Artifact, GuestPath, MediaType};
-use crate::store::{Content, LargeFile, Store};
+use crate::store::{Content, LargeFile, Store, StoreError};
+
+/// Maximum nesting depth of directories in an artifact, as in the guest's file system. Nodes are nested as deep on the stack.
+const MAX_DEPTH: usize = 256;
 
 impl Runtime {
     /// Returns the world of a run, with its inputs.
@@ -70,6 +73,14 @@ impl Runtime {
         }
         let mut root = BTreeMap::new();
         for (path, file) in self.store.list_directory(artifact)? {
+            if path.split('/').count() > MAX_DEPTH {
+                let reason = format!("a file is in more than {MAX_DEPTH} nested directories");
+                return Err(StoreError::Manifest {
+                    digest: artifact.digest,
+                    reason,
+                }
+                .into());
+            }
             let path = GuestPath::try_from(format!("/{path}"))?;
             insert(&mut root, &path, self.node(&file)?)?;
         }
@@ -134,7 +145,11 @@ fn flatten(prefix: &str, entries: &BTreeMap<String, Made>, files: &mut BTreeMap<
 
 impl Storage for Store {
     fn create(&self) -> io::Result<Box<dyn Sink>> {
-        Ok(Box::new(self.writer()))
+        Ok(Box::new(self.staged_writer()?))
+    }
+
+    fn put(&self, bytes: Bytes) -> io::Result<Digest> {
+        Store::put(self, bytes).map_err(io::Error::other)
     }
 }
 
@@ -161,7 +176,7 @@ impl Sink for crate::store::Writer {
         self.set_len(len)
     }
 
-    fn finish(self: Box<Self>) -> io::Result<(Digest, u64)> {
-        (*self).finish().map_err(io::Error::other)
+    fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        (*self).finish_unless(check).map_err(io::Error::other)
     }
 }

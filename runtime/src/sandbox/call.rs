@@ -17,6 +17,8 @@ const MODULE: &str = "lockstep";
 const NAME: &str = "call";
 /// Maximum size of a request, in bytes.
 const MAX_REQUEST: u32 = 1 << 20;
+/// The work of a call beside that of the run that it starts.
+const WORK: u64 = 300_000;
 
 /// Returns whether this import exists.
 pub(super) fn offers(module: &str, name: &str) -> bool {
@@ -43,17 +45,28 @@ impl Guest {
         let caller = self.caller.as_mut().ok_or(Errno::NotSupported)?;
         let mut asking = Asking {
             vfs: &mut self.vfs,
+            meter: &mut self.meter,
+            deadline: &self.deadline,
             stop: None,
         };
         let answer = caller.call(request, &mut asking);
-        if let Some(stop) = asking.stop {
+        let stop = asking.stop;
+        // first: the usage of an interrupted call is unknown, so the outcome must not be deterministic
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(unanswered) => {
+                self.deadline.check()?;
+                return Err(match unanswered {
+                    Unanswered::Interrupted(by) => Stop::Interrupted(by).into(),
+                    Unanswered::Host(source) => Stop::Host(source).into(),
+                });
+            }
+        };
+        self.called.include(&answer.usage);
+        self.vfs.add_work(WORK.saturating_add(answer.usage.fuel));
+        if let Some(stop) = stop {
             return Err(stop.into());
         }
-        let answer = answer.map_err(|unanswered| match unanswered {
-            Unanswered::Interrupted(by) => Stop::Interrupted(by),
-            Unanswered::Host(source) => Stop::Host(source),
-        })?;
-        self.called.include(&answer.usage);
         let number = self.calls;
         self.calls += 1;
         self.vfs.put_answer(number, answer.files)?;

@@ -1,9 +1,15 @@
 //! What answers the calls of a guest.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use super::vfs::{Stop, Vfs};
-use super::{Node, Stream};
+use bytes::Bytes;
+
+use super::interrupt::Deadline;
+use super::meter::Meter;
+use super::vfs::{Fault, Stop, Vfs};
+use super::{Large, Node, Stream};
+use crate::digest::Digest;
 use crate::step::{GuestPath, Interruption, Usage};
 
 /// Handles a guest's requests, on the guest's thread.
@@ -17,7 +23,7 @@ pub trait Caller: Send {
 pub struct Answer {
     /// The content of `/call/<number>`.
     pub files: Node,
-    /// The resources used. They count against the guest's limits.
+    /// The resources used, and the limits reached, also if the request failed. They count as the guest's own.
     pub usage: Usage,
 }
 
@@ -30,22 +36,55 @@ pub enum Unanswered {
     Host(io::Error),
 }
 
+/// A file or directory that a guest passes to its caller.
+#[derive(Debug)]
+pub enum Given {
+    /// An input of the guest.
+    Input(Bytes),
+    /// A large input of the guest.
+    Large(Large),
+    /// A file that the guest wrote. The storage has a copy.
+    Stored {
+        /// the digest of its bytes
+        digest: Digest,
+        /// the size in bytes
+        size: u64,
+    },
+    /// A directory.
+    Directory(BTreeMap<String, Given>),
+}
+
 /// The guest that sent the request.
 pub struct Asking<'g> {
     pub(super) vfs: &'g mut Vfs,
+    pub(super) meter: &'g mut Meter,
+    pub(super) deadline: &'g Deadline,
     pub(super) stop: Option<Stop>,
 }
 
 impl Asking<'_> {
-    /// Returns the node at a path of the guest; `None` if there is no readable one.
-    pub fn node(&mut self, path: &GuestPath) -> Option<Node> {
-        match self.vfs.node_at(path) {
-            Ok(node) => node,
-            Err(stop) => {
-                self.stop.get_or_insert(stop);
+    /// Returns what is at a path of the guest; `None` if nothing readable is, or if the guest must end.
+    pub fn given(&mut self, path: &GuestPath) -> Option<Given> {
+        match self.try_given(path) {
+            Ok(given) => Some(given),
+            Err(Fault::Errno(_)) => None,
+            Err(Fault::Stop(stop)) => {
+                self.stop.get_or_insert(self.deadline.check().err().unwrap_or(stop));
                 None
             }
         }
+    }
+
+    fn try_given(&mut self, path: &GuestPath) -> super::vfs::Result<Given> {
+        let id = self.vfs.find_readable(path)?;
+        self.meter.settle(self.vfs.held() + self.vfs.path_bytes(id))?;
+        let deadline = self.deadline;
+        self.vfs.give(id, &mut || deadline.check_io())
+    }
+
+    /// Returns whether the guest must end.
+    pub fn has_ended(&self) -> bool {
+        self.stop.is_some() || self.deadline.check().is_err()
     }
 
     /// Writes to the guest's own stdout or stderr.

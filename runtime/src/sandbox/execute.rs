@@ -8,12 +8,13 @@ use std::time::Instant;
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::clock::Clock;
-use super::guest::{Guest, Meter, Strings};
+use super::guest::{FREE_WORK, Guest, Strings};
 use super::interrupt::Deadline;
+use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Setup, Stop, Vfs};
 use super::workers::soon;
-use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, says};
+use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, check_outputs, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
 /// Maximum number of pending log writes; with more, the guest waits.
@@ -29,6 +30,9 @@ impl Module {
     /// Runs the module in `world` until it ends, reaches a limit or is interrupted. A guest stops within milliseconds, unless it is
     /// executing a single `memory.fill` or `memory.copy` instruction.
     pub fn run(&self, world: World<'_>, limits: &Limits, interrupt: &Interrupt) -> Result<Finished, SandboxError> {
+        let mut kept = world.outputs;
+        kept.extend(world.stdout.clone());
+        check_outputs(&kept.iter().map(String::as_str).collect())?;
         let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
         let (events, received) = sync_channel(WAITING_WRITES);
         let written = events.clone();
@@ -54,12 +58,11 @@ impl Module {
             memory: None,
             caller: world.caller,
             calls: 0,
+            free_work: FREE_WORK,
             called: Usage::default(),
             stop: None,
             exit: None,
         };
-        let mut kept = world.outputs;
-        kept.extend(world.stdout);
         let module = self.clone();
         let own_limits = limits.clone();
         let run = move || {
@@ -114,7 +117,15 @@ impl Module {
         };
         let mut guest = store.into_data();
         let backtrace = backtrace(&ended, &guest);
-        let (outcome, host_error) = judge(ended, &mut guest, limits);
+        let (mut outcome, host_error) = judge(ended, &mut guest, limits);
+        if outcome.succeeded()
+            && guest
+                .meter
+                .settle(guest.vfs.held() + output_paths(&mut guest.vfs, kept))
+                .is_err()
+        {
+            outcome = Outcome::Failed(at_limit(Limit::Memory, limits));
+        }
         let mut finished = Finished {
             usage: usage(&guest, fuel, &outcome, limits),
             outcome,
@@ -123,10 +134,12 @@ impl Module {
             host_error,
         };
         if finished.outcome.succeeded() {
-            match land(guest.vfs, kept) {
+            match land(guest.vfs, kept, &guest.deadline) {
                 Ok(Ok(outputs)) => finished.outputs = outputs,
                 Ok(Err(failure)) => finished.outcome = Outcome::Failed(failure),
-                Err(source) => (finished.outcome, finished.host_error) = by_host(source),
+                Err(Stop::Interrupted(by)) => finished.outcome = Outcome::Interrupted { by },
+                Err(Stop::Limit(limit)) => finished.outcome = Outcome::Failed(at_limit(limit, limits)),
+                Err(Stop::Host(source)) => (finished.outcome, finished.host_error) = by_host(source),
             }
         }
         finished
@@ -168,10 +181,7 @@ fn next(received: &Receiver<Event>, until: Option<Instant>) -> Result<Event, Rec
 
 /// Determines the outcome, apart from missing outputs.
 fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Outcome, Option<String>) {
-    let limit = |limit: Limit| Failure::Limit {
-        limit,
-        value: limit.of(limits),
-    };
+    let limit = |limit: Limit| at_limit(limit, limits);
     let failure = match (guest.stop.take(), guest.exit, ended) {
         (Some(Stop::Interrupted(by)), ..) => return (Outcome::Interrupted { by }, None),
         (Some(Stop::Host(source)), ..) => return by_host(source),
@@ -193,6 +203,11 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
         },
     };
     (Outcome::Failed(failure), None)
+}
+
+fn at_limit(limit: Limit, limits: &Limits) -> Failure {
+    let value = limit.of(limits);
+    Failure::Limit { limit, value }
 }
 
 fn trap(rule: &str) -> Failure {
@@ -243,7 +258,7 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
         } else {
             fuel
         },
-        memory: guest.meter.peak as u64,
+        memory: guest.meter.peak,
         output: guest.vfs.peak(),
         log: guest.vfs.logged(),
         reached: reached.into_iter().map(|limit| (limit, limit.of(limits))).collect(),
@@ -252,9 +267,18 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
     usage
 }
 
-fn land(mut vfs: Vfs, kept: &BTreeSet<String>) -> std::io::Result<Result<BTreeMap<String, Made>, Failure>> {
-    match vfs.missing(kept) {
-        Some(name) => Ok(Err(Failure::MissingOutput { name: name.clone() })),
-        None => vfs.finish(kept).map(Ok),
+/// Returns the size of all paths of files in the outputs, in bytes: the record lists them.
+fn output_paths(vfs: &mut Vfs, kept: &BTreeSet<String>) -> u64 {
+    let ids: Vec<_> = kept.iter().filter_map(|name| vfs.output(name)).collect();
+    ids.into_iter().map(|id| vfs.path_bytes(id)).sum()
+}
+
+/// Moves the outputs to the storage.
+fn land(mut vfs: Vfs, kept: &BTreeSet<String>, deadline: &Deadline) -> Result<Result<BTreeMap<String, Made>, Failure>, Stop> {
+    if let Some(name) = vfs.missing(kept) {
+        return Ok(Err(Failure::MissingOutput { name: name.clone() }));
     }
+    let made = vfs.finish(kept, &mut || deadline.check_io());
+    made.map(Ok)
+        .map_err(|source| deadline.check().err().unwrap_or(Stop::Host(source)))
 }

@@ -1,18 +1,17 @@
 use std::sync::Arc;
 
-use wasmtime::{Memory, ResourceLimiter};
+use wasmtime::Memory;
 
 use super::caller::Caller;
 use super::clock::Clock;
 use super::interrupt::Deadline;
+use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Stop, Vfs};
 use crate::step::Usage;
 
-/// Maximum number of elements of a table. A Rust program has one for each function whose address it takes.
-const MAX_TABLE: usize = 1 << 20;
-/// The address space of a 32-bit guest, in bytes.
-const ADDRESSABLE: u64 = 4 << 30;
+/// The work of host functions that costs no fuel: see `preview1::charge`.
+pub(super) const FREE_WORK: u64 = 100_000_000;
 
 /// The state of a run, for host functions.
 pub(super) struct Guest {
@@ -31,6 +30,8 @@ pub(super) struct Guest {
     pub(super) calls: u32,
     /// The resources used for answering.
     pub(super) called: Usage,
+    /// The work of host functions that is left before it costs fuel.
+    pub(super) free_work: u64,
     /// The reason to end the run.
     pub(super) stop: Option<Stop>,
     /// The exit code.
@@ -56,54 +57,5 @@ impl Strings {
             all.bytes.push(0);
         }
         all
-    }
-}
-
-/// Limits and measures the guest's memory.
-pub(super) struct Meter {
-    limit: usize,
-    /// Peak size, in bytes.
-    pub(super) peak: usize,
-    /// Whether the guest requested more than the limit.
-    pub(super) reached: bool,
-    /// Whether the machine could not provide memory that the limit allows.
-    pub(super) host_failed: bool,
-    /// Whether the last request was within the module's own maximum.
-    within_maximum: bool,
-}
-
-impl Meter {
-    pub(super) fn new(limit: u64) -> Self {
-        Self {
-            limit: limit.min(ADDRESSABLE) as usize,
-            peak: 0,
-            reached: false,
-            host_failed: false,
-            within_maximum: true,
-        }
-    }
-}
-
-impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit;
-        self.within_maximum = maximum.is_none_or(|maximum| desired <= maximum);
-        self.reached |= !allowed;
-        if allowed && self.within_maximum {
-            self.peak = self.peak.max(desired);
-        }
-        Ok(allowed)
-    }
-
-    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        if self.within_maximum {
-            self.host_failed = true;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE)
     }
 }

@@ -117,4 +117,9 @@ impl Deadline {
             Ok(())
         }
     }
+
+    /// Like [`check`](Self::check), for loops over a storage.
+    pub(super) fn check_io(&self) -> std::io::Result<()> {
+        self.check().map_err(|_| std::io::Error::other("the run was interrupted"))
+    }
 }

@@ -17,7 +17,9 @@ mod engine;
 mod execute;
 mod guest;
 mod interrupt;
+mod meter;
 mod native_cache;
+mod outputs;
 mod preview1;
 mod random;
 mod says;
@@ -37,11 +39,12 @@ use crate::digest::Digest;
 use crate::step::{GuestPath, Outcome, Usage};
 
 pub use budget::CompileBudget;
-pub use caller::{Answer, Asking, Caller, Unanswered};
+pub use caller::{Answer, Asking, Caller, Given, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
 pub use code_key::CodeKey;
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
 pub use interrupt::Interrupt;
+pub(crate) use outputs::check_outputs;
 
 /// A read-only file or directory for the guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,16 +105,22 @@ pub trait Sink: Send {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Truncates the file, or extends it with zeros.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
-    /// Stores the file, and returns its digest and size. Dropping a sink discards the file.
-    fn finish(self: Box<Self>) -> io::Result<(Digest, u64)>;
+    /// Stores the file, and returns its digest and size. Calls `check` every few milliseconds, and fails if it does. Dropping a sink
+    /// discards the file.
+    fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)>;
 }
+
+/// Fails if the run must end.
+pub type Check<'c> = dyn FnMut() -> io::Result<()> + 'c;
 
 /// Storage for outputs, and for writable files that are too large for memory.
 ///
 /// An error of the storage or its sinks ends the run as interrupted by the host.
 pub trait Storage: Send + Sync {
-    /// Creates an empty file.
+    /// Creates an empty file, which must take neither memory nor a file descriptor: a guest may create many.
     fn create(&self) -> io::Result<Box<dyn Sink>>;
+    /// Stores a small file, and returns its digest.
+    fn put(&self, bytes: Bytes) -> io::Result<Digest>;
 }
 
 /// Everything that a guest can observe.
@@ -185,6 +194,20 @@ pub enum WorldError {
     Overlap {
         /// the path of the second input
         path: GuestPath,
+    },
+    /// The name of an output is not a path below `/out`.
+    #[error("can't store output `{name}`: use a name without `.` and `..` as parts, such as rows.csv")]
+    Output {
+        /// the name
+        name: String,
+    },
+    /// An output is inside another one.
+    #[error("output `{name}` is inside output `{outer}`, which contains it anyway: declare only one of them")]
+    Nested {
+        /// the name
+        name: String,
+        /// the other output
+        outer: String,
     },
     /// Stdout can't be stored under this name.
     #[error("can't store stdout as output `{name}`: use a plain file name")]

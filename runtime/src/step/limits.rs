@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 /// A record names the limits that were reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Linear memory of the guest, in bytes.
+    /// Memory of the guest, in bytes: linear memory, and what the host keeps in memory for the guest beyond 16 MiB.
     pub memory: u64,
-    /// Fuel: about one unit per executed WebAssembly instruction.
+    /// Fuel: about one unit per executed WebAssembly instruction, and per nanosecond of the host's work beyond 0.1 s.
     pub fuel: u64,
-    /// Maximum total size of writable files (outputs and scratch) at any time, in bytes.
+    /// Maximum total size of writable files (outputs and scratch) at any time, in bytes. Holes count.
     pub output: u64,
     /// Maximum size of stdout and stderr together, in bytes.
     pub log: u64,

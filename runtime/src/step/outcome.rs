@@ -80,7 +80,7 @@ pub enum Interruption {
 pub struct Usage {
     /// Fuel used.
     pub fuel: u64,
-    /// Peak linear memory, in bytes.
+    /// Peak memory, in bytes.
     pub memory: u64,
     /// Peak total size of writable files, in bytes.
     pub output: u64,

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::{self, File, FileType};
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::index::Stamp;
@@ -27,11 +28,11 @@ pub(super) fn import(store: &Store, path: &Path) -> Result<Artifact, StoreError>
 
 fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     let failed = || StoreError::file("read", path);
+    // first: opening a FIFO waits for its writer
+    check_kind(fs::metadata(path).map_err(failed())?.file_type()).map_err(failed())?;
     let mut file = File::open(path).map_err(failed())?;
     let stat = file.metadata().map_err(failed())?;
-    if !stat.is_file() {
-        return Err(failed()(std::io::Error::other("not a regular file or directory")));
-    }
+    check_kind(stat.file_type()).map_err(failed())?;
     let artifact = |digest, size| Artifact {
         digest,
         media_type: MediaType::of_path(path),
@@ -54,7 +55,7 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
         let count = match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(source) => return Err(failed()(source)),
         };
         writer
@@ -71,9 +72,24 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     Ok(artifact(digest, size))
 }
 
+/// Checks that what is to be read is a regular file.
+fn check_kind(kind: FileType) -> io::Result<()> {
+    let what = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_fifo() => "a FIFO",
+        _ if kind.is_socket() => "a socket",
+        _ if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "not a regular file or directory",
+    };
+    Err(io::Error::other(format!(
+        "it is {what}; inputs are regular files and directories"
+    )))
+}
+
 fn import_directory(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     let mut files = BTreeMap::new();
-    collect(store, path, "", DEPTH, &mut files)?;
+    let root = path.canonicalize().map_err(StoreError::file("read", path))?;
+    collect(store, &root, path, "", DEPTH, &mut files)?;
     put_directory(store, &files)
 }
 
@@ -100,8 +116,10 @@ pub(super) fn put_directory(store: &Store, files: &BTreeMap<String, Artifact>) -
     Ok(directory)
 }
 
+/// Imports the files of a directory. Follows symbolic links to targets in `root`.
 fn collect(
     store: &Store,
+    root: &Path,
     directory: &Path,
     prefix: &str,
     depth: usize,
@@ -110,19 +128,41 @@ fn collect(
     let failed = |path: &Path| StoreError::file("read", path);
     if depth == 0 {
         let reason = format!("directories are nested more than {DEPTH} levels deep, or symbolic links form a loop");
-        return Err(failed(directory)(std::io::Error::other(reason)));
+        return Err(failed(directory)(io::Error::other(reason)));
     }
     for entry in fs::read_dir(directory).map_err(failed(directory))? {
         let path = entry.map_err(failed(directory))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(failed(&path)(std::io::Error::other("the file name is not valid UTF-8")));
+            return Err(failed(&path)(io::Error::other("the file name is not valid UTF-8")));
         };
         let name = format!("{prefix}{name}");
+        if fs::symlink_metadata(&path).map_err(failed(&path))?.is_symlink() {
+            check_link(&path, root).map_err(failed(&path))?;
+        }
         if fs::metadata(&path).map_err(failed(&path))?.is_dir() {
-            collect(store, &path, &format!("{name}/"), depth - 1, files)?;
+            collect(store, root, &path, &format!("{name}/"), depth - 1, files)?;
         } else {
             files.insert(name, import_file(store, &path)?);
         }
     }
     Ok(())
+}
+
+/// Checks that the target of a symbolic link exists and is in `root`.
+fn check_link(path: &Path, root: &Path) -> io::Result<()> {
+    let target = path.canonicalize().map_err(|source| {
+        let target = fs::read_link(path).unwrap_or_default();
+        io::Error::other(format!("it is a symbolic link to {}: {source}", target.display()))
+    })?;
+    let parent = path.parent().unwrap_or(root).canonicalize()?;
+    match target.starts_with(root) {
+        true if parent.starts_with(&target) => Err(io::Error::other(
+            "it is a symbolic link to a directory that contains it; remove the link",
+        )),
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "it is a symbolic link to {}, outside of the input directory; replace the link with a copy of its target",
+            target.display()
+        ))),
+    }
 }

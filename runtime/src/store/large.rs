@@ -1,11 +1,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::StoreError;
+use super::handle::Handle;
 use crate::digest::{Digest, Hasher};
 
 /// Inputs of at least this size, in bytes, are read and not mapped: the pages of a map count as memory of the process.
@@ -29,6 +30,19 @@ impl Content {
         }
     }
 
+    /// Writes the content to an empty file. Blocks of zeros take no room in it.
+    pub fn copy_to(&self, file: &File) -> io::Result<()> {
+        let mut at = 0;
+        while at < self.len() {
+            let piece = self.piece(at, 64 << 10)?;
+            if !is_sparse(&piece) {
+                file.write_all_at(&piece, at)?;
+            }
+            at += piece.len() as u64;
+        }
+        file.set_len(at)
+    }
+
     /// Reads at most `most` bytes from `offset`; empty at the end.
     pub fn piece(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         match self {
@@ -48,7 +62,7 @@ impl Content {
 
 /// A large artifact that is read from its file.
 pub struct LargeFile {
-    file: File,
+    file: Handle<PathBuf>,
     len: u64,
 }
 
@@ -61,7 +75,10 @@ impl LargeFile {
             Err(source) => return Err(StoreError::file("read", path)(source)),
         };
         let len = file.metadata().map_err(StoreError::file("read", path))?.size();
-        Ok((len >= LARGE).then_some(Self { file, len }))
+        Ok((len >= LARGE).then(|| Self {
+            file: Handle::new(path.to_owned(), file, false),
+            len,
+        }))
     }
 
     /// Returns the size in bytes.
@@ -74,23 +91,33 @@ impl LargeFile {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = left.min(buf.len());
-        self.file.read_exact_at(&mut buf[..wanted], offset)?;
+        self.file.with(|file| file.read_exact_at(&mut buf[..wanted], offset))?;
         Ok(wanted)
     }
 
     /// Returns the digest of the whole file.
     pub(super) fn digest(&self) -> io::Result<Digest> {
-        digest_of(|at, buffer| self.read_at(at, buffer))
+        digest_of(|at, buffer| self.read_at(at, buffer), &mut || Ok(()))
     }
 
     pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
-        self.file.metadata()
+        self.file.with(File::metadata)
     }
 }
 
+/// Returns whether bytes are zero, and so many that leaving them out saves room.
+pub(super) fn is_sparse(data: &[u8]) -> bool {
+    const BLOCK: usize = 4096;
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    data.len() >= BLOCK && data.chunks(BLOCK).all(|block| *block == ZEROS[..block.len()])
+}
+
 /// Returns the digest of everything that `read_at` returns, up to the end. Files are read this way and not mapped, since the pages of a
-/// map count as memory of the process.
-pub(super) fn digest_of(read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize>) -> io::Result<Digest> {
+/// map count as memory of the process. Calls `check` after each MiB, and fails if it does.
+pub(super) fn digest_of(
+    read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize>,
+    check: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Digest> {
     let (mut hasher, mut buffer, mut at) = (Hasher::default(), vec![0; 1 << 20], 0);
     loop {
         match read_at(at, &mut buffer)? {
@@ -98,6 +125,7 @@ pub(super) fn digest_of(read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize>) -
             count => {
                 hasher.update(&buffer[..count]);
                 at += count as u64;
+                check()?;
             }
         }
     }

@@ -20,6 +20,7 @@
 mod blobs;
 mod error;
 mod fsck;
+mod handle;
 mod import;
 mod index;
 mod large;
@@ -198,7 +199,12 @@ impl Store {
 
     /// Creates a writer for a new artifact.
     pub fn writer(&self) -> Writer {
-        Writer::new(self.blobs.clone())
+        Writer::new(self.blobs.clone(), self.index.clone())
+    }
+
+    /// Creates a writer that keeps nothing in memory, if the store is in a directory.
+    pub fn staged_writer(&self) -> std::io::Result<Writer> {
+        Writer::staged(self.blobs.clone(), self.index.clone())
     }
 
     /// Imports a file or a directory. Files are hashed and copied; a large file that has not changed since its last import is not read

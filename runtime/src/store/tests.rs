@@ -273,3 +273,80 @@ proptest! {
         prop_assert_eq!(store.get(&digest).unwrap(), model);
     }
 }
+
+#[test]
+fn files_being_written_take_few_descriptors() {
+    let (directory, store) = open();
+    let directory = directory.path().canonicalize().unwrap();
+    let mut writers: Vec<_> = (0..400).map(|_| store.staged_writer().unwrap()).collect();
+    for (n, writer) in (0u32..).zip(&mut writers) {
+        writer.write_at(0, &n.to_le_bytes()).unwrap();
+        writer.write_at(5000, b"!").unwrap();
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let open = open.filter(|path| path.starts_with(&directory)).count();
+    assert!(open < 100, "{open}");
+    for (n, mut writer) in (0u32..).zip(writers) {
+        let mut start = [0; 4];
+        assert_eq!((writer.read_at(0, &mut start).unwrap(), start), (4, n.to_le_bytes()));
+        let (digest, _) = writer.finish().unwrap();
+        assert_eq!(store.get(&digest).unwrap().len(), 5001);
+    }
+}
+
+#[test]
+fn links_out_of_a_directory_and_special_files_are_refused_by_name() {
+    let (outside, store) = open();
+    let input = tempfile::tempdir().unwrap();
+    let at = |name: &str| input.path().join(name);
+    let error = |path: &Path| store.import(path).unwrap_err().to_string();
+    std::fs::create_dir(at("rows")).unwrap();
+    std::fs::write(at("rows/a.csv"), "a\n1\n").unwrap();
+    std::os::unix::fs::symlink("rows/a.csv", at("first.csv")).unwrap();
+    std::os::unix::fs::symlink(at("rows"), at("same")).unwrap();
+    let directory = store.import(input.path()).unwrap();
+    let names: Vec<_> = store.list_directory(&directory).unwrap().into_keys().collect();
+    assert_eq!(names, ["first.csv", "rows/a.csv", "same/a.csv"]);
+    // the input itself may be a link
+    let link = outside.path().join("link");
+    std::os::unix::fs::symlink(input.path(), &link).unwrap();
+    assert_eq!(store.import(&link).unwrap(), directory);
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    for target in [secret.as_path(), outside.path(), Path::new("/etc/passwd"), Path::new("../..")] {
+        std::os::unix::fs::symlink(target, at("rows/out")).unwrap();
+        let said = error(input.path());
+        assert!(
+            said.contains("rows/out: it is a symbolic link to /") && said.contains("outside of the input"),
+            "{said}"
+        );
+        std::fs::remove_file(at("rows/out")).unwrap();
+    }
+    std::os::unix::fs::symlink("nothing", at("rows/out")).unwrap();
+    let said = error(input.path());
+    assert!(
+        said.contains("rows/out: it is a symbolic link to nothing: No such file"),
+        "{said}"
+    );
+    std::fs::remove_file(at("rows/out")).unwrap();
+    for target in [".", ".."] {
+        std::os::unix::fs::symlink(target, at("rows/out")).unwrap();
+        let said = error(input.path());
+        assert!(
+            said.contains("rows/out: it is a symbolic link to a directory that contains it"),
+            "{said}"
+        );
+        std::fs::remove_file(at("rows/out")).unwrap();
+    }
+    let socket = std::os::unix::net::UnixListener::bind(at("rows/socket")).unwrap();
+    assert!(error(input.path()).contains("rows/socket: it is a socket;"));
+    assert!(error(&at("rows/socket")).contains("it is a socket;"));
+    drop(socket);
+    std::fs::remove_file(at("rows/socket")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(at("rows/fifo")).status().unwrap();
+    assert!(made.success());
+    assert!(error(input.path()).contains("rows/fifo: it is a FIFO;"));
+    assert!(error(&at("rows/fifo")).contains("it is a FIFO;"));
+    assert!(error(Path::new("/dev/zero")).contains("it is a device;"));
+}

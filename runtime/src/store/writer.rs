@@ -1,22 +1,26 @@
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempPath;
 
 use super::StoreError;
 use super::blobs::Blobs;
-use super::large::digest_of;
+use super::handle::Handle;
+use super::index::Index;
+use super::large::{LARGE, digest_of, is_sparse};
 use crate::digest::{Digest, Hasher};
 
 /// Artifacts up to this size, in bytes, are written at once, without a staging file.
 const IN_MEMORY: usize = 256 << 10;
+/// Maximum size of an artifact that is being written in a store in memory, in bytes.
+const MAX_IN_MEMORY: u64 = 1 << 30;
 
 /// An artifact being written. Sequential writes are hashed as they come. [`finish`](Self::finish) adds the artifact to the store;
 /// dropping the writer discards it.
 pub struct Writer {
     blobs: Arc<Blobs>,
+    index: Arc<Mutex<Index>>,
     content: Content,
     len: u64,
     /// The hash of the first `hashed` bytes, unless they were overwritten.
@@ -26,18 +30,26 @@ pub struct Writer {
 
 enum Content {
     Memory(Vec<u8>),
-    Staged(File, TempPath),
+    Staged(Handle<TempPath>),
 }
 
 impl Writer {
-    pub(super) fn new(blobs: Arc<Blobs>) -> Self {
+    pub(super) fn new(blobs: Arc<Blobs>, index: Arc<Mutex<Index>>) -> Self {
         Self {
             blobs,
+            index,
             content: Content::Memory(Vec::new()),
             len: 0,
             hasher: Some(Hasher::default()),
             hashed: 0,
         }
+    }
+
+    /// Creates a writer that is staged from the start.
+    pub(super) fn staged(blobs: Arc<Blobs>, index: Arc<Mutex<Index>>) -> io::Result<Self> {
+        let mut writer = Self::new(blobs, index);
+        writer.stage_beyond(0, 1)?;
+        Ok(writer)
     }
 
     /// Returns the size in bytes.
@@ -50,10 +62,10 @@ impl Writer {
         self.len == 0
     }
 
-    /// Writes `data` at `offset`. Fills a gap with zeros.
+    /// Writes `data` at `offset`. Fills a gap with zeros. In a file, gaps and zeros at the end take no room.
     pub fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.stage_if_large(end)?;
+        self.stage_beyond(IN_MEMORY as u64, end)?;
         match &mut self.content {
             Content::Memory(bytes) => {
                 let (start, end) = (offset as usize, end as usize);
@@ -62,7 +74,10 @@ impl Writer {
                 }
                 bytes[start..end].copy_from_slice(data);
             }
-            Content::Staged(file, _) => file.write_all_at(data, offset)?,
+            Content::Staged(file) => file.with(|file| match offset >= self.len && is_sparse(data) {
+                true => file.set_len(end),
+                false => file.write_all_at(data, offset),
+            })?,
         }
         self.len = self.len.max(end);
         if offset == self.hashed {
@@ -85,7 +100,7 @@ impl Writer {
                 buffer[..count].copy_from_slice(&bytes[start..start + count]);
                 Ok(count)
             }
-            Content::Staged(file, _) => file.read_at(buffer, offset),
+            Content::Staged(file) => file.with(|file| file.read_at(buffer, offset)),
         }
     }
 
@@ -94,10 +109,10 @@ impl Writer {
         if len == self.len {
             return Ok(());
         }
-        self.stage_if_large(len)?;
+        self.stage_beyond(IN_MEMORY as u64, len)?;
         match &mut self.content {
             Content::Memory(bytes) => bytes.resize(len as usize, 0),
-            Content::Staged(file, _) => file.set_len(len)?,
+            Content::Staged(file) => file.with(|file| file.set_len(len))?,
         }
         self.len = len;
         if len == 0 {
@@ -110,7 +125,12 @@ impl Writer {
 
     /// Adds the artifact to the store. Returns its digest and size.
     pub fn finish(self) -> Result<(Digest, u64), StoreError> {
-        let digest = self.digest()?;
+        self.finish_unless(&mut || Ok(()))
+    }
+
+    /// Like [`finish`](Self::finish), but calls `check` after each MiB that is hashed, and fails if it does.
+    pub fn finish_unless(self, check: &mut dyn FnMut() -> io::Result<()>) -> Result<(Digest, u64), StoreError> {
+        let digest = self.digest(check)?;
         let len = self.len;
         self.land(&digest)?;
         Ok((digest, len))
@@ -118,30 +138,39 @@ impl Writer {
 
     /// Adds the artifact to the store if its digest is `expected`. Otherwise discards it and returns its digest.
     pub fn finish_as(self, expected: &Digest) -> Result<Result<(), Digest>, StoreError> {
-        match self.digest()? {
+        match self.digest(&mut || Ok(()))? {
             found if found == *expected => self.land(expected).map(Ok),
             found => Ok(Err(found)),
         }
     }
 
-    fn digest(&self) -> Result<Digest, StoreError> {
+    fn digest(&self, check: &mut dyn FnMut() -> io::Result<()>) -> Result<Digest, StoreError> {
         let whole = self.hasher.clone().filter(|_| self.hashed == self.len);
         Ok(match (whole, &self.content) {
             (Some(hasher), _) => hasher.finish(),
             (None, Content::Memory(bytes)) => Digest::of(bytes),
-            (None, Content::Staged(file, path)) => {
-                digest_of(|at, buffer| file.read_at(buffer, at)).map_err(StoreError::file("read", path))?
-            }
+            (None, Content::Staged(staged)) => staged
+                .with(|file| digest_of(|at, buffer| file.read_at(buffer, at), check))
+                .map_err(StoreError::file("read", staged.path()))?,
         })
     }
 
     fn land(self, digest: &Digest) -> Result<(), StoreError> {
         match self.content {
             Content::Memory(bytes) => self.blobs.put(digest, bytes.into()),
-            Content::Staged(file, path) => {
-                file.set_permissions(std::fs::Permissions::from_mode(0o444))
-                    .map_err(StoreError::file("write", &path))?;
-                self.blobs.take(digest, path)
+            Content::Staged(staged) => {
+                staged
+                    .with(|file| file.set_permissions(std::fs::Permissions::from_mode(0o444)))
+                    .map_err(StoreError::file("write", staged.path()))?;
+                self.blobs.take(digest, staged.into_path())?;
+                // its first reader need not hash it again
+                if self.len >= LARGE
+                    && let Some(stamp) = self.blobs.stamp(digest)
+                {
+                    let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+                    index.set_verified(digest, &stamp)?;
+                }
+                Ok(())
             }
         }
     }
@@ -150,16 +179,20 @@ impl Writer {
         self.hasher = None;
     }
 
-    fn stage_if_large(&mut self, end: u64) -> io::Result<()> {
-        let (Content::Memory(bytes), Some(directory)) = (&self.content, self.blobs.directory()) else {
+    /// Moves an artifact of more than `most` bytes from memory to a staging file.
+    fn stage_beyond(&mut self, most: u64, end: u64) -> io::Result<()> {
+        let Content::Memory(bytes) = &self.content else {
             return Ok(());
         };
-        if end <= IN_MEMORY as u64 {
-            return Ok(());
-        }
+        let Some(directory) = self.blobs.directory().filter(|_| end > most) else {
+            return match self.blobs.directory().is_none() && end > MAX_IN_MEMORY {
+                true => Err(io::ErrorKind::FileTooLarge.into()),
+                false => Ok(()),
+            };
+        };
         let (file, path) = tempfile::NamedTempFile::new_in(directory.join("staging"))?.into_parts();
         file.write_all_at(bytes, 0)?;
-        self.content = Content::Staged(file, path);
+        self.content = Content::Staged(Handle::new(path, file, true));
         Ok(())
     }
 }

@@ -1,6 +1,10 @@
 use super::*;
 use std::num::NonZeroUsize;
 
+use crate::run::{Ran, Reuse, Run};
+use crate::sandbox::Stream;
+use crate::step::Limits;
+
 const SUCCEEDED: &str = "succeeded";
 
 #[test]
@@ -371,4 +375,63 @@ fn a_module_that_makes_the_same_bytes_runs_no_one_else_again() {
         named(&case.ends(&case.plan(tasks), &jobs(2))),
         [("a", SUCCEEDED), ("b", "cached, succeeded")]
     );
+}
+
+/// Panics for the task `b`.
+struct Panics<'r>(&'r Runtime);
+
+impl Carrier for Panics<'_> {
+    fn carry_out(
+        &self,
+        task: &str,
+        run: &Run,
+        limits: &Limits,
+        interrupt: &Interrupt,
+        log: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Ran, TaskError> {
+        assert_ne!(task, "b");
+        Ok(self.0.run(run, Reuse::Records, limits, interrupt, log)?)
+    }
+}
+
+#[test]
+fn a_panic_ends_the_pipeline_with_an_error() {
+    let case = Case::new();
+    let plan = case.plan(
+        &[
+            cat_of("a", "raw.csv"),
+            cat_of("b", "a.o"),
+            cat_of("c", "b.o"),
+            cat_of("d", "a.o"),
+        ]
+        .join("\n"),
+    );
+    let carrier = Panics(&case.runtime);
+    for count in [1, 4] {
+        let keep_going = Execution {
+            keep_going: true,
+            ..jobs(count)
+        };
+        let ends = execute_by(
+            Some(&carrier),
+            &case.runtime,
+            &plan,
+            &keep_going,
+            &Interrupt::default(),
+            &mut |_| (),
+        );
+        let ends: Vec<_> = ends
+            .unwrap()
+            .tasks
+            .iter()
+            .map(|done| (done.task.clone(), word(&done.end)))
+            .collect();
+        assert!(ends[0].1.ends_with(SUCCEEDED) && ends[3].1.ends_with(SUCCEEDED), "{ends:?}");
+        assert!(ends[1].1.contains("internal error: assertion"), "{ends:?}");
+        assert_eq!(ends[2].1, "after b");
+        // A panic of the caller's code leaves no valid state.
+        let mut on = |event: Event| assert!(!matches!(event, Event::Finished { done } if done.task == "a"));
+        let ended = execute_by(None, &case.runtime, &plan, &keep_going, &Interrupt::default(), &mut on);
+        assert!(matches!(ended, Err(TaskError::Panicked(_))));
+    }
 }

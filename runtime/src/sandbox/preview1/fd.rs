@@ -9,6 +9,9 @@ use crate::step::Interruption;
 /// `fdflags::append`; the other flags (dsync, nonblock, rsync, sync) have no effect here.
 pub(super) const APPEND: u32 = 1;
 
+/// How many bytes are copied for one unit of work.
+const COPIED: u32 = 8;
+
 /// The `rights` of preview 1.
 pub(super) mod rights {
     pub(in super::super) const READ: u64 = 1 << 1;
@@ -241,6 +244,7 @@ fn read(
             }
         }
     }
+    guest.vfs.add_work(u64::from(total / COPIED));
     if total == 0 && wanted > 0 && guest.vfs.asks(fd) {
         return Err(Stop::Interrupted(Interruption::Input).into());
     }
@@ -300,5 +304,6 @@ fn list(guest: &mut Guest, buf: &mut [u8], fd: Fd, cookie: u64) -> Result<u32> {
             break;
         }
     }
+    guest.vfs.add_work(u64::from(filled as u32 / COPIED));
     Ok(filled as u32)
 }

@@ -7,7 +7,7 @@ mod path;
 mod ram;
 mod system;
 
-use wasmtime::{Caller, Extern, Linker};
+use wasmtime::{Caller, Extern, Linker, Trap};
 
 use super::guest::Guest;
 use super::vfs::{Fault, Result};
@@ -19,6 +19,9 @@ const MODULE: &str = "wasi_snapshot_preview1";
 
 /// Maximum number of bytes copied between checks for an interrupt.
 const PIECE: u32 = 1 << 20;
+
+/// The work of calling a host function, in units of about a nanosecond, as for all work.
+const CALL: u64 = 50;
 
 /// All functions of preview 1, sorted (`sock_accept` was added later than the other 45).
 const FUNCTIONS: [&str; 46] = [
@@ -97,12 +100,34 @@ pub(super) fn call(
         }
         None => act(caller.data_mut(), &mut Ram::new(&mut [])),
     };
-    match result {
-        Ok(()) => Ok(0),
-        Err(Fault::Errno(errno)) => Ok(errno as u32),
-        Err(Fault::Stop(stop)) => {
-            caller.data_mut().stop = Some(stop);
-            Err(wasmtime::Error::msg("the run was ended"))
+    let guest = caller.data_mut();
+    let work = guest.vfs.take_work().saturating_add(CALL);
+    let settled = guest.meter.settle(guest.vfs.held());
+    let errno = match (result, settled) {
+        (Err(Fault::Stop(stop)), _) | (_, Err(stop)) => {
+            guest.stop = Some(stop);
+            return Err(wasmtime::Error::msg("the run was ended"));
         }
+        (Ok(()), Ok(())) => 0,
+        (Err(Fault::Errno(errno)), Ok(())) => errno as u32,
+    };
+    charge(&mut caller, work)?;
+    Ok(errno)
+}
+
+/// Takes fuel for the work of a host function. The first `FREE_WORK` of a run is free, so that the fuel of most runs is that of
+/// their own instructions.
+fn charge(caller: &mut Caller<'_, Guest>, work: u64) -> wasmtime::Result<()> {
+    let guest = caller.data_mut();
+    let free = work.min(guest.free_work);
+    guest.free_work -= free;
+    // without fuel, nothing is charged
+    let Some(left) = (work > free).then(|| caller.get_fuel().ok()).flatten() else {
+        return Ok(());
+    };
+    caller.set_fuel(left.saturating_sub(work - free))?;
+    match left < work - free {
+        true => Err(Trap::OutOfFuel.into()),
+        false => Ok(()),
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         })?
         .func_wrap(MODULE, "random_get", |c: C<'_>, to: Pointer, len: u32| -> R {
             call(c, |guest, ram| {
+                guest.vfs.add_work(RANDOM * u64::from(len));
                 for piece in ram.bytes_mut(to, len)?.chunks_mut(PIECE as usize) {
                     guest.random.fill(piece);
                     guest.deadline.check()?;
@@ -118,11 +119,17 @@ fn put_strings(ram: &mut Ram<'_>, strings: &Strings, list: Pointer, bytes: Point
     Ok(())
 }
 
+/// The work of a random byte.
+const RANDOM: u64 = 4;
+
 /// The sizes of `subscription` and `event` in memory.
 const SUBSCRIPTION: u64 = 48;
 const EVENT: u64 = 32;
 /// Maximum number of subscriptions: all descriptors, and a clock for each.
 const MAX_SUBSCRIPTIONS: u32 = 2048;
+
+/// The work of a subscription.
+const WAIT: u64 = 50;
 
 /// A parsed subscription.
 enum Wait {
@@ -149,6 +156,7 @@ fn poll(guest: &mut Guest, ram: &mut Ram<'_>, asked: Pointer, events: Pointer, c
         Wait::Until(moment) => Some(*moment),
         _ => None,
     };
+    guest.vfs.add_work(WAIT * u64::from(count));
     if waits.iter().all(|(_, wait)| moment(wait).is_some()) {
         let earliest = waits.iter().filter_map(|(_, wait)| moment(wait)).min();
         guest.clock.sleep_until(earliest.unwrap_or_default());

@@ -214,3 +214,138 @@ fn a_run_that_asks_ends_where_its_stdin_does() {
     let by = Interruption::Input;
     assert_eq!(outcome(&Interrupt::default().asking()), Outcome::Interrupted { by });
 }
+
+#[test]
+fn tables_are_memory() {
+    let grow =
+        |table: u32| format!("(loop (br_if 0 (i32.ne (table.grow {table} (ref.null func) (i32.const 65536)) (i32.const -1))))");
+    let wat = start(&(0..3).map(grow).collect::<String>()).replace(
+        "(func (export",
+        "(table 0 funcref) (table 0 funcref) (table 0 funcref) (func (export",
+    );
+    let engine = engine(Target::Native, true);
+    let (finished, _) = run(&load(&engine, &wat), &Limits::default());
+    assert_eq!(finished.outcome, Outcome::Succeeded);
+    assert!(finished.usage.memory > 7 << 20, "{:?}", finished.usage);
+    let limits = Limits {
+        memory: 1 << 20,
+        ..Limits::default()
+    };
+    let (finished, _) = run(&load(&engine, &wat), &limits);
+    assert_eq!(finished.usage.reached, BTreeMap::from([(Limit::Memory, 1 << 20)]));
+    assert!(finished.usage.memory <= 1 << 20, "{:?}", finished.usage);
+}
+
+/// Creates empty files in `/tmp`, as many as there are.
+const FILES: &str = "(data (i32.const 100) \"tmp/aaaa\")
+    (func (export \"_start\") (local $n i32)
+        (loop
+            (i32.store (i32.const 104) (i32.or (i32.const 0x60606060) (i32.add
+                (i32.and (local.get $n) (i32.const 15)) (i32.add
+                (i32.shl (i32.and (local.get $n) (i32.const 0xf0)) (i32.const 4)) (i32.add
+                (i32.shl (i32.and (local.get $n) (i32.const 0xf00)) (i32.const 8))
+                (i32.shl (i32.and (local.get $n) (i32.const 0xf000)) (i32.const 12)))))))
+            (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 8) (i32.const 1)
+                    (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 0))
+                (then (call $proc_exit (i32.const 9))))
+            (drop (call $fd_close (i32.load (i32.const 0))))
+            (br_if 0 (i32.lt_u (local.tee $n (i32.add (i32.const 1) (local.get $n))) (i32.const 60000)))))";
+
+#[test]
+fn what_the_host_holds_is_memory() {
+    let wat = program(&format!("(memory (export \"memory\") 1) {FILES}"));
+    let engine = engine(Target::Native, true);
+    let limits = Limits {
+        memory: 1 << 20,
+        ..Limits::default()
+    };
+    assert_eq!(reached(&wat, limits), (Limit::Memory, 1 << 20));
+    let few = wat.replace("60000", "1000");
+    let (finished, _) = run(&load(&engine, &few), &Limits::default());
+    assert_eq!((finished.outcome, finished.usage.memory), (Outcome::Succeeded, 64 << 10));
+}
+
+struct Answers(Node);
+
+impl Caller for Answers {
+    fn call(&mut self, _: &[u8], _: &mut Asking<'_>) -> Result<Answer, Unanswered> {
+        Ok(Answer {
+            files: self.0.clone(),
+            usage: crate::step::Usage {
+                fuel: 7_000_000,
+                ..Default::default()
+            },
+        })
+    }
+}
+
+fn calls(node: Node, limits: &Limits) -> Finished {
+    let wat = r#"(module
+        (import "lockstep" "call" (func $call (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (loop (br_if 0 (i32.eqz (call $call (i32.const 0) (i32.const 0) (i32.const 0)))))))"#;
+    let mut log = |_, _: &[u8]| ();
+    let world = World {
+        caller: Some(Box::new(Answers(node))),
+        ..world(&MemoryStorage::default(), &mut log)
+    };
+    load(&engine(Target::Native, true), wat)
+        .run(world, limits, &Interrupt::default())
+        .unwrap()
+}
+
+#[test]
+fn answers_are_memory_and_calls_cost_fuel() {
+    let limits = Limits {
+        memory: 4 << 20,
+        ..Limits::default()
+    };
+    let limit = |limit: Limit, limits: &Limits| {
+        let value = limit.of(limits);
+        Outcome::Failed(Failure::Limit { limit, value })
+    };
+    let answers = [
+        Node::File(vec![7; 100 << 10].into()),
+        Node::Directory((0..1000).map(|n| (n.to_string(), Node::File(Bytes::new()))).collect()),
+    ];
+    for node in answers {
+        assert_eq!(calls(node, &limits).outcome, limit(Limit::Memory, &limits));
+    }
+    let limits = Limits {
+        fuel: 1_000_000_000,
+        ..Limits::default()
+    };
+    let finished = calls(Node::File(Bytes::new()), &limits);
+    assert_eq!(finished.outcome, limit(Limit::Fuel, &limits));
+}
+
+#[test]
+fn host_functions_cost_what_they_take() {
+    let again = |body: &str| start(&format!("(loop {body} (br 0))"));
+    let bodies = [
+        "(drop (call $random_get (i32.const 0) (i32.const 65536)))",
+        "(drop (call $fd_write (i32.const 9) (i32.const 0) (i32.const 1) (i32.const 8)))",
+        "(drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 9) (i32.const 0)
+            (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8)))",
+        "(drop (call $fd_readdir (i32.const 3) (i32.const 64) (i32.const 1024) (i64.const 0) (i32.const 8)))",
+    ];
+    for body in bodies {
+        let limits = Limits {
+            fuel: 20_000_000,
+            ..Limits::default()
+        };
+        assert_eq!(reached(&again(body), limits), (Limit::Fuel, 20_000_000));
+    }
+    // the fuel of a run is the same with every code generator, and that of a small one is its own
+    let some = start(
+        "(local $n i32) (loop
+            (drop (call $random_get (i32.const 0) (i32.const 65536)))
+            (br_if 0 (i32.lt_u (local.tee $n (i32.add (i32.const 1) (local.get $n))) (i32.const 1000))))",
+    );
+    let fuel = |engine: &Engine, wat: &str| run(&load(engine, wat), &Limits::default()).0.usage.fuel;
+    let native = fuel(&engine(Target::Native, true), &some);
+    assert_eq!(fuel(&engine(Target::Pulley, true), &some), native);
+    assert!(native > 100_000_000, "{native}");
+    let few = some.replace("1000)", "10)");
+    assert!(fuel(&engine(Target::Native, true), &few) < 1000);
+}

@@ -36,6 +36,12 @@ impl Storage for MemoryStorage {
             bytes: Vec::new(),
         }))
     }
+
+    fn put(&self, bytes: Bytes) -> io::Result<Digest> {
+        let mut sink = self.create()?;
+        sink.write_at(0, &bytes)?;
+        Ok(sink.finish(&mut || Ok(()))?.0)
+    }
 }
 
 impl Sink for MemorySink {
@@ -62,7 +68,8 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> io::Result<(Digest, u64)> {
+    fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        check()?;
         let digest = Digest::of(&self.bytes);
         let size = self.bytes.len() as u64;
         self.storage.kept.lock().unwrap().insert(digest, self.bytes);
@@ -108,9 +115,11 @@ fn program(body: &str) -> String {
         ("fd_close", "i32"),
         ("fd_fdstat_get", "i32 i32"),
         ("fd_filestat_get", "i32 i32"),
+        ("fd_filestat_set_size", "i32 i64"),
         ("fd_pread", "i32 i32 i32 i64 i32"),
         ("fd_read", "i32 i32 i32 i32"),
         ("fd_readdir", "i32 i32 i32 i64 i32"),
+        ("fd_renumber", "i32 i32"),
         ("fd_write", "i32 i32 i32 i32"),
         ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32"),
         ("poll_oneoff", "i32 i32 i32 i32"),

@@ -98,6 +98,61 @@ fn a_missing_output_is_a_failure() {
     assert_eq!(finished.outcome, Outcome::Failed(Failure::MissingOutput { name }));
 }
 
+/// Writes `/out/rows`, and then executes `then`.
+fn makes_rows(then: &str) -> String {
+    start(&format!(
+        "(drop (call $path_open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 8) (i32.const 1)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 0)))
+         (drop (call $fd_filestat_set_size (i32.load (i32.const 0)) (i64.const 5)))
+         {then}"
+    ))
+    .replace("(func (export", "(data (i32.const 100) \"out/rows\") (func (export")
+}
+
+#[test]
+fn outputs_are_found_whatever_descriptors_are_open() {
+    for then in [
+        "",
+        "(drop (call $fd_close (i32.const 3)))",
+        "(drop (call $fd_renumber (i32.const 3) (i32.const 9)))",
+        "(drop (call $fd_renumber (i32.const 0) (i32.const 3)))",
+    ] {
+        let module = load(&engine(Target::Native, false), &makes_rows(then));
+        let mut log = |_, _: &[u8]| ();
+        let world = World {
+            outputs: BTreeSet::from(["rows".to_owned()]),
+            ..world(&MemoryStorage::default(), &mut log)
+        };
+        let finished = module.run(world, &Limits::default(), &Interrupt::default()).unwrap();
+        let (digest, size) = (Digest::of([0; 5]), 5);
+        assert_eq!(finished.outputs["rows"], Made::File { digest, size }, "{then}");
+    }
+}
+
+#[test]
+fn names_of_outputs_stay_below_out() {
+    let module = load(&engine(Target::Native, false), &start(""));
+    let refused = |names: &[&str], stdout: Option<&str>| {
+        let mut log = |_, _: &[u8]| ();
+        let world = World {
+            outputs: names.iter().map(|name| name.to_string()).collect(),
+            stdout: stdout.map(str::to_owned),
+            ..world(&MemoryStorage::default(), &mut log)
+        };
+        let error = module.run(world, &Limits::default(), &Interrupt::default()).unwrap_err();
+        error.to_string()
+    };
+    let long = "n".repeat(256);
+    for name in ["", "/", "../in/a", "../dev/null", "a/../b", "./a", "a//b", "a/", "a\0", &long] {
+        let said = format!("can't store output `{name}`: use a name without `.` and `..` as parts, such as rows.csv");
+        assert_eq!(refused(&[name], None), said);
+        assert_eq!(refused(&[], Some(name)), said);
+    }
+    let nested = "output `a/b` is inside output `a`, which contains it anyway: declare only one of them";
+    assert_eq!(refused(&["a", "a-c", "a/b"], None), nested);
+    assert_eq!(refused(&["a/b"], Some("a")), nested);
+}
+
 #[test]
 fn a_full_disk_says_nothing_about_the_run() {
     let storage = MemoryStorage {

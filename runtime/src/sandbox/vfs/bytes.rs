@@ -1,7 +1,7 @@
 use super::errno::{Errno, Result};
 use super::file::{File, Space};
 use super::tree::Kind;
-use super::{Fd, Vfs, What, Whence};
+use super::{ACCESS, Fd, LOG_WRITE, Vfs, What, Whence};
 use crate::sandbox::Storage;
 
 /// Reading and writing.
@@ -29,8 +29,14 @@ impl Vfs {
                 buf[..read].copy_from_slice(&bytes[start..start + read]);
                 Ok(read)
             }
-            Kind::Large(large) => Ok(large.0.read_at(offset, buf)?),
-            Kind::File(file) => Ok(file.read_at(offset, buf)?),
+            Kind::Large(large) => {
+                self.work += ACCESS;
+                Ok(large.0.read_at(offset, buf)?)
+            }
+            Kind::File(file) => {
+                self.work += if file.is_stored() { ACCESS } else { 0 };
+                Ok(file.read_at(offset, buf)?)
+            }
             Kind::Null => Ok(0),
             Kind::Directory(_) => Err(Errno::IsDirectory.into()),
             Kind::Free => Err(Errno::BadFd.into()),
@@ -44,7 +50,10 @@ impl Vfs {
             return Err(Errno::BadFd.into());
         }
         let id = match open.what {
-            What::Log(stream) => return self.log.write(stream, data),
+            What::Log(stream) => {
+                self.work += LOG_WRITE + data.len() as u64;
+                return self.log.write(stream, data);
+            }
             What::Node(id) => id,
         };
         let offset = match self.tree.kind(id) {
@@ -61,23 +70,37 @@ impl Vfs {
             Some(file) => file,
             None => return Ok(()),
         };
-        file.0.write_at(offset, data, file.1, file.2)
+        file.0.write_at(offset, data, file.1, file.2)?;
+        self.work += data.len() as u64;
+        self.work_on(fd);
+        Ok(())
     }
 
     pub(crate) fn set_len(&mut self, fd: Fd, len: u64) -> Result<()> {
         match self.writable(fd)? {
-            Some((file, space, storage)) => file.set_len(len, space, storage),
-            None => Err(Errno::Invalid.into()),
+            Some((file, space, storage)) => file.set_len(len, space, storage)?,
+            None => return Err(Errno::Invalid.into()),
         }
+        self.work_on(fd);
+        Ok(())
     }
 
     /// Extends the file to at least `len` bytes.
     pub(crate) fn allocate(&mut self, fd: Fd, len: u64) -> Result<()> {
-        match self.writable(fd)? {
-            Some((file, space, storage)) if file.len() < len => file.set_len(len, space, storage),
+        match self.writable(fd)?.map(|(file, ..)| file.len()) {
+            Some(now) if now < len => self.set_len(fd, len),
             Some(_) => Ok(()),
             None => Err(Errno::NotSupported.into()),
         }
+    }
+
+    /// Adds the work of a change to a file.
+    fn work_on(&mut self, fd: Fd) {
+        let changed = self.node(fd).map(|id| self.tree.kind(id));
+        self.work += match changed {
+            Ok(Kind::File(file)) if file.is_stored() => ACCESS,
+            _ => 0,
+        };
     }
 
     /// Returns the file to write to; `None` for `/dev/null`.

@@ -1,6 +1,7 @@
 use std::io;
 
-use crate::sandbox::{Made, Sink, Storage};
+use crate::digest::Digest;
+use crate::sandbox::{Check, Made, Sink, Storage};
 use crate::step::Limit;
 
 use super::errno::{Errno, Result, Stop};
@@ -8,7 +9,11 @@ use super::errno::{Errno, Result, Stop};
 /// Maximum size of a file in memory, in bytes. Most scratch files and many outputs are smaller.
 const SMALL_FILE: u64 = 64 << 10;
 /// Maximum total size of files in memory, in bytes.
-const SMALL_FILES: u64 = 64 << 20;
+const SMALL_FILES: u64 = 16 << 20;
+/// The work of creating a file in the storage, and of removing it.
+const CREATE: u64 = 50_000;
+/// How many bytes of a file are copied at a time.
+const PIECE: usize = 256 << 10;
 
 /// The space used by writable files, in bytes.
 pub(super) struct Space {
@@ -16,6 +21,8 @@ pub(super) struct Space {
     pub(super) peak: u64,
     limit: u64,
     in_memory: u64,
+    /// The work of creating files in the storage.
+    pub(super) work: u64,
 }
 
 impl Space {
@@ -25,6 +32,7 @@ impl Space {
             peak: 0,
             limit,
             in_memory: 0,
+            work: 0,
         }
     }
 
@@ -136,6 +144,7 @@ impl File {
             } else {
                 let mut sink = storage.create()?;
                 sink.write_at(0, bytes)?;
+                space.work += CREATE;
                 space.in_memory -= self.len;
                 self.body = Body::Stored(sink);
             }
@@ -151,17 +160,33 @@ impl File {
         }
     }
 
+    /// Returns whether it is in the storage.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.body, Body::Stored(_))
+    }
+
+    /// Puts a copy into the storage. Returns its digest and size.
+    pub(super) fn copy(&mut self, storage: &dyn Storage, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        if let Body::Memory(bytes) = &self.body {
+            return Ok((storage.put(bytes.clone().into())?, self.len));
+        }
+        let mut copy = storage.create()?;
+        let (mut buffer, mut at) = (vec![0; PIECE], 0);
+        while at < self.len {
+            let read = self.read_at(at, &mut buffer)?;
+            copy.write_at(at, &buffer[..read])?;
+            at += read as u64;
+            check()?;
+        }
+        copy.finish(check)
+    }
+
     /// Moves it to the storage.
-    pub(super) fn finish(self, storage: &dyn Storage) -> io::Result<Made> {
-        let sink = match self.body {
-            Body::Stored(sink) => sink,
-            Body::Memory(bytes) => {
-                let mut sink = storage.create()?;
-                sink.write_at(0, &bytes)?;
-                sink
-            }
+    pub(super) fn finish(self, storage: &dyn Storage, check: &mut Check<'_>) -> io::Result<Made> {
+        let (digest, size) = match self.body {
+            Body::Stored(sink) => sink.finish(check)?,
+            Body::Memory(bytes) => (storage.put(bytes.into())?, self.len),
         };
-        let (digest, size) = sink.finish()?;
         Ok(Made::File { digest, size })
     }
 }

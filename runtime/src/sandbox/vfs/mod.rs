@@ -20,17 +20,29 @@ use std::sync::Arc;
 
 use ::bytes::Bytes;
 
-use super::{Made, Node, Storage, Stream, WorldError};
+use super::{Check, Made, Node, Storage, Stream, WorldError};
 use crate::step::{GuestPath, Limit};
 
 pub(crate) use errno::{Errno, Fault, Result, Stop};
 use file::{File, Space};
-use tree::{Kind, NodeId, ROOT, Target, Tree};
+use tree::{Kind, ROOT, Target, Tree};
+pub(crate) use tree::{MAX_NAME, MAX_PATH, NodeId};
 
 /// Maximum number of open file descriptors.
 const MAX_FDS: usize = 1024;
 /// Maximum number of names in all open directory listings.
 const MAX_LISTED: usize = 1 << 20;
+/// Size of the descriptor of an open file, and of an entry of a listing beside its name, in bytes.
+const SIZE_OF_OPEN: u64 = 128;
+const SIZE_OF_LISTED: u64 = 64;
+/// Maximum size of a piece of stdout or stderr that waits for its reader, in bytes.
+const LOG_PIECE: usize = 64 << 10;
+/// The work of an access to the storage, of a write to the log, of resolving a path, and of an entry of a listing: see
+/// [`Vfs::take_work`].
+const ACCESS: u64 = 2_000;
+const LOG_WRITE: u64 = 500;
+const PATH: u64 = 1_000;
+const ENTRY: u64 = 200;
 /// How many bytes of the end of stderr are kept for failure messages.
 const TAIL: usize = 8 << 10;
 
@@ -46,7 +58,11 @@ pub(crate) type LogWriter = Box<dyn FnMut(Stream, &[u8]) + Send>;
 pub(crate) struct Vfs {
     tree: Tree,
     fds: Vec<Option<Open>>,
+    /// Number of names in open listings.
     listed: usize,
+    /// Size of open listings, in bytes.
+    listed_bytes: u64,
+    work: u64,
     space: Space,
     storage: Arc<dyn Storage>,
     log: Log,
@@ -118,6 +134,12 @@ pub(crate) struct Listed {
     pub(crate) file_type: FileType,
 }
 
+impl Listed {
+    fn size(&self) -> u64 {
+        SIZE_OF_LISTED + self.name.len() as u64
+    }
+}
+
 /// The origin of a seek.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Whence {
@@ -146,6 +168,8 @@ impl Vfs {
             tree: Tree::new(setup.files)?,
             fds: Vec::new(),
             listed: 0,
+            listed_bytes: 0,
+            work: 0,
             space: Space::new(setup.output_limit),
             storage: setup.storage,
             log: Log {
@@ -223,6 +247,7 @@ impl Vfs {
 
     fn resolve<'p>(&mut self, fd: Fd, path: &'p str) -> Result<Target<'p>> {
         let base = self.base(fd)?;
+        self.work += PATH + 10 * path.len() as u64 + self.fds.len() as u64;
         self.tree.resolve(base, path)
     }
 
@@ -268,7 +293,7 @@ impl Vfs {
     pub(crate) fn close(&mut self, fd: Fd) -> Result<()> {
         self.fd(fd)?;
         if let Some(open) = self.fds[fd as usize].take() {
-            self.listed -= open.listing.map_or(0, |listing| listing.len());
+            self.forget_listing(open.listing);
             if let What::Node(id) = open.what {
                 self.tree.close(id, &mut self.space);
             }
@@ -313,6 +338,28 @@ impl Vfs {
         Ok(())
     }
 
+    fn forget_listing(&mut self, listing: Option<Vec<Listed>>) {
+        let listing = listing.unwrap_or_default();
+        self.listed -= listing.len();
+        self.listed_bytes -= listing.iter().map(Listed::size).sum::<u64>();
+    }
+
+    /// Returns the memory that the host needs for what the guest has created, apart from the content of its files, in bytes. Estimated,
+    /// but the same on every machine.
+    pub(crate) fn held(&self) -> u64 {
+        self.tree.held() + self.listed_bytes + SIZE_OF_OPEN * self.fds.len() as u64
+    }
+
+    /// Returns the work since the last call, in about nanoseconds. Estimated, but the same on every machine.
+    pub(crate) fn take_work(&mut self) -> u64 {
+        std::mem::take(&mut self.work).saturating_add(std::mem::take(&mut self.space.work))
+    }
+
+    /// Adds work that was done on behalf of the guest.
+    pub(crate) fn add_work(&mut self, work: u64) {
+        self.work = self.work.saturating_add(work);
+    }
+
     /// Returns the peak total size of writable files, in bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.space.peak
@@ -330,20 +377,22 @@ impl Vfs {
 
     /// Returns the first of these names that is missing in `/out`.
     pub(crate) fn missing<'n>(&mut self, names: &'n BTreeSet<String>) -> Option<&'n String> {
-        names
-            .iter()
-            .find(|name| self.stat_path(PREOPEN, &format!("/out/{name}")).is_err())
+        names.iter().find(|name| self.output(name).is_none())
+    }
+
+    /// Returns the node of an output, whatever descriptors the guest has open.
+    pub(crate) fn output(&mut self, name: &str) -> Option<NodeId> {
+        let path = format!("/out/{name}");
+        let target = self.tree.resolve(ROOT, &path).ok()?;
+        self.tree.find(&target).ok()?
     }
 
     /// Moves these names of `/out` to the storage. Ignores missing ones.
-    pub(crate) fn finish(mut self, names: &BTreeSet<String>) -> io::Result<BTreeMap<String, Made>> {
+    pub(crate) fn finish(mut self, names: &BTreeSet<String>, check: &mut Check<'_>) -> io::Result<BTreeMap<String, Made>> {
         let mut made = BTreeMap::new();
         for name in names {
-            let target = self
-                .resolve(PREOPEN, &format!("/out/{name}"))
-                .map(|target| self.tree.find(&target));
-            if let Ok(Ok(Some(id))) = target
-                && let Some(output) = self.finish_node(id)?
+            if let Some(id) = self.output(name)
+                && let Some(output) = self.finish_node(id, check)?
             {
                 made.insert(name.clone(), output);
             }
@@ -351,13 +400,14 @@ impl Vfs {
         Ok(made)
     }
 
-    fn finish_node(&mut self, id: NodeId) -> io::Result<Option<Made>> {
+    fn finish_node(&mut self, id: NodeId, check: &mut Check<'_>) -> io::Result<Option<Made>> {
+        check()?;
         match self.tree.take(id) {
-            Kind::File(file) => file.finish(&*self.storage).map(Some),
+            Kind::File(file) => file.finish(&*self.storage, check).map(Some),
             Kind::Directory(directory) => {
                 let mut made = BTreeMap::new();
                 for (name, id) in directory.into_entries() {
-                    if let Some(output) = self.finish_node(id)? {
+                    if let Some(output) = self.finish_node(id, check)? {
                         made.insert(name.into(), output);
                     }
                 }
@@ -383,9 +433,9 @@ impl Log {
     fn write(&mut self, stream: Stream, data: &[u8]) -> Result<()> {
         let left = usize::try_from(self.limit - self.used).unwrap_or(usize::MAX);
         let kept = &data[..data.len().min(left)];
-        if !kept.is_empty() {
-            (self.write)(stream, kept);
-            self.used += kept.len() as u64;
+        for piece in kept.chunks(LOG_PIECE) {
+            (self.write)(stream, piece);
+            self.used += piece.len() as u64;
         }
         if stream == Stream::Stderr {
             self.tail.extend_from_slice(&kept[kept.len().saturating_sub(TAIL)..]);

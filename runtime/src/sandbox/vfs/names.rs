@@ -1,6 +1,6 @@
 use super::errno::{Errno, Result};
 use super::tree::{Kind, NodeId, Target};
-use super::{Fd, FileType, Listed, MAX_LISTED, Stat, Vfs, What};
+use super::{ENTRY, Fd, FileType, Listed, MAX_LISTED, Stat, Vfs, What};
 
 /// Operations on paths and directories.
 impl Vfs {
@@ -88,6 +88,9 @@ impl Vfs {
         let to = self.resolve(to.0, to.1)?;
         let moved = self.tree.find(&from)?.ok_or(Errno::NoEntry)?;
         let is_directory = matches!(self.tree.kind(moved), Kind::Directory(_));
+        if is_directory {
+            self.work += ENTRY * self.tree.written();
+        }
         match (from, to) {
             (_, Target::Name { directory: true, .. }) if !is_directory => Err(Errno::NotDirectory.into()),
             (
@@ -114,13 +117,15 @@ impl Vfs {
         let id = self.base(fd)?;
         if cookie == 0 || self.fd(fd)?.listing.is_none() {
             let old = self.fd_mut(fd)?.listing.take();
-            self.listed -= old.map_or(0, |listing| listing.len());
+            self.forget_listing(old);
             if self.listed + self.tree.len(id)? + 2 > MAX_LISTED {
                 return Err(Errno::NoMemory.into());
             }
             let names = self.tree.list(id)?;
             let listing: Vec<_> = names.into_iter().map(|(name, id)| self.listed(name, id)).collect();
+            self.work += ENTRY * listing.len() as u64;
             self.listed += listing.len();
+            self.listed_bytes += listing.iter().map(Listed::size).sum::<u64>();
             self.fd_mut(fd)?.listing = Some(listing);
         }
         let listing = self.fd(fd)?.listing.as_deref().unwrap_or_default();

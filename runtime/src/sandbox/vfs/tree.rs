@@ -9,7 +9,7 @@ use super::errno::{Errno, Result};
 use super::file::{File, Space};
 
 /// A node of the tree. The guest's inode number is this plus one.
-pub(super) type NodeId = usize;
+pub(crate) type NodeId = usize;
 
 pub(super) const ROOT: NodeId = 0;
 
@@ -18,8 +18,14 @@ const MAX_WRITABLE: usize = 1 << 16;
 /// Maximum nesting depth of directories, so that walking a tree needs little stack.
 const MAX_DEPTH: usize = 256;
 /// Maximum length of a name (like `NAME_MAX` of Linux) and of a path (`PATH_MAX`), in bytes.
-const MAX_NAME: usize = 255;
-const MAX_PATH: usize = 4096;
+pub(crate) const MAX_NAME: usize = 255;
+pub(crate) const MAX_PATH: usize = 4096;
+
+/// The memory of a node, and of an entry of a directory beside its name, in bytes.
+const SIZE_OF_NODE: u64 = 512;
+const SIZE_OF_ENTRY: u64 = 64;
+/// Maximum memory of a mounted file. Larger ones are mapped, which also has a price.
+const SIZE_OF_MAPPED: u64 = 128 << 10;
 
 /// All nodes that the guest has accessed. Inputs below them are added when they are first looked up, so a large input directory costs
 /// nothing for files that are never opened.
@@ -27,6 +33,8 @@ pub(super) struct Tree {
     nodes: Vec<Slot>,
     free: Vec<NodeId>,
     writable: usize,
+    /// The memory of entries of writable directories and of answers, in bytes.
+    names: u64,
 }
 
 struct Slot {
@@ -77,6 +85,7 @@ impl Tree {
             nodes: Vec::new(),
             free: Vec::new(),
             writable: 0,
+            names: 0,
         };
         tree.insert(Kind::directory(ROOT, false));
         let dev = tree.add(ROOT, "dev", Kind::directory(ROOT, false));
@@ -115,6 +124,36 @@ impl Tree {
         Ok(())
     }
 
+    /// Mounts a read-only node that the guest has caused.
+    pub(super) fn mount_answer(&mut self, path: GuestPath, node: Node) -> std::result::Result<(), WorldError> {
+        let size = SIZE_OF_ENTRY + path.as_str().len() as u64 + size(&node);
+        self.mount(path, node)?;
+        self.names += size;
+        Ok(())
+    }
+
+    /// Returns the memory of everything that the guest created, apart from the content of its files, in bytes.
+    pub(super) fn held(&self) -> u64 {
+        self.names + SIZE_OF_NODE * self.written()
+    }
+
+    /// Returns the number of files and directories that the guest created.
+    pub(super) fn written(&self) -> u64 {
+        self.writable as u64
+    }
+
+    /// Returns the size of all paths of files that the guest created below a node with a path of `path` bytes.
+    pub(super) fn path_bytes(&self, id: NodeId, path: u64) -> u64 {
+        let Kind::Directory(directory) = self.kind(id) else {
+            return path;
+        };
+        let entries = directory.entries.iter().map(|(name, entry)| match entry {
+            Entry::Known(child) => self.path_bytes(*child, path + 1 + name.len() as u64),
+            Entry::Input(_) => 0,
+        });
+        entries.sum()
+    }
+
     fn insert(&mut self, kind: Kind) -> NodeId {
         self.writable += usize::from(kind.is_writable());
         let slot = Slot {
@@ -148,9 +187,21 @@ impl Tree {
     }
 
     fn link(&mut self, parent: NodeId, name: &str, entry: Entry) {
-        if let Kind::Directory(directory) = &mut self.nodes[parent].kind {
-            directory.entries.insert(name.into(), entry);
+        if let Kind::Directory(directory) = &mut self.nodes[parent].kind
+            && directory.entries.insert(name.into(), entry).is_none()
+            && directory.writable
+        {
+            self.names += SIZE_OF_ENTRY + name.len() as u64;
         }
+    }
+
+    /// Removes a name from a writable directory.
+    fn unname(&mut self, parent: NodeId, name: &str) -> Result<Option<Entry>> {
+        let removed = self.directory_mut(parent)?.entries.remove(name);
+        if removed.is_some() {
+            self.names -= SIZE_OF_ENTRY + name.len() as u64;
+        }
+        Ok(removed)
     }
 
     pub(super) fn kind(&self, id: NodeId) -> &Kind {
@@ -286,11 +337,10 @@ impl Tree {
 
     /// Removes a name from its directory. The node remains while it is open.
     pub(super) fn unlink(&mut self, parent: NodeId, name: &str, space: &mut Space) -> Result<()> {
-        let directory = self.directory_mut(parent)?;
-        if !directory.writable {
+        if !self.directory(parent)?.writable {
             return Err(Errno::ReadOnly.into());
         }
-        if let Some(Entry::Known(id)) = directory.entries.remove(name) {
+        if let Some(Entry::Known(id)) = self.unname(parent, name)? {
             self.nodes[id].linked = false;
             if let Kind::Directory(removed) = self.kind_mut(id) {
                 // its parent may be removed before it
@@ -333,7 +383,7 @@ impl Tree {
             }
             self.unlink(to.0, to.1, space)?;
         }
-        self.directory_mut(from.0)?.entries.remove(from.1);
+        self.unname(from.0, from.1)?;
         self.link(to.0, to.1, Entry::Known(moved));
         if let Kind::Directory(directory) = self.kind_mut(moved) {
             directory.parent = to.0;
@@ -419,6 +469,19 @@ impl Tree {
             _ => 1,
         }
     }
+}
+
+/// Returns the memory of a node and everything below it, in bytes.
+fn size(node: &Node) -> u64 {
+    SIZE_OF_NODE
+        + match node {
+            Node::File(bytes) => SIZE_OF_MAPPED.min(bytes.len() as u64),
+            Node::Large(_) => 0,
+            Node::Directory(entries) => {
+                let entry = |(name, node): (&String, &Node)| SIZE_OF_ENTRY + name.len() as u64 + size(node);
+                entries.iter().map(entry).sum()
+            }
+        }
 }
 
 impl Kind {
