@@ -1,6 +1,15 @@
 //! SQL queries of tables: what [`sql!`](crate::sql!) expands to.
 //!
 //! A query is a call of the built-in module `lockstep:sql`, which contains DataFusion: a run of its own, which is cached.
+//!
+//! ```no_run
+//! use lockstep::prelude::*;
+//!
+//! let penguins = Table::new([("mass", vec![3700.0, 5000.0])])?.with("species", vec!["Adelie", "Gentoo"])?;
+//! let min = 4000;
+//! let heavy = sql!("select species, avg(mass) as mass from {penguins} where mass > {min} group by species")?;
+//! # Ok::<(), lockstep::Error>(())
+//! ```
 
 use std::fmt::Write as _;
 

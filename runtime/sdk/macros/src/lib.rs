@@ -52,15 +52,6 @@ pub fn deserialize(item: TokenStream) -> TokenStream {
 /// `{{` and `}}` are braces. Names of columns are matched as they are written.
 ///
 /// Runs in the sandbox only. The rows of a query without `order by` are in an order that depends only on the query and its tables.
-///
-/// ```no_run
-/// use lockstep::prelude::*;
-///
-/// let penguins = Table::new([("mass", vec![3700.0, 5000.0])])?.with("species", vec!["Adelie", "Gentoo"])?;
-/// let min = 4000;
-/// let heavy = sql!("select species, avg(mass) as mass from {penguins} where mass > {min} group by species")?;
-/// # Ok::<(), lockstep::Error>(())
-/// ```
 #[proc_macro]
 pub fn sql(query: TokenStream) -> TokenStream {
     sql::expand(query.into()).into()

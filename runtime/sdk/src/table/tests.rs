@@ -173,7 +173,7 @@ fn options_of_csv_are_followed() {
     assert_eq!(csv_with("zip;n\n1010;-\n;2\n", &options), "zip|n/1010|∅/|2");
     assert_eq!(
         csv_with("zip;n\n", &options.clone().column("m", ColumnType::Float)),
-        "error: there is no column `m`; the columns are zip, n"
+        "there is no column `m`; the columns are zip, n"
     );
     let typed = CsvOptions::default().column("n", ColumnType::Integer);
     let error = from_csv(b"n\n1\n2.5\n", &typed).unwrap_err();
