@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use arrow_csv::ReaderBuilder;
 use arrow_csv::reader::Format;
 use arrow_ipc::writer::StreamWriter;
@@ -51,7 +51,7 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         // without reading the input
         Ok(once(TIMES)?.saturating_sub(once(0)?))
     };
-    let native = |work: &dyn Fn(usize) -> Result<usize>| median(3, || work(TIMES).map(|rows| drop(black_box(rows))));
+    let native = |work: &dyn Fn(usize) -> Result<usize>| median(3, || work(TIMES).map(|rows| _ = black_box(rows)));
     let own = Rows::from(flights.clone());
     let delay = flights.column_by_name("delay").context("no delay")?;
     let carrier = flights.column_by_name("carrier").context("no carrier")?;
