@@ -55,7 +55,7 @@ impl Invocation {
         Ok(self.opened.get_or_init(|| store).clone())
     }
 
-    /// Prints what was found damaged in the store.
+    /// Prints a warning for each artifact or record that was found damaged.
     pub fn tell_damage(&self) {
         let damaged = self.opened.get().map(Store::damaged).unwrap_or_default();
         for digest in damaged.iter().filter(|_| !self.quiet) {

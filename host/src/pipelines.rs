@@ -31,7 +31,7 @@ pub struct GivenArgs {
     pub inputs: Vec<(String, String)>,
 
     /// Set the type of a column of a CSV input: boolean, integer, float, date, time or text
-    #[arg(long = "type", value_name = "INPUT.COLUMN=TYPE", value_parser = column_type)]
+    #[arg(long = "type", value_name = "INPUT.COLUMN=TYPE", value_parser = input_column_type)]
     pub types: Vec<(String, String, ColumnType)>,
 
     /// Read parameters of the pipeline from a YAML or JSON file; --param takes precedence
@@ -68,13 +68,18 @@ impl GivenArgs {
     }
 }
 
-/// Parses `INPUT.COLUMN=TYPE`.
-fn column_type(text: &str) -> Result<(String, String, ColumnType), String> {
-    let form = || "expected INPUT.COLUMN=TYPE".to_owned();
-    let (place, of) = text.rsplit_once('=').ok_or_else(form)?;
-    let (input, column) = place.split_once('.').ok_or_else(form)?;
+/// Parses `COLUMN=TYPE`.
+pub fn column_type(text: &str) -> Result<(String, ColumnType), String> {
+    let (column, of) = text.rsplit_once('=').ok_or("expected COLUMN=TYPE")?;
     let of = of.parse::<ColumnType>().map_err(|error| error.to_string())?;
-    Ok((input.to_owned(), column.to_owned(), of))
+    Ok((column.to_owned(), of))
+}
+
+/// Parses `INPUT.COLUMN=TYPE`.
+fn input_column_type(text: &str) -> Result<(String, String, ColumnType), String> {
+    let (input, rest) = text.split_once('.').ok_or("expected INPUT.COLUMN=TYPE")?;
+    let (column, of) = column_type(rest)?;
+    Ok((input.to_owned(), column, of))
 }
 
 /// Parses `NAME=VALUE`.

@@ -24,7 +24,7 @@ pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
     let mut damage: Vec<String> = check.findings.iter().map(ToString::to_string).collect();
     if args.fix {
         let mut left = check.findings;
-        // records that need what was removed are found next
+        // removing an artifact can leave records that refer to it
         while !left.is_empty() {
             for finding in &left {
                 runtime.store.remove(finding)?;

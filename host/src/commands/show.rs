@@ -12,6 +12,7 @@ use lockstep_view::print::print_bytes;
 use lockstep_view::record;
 
 use crate::invocation::Invocation;
+use crate::pipelines::column_type;
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -42,23 +43,14 @@ pub struct ShowArgs {
     output: Option<PathBuf>,
 }
 
-/// Parses `COLUMN=TYPE`.
-fn column_type(text: &str) -> Result<(String, ColumnType), String> {
-    let (column, of) = text.rsplit_once('=').ok_or("expected COLUMN=TYPE")?;
-    Ok((
-        column.to_owned(),
-        of.parse::<ColumnType>().map_err(|error| error.to_string())?,
-    ))
-}
-
 pub fn run(args: ShowArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
     invocation.bring(&runtime, &args.what)?;
-    if !args.types.is_empty() {
-        let artifact = with_types(&runtime, &args.what, &unique("type of column", args.types)?)?;
-        return show(&runtime.store, &artifact, args.rows, invocation);
-    }
-    match find(&runtime, &args.what)? {
+    let named = match args.types.is_empty() {
+        true => find(&runtime, &args.what)?,
+        false => Named::Artifact(with_types(&runtime, &args.what, &unique("type of column", args.types)?)?),
+    };
+    match named {
         Named::Record(_) if args.raw || args.output.is_some() => {
             Err(Error::user(format_args!("{} is a record, not an artifact", args.what))
                 .hint("`lockstep show RECORD --json` prints all of it"))

@@ -335,8 +335,10 @@ impl<'a> Writer<'a> {
             pieces.push(Piece::From(self.save(name), text));
         }
         let may_share = inner::may_share(&self.rust.mentions(), reads);
-        let items = self.all_items();
-        let changing = inner::changing_types(&items);
+        let changing = match may_share {
+            true => inner::changing_types(&self.all_items()),
+            false => Vec::new(),
+        };
         for Binding { name, .. } in saved.iter().filter(|_| may_share) {
             let text = format!("(&&Of(&{})).check({name:?}, &{changing:?})?;\n", spelled(name));
             pieces.push(Piece::From(self.save(name), text));

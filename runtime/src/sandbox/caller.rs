@@ -63,7 +63,7 @@ pub struct Asking<'g> {
 }
 
 impl Asking<'_> {
-    /// Returns what is at a path of the guest; `None` if nothing readable is, or if the guest must end.
+    /// Returns the file or directory at a path of the guest; `None` if it does not exist or is not readable, or if the guest must end.
     pub fn given(&mut self, path: &GuestPath) -> Option<Given> {
         match self.try_given(path) {
             Ok(given) => Some(given),

@@ -232,15 +232,15 @@ pub enum InterfaceError {
 
 /// Returns the interfaces of a module's steps, sorted by name; empty for a plain program.
 pub fn interfaces(module: &[u8]) -> Result<Vec<Interface>, InterfaceError> {
-    let mut found = Vec::new();
-    for payload in wasmparser::Parser::new(0).parse_all(module) {
-        if let wasmparser::Payload::CustomSection(section) = payload?
-            && section.name() == INTERFACE_SECTION
-        {
-            read_section(section.data(), &mut found)?;
+    let (mut found, mut calls) = (Vec::new(), BTreeSet::new());
+    for_each_section(module, |name, data| match name {
+        INTERFACE_SECTION => read_section(data, &mut found),
+        CALLS_SECTION => {
+            read_calls(data, &mut calls);
+            Ok(())
         }
-    }
-    let calls = calls(module)?;
+        _ => Ok(()),
+    })?;
     for interface in &mut found {
         interface.calls.extend(calls.iter().cloned());
     }
@@ -253,16 +253,32 @@ pub fn interfaces(module: &[u8]) -> Result<Vec<Interface>, InterfaceError> {
 
 /// Returns the names of the built-in modules whose steps a module calls, sorted.
 pub fn calls(module: &[u8]) -> Result<Vec<String>, InterfaceError> {
-    let mut names = BTreeSet::new();
+    let mut calls = BTreeSet::new();
+    for_each_section(module, |name, data| {
+        if name == CALLS_SECTION {
+            read_calls(data, &mut calls);
+        }
+        Ok(())
+    })?;
+    Ok(calls.into_iter().collect())
+}
+
+/// Calls `read` with the name and the content of each custom section.
+fn for_each_section(
+    module: &[u8],
+    mut read: impl FnMut(&str, &[u8]) -> Result<(), InterfaceError>,
+) -> Result<(), InterfaceError> {
     for payload in wasmparser::Parser::new(0).parse_all(module) {
-        if let wasmparser::Payload::CustomSection(section) = payload?
-            && section.name() == CALLS_SECTION
-        {
-            let text = String::from_utf8_lossy(section.data());
-            names.extend(text.lines().filter(|name| !name.is_empty()).map(str::to_owned));
+        if let wasmparser::Payload::CustomSection(section) = payload? {
+            read(section.name(), section.data())?;
         }
     }
-    Ok(names.into_iter().collect())
+    Ok(())
+}
+
+fn read_calls(data: &[u8], calls: &mut BTreeSet<String>) {
+    let text = String::from_utf8_lossy(data);
+    calls.extend(text.lines().filter(|name| !name.is_empty()).map(str::to_owned));
 }
 
 fn read_section(data: &[u8], found: &mut Vec<Interface>) -> Result<(), InterfaceError> {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::{Row, Store, StoreError};
 use crate::digest::Digest;
 
@@ -46,13 +48,15 @@ impl Store {
     /// row, or `None` if the record does not match its digest.
     pub(crate) fn check(&self, row: impl Fn(&Digest, &[u8]) -> Option<Row>) -> Result<Check, StoreError> {
         let mut check = Check::default();
+        let mut whole = BTreeSet::new();
         for digest in self.blobs.list("blobs")? {
             // another process may have removed it after it was listed
             if let Some((found, size)) = self.blobs.measure(&digest)? {
                 check.artifacts += 1;
                 check.bytes += size;
-                if found != digest {
-                    check.findings.push(Finding::Artifact(digest));
+                match found == digest {
+                    true => drop(whole.insert(digest)),
+                    false => check.findings.push(Finding::Artifact(digest)),
                 }
             }
         }
@@ -65,7 +69,7 @@ impl Store {
                 continue;
             };
             for artifact in &row.artifacts {
-                if let Some(lacking) = self.lacking(artifact)?
+                if let Some(lacking) = self.lacking_by(artifact, |digest| Ok(whole.contains(digest)))?
                     && !check.findings.contains(&Finding::Artifact(lacking))
                 {
                     check.findings.push(Finding::Missing {
@@ -76,7 +80,6 @@ impl Store {
             }
             rows.push(row);
         }
-        self.damage().clear();
         self.index().clear()?;
         self.reindex(&rows)?;
         if let Some(shared) = self.shared() {

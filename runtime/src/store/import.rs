@@ -72,7 +72,7 @@ fn import_file(store: &Store, path: &Path) -> Result<Artifact, StoreError> {
     Ok(artifact(digest, size))
 }
 
-/// Checks that what is to be read is a regular file.
+/// Returns an error unless `kind` is a regular file.
 fn check_kind(kind: FileType) -> io::Result<()> {
     let what = match kind {
         _ if kind.is_file() => return Ok(()),

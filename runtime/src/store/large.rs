@@ -105,7 +105,7 @@ impl LargeFile {
     }
 }
 
-/// Returns whether bytes are zero, and so many that leaving them out saves room.
+/// Returns whether a hole in place of these bytes saves disk space: they are all zero, and enough.
 pub(super) fn is_sparse(data: &[u8]) -> bool {
     const BLOCK: usize = 4096;
     static ZEROS: [u8; BLOCK] = [0; BLOCK];

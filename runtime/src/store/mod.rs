@@ -125,8 +125,13 @@ impl Store {
     ///
     /// Damaged bytes are replaced by those of the shared store.
     pub fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
-        match self.blobs.get(digest, &self.index) {
-            Err(error) if self.is_lost(&error) && self.fetch(digest)? => self.blobs.get(digest, &self.index),
+        self.fetching(digest, || self.blobs.get(digest, &self.index))
+    }
+
+    /// Calls `read` for a blob; once more after fetching it, if it is missing or damaged and the shared store has it.
+    fn fetching<T>(&self, digest: &Digest, read: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match read() {
+            Err(error) if self.is_lost(&error) && self.fetch(digest)? => read(),
             other => other,
         }
     }
@@ -155,13 +160,10 @@ impl Store {
 
     /// Like [`get`](Self::get), for a single sequential read: large files are not mapped.
     pub fn open_file(&self, digest: &Digest) -> Result<Content, StoreError> {
-        if !self.has(digest)? {
-            self.fetch(digest)?;
-        }
-        match self.blobs.get_large(digest, &self.index)? {
+        self.fetching(digest, || match self.blobs.get_large(digest, &self.index)? {
             Some(file) => Ok(Content::Large(file)),
-            None => self.get(digest).map(Content::Bytes),
-        }
+            None => self.blobs.get(digest, &self.index).map(Content::Bytes),
+        })
     }
 
     /// Returns whether the local or the shared store has `digest`. A damaged file does not count.
@@ -181,8 +183,17 @@ impl Store {
     /// Returns the first blob of an artifact that neither the local nor the shared store has: itself, or a file in it. The shared store gets
     /// the files of a directory before the directory.
     pub(crate) fn lacking(&self, artifact: &Artifact) -> Result<Option<Digest>, StoreError> {
+        self.lacking_by(artifact, |digest| self.has(digest))
+    }
+
+    /// Like [`lacking`](Self::lacking); `has` says whether the local store has a blob undamaged.
+    fn lacking_by(
+        &self,
+        artifact: &Artifact,
+        has: impl Fn(&Digest) -> Result<bool, StoreError>,
+    ) -> Result<Option<Digest>, StoreError> {
         let mut blobs = vec![artifact.digest];
-        if artifact.is_directory() && self.has(&artifact.digest)? {
+        if artifact.is_directory() && has(&artifact.digest)? {
             let files = match self.list_directory(artifact) {
                 Err(StoreError::Manifest { .. }) => return Ok(Some(artifact.digest)),
                 files => files?,
@@ -190,7 +201,7 @@ impl Store {
             blobs.extend(files.values().map(|file| file.digest));
         }
         for digest in blobs {
-            if !self.has(&digest)? {
+            if !has(&digest)? {
                 return Ok((!self.is_shared(&artifact.digest)?).then_some(digest));
             }
         }

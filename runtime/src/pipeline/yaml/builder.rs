@@ -66,7 +66,7 @@ impl Builder {
 
     fn alias(&mut self, mark: Mark, anchor: usize) -> Result<(), Fault> {
         let Some(node) = self.anchors.get(&anchor) else {
-            return Err(Fault::new(mark, "this alias (`*name`) is inside what it repeats"));
+            return Err(Fault::new(mark, "the alias `*name` refers to a node that contains it"));
         };
         self.copied += node.size;
         if self.copied > COPIED {

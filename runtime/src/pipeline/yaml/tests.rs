@@ -54,7 +54,7 @@ fn what_can_not_be_read_says_why_and_where() {
         ("a: 1\na: 2", "2:1: the key `a` is here twice"),
         ("a: {b: 1, b: 2}", "1:11: the key `b` is here twice"),
         ("a: *b", "1:4: this alias (`*name`) has no anchor (`&name`) before it"),
-        ("a: &a [*a]", "1:8: this alias (`*name`) is inside what it repeats"),
+        ("a: &a [*a]", "1:8: the alias `*name` refers to a node that contains it"),
         ("<<: 1", "1:5: `<<` merges mappings: write `<<: *name`"),
         ("? [a]\n: b", "1:3: a key is a text, not a list or a mapping"),
         ("a:\n\tb: 1", "2:2: a tab is not indentation in YAML: write spaces"),
