@@ -26,7 +26,7 @@ TEST := $(CARGO) test $(CRATES)
 demo: $(LOCKSTEP) $(VENV)/.ready
 	$(VENV)/bin/python examples/demo.py
 
-test: toolchain $(VENV)/.ready $(VENV)/.compilers $(VENV)/.formats target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
+test: toolchain $(VENV)/.ready $(VENV)/.compilers $(VENV)/.formats target/notebooks/evcxr_jupyter_tour.ipynb target/browser/.ready target/s3/bin/s3s-fs target/registry/.ready target/kfp/.ready
 	$(TEST)
 
 bench: toolchain $(VENV)/.ready target/evcxr/bin/evcxr_jupyter target/peers/.ready target/wrk/.ready
@@ -154,6 +154,12 @@ $(VENV)/.compilers: tests/compilers.txt $(VENV)/.ready
 $(VENV)/.formats: tests/formats.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet -r tests/formats.txt
 	touch $@
+
+# a notebook for another kernel of Rust, whose crate contains it; `cargo info` downloads only that crate
+target/notebooks/evcxr_jupyter_tour.ipynb:
+	cargo info --quiet evcxr_jupyter@0.22.0 > /dev/null
+	mkdir -p $(@D)
+	cp $${CARGO_HOME:-$$HOME/.cargo}/registry/src/*/evcxr_jupyter-0.22.0/samples/$(@F) $@
 
 $(VENV)/.maturin: deploy/wheel/requirements.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet -r $<

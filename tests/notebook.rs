@@ -118,6 +118,48 @@ fn errors_point_into_the_cell_and_lose_no_variables() {
     assert_eq!(text(&ran[3]), "8");
 }
 
+/// Executes the notebook that evcxr's kernel comes with, as it is. Only the cell with version 0.23 of the crate `image` is left out: it changes
+/// the features of a crate below Arrow, so that Arrow is compiled again, which takes minutes.
+#[test]
+fn the_tour_of_evcxr_runs_but_for_what_the_sandbox_does_not_have() {
+    let tour = std::fs::read(format!("{ROOT}/target/notebooks/evcxr_jupyter_tour.ipynb")).expect("run `make test`");
+    let tour: Value = serde_json::from_slice(&tour).unwrap();
+    let cells = tour["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|cell| cell["cell_type"] == "code");
+    let code = |cell: &Value| -> String {
+        let lines = cell["source"].as_array().unwrap();
+        lines.iter().map(|line| line.as_str().unwrap()).collect()
+    };
+    let codes: Vec<String> = cells.map(code).filter(|code| !code.contains("evcxr_image")).collect();
+    assert_eq!(codes.len(), 23);
+    let ran = execute(&Place::new(), &codes, true);
+    let shown = |start: &str| {
+        let found = ran.iter().filter(|cell| cell["source"].as_str().unwrap().starts_with(start));
+        found.map(text).collect::<Vec<_>>()
+    };
+    assert!(shown("!wget")[0].contains("a Rust cell can't run commands of a shell"));
+    assert_eq!(shown("println!"), ["Hello world\nHello error\n\"Hello world\""]);
+    assert_eq!(shown("message"), ["", "\"Hello world!\""]);
+    assert_eq!(shown("(1..13)"), ["[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"]);
+    assert_eq!(shown("let values"), ["[1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144]"]);
+    assert!(shown("use std::sync")[0].contains("there are no threads in the sandbox"));
+    assert!(shown(":dep base64")[0].ends_with("\"AQIDBA==\""));
+    let matrix = ran
+        .iter()
+        .find(|cell| cell["source"].as_str().unwrap().starts_with("let m "))
+        .unwrap();
+    let html = matrix["outputs"][0]["data"]["text/html"].as_str().unwrap();
+    assert!(html.starts_with("<table><tr><td>1</td><td>2</td>"), "{html}");
+    assert!(shown("let mut s ")[0].contains("mismatched types"));
+    let tokio = shown(":dep tokio");
+    assert!(tokio[0].contains("failed to compile for wasm32-wasip1"), "{tokio:?}");
+    assert!(shown(":vars")[0].contains("mut message"));
+    assert!(shown(":help")[0].contains(":dep name"));
+}
+
 #[test]
 fn a_notebook_is_verified_against_its_digests() {
     let place = Place::new();

@@ -915,6 +915,22 @@ fn what_the_sandbox_does_not_have_is_named_where_it_is_needed() {
     assert!(error.contains("there are no sockets"), "{error}");
     let error = notebook.error("std::fs::write(\"a.txt\", \"\")?;");
     assert!(error.contains("a cell can write below /tmp"), "{error}");
+    for (cell, place) in [
+        ("!ls -la", "[6]:1:1"),
+        ("let done = true;\n!pip install numpy", "[7]:2:1"),
+        ("!./setup.sh", "[8]:1:1"),
+        ("%%bash\nls", "[9]:1:1"),
+    ] {
+        let error = notebook.error(cell);
+        assert!(
+            error.contains("can't run commands of a shell") && error.contains(place),
+            "{error}"
+        );
+    }
+    let error = notebook.error("let done = true;\n!done + 1");
+    assert!(!error.contains("shell"), "{error}");
+    let error = notebook.error("use rand::Rng;");
+    assert!(error.contains("`:dep rand`, in a line before the code, adds"), "{error}");
     let notes = |answer: Answer| answer.done.unwrap().notes;
     let tests = notes(notebook.execute(None, "#[cfg(test)]\nmod tests { #[test] fn t() {} }"));
     assert!(tests[0].contains("`#[cfg(test)]` are left out"), "{tests:?}");
@@ -942,4 +958,73 @@ fn a_later_cell_updates_the_displays_of_earlier_ones() {
     notebook.reopen();
     let again = notebook.execute(None, "c.update(&html(\"y\"));").seen;
     assert_eq!(again.updated, [seen.updated[0].as_str()]);
+}
+
+/// The types of a notebook, as serde's own derives write them.
+mod shapes {
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    pub struct Point {
+        pub x: f64,
+        pub label: Option<String>,
+        pub r#type: Kind,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    pub struct Pair(pub i32, pub Vec<u8>);
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    pub struct Id<T>(pub T);
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    pub enum Kind {
+        Unit,
+        New(i64),
+        Tuple(Pair, [f32; 2]),
+        Struct { id: Id<u64>, names: Vec<(String, bool)> },
+    }
+}
+
+const SHAPES: &str = "struct Point { x: f64, label: Option<String>, r#type: Kind }
+struct Pair(i32, Vec<u8>);
+struct Id<T>(T);
+enum Kind { Unit, New(i64), Tuple(Pair, [f32; 2]), Struct { id: Id<u64>, names: Vec<(String, bool)> } }
+let points: Vec<Point> = vec![
+    Point { x: 0.1, label: None, r#type: Kind::Unit },
+    Point { x: f64::NAN, label: Some(String::new()), r#type: Kind::New(-300) },
+    Point { x: 1.5, label: Some(\"é\".repeat(40_000)), r#type: Kind::Tuple(Pair(70_000, vec![1, 255]), [0.1, -0.0]) },
+    Point { x: -1e300, label: None, r#type: Kind::Struct { id: Id(u64::MAX), names: vec![(\"a\".into(), true)] } },
+];";
+
+#[test]
+fn types_of_a_notebook_are_stored_as_by_serde() {
+    let mut notebook = Notebook::new();
+    let made = notebook.execute(None, SHAPES).done.unwrap();
+    let digest = made.account.variables["points"];
+    let bytes = notebook.setup.runtime.store.get(&digest).unwrap();
+    let points: Vec<shapes::Point> = ciborium::from_reader(&bytes[..]).unwrap();
+    assert_eq!(
+        points[3].r#type,
+        shapes::Kind::Struct {
+            id: shapes::Id(u64::MAX),
+            names: vec![("a".into(), true)]
+        }
+    );
+    let mut by_serde = Vec::new();
+    ciborium::into_writer(&points, &mut by_serde).unwrap();
+    assert!(bytes == by_serde, "the bytes differ");
+    assert_eq!(
+        notebook.text("let Kind::Tuple(Pair(number, _), _) = &points[2].r#type else { panic!() };\n(points.len(), *number, points[2].label.as_ref().unwrap().len())"),
+        "(4, 70000, 80000)"
+    );
+    // without serde, a value is read as it was written
+    notebook.text("let mut points = points;\npoints.truncate(2);");
+    let more = notebook
+        .execute(None, "points.push(Point { x: 0.0, label: None, r#type: Kind::Unit });")
+        .done
+        .unwrap();
+    let bytes = notebook.setup.runtime.store.get(&more.account.variables["points"]).unwrap();
+    let points: Vec<shapes::Point> = ciborium::from_reader(&bytes[..]).unwrap();
+    assert_eq!((points.len(), &points[1].r#type), (3, &shapes::Kind::New(-300)));
 }

@@ -39,6 +39,11 @@ fn columns_of_csv_can_be_given_types() {
         "zip   born\nUtf8  Utf8\n1010  2001-05-01\n2020  ∅\n",
         "2 rows, 2 columns\n",
     );
+    // what it writes is what a step would read
+    place.says(&["show", "people.csv", "--type", "zip=text", "-o", "people.arrow"], "", "");
+    let shown = place.json(&["show", "people.arrow"]);
+    assert_eq!(shown["rows"], json!([["1010", "2001-05-01"], ["2020", null]]));
+    assert_eq!(shown["columns"][0], json!({"name": "zip", "type": "Utf8"}));
     place.fails(
         2,
         &["show", "people.csv", "--type", "zap=text"],

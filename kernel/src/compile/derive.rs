@@ -1,4 +1,5 @@
-//! Automatic `Debug`, `Serialize` and `Deserialize` for the types of a notebook, so that values can be shown and stored.
+//! Automatic `Debug`, `Serialize` and `Deserialize` for the types of a notebook, so that values can be shown and stored, and `Bulk`, so that
+//! many values are stored fast.
 //!
 //! The implementations apply if all fields have the trait; a type that holds a closure has none of them. Rust rejects a bound
 //! that is always false, unless it is higher-ranked: hence `for<'__a>`. A field with a recursive type gets no bound, because
@@ -109,6 +110,13 @@ impl<'a> Types<'a> {
         if !has("Deserialize") && !borrows {
             texts.push(("Deserialize", made.deserialize()));
         }
+        let by_serde = ["Serialize", "Deserialize"].map(|of| derives(attributes, of) || !has(of));
+        if by_serde == [true; 2] && !borrows && !has("Bulk") && made.is_bulk() && !has_attributes_of_serde(&item) {
+            texts.push(("Bulk", made.bulk()));
+            if made.is_never_null() {
+                texts.push(("NotNull", made.not_null()));
+            }
+        }
         let of = shown(&made.ident).to_owned();
         texts
             .into_iter()
@@ -196,6 +204,19 @@ fn refers(item: &syn::Item) -> bool {
     references.0
 }
 
+/// Returns whether an attribute of serde may change how the type is written.
+fn has_attributes_of_serde(item: &syn::Item) -> bool {
+    struct Attributes(bool);
+    impl Visit<'_> for Attributes {
+        fn visit_attribute(&mut self, attribute: &syn::Attribute) {
+            self.0 |= attribute.path().is_ident("serde");
+        }
+    }
+    let mut attributes = Attributes(false);
+    attributes.visit_item(item);
+    attributes.0
+}
+
 /// A type to write implementations for.
 struct Made<'a> {
     ident: String,
@@ -227,6 +248,70 @@ impl Made<'_> {
             text.push_str(&bound.replace("{}", type_text));
             text.push_str(", ");
         }
+        text
+    }
+
+    /// Returns whether the type can be written without serde: it is not recursive, and its values are not written as null.
+    fn is_bulk(&self) -> bool {
+        let is_unit = !self.is_enum && self.shapes.iter().all(|shape| shape.kind == Kind::Unit);
+        !self.shapes.is_empty() && !is_unit && self.shapes.iter().flat_map(|shape| &shape.fields).all(|field| field.is_bound)
+    }
+
+    /// Returns whether no value is written as null. A newtype is written as its field, which may be.
+    fn is_never_null(&self) -> bool {
+        self.is_enum || self.shapes.iter().all(|shape| shape.kind != Kind::Newtype)
+    }
+
+    fn not_null(&self) -> String {
+        let header = self.header(
+            "",
+            "::lockstep::cell::NotNull",
+            "for<'__a> {}: ::lockstep::cell::BulkIn<'__a>",
+        );
+        header + "{}\n"
+    }
+
+    fn bulk(&self) -> String {
+        let mut text = self.header("", "::lockstep::cell::Bulk", "for<'__a> {}: ::lockstep::cell::BulkIn<'__a>");
+        text.push_str("{ fn write(&self, __to: &mut ::lockstep::cell::Sink<'_>) -> ::std::io::Result<()> { match self { ");
+        for shape in self.shapes {
+            let _ = write!(text, "{} => {{ ", shape.pattern());
+            if self.is_enum && shape.kind != Kind::Unit {
+                text.push_str("__to.map(1)?; ");
+            }
+            if self.is_enum {
+                let _ = write!(text, "__to.text({:?})?; ", shown(&shape.name));
+            }
+            match shape.kind {
+                Kind::Unit | Kind::Newtype => {}
+                Kind::Tuple => drop(write!(text, "__to.array({})?; ", shape.fields.len())),
+                Kind::Struct => drop(write!(text, "__to.map({})?; ", shape.fields.len())),
+            }
+            for (at, field) in shape.fields.iter().enumerate() {
+                if shape.kind == Kind::Struct {
+                    let _ = write!(text, "__to.text({:?})?; ", shown(&field.name));
+                }
+                let _ = write!(text, "::lockstep::cell::Bulk::write(__{at}, __to)?; ");
+            }
+            text.push_str("} ");
+        }
+        text.push_str("} ::std::result::Result::Ok(()) } fn read(__from: &mut ::lockstep::cell::Source<'_>) -> ::std::option::Option<Self> { ");
+        match (self.is_enum, self.shapes) {
+            (false, [shape]) => text.push_str(&shape.read()),
+            _ => {
+                let names: String = self
+                    .shapes
+                    .iter()
+                    .map(|shape| format!("{:?}, ", shown(&shape.name)))
+                    .collect();
+                let _ = write!(text, "match __from.variant(&[{names}])? {{ ");
+                for (index, shape) in self.shapes.iter().enumerate() {
+                    let _ = write!(text, "({index}, {}) => {{ {} }} ", shape.kind != Kind::Unit, shape.read());
+                }
+                text.push_str("_ => ::std::option::Option::None, }");
+            }
+        }
+        text.push_str(" } }\n");
         text
     }
 
@@ -335,6 +420,29 @@ impl Made<'_> {
 }
 
 impl Shape {
+    /// Returns code that reads the value without serde, after the name of a variant.
+    fn read(&self) -> String {
+        let mut text = match self.kind {
+            Kind::Unit | Kind::Newtype => String::new(),
+            Kind::Tuple => format!("__from.array({})?; ", self.fields.len()),
+            Kind::Struct => format!("__from.map({})?; ", self.fields.len()),
+        };
+        let mut fields = String::new();
+        for (at, field) in self.fields.iter().enumerate() {
+            if self.kind == Kind::Struct {
+                let _ = write!(text, "__from.name({:?})?; ", shown(&field.name));
+            }
+            let _ = write!(
+                text,
+                "let __{at} = <{} as ::lockstep::cell::Bulk>::read(__from)?; ",
+                field.type_text
+            );
+            let _ = write!(fields, "{}: __{at}, ", field.name);
+        }
+        let _ = write!(text, "::std::option::Option::Some({} {{ {fields} }})", self.path);
+        text
+    }
+
     /// Returns a pattern that binds the fields to `__0`, `__1`, ...
     fn pattern(&self) -> String {
         let fields = self.fields.iter().enumerate();

@@ -122,6 +122,10 @@ impl<'a> Reader<'_, 'a> {
             .filter(|span| span.suggested_replacement.is_some())
             .collect();
         let places = self.places(&child.spans);
+        if let Some(name) = missing_crate(&child.message) {
+            let hint = format!("`:dep {name}`, in a line before the code, adds the crate `{name}`");
+            return Some(Child::Message(level.message(hint)));
+        }
         if places.is_empty() {
             let lines = replacements
                 .iter()
@@ -200,6 +204,12 @@ fn annotation<'a>(range: Range<usize>, span: &Span) -> Annotation<'a> {
     };
     kind.span(range)
         .label(span.label.clone().filter(|label| !is_generated(label)))
+}
+
+/// Returns the crate that rustc misses.
+fn missing_crate(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("you might be missing a crate named `")?;
+    rest.split('`').next()
 }
 
 fn is_generated(text: &str) -> bool {

@@ -47,18 +47,11 @@ fn conflicting(error: &Diagnostic, generated: &Generated) -> Option<Vec<(String,
     error.code.as_ref().filter(|code| code.code == "E0119")?;
     let (_, of) = error.message.split_once(" for type ")?;
     let words: BTreeSet<&str> = of.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-    let mut derived = generated
-        .derived
-        .iter()
-        .filter(|(of, _)| words.contains(of.as_str()))
-        .peekable();
-    let first = derived.peek()?.1.clone();
-    Some(
-        derived
-            .filter(|(_, implements)| first != "Debug" || implements == "Debug")
-            .cloned()
-            .collect(),
-    )
+    let derived = generated.derived.iter().filter(|(of, _)| words.contains(of.as_str()));
+    let derived: Vec<_> = derived.cloned().collect();
+    let (debug, others): (Vec<_>, Vec<_>) = derived.into_iter().partition(|(_, implements)| implements == "Debug");
+    let first = if debug.is_empty() { others } else { debug };
+    (!first.is_empty()).then_some(first)
 }
 
 /// Returns the item of an earlier cell that an error is about, if it mentions a type or a trait that was defined again since, and the cell does

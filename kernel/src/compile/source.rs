@@ -238,7 +238,7 @@ impl<'a> Writer<'a> {
             if item.is_type() {
                 for (of, implements, text) in types.derive(item.definition(text)) {
                     let derived = (of, implements.to_owned());
-                    if !self.without.derived.contains(&derived) {
+                    if !self.without.has(&derived) {
                         let of = derived.0.clone();
                         self.marked(Origin::Derived { of, implements }, &text);
                         self.generated.derived.insert(derived);
@@ -350,7 +350,7 @@ impl<'a> Writer<'a> {
         );
         for binding in saved {
             let Binding { name, .. } = &binding;
-            let text = format!("(&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
+            let text = format!("(&&&&&Of(&{})).save(__cell, {name:?})?;\n", spelled(name));
             pieces.push(Piece::From(self.save(name), text));
             self.generated.saves.push(binding);
         }
@@ -428,14 +428,14 @@ impl<'a> Writer<'a> {
         let input = self.input(variable, artifact);
         let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
         let how = match via {
-            Via::Artifact => "load_artifact",
-            Via::Value => "load_value",
-            Via::Reference => "load_reference",
+            Via::Artifact => format!("__cell.load_artifact({input:?}, {:?})", variable.name),
+            Via::Value => format!(
+                "(&&::lockstep::cell::Tag::<{said}>::new()).load(__cell, {input:?}, {:?})",
+                variable.name
+            ),
+            Via::Reference => format!("__cell.load_reference({input:?}, {:?})", variable.name),
         };
-        let text = format!(
-            "let {mutable}{name}: {said} = __cell.{how}({input:?}, {:?})?;\n",
-            variable.name
-        );
+        let text = format!("let {mutable}{name}: {said} = {how}?;\n");
         Some(vec![Piece::From(Origin::Load(variable.name.clone()), text)])
     }
 
@@ -497,21 +497,17 @@ impl<'a> Writer<'a> {
             let (mutable, name) = (if variable.mutable { "mut " } else { "" }, spelled(&variable.name));
             let nth = format!("{}.0", ".1".repeat(i));
             let value = match variable.readable() {
-                None => format!("remake(|| ::lockstep::Result::Ok(__witness()?{nth}))"),
+                None => format!("__cell.remake(|| ::lockstep::Result::Ok(__witness()?{nth}))"),
                 Some((artifact, via)) => {
-                    let how = match via {
-                        Via::Artifact => "load_artifact_as",
-                        Via::Value => "load_value_as",
-                        Via::Reference => "load_reference_as",
-                    };
-                    format!(
-                        "{how}(&__tags{nth}, {:?}, {:?})",
-                        self.input(variable, artifact),
-                        variable.name
-                    )
+                    let (input, name) = (self.input(variable, artifact), &variable.name);
+                    match via {
+                        Via::Artifact => format!("__cell.load_artifact_as(&__tags{nth}, {input:?}, {name:?})"),
+                        Via::Value => format!("(&&__tags{nth}).load(__cell, {input:?}, {name:?})"),
+                        Via::Reference => format!("__cell.load_reference_as(&__tags{nth}, {input:?}, {name:?})"),
+                    }
                 }
             };
-            let text = format!("let {mutable}{name} = __cell.{value}?;\n");
+            let text = format!("let {mutable}{name} = {value}?;\n");
             pieces.push(Piece::From(Origin::Load(variable.name.clone()), text));
         }
     }

@@ -83,6 +83,12 @@ fn body(source: &str) -> String {
         .split_once("#[unsafe(no_mangle)]\nfn __cell(__cell: &mut ::lockstep::cell::Cell) -> ::lockstep::Result<()> {\n")
         .unwrap();
     let items = items.split_once("use ::lockstep::prelude::*;\n").unwrap().1;
+    // of an automatic implementation, only the name of the trait
+    let named = |line: &str| match line.strip_prefix("impl<> ::lockstep::cell::") {
+        Some(rest) => format!("impl {}\n", rest.split(' ').next().unwrap()),
+        None => line.to_owned(),
+    };
+    let items: String = items.split_inclusive('\n').map(named).collect();
     let body = body.strip_prefix("use ::lockstep::cell::by_type::*;\n").unwrap();
     let body = body.split_once("::lockstep::Result::Ok(())\n}\n").unwrap().0;
     format!("{items}---\n{body}")
@@ -114,13 +120,15 @@ fn a_cell_contains_only_what_it_needs() {
         "\
 #[derive(Debug, Serialize, Deserialize)]
 struct Row { x: f64 }
+impl Bulk
+impl NotNull
 ---
 let name: &'static str = __cell.load_reference(\"name\", \"name\")?;
-let mut rows: ::std::vec::Vec<crate::Row> = __cell.load_value(\"rows\", \"rows\")?;
+let mut rows: ::std::vec::Vec<crate::Row> = (&&::lockstep::cell::Tag::<::std::vec::Vec<crate::Row>>::new()).load(__cell, \"rows\", \"rows\")?;
 rows.push(Row { x: 1.0 });
 println!(\"{name}\");
 (&&&::lockstep::cell::Shown(::lockstep::cell::Last(&(rows.len())).evcxr_display())).show(__cell);
-(&&&&Of(&rows)).save(__cell, \"rows\")?;
+(&&&&&Of(&rows)).save(__cell, \"rows\")?;
 "
     );
     assert_eq!(generated.inputs.keys().collect::<Vec<_>>(), ["name", "rows"]);
@@ -137,9 +145,9 @@ fn unnameable_types_come_from_a_witness() {
         body(&generated.source),
         "\
 ---
-let n: i64 = __cell.load_value(\"n\", \"n\")?;
+let n: i64 = (&&::lockstep::cell::Tag::<i64>::new()).load(__cell, \"n\", \"n\")?;
 let __witness = || -> ::lockstep::Result<_> {
-let n: i64 = __cell.load_value(\"n.1\", \"n\")?;
+let n: i64 = (&&::lockstep::cell::Tag::<i64>::new()).load(__cell, \"n.1\", \"n\")?;
 let f = move |x: i64| x + n;
 _ = &(f(1));
 ::lockstep::Result::Ok((f, ()))
@@ -270,7 +278,7 @@ fn a_moved_variable_is_found_by_the_error_at_its_save() {
     let notebook = Notebook::default();
     let text = "let a = vec![1]; let b = a; let c = &b;";
     let generated = notebook.generate(text);
-    let at = |name: &str, is_primary| span(&generated.source, &format!("(&&&&Of(&{name})).save"), is_primary, "");
+    let at = |name: &str, is_primary| span(&generated.source, &format!("(&&&&&Of(&{name})).save"), is_primary, "");
     let left_out =
         |given: &[Diagnostic]| without(given, &generated, &notebook.scope, &notebook.rust(text)).map(|without| without.saves);
     let given = [

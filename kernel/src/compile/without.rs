@@ -19,6 +19,15 @@ impl Without {
         *self == Self::default()
     }
 
+    /// Returns whether an automatic implementation, given by type and trait, is left out. What needs no serde is written as serde writes it, so
+    /// it is left out with serde's traits.
+    pub fn has(&self, derived: &(String, String)) -> bool {
+        let (of, implements) = derived;
+        let is_out = |implements: &str| self.derived.contains(&(of.clone(), implements.to_owned()));
+        let needs_serde = matches!(implements.as_str(), "Bulk" | "NotNull");
+        is_out(implements) || needs_serde && (is_out("Serialize") || is_out("Deserialize"))
+    }
+
     /// Adds what `other` leaves out. Returns whether that is more than before.
     pub fn extend(&mut self, other: Self) -> bool {
         let before = self.clone();

@@ -159,7 +159,7 @@ impl<'a> Execution<'a> {
         }
         let generated = compile::generate_broken(text);
         match self.compile(&generated.source, Emit::Nothing) {
-            Err(CompileError::Source(diagnostics)) => failure::compile(&self.reports(&diagnostics, &generated)),
+            Err(CompileError::Source(diagnostics)) => self.rejected(&diagnostics, &generated),
             Err(CompileError::Interrupted) => failure::interrupted(),
             Err(_) | Ok(_) => failure::at(
                 self.titled(CellRef::Current),
@@ -355,7 +355,7 @@ impl<'a> Execution<'a> {
                 },
                 None => {
                     let outdated = self.outdated(&diagnostics, generated);
-                    return Err(outdated.unwrap_or_else(|| failure::compile(&self.reports(&diagnostics, generated))));
+                    return Err(outdated.unwrap_or_else(|| self.rejected(&diagnostics, generated)));
                 }
             },
             Err(error) => return Err(SessionError::Compile(error).into()),
@@ -407,6 +407,15 @@ impl<'a> Execution<'a> {
             );
             Some(failure::at(Titled { title, text }, range, "error", "CompileError", &message))
         })
+    }
+
+    /// Returns the error of a cell that does not compile.
+    fn rejected(&self, diagnostics: &[Diagnostic], generated: &Generated) -> CellError {
+        let reports = self.reports(diagnostics, generated);
+        match failure::command(&self.cell.code, &reports) {
+            Some(range) => self.refuse(range, failure::NO_COMMANDS),
+            None => failure::compile(&reports),
+        }
     }
 
     fn reports(&self, diagnostics: &[Diagnostic], generated: &Generated) -> Vec<Report> {

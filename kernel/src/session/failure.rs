@@ -33,6 +33,40 @@ pub(super) fn compile(reports: &[Report]) -> CellError {
     }
 }
 
+pub(super) const NO_COMMANDS: &str = "a Rust cell can't run commands of a shell or of IPython\n\
+                                      hint: run the command in a terminal; `:fetch name = \"https://...\"` downloads a file, and `:help` lists directives";
+
+/// Returns the first line of a rejected cell that is a command of a shell (`!ls -l`) or of IPython (`%%bash`). `!done` is Rust, so the line counts
+/// only if what follows the mark is no expression, or if rustc does not know its first word.
+pub(super) fn command(code: &str, reports: &[Report]) -> Option<Range<usize>> {
+    let is_unknown = |word: &str| {
+        let unknown = format!("cannot find value `{word}`");
+        reports.iter().any(|report| report.summary.contains(&unknown))
+    };
+    // errors of syntax have no code, and hide unknown names
+    let is_malformed = reports.iter().any(|report| !report.summary.starts_with("[E"));
+    let is_argument = |rest: &str| {
+        let next = rest.trim_start();
+        next.len() < rest.len()
+            && !next.starts_with("as ")
+            && next.starts_with(|c: char| c.is_alphanumeric() || "-./~$\"".contains(c))
+    };
+    let is_command = |line: &str| match line.strip_prefix('!') {
+        Some(rest) => {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            is_unknown(&rest[..end]) || is_malformed && is_argument(&rest[end..]) || rest.starts_with(['.', '/', '$', '~'])
+        }
+        None => line.starts_with('%'),
+    };
+    let rust = without_directives(code);
+    let mut lines = rust.split_inclusive('\n').scan(0, |end, line| {
+        *end += line.len();
+        let start = *end - line.trim_start().len();
+        Some(start..start + line.trim().len())
+    });
+    lines.find(|range| is_command(&rust[range.clone()]))
+}
+
 /// An error at a range of a cell. Text after `hint: ` in the message is shown below it.
 pub(super) fn at(cell: Titled<'_>, range: Range<usize>, word: &str, ename: &str, message: &str) -> CellError {
     let Titled { title, text } = cell;

@@ -1,11 +1,11 @@
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Result, encoding};
+use crate::{Context, Error, Result, encoding};
 
 /// The media types of the values in this crate.
 pub mod media_type {
@@ -82,13 +82,13 @@ impl<T: Serialize + DeserializeOwned> Artifact for T {
 
     fn read(path: &Path) -> Result<Self> {
         let name = std::any::type_name::<T>();
-        encoding::read(BufReader::new(open(path)?)).with_context(|| format!("{} holds no {name}", path.display()))
+        encoding::read_file(path).with_context(|| format!("{} holds no {name}", path.display()))
     }
 
     fn write_artifact(&self, path: &Path) -> Result<()> {
         let mut is_unusual = false;
         create(path, |file| {
-            is_unusual = encoding::write(self, file)?;
+            is_unusual = encoding::write_typed(self, file)?;
             Ok(())
         })?;
         match is_unusual {
@@ -104,6 +104,32 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// Reads the text of a file.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    utf8(read(path)?).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// Returns text, or an error with the first line that is not UTF-8.
+pub(crate) fn utf8(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+        let from = match is_utf16(bytes) {
+            true => "UTF-16",
+            false => "LATIN1",
+        };
+        Error::msg(format!(
+            "line {line} is not UTF-8 text: convert the file, for example with `iconv -f {from} -t UTF-8`"
+        ))
+    })
+}
+
+/// Returns whether text that starts with these bytes is UTF-16, or UTF-32.
+pub(crate) fn is_utf16(start: &[u8]) -> bool {
+    start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff])
 }
 
 /// Creates the file at `path`, with the content that `fill` writes.

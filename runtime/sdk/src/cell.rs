@@ -5,7 +5,7 @@
 //! defines to `/out/<name>`, and describes them in `/out/cell.json`.
 //!
 //! How a value is stored depends on its type, which only the compiler knows. So method lookup makes the choice: the traits in
-//! [`by_type`] are implemented for types behind different numbers of references, and a call on `&&&it` selects the applicable
+//! [`by_type`] are implemented for types behind different numbers of references, and a call on `&&&&&it` selects the applicable
 //! one with the most references.
 
 use std::any::type_name;
@@ -20,6 +20,9 @@ use std::task::{Poll, Wake};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::bulk;
+#[doc(hidden)]
+pub use crate::encoding::bulk::{Bulk, BulkIn, NotNull, Sink, Source};
 use crate::media_type::VALUE;
 pub use crate::show::{Bundle, Show};
 use crate::{Artifact, Context, Error, Result};
@@ -27,12 +30,10 @@ use crate::{Artifact, Context, Error, Result};
 #[doc(hidden)]
 pub mod auto;
 mod last;
-mod live;
 mod quiet;
 mod value;
 
 pub use last::{Last, Shown};
-pub use live::{Display, clear_output, display, input, password};
 #[doc(hidden)]
 pub use value::common;
 
@@ -100,32 +101,21 @@ impl Cell {
         }
     }
 
-    /// Reads the variable `name` from the input `input`: a value of a serde type.
-    pub fn load_value<T: DeserializeOwned + 'static>(&self, input: &str, name: &str) -> Result<T> {
-        match value::read(&place(input)) {
-            Ok(value) => Ok(value),
-            Err(error) => Err(explain(error, name, type_name::<T>())),
-        }
-    }
-
     /// Reads a variable that is a reference to the value in the input. The value is leaked.
     pub fn load_reference<T>(&self, input: &str, name: &str) -> Result<&'static T>
     where
         T: ToOwned<Owned: DeserializeOwned + 'static> + ?Sized,
     {
-        Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(
-            self.load_value::<T::Owned>(input, name)?,
-        ))))
+        Ok(std::borrow::Borrow::borrow(Box::leak(Box::new(read::<T::Owned>(
+            value::read,
+            input,
+            name,
+        )?))))
     }
 
     /// Like [`load_artifact`](Self::load_artifact), for a type that is given by a tag.
     pub fn load_artifact_as<T: Artifact>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
         self.load_artifact(input, name)
-    }
-
-    /// Like [`load_value`](Self::load_value), for a type that is given by a tag.
-    pub fn load_value_as<T: DeserializeOwned + 'static>(&self, _: &Tag<T>, input: &str, name: &str) -> Result<T> {
-        self.load_value(input, name)
     }
 
     /// Like [`load_reference`](Self::load_reference), for a type that is given by a tag.
@@ -208,8 +198,24 @@ fn explain(error: Error, name: &str, type_name: &str) -> Error {
     ))
 }
 
+/// Reads the variable `name` from the input `input`.
+fn read<T>(read: fn(&Path) -> Result<T>, input: &str, name: &str) -> Result<T> {
+    match read(&place(input)) {
+        Ok(value) => Ok(value),
+        Err(error) => Err(explain(error, name, type_name::<T>())),
+    }
+}
+
 /// A type, as a value.
 pub struct Tag<T>(PhantomData<fn() -> T>);
+
+impl<T> Tag<T> {
+    /// Returns the tag of the type.
+    #[expect(clippy::new_without_default, reason = "only generated code creates it")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl<T> Debug for Tag<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +241,7 @@ impl<A, B: Pairs> Pairs for (A, B) {
     type Tags = (Tag<A>, B::Tags);
 
     fn tags() -> Self::Tags {
-        (Tag(PhantomData), B::tags())
+        (Tag::new(), B::tags())
     }
 }
 
@@ -326,6 +332,38 @@ pub mod by_type {
     // `Deserialize<'static>` and not `DeserializeOwned`: method lookup ignores lifetimes, so it would also select the latter
     // for a `Vec<&str>`, which then fails to compile
 
+    /// Reads a value that needs no serde.
+    pub trait LoadBulk {
+        /// The type of the value.
+        type Value;
+        /// Reads the variable `name` from the input `input`.
+        fn load(&self, cell: &Cell, input: &str, name: &str) -> Result<Self::Value>;
+    }
+
+    impl<T: Bulk + DeserializeOwned + 'static> LoadBulk for &Tag<T> {
+        type Value = T;
+
+        fn load(&self, _: &Cell, input: &str, name: &str) -> Result<T> {
+            read(value::read_bulk, input, name)
+        }
+    }
+
+    /// Reads a value of a serde type.
+    pub trait LoadValue {
+        /// The type of the value.
+        type Value;
+        /// Reads the variable `name` from the input `input`.
+        fn load(&self, cell: &Cell, input: &str, name: &str) -> Result<Self::Value>;
+    }
+
+    impl<T: DeserializeOwned + 'static> LoadValue for Tag<T> {
+        type Value = T;
+
+        fn load(&self, _: &Cell, input: &str, name: &str) -> Result<T> {
+            read(value::read, input, name)
+        }
+    }
+
     /// Any type that is known.
     pub trait Known {
         /// Makes rustc report a type that is not known.
@@ -378,6 +416,20 @@ pub mod by_type {
     impl<T> CheckNothing for Of<'_, T> {
         fn check(&self, _: &'static str, _: &[&str]) -> Result<()> {
             Ok(())
+        }
+    }
+
+    /// Saves a value that needs no serde.
+    pub trait SaveBulk {
+        /// Saves the variable.
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()>;
+    }
+
+    impl<T: Bulk> SaveBulk for &&&&Of<'_, T> {
+        fn save(&self, cell: &mut Cell, name: &'static str) -> Result<()> {
+            cell.keep(name, type_name::<T>(), ("value", VALUE), &|path| {
+                bulk::to_file(path, &|to| self.0.write(to))
+            })
         }
     }
 

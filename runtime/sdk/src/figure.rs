@@ -1,8 +1,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::artifact::{create, media_type, read};
-use crate::{Artifact, Context, Result};
+use crate::artifact::{create, media_type, read_text};
+use crate::{Artifact, Result};
 
 /// A picture, as SVG. With the feature `plotters`, `Figure::draw` draws it with the crate of that name; any other source of SVG
 /// works too: `Figure::svg(text)`.
@@ -61,9 +61,7 @@ impl Artifact for Figure {
     const MEDIA_TYPE: &'static str = media_type::FIGURE;
 
     fn read(path: &Path) -> Result<Self> {
-        String::from_utf8(read(path)?)
-            .map(Self)
-            .with_context(|| format!("{} is not UTF-8 text", path.display()))
+        read_text(path).map(Self)
     }
 
     fn write_artifact(&self, path: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::artifact::{create, media_type, read};
+use crate::artifact::{create, media_type, read, read_text};
 use crate::table::from_csv;
 use crate::{Artifact, Context, CsvOptions, Result, Table};
 
@@ -79,10 +79,6 @@ impl Csv {
         rows.into_iter().try_for_each(|row| writer.serialize(row))?;
         Ok(Self(String::from_utf8(writer.into_inner()?)?))
     }
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?).with_context(|| format!("{} is not UTF-8 text", path.display()))
 }
 
 impl Artifact for Bytes {

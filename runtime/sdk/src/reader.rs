@@ -65,7 +65,12 @@ impl BufRead for Reader {
             false => (before, Vec::new()),
         };
         let read = self.read_until(b'\n', &mut line);
-        let line = String::from_utf8(line).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the input is not UTF-8"));
+        let line = String::from_utf8(line).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the input is not UTF-8 text: convert it, for example with `iconv -f LATIN1 -t UTF-8`",
+            )
+        });
         match line {
             Ok(line) if before.is_empty() => *to = line,
             Ok(line) => *to = before + &line,

@@ -1,19 +1,20 @@
 //! Values in CBOR, with little generic code: compile time matters more for cells than speed with large values, so everything that
 //! can be compiled once, with the SDK, uses trait objects.
 
-use std::any::{Any, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::io::BufReader;
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::by_type::{DisplayElse, Of, SaveValue, ShowDebug};
+use super::Tag;
+use super::by_type::{DisplayElse, LoadBulk, LoadValue, Of, SaveBulk, SaveValue, ShowDebug};
 use super::last::{Plain, Shown};
-use crate::{Error, Result, encoding};
+use crate::encoding::bulk::{self, Bulk};
+use crate::{Error, Result, artifact, encoding};
 
 /// Reads a value of one type.
 type Take = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Any>, erased_serde::Error>;
@@ -35,9 +36,14 @@ impl<'de> Deserialize<'de> for Taken {
     }
 }
 
+/// Returns the functions of a type that is read and written without serde.
+fn bulk(id: TypeId) -> Option<bulk::Functions> {
+    bulk::of(id)
+}
+
 /// Reads the value in the file at `path`.
 pub fn read<T: DeserializeOwned + 'static>(path: &Path) -> Result<T> {
-    let taken = take(path, |deserializer| {
+    let taken = take(path, TypeId::of::<T>(), |deserializer| {
         Ok(Box::new(erased_serde::deserialize::<T>(deserializer)?))
     })?;
     match taken.downcast() {
@@ -46,9 +52,14 @@ pub fn read<T: DeserializeOwned + 'static>(path: &Path) -> Result<T> {
     }
 }
 
-fn take(path: &Path, take: Take) -> Result<Box<dyn Any>> {
+fn take(path: &Path, id: TypeId, take: Take) -> Result<Box<dyn Any>> {
+    if let Some(functions) = bulk(id)
+        && let Some(value) = bulk::read_file(functions, path)?
+    {
+        return Ok(value);
+    }
     TAKE.set(Some(take));
-    let Taken = encoding::read(BufReader::new(crate::artifact::open(path)?))?;
+    let Taken = encoding::read(encoding::buffered(path)?)?;
     TAKEN.take().ok_or_else(|| another("value"))
 }
 
@@ -57,38 +68,60 @@ fn another(type_name: &str) -> Error {
     Error::msg(format!("it is no {type_name}"))
 }
 
+/// Reads a value without serde, if it is written in the usual way.
+pub fn read_bulk<T: Bulk + DeserializeOwned + 'static>(path: &Path) -> Result<T> {
+    let mut value = None;
+    bulk::from_file(path, &mut |from| value = T::read(from))?;
+    match value {
+        Some(value) => Ok(value),
+        None => read(path),
+    }
+}
+
 /// Writes a value to the file at `path`.
 pub fn write(value: &dyn erased_serde::Serialize, path: &Path) -> Result<()> {
-    crate::artifact::create(path, |file| encoding::write(value, file).map(drop))
+    artifact::create(path, |file| encoding::write(value, file).map(drop))
 }
 
 macro_rules! common {
-    ($($of:ty),* $(,)?) => {
+    (serde: $($of:ty),* $(,)?; bulk: $($bulk:ty),* $(,)?) => {
         /// Functions that read, write and show common types, compiled with the SDK: rustc reuses a generic function from a crate that
         /// contains it, if neither crate is optimised for speed, so a cell need not compile it again.
         #[inline(never)]
         pub fn common() -> Vec<[*const (); 4]> {
-            vec![$(of::<$of>()),*]
+            vec![$(by_serde::<$of>(),)* $(in_bulk::<$bulk>()),*]
         }
     };
 }
 
-fn of<T: Serialize + DeserializeOwned + Debug + 'static>() -> [*const (); 4] {
-    let load = super::Cell::load_value::<T> as fn(_, _, _) -> _;
+fn by_serde<T: Serialize + DeserializeOwned + Debug + 'static>() -> [*const (); 4] {
+    let load = <Tag<T> as LoadValue>::load as fn(_, _, _, _) -> _;
     let save = <&&Of<'_, T> as SaveValue>::save as fn(_, _, _) -> _;
+    shown::<T>(load as *const (), save as *const ())
+}
+
+fn in_bulk<T: Bulk + DeserializeOwned + Debug + 'static>() -> [*const (); 4] {
+    let load = <&Tag<T> as LoadBulk>::load as fn(_, _, _, _) -> _;
+    let save = <&&&&Of<'_, T> as SaveBulk>::save as fn(_, _, _) -> _;
+    shown::<T>(load as *const (), save as *const ())
+}
+
+fn shown<T: Debug + 'static>(load: *const (), save: *const ()) -> [*const (); 4] {
     let display = <&T as DisplayElse>::evcxr_display as fn(_) -> _;
     let show = <&&Shown<Plain<'_, T>> as ShowDebug>::show as fn(_, _);
-    [load as *const (), save as *const (), display as *const (), show as *const ()]
+    [load, save, display as *const (), show as *const ()]
 }
 
 common! {
-    (), bool, char, i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64, String,
+    serde: (), char, i128, u128,
+    HashMap<String, i32>, HashMap<String, usize>, HashMap<String, f64>, HashMap<String, String>, HashMap<String, Vec<f64>>,
+    serde_json::Value;
+
+    bulk: bool, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, String,
     Option<bool>, Option<i32>, Option<i64>, Option<usize>, Option<f64>, Option<String>,
     Vec<bool>, Vec<u8>, Vec<i32>, Vec<u32>, Vec<i64>, Vec<u64>, Vec<usize>, Vec<f32>, Vec<f64>, Vec<String>,
     Vec<Vec<f64>>, Vec<Vec<i32>>, Vec<Vec<usize>>, Vec<Vec<String>>, Vec<(f64, f64)>, Vec<(String, f64)>, Vec<(String, usize)>,
     Vec<Option<f64>>, Vec<Option<String>>,
     (i32, i32), (usize, usize), (f64, f64), (String, f64), (String, String),
     BTreeMap<String, i32>, BTreeMap<String, usize>, BTreeMap<String, f64>, BTreeMap<String, String>, BTreeMap<String, Vec<f64>>,
-    HashMap<String, i32>, HashMap<String, usize>, HashMap<String, f64>, HashMap<String, String>, HashMap<String, Vec<f64>>,
-    serde_json::Value,
 }

@@ -7,15 +7,19 @@
 //! serde itself buffers the values of some types (`#[serde(untagged)]`, `flatten`), and its buffer has no such tag and no integers beyond 64
 //! bits. A step reports that when it writes such a value, because it reads back what has one of these.
 
+#[doc(hidden)]
+pub mod bulk;
 mod read;
 mod write;
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, artifact};
 
 /// The CBOR tag of a `Some` whose value is written as null. Not registered with IANA.
 const SOME: u64 = 0xb_0511;
@@ -45,6 +49,30 @@ pub(crate) fn write(value: &(impl Serialize + ?Sized), to: impl Write) -> Result
         ciborium::ser::Error::Value(reason) => Error::msg(reason),
     })?;
     Ok(state.unusual.get())
+}
+
+/// Reads the value of a file.
+pub(crate) fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    if let Some(functions) = bulk::of(typeid::of::<T>())
+        && let Some(value) = bulk::read_file(functions, path)?
+    {
+        // SAFETY: the functions are those of `T`: no type that they are for has a lifetime, so the same id is the same type
+        return Ok(*unsafe { Box::from_raw(Box::into_raw(value).cast::<T>()) });
+    }
+    read(buffered(path)?)
+}
+
+/// Opens a file to read a value.
+pub(crate) fn buffered(path: &Path) -> Result<BufReader<File>> {
+    Ok(BufReader::with_capacity(64 * 1024, artifact::open(path)?))
+}
+
+/// Like [`write`], without serde if that is possible.
+pub(crate) fn write_typed<T: Serialize>(value: &T, to: &mut impl Write) -> Result<bool> {
+    match bulk::Value::new(value) {
+        Some(value) => Ok(value.write(to).map(|()| false)?),
+        None => write(value, to),
+    }
 }
 
 /// Checks that written bytes are read as the same value.

@@ -197,13 +197,21 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Single<V> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        if !value.is_nan() {
-            return self.0.visit_f64(value);
+        match value.is_nan() {
+            true => self.0.visit_f32(narrowed(value)),
+            false => self.0.visit_f64(value),
         }
-        let bits = value.to_bits();
-        let (sign, rest) = ((bits >> 63) as u32, (bits >> 29) as u32 & 0x007f_ffff);
-        self.0.visit_f32(f32::from_bits(sign << 31 | 0x7f80_0000 | rest))
     }
+}
+
+/// Returns a float with 32 bits. A `NaN` keeps its first bits.
+pub(super) fn narrowed(value: f64) -> f32 {
+    if !value.is_nan() {
+        return value as f32;
+    }
+    let bits = value.to_bits();
+    let (sign, rest) = ((bits >> 63) as u32, (bits >> 29) as u32 & 0x007f_ffff);
+    f32::from_bits(sign << 31 | 0x7f80_0000 | rest)
 }
 
 /// Reads an option: a value without a tag, or with the tag of a `Some`.

@@ -1,3 +1,4 @@
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -253,4 +254,73 @@ proptest! {
         kept::<BTreeSet<_>>(sets);
         kept(unit);
     }
+}
+
+/// Checks that a value has the same bytes with serde and without, and is read as it was written.
+fn same_in_bulk<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(value: &T) {
+    let by_serde = bytes(value);
+    let mut in_bulk = Vec::new();
+    bulk::Value::new(value).unwrap().write(&mut in_bulk).unwrap();
+    assert_eq!(in_bulk, by_serde);
+    let again = |mut bytes: &[u8]| bulk::read(bulk::of(TypeId::of::<T>()).unwrap(), &mut bytes, 8);
+    let again = |bytes: &[u8]| again(bytes).map(|read| *read.downcast::<T>().unwrap());
+    let mut written = Vec::new();
+    write(&again(&by_serde).unwrap(), &mut written).unwrap();
+    assert_eq!(written, by_serde);
+    assert_eq!(again(&by_serde[..by_serde.len() - 1]), None);
+}
+
+/// Floats of all kinds: short ones, and any bits.
+fn float() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        any::<u32>().prop_map(|bits| f32::from_bits(bits).into()),
+        (-1000_i16..1000).prop_map(|half| f64::from(half) / 8.0),
+        Just(f64::NAN),
+        Just(-0.0),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn values_in_bulk_have_the_bytes_of_serde(
+        floats in prop::collection::vec(float(), 0..40),
+        singles in prop::collection::vec(any::<u32>().prop_map(f32::from_bits), 0..40),
+        integers in prop::collection::vec(any::<(i64, u64, i8, u16)>(), 0..40),
+        texts in prop::collection::vec(any::<(Option<String>, f64)>(), 0..10),
+        long in (0_usize..200_000).prop_map(|length| "é".repeat(length)),
+    ) {
+        same_in_bulk(&floats.iter().map(|float| Some(*float).filter(|float| *float > 0.0)).collect::<Vec<_>>());
+        same_in_bulk(&vec![floats.clone(), floats.clone()]);
+        same_in_bulk(&floats);
+        same_in_bulk(&singles);
+        same_in_bulk(&integers.iter().map(|number| number.0).collect::<Vec<_>>());
+        same_in_bulk(&integers.iter().map(|number| number.1).collect::<Vec<_>>());
+        same_in_bulk(&integers.iter().map(|number| number.2).collect::<Vec<_>>());
+        same_in_bulk(&integers.iter().map(|number| number.3 as usize).collect::<Vec<_>>());
+        same_in_bulk(&texts.iter().map(|(text, _)| text.clone()).collect::<Vec<_>>());
+        let named = texts.iter().map(|(text, number)| (text.clone().unwrap_or_default(), *number));
+        same_in_bulk(&named.clone().collect::<Vec<_>>());
+        same_in_bulk(&named.collect::<BTreeMap<_, _>>());
+        same_in_bulk(&vec![long.clone(), "a".into(), long]);
+    }
+}
+
+#[test]
+fn what_is_no_value_in_bulk_is_left_to_serde() {
+    let no = |mut bytes: &[u8]| bulk::read(bulk::of(TypeId::of::<Vec<i8>>()).unwrap(), &mut bytes, 8).is_none();
+    assert!(no(&bytes(&vec![1000])));
+    assert!(no(&bytes(&"text")));
+    // of indefinite length
+    assert!(no(&[0x9f, 0x01, 0xff]));
+    // nothing is allocated by the length that bytes claim
+    assert!(no(&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]));
+    assert!(bulk::of(TypeId::of::<Fields>()).is_none());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("value");
+    std::fs::write(&path, [0x9f, 0x01, 0xff]).unwrap();
+    assert_eq!(read_file::<Vec<i8>>(&path).unwrap(), [1]);
+    std::fs::write(&path, bytes(&vec![1000])).unwrap();
+    let error = read_file::<Vec<i8>>(&path).unwrap_err().to_string();
+    assert!(error.starts_with("invalid value: integer `1000`"), "{error}");
 }

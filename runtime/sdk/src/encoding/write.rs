@@ -103,12 +103,7 @@ impl<'a, S: Serializer> Serializer for Writer<'a, S> {
     }
 
     fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
-        if !value.is_nan() {
-            return self.to.serialize_f32(value);
-        }
-        let bits = u64::from(value.to_bits());
-        let (sign, rest) = (bits >> 31, bits & 0x007f_ffff);
-        self.to.serialize_f64(f64::from_bits(sign << 63 | 0x7ff << 52 | rest << 29))
+        self.to.serialize_f64(widened(value))
     }
 
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
@@ -205,6 +200,16 @@ impl<S: SerializeMap> SerializeMap for Writer<'_, S> {
     fn end(self) -> Result<S::Ok, S::Error> {
         self.to.end()
     }
+}
+
+/// Returns a float with 64 bits. A `NaN` keeps its bits.
+pub(super) fn widened(value: f32) -> f64 {
+    if !value.is_nan() {
+        return value.into();
+    }
+    let bits = u64::from(value.to_bits());
+    let (sign, rest) = (bits >> 31, bits & 0x007f_ffff);
+    f64::from_bits(sign << 63 | 0x7ff << 52 | rest << 29)
 }
 
 /// A serializer that succeeds for the values that are written as null.

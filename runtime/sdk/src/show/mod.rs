@@ -8,6 +8,7 @@
 mod bounded;
 mod chart;
 mod html;
+mod live;
 mod rich;
 mod tree;
 
@@ -20,10 +21,10 @@ use serde_json::Value;
 
 pub(crate) use bounded::{bounded, cut};
 pub(crate) use html::{DIM, Escaped};
+pub use live::{Display, clear_output, display, input, password};
 pub use rich::{Html, Latex, Markdown, Png, VegaLite};
 
 pub use crate::Json;
-pub use crate::cell::{Display, clear_output, display, input, password};
 use crate::{Bytes, Csv, Figure, Metrics, Table, Text};
 
 /// A value in several representations, by media type. A notebook shows the richest one that it supports.

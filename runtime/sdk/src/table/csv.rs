@@ -15,6 +15,7 @@ use chrono::{NaiveDate, NaiveDateTime};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 
 use super::{Table, TableReader};
+use crate::artifact::is_utf16;
 use crate::{Context, Error, Result, bail};
 
 /// Number of rows per table.
@@ -473,7 +474,7 @@ impl<R: Read + Seek> Rows<R> {
         let mut start = Vec::new();
         source.rewind()?;
         source.by_ref().take(4).read_to_end(&mut start)?;
-        if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) || start.contains(&0) {
+        if is_utf16(&start) || start.contains(&0) {
             bail!("it is not UTF-8 text: convert it, for example with `iconv -f UTF-16 -t UTF-8`");
         }
         source.rewind()?;
