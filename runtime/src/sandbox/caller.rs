@@ -76,10 +76,10 @@ impl Asking<'_> {
     }
 
     fn try_given(&mut self, path: &GuestPath) -> super::vfs::Result<Given> {
-        let id = self.vfs.find_readable(path)?;
-        self.meter.settle(self.vfs.held() + self.vfs.path_bytes(id))?;
+        let (found, path_bytes) = self.vfs.find_readable(path)?;
+        self.meter.settle(self.vfs.held() + path_bytes)?;
         let deadline = self.deadline;
-        self.vfs.give(id, &mut || deadline.check_io())
+        self.vfs.give(found, &mut || deadline.check_io())
     }
 
     /// Returns whether the guest must end.

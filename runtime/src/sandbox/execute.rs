@@ -12,7 +12,7 @@ use super::guest::{FREE_WORK, Guest, Strings};
 use super::interrupt::Deadline;
 use super::meter::Meter;
 use super::random::Random;
-use super::vfs::{Setup, Stop, Vfs};
+use super::vfs::{Found, Setup, Stop, Vfs};
 use super::workers::soon;
 use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, check_outputs, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
@@ -118,13 +118,18 @@ impl Module {
         let mut guest = store.into_data();
         let backtrace = backtrace(&ended, &guest);
         let (mut outcome, host_error) = judge(ended, &mut guest, limits);
-        if outcome.succeeded()
-            && guest
-                .meter
-                .settle(guest.vfs.held() + output_paths(&mut guest.vfs, kept))
-                .is_err()
-        {
-            outcome = Outcome::Failed(at_limit(Limit::Memory, limits));
+        let mut written = BTreeMap::new();
+        if outcome.succeeded() {
+            // the record lists the paths
+            let (found, path_bytes) = match guest.vfs.outputs(kept) {
+                Ok((found, path_bytes)) => (Ok(found), path_bytes),
+                Err(name) => (Err(Failure::MissingOutput { name }), 0),
+            };
+            match (guest.meter.settle(guest.vfs.held() + path_bytes), found) {
+                (Err(_), _) => outcome = Outcome::Failed(at_limit(Limit::Memory, limits)),
+                (Ok(()), Err(failure)) => outcome = Outcome::Failed(failure),
+                (Ok(()), Ok(found)) => written = found,
+            }
         }
         let mut finished = Finished {
             usage: usage(&guest, fuel, &outcome, limits),
@@ -134,9 +139,8 @@ impl Module {
             host_error,
         };
         if finished.outcome.succeeded() {
-            match land(guest.vfs, kept, &guest.deadline) {
-                Ok(Ok(outputs)) => finished.outputs = outputs,
-                Ok(Err(failure)) => finished.outcome = Outcome::Failed(failure),
+            match land(guest.vfs, written, &guest.deadline) {
+                Ok(outputs) => finished.outputs = outputs,
                 Err(Stop::Interrupted(by)) => finished.outcome = Outcome::Interrupted { by },
                 Err(Stop::Limit(limit)) => finished.outcome = Outcome::Failed(at_limit(limit, limits)),
                 Err(Stop::Host(source)) => (finished.outcome, finished.host_error) = by_host(source),
@@ -267,18 +271,8 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
     usage
 }
 
-/// Returns the size of all paths of files in the outputs, in bytes: the record lists them.
-fn output_paths(vfs: &mut Vfs, kept: &BTreeSet<String>) -> u64 {
-    let ids: Vec<_> = kept.iter().filter_map(|name| vfs.output(name)).collect();
-    ids.into_iter().map(|id| vfs.path_bytes(id)).sum()
-}
-
 /// Moves the outputs to the storage.
-fn land(mut vfs: Vfs, kept: &BTreeSet<String>, deadline: &Deadline) -> Result<Result<BTreeMap<String, Made>, Failure>, Stop> {
-    if let Some(name) = vfs.missing(kept) {
-        return Ok(Err(Failure::MissingOutput { name: name.clone() }));
-    }
-    let made = vfs.finish(kept, &mut || deadline.check_io());
-    made.map(Ok)
-        .map_err(|source| deadline.check().err().unwrap_or(Stop::Host(source)))
+fn land(vfs: Vfs, written: BTreeMap<String, Found>, deadline: &Deadline) -> Result<BTreeMap<String, Made>, Stop> {
+    let made = vfs.finish(written, &mut || deadline.check_io());
+    made.map_err(|source| deadline.check().err().unwrap_or(Stop::Host(source)))
 }

@@ -182,19 +182,8 @@ fn what_is_no_command_is_refused_by_name() {
 
 #[test]
 fn every_function_of_preview_1_is_there() {
-    // names and parameters as in wasi_snapshot_preview1.witx: `i` for i32, `l` for i64
-    let functions = "args_get ii, args_sizes_get ii, environ_get ii, environ_sizes_get ii, clock_res_get ii, \
-        clock_time_get ili, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
-        fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \
-        fd_filestat_set_times illi, fd_pread iiili, fd_prestat_get ii, fd_prestat_dir_name iii, fd_pwrite iiili, \
-        fd_read iiii, fd_readdir iiili, fd_renumber ii, fd_seek ilii, fd_sync i, fd_tell ii, fd_write iiii, \
-        path_create_directory iii, path_filestat_get iiiii, path_filestat_set_times iiiilli, path_link iiiiiii, \
-        path_open iiiiillii, path_readlink iiiiii, path_remove_directory iii, path_rename iiiiii, path_symlink iiiii, \
-        path_unlink_file iii, poll_oneoff iiii, proc_raise i, sched_yield , random_get ii, sock_accept iii, \
-        sock_recv iiiiii, sock_send iiiii, sock_shutdown ii";
-    let imports = functions.split(", ").map(|function| {
-        let (name, parameters) = function.split_once(' ').unwrap();
-        let parameters: String = parameters.trim().replace('i', " i32").replace('l', " i64");
+    let imports = functions().map(|(name, parameters)| {
+        let parameters = types(parameters);
         format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func (param{parameters}) (result i32)))\n")
     });
     let imports: String = imports.collect();
