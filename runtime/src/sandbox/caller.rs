@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::interrupt::Deadline;
 use super::meter::Meter;
 use super::vfs::{Fault, Stop, Vfs};
-use super::{Large, Node, Stream};
+use super::{Large, Node, Pause, Stream};
 use crate::digest::Digest;
 use crate::step::{GuestPath, Interruption, Usage};
 
@@ -16,6 +16,11 @@ use crate::step::{GuestPath, Interruption, Usage};
 pub trait Caller: Send {
     /// Answers a request. Must be deterministic.
     fn call(&mut self, request: &[u8], guest: &mut Asking<'_>) -> std::result::Result<Answer, Unanswered>;
+
+    /// Returns the pauses of the guest.
+    fn pause(&self) -> Pause {
+        Pause::default()
+    }
 }
 
 /// The answer to a request.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Found, Setup, Stop, Vfs};
 use super::workers::soon;
-use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, check_outputs, says};
+use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
 /// Maximum number of pending log writes; with more, the guest waits.
@@ -34,6 +34,7 @@ impl Module {
         kept.extend(world.stdout.clone());
         check_outputs(&kept.iter().map(String::as_str).collect())?;
         let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
+        let pause = world.caller.as_ref().map(|caller| caller.pause()).unwrap_or_default();
         let (events, received) = sync_channel(WAITING_WRITES);
         let written = events.clone();
         let vfs = Vfs::new(Setup {
@@ -71,6 +72,7 @@ impl Module {
         };
         self.workers().start(run).map_err(SandboxError::Thread)?;
         let _abandon = Abandon(&deadline);
+        let mut extended = Duration::ZERO;
         let mut time_is_up = limits.time.and_then(|time| Instant::now().checked_add(time));
         loop {
             match next(&received, time_is_up) {
@@ -78,8 +80,14 @@ impl Module {
                 Ok(Event::End(Ok(finished))) => return Ok(finished),
                 Ok(Event::End(Err(panic))) => resume_unwind(panic),
                 Err(RecvTimeoutError::Timeout) => {
-                    deadline.expire();
-                    time_is_up = None;
+                    let paused = pause.total();
+                    if paused > extended {
+                        time_is_up = time_is_up.and_then(|time| time.checked_add(paused - extended));
+                        extended = paused;
+                    } else {
+                        deadline.expire();
+                        time_is_up = None;
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(SandboxError::Thread(std::io::ErrorKind::BrokenPipe.into()));
@@ -116,7 +124,7 @@ impl Module {
             0
         };
         let mut guest = store.into_data();
-        let backtrace = backtrace(&ended, &guest);
+        let backtrace = backtrace_of(&ended, &guest);
         let (mut outcome, host_error) = judge(ended, &mut guest, limits);
         let mut written = BTreeMap::new();
         if outcome.succeeded() {
@@ -195,7 +203,8 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
             code,
             message: says::message(guest.vfs.stderr_tail()),
         },
-        (None, None, Err(error)) if guest.meter.host_failed => return by_host(error),
+        // not the whole chain, which contains a backtrace
+        (None, None, Err(error)) if guest.meter.host_failed => return by_host(error.root_cause()),
         (None, None, Err(error)) => match error.downcast_ref::<Trap>() {
             Some(Trap::StackOverflow) => Failure::Stack,
             Some(Trap::OutOfFuel) => limit(Limit::Fuel),
@@ -203,7 +212,7 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
             Some(Trap::UnreachableCodeReached) => says::panic(guest.vfs.stderr_tail()).unwrap_or_else(|| trap("unreachable")),
             Some(known) => trap(rule(*known)),
             // the instance can't be created although it is within all limits
-            None => return by_host(error),
+            None => return by_host(error.root_cause()),
         },
     };
     (Outcome::Failed(failure), None)
@@ -240,10 +249,10 @@ fn rule(trap: Trap) -> &'static str {
 }
 
 /// Returns the backtrace of a trap; `None` after an exit or an interruption.
-fn backtrace(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
+fn backtrace_of(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
     let error = ended.as_ref().err()?;
     match (&guest.stop, guest.exit, error.downcast_ref::<WasmBacktrace>()) {
-        (None, None, Some(backtrace)) => Some(backtrace.to_string()),
+        (None, None, Some(backtrace)) => Some(backtrace::describe(backtrace)),
         _ => None,
     }
 }

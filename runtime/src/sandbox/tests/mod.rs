@@ -1,5 +1,6 @@
 //! Tests that run modules in the sandbox.
 
+mod compile;
 mod determinism;
 mod hostile;
 mod limits;

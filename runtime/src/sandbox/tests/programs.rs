@@ -71,6 +71,28 @@ fn a_trap_says_where() {
 }
 
 #[test]
+fn names_in_a_backtrace_are_bounded() {
+    // each template argument names the one before twice: the demangled name has 2^18 parts
+    let name = (1..18).fold("_Z1fSt4pairIiiE".to_owned(), |name, n| {
+        let digit = |n: u32| char::from_digit(n, 36).unwrap().to_ascii_uppercase();
+        let last = match 2 * n - 2 {
+            0 => "S_".to_owned(),
+            n @ 1..=36 => format!("S{}_", digit(n - 1)),
+            n => format!("S1{}_", digit(n - 37)),
+        };
+        format!("{name}St4pairI{last}{last}E")
+    });
+    for name in [name, "long".repeat(20_000)] {
+        let wat = format!(
+            "(module (memory (export \"memory\") 1) (func ${name} unreachable) (func (export \"_start\") (call ${name})))"
+        );
+        let (finished, _) = run(&load(&engine(Target::Native, false), &wat), &Limits::default());
+        let backtrace = finished.backtrace.unwrap();
+        assert!(backtrace.len() < 3_000 && backtrace.lines().count() == 3, "{backtrace}");
+    }
+}
+
+#[test]
 fn outputs_land_in_the_store() {
     let storage = MemoryStorage::default();
     let module = load(&engine(Target::Native, false), &says(1, "rows", ""));
