@@ -9,7 +9,7 @@ use lockstep_view::artifacts::{ColumnType, Named, find, unique, with_types};
 use lockstep_view::content::Content;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::export;
-use lockstep_view::print::{print, print_bytes, print_plain};
+use lockstep_view::print::{print, print_bytes, print_json, print_plain};
 use lockstep_view::{quantity, record};
 
 use crate::invocation::Invocation;
@@ -86,7 +86,7 @@ fn show(store: &Store, artifact: &Artifact, rows: usize, invocation: &Invocation
             Content::Json(value) => value,
             content => content.to_json(),
         };
-        return print_plain(&format!("{value}\n"));
+        return print_json(&value);
     }
     // laying out large JSON takes longer than reading it
     let is_large = artifact.media_type.as_str() == MediaType::JSON && artifact.size > MOST as u64;

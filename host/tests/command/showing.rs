@@ -116,7 +116,7 @@ fn what_is_no_table_is_shown_as_what_it_is() {
     std::fs::create_dir(place.path("d")).unwrap();
     place.write("d/a.txt", "x");
     place.says(&["show", "a.json"], "{\n  \"b\": [\n    1,\n    2\n  ]\n}\n", "");
-    place.says(&["show", "a.txt"], "no end of line\n", "");
+    place.says(&["show", "a.txt"], "no end of line", "");
     place.says(&["show", "a.cbor"], "{\n  \"x\": 0.5\n}\n", "");
     place.says(
         &["show", "a.svg"],

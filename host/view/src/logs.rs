@@ -8,7 +8,7 @@ use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Stream;
 
 use crate::progress;
-use crate::terminal::Filter;
+use crate::terminal::{self, Filter};
 
 /// Prints the output of tasks: stdout to stdout, stderr to stderr. Progress reports in stderr are removed, and drawn as a bar if stderr is a
 /// terminal.
@@ -99,6 +99,10 @@ impl Logs {
 
     /// Prints a line to stderr that is not from a guest.
     pub fn note(&self, line: &str) {
+        let line = match self.terminals[1] {
+            true => terminal::safe(line),
+            false => line.into(),
+        };
         self.bars.suspend(|| anstream::eprintln!("{line}"));
     }
 

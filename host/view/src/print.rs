@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 use crate::terminal;
 
@@ -23,6 +25,11 @@ pub fn print_plain(text: &str) -> Result<()> {
         true => print_bytes(terminal::safe(text).as_bytes()),
         false => print_bytes(text.as_bytes()),
     }
+}
+
+/// Prints a value as a line of JSON to stdout.
+pub fn print_json(value: &Value) -> Result<()> {
+    print_plain(&format!("{value}\n"))
 }
 
 /// Writes raw bytes to stdout.
