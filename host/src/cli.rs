@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use lockstep_runtime::sandbox::{self, Compiler};
+use lockstep_server::machine;
 use lockstep_view::error::{Error, Kind, Result};
 
 use crate::commands::{
@@ -80,14 +82,36 @@ pub fn command() -> clap::Command {
     Cli::command().after_long_help(after_help())
 }
 
+/// The argument after which this program is the compiler of another process.
+const COMPILE: &str = "compile-for-parent";
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into())
+        .collect();
+    if let Some((COMPILE, limits)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return sandbox::compile(limits).map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8));
+    }
+    machine::compile_with(Compiler {
+        program: program(),
+        arguments: vec![COMPILE.to_owned()],
+    });
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = cli.json;
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(json),
+    }
+}
+
+/// Returns the file of this program, even if it has been replaced since it started.
+fn program() -> PathBuf {
+    match cfg!(target_os = "linux") {
+        true => "/proc/self/exe".into(),
+        false => std::env::current_exe().unwrap_or_else(|_| "lockstep".into()),
     }
 }
 

@@ -9,7 +9,7 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_server::machine::{self, Surroundings};
 use lockstep_view::error::{Error, Kind, REACH, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -125,11 +125,7 @@ impl Invocation {
 
     /// Prints `value` with `--json`, otherwise `text`.
     pub fn answer(&self, text: impl fmt::Display, value: impl FnOnce() -> Value) -> Result<()> {
-        if self.json {
-            print(format_args!("{}\n", value()))
-        } else {
-            print(text)
-        }
+        if self.json { print_json(&value()) } else { print(text) }
     }
 }
 

@@ -183,10 +183,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
         _ => url.clone(),
     };
     match surroundings.json {
-        true => lockstep_view::print::print(format_args!(
-            "{}\n",
-            json!({ "url": url, "token": given.is_none().then_some(&secret) })
-        ))?,
+        true => lockstep_view::print::print_json(&json!({ "url": url, "token": given.is_none().then_some(&secret) }))?,
         false => anstream::eprintln!("listening on {shown}"),
     }
     let (connections, grace) = (settings.connections(), settings.grace());

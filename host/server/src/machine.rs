@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use lockstep_runtime::run::{Machine, Runtime};
-use lockstep_runtime::sandbox::{CodeKey, Engine, EngineOptions};
+use lockstep_runtime::sandbox::{CodeKey, Compiler, Engine, EngineOptions};
 use lockstep_runtime::store::Store;
 use lockstep_view::error::Result;
 
@@ -58,9 +59,17 @@ pub fn runtime_over(engine: Engine, store: Store, code_key: Option<&CodeKey>) ->
     })
 }
 
+static COMPILER: OnceLock<Compiler> = OnceLock::new();
+
+/// Makes all engines of this process compile with `compiler`.
+pub fn compile_with(compiler: Compiler) {
+    let _ = COMPILER.set(compiler);
+}
+
 /// Creates an engine that caches compiled modules in `cache`.
 pub fn engine(cache: &Path, mut options: EngineOptions) -> Result<Engine> {
     options.native_cache = Some(cache.join("native"));
+    options.compiler = COMPILER.get().cloned();
     Ok(Engine::new(&options)?)
 }
 

@@ -7,7 +7,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::interfaces;
 use lockstep_view::error::{Error, Kind, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::print_json;
 use lockstep_view::{export, progress, quantity};
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
         modules.push(describe(built, &path, invocation)?);
     }
     if invocation.json {
-        print(format_args!("{}\n", json!({ "modules": modules })))?;
+        print_json(&json!({ "modules": modules }))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use clap::Args;
 use lockstep_kernel::toolchain::{Check, CheckState, doctor};
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use serde_json::json;
 
 use crate::invocation::Invocation;
@@ -21,7 +21,7 @@ pub fn run(_: DoctorArgs, invocation: &Invocation) -> Result<()> {
     checks.extend(shared(invocation));
     checks.extend(doctor(&invocation.locations.toolchain(), jupyter.as_deref()));
     if invocation.json {
-        print(format_args!("{}\n", json!({ "checks": checks })))?;
+        print_json(&json!({ "checks": checks }))?;
     } else {
         checks.iter().try_for_each(|check| print(line(check)))?;
     }

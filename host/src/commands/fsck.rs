@@ -1,7 +1,7 @@
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_view::error::{Error, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use lockstep_view::quantity;
 use serde_json::json;
 
@@ -34,16 +34,13 @@ pub fn run(args: FsckArgs, invocation: &Invocation) -> Result<()> {
         }
     }
     if invocation.json {
-        print(format_args!(
-            "{}\n",
-            json!({
-                "artifacts": check.artifacts,
-                "bytes": check.bytes,
-                "records": check.records,
-                "findings": damage,
-                "removed": args.fix && !damage.is_empty(),
-            })
-        ))?;
+        print_json(&json!({
+            "artifacts": check.artifacts,
+            "bytes": check.bytes,
+            "records": check.records,
+            "findings": damage,
+            "removed": args.fix && !damage.is_empty(),
+        }))?;
     } else {
         damage.iter().try_for_each(|line| print(format_args!("{line}\n")))?;
         print(format_args!(

@@ -12,7 +12,7 @@ use lockstep_runtime::step::{Artifact, Limits, OwnLimits};
 use lockstep_view::columns::fit;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::{check_parent, export};
-use lockstep_view::print::print;
+use lockstep_view::print::print_json;
 use lockstep_view::quantity::{parse_bytes, parse_count, parse_duration};
 use lockstep_view::report;
 use serde_json::json;
@@ -273,7 +273,7 @@ fn report_run(ran: &Ran, title: &str, written: &BTreeMap<&str, &Path>, invocatio
         if !written.is_empty() {
             object["written"] = json!(written);
         }
-        print(format_args!("{object}\n"))?;
+        print_json(&object)?;
     } else if !invocation.quiet && ran.record.outcome.succeeded() {
         anstream::eprint!("{}", report::summary(ran));
     }

@@ -1,18 +1,22 @@
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::step::Artifact;
+use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::Store;
 use lockstep_view::artifacts::{ColumnType, Named, find, unique, with_types};
 use lockstep_view::content::Content;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::export::export;
-use lockstep_view::print::print_bytes;
-use lockstep_view::record;
+use lockstep_view::print::{print, print_bytes, print_json, print_plain};
+use lockstep_view::{quantity, record};
 
 use crate::invocation::Invocation;
 use crate::pipelines::column_type;
+
+/// The maximum of text that a terminal gets.
+const MOST: usize = 1 << 20;
 
 /// Show an artifact or a record
 #[derive(Args)]
@@ -77,10 +81,39 @@ fn print_raw(store: &Store, artifact: &Artifact) -> Result<()> {
 }
 
 fn show(store: &Store, artifact: &Artifact, rows: usize, invocation: &Invocation) -> Result<()> {
-    let content = Content::read(store, artifact, 0..rows)?;
-    invocation.answer(&content, || content.to_json())?;
-    if !invocation.json
-        && !invocation.quiet
+    if invocation.json {
+        let value = match Content::read(store, artifact, 0..rows)? {
+            Content::Json(value) => value,
+            content => content.to_json(),
+        };
+        return print_json(&value);
+    }
+    // laying out large JSON takes longer than reading it
+    let is_large = artifact.media_type.as_str() == MediaType::JSON && artifact.size > MOST as u64;
+    let shown = Artifact {
+        media_type: if is_large {
+            MediaType::new(MediaType::TEXT)
+        } else {
+            artifact.media_type.clone()
+        },
+        ..artifact.clone()
+    };
+    let content = Content::read(store, &shown, 0..rows)?;
+    let is_terminal = io::stdout().is_terminal();
+    match content.plain() {
+        // all of it, as it is
+        Some(_) if !is_terminal && matches!(content, Content::Text { .. }) => return print_raw(store, artifact),
+        Some(text) if is_terminal && text.len() > MOST => {
+            let end = text.floor_char_boundary(MOST);
+            print_plain(&text[..end])?;
+            let omitted = quantity::bytes((text.len() - end) as u64);
+            anstream::eprintln!("{omitted} omitted; --raw writes all of it");
+            return Ok(());
+        }
+        Some(text) => print_plain(&text)?,
+        None => print(&content)?,
+    }
+    if !invocation.quiet
         && let Some(note) = content.note()
     {
         anstream::eprintln!("{note}");

@@ -3,6 +3,7 @@
 
 mod bundle;
 mod care;
+mod compiling;
 mod errors;
 mod kubeflow;
 mod origins;

@@ -31,6 +31,31 @@ fn a_table_is_a_table() {
 }
 
 #[test]
+fn a_pipe_gets_exactly_the_text() {
+    let place = place();
+    let texts: [&[u8]; 4] = [
+        b"no end of line",
+        b"\x1b[31mred\x1b[0m \x1b]0;title\x07 \x7f \xc2\x9b2J\n",
+        b"not UTF-8: \xff\xfe\n",
+        &b"a line of text\n".repeat(100_000),
+    ];
+    for text in texts {
+        place.write("text.txt", text);
+        let said = place.command(&["show", "text.txt"]).output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty());
+        assert_eq!(said.stdout.len(), text.len());
+        assert_eq!(said.stdout, text);
+    }
+    let large = format!("[{}0]", "1,  ".repeat(1 << 19));
+    place.write("large.json", &large);
+    place.says(&["show", "large.json"], &large, "");
+    assert_eq!(place.json(&["show", "large.json"]).as_array().unwrap().len(), (1 << 19) + 1);
+    place.write("text.json", "{\"a\": \"\u{7f}\u{9b}\"}");
+    assert_eq!(place.json(&["show", "text.json"]), json!({"a": "\u{7f}\u{9b}"}));
+    place.says(&["show", "text.json"], "{\n  \"a\": \"\u{7f}\u{9b}\"\n}\n", "");
+}
+
+#[test]
 fn columns_of_csv_can_be_given_types() {
     let place = place();
     place.write("people.csv", "zip,born\n1010,2001-05-01\n2020,\n");
@@ -96,7 +121,7 @@ fn what_is_no_table_is_shown_as_what_it_is() {
     std::fs::create_dir(place.path("d")).unwrap();
     place.write("d/a.txt", "x");
     place.says(&["show", "a.json"], "{\n  \"b\": [\n    1,\n    2\n  ]\n}\n", "");
-    place.says(&["show", "a.txt"], "no end of line\n", "");
+    place.says(&["show", "a.txt"], "no end of line", "");
     place.says(&["show", "a.cbor"], "{\n  \"x\": 0.5\n}\n", "");
     place.says(
         &["show", "a.svg"],

@@ -167,3 +167,35 @@ pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
     let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
     starts.filter_map(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lockstep_runtime::digest::Digest;
+
+    use super::*;
+
+    fn written(artifact: impl lockstep::Outputs) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        artifact.write_outputs(directory.path(), "it").unwrap();
+        Digest::of(std::fs::read(directory.path().join("it")).unwrap()).short()
+    }
+
+    /// What a step returns is found by these digests: see `run::tests` of the runtime.
+    #[test]
+    fn the_same_as_ever() {
+        let csv = "name,mass,born\nAdelie,3750.5,2001-05-01\n\"Gentoo, papua\",,\n";
+        let tables = TableReader::from_bytes(csv.into(), CsvOptions::default()).unwrap();
+        let digests = [
+            ("table", written(tables)),
+            ("list", written(vec![(1u8, "a".to_owned()), (255, "é".to_owned())])),
+            (
+                "map",
+                written(BTreeMap::from([("x".to_owned(), Some(0.1f64)), ("y".to_owned(), None)])),
+            ),
+        ];
+        let digests = digests.map(|(what, digest)| format!("{what} {digest}"));
+        assert_eq!(digests.join(", "), "table 8272ded8b070, list 602b9b8c3364, map bfebcfeed65b");
+    }
+}

@@ -1,5 +1,6 @@
 //! Contents of artifacts by media type.
 
+mod lengths;
 mod table;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,11 @@ use serde_json::{Value, json};
 
 use crate::columns::{Align, Columns, fit};
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 use crate::module::Module;
 use crate::{quantity, report};
 
+pub use lengths::are_plausible;
 pub use table::Table;
 
 /// The maximum of text that is shown.
@@ -73,14 +76,11 @@ impl Content {
             return Ok(Self::Directory(store.list_directory(artifact)?));
         }
         let bytes = store.get(&artifact.digest)?;
-        let unreadable = |reason: &dyn fmt::Display| {
-            Error::user(format_args!(
-                "can't read {} as {}: {reason}",
-                artifact.digest.short(),
-                artifact.media_type
-            ))
-            .hint("--raw writes the raw bytes")
-        };
+        guarded(|| Self::of(bytes, artifact, rows)).unwrap_or_else(|| Err(unreadable(artifact, &"it is malformed")))
+    }
+
+    fn of(bytes: Bytes, artifact: &Artifact, rows: Range<usize>) -> Result<Self> {
+        let unreadable = |reason: &dyn fmt::Display| unreadable(artifact, reason);
         match guess(&artifact.media_type, &bytes) {
             MediaType::TABLE | MediaType::CSV | MediaType::PARQUET => Table::read(bytes, rows)
                 .map(Self::Table)
@@ -106,6 +106,14 @@ impl Content {
                 start: bytes.slice(..bytes.len().min(BYTES)),
                 size: bytes.len(),
             }),
+        }
+    }
+
+    /// Returns the text that a pipe gets exactly, for content that has no layout of its own.
+    pub fn plain(&self) -> Option<String> {
+        match self {
+            Self::Text { .. } | Self::Json(_) | Self::Log(_) => Some(self.to_string()),
+            _ => None,
         }
     }
 
@@ -183,6 +191,15 @@ impl fmt::Display for Content {
             }
         }
     }
+}
+
+fn unreadable(artifact: &Artifact, reason: &dyn fmt::Display) -> Error {
+    Error::user(format_args!(
+        "can't read {} as {}: {reason}",
+        artifact.digest.short(),
+        artifact.media_type
+    ))
+    .hint("--raw writes the raw bytes")
 }
 
 /// Returns the media type to read `bytes` as.
@@ -292,6 +309,75 @@ mod tests {
         assert_eq!(guess(&bytes, "größer".as_bytes()), MediaType::TEXT);
         assert_eq!(guess(&bytes, b"\x80\0"), MediaType::BYTES);
         assert_eq!(guess(&MediaType::new("text/html"), b""), MediaType::TEXT);
+    }
+
+    /// An Arrow stream and file with texts, lists and a dictionary, compressed or not.
+    fn tables() -> Vec<Vec<u8>> {
+        use arrow_array::{
+            ArrayRef, DictionaryArray, Int64Array, ListArray, RecordBatch, StringArray, types::Int8Type, types::Int32Type,
+        };
+        use arrow_ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+
+        let texts: StringArray = (0..100).map(|n| (n % 7 != 0).then(|| n.to_string())).collect();
+        let lists = (0..100).map(|n| (n % 5 != 0).then(|| vec![Some(n); n as usize % 3]));
+        let kinds: DictionaryArray<Int8Type> = (0..100).map(|n| ["a", "b", "c"][n % 3]).collect();
+        let columns: [(&str, ArrayRef); 4] = [
+            ("number", std::sync::Arc::new(Int64Array::from_iter(0..100))),
+            ("text", std::sync::Arc::new(texts)),
+            (
+                "list",
+                std::sync::Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
+            ),
+            ("kind", std::sync::Arc::new(kinds)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut tables = Vec::new();
+        for codec in [None, Some(arrow_ipc::CompressionType::LZ4_FRAME)] {
+            let options = IpcWriteOptions::default().try_with_compression(codec).unwrap();
+            let mut stream = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options.clone()).unwrap();
+            stream.write(&batch).unwrap();
+            tables.push(stream.into_inner().unwrap());
+            let mut file = FileWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options).unwrap();
+            file.write(&batch).unwrap();
+            tables.push(file.into_inner().unwrap());
+        }
+        tables
+    }
+
+    #[test]
+    fn a_damaged_table_is_an_error_and_no_panic() {
+        let store = Store::memory().unwrap();
+        let mut random = 1u64;
+        let mut next = |below: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % below
+        };
+        for table in tables() {
+            let whole = store.put_artifact(table.clone(), &MediaType::new(MediaType::TABLE)).unwrap();
+            let mut refused = 0;
+            for _ in 0..300 {
+                let mut damaged = table.clone();
+                for _ in 0..=next(8) {
+                    let at = 8 + next(damaged.len() - 8);
+                    damaged[at] = [0, 1, 0x7f, 0x80, 0xff, next(256) as u8][next(6)];
+                }
+                if next(10) == 0 {
+                    damaged.truncate(next(damaged.len()));
+                }
+                let artifact = store.put_artifact(damaged, &MediaType::new(MediaType::TABLE)).unwrap();
+                match Content::read(&store, &artifact, 0..1000) {
+                    Ok(content) => drop((content.to_string(), content.to_json())),
+                    Err(error) => {
+                        refused += 1;
+                        assert!(error.message().starts_with("can't read "), "{}", error.message());
+                    }
+                }
+                crate::difference::compare(&store, &whole, &artifact).unwrap();
+            }
+            assert!(refused > 100, "{refused}");
+        }
     }
 
     #[test]

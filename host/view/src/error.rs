@@ -1,7 +1,7 @@
 //! Errors as users see them: message, details, hints and exit code.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -14,6 +14,8 @@ use lockstep_runtime::store::{SharedError, StoreError};
 use serde_json::{Value, json};
 
 use crate::columns::fit;
+use crate::print::print_json;
+use crate::terminal;
 
 /// The kind of an error. Each kind has an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,15 +172,20 @@ impl Error {
         let red = AnsiColor::Red.on_default().bold();
         let cyan = AnsiColor::Cyan.on_default().bold();
         let dim = Style::new().dimmed();
-        anstream::eprintln!("{red}error{red:#}: {}", self.message);
+        let shown = |text: &str| match io::stderr().is_terminal() {
+            true => terminal::safe(text).into_owned(),
+            false => text.to_owned(),
+        };
+        anstream::eprintln!("{red}error{red:#}: {}", shown(&self.message));
         for line in &self.details {
-            anstream::eprintln!("  {dim}{line}{dim:#}");
+            anstream::eprintln!("  {dim}{}{dim:#}", shown(line));
         }
         for hint in &self.hints {
-            anstream::eprintln!("{cyan}hint{cyan:#}: {hint}");
+            anstream::eprintln!("{cyan}hint{cyan:#}: {}", shown(hint));
         }
         if json && !self.reported {
-            anstream::println!("{}", self.to_json());
+            // the exit code tells of the error if stdout is closed
+            let _ = print_json(&self.to_json());
         }
         ExitCode::from(self.kind.code())
     }
@@ -256,7 +263,11 @@ impl From<SandboxError> for Error {
             | SandboxError::ImportType { .. }
             | SandboxError::NotACommand { .. }
             | SandboxError::Base { .. } => Kind::Config,
-            SandboxError::Budget { .. } | SandboxError::UnknownImport { .. } => Kind::Denied,
+            SandboxError::Budget { .. }
+            | SandboxError::CompileTime { .. }
+            | SandboxError::CompilerEnded { .. }
+            | SandboxError::UnknownImport { .. } => Kind::Denied,
+            SandboxError::CompileInterrupted { .. } => Kind::Interrupted,
             _ => Kind::Host,
         };
         Self::new(kind, error)

@@ -1,13 +1,14 @@
 //! Live output of guests, with progress bars.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar};
 use lockstep_runtime::run::terminal::{Said, Terminal};
 use lockstep_runtime::sandbox::Stream;
 
 use crate::progress;
+use crate::terminal::{self, Filter};
 
 /// Prints the output of tasks: stdout to stdout, stderr to stderr. Progress reports in stderr are removed, and drawn as a bar if stderr is a
 /// terminal.
@@ -19,6 +20,8 @@ pub struct Logs {
     only_stderr: bool,
     /// Whether lines start with the name of the task.
     labelled: bool,
+    /// Whether stdout and stderr go to a terminal.
+    terminals: [bool; 2],
     tasks: BTreeMap<String, Task>,
 }
 
@@ -28,6 +31,7 @@ struct Task {
     bar: Option<ProgressBar>,
     /// Whether the bar is a spinner: no output and no progress yet.
     spinning: bool,
+    filters: [Filter; 2],
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -40,6 +44,14 @@ impl Logs {
             whole: None,
             only_stderr,
             labelled: false,
+            terminals: [
+                if only_stderr {
+                    io::stderr().is_terminal()
+                } else {
+                    io::stdout().is_terminal()
+                },
+                io::stderr().is_terminal(),
+            ],
             tasks: BTreeMap::new(),
         }
     }
@@ -87,17 +99,32 @@ impl Logs {
 
     /// Prints a line to stderr that is not from a guest.
     pub fn note(&self, line: &str) {
+        let line = match self.terminals[1] {
+            true => terminal::safe(line),
+            false => line.into(),
+        };
         self.bars.suspend(|| anstream::eprintln!("{line}"));
     }
 
     /// Prints a piece of the output of `task`.
     pub fn write(&mut self, task: &str, stream: Stream, bytes: &[u8]) {
-        if stream == Stream::Stdout {
-            return self.emit(task, stream, bytes);
-        }
         let entry = self.tasks.entry(task.to_owned()).or_default();
+        if stream == Stream::Stdout {
+            return match self.terminals[0] {
+                true => {
+                    let text = entry.filters[0].read(bytes);
+                    self.emit(task, stream, text.as_bytes());
+                }
+                false => self.emit(task, stream, bytes),
+            };
+        }
         for said in entry.terminal.read(bytes) {
             match said {
+                Said::Text(text) if self.terminals[1] => {
+                    let entry = self.tasks.entry(task.to_owned()).or_default();
+                    let text = entry.filters[1].read(text.as_bytes());
+                    self.emit(task, stream, text.as_bytes());
+                }
                 Said::Text(text) => self.emit(task, stream, text.as_bytes()),
                 Said::Progress(percent) => self.progress(task, percent),
             }
@@ -110,9 +137,12 @@ impl Logs {
         if let Some(bar) = entry.bar.take() {
             bar.finish_and_clear();
         }
-        entry
-            .stderr
-            .extend(entry.terminal.finish().into_iter().flat_map(String::into_bytes));
+        let mut rest = entry.terminal.finish().unwrap_or_default();
+        if self.terminals[1] {
+            rest = entry.filters[1].read(rest.as_bytes()) + &entry.filters[1].finish();
+        }
+        entry.stderr.extend(rest.into_bytes());
+        entry.stdout.extend(entry.filters[0].finish().into_bytes());
         for (stream, mut rest) in [(Stream::Stdout, entry.stdout), (Stream::Stderr, entry.stderr)] {
             if self.labelled && !rest.is_empty() {
                 rest.push(b'\n');
@@ -191,4 +221,24 @@ fn put_lines(mut out: impl Write, label: &str, bytes: &[u8]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_sequences_of_a_guest_but_colours() {
+        let mut logs = Logs::of_tasks("p", 1, false);
+        for (terminals, expected) in [([false; 2], "\x1b[31ma\x1b[2J"), ([true; 2], "\x1b[31ma\\u{1b}[2J")] {
+            logs.terminals = terminals;
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                logs.write("t", stream, b"\x1b[31ma\x1b");
+                logs.write("t", stream, b"[2J");
+            }
+            let task = logs.tasks.remove("t").unwrap();
+            assert_eq!(String::from_utf8(task.stdout).unwrap(), expected);
+            assert_eq!(String::from_utf8(task.stderr).unwrap(), expected);
+        }
+    }
 }

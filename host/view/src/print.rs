@@ -1,13 +1,35 @@
 //! Output to stdout.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::terminal;
 
-/// Prints to stdout, without colours if that is not a terminal. Ignores a closed pipe.
+/// Prints text with styles to stdout: without them if that is not a terminal, and otherwise without anything that could steer it. Ignores
+/// a closed pipe.
 pub fn print(text: impl fmt::Display) -> Result<()> {
-    written(write!(anstream::stdout().lock(), "{text}"))
+    let text = text.to_string();
+    let text = match io::stdout().is_terminal() {
+        true => terminal::safe(&text),
+        false => text.into(),
+    };
+    written(anstream::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// Prints text without styles to stdout: exactly, or without anything that could steer it if that is a terminal.
+pub fn print_plain(text: &str) -> Result<()> {
+    match io::stdout().is_terminal() {
+        true => print_bytes(terminal::safe(text).as_bytes()),
+        false => print_bytes(text.as_bytes()),
+    }
+}
+
+/// Prints a value as a line of JSON to stdout.
+pub fn print_json(value: &Value) -> Result<()> {
+    print_plain(&format!("{value}\n"))
 }
 
 /// Writes raw bytes to stdout.

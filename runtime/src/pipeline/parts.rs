@@ -375,6 +375,37 @@ mod tests {
         assert!(matches!(parts(&store, &number, None), Err(PartsError::List { .. })));
     }
 
+    /// Runs over parts are found by these digests: see `run::tests`.
+    #[test]
+    fn the_same_as_ever() {
+        let store = Store::memory().unwrap();
+        let numbers: arrow_array::ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from_iter(0..10));
+        let texts: arrow_array::ArrayRef = std::sync::Arc::new(
+            (0..10)
+                .map(|n| (n % 3 > 0).then(|| "é".repeat(n)))
+                .collect::<arrow_array::StringArray>(),
+        );
+        let table = RecordBatch::try_from_iter([("number", numbers), ("text", texts)]).unwrap();
+        let mut stream = StreamWriter::try_new(Vec::new(), table.schema_ref()).unwrap();
+        stream.write(&table).unwrap();
+        let stream = stream.into_inner().unwrap();
+        let all = [
+            store.put_artifact(stream, &MediaType::new(MediaType::TABLE)).unwrap(),
+            store
+                .put_artifact(cbor(&(1, "a", 0.5)), &MediaType::new(MediaType::VALUE))
+                .unwrap(),
+        ];
+        let digests = all.iter().flat_map(|all| {
+            let rows = (all.media_type.as_str() == MediaType::TABLE).then_some(4);
+            let parts = parts(&store, all, rows).unwrap();
+            std::iter::once(all.digest.short()).chain(parts.into_iter().map(|(_, part)| part.digest.short()))
+        });
+        assert_eq!(
+            digests.collect::<Vec<_>>().join(" "),
+            "77e6a3701f20 fa34a6a28789 a3277be9a8da 36b9cd6a7b96 55a9e1fcff8b 4bf5122f3445 961b6dd3ede3 064e4df3a90b"
+        );
+    }
+
     #[test]
     fn numbers_sort_as_they_count() {
         assert_eq!(

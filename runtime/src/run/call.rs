@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Ran, Reuse, Run, RunError, Runtime, bind, choose};
 use crate::digest::Digest;
-use crate::sandbox::{Answer, Asking, Caller, Given, Interrupt, Node, Stream, Unanswered};
+use crate::sandbox::{Answer, Asking, Caller, Given, Interrupt, Node, Pause, Stream, Unanswered};
 use crate::step::{Artifact, GuestPath, Interface, Interruption, Limits, MediaType, Outcome, Usage, interfaces};
 use crate::store::{StoreError, Writer};
 
@@ -41,6 +41,8 @@ pub(super) struct Steps {
     pub interrupt: Interrupt,
     /// The deadline of the calling run.
     pub until: Option<Instant>,
+    /// The pauses of the calling run.
+    pub pause: Pause,
     pub called: Called,
 }
 
@@ -93,6 +95,10 @@ impl Caller for Steps {
             }
             Err(Refused::Ended(why)) => Err(why),
         }
+    }
+
+    fn pause(&self) -> Pause {
+        self.pause.clone()
     }
 }
 
@@ -193,7 +199,9 @@ impl Steps {
 
     fn run(&self, run: &Run, guest: &mut Asking<'_>) -> Result<Ran, Refused> {
         let limits = Limits {
-            time: self.until.map(|until| until.saturating_duration_since(Instant::now())),
+            time: self
+                .until
+                .map(|until| (until + self.pause.total()).saturating_duration_since(Instant::now())),
             ..self.limits.clone()
         };
         let mut log = |stream: Stream, bytes: &[u8]| guest.write(stream, bytes);

@@ -7,8 +7,8 @@ use super::call::{Called, Steps};
 use super::log::Log;
 use super::{Observed, Ran, Record, Reuse, Run, RunError, Runtime, record};
 use crate::digest::{Digest, RunKey};
-use crate::sandbox::{Finished, Interrupt, Stream};
-use crate::step::{Artifact, Limits};
+use crate::sandbox::{Finished, Interrupt, Pause, SandboxError, Stream};
+use crate::step::{Artifact, Interruption, Limits, Outcome, Usage};
 
 impl Runtime {
     pub(super) fn execute(
@@ -24,7 +24,13 @@ impl Runtime {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_millis() as u64);
         let start = Instant::now();
-        let module = self.load(&run.module)?;
+        let module = match interrupt.paused(|| self.load_unless(&run.module, interrupt)) {
+            Ok(module) => Some(module),
+            Err(RunError::Sandbox(SandboxError::CompileInterrupted { .. })) => None,
+            Err(error) => return Err(error),
+        };
+        // compiling is no part of the run
+        let until = limits.time.and_then(|time| Instant::now().checked_add(time));
         let mut kept = Log::new(&self.store);
         let mut write = |stream: Stream, bytes: &[u8]| {
             kept.push(stream, bytes);
@@ -33,18 +39,23 @@ impl Runtime {
         let called = Called::default();
         let mut world = self.world(run, &mut write)?;
         if !run.modules.is_empty() {
+            let pause = Pause::default();
             world.caller = Some(Box::new(Steps {
                 runtime: self.clone(),
                 modules: run.modules.clone(),
                 seed: run.seed,
                 reuse,
                 limits: limits.clone(),
-                interrupt: interrupt.not_asking(),
-                until: limits.time.and_then(|time| start.checked_add(time)),
+                interrupt: interrupt.not_asking().pausing(pause.clone()),
+                until,
+                pause,
                 called: called.clone(),
             }));
         }
-        let finished = module.run(world, limits, interrupt)?;
+        let finished = match module {
+            Some(module) => module.run(world, limits, interrupt)?,
+            None => interrupted(),
+        };
         let log = kept.finish()?;
         let observed = Observed {
             started_ms,
@@ -97,5 +108,18 @@ impl Runtime {
             observed,
             cached: false,
         })
+    }
+}
+
+/// Returns the result of a run that was interrupted before it began.
+fn interrupted() -> Finished {
+    Finished {
+        outcome: Outcome::Interrupted {
+            by: Interruption::Caller,
+        },
+        usage: Usage::default(),
+        outputs: BTreeMap::new(),
+        backtrace: None,
+        host_error: None,
     }
 }

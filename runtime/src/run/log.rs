@@ -7,7 +7,8 @@ use crate::store::{Store, StoreError, Writer};
 /// A guest's stdout and stderr, in the order of writing.
 ///
 /// The artifact is a sequence of chunks: one byte for the stream (1 stdout, 2 stderr), the length in 4 bytes (little-endian), the
-/// bytes. Adjacent chunks of one stream are merged, so the artifact does not depend on how the guest split its writes.
+/// bytes. Adjacent chunks of one stream are merged as long as the length fits, so the artifact does not depend on how the guest split its
+/// writes.
 ///
 /// Only the newest bytes of a large log are in memory.
 pub(super) struct Log {
@@ -18,6 +19,8 @@ pub(super) struct Log {
     newest: Vec<u8>,
     /// The last chunk: its stream, start and length.
     last: Option<(Stream, u64, u64)>,
+    /// Maximum length of a chunk.
+    longest: u64,
     failed: Option<io::Error>,
 }
 
@@ -43,17 +46,28 @@ impl Log {
             written: None,
             newest: Vec::new(),
             last: None,
+            longest: u32::MAX.into(),
             failed: None,
         }
     }
 
     /// Appends a piece.
-    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+    pub(super) fn push(&mut self, stream: Stream, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = match self.last {
+                Some((last, _, len)) if last == stream && len < self.longest => self.longest - len,
+                _ => self.longest,
+            };
+            let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+            self.push_within(stream, &bytes[..fits]);
+            bytes = &bytes[fits..];
         }
+    }
+
+    /// Appends a piece that fits into the last chunk, or into a new one.
+    fn push_within(&mut self, stream: Stream, bytes: &[u8]) {
         let (start, len) = match self.last {
-            Some((last, start, len)) if last == stream => (start, len),
+            Some((last, start, len)) if last == stream && len < self.longest => (start, len),
             _ => {
                 self.end_chunk();
                 let start = self.written() + self.newest.len() as u64;
@@ -157,6 +171,26 @@ mod tests {
         let read: Vec<_> = chunks(&bytes).map(|chunk| (chunk.stream, chunk.bytes)).collect();
         assert_eq!(read, [(Stream::Stdout, &b"hello"[..]), (Stream::Stderr, b"!")]);
         assert_eq!(chunks(&bytes[..bytes.len() - 1]).count(), 1);
+    }
+
+    #[test]
+    fn a_chunk_is_as_long_as_its_length_can_tell() {
+        let store = Store::memory().unwrap();
+        let read = |size: usize| {
+            let mut log = Log::new(&store);
+            log.longest = 10;
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                [7; 25].chunks(size).for_each(|piece| log.push(stream, piece));
+            }
+            let bytes = store.get(&log.finish().unwrap().digest).unwrap();
+            chunks(&bytes)
+                .map(|chunk| (chunk.stream, chunk.bytes.len()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [Stream::Stdout, Stream::Stderr].map(|stream| [(stream, 10), (stream, 10), (stream, 5)]);
+        for size in [1, 3, 10, 25] {
+            assert_eq!(read(size), expected.concat());
+        }
     }
 
     #[test]

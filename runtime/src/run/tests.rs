@@ -74,6 +74,78 @@ fn the_second_time_it_is_found_with_its_log() {
     assert_eq!((second.record, second.digest), (first.record, first.digest));
 }
 
+/// A program that writes `hello` to stdout, as bytes, so that no assembler can change it.
+const HELLO: &[u8] =
+    b"\x00asm\x01\x00\x00\x00\x01\x0c\x02`\x04\x7f\x7f\x7f\x7f\x01\x7f`\x00\x00\x02#\x01\x16wasi_snapshot_preview1\x08\
+    fd_write\x00\x00\x03\x02\x01\x01\x05\x03\x01\x00\x01\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x01\x0a\x0f\x01\
+    \x0d\x00A\x01A\x00A\x01A\x0c\x10\x00\x1a\x0b\x0b\x1c\x01\x00A\x00\x0b\x16\x10\x00\x00\x00\x06\x00\x00\x00\x00\x00\
+    \x00\x00\x00\x00\x00\x00hello\x0a";
+
+/// Results are found by these digests. If one changes, the changelog must say so: earlier results are then not found.
+#[test]
+fn the_same_as_ever() {
+    let runtime = runtime();
+    let hello = |entry, outputs: &[(&str, &str)]| Run {
+        module: runtime.store.put(HELLO).unwrap(),
+        outputs: outputs
+            .iter()
+            .map(|(name, of)| ((*name).to_owned(), MediaType::new(*of)))
+            .collect(),
+        entry,
+        inputs: BTreeMap::new(),
+        modules: BTreeMap::new(),
+        seed: 7,
+    };
+    let program = |stdout: Option<&str>| Entry::Program {
+        args: vec!["-l".to_owned()],
+        env: BTreeMap::from([("LANG".to_owned(), "C".to_owned())]),
+        stdin: None,
+        stdout: stdout.map(str::to_owned),
+    };
+    let text = runtime.store.put_artifact("a,b\n", &MediaType::new(MediaType::CSV)).unwrap();
+    let directory = BTreeMap::from([("b".to_owned(), text.clone()), ("a/c".to_owned(), text.clone())]);
+    let directory = runtime.store.put_directory(&directory).unwrap();
+    let (logged, _) = run(&runtime, &hello(program(None), &[]), &Limits::default());
+    let (kept, _) = run(
+        &runtime,
+        &hello(program(Some("said")), &[("said", MediaType::TEXT)]),
+        &Limits::default(),
+    );
+    let step = Run {
+        inputs: BTreeMap::from([("raw".to_owned(), text.into()), ("tree".to_owned(), directory.clone().into())]),
+        ..hello(
+            Entry::Step {
+                name: "clean".to_owned(),
+                parameters: serde_json::from_str(r#"{"depth": 3, "name": "größe", "rate": 0.1}"#).unwrap(),
+            },
+            &[("rows", MediaType::TABLE)],
+        )
+    };
+    let digests = [
+        ("module", logged.record.run.module),
+        ("key of a program", logged.record.key.0),
+        ("record", logged.digest),
+        ("log", logged.record.log.unwrap().digest),
+        ("record with an output", kept.digest),
+        ("key of a step", step.key().unwrap().0),
+        ("directory", directory.digest),
+    ];
+    let expected = [
+        ("module", "bf3b592c4f4b"),
+        ("key of a program", "6d258becdc13"),
+        ("record", "26062593b227"),
+        ("log", "2457fd8ad98f"),
+        ("record with an output", "8fab0d94117d"),
+        ("key of a step", "3183c30d0dbf"),
+        ("directory", "4dbbf58edfc7"),
+    ];
+    assert_eq!(
+        digests.map(|(what, digest)| (what, digest.short())),
+        expected.map(|(what, digest)| (what, digest.to_owned()))
+    );
+    assert_eq!(logged.record.usage.unwrap().fuel, 6);
+}
+
 #[test]
 fn stdout_can_be_an_output() {
     let runtime = runtime();

@@ -33,6 +33,11 @@ pub struct CompileBudget {
     pub table: u64,
     /// Number of initial pages (64 KiB) of memory.
     pub memory: u64,
+    /// Maximum time that compiling may take, in seconds. Unlike the limits above it depends on the machine; it and the next one hold
+    /// only with a [`Compiler`](super::Compiler).
+    pub seconds: u64,
+    /// Maximum memory that compiling may take, in bytes.
+    pub memory_to_compile: u64,
 }
 
 impl Default for CompileBudget {
@@ -50,6 +55,8 @@ impl Default for CompileBudget {
             segments: 50_000,
             table: 100_000,
             memory: 16_384,
+            seconds: 600,
+            memory_to_compile: 4 << 30,
         }
     }
 }
@@ -69,11 +76,13 @@ impl CompileBudget {
             segments: 100_000,
             table: 1 << 20,
             memory: 65_536,
+            seconds: 3_600,
+            memory_to_compile: 16 << 30,
         }
     }
 
-    /// Checks the content of a module in one pass, without validating it.
-    pub(super) fn check(&self, wasm: &[u8], digest: &Digest) -> Result<(), SandboxError> {
+    /// Checks the content of a module in one pass, without validating it. Returns the estimated compile time in microseconds.
+    pub(super) fn check(&self, wasm: &[u8], digest: &Digest) -> Result<u64, SandboxError> {
         let within = |what, found, allowed| match found <= allowed {
             true => Ok(()),
             false => Err(SandboxError::Budget {
@@ -127,35 +136,35 @@ impl CompileBudget {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(effort)
     }
 }
 
 /// The properties of a function that determine its compile time.
 #[derive(Default)]
 struct Shape {
-    bytes: u64,
     locals: u64,
-    calls: u64,
     joins: u64,
     loops: u64,
     /// The maximum nesting depth of loops.
     depth: u64,
+    /// The number of basic blocks, including those of checks.
+    blocks: u64,
+    /// The estimated compile time of all instructions, each by itself, in microseconds.
+    instructions: u64,
 }
 
 impl Shape {
     fn of(body: &FunctionBody<'_>) -> Result<Self, BinaryReaderError> {
-        let mut shape = Self {
-            bytes: body.range().len() as u64,
-            ..Self::default()
-        };
+        let mut shape = Self::default();
         for group in body.get_locals_reader()? {
             shape.locals += u64::from(group?.0);
         }
         let mut is_loop = Vec::new();
         let mut depth = 0;
         for operator in body.get_operators_reader()? {
-            match operator? {
+            let operator = operator?;
+            match &operator {
                 Operator::Loop { .. } => {
                     is_loop.push(true);
                     depth += 1;
@@ -170,18 +179,75 @@ impl Shape {
                 Operator::End => depth -= u64::from(is_loop.pop() == Some(true)),
                 Operator::Br { .. } | Operator::BrIf { .. } => shape.joins += 1,
                 Operator::BrTable { targets } => shape.joins += u64::from(targets.len()),
-                Operator::Call { .. } | Operator::CallIndirect { .. } => shape.calls += 1,
                 _ => {}
             }
+            let (time, blocks) = cost(&operator);
+            shape.instructions += time;
+            shape.blocks += blocks;
         }
         Ok(shape)
     }
 
-    /// Estimates the compile time in microseconds. The factors were measured on a busy machine, with modules that consist mainly of one
-    /// construct (see `tests/measure.rs`).
+    /// Estimates the compile time in microseconds, on a busy core. The factors were measured with functions that consist mainly of one
+    /// instruction (see `tests/measure.rs`).
     fn effort(&self) -> u64 {
         let through_loops = 10 * self.loops.saturating_mul(self.locals);
         let through_joins = self.joins.saturating_mul(self.locals) / 4;
-        self.bytes + 20 * self.calls + 50 * self.joins + 400 * self.loops + through_loops + through_joins
+        // some passes of the optimizer compare blocks with one another
+        let pairs = self.blocks.saturating_mul(self.blocks) / 300;
+        FUNCTION + self.instructions + pairs + through_loops + through_joins
     }
+}
+
+/// The estimated compile time of an empty function, in microseconds.
+const FUNCTION: u64 = 200;
+
+/// Returns the estimated compile time of an instruction in microseconds, and the number of basic blocks that it becomes.
+fn cost(operator: &Operator<'_>) -> (u64, u64) {
+    use Operator::*;
+    match operator {
+        // constants and names of values
+        LocalGet { .. } | LocalSet { .. } | LocalTee { .. } | Drop | Nop | End | Return | Unreachable => (1, 0),
+        I32Const { .. } | I64Const { .. } | F32Const { .. } | F64Const { .. } | RefNull { .. } => (1, 0),
+        // control flow
+        Loop { .. } => (400, 5),
+        If { .. } | BrIf { .. } => (60, 2),
+        Block { .. } | Else | Br { .. } => (30, 1),
+        BrTable { targets } => (60 + 30 * u64::from(targets.len()), 2 + u64::from(targets.len())),
+        Call { .. } | ReturnCall { .. } => (25, 0),
+        CallIndirect { .. } | ReturnCallIndirect { .. } => (150, 4),
+        // calls of the host, and checks
+        TableGet { .. } | TableSet { .. } | TableFill { .. } | TableInit { .. } => (150, 4),
+        MemoryGrow { .. } | TableGrow { .. } => (250, 4),
+        TableCopy { .. } => (500, 4),
+        MemoryFill { .. } | MemoryCopy { .. } | MemoryInit { .. } | DataDrop { .. } | ElemDrop { .. } | RefFunc { .. } => {
+            (30, 1)
+        }
+        I32DivS | I32DivU | I32RemS | I32RemU | I64DivS | I64DivU | I64RemS | I64RemU => (45, 1),
+        I32Popcnt | I64Popcnt => (25, 0),
+        // a number that may be NaN is checked
+        F32Add | F32Sub | F32Mul | F32Div | F32Min | F32Max | F32Sqrt | F32Ceil | F32Floor | F32Trunc | F32Nearest => (70, 0),
+        F64Add | F64Sub | F64Mul | F64Div | F64Min | F64Max | F64Sqrt | F64Ceil | F64Floor | F64Trunc | F64Nearest => (70, 0),
+        F32DemoteF64 | F64PromoteF32 | F32ConvertI64U | F64ConvertI64U => (70, 0),
+        I32TruncF32S | I32TruncF32U | I32TruncF64S | I32TruncF64U | I64TruncF32S | I64TruncF32U | I64TruncF64S
+        | I64TruncF64U => (70, 1),
+        I32TruncSatF32S | I32TruncSatF32U | I32TruncSatF64S | I32TruncSatF64U => (70, 0),
+        I64TruncSatF32S | I64TruncSatF32U | I64TruncSatF64S | I64TruncSatF64U => (70, 0),
+        operator if is_vector(operator) => (50, 0),
+        // other arithmetic, and memory
+        _ => (10, 0),
+    }
+}
+
+/// Returns whether an instruction is of the SIMD or relaxed SIMD proposal.
+fn is_vector(operator: &Operator<'_>) -> bool {
+    macro_rules! proposals {
+        ($(@$proposal:ident $op:ident $({ $($arg:ident: $type:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
+            match operator {
+                $(Operator::$op { .. } => matches!(stringify!($proposal), "simd" | "relaxed_simd"),)*
+                _ => true,
+            }
+        };
+    }
+    wasmparser::for_each_operator!(proposals)
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::interrupt::Deadline;
 use super::meter::Meter;
 use super::vfs::{Fault, Stop, Vfs};
-use super::{Large, Node, Stream};
+use super::{Large, Node, Pause, Stream};
 use crate::digest::Digest;
 use crate::step::{GuestPath, Interruption, Usage};
 
@@ -16,6 +16,11 @@ use crate::step::{GuestPath, Interruption, Usage};
 pub trait Caller: Send {
     /// Answers a request. Must be deterministic.
     fn call(&mut self, request: &[u8], guest: &mut Asking<'_>) -> std::result::Result<Answer, Unanswered>;
+
+    /// Returns the pauses of the guest.
+    fn pause(&self) -> Pause {
+        Pause::default()
+    }
 }
 
 /// The answer to a request.
@@ -76,10 +81,10 @@ impl Asking<'_> {
     }
 
     fn try_given(&mut self, path: &GuestPath) -> super::vfs::Result<Given> {
-        let id = self.vfs.find_readable(path)?;
-        self.meter.settle(self.vfs.held() + self.vfs.path_bytes(id))?;
+        let (found, path_bytes) = self.vfs.find_readable(path)?;
+        self.meter.settle(self.vfs.held() + path_bytes)?;
         let deadline = self.deadline;
-        self.vfs.give(id, &mut || deadline.check_io())
+        self.vfs.give(found, &mut || deadline.check_io())
     }
 
     /// Returns whether the guest must end.

@@ -5,11 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::{Config, ExternType, InstancePre, Linker, ModuleExport, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
 
 use super::based::Based;
+use super::compiler::Uncompiled;
 use super::guest::Guest;
 use super::native_cache::NativeCache;
 use super::workers::{GUEST_STACK, Workers};
-use super::{CodeKey, CompileBudget, SandboxError, call, preview1};
+use super::{CodeKey, CompileBudget, Compiler, Interrupt, SandboxError, call, preview1};
 use crate::digest::Digest;
+
+/// Modules with a smaller estimated compile time, in microseconds, are compiled in this process: that can't be interrupted, but starting
+/// a process takes as long as compiling most of them.
+const SOON: u64 = 1_000_000;
 
 /// Maximum number of modules that an engine keeps loaded.
 const MAX_LOADED: usize = 256;
@@ -35,8 +40,10 @@ pub struct EngineOptions {
     /// A directory for compiled code, created if necessary. Code in it is executed without further checks, so it must belong to the
     /// user: files that another user owns or can write to are ignored.
     pub native_cache: Option<PathBuf>,
-    /// Limits on the content of modules.
+    /// Limits on the content of modules, and on compiling them.
     pub budget: CompileBudget,
+    /// Compiles modules that may take long. Without it, all are compiled in this process, where only the limits on their content hold.
+    pub compiler: Option<Compiler>,
 }
 
 impl Default for EngineOptions {
@@ -46,13 +53,38 @@ impl Default for EngineOptions {
             optimise: true,
             native_cache: None,
             budget: CompileBudget::default(),
+            compiler: None,
         }
     }
 }
 
+impl Target {
+    /// Returns its name in the arguments of a [`Compiler`].
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Pulley => "pulley",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Native, Self::Pulley].into_iter().find(|target| target.name() == name)
+    }
+}
+
+/// Compiles a module as an engine with these options does.
+pub(super) fn compile_alone(wasm: &[u8], target: Target, optimise: bool) -> wasmtime::Result<Vec<u8>> {
+    let options = EngineOptions {
+        target,
+        optimise,
+        ..EngineOptions::default()
+    };
+    wasmtime::Engine::new(&config(&options, Instrumentation::default())?)?.precompile_module(wasm)
+}
+
 /// Instrumentation of compiled code. The guarantees of the sandbox require all of it; disable it only to measure its cost.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Instrumentation {
     pub canonical_nans: bool,
     pub fuel: bool,
@@ -78,7 +110,10 @@ struct Shared {
     /// The same engine without optimisation.
     quick: wasmtime::Engine,
     linker: Linker<Guest>,
+    target: Target,
+    optimise: bool,
     budget: CompileBudget,
+    compiler: Option<Compiler>,
     native_cache: Option<NativeCache>,
     loaded: Mutex<Loaded>,
     workers: Workers,
@@ -173,7 +208,14 @@ impl Engine {
             engine,
             quick,
             linker,
+            target: options.target,
+            optimise: options.optimise,
             budget: options.budget.clone(),
+            // it knows no other instrumentation
+            compiler: options
+                .compiler
+                .clone()
+                .filter(|_| instrumentation == Instrumentation::default()),
             native_cache,
             loaded: Mutex::default(),
             workers: Workers::default(),
@@ -185,22 +227,35 @@ impl Engine {
     ///
     /// `digest` must be the digest of `wasm`. Cached code is used regardless of the budget.
     pub fn load(&self, wasm: &[u8], digest: &Digest) -> Result<Module, SandboxError> {
-        self.load_within(wasm, digest, &self.0.budget)
+        self.load_unless(wasm, digest, None, &Interrupt::default())
     }
 
-    /// Like [`load`](Self::load), with another budget, for trusted modules.
-    pub fn load_within(&self, wasm: &[u8], digest: &Digest, budget: &CompileBudget) -> Result<Module, SandboxError> {
+    /// Like [`load`](Self::load), with another budget, for trusted modules, and unless interrupted.
+    pub fn load_unless(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        budget: Option<&CompileBudget>,
+        interrupt: &Interrupt,
+    ) -> Result<Module, SandboxError> {
         if let Some(module) = self.loaded(digest) {
             return Ok(module);
         }
-        let module = self.link(&self.compiled(wasm, digest, budget)?, digest)?;
+        let compiled = self.compiled(wasm, digest, budget.unwrap_or(&self.0.budget), interrupt)?;
+        let module = self.link(&compiled, digest)?;
         self.keep(&module);
         Ok(module)
     }
 
-    /// Loads a module that has the base `base` (see [`step::base`](crate::step::base)).
-    pub fn load_based(&self, wasm: &[u8], digest: &Digest, base: &Module) -> Result<Module, SandboxError> {
-        let compiled = self.compile_quickly(wasm, digest)?;
+    /// Loads a module that has the base `base` (see [`step::base`](crate::step::base)), unless interrupted.
+    pub fn load_based(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        base: &Module,
+        interrupt: &Interrupt,
+    ) -> Result<Module, SandboxError> {
+        let compiled = self.compile_quickly(wasm, digest, interrupt)?;
         let (instance, workers) = (base.0.instance.clone(), self.0.workers.clone());
         let (based, start) = Based::new(compiled, digest, base)?;
         let module = Module(Arc::new(Ready {
@@ -260,17 +315,34 @@ impl Engine {
         loaded.modules.insert(module.0.digest, (module.clone(), now));
     }
 
-    fn compiled(&self, wasm: &[u8], digest: &Digest, budget: &CompileBudget) -> Result<wasmtime::Module, SandboxError> {
+    fn compiled(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        budget: &CompileBudget,
+        interrupt: &Interrupt,
+    ) -> Result<wasmtime::Module, SandboxError> {
         let cache = self.0.native_cache.as_ref();
         match cache.and_then(|cache| cache.get(&self.0.engine, digest)) {
             Some(compiled) => Ok(compiled),
-            None => self.compile(wasm, digest, budget),
+            None => self.compile(wasm, digest, budget, interrupt),
         }
     }
 
-    fn compile(&self, wasm: &[u8], digest: &Digest, budget: &CompileBudget) -> Result<wasmtime::Module, SandboxError> {
-        budget.check(wasm, digest)?;
-        let compiled = wasmtime::Module::from_binary(&self.0.engine, wasm).map_err(|error| refused(&error, digest))?;
+    fn compile(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        budget: &CompileBudget,
+        interrupt: &Interrupt,
+    ) -> Result<wasmtime::Module, SandboxError> {
+        let effort = budget.check(wasm, digest)?;
+        let compiled = match &self.0.compiler {
+            Some(compiler) if effort > SOON => {
+                self.compile_apart(compiler, wasm, digest, self.0.optimise, budget, interrupt)?
+            }
+            _ => wasmtime::Module::from_binary(&self.0.engine, wasm).map_err(|error| refused(&error, digest))?,
+        };
         if let Some(cache) = &self.0.native_cache {
             cache.put(&compiled, digest);
         }
@@ -278,13 +350,47 @@ impl Engine {
     }
 
     /// Compiles a module without optimisation, for the optimising engine. The code is not cached, as that would take longer.
-    fn compile_quickly(&self, wasm: &[u8], digest: &Digest) -> Result<wasmtime::Module, SandboxError> {
-        self.0.budget.check(wasm, digest)?;
+    fn compile_quickly(&self, wasm: &[u8], digest: &Digest, interrupt: &Interrupt) -> Result<wasmtime::Module, SandboxError> {
+        let effort = self.0.budget.check(wasm, digest)?;
+        if let Some(compiler) = self.0.compiler.as_ref().filter(|_| effort > SOON) {
+            return self.compile_apart(compiler, wasm, digest, false, &self.0.budget, interrupt);
+        }
         let compiled = wasmtime::Module::from_binary(&self.0.quick, wasm).and_then(|compiled| compiled.serialize());
         let code = compiled.map_err(|error| refused(&error, digest))?;
         // SAFETY: the bytes come from `serialize`. `deserialize` checks that they are compatible with this engine, which differs only
         // in the level of optimisation.
         unsafe { wasmtime::Module::deserialize(&self.0.engine, code) }.map_err(|error| refused(&error, digest))
+    }
+
+    /// Compiles a module in a process of its own, for the engine of this process.
+    fn compile_apart(
+        &self,
+        compiler: &Compiler,
+        wasm: &[u8],
+        digest: &Digest,
+        optimise: bool,
+        budget: &CompileBudget,
+        interrupt: &Interrupt,
+    ) -> Result<wasmtime::Module, SandboxError> {
+        let digest = *digest;
+        let code = compiler.run(wasm, self.0.target, optimise, budget, interrupt);
+        let code = code.map_err(|uncompiled| match uncompiled {
+            Uncompiled::Refused(reason) => SandboxError::Compile { digest, reason },
+            Uncompiled::Late => SandboxError::CompileTime {
+                digest,
+                seconds: budget.seconds,
+            },
+            Uncompiled::Ended(status) => SandboxError::CompilerEnded {
+                digest,
+                memory: budget.memory_to_compile,
+                status,
+            },
+            Uncompiled::Interrupted => SandboxError::CompileInterrupted { digest },
+            Uncompiled::Host(source) => SandboxError::Compiler { digest, source },
+        })?;
+        // SAFETY: the bytes come from `precompile_module`, in a process of this program that we started, through a file without a name.
+        // `deserialize` checks that they are compatible with this engine, which differs at most in the level of optimisation.
+        unsafe { wasmtime::Module::deserialize(&self.0.engine, code) }.map_err(|error| refused(&error, &digest))
     }
 
     fn link(&self, compiled: &wasmtime::Module, digest: &Digest) -> Result<Module, SandboxError> {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
@@ -12,9 +12,9 @@ use super::guest::{FREE_WORK, Guest, Strings};
 use super::interrupt::Deadline;
 use super::meter::Meter;
 use super::random::Random;
-use super::vfs::{Setup, Stop, Vfs};
+use super::vfs::{Found, Setup, Stop, Vfs};
 use super::workers::soon;
-use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, check_outputs, says};
+use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
 /// Maximum number of pending log writes; with more, the guest waits.
@@ -34,6 +34,7 @@ impl Module {
         kept.extend(world.stdout.clone());
         check_outputs(&kept.iter().map(String::as_str).collect())?;
         let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
+        let pause = world.caller.as_ref().map(|caller| caller.pause()).unwrap_or_default();
         let (events, received) = sync_channel(WAITING_WRITES);
         let written = events.clone();
         let vfs = Vfs::new(Setup {
@@ -71,6 +72,7 @@ impl Module {
         };
         self.workers().start(run).map_err(SandboxError::Thread)?;
         let _abandon = Abandon(&deadline);
+        let mut extended = Duration::ZERO;
         let mut time_is_up = limits.time.and_then(|time| Instant::now().checked_add(time));
         loop {
             match next(&received, time_is_up) {
@@ -78,8 +80,14 @@ impl Module {
                 Ok(Event::End(Ok(finished))) => return Ok(finished),
                 Ok(Event::End(Err(panic))) => resume_unwind(panic),
                 Err(RecvTimeoutError::Timeout) => {
-                    deadline.expire();
-                    time_is_up = None;
+                    let paused = pause.total();
+                    if paused > extended {
+                        time_is_up = time_is_up.and_then(|time| time.checked_add(paused - extended));
+                        extended = paused;
+                    } else {
+                        deadline.expire();
+                        time_is_up = None;
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(SandboxError::Thread(std::io::ErrorKind::BrokenPipe.into()));
@@ -116,15 +124,20 @@ impl Module {
             0
         };
         let mut guest = store.into_data();
-        let backtrace = backtrace(&ended, &guest);
+        let backtrace = backtrace_of(&ended, &guest);
         let (mut outcome, host_error) = judge(ended, &mut guest, limits);
-        if outcome.succeeded()
-            && guest
-                .meter
-                .settle(guest.vfs.held() + output_paths(&mut guest.vfs, kept))
-                .is_err()
-        {
-            outcome = Outcome::Failed(at_limit(Limit::Memory, limits));
+        let mut written = BTreeMap::new();
+        if outcome.succeeded() {
+            // the record lists the paths
+            let (found, path_bytes) = match guest.vfs.outputs(kept) {
+                Ok((found, path_bytes)) => (Ok(found), path_bytes),
+                Err(name) => (Err(Failure::MissingOutput { name }), 0),
+            };
+            match (guest.meter.settle(guest.vfs.held() + path_bytes), found) {
+                (Err(_), _) => outcome = Outcome::Failed(at_limit(Limit::Memory, limits)),
+                (Ok(()), Err(failure)) => outcome = Outcome::Failed(failure),
+                (Ok(()), Ok(found)) => written = found,
+            }
         }
         let mut finished = Finished {
             usage: usage(&guest, fuel, &outcome, limits),
@@ -134,9 +147,8 @@ impl Module {
             host_error,
         };
         if finished.outcome.succeeded() {
-            match land(guest.vfs, kept, &guest.deadline) {
-                Ok(Ok(outputs)) => finished.outputs = outputs,
-                Ok(Err(failure)) => finished.outcome = Outcome::Failed(failure),
+            match land(guest.vfs, written, &guest.deadline) {
+                Ok(outputs) => finished.outputs = outputs,
                 Err(Stop::Interrupted(by)) => finished.outcome = Outcome::Interrupted { by },
                 Err(Stop::Limit(limit)) => finished.outcome = Outcome::Failed(at_limit(limit, limits)),
                 Err(Stop::Host(source)) => (finished.outcome, finished.host_error) = by_host(source),
@@ -191,7 +203,8 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
             code,
             message: says::message(guest.vfs.stderr_tail()),
         },
-        (None, None, Err(error)) if guest.meter.host_failed => return by_host(error),
+        // not the whole chain, which contains a backtrace
+        (None, None, Err(error)) if guest.meter.host_failed => return by_host(error.root_cause()),
         (None, None, Err(error)) => match error.downcast_ref::<Trap>() {
             Some(Trap::StackOverflow) => Failure::Stack,
             Some(Trap::OutOfFuel) => limit(Limit::Fuel),
@@ -199,7 +212,7 @@ fn judge(ended: wasmtime::Result<()>, guest: &mut Guest, limits: &Limits) -> (Ou
             Some(Trap::UnreachableCodeReached) => says::panic(guest.vfs.stderr_tail()).unwrap_or_else(|| trap("unreachable")),
             Some(known) => trap(rule(*known)),
             // the instance can't be created although it is within all limits
-            None => return by_host(error),
+            None => return by_host(error.root_cause()),
         },
     };
     (Outcome::Failed(failure), None)
@@ -236,10 +249,10 @@ fn rule(trap: Trap) -> &'static str {
 }
 
 /// Returns the backtrace of a trap; `None` after an exit or an interruption.
-fn backtrace(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
+fn backtrace_of(ended: &wasmtime::Result<()>, guest: &Guest) -> Option<String> {
     let error = ended.as_ref().err()?;
     match (&guest.stop, guest.exit, error.downcast_ref::<WasmBacktrace>()) {
-        (None, None, Some(backtrace)) => Some(backtrace.to_string()),
+        (None, None, Some(backtrace)) => Some(backtrace::describe(backtrace)),
         _ => None,
     }
 }
@@ -267,18 +280,8 @@ fn usage(guest: &Guest, fuel: u64, outcome: &Outcome, limits: &Limits) -> Usage 
     usage
 }
 
-/// Returns the size of all paths of files in the outputs, in bytes: the record lists them.
-fn output_paths(vfs: &mut Vfs, kept: &BTreeSet<String>) -> u64 {
-    let ids: Vec<_> = kept.iter().filter_map(|name| vfs.output(name)).collect();
-    ids.into_iter().map(|id| vfs.path_bytes(id)).sum()
-}
-
 /// Moves the outputs to the storage.
-fn land(mut vfs: Vfs, kept: &BTreeSet<String>, deadline: &Deadline) -> Result<Result<BTreeMap<String, Made>, Failure>, Stop> {
-    if let Some(name) = vfs.missing(kept) {
-        return Ok(Err(Failure::MissingOutput { name: name.clone() }));
-    }
-    let made = vfs.finish(kept, &mut || deadline.check_io());
-    made.map(Ok)
-        .map_err(|source| deadline.check().err().unwrap_or(Stop::Host(source)))
+fn land(vfs: Vfs, written: BTreeMap<String, Found>, deadline: &Deadline) -> Result<BTreeMap<String, Made>, Stop> {
+    let made = vfs.finish(written, &mut || deadline.check_io());
+    made.map_err(|source| deadline.check().err().unwrap_or(Stop::Host(source)))
 }

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use wasmtime::EngineWeak;
 
@@ -11,6 +12,32 @@ use crate::step::Interruption;
 pub struct Interrupt {
     shared: Arc<Shared>,
     asks: bool,
+    /// Of the runs that wait for this one.
+    pauses: Vec<Pause>,
+}
+
+/// Time that does not count against the time limit of a run, because the run waits for the compiler.
+#[derive(Clone, Default, Debug)]
+pub struct Pause(Arc<Mutex<Paused>>);
+
+#[derive(Default, Debug)]
+struct Paused {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Pause {
+    /// Returns the length of all pauses so far.
+    pub fn total(&self) -> Duration {
+        let paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.before + paused.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn set(&self, is_paused: bool) {
+        let before = self.total();
+        let since = is_paused.then(Instant::now);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Paused { since, before };
+    }
 }
 
 #[derive(Default)]
@@ -42,6 +69,20 @@ impl Interrupt {
             asks: false,
             ..self.clone()
         }
+    }
+
+    /// Returns the same interrupt for a run that another run waits for.
+    pub fn pausing(mut self, waiting: Pause) -> Self {
+        self.pauses.push(waiting);
+        self
+    }
+
+    /// Calls `act` while the runs that wait are paused.
+    pub fn paused<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.pauses.iter().for_each(|pause| pause.set(true));
+        let result = act();
+        self.pauses.iter().for_each(|pause| pause.set(false));
+        result
     }
 
     /// Returns whether reading past the end of stdin ends a run.

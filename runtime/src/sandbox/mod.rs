@@ -12,7 +12,9 @@ mod caller;
 mod clock;
 mod code_key;
 
+mod backtrace;
 mod based;
+mod compiler;
 mod engine;
 mod execute;
 mod guest;
@@ -42,8 +44,9 @@ pub use budget::CompileBudget;
 pub use caller::{Answer, Asking, Caller, Given, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
 pub use code_key::CodeKey;
+pub use compiler::{Compiler, compile};
 pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, Pause};
 pub(crate) use outputs::check_outputs;
 
 /// A read-only file or directory for the guest.
@@ -256,6 +259,43 @@ pub enum SandboxError {
         found: u64,
         /// its limit
         allowed: u64,
+    },
+    /// Compiling the module took too long.
+    #[error(
+        "compiling module {digest} took longer than {seconds} s; if you trust the module, raise the limits with --large-module"
+    )]
+    CompileTime {
+        /// the digest of the module
+        digest: Digest,
+        /// the limit
+        seconds: u64,
+    },
+    /// The process that compiled the module was ended.
+    #[error(
+        "the compiler of module {digest} was ended ({status}), probably because it needs more than {} of memory; if you trust the module, raise the limits with --large-module",
+        bytesize::ByteSize(*memory)
+    )]
+    CompilerEnded {
+        /// the digest of the module
+        digest: Digest,
+        /// the limit of memory, in bytes
+        memory: u64,
+        /// how the process ended
+        status: std::process::ExitStatus,
+    },
+    /// Compiling the module was interrupted.
+    #[error("compiling module {digest} was interrupted")]
+    CompileInterrupted {
+        /// the digest of the module
+        digest: Digest,
+    },
+    /// No process can be started for the compiler.
+    #[error("can't start the compiler of module {digest}: {source}")]
+    Compiler {
+        /// the digest of the module
+        digest: Digest,
+        /// the cause
+        source: io::Error,
     },
     /// The module imports a function that the sandbox does not provide.
     #[error(

@@ -4,6 +4,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::{CodeKey, SandboxError};
@@ -11,11 +12,8 @@ use crate::digest::Digest;
 
 /// The length of the SHA-256 that follows the code in each file.
 const CHECKSUM: usize = 32;
-/// `O_NOFOLLOW` on Linux and macOS: opening a symbolic link fails.
-#[cfg(target_os = "linux")]
-const NO_FOLLOW: i32 = 0o400_000;
-#[cfg(not(target_os = "linux"))]
-const NO_FOLLOW: i32 = 0x100;
+/// Opening a symbolic link fails. Its value depends on the processor.
+const NO_FOLLOW: i32 = OFlags::NOFOLLOW.bits() as i32;
 
 /// Compiled code on disk: `<directory>/<compatibility>/<digest>.cwasm`, where the compatibility is a digest of the engine's version,
 /// settings and processor features.

@@ -11,7 +11,7 @@ use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
 use lockstep_server::machine::available_memory;
 use lockstep_view::columns::{Columns, fit};
 use lockstep_view::error::{Error, Kind, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use lockstep_view::progress;
 use serde_json::json;
 
@@ -102,7 +102,7 @@ fn replay(bundle: &Bundle, args: &ReplayArgs, runtime: &Runtime, interrupt: &Int
     let compared = compare(bundle.expected(), &executed)?;
     let different = compared.iter().filter(|compared| !compared.is_equal()).count();
     if invocation.json {
-        print(format_args!("{}\n", to_json(bundle, &compared, different)))?;
+        print_json(&to_json(bundle, &compared, different))?;
     } else if !invocation.quiet || different > 0 {
         print(table(&compared))?;
     }

@@ -13,7 +13,7 @@ use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
 use lockstep_view::export::check_parent;
 use lockstep_view::logs::Logs;
-use lockstep_view::print::print;
+use lockstep_view::print::print_json;
 use lockstep_view::quantity::parse_bytes;
 use lockstep_view::report;
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ pub fn shown(executor: &Executor, plan: &Plan, invocation: &Invocation) -> Resul
     let logs = Logs::of_tasks(&plan.name, plan.tasks().len(), invocation.json);
     let executed = executor.plan(plan, logs, true)?;
     if invocation.json {
-        print(format_args!("{}\n", to_json(plan, &executed)?))?;
+        print_json(&to_json(plan, &executed)?)?;
     } else if !invocation.quiet {
         anstream::eprint!("{}", report::tasks(&executed.tasks, start.elapsed()));
     }
@@ -134,7 +134,7 @@ fn told(executor: &Executor, plan: &Plan) -> Result<()> {
 /// Prints an event as a line of JSON.
 pub(super) fn line(name: &str, mut told: Value) -> Result<()> {
     told["event"] = json!(name);
-    print(format_args!("{told}\n"))
+    print_json(&told)
 }
 
 /// Returns the plan with only the task of this index and its dependencies.

@@ -10,7 +10,7 @@ use lockstep_runtime::run::Reuse;
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
 use lockstep_view::columns::Columns;
 use lockstep_view::error::{Error, Kind, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use serde_json::json;
 
 use crate::invocation::Invocation;
@@ -82,7 +82,7 @@ fn report(all: &[Compared], notebook: &Path, invocation: &Invocation) -> Result<
         json!({ "notebook": notebook, "equal": different == 0, "compared": rows.collect::<Vec<_>>() })
     };
     if invocation.json {
-        print(format_args!("{}\n", json()))?;
+        print_json(&json())?;
     } else if !invocation.quiet || different > 0 {
         let mut columns = Columns::headed(&["cell", "what", "in the notebook", "now", ""]);
         all.iter().for_each(|compared| columns.row(row(compared)));

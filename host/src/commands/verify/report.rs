@@ -8,7 +8,7 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_view::columns::{Columns, fit};
 use lockstep_view::difference::Changed;
 use lockstep_view::error::{Error, Kind, Result};
-use lockstep_view::print::print;
+use lockstep_view::print::{print, print_json};
 use lockstep_view::report::counts;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub fn report(checked: &[Checked], took: Duration, invocation: &Invocation) -> R
     }
     let bad = |checked: &Checked| matches!(checked.verdict, Verdict::Different { .. } | Verdict::Failed(_));
     if invocation.json {
-        return print(format_args!("{}\n", to_json(checked)));
+        return print_json(&to_json(checked));
     }
     if invocation.quiet && !checked.iter().any(bad) {
         return Ok(());

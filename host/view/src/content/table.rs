@@ -9,6 +9,7 @@ use bytes::Bytes;
 use lockstep::{CsvOptions, TableReader};
 use serde_json::{Value, json};
 
+use super::are_plausible;
 use crate::columns::{Align, Columns, fit};
 use crate::quantity;
 
@@ -56,6 +57,9 @@ impl Column {
 impl Table {
     /// Reads rows of Arrow, Parquet or CSV, as a step reads them.
     pub fn read(bytes: Bytes, wanted: Range<usize>) -> Result<Self, lockstep::Error> {
+        if !are_plausible(&bytes) {
+            return Err(lockstep::Error::msg("the length of a buffer is wrong"));
+        }
         let is_countable = bytes.len() as u64 <= COUNTED;
         let options = match is_countable {
             true => CsvOptions::default(),

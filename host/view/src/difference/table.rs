@@ -8,9 +8,18 @@ use bytes::Bytes;
 
 use super::{Found, Location, VALUE};
 use crate::columns::{exact, fit};
+use crate::content::are_plausible;
+use crate::guard::guarded;
 
 /// Returns the first cell that differs in two Arrow tables, or `None` if their rows are equal or unreadable.
 pub fn of_arrow(a: Bytes, b: Bytes) -> Option<Found> {
+    if !are_plausible(&a) || !are_plausible(&b) {
+        return None;
+    }
+    guarded(|| difference(a, b)).flatten()
+}
+
+fn difference(a: Bytes, b: Bytes) -> Option<Found> {
     let (mut a, mut b) = (Rows::open(a).ok()?, Rows::open(b).ok()?);
     if a.schema.fields() != b.schema.fields() {
         return Some((Location::Columns, Some(a.columns()), Some(b.columns())));

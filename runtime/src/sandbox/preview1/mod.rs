@@ -10,7 +10,7 @@ mod system;
 use wasmtime::{Caller, Extern, Linker, Trap};
 
 use super::guest::Guest;
-use super::vfs::{Fault, Result};
+use super::vfs::{Errno, Fault, Result};
 pub(super) use ram::Pointer;
 use ram::Ram;
 
@@ -24,7 +24,7 @@ const PIECE: u32 = 1 << 20;
 const CALL: u64 = 50;
 
 /// All functions of preview 1, sorted (`sock_accept` was added later than the other 45).
-const FUNCTIONS: [&str; 46] = [
+pub(super) const FUNCTIONS: [&str; 46] = [
     "args_get",
     "args_sizes_get",
     "clock_res_get",
@@ -83,6 +83,14 @@ pub(super) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     fd::define(linker)?;
     path::define(linker)?;
     system::define(linker)
+}
+
+/// Returns the flags, if all of them exist.
+fn valid(flags: u32, all: u32) -> Result<u32> {
+    match flags & !all {
+        0 => Ok(flags),
+        _ => Err(Errno::Invalid.into()),
+    }
 }
 
 /// Executes a call on the guest's world and memory. Returns the error number, 0 for success, or ends the run.

@@ -35,6 +35,14 @@ impl<'m> Ram<'m> {
         std::str::from_utf8(self.bytes(pointer, len)?).map_err(|_| Errno::IllegalBytes.into())
     }
 
+    /// Returns a path relative to a descriptor.
+    pub(super) fn path(&self, (pointer, len): (Pointer, u32)) -> Result<&str> {
+        match self.text(pointer, len)? {
+            path if path.starts_with('/') => Err(Errno::NotPermitted.into()),
+            path => Ok(path),
+        }
+    }
+
     /// Returns the address `offset` bytes after `pointer`.
     pub(super) fn at(pointer: Pointer, offset: u64) -> Result<Pointer> {
         let address = u64::from(pointer)

@@ -1,5 +1,6 @@
 use wasmtime::{Caller, Linker};
 
+use super::fd::rights;
 use super::ram::{Pointer, Ram};
 use super::{MODULE, PIECE, call};
 use crate::sandbox::clock::{CLOCK_QUANTUM, Clock};
@@ -208,11 +209,13 @@ fn wait(guest: &Guest, ram: &Ram<'_>, subscription: Pointer) -> Result<Wait> {
         }
         FD_READ => {
             let fd = ram.u32(field(16)?)?;
-            told(guest.vfs.left(fd).map(|bytes| Wait::Ready { kind, bytes }))
+            let ready = guest.need(fd, rights::POLL).and_then(|()| guest.vfs.left(fd));
+            told(ready.map(|bytes| Wait::Ready { kind, bytes }))
         }
         FD_WRITE => {
             let fd = ram.u32(field(16)?)?;
-            told(guest.vfs.check_fd(fd).map(|()| Wait::Ready {
+            let ready = guest.need(fd, rights::POLL);
+            told(ready.map(|()| Wait::Ready {
                 kind,
                 bytes: u64::from(PIECE),
             }))

@@ -1,56 +1,76 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::step::Outcome;
+use crate::step::{Failure, Outcome};
 
-/// Calls every function with arguments from the guest's memory.
+/// The error numbers of preview 1 that each function may return: those of all paths, of rights, and its own.
+fn errors(name: &str) -> Vec<u16> {
+    const CAPABLE: u16 = 76;
+    const OF_PATHS: [u16; 10] = [8, 21, 25, 28, 32, 37, 44, 54, 63, CAPABLE];
+    let own: &[u16] = match name {
+        "args_get" | "args_sizes_get" | "environ_get" | "environ_sizes_get" | "random_get" => &[21],
+        "clock_res_get" | "clock_time_get" | "poll_oneoff" => &[21, 28],
+        "fd_advise" => &[8, 28, 70, CAPABLE],
+        "fd_allocate" => &[8, 22, 31, 58, 70, CAPABLE],
+        "fd_close" | "fd_renumber" => &[8],
+        "fd_datasync" | "fd_sync" => &[8, 70, CAPABLE],
+        "fd_fdstat_get" => &[8, 21],
+        "fd_fdstat_set_flags" => &[8, 28, CAPABLE],
+        "fd_fdstat_set_rights" => &[8, CAPABLE],
+        "fd_filestat_get" => &[8, 21, CAPABLE],
+        "fd_filestat_set_size" => &[8, 22, 28, 31, 70, CAPABLE],
+        "fd_filestat_set_times" => &[8, 28, 69, 70, CAPABLE],
+        "fd_pread" | "fd_pwrite" | "fd_read" | "fd_write" => &[8, 21, 22, 28, 31, 70, CAPABLE],
+        "fd_prestat_get" => &[8, 21],
+        "fd_prestat_dir_name" => &[8, 21, 37],
+        "fd_readdir" => &[8, 21, 48, 54, CAPABLE],
+        "fd_seek" | "fd_tell" => &[8, 21, 28, 70, CAPABLE],
+        "path_create_directory" | "path_symlink" => &[20, 51, 69],
+        "path_filestat_get" | "path_readlink" => &[],
+        "path_filestat_set_times" => &[69],
+        "path_link" => &[20, 51, 69, 75],
+        "path_open" => &[20, 31, 33, 51, 69],
+        "path_remove_directory" => &[55, 69],
+        "path_rename" => &[10, 31, 55, 69],
+        "path_unlink_file" => &[31, 69],
+        "proc_raise" => &[52],
+        "sched_yield" => &[],
+        "sock_accept" | "sock_recv" | "sock_send" | "sock_shutdown" => &[8, 57],
+        _ => panic!("{name}"),
+    };
+    let of_paths = OF_PATHS.iter().filter(|_| name.starts_with("path_"));
+    own.iter().chain(of_paths).copied().chain([0]).collect()
+}
+
+/// The exit code of [`caller`] after a function returned what it may not: this, plus 256 times its place, plus the number.
+const WRONG: u32 = 0x4c53_0000;
+
+/// Calls all functions with arguments from the guest's memory.
 fn caller() -> String {
-    let functions = [
-        ("args_get", "ii"),
-        ("args_sizes_get", "ii"),
-        ("environ_get", "ii"),
-        ("environ_sizes_get", "ii"),
-        ("clock_res_get", "ii"),
-        ("clock_time_get", "ili"),
-        ("fd_advise", "illi"),
-        ("fd_allocate", "ill"),
-        ("fd_datasync", "i"),
-        ("fd_fdstat_get", "ii"),
-        ("fd_filestat_get", "ii"),
-        ("fd_filestat_set_size", "il"),
-        ("fd_pread", "iiili"),
-        ("fd_prestat_get", "ii"),
-        ("fd_prestat_dir_name", "iii"),
-        ("fd_pwrite", "iiili"),
-        ("fd_read", "iiii"),
-        ("fd_readdir", "iiili"),
-        ("fd_seek", "ilii"),
-        ("fd_write", "iiii"),
-        ("path_create_directory", "iii"),
-        ("path_filestat_get", "iiiii"),
-        ("path_open", "iiiiillii"),
-        ("path_readlink", "iiiiii"),
-        ("path_remove_directory", "iii"),
-        ("path_rename", "iiiiii"),
-        ("path_unlink_file", "iii"),
-        ("poll_oneoff", "iiii"),
-        ("random_get", "ii"),
-        ("sock_recv", "iiiiii"),
-        ("fd_renumber", "ii"),
-        ("fd_close", "i"),
-    ];
     let (mut imports, mut calls) = (String::new(), String::new());
-    for (name, kinds) in functions {
-        let types: String = kinds.replace('i', " i32").replace('l', " i64");
-        imports += &format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param{types}) (result i32)))\n");
-        let arguments = kinds.chars().enumerate().map(|(index, kind)| match kind {
+    for ((name, parameters), place) in functions().zip(0..) {
+        let types = types(parameters);
+        imports += &format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param {types}) (result i32)))\n");
+        let arguments = parameters.chars().enumerate().map(|(index, kind)| match kind {
             'l' => format!("(i64.load offset={} (i32.const 60000))", 4 * index),
             _ => format!("(i32.load offset={} (i32.const 60000))", 4 * index),
         });
-        calls += &format!("(drop (call ${name} {}))\n", arguments.collect::<String>());
+        let wrong = errors(name)
+            .iter()
+            .map(|errno| format!("(i32.ne (local.get 0) (i32.const {errno}))"))
+            .reduce(|all, next| format!("(i32.and {all} {next})"))
+            .unwrap();
+        calls += &format!(
+            "(local.set 0 (call ${name} {}))
+             (if {wrong} (then (call $proc_exit (i32.add (local.get 0) (i32.const {})))))\n",
+            arguments.collect::<String>(),
+            WRONG + 256 * place
+        );
     }
     format!(
-        "(module {imports} (memory (export \"memory\") 1) (data (i32.const 60000) \"@@\") (func (export \"_start\") {calls}))"
+        "(module {imports} (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))
+         (memory (export \"memory\") 1) (data (i32.const 0) \"tmp/../tmp/a\") (data (i32.const 60000) \"@@\")
+         (func (export \"_start\") (local i32) {calls} (call $proc_exit (i32.and (i32.const 255) (i32.load (i32.const 60000))))))"
     )
 }
 
@@ -77,6 +97,10 @@ proptest! {
         let limits = Limits { fuel: 1_000_000, output: 1 << 20, ..Limits::default() };
         let (first, log) = run(&module, &limits);
         prop_assert!(first.outcome.is_deterministic(), "{:?}", first);
+        if let Outcome::Failed(Failure::Exit { code, .. }) = first.outcome && code >= WRONG {
+            let (name, _) = functions().nth((code - WRONG) as usize / 256).unwrap();
+            prop_assert!(false, "{name} returned {}", code % 256);
+        }
         prop_assert_eq!(run(&module, &limits), (first, log));
     }
 
@@ -96,6 +120,14 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn all_functions_are_called() {
+    let named = functions().map(|(name, _)| name).chain(["proc_exit"]);
+    let mut named: Vec<_> = named.collect();
+    named.sort();
+    assert_eq!(named, super::super::preview1::FUNCTIONS);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::step::{Failure, Interruption, Limit, Outcome};
+use crate::step::{Failure, Interruption, Limit, Outcome, Usage};
 
 /// Maximum time for a guest to stop. Generous, because test machines are busy.
 const SOON: Duration = Duration::from_millis(400);
@@ -277,6 +277,53 @@ impl Caller for Answers {
             },
         })
     }
+}
+
+/// Answers after a second, during which the guest is paused or not.
+struct Slow(Option<Pause>);
+
+impl Caller for Slow {
+    fn call(&mut self, _: &[u8], _: &mut Asking<'_>) -> Result<Answer, Unanswered> {
+        let waiting = Interrupt::default().pausing(self.pause());
+        waiting.paused(|| std::thread::sleep(Duration::from_secs(1)));
+        Ok(Answer {
+            files: Node::Directory(BTreeMap::new()),
+            usage: Usage::default(),
+        })
+    }
+
+    fn pause(&self) -> Pause {
+        self.0.clone().unwrap_or_default()
+    }
+}
+
+#[test]
+fn waiting_for_the_compiler_takes_no_time() {
+    let call = "(drop (call $call (i32.const 0) (i32.const 0) (i32.const 0)))";
+    let outcome = |pause: Option<Pause>, calls: &str| {
+        let wat = format!(
+            "(module (import \"lockstep\" \"call\" (func $call (param i32 i32 i32) (result i32)))
+             (memory (export \"memory\") 1) (func (export \"_start\") {calls}))"
+        );
+        let mut log = |_, _: &[u8]| ();
+        let world = World {
+            caller: Some(Box::new(Slow(pause))),
+            ..world(&MemoryStorage::default(), &mut log)
+        };
+        let limits = Limits {
+            time: Some(Duration::from_millis(400)),
+            ..Limits::default()
+        };
+        let module = load(&engine(Target::Native, false), &wat);
+        module.run(world, &limits, &Interrupt::default()).unwrap().outcome
+    };
+    let by = Interruption::Time;
+    // the time limit is noticed at the loop
+    let calls = format!("{call} {call} (loop (br_if 0 (i32.const 0)))");
+    assert_eq!(outcome(Some(Pause::default()), &calls), Outcome::Succeeded);
+    assert_eq!(outcome(None, &calls), Outcome::Interrupted { by });
+    let endless = format!("{call} (loop (br 0))");
+    assert_eq!(outcome(Some(Pause::default()), &endless), Outcome::Interrupted { by });
 }
 
 fn calls(node: Node, limits: &Limits) -> Finished {

@@ -84,6 +84,23 @@ fn hard_bodies(bytes: usize) -> Vec<(&'static str, String)> {
     };
     vec![
         ("calls", straight("(call $f)", 2)),
+        ("indirect calls", straight("(call_indirect (type $t) (local.get 0))", 5)),
+        ("table.get", straight("(local.set $r (table.get (local.get 0)))", 6)),
+        (
+            "table.copy",
+            straight("(table.copy (local.get 0) (local.get 0) (local.get 0))", 10),
+        ),
+        ("memory.grow", straight("(local.set 0 (memory.grow (local.get 0)))", 6)),
+        (
+            "divisions",
+            straight("(local.set 0 (i32.div_s (local.get 0) (local.get 0)))", 7),
+        ),
+        ("loads", straight("(local.set 0 (i32.load (local.get 0)))", 7)),
+        ("truncations", straight("(local.set 0 (i32.trunc_f64_u (local.get $x)))", 5)),
+        (
+            "vectors",
+            straight("(local.set $v (f64x2.max (local.get $v) (local.get $v)))", 8),
+        ),
         ("ifs", straight("(if (local.get 0) (then (local.set 1 (local.get 0))))", 9)),
         ("loops", straight("(loop (br_if 0 (local.get 0)))", 8)),
         (
@@ -111,16 +128,20 @@ fn hard_modules() {
     for bytes in [16 << 10, 64 << 10, 200 << 10] {
         for (what, body) in hard_bodies(bytes) {
             let wat = format!(
-                "(module (memory (export \"memory\") 1) (func $f) (func (export \"_start\") (local {}) (local $x f64) {body}))",
+                "(module (memory (export \"memory\") 1) (table 9 9 funcref) (type $t (func)) (func $f)
+                 (func (export \"_start\") (local {}) (local $x f64) (local $r funcref) (local $v v128) {body}))",
                 "i32 ".repeat(1000)
             );
             let wasm = wat::parse_str(&wat).unwrap();
             for optimise in [true, false] {
                 let engine = engine(Target::Native, optimise);
+                let estimated = CompileBudget::large()
+                    .check(&wasm, &Digest::of(&wasm))
+                    .map(Duration::from_micros);
                 let started = Instant::now();
                 let loaded = engine.load(&wasm, &Digest::of(&wasm)).map(|_| ());
                 println!(
-                    "{what}: {} bytes, optimise {optimise}: {:?} {loaded:?}",
+                    "{what}: {} bytes, optimise {optimise}: {:?}, estimated {estimated:?}, {loaded:?}",
                     wasm.len(),
                     started.elapsed()
                 );

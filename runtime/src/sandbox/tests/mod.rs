@@ -1,11 +1,13 @@
 //! Tests that run modules in the sandbox.
 
+mod compile;
 mod determinism;
 mod hostile;
 mod limits;
 mod measure;
 mod native_cache;
 mod programs;
+mod wasi;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -131,6 +133,28 @@ fn program(body: &str) -> String {
     let exit = "(import \"wasi_snapshot_preview1\" \"proc_exit\" (func $proc_exit (param i32)))";
     let imports: String = imports.collect();
     format!("(module\n{imports}{exit}\n{body})")
+}
+
+/// The functions of preview 1 that return an error number, with their parameters, as in wasi_snapshot_preview1.witx: `i` for i32, `l`
+/// for i64.
+const FUNCTIONS: &str = "args_get ii, args_sizes_get ii, environ_get ii, environ_sizes_get ii, clock_res_get ii, \
+    clock_time_get ili, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
+    fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \
+    fd_filestat_set_times illi, fd_pread iiili, fd_prestat_get ii, fd_prestat_dir_name iii, fd_pwrite iiili, \
+    fd_read iiii, fd_readdir iiili, fd_renumber ii, fd_seek ilii, fd_sync i, fd_tell ii, fd_write iiii, \
+    path_create_directory iii, path_filestat_get iiiii, path_filestat_set_times iiiilli, path_link iiiiiii, \
+    path_open iiiiillii, path_readlink iiiiii, path_remove_directory iii, path_rename iiiiii, path_symlink iiiii, \
+    path_unlink_file iii, poll_oneoff iiii, proc_raise i, sched_yield , random_get ii, sock_accept iii, \
+    sock_recv iiiiii, sock_send iiiii, sock_shutdown ii";
+
+/// Returns the names and parameters of [`FUNCTIONS`].
+fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FUNCTIONS.split(", ").filter_map(|function| function.split_once(' '))
+}
+
+/// Returns the types of parameters.
+fn types(parameters: &str) -> String {
+    parameters.replace('i', " i32").replace('l', " i64")
 }
 
 /// A program with one page of memory and this `_start`.

@@ -71,6 +71,28 @@ fn a_trap_says_where() {
 }
 
 #[test]
+fn names_in_a_backtrace_are_bounded() {
+    // each template argument names the one before twice: the demangled name has 2^18 parts
+    let name = (1..18).fold("_Z1fSt4pairIiiE".to_owned(), |name, n| {
+        let digit = |n: u32| char::from_digit(n, 36).unwrap().to_ascii_uppercase();
+        let last = match 2 * n - 2 {
+            0 => "S_".to_owned(),
+            n @ 1..=36 => format!("S{}_", digit(n - 1)),
+            n => format!("S1{}_", digit(n - 37)),
+        };
+        format!("{name}St4pairI{last}{last}E")
+    });
+    for name in [name, "long".repeat(20_000)] {
+        let wat = format!(
+            "(module (memory (export \"memory\") 1) (func ${name} unreachable) (func (export \"_start\") (call ${name})))"
+        );
+        let (finished, _) = run(&load(&engine(Target::Native, false), &wat), &Limits::default());
+        let backtrace = finished.backtrace.unwrap();
+        assert!(backtrace.len() < 3_000 && backtrace.lines().count() == 3, "{backtrace}");
+    }
+}
+
+#[test]
 fn outputs_land_in_the_store() {
     let storage = MemoryStorage::default();
     let module = load(&engine(Target::Native, false), &says(1, "rows", ""));
@@ -182,19 +204,8 @@ fn what_is_no_command_is_refused_by_name() {
 
 #[test]
 fn every_function_of_preview_1_is_there() {
-    // names and parameters as in wasi_snapshot_preview1.witx: `i` for i32, `l` for i64
-    let functions = "args_get ii, args_sizes_get ii, environ_get ii, environ_sizes_get ii, clock_res_get ii, \
-        clock_time_get ili, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
-        fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \
-        fd_filestat_set_times illi, fd_pread iiili, fd_prestat_get ii, fd_prestat_dir_name iii, fd_pwrite iiili, \
-        fd_read iiii, fd_readdir iiili, fd_renumber ii, fd_seek ilii, fd_sync i, fd_tell ii, fd_write iiii, \
-        path_create_directory iii, path_filestat_get iiiii, path_filestat_set_times iiiilli, path_link iiiiiii, \
-        path_open iiiiillii, path_readlink iiiiii, path_remove_directory iii, path_rename iiiiii, path_symlink iiiii, \
-        path_unlink_file iii, poll_oneoff iiii, proc_raise i, sched_yield , random_get ii, sock_accept iii, \
-        sock_recv iiiiii, sock_send iiiii, sock_shutdown ii";
-    let imports = functions.split(", ").map(|function| {
-        let (name, parameters) = function.split_once(' ').unwrap();
-        let parameters: String = parameters.trim().replace('i', " i32").replace('l', " i64");
+    let imports = functions().map(|(name, parameters)| {
+        let parameters = types(parameters);
         format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func (param{parameters}) (result i32)))\n")
     });
     let imports: String = imports.collect();

@@ -1,20 +1,31 @@
-use super::Vfs;
 use super::errno::{Errno, Fault, Result, Stop};
-use super::tree::{Kind, NodeId, ROOT};
+use super::tree::{Kind, ROOT};
+use super::{Found, Vfs};
 use crate::sandbox::{Check, Given, Node, Stream};
 use crate::step::GuestPath;
 
 /// Support for a guest's requests: see `sandbox::call`.
 impl Vfs {
     /// Returns the file or directory at a path, whatever descriptors the guest has open.
-    pub(crate) fn find_readable(&mut self, path: &GuestPath) -> Result<NodeId> {
-        let target = self.tree.resolve(ROOT, path.as_str())?;
-        self.tree.find(&target)?.ok_or(Errno::NoEntry.into())
+    ///
+    /// Also returns the size of all paths of files in it that the guest created, in bytes.
+    pub(crate) fn find_readable(&mut self, path: &GuestPath) -> Result<(Found, u64)> {
+        let target = self.tree.resolve(ROOT, ROOT, path.as_str(), true)?;
+        let id = self.tree.find(&target)?.ok_or(Errno::NoEntry)?;
+        self.walk(id).map_err(|_| Errno::Invalid.into())
     }
 
     /// Returns a file or directory for the guest's caller. Puts copies of the files that the guest wrote into the storage.
-    pub(crate) fn give(&mut self, id: NodeId, check: &mut Check<'_>) -> Result<Given> {
+    pub(crate) fn give(&mut self, found: Found, check: &mut Check<'_>) -> Result<Given> {
         check()?;
+        let id = match found {
+            Found::File(id) => id,
+            Found::Directory(entries) => {
+                let entries = entries.into_iter();
+                let given = entries.map(|(name, entry)| Ok((name.into(), self.give(entry, check)?)));
+                return given.collect::<Result<_>>().map(Given::Directory);
+            }
+        };
         match self.tree.kind_mut(id) {
             Kind::Input(bytes) => {
                 self.work += 2 * bytes.len() as u64;
@@ -29,21 +40,8 @@ impl Vfs {
                 let (digest, size) = file.copy(&*self.storage, check)?;
                 Ok(Given::Stored { digest, size })
             }
-            Kind::Directory(_) => {
-                let names = self.tree.names(id)?;
-                let given = names.into_iter().map(|name| {
-                    let child = self.tree.child(id, &name)?.ok_or(Errno::NoEntry)?;
-                    Ok((name.into(), self.give(child, check)?))
-                });
-                given.collect::<Result<_>>().map(Given::Directory)
-            }
-            Kind::Null | Kind::Free => Err(Errno::Invalid.into()),
+            Kind::Directory(_) | Kind::Link(_) | Kind::Null | Kind::Free => Err(Errno::Invalid.into()),
         }
-    }
-
-    /// Returns the size of all paths of files that the guest created below a node, in bytes.
-    pub(crate) fn path_bytes(&self, id: NodeId) -> u64 {
-        self.tree.path_bytes(id, 0)
     }
 
     /// Writes to the guest's current stdout or stderr. Does nothing if the guest has closed it.

@@ -39,7 +39,7 @@ impl Vfs {
             }
             Kind::Null => Ok(0),
             Kind::Directory(_) => Err(Errno::IsDirectory.into()),
-            Kind::Free => Err(Errno::BadFd.into()),
+            Kind::Link(_) | Kind::Free => Err(Errno::BadFd.into()),
         }
     }
 
@@ -113,7 +113,7 @@ impl Vfs {
             Kind::File(file) => Ok(Some((file, &mut self.space, &*self.storage))),
             Kind::Null => Ok(None),
             Kind::Directory(_) => Err(Errno::IsDirectory.into()),
-            Kind::Input(_) | Kind::Large(_) | Kind::Free => Err(Errno::BadFd.into()),
+            Kind::Input(_) | Kind::Large(_) | Kind::Link(_) | Kind::Free => Err(Errno::BadFd.into()),
         }
     }
 

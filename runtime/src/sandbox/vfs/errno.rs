@@ -14,6 +14,7 @@ pub(crate) enum Errno {
     IllegalBytes = 25,
     Invalid = 28,
     IsDirectory = 31,
+    Loop = 32,
     TooManyOpen = 33,
     NameTooLong = 37,
     NoEntry = 44,
@@ -24,8 +25,11 @@ pub(crate) enum Errno {
     NotEmpty = 55,
     NotSocket = 57,
     NotSupported = 58,
+    NotPermitted = 63,
     ReadOnly = 69,
     NotSeekable = 70,
+    CrossDevice = 75,
+    NotCapable = 76,
 }
 
 /// The reason why a run must end.

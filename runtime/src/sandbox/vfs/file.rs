@@ -13,7 +13,7 @@ const SMALL_FILES: u64 = 16 << 20;
 /// The work of creating a file in the storage, and of removing it.
 const CREATE: u64 = 50_000;
 /// How many bytes of a file are copied at a time.
-const PIECE: usize = 256 << 10;
+pub(super) const PIECE: usize = 256 << 10;
 
 /// The space used by writable files, in bytes.
 pub(super) struct Space {

@@ -1,32 +1,35 @@
 //! The guest's file system: a tree in memory and a table of file descriptors. Independent of WebAssembly.
 //!
 //! `/` contains `/in` and other paths of inputs (read-only), `/out` and `/tmp` (writable) and `/dev/null`. Nothing maps to a host path.
-//! Everything that could differ between machines is fixed: times are 0, link counts are 1, names are listed in byte order, and inode
-//! numbers follow the order in which the guest first accesses files. There are no symbolic links and no hard links.
+//! Everything that could differ between machines is fixed: times are 0 until the guest sets them, names are listed in byte order, and
+//! inode numbers follow the order in which the guest first accesses files. A guest can make hard and symbolic links where it can write;
+//! what it writes is stored without links (see [`Found`]).
 
 mod answers;
 mod bytes;
 mod errno;
 mod file;
+mod found;
 mod names;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::bytes::Bytes;
 
-use super::{Check, Made, Node, Storage, Stream, WorldError};
+use super::{Node, Storage, Stream, WorldError};
 use crate::step::{GuestPath, Limit};
 
 pub(crate) use errno::{Errno, Fault, Result, Stop};
 use file::{File, Space};
+pub(crate) use found::Found;
+use tree::NodeId;
 use tree::{Kind, ROOT, Target, Tree};
-pub(crate) use tree::{MAX_NAME, MAX_PATH, NodeId};
+pub(crate) use tree::{MAX_NAME, MAX_PATH};
 
 /// Maximum number of open file descriptors.
 const MAX_FDS: usize = 1024;
@@ -80,6 +83,8 @@ struct Log {
 struct Open {
     what: What,
     access: Access,
+    /// The rights that the guest gave up.
+    without: Rights,
     offset: u64,
     listing: Option<Vec<Listed>>,
 }
@@ -97,6 +102,15 @@ pub(crate) struct Access {
     pub(crate) write: bool,
     /// Whether each write goes to the end.
     pub(crate) append: bool,
+    /// Other flags, without effect, which are kept for the guest.
+    pub(crate) flags: u8,
+}
+
+/// The `rights` of preview 1 of a descriptor, and of descriptors that are opened through it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Rights {
+    pub(crate) base: u64,
+    pub(crate) inheriting: u64,
 }
 
 /// Options for opening a path.
@@ -107,6 +121,8 @@ pub(crate) struct OpenHow {
     pub(crate) exclusive: bool,
     pub(crate) truncate: bool,
     pub(crate) directory: bool,
+    /// Whether to follow a symbolic link at the end of the path.
+    pub(crate) follow: bool,
 }
 
 /// The `filetype` of preview 1.
@@ -118,6 +134,7 @@ pub(crate) enum FileType {
     CharacterDevice = 2,
     Directory = 3,
     RegularFile = 4,
+    SymbolicLink = 7,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +142,10 @@ pub(crate) struct Stat {
     pub(crate) inode: u64,
     pub(crate) file_type: FileType,
     pub(crate) size: u64,
+    /// The number of names.
+    pub(crate) links: u64,
+    /// The times of the last access and of the last change, in nanoseconds since the Unix epoch.
+    pub(crate) times: [u64; 2],
 }
 
 /// An entry of a directory listing.
@@ -245,10 +266,22 @@ impl Vfs {
         }
     }
 
-    fn resolve<'p>(&mut self, fd: Fd, path: &'p str) -> Result<Target<'p>> {
+    /// Resolves a path, but not a symbolic link at its end.
+    fn resolve(&mut self, fd: Fd, path: &str) -> Result<Target> {
+        self.resolve_link(fd, path, false)
+    }
+
+    /// Resolves a path; with `follow` or a slash at the end, also a symbolic link at its end.
+    fn resolve_link(&mut self, fd: Fd, path: &str, follow: bool) -> Result<Target> {
         let base = self.base(fd)?;
         self.work += PATH + 10 * path.len() as u64 + self.fds.len() as u64;
-        self.tree.resolve(base, path)
+        self.tree.resolve(base, base, path, follow)
+    }
+
+    /// Returns the node that a path refers to.
+    fn find(&mut self, fd: Fd, path: &str, follow: bool) -> Result<NodeId> {
+        let target = self.resolve_link(fd, path, follow || path.ends_with('/'))?;
+        self.tree.find(&target)?.ok_or(Errno::NoEntry.into())
     }
 
     pub(crate) fn open(&mut self, fd: Fd, path: &str, how: OpenHow) -> Result<Fd> {
@@ -259,7 +292,9 @@ impl Vfs {
         if free >= MAX_FDS {
             return Err(Errno::TooManyOpen.into());
         }
-        let target = self.resolve(fd, path)?;
+        let without = self.fd(fd)?.without.inheriting;
+        let follow = how.follow || path.ends_with('/');
+        let target = self.resolve_link(fd, path, follow && !(how.create && how.exclusive))?;
         let id = match (self.tree.find(&target)?, target) {
             (Some(_), _) if how.create && how.exclusive => return Err(Errno::Exists.into()),
             (Some(id), _) => {
@@ -268,10 +303,15 @@ impl Vfs {
             }
             (None, _) if !how.create => return Err(Errno::NoEntry.into()),
             (None, Target::Name { directory: true, .. } | Target::Directory(_)) => return Err(Errno::IsDirectory.into()),
-            (None, Target::Name { parent, name, .. }) => self.tree.create(parent, name, Kind::File(File::new()))?,
+            (None, Target::Name { parent, name, .. }) => self.tree.create(parent, &name, Kind::File(File::new()))?,
         };
         self.tree.open(id);
-        let open = Some(Open::new(What::Node(id), how.access));
+        let mut open = Open::new(What::Node(id), how.access);
+        open.without = Rights {
+            base: without,
+            inheriting: without,
+        };
+        let open = Some(open);
         match self.fds.get_mut(free) {
             Some(slot) => *slot = open,
             None => self.fds.push(open),
@@ -281,7 +321,9 @@ impl Vfs {
 
     fn check_open(&mut self, id: NodeId, how: OpenHow) -> Result<()> {
         match self.tree.kind_mut(id) {
-            Kind::Directory(_) if how.directory => Ok(()),
+            Kind::Link(_) => Err(Errno::Loop.into()),
+            Kind::Directory(_) if how.directory && !how.access.write => Ok(()),
+            Kind::Directory(_) if how.directory => Err(Errno::IsDirectory.into()),
             _ if how.directory => Err(Errno::NotDirectory.into()),
             Kind::Directory(_) if how.access.write || how.truncate => Err(Errno::IsDirectory.into()),
             Kind::Input(_) | Kind::Large(_) if how.access.write || how.truncate => Err(Errno::ReadOnly.into()),
@@ -301,23 +343,14 @@ impl Vfs {
         Ok(())
     }
 
-    /// Moves a file descriptor to another number, which may be open or free.
+    /// Moves a file descriptor to the number of another one, which is closed.
     pub(crate) fn renumber(&mut self, from: Fd, to: Fd) -> Result<()> {
         self.fd(from)?;
-        let place = to as usize;
-        if place >= MAX_FDS {
-            return Err(Errno::BadFd.into());
-        }
-        if from == to {
-            return Ok(());
-        }
-        if place >= self.fds.len() {
-            self.fds.resize_with(place + 1, || None);
-        }
-        if self.fds[place].is_some() {
+        self.fd(to)?;
+        if from != to {
             self.close(to)?;
+            self.fds.swap(from as usize, to as usize);
         }
-        self.fds[place] = self.fds[from as usize].take();
         Ok(())
     }
 
@@ -325,16 +358,20 @@ impl Vfs {
         Ok(self.fd(fd)?.access)
     }
 
-    pub(crate) fn set_append(&mut self, fd: Fd, append: bool) -> Result<()> {
-        self.fd_mut(fd)?.access.append = append;
+    pub(crate) fn set_flags(&mut self, fd: Fd, append: bool, flags: u8) -> Result<()> {
+        let access = &mut self.fd_mut(fd)?.access;
+        (access.append, access.flags) = (append, flags);
         Ok(())
     }
 
-    /// Removes rights permanently.
-    pub(crate) fn restrict(&mut self, fd: Fd, read: bool, write: bool) -> Result<()> {
-        let access = &mut self.fd_mut(fd)?.access;
-        access.read &= read;
-        access.write &= write;
+    /// Returns the rights that the guest gave up.
+    pub(crate) fn without(&self, fd: Fd) -> Result<Rights> {
+        Ok(self.fd(fd)?.without)
+    }
+
+    /// Gives up rights.
+    pub(crate) fn give_up(&mut self, fd: Fd, without: Rights) -> Result<()> {
+        self.fd_mut(fd)?.without = without;
         Ok(())
     }
 
@@ -352,7 +389,8 @@ impl Vfs {
 
     /// Returns the work since the last call, in about nanoseconds. Estimated, but the same on every machine.
     pub(crate) fn take_work(&mut self) -> u64 {
-        std::mem::take(&mut self.work).saturating_add(std::mem::take(&mut self.space.work))
+        let of_parts = std::mem::take(&mut self.space.work).saturating_add(std::mem::take(&mut self.tree.work));
+        std::mem::take(&mut self.work).saturating_add(of_parts)
     }
 
     /// Adds work that was done on behalf of the guest.
@@ -374,48 +412,6 @@ impl Vfs {
     pub(crate) fn stderr_tail(&self) -> &[u8] {
         &self.log.tail
     }
-
-    /// Returns the first of these names that is missing in `/out`.
-    pub(crate) fn missing<'n>(&mut self, names: &'n BTreeSet<String>) -> Option<&'n String> {
-        names.iter().find(|name| self.output(name).is_none())
-    }
-
-    /// Returns the node of an output, whatever descriptors the guest has open.
-    pub(crate) fn output(&mut self, name: &str) -> Option<NodeId> {
-        let path = format!("/out/{name}");
-        let target = self.tree.resolve(ROOT, &path).ok()?;
-        self.tree.find(&target).ok()?
-    }
-
-    /// Moves these names of `/out` to the storage. Ignores missing ones.
-    pub(crate) fn finish(mut self, names: &BTreeSet<String>, check: &mut Check<'_>) -> io::Result<BTreeMap<String, Made>> {
-        let mut made = BTreeMap::new();
-        for name in names {
-            if let Some(id) = self.output(name)
-                && let Some(output) = self.finish_node(id, check)?
-            {
-                made.insert(name.clone(), output);
-            }
-        }
-        Ok(made)
-    }
-
-    fn finish_node(&mut self, id: NodeId, check: &mut Check<'_>) -> io::Result<Option<Made>> {
-        check()?;
-        match self.tree.take(id) {
-            Kind::File(file) => file.finish(&*self.storage, check).map(Some),
-            Kind::Directory(directory) => {
-                let mut made = BTreeMap::new();
-                for (name, id) in directory.into_entries() {
-                    if let Some(output) = self.finish_node(id, check)? {
-                        made.insert(name.into(), output);
-                    }
-                }
-                Ok(Some(Made::Directory(made)))
-            }
-            Kind::Input(_) | Kind::Large(_) | Kind::Null | Kind::Free => Ok(None),
-        }
-    }
 }
 
 impl Open {
@@ -423,6 +419,7 @@ impl Open {
         Self {
             what,
             access,
+            without: Rights::default(),
             offset: 0,
             listing: None,
         }

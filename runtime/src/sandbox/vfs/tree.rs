@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -5,6 +6,7 @@ use bytes::Bytes;
 use crate::sandbox::{Large, Node, WorldError};
 use crate::step::GuestPath;
 
+use super::PATH;
 use super::errno::{Errno, Result};
 use super::file::{File, Space};
 
@@ -14,9 +16,11 @@ pub(crate) type NodeId = usize;
 pub(super) const ROOT: NodeId = 0;
 
 /// Maximum number of files and directories that the guest can create. Each costs the host some memory, even if it is empty.
-const MAX_WRITABLE: usize = 1 << 16;
+pub(super) const MAX_WRITABLE: usize = 1 << 16;
 /// Maximum nesting depth of directories, so that walking a tree needs little stack.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
+/// Maximum number of symbolic links that are followed in a path, as in Linux.
+const MAX_LINKS: usize = 40;
 /// Maximum length of a name (like `NAME_MAX` of Linux) and of a path (`PATH_MAX`), in bytes.
 pub(crate) const MAX_NAME: usize = 255;
 pub(crate) const MAX_PATH: usize = 4096;
@@ -33,14 +37,18 @@ pub(super) struct Tree {
     nodes: Vec<Slot>,
     free: Vec<NodeId>,
     writable: usize,
-    /// The memory of entries of writable directories and of answers, in bytes.
+    /// The memory of entries of writable directories, of targets of links and of answers, in bytes.
     names: u64,
+    /// The work of following links.
+    pub(super) work: u64,
 }
 
 struct Slot {
     kind: Kind,
-    /// Whether it is in a directory.
-    linked: bool,
+    /// The number of names that it has in directories.
+    links: u32,
+    /// The times of the last access and of the last change, as the guest has set them, in nanoseconds since the Unix epoch.
+    times: [u64; 2],
     /// Number of file descriptors that refer to it.
     open: usize,
 }
@@ -50,6 +58,8 @@ pub(super) enum Kind {
     Large(Large),
     File(File),
     Directory(Directory),
+    /// A symbolic link: the path that it points to, relative to its directory.
+    Link(Box<str>),
     Null,
     Free,
 }
@@ -66,11 +76,11 @@ enum Entry {
 }
 
 /// The target of a path.
-pub(super) enum Target<'p> {
+pub(super) enum Target {
     /// A name in a directory, which may not exist.
     Name {
         parent: NodeId,
-        name: &'p str,
+        name: Box<str>,
         /// Whether the path ends in a slash.
         directory: bool,
     },
@@ -86,6 +96,7 @@ impl Tree {
             free: Vec::new(),
             writable: 0,
             names: 0,
+            work: 0,
         };
         tree.insert(Kind::directory(ROOT, false));
         let dev = tree.add(ROOT, "dev", Kind::directory(ROOT, false));
@@ -158,7 +169,8 @@ impl Tree {
         self.writable += usize::from(kind.is_writable());
         let slot = Slot {
             kind,
-            linked: true,
+            links: 1,
+            times: [0; 2],
             open: 0,
         };
         match self.free.pop() {
@@ -176,7 +188,7 @@ impl Tree {
     /// Adds a node without a name. It is removed when it is closed.
     pub(super) fn orphan(&mut self, kind: Kind) -> NodeId {
         let id = self.insert(kind);
-        self.nodes[id].linked = false;
+        self.nodes[id].links = 0;
         id
     }
 
@@ -226,8 +238,9 @@ impl Tree {
         }
     }
 
-    /// Resolves `path` relative to the directory `from`. `..` of `/` is `/`.
-    pub(super) fn resolve<'p>(&mut self, from: NodeId, path: &'p str) -> Result<Target<'p>> {
+    /// Resolves `path` relative to the directory `from`. Follows symbolic links, and with `follow` also one that is the whole path.
+    /// A path that leaves `base` is not permitted; `..` of `/` is `/`.
+    pub(super) fn resolve(&mut self, base: NodeId, from: NodeId, path: &str, follow: bool) -> Result<Target> {
         if path.is_empty() {
             return Err(Errno::NoEntry.into());
         }
@@ -238,37 +251,57 @@ impl Tree {
             return Err(Errno::IllegalBytes.into());
         }
         let mut at = if path.starts_with('/') { ROOT } else { from };
-        let trimmed = path.trim_end_matches('/');
-        let (directories, last) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
-        for part in directories.split('/') {
-            at = self.step(at, part)?;
-        }
-        match last {
-            "" | "." | ".." => Ok(Target::Directory(self.step(at, last)?)),
-            name if name.len() > MAX_NAME => Err(Errno::NameTooLong.into()),
-            name => {
-                self.directory(at)?;
-                let directory = trimmed.len() < path.len();
-                Ok(Target::Name {
-                    parent: at,
-                    name,
-                    directory,
-                })
+        let (mut path, mut done, mut links) = (Cow::Borrowed(path), 0, 0);
+        loop {
+            let rest = path[done..].trim_start_matches('/');
+            let (part, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let is_last = after.trim_start_matches('/').is_empty();
+            let next = match part {
+                "" | "." => at,
+                ".." if at == base && base != ROOT => return Err(Errno::NotPermitted.into()),
+                ".." => self.directory(at)?.parent,
+                name if is_last && name.len() > MAX_NAME => return Err(Errno::NameTooLong.into()),
+                name => {
+                    let found = self.child(at, name)?;
+                    if (follow || !is_last)
+                        && let Some(target) = found.and_then(|id| self.target(id))
+                    {
+                        let expanded = format!("{target}{after}");
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Errno::Loop.into());
+                        }
+                        if expanded.len() > MAX_PATH {
+                            return Err(Errno::NameTooLong.into());
+                        }
+                        self.work += PATH + 10 * expanded.len() as u64;
+                        (path, done) = (expanded.into(), 0);
+                        continue;
+                    }
+                    if is_last {
+                        return Ok(Target::Name {
+                            parent: at,
+                            name: name.into(),
+                            directory: !after.is_empty(),
+                        });
+                    }
+                    found.ok_or(Errno::NoEntry)?
+                }
+            };
+            self.directory(next)?;
+            if is_last {
+                return Ok(Target::Directory(next));
             }
+            at = next;
+            done = path.len() - after.len();
         }
     }
 
-    /// Resolves one part of a path, from a directory to a directory.
-    fn step(&mut self, at: NodeId, part: &str) -> Result<NodeId> {
-        let parent = self.directory(at)?.parent;
-        match part {
-            "" | "." => Ok(at),
-            ".." => Ok(parent),
-            name => {
-                let next = self.child(at, name)?.ok_or(Errno::NoEntry)?;
-                self.directory(next)?;
-                Ok(next)
-            }
+    /// Returns the path that a symbolic link points to.
+    pub(super) fn target(&self, id: NodeId) -> Option<&str> {
+        match self.kind(id) {
+            Kind::Link(target) => Some(target),
+            _ => None,
         }
     }
 
@@ -305,12 +338,12 @@ impl Tree {
     }
 
     /// Returns the node of a target, if it exists.
-    pub(super) fn find(&mut self, target: &Target<'_>) -> Result<Option<NodeId>> {
-        match *target {
-            Target::Directory(id) => Ok(Some(id)),
+    pub(super) fn find(&mut self, target: &Target) -> Result<Option<NodeId>> {
+        match target {
+            Target::Directory(id) => Ok(Some(*id)),
             Target::Name { parent, name, directory } => {
-                let found = self.child(parent, name)?;
-                if let (Some(id), true) = (found, directory) {
+                let found = self.child(*parent, name)?;
+                if let (Some(id), true) = (found, *directory) {
                     self.directory(id)?;
                 }
                 Ok(found)
@@ -318,12 +351,37 @@ impl Tree {
         }
     }
 
-    /// Creates a file or directory. The name must be unused.
+    /// Creates a file, directory or symbolic link. The name must be unused.
     pub(super) fn create(&mut self, parent: NodeId, name: &str, kind: Kind) -> Result<NodeId> {
+        self.check_new(parent)?;
+        if let Kind::Link(target) = &kind {
+            self.names += target.len() as u64;
+        }
+        Ok(self.add(parent, name, kind))
+    }
+
+    /// Gives a file or symbolic link another name, which must be unused.
+    pub(super) fn hard_link(&mut self, id: NodeId, parent: NodeId, name: &str) -> Result<()> {
+        if let Kind::Directory(_) = self.kind(id) {
+            return Err(Errno::NotPermitted.into());
+        }
+        self.check_new(parent)?;
+        // inputs and devices are not part of the writable file system
+        if !self.is_writable(id) {
+            return Err(Errno::CrossDevice.into());
+        }
+        self.nodes[id].links += 1;
+        self.writable += 1;
+        self.link(parent, name, Entry::Known(id));
+        Ok(())
+    }
+
+    /// Checks that a directory can have a new name.
+    fn check_new(&self, parent: NodeId) -> Result<()> {
         if !self.directory(parent)?.writable {
             return Err(Errno::ReadOnly.into());
         }
-        if !self.nodes[parent].linked {
+        if self.nodes[parent].links == 0 {
             return Err(Errno::NoEntry.into());
         }
         if self.writable >= MAX_WRITABLE {
@@ -332,7 +390,7 @@ impl Tree {
         if self.depth(parent) >= MAX_DEPTH {
             return Err(Errno::NameTooLong.into());
         }
-        Ok(self.add(parent, name, kind))
+        Ok(())
     }
 
     /// Removes a name from its directory. The node remains while it is open.
@@ -341,7 +399,8 @@ impl Tree {
             return Err(Errno::ReadOnly.into());
         }
         if let Some(Entry::Known(id)) = self.unname(parent, name)? {
-            self.nodes[id].linked = false;
+            self.nodes[id].links -= 1;
+            self.writable -= usize::from(self.nodes[id].links > 0);
             if let Kind::Directory(removed) = self.kind_mut(id) {
                 // its parent may be removed before it
                 removed.parent = ROOT;
@@ -358,7 +417,7 @@ impl Tree {
         if !self.directory(from.0)?.writable || !self.directory(to.0)?.writable {
             return Err(Errno::ReadOnly.into());
         }
-        if !self.nodes[to.0].linked {
+        if self.nodes[to.0].links == 0 {
             return Err(Errno::NoEntry.into());
         }
         if replaced == Some(moved) {
@@ -389,6 +448,22 @@ impl Tree {
             directory.parent = to.0;
         }
         Ok(())
+    }
+
+    /// Returns the number of names of a node; 1 for a file that has none, and for a directory.
+    pub(super) fn links(&self, id: NodeId) -> u64 {
+        self.nodes[id].links.max(1).into()
+    }
+
+    pub(super) fn times(&self, id: NodeId) -> [u64; 2] {
+        self.nodes[id].times
+    }
+
+    /// Sets the times that are given.
+    pub(super) fn set_times(&mut self, id: NodeId, times: [Option<u64>; 2]) {
+        for (time, new) in self.nodes[id].times.iter_mut().zip(times) {
+            *time = new.unwrap_or(*time);
+        }
     }
 
     pub(super) fn is_writable(&self, id: NodeId) -> bool {
@@ -428,13 +503,15 @@ impl Tree {
     /// Frees a node if it is unreachable.
     fn collect(&mut self, id: NodeId, space: &mut Space) {
         let slot = &mut self.nodes[id];
-        if slot.linked || slot.open > 0 {
+        if slot.links > 0 || slot.open > 0 {
             return;
         }
         let kind = std::mem::replace(&mut slot.kind, Kind::Free);
         self.writable -= usize::from(kind.is_writable());
-        if let Kind::File(file) = kind {
-            file.discard(space);
+        match kind {
+            Kind::File(file) => file.discard(space),
+            Kind::Link(target) => self.names -= target.len() as u64,
+            _ => {}
         }
         self.free.push(id);
     }
@@ -495,19 +572,9 @@ impl Kind {
 
     fn is_writable(&self) -> bool {
         match self {
-            Self::File(_) => true,
+            Self::File(_) | Self::Link(_) => true,
             Self::Directory(directory) => directory.writable,
             _ => false,
         }
-    }
-}
-
-impl Directory {
-    /// Returns the names and nodes of a directory that the guest created.
-    pub(super) fn into_entries(self) -> impl Iterator<Item = (Box<str>, NodeId)> {
-        self.entries.into_iter().filter_map(|(name, entry)| match entry {
-            Entry::Known(id) => Some((name, id)),
-            Entry::Input(_) => None,
-        })
     }
 }
