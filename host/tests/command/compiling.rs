@@ -1,15 +1,17 @@
 //! Modules that take long to compile.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::{CompileBudget, Compiler, Engine, EngineOptions, Interrupt, SandboxError};
 
 use crate::place::{Place, program, signal};
 
-/// Returns a program that does nothing, with `count` functions that take more than a second each to compile.
+/// Returns a program that does nothing, with `count` functions that take more than a second each to compile. No machine has compiled it before.
 fn slow(count: usize) -> Vec<u8> {
-    let functions = "(func (local f64) ".to_owned() + &"(local.set 0 (f64.sqrt (local.get 0)))".repeat(20_000) + ")";
+    let new = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let start = format!("(func (local f64) (local.set 0 (f64.const {new}))");
+    let functions = start + &"(local.set 0 (f64.sqrt (local.get 0)))".repeat(20_000) + ")";
     program("", &format!(") {} (func", functions.repeat(count)))
 }
 

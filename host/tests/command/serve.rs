@@ -507,6 +507,10 @@ fn too_much_work_is_told_to_come_again() {
     let first = submit(1);
     assert_eq!(first.status, 202);
     let place = first.header("location").unwrap().to_owned();
+    let head = "host: localhost\r\nauthorization: Bearer everything\r\n";
+    let watching = host.send(format!("GET {place}/events HTTP/1.1\r\n{head}\r\n").as_bytes());
+    let mut lines = BufReader::new(watching).lines().map(Result::unwrap);
+    lines.find(|line| line == "event: log").unwrap();
     assert_eq!(submit(2).status, 202);
     for _ in 0..100 {
         if submit(3).status == 503 {
@@ -518,10 +522,6 @@ fn too_much_work_is_told_to_come_again() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")));
     assert_eq!(refused.message(), "the queue is full: 1 runs are waiting");
 
-    let head = "host: localhost\r\nauthorization: Bearer everything\r\n";
-    let watching = host.send(format!("GET {place}/events HTTP/1.1\r\n{head}\r\n").as_bytes());
-    let mut lines = BufReader::new(watching).lines().map(Result::unwrap);
-    lines.find(|line| line == "event: log").unwrap();
     assert_eq!(host.ask("DELETE", &place, b"").status, 202);
     let events = String::from_utf8(host.ask("GET", &format!("{place}/events"), b"").body).unwrap();
     let names: Vec<&str> = events.lines().filter_map(|line| line.strip_prefix("event: ")).collect();

@@ -12,7 +12,7 @@ use crate::step::{Artifact, GuestPath, MediaType};
 
 /// The version of the guest's environment: epoch and pace of the clocks, random generator, limits of the file system. Part of every
 /// run key. Any change that a guest can observe must increment it.
-const WORLD: u32 = 1;
+const WORLD: u32 = 2;
 
 /// Everything that a run depends on, and nothing else.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -132,11 +132,11 @@ fn the_same_as_ever() {
     ];
     let expected = [
         ("module", "bf3b592c4f4b"),
-        ("key of a program", "6d258becdc13"),
-        ("record", "26062593b227"),
+        ("key of a program", "968745b6e828"),
+        ("record", "c1bd37b08721"),
         ("log", "2457fd8ad98f"),
-        ("record with an output", "8fab0d94117d"),
-        ("key of a step", "3183c30d0dbf"),
+        ("record with an output", "102abc62885c"),
+        ("key of a step", "5fd2a24a8944"),
         ("directory", "4dbbf58edfc7"),
     ];
     assert_eq!(

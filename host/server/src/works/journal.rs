@@ -68,7 +68,7 @@ impl Journal {
         {
             told.bytes -= dropped.data.len();
         }
-        drop(told);
+        // while entries are locked: an older number must not replace a newer one, or clients would wait for what is there
         self.last.send_replace((number, is_end));
     }
 
