@@ -16,8 +16,16 @@ from jupyter_client.manager import KernelManager
 RUST = {
     "new": lambda i: f"1 + {i}",
     "function": lambda i: f"fn add_{i}(x: i64) -> i64 {{ x + {i} }}",
-    "before": ["let numbers: Vec<f64> = (0..1000).map(|i| i as f64).collect();"],
+    "before": [
+        "let numbers: Vec<f64> = (0..1000).map(|i| i as f64).collect();",
+        "let many: Vec<f64> = (0..10_000_000).map(|i| i as f64 * 0.1).collect();",
+        "struct Row { x: f64, y: f64, name: String }\n"
+        'let rows: Vec<Row> = (0..300_000).map(|i| Row { x: i as f64, y: 0.5, name: format!("{i}") }).collect();',
+    ],
     "variable": lambda i: f"numbers.iter().sum::<f64>() + {i}.0",
+    "many": lambda i: f"many[{i}] + 0.5",
+    "rows": lambda i: f"rows[{i}].x + rows[{i}].y",
+    "loop": lambda i: f"let mut n = {i}u64; for k in 0..5_000_000u64 {{ n = n.wrapping_mul(31) ^ k; }} n",
     "println": lambda i: f'println!("line {i}")',
     "error": lambda i: f'let wrong: i64 = "text {i}";',
     "lines": lambda i: f'for n in 0..20_000 {{ println!("{i} {{n}}"); }}',
@@ -26,8 +34,16 @@ RUST = {
 PYTHON = {
     "new": lambda i: f"1 + {i}",
     "function": lambda i: f"def add_{i}(x): return x + {i}",
-    "before": ["numbers = [float(i) for i in range(1000)]"],
+    "before": [
+        "numbers = [float(i) for i in range(1000)]",
+        "many = [i * 0.1 for i in range(10_000_000)]",
+        'class Row:\n  def __init__(self, x, y, name): self.x, self.y, self.name = x, y, name\n'
+        'rows = [Row(float(i), 0.5, str(i)) for i in range(300_000)]',
+    ],
     "variable": lambda i: f"sum(numbers) + {i}.0",
+    "many": lambda i: f"many[{i}] + 0.5",
+    "rows": lambda i: f"rows[{i}].x + rows[{i}].y",
+    "loop": lambda i: f"n = {i}\nfor k in range(5_000_000): n = (n * 31 & 0xffffffffffffffff) ^ k\nn",
     "println": lambda i: f'print("line {i}")',
     "error": lambda i: f"wrong_{i}",
     "lines": lambda i: f'for n in range(20_000): print("{i}", n)',
@@ -74,7 +90,7 @@ def measure(name, cells):
     execute(client, cells["new"](9999))
     for code in cells["before"]:
         execute(client, code)
-    for what in ["new", "function", "variable", "println", "error"]:
+    for what in ["new", "function", "variable", "many", "rows", "loop", "println", "error"]:
         status = "error" if what == "error" else "ok"
         times[what] = statistics.median(execute(client, cells[what](i), status) for i in range(CELLS))
     times["lines"] = statistics.median(execute(client, cells["lines"](i)) for i in range(3))

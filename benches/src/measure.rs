@@ -128,13 +128,18 @@ impl Table {
     /// Adds a time and the time of a peer.
     pub fn ratio(&mut self, what: &str, ours: Duration, peer: &str, theirs: Duration, target: &str) {
         let ratio = format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
-        self.0
-            .push([what.into(), show(ours), peer.into(), show(theirs), ratio, target.into()]);
+        self.add([what.into(), show(ours), peer.into(), show(theirs), ratio, target.into()]);
+    }
+
+    /// Adds a row, and prints it, because the whole table takes long.
+    fn add(&mut self, row: [String; 6]) {
+        eprintln!("  {}", row.join("  "));
+        self.0.push(row);
     }
 
     /// Adds a time alone.
     pub fn time(&mut self, what: &str, ours: Duration, target: &str) {
-        self.0.push([
+        self.add([
             what.into(),
             show(ours),
             String::new(),
@@ -146,7 +151,7 @@ impl Table {
 
     /// Adds a measurement that is missing, and the reason.
     pub fn missing(&mut self, what: &str, why: &str) {
-        self.0.push([
+        self.add([
             what.into(),
             "-".into(),
             why.into(),
