@@ -14,7 +14,6 @@ use lockstep_runtime::store::{SharedError, StoreError};
 use serde_json::{Value, json};
 
 use crate::columns::fit;
-use crate::print::print_json;
 use crate::terminal;
 
 /// The kind of an error. Each kind has an exit code.
@@ -185,7 +184,7 @@ impl Error {
         }
         if json && !self.reported {
             // the exit code tells of the error if stdout is closed
-            let _ = print_json(&self.to_json());
+            let _ = terminal::write(&format!("{}\n", self.to_json()));
         }
         ExitCode::from(self.kind.code())
     }

@@ -21,10 +21,7 @@ pub fn print(text: impl fmt::Display) -> Result<()> {
 
 /// Prints text without styles to stdout: exactly, or without anything that could steer it if that is a terminal.
 pub fn print_plain(text: &str) -> Result<()> {
-    match io::stdout().is_terminal() {
-        true => print_bytes(terminal::safe(text).as_bytes()),
-        false => print_bytes(text.as_bytes()),
-    }
+    written(terminal::write(text))
 }
 
 /// Prints a value as a line of JSON to stdout.

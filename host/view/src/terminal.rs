@@ -1,6 +1,7 @@
 //! What a guest wrote, made safe for a terminal.
 
 use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 /// Maximum length of a sequence that is kept.
 const LONGEST: usize = 64;
@@ -56,6 +57,15 @@ impl Filter {
         }
         safe.push_str(rest);
         safe
+    }
+}
+
+/// Writes text to stdout: exactly, or safe for a terminal if that is one.
+pub fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.is_terminal() {
+        true => stdout.write_all(safe(text).as_bytes()),
+        false => stdout.write_all(text.as_bytes()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::engine::{Target, compile_alone};
+use super::target::{Target, compile_alone};
 use super::{CompileBudget, Interrupt};
 
 /// How often a process that compiles is looked at.

@@ -2,13 +2,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmtime::{Config, ExternType, InstancePre, Linker, ModuleExport, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
+use wasmtime::{ExternType, InstancePre, Linker, ModuleExport};
 
 use super::based::Based;
 use super::compiler::Uncompiled;
 use super::guest::Guest;
 use super::native_cache::NativeCache;
-use super::workers::{GUEST_STACK, Workers};
+use super::target::{Instrumentation, Target, config};
+use super::workers::Workers;
 use super::{CodeKey, CompileBudget, Compiler, Interrupt, SandboxError, call, preview1};
 use crate::digest::Digest;
 
@@ -18,16 +19,6 @@ const SOON: u64 = 1_000_000;
 
 /// Maximum number of modules that an engine keeps loaded.
 const MAX_LOADED: usize = 256;
-
-/// The compilation target of guest code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Target {
-    /// Native code for this processor.
-    #[default]
-    Native,
-    /// Code for the Pulley interpreter, tens of times slower. Represents another processor when results are compared.
-    Pulley,
-}
 
 /// Options of an [`Engine`]. Guests can't observe them.
 #[derive(Clone, Debug)]
@@ -54,49 +45,6 @@ impl Default for EngineOptions {
             native_cache: None,
             budget: CompileBudget::default(),
             compiler: None,
-        }
-    }
-}
-
-impl Target {
-    /// Returns its name in the arguments of a [`Compiler`].
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Pulley => "pulley",
-        }
-    }
-
-    pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Native, Self::Pulley].into_iter().find(|target| target.name() == name)
-    }
-}
-
-/// Compiles a module as an engine with these options does.
-pub(super) fn compile_alone(wasm: &[u8], target: Target, optimise: bool) -> wasmtime::Result<Vec<u8>> {
-    let options = EngineOptions {
-        target,
-        optimise,
-        ..EngineOptions::default()
-    };
-    wasmtime::Engine::new(&config(&options, Instrumentation::default())?)?.precompile_module(wasm)
-}
-
-/// Instrumentation of compiled code. The guarantees of the sandbox require all of it; disable it only to measure its cost.
-#[doc(hidden)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Instrumentation {
-    pub canonical_nans: bool,
-    pub fuel: bool,
-    pub epochs: bool,
-}
-
-impl Default for Instrumentation {
-    fn default() -> Self {
-        Self {
-            canonical_nans: true,
-            fuel: true,
-            epochs: true,
         }
     }
 }
@@ -142,36 +90,6 @@ struct Ready {
     instrumentation: Instrumentation,
 }
 
-/// Returns the configuration of compilation and execution. There is no other configuration.
-fn config(options: &EngineOptions, instrumentation: Instrumentation) -> wasmtime::Result<Config> {
-    let mut config = Config::new();
-    if options.target == Target::Pulley {
-        config.target("pulley64")?;
-    }
-    if options.optimise {
-        config.cranelift_opt_level(OptLevel::Speed);
-    } else {
-        config.cranelift_opt_level(OptLevel::None);
-        config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
-    }
-    // sources of differences between processors
-    config.cranelift_nan_canonicalization(instrumentation.canonical_nans);
-    config.relaxed_simd_deterministic(true);
-    // ways to end a run
-    config.consume_fuel(instrumentation.fuel);
-    config.epoch_interruption(instrumentation.epochs);
-    config.max_wasm_stack(GUEST_STACK);
-    // nothing here is async, but the engine requires at least the stack size
-    config.async_stack_size(GUEST_STACK);
-    // features that guests don't need; threads, garbage collection and components are not compiled into this build
-    config.wasm_memory64(false);
-    config.wasm_multi_memory(false);
-    // backtraces of traps
-    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    config.native_unwind_info(false);
-    Ok(config)
-}
-
 impl Engine {
     /// Creates an engine.
     pub fn new(options: &EngineOptions) -> Result<Self, SandboxError> {
@@ -184,16 +102,12 @@ impl Engine {
         let failed = |error: wasmtime::Error| SandboxError::Engine {
             reason: format!("{error:#}"),
         };
-        let config = config(options, instrumentation).map_err(failed)?;
+        let config = config(options.target, options.optimise, instrumentation).map_err(failed)?;
         let engine = wasmtime::Engine::new(&config).map_err(failed)?;
         let quick = match options.optimise {
             false => engine.clone(),
             true => {
-                let options = EngineOptions {
-                    optimise: false,
-                    ..options.clone()
-                };
-                let config = self::config(&options, instrumentation).map_err(failed)?;
+                let config = self::config(options.target, false, instrumentation).map_err(failed)?;
                 wasmtime::Engine::new(&config).map_err(failed)?
             }
         };

@@ -25,6 +25,7 @@ mod outputs;
 mod preview1;
 mod random;
 mod says;
+mod target;
 mod vfs;
 mod workers;
 
@@ -45,9 +46,10 @@ pub use caller::{Answer, Asking, Caller, Given, Unanswered};
 pub use clock::{CLOCK_QUANTUM, EPOCH};
 pub use code_key::CodeKey;
 pub use compiler::{Compiler, compile};
-pub use engine::{Engine, EngineOptions, Instrumentation, Module, Target};
+pub use engine::{Engine, EngineOptions, Module};
 pub use interrupt::{Interrupt, Pause};
 pub(crate) use outputs::check_outputs;
+pub use target::{Instrumentation, Target};
 
 /// A read-only file or directory for the guest.
 #[derive(Clone, PartialEq, Eq, Debug)]

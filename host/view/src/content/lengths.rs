@@ -71,7 +71,9 @@ fn is_plausible(metadata: &[u8], body: &[u8]) -> Option<bool> {
 
 fn has_plausible_buffers(batch: &RecordBatch, body: &[u8]) -> bool {
     let Some(compression) = batch.compression() else { return true };
-    batch.buffers().into_iter().flatten().all(|buffer| {
+    // an empty buffer has no length of its own
+    let mut buffers = batch.buffers().into_iter().flatten().filter(|buffer| buffer.length() != 0);
+    buffers.all(|buffer| {
         let compressed = usize::try_from(buffer.offset()).ok().and_then(|start| body.get(start..));
         let Some((len, _)) = compressed.and_then(|bytes| bytes.split_first_chunk::<8>()) else {
             return true;

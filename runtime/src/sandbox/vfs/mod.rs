@@ -343,12 +343,18 @@ impl Vfs {
         Ok(())
     }
 
-    /// Moves a file descriptor to the number of another one, which is closed.
+    /// Moves a file descriptor to the number of another one, which is closed. The number of a standard stream may be free: only so can a guest
+    /// exchange a stream, because the call is the only one that chooses a number.
     pub(crate) fn renumber(&mut self, from: Fd, to: Fd) -> Result<()> {
         self.fd(from)?;
-        self.fd(to)?;
+        let is_open = self.fd(to).is_ok();
+        if !is_open && to > 2 {
+            return Err(Errno::BadFd.into());
+        }
         if from != to {
-            self.close(to)?;
+            if is_open {
+                self.close(to)?;
+            }
             self.fds.swap(from as usize, to as usize);
         }
         Ok(())
