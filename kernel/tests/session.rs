@@ -927,8 +927,14 @@ fn what_the_sandbox_does_not_have_is_named_where_it_is_needed() {
             "{error}"
         );
     }
-    let error = notebook.error("let done = true;\n!done + 1");
-    assert!(!error.contains("shell"), "{error}");
+    for rust in [
+        "let done = true;\n!done + 1",
+        "let done = true &&\n    !missing;",
+        "let rest = 7\n    % missing;",
+    ] {
+        let error = notebook.error(rust);
+        assert!(!error.contains("shell"), "{error}");
+    }
     let error = notebook.error("use rand::Rng;");
     assert!(error.contains("`:dep rand`, in a line before the code, adds"), "{error}");
     let notes = |answer: Answer| answer.done.unwrap().notes;

@@ -64,7 +64,7 @@ fn columns_of_csv_can_be_given_types() {
         "zip   born\nUtf8  Utf8\n1010  2001-05-01\n2020  ∅\n",
         "2 rows, 2 columns\n",
     );
-    // what it writes is what a step would read
+    // the written file has the same types
     place.says(&["show", "people.csv", "--type", "zip=text", "-o", "people.arrow"], "", "");
     let shown = place.json(&["show", "people.arrow"]);
     assert_eq!(shown["rows"], json!([["1010", "2001-05-01"], ["2020", null]]));

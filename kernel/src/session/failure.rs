@@ -37,7 +37,7 @@ pub(super) const NO_COMMANDS: &str = "a Rust cell can't run commands of a shell 
                                       hint: run the command in a terminal; `:fetch name = \"https://...\"` downloads a file, and `:help` lists directives";
 
 /// Returns the first line of a rejected cell that is a command of a shell (`!ls -l`) or of IPython (`%%bash`). `!done` is Rust, so the line counts
-/// only if what follows the mark is no expression, or if rustc does not know its first word.
+/// only if what follows the mark is no expression, or if rustc does not know its first word. An indented line continues an expression.
 pub(super) fn command(code: &str, reports: &[Report]) -> Option<Range<usize>> {
     let is_unknown = |word: &str| {
         let unknown = format!("cannot find value `{word}`");
@@ -60,9 +60,9 @@ pub(super) fn command(code: &str, reports: &[Report]) -> Option<Range<usize>> {
     };
     let rust = without_directives(code);
     let mut lines = rust.split_inclusive('\n').scan(0, |end, line| {
+        let start = *end;
         *end += line.len();
-        let start = *end - line.trim_start().len();
-        Some(start..start + line.trim().len())
+        Some(start..start + line.trim_end().len())
     });
     lines.find(|range| is_command(&rust[range.clone()]))
 }

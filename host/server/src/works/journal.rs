@@ -68,7 +68,7 @@ impl Journal {
         {
             told.bytes -= dropped.data.len();
         }
-        // while entries are locked: an older number must not replace a newer one, or clients would wait for what is there
+        // under the lock, so that an older number can't replace a newer one; clients would wait for an event that exists
         self.last.send_replace((number, is_end));
     }
 
