@@ -40,7 +40,6 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
             },
         ),
         ("without fuel", Instrumentation { fuel: false, ..all }),
-        ("without epochs", Instrumentation { epochs: false, ..all }),
     ];
     let mut matrix: Vec<(&str, Duration)> = Vec::new();
     let mut groups: Vec<(&str, Duration)> = Vec::new();

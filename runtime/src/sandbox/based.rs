@@ -48,7 +48,7 @@ impl Based {
     }
 
     /// Instantiates the module in an instance of the base.
-    pub(super) fn put_onto(&self, store: &mut Store<Guest>, base: &Instance) -> wasmtime::Result<()> {
+    pub(super) async fn put_onto(&self, store: &mut Store<Guest>, base: &Instance) -> wasmtime::Result<()> {
         let gone = || wasmtime::Error::msg("an export of the base is missing");
         if let Some((table, wanted)) = &self.table {
             let table = base.get_module_export(&mut *store, table);
@@ -60,7 +60,7 @@ impl Based {
         for import in &self.imports {
             imports.push(base.get_module_export(&mut *store, import).ok_or_else(gone)?);
         }
-        Instance::new(store, &self.module, &imports).map(drop)
+        Instance::new_async(store, &self.module, &imports).await.map(drop)
     }
 }
 

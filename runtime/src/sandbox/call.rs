@@ -52,16 +52,11 @@ impl Guest {
         let answer = caller.call(request, &mut asking);
         let stop = asking.stop;
         // first: the usage of an interrupted call is unknown, so the outcome must not be deterministic
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(unanswered) => {
-                self.deadline.check()?;
-                return Err(match unanswered {
-                    Unanswered::Interrupted(by) => Stop::Interrupted(by).into(),
-                    Unanswered::Host(source) => Stop::Host(source).into(),
-                });
-            }
-        };
+        self.deadline.check()?;
+        let answer = answer.map_err(|unanswered| match unanswered {
+            Unanswered::Interrupted(by) => Stop::Interrupted(by),
+            Unanswered::Host(source) => Stop::Host(source),
+        })?;
         self.called.include(&answer.usage);
         self.vfs.add_work(WORK.saturating_add(answer.usage.fuel));
         if let Some(stop) = stop {

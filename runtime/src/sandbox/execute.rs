@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::clock::Clock;
 use super::guest::{FREE_WORK, Guest, Strings};
@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Found, Setup, Stop, Vfs};
 use super::workers::soon;
-use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, says};
+use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, fiber, huge_pages, says};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
 /// Maximum number of pending log writes; with more, the guest waits.
@@ -33,7 +33,7 @@ impl Module {
         let mut kept = world.outputs;
         kept.extend(world.stdout.clone());
         check_outputs(&kept.iter().map(String::as_str).collect())?;
-        let deadline = Arc::new(Deadline::new(interrupt, self.instance().module().engine()));
+        let deadline = Arc::new(Deadline::new(interrupt));
         let pause = world.caller.as_ref().map(|caller| caller.pause()).unwrap_or_default();
         let (events, received) = sync_channel(WAITING_WRITES);
         let written = events.clone();
@@ -96,27 +96,18 @@ impl Module {
         }
     }
 
-    /// Executes the run, on a thread with a large stack.
+    /// Executes the run.
     fn execute(&self, guest: Guest, kept: &BTreeSet<String>, limits: &Limits) -> Finished {
         let on = self.instrumentation();
+        let deadline = guest.deadline.clone();
         let mut store = Store::new(self.instance().module().engine(), guest);
         store.limiter(|guest| &mut guest.meter);
-        store.epoch_deadline_callback(|mut context| match context.data().deadline.check() {
-            Ok(()) => Ok(UpdateDeadline::Continue(1)),
-            Err(stop) => {
-                context.data_mut().stop = Some(stop);
+        let mut ended = if on.fuel { fiber::set_fuel(&mut store, limits.fuel) } else { Ok(()) };
+        if ended.is_ok() {
+            ended = fiber::drive(self.call(&mut store), || deadline.check()).unwrap_or_else(|stop| {
+                store.data_mut().stop = Some(stop);
                 Err(wasmtime::Error::msg("the run was interrupted"))
-            }
-        });
-        if on.epochs {
-            store.set_epoch_deadline(1);
-        }
-        let mut ended = if on.fuel { store.set_fuel(limits.fuel) } else { Ok(()) };
-        // later interrupts increment the epoch; earlier ones are detected here
-        if let Err(stop) = store.data().deadline.check() {
-            store.data_mut().stop = Some(stop);
-        } else if ended.is_ok() {
-            ended = self.call(&mut store);
+            });
         }
         let fuel = if on.fuel {
             limits.fuel - store.get_fuel().unwrap_or(0)
@@ -157,14 +148,15 @@ impl Module {
         finished
     }
 
-    fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        let instance = self.instance().instantiate(&mut *store)?;
+    async fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+        let instance = self.instance().instantiate_async(&mut *store).await?;
+        huge_pages::advise(store, &instance);
         if let Some(based) = self.based() {
-            based.put_onto(store, &instance)?;
+            based.put_onto(store, &instance).await?;
         }
         let start = instance.get_module_export(&mut *store, self.start());
         match start.and_then(wasmtime::Extern::into_func) {
-            Some(start) => start.typed::<(), ()>(&*store)?.call(store, ()),
+            Some(start) => start.typed::<(), ()>(&*store)?.call_async(store, ()).await,
             None => Err(wasmtime::Error::msg("the export `_start` is missing")),
         }
     }

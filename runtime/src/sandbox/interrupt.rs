@@ -1,8 +1,6 @@
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use wasmtime::EngineWeak;
 
 use super::vfs::Stop;
 use crate::step::Interruption;
@@ -10,7 +8,7 @@ use crate::step::Interruption;
 /// Interrupts runs, from any thread. Stays triggered.
 #[derive(Clone, Default, Debug)]
 pub struct Interrupt {
-    shared: Arc<Shared>,
+    triggered: Arc<AtomicBool>,
     asks: bool,
     /// Of the runs that wait for this one.
     pauses: Vec<Pause>,
@@ -37,19 +35,6 @@ impl Pause {
         let before = self.total();
         let since = is_paused.then(Instant::now);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Paused { since, before };
-    }
-}
-
-#[derive(Default)]
-struct Shared {
-    triggered: AtomicBool,
-    runs: Mutex<Vec<(usize, EngineWeak)>>,
-    next: AtomicUsize,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "triggered: {:?}", self.triggered)
     }
 }
 
@@ -92,35 +77,12 @@ impl Interrupt {
 
     /// Ends all current and future runs with a clone of this interrupt.
     pub fn trigger(&self) {
-        self.shared.triggered.store(true, Ordering::SeqCst);
-        let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, engine) in &*runs {
-            if let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-            }
-        }
+        self.triggered.store(true, Ordering::SeqCst);
     }
 
     /// Returns whether it was triggered.
     pub fn is_triggered(&self) -> bool {
-        self.shared.triggered.load(Ordering::SeqCst)
-    }
-
-    /// Makes [`trigger`](Self::trigger) wake the guests of this engine, until the returned value is dropped.
-    fn watch(&self, engine: &wasmtime::Engine) -> Watch {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.push((id, engine.weak()));
-        Watch(id, self.clone())
-    }
-}
-
-struct Watch(usize, Interrupt);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut runs = self.1.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.retain(|(id, _)| *id != self.0);
+        self.triggered.load(Ordering::SeqCst)
     }
 }
 
@@ -128,24 +90,19 @@ impl Drop for Watch {
 pub(super) struct Deadline {
     interrupt: Interrupt,
     time_is_up: AtomicBool,
-    engine: wasmtime::Engine,
-    _watch: Watch,
 }
 
 impl Deadline {
-    pub(super) fn new(interrupt: &Interrupt, engine: &wasmtime::Engine) -> Self {
+    pub(super) fn new(interrupt: &Interrupt) -> Self {
         Self {
             interrupt: interrupt.clone(),
             time_is_up: AtomicBool::new(false),
-            engine: engine.clone(),
-            _watch: interrupt.watch(engine),
         }
     }
 
     /// Ends the run because of its time limit.
     pub(super) fn expire(&self) {
         self.time_is_up.store(true, Ordering::SeqCst);
-        self.engine.increment_epoch();
     }
 
     /// Returns an error if the run must end. Long host functions call it regularly.

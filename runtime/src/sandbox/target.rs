@@ -2,7 +2,8 @@
 
 use wasmtime::{Config, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
 
-use super::workers::GUEST_STACK;
+use super::fiber::{GUEST_STACK, HOST_STACK};
+use super::huge_pages::RESERVED;
 
 /// The compilation target of guest code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,7 +35,6 @@ impl Target {
 pub struct Instrumentation {
     pub canonical_nans: bool,
     pub fuel: bool,
-    pub epochs: bool,
 }
 
 impl Default for Instrumentation {
@@ -42,7 +42,6 @@ impl Default for Instrumentation {
         Self {
             canonical_nans: true,
             fuel: true,
-            epochs: true,
         }
     }
 }
@@ -62,12 +61,11 @@ pub(super) fn config(target: Target, optimise: bool, instrumentation: Instrument
     // sources of differences between processors
     config.cranelift_nan_canonicalization(instrumentation.canonical_nans);
     config.relaxed_simd_deterministic(true);
-    // ways to end a run
+    // ways to end a run; fuel also for interrupts: see `fiber`
     config.consume_fuel(instrumentation.fuel);
-    config.epoch_interruption(instrumentation.epochs);
     config.max_wasm_stack(GUEST_STACK);
-    // nothing here is async, but the engine requires at least the stack size
-    config.async_stack_size(GUEST_STACK);
+    config.async_stack_size(GUEST_STACK + HOST_STACK);
+    config.memory_reservation(RESERVED as u64);
     // features that guests don't need; threads, garbage collection and components are not compiled into this build
     config.wasm_memory64(false);
     config.wasm_multi_memory(false);

@@ -2,17 +2,13 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The native stack of a guest, in bytes. Generous, because interpreters use it for recursion.
-pub(super) const GUEST_STACK: usize = 16 << 20;
-/// Additional stack for host functions, in bytes.
-const HOST_STACK: usize = 2 << 20;
-/// Maximum number of idle threads kept for later runs. Each costs only the stack pages that its runs have touched.
+/// Maximum number of idle threads kept for later runs.
 const MAX_IDLE: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 type Idle = Mutex<Vec<SyncSender<Job>>>;
 
-/// A pool of threads with stacks that are large enough for guests. Handing a run to an idle thread takes some microseconds; starting a
+/// A pool of threads for guests. Handing a run to an idle thread takes some microseconds; starting a
 /// thread takes several times as long. The threads end when the pool is dropped.
 #[derive(Clone, Default)]
 pub(super) struct Workers(Arc<Idle>);
@@ -33,7 +29,6 @@ impl Workers {
         let idle = Arc::downgrade(&self.0);
         std::thread::Builder::new()
             .name("lockstep-guest".to_owned())
-            .stack_size(GUEST_STACK + HOST_STACK)
             .spawn(move || work(job, &idle))
             .map(drop)
     }

@@ -8,7 +8,7 @@ use super::StoreError;
 use super::blobs::Blobs;
 use super::handle::Handle;
 use super::index::Index;
-use super::large::{LARGE, digest_of, is_sparse};
+use super::large::{digest_of, is_sparse};
 use crate::digest::{Digest, Hasher};
 
 /// Artifacts up to this size, in bytes, are written at once, without a staging file.
@@ -164,9 +164,7 @@ impl Writer {
                     .map_err(StoreError::file("write", staged.path()))?;
                 self.blobs.take(digest, staged.into_path())?;
                 // its first reader need not hash it again
-                if self.len >= LARGE
-                    && let Some(stamp) = self.blobs.stamp(digest)
-                {
+                if let Some(stamp) = self.blobs.stamp(digest) {
                     let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
                     index.set_verified(digest, &stamp)?;
                 }

@@ -133,6 +133,11 @@ fn charge(caller: &mut Caller<'_, Guest>, work: u64) -> wasmtime::Result<()> {
     let Some(left) = (work > free).then(|| caller.get_fuel().ok()).flatten() else {
         return Ok(());
     };
+    if let Err(stop) = caller.data().deadline.check() {
+        caller.data_mut().stop = Some(stop);
+        return Err(wasmtime::Error::msg("the run was ended"));
+    }
+    // starts a slice anew, so a guest that calls host functions all the time never yields
     caller.set_fuel(left.saturating_sub(work - free))?;
     match left < work - free {
         true => Err(Trap::OutOfFuel.into()),

@@ -113,6 +113,22 @@ fn endless() -> Vec<String> {
         )
         .replace("\"memory\") 1", "\"memory\") 4096")
         .replace("(func (export \"_start\")", "(func (export \"_start\") (local i32)"),
+        // bulk instructions on nearly 1 GiB
+        again("(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x3fff0000))")
+            .replace("\"memory\") 1", "\"memory\") 16384"),
+        again("(memory.copy (i32.const 0) (i32.const 65536) (i32.const 0x3ffe0000))")
+            .replace("\"memory\") 1", "\"memory\") 16384"),
+        // growing that fails
+        again("(drop (memory.grow (i32.const 65536)))"),
+        // recursion
+        start("(loop (call $f (i32.const 30)) (br 0))").replace(
+            "(func (export \"_start\")",
+            "(func $f (param i32)
+                (if (local.get 0) (then
+                    (call $f (i32.sub (local.get 0) (i32.const 1)))
+                    (call $f (i32.sub (local.get 0) (i32.const 1))))))
+             (func (export \"_start\")",
+        ),
     ]
 }
 
@@ -318,8 +334,7 @@ fn waiting_for_the_compiler_takes_no_time() {
         module.run(world, &limits, &Interrupt::default()).unwrap().outcome
     };
     let by = Interruption::Time;
-    // the time limit is noticed at the loop
-    let calls = format!("{call} {call} (loop (br_if 0 (i32.const 0)))");
+    let calls = format!("{call} {call}");
     assert_eq!(outcome(Some(Pause::default()), &calls), Outcome::Succeeded);
     assert_eq!(outcome(None, &calls), Outcome::Interrupted { by });
     let endless = format!("{call} (loop (br 0))");
