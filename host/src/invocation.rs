@@ -98,7 +98,7 @@ impl Invocation {
     pub fn surroundings(&self) -> Result<Surroundings> {
         let locations = &self.locations;
         Ok(Surroundings {
-            store: self.store()?,
+            store: self.store()?.unleased(),
             directory: locations.store.clone(),
             shared: locations.shared.clone(),
             shared_settings: locations.shared_settings(),

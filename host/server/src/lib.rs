@@ -19,6 +19,7 @@ mod namespace;
 mod pages;
 pub mod prepare;
 mod settings;
+pub mod sweep;
 mod traces;
 mod works;
 
@@ -33,6 +34,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use lockstep_cluster::new_secret;
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
@@ -101,15 +103,17 @@ impl Server {
         }
         let (namespace, unfinished) = Namespace::open(user, self)?;
         let namespace = Arc::new(namespace);
-        unfinished.iter().for_each(|work| self.start(&namespace, work));
+        unfinished
+            .iter()
+            .for_each(|work| self.start(&namespace, namespace.runtime.leased(), work));
         namespaces.insert(name, namespace.clone());
         Ok(namespace)
     }
 
-    /// Queues `work`.
-    fn start(&self, namespace: &Namespace, work: &Arc<WorkItem>) {
+    /// Queues `work`. `runtime` has the lease on what the work needs.
+    fn start(&self, namespace: &Namespace, runtime: Runtime, work: &Arc<WorkItem>) {
         let works = namespace.works.clone();
-        tokio::spawn(works.carry_out(work.clone(), namespace.runtime.clone(), self.gate.clone()));
+        tokio::spawn(works.carry_out(work.clone(), runtime, self.gate.clone()));
     }
 
     /// Returns the number of active kernels.

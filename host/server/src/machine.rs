@@ -13,7 +13,7 @@ use lockstep_view::error::Result;
 /// Locations and environment of a host.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// Store of callers without a user.
+    /// Store of callers without a user. Each piece of work takes a lease.
     pub store: Store,
     /// Directory of the store. It also contains the stores of users.
     pub directory: PathBuf,

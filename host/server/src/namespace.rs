@@ -44,8 +44,8 @@ impl Namespace {
         let (store, directory) = match user {
             None => (surroundings.store.clone(), surroundings.host_directory()),
             Some(user) => {
-                let own = surroundings.directory.join("users").join(directory_name(user));
-                (Store::open(&own)?, own.join("host"))
+                let own = user_directory(&surroundings.directory, user);
+                (Store::open(&own)?.unleased(), own.join("host"))
             }
         };
         let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
@@ -92,6 +92,11 @@ pub fn users(store: &Path) -> Vec<String> {
     entries
         .filter_map(|entry| user_of(&entry.file_name().into_string().ok()?))
         .collect()
+}
+
+/// Returns the directory of a user's store in the store `store`.
+pub fn user_directory(store: &Path, user: &str) -> PathBuf {
+    store.join("users").join(directory_name(user))
 }
 
 /// Returns the directory name of a user. Letters, digits, `-` and `_` are kept, `.` and `@` too except at the start; other bytes become

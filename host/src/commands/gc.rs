@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
-use lockstep_runtime::store::{Keep, Store, Sweep};
+use lockstep_runtime::store::{Store, Sweep};
+use lockstep_server::sweep::{Policy, plan, stores};
 use lockstep_view::artifacts::mentioned;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::{progress, quantity};
@@ -16,8 +17,9 @@ use crate::invocation::Invocation;
 /// Remove artifacts that no run needs, and optionally old runs
 #[derive(Args)]
 #[command(
-    after_help = "Keeps pinned artifacts and records (`lockstep pin`), those that notebook sessions and --notebook files use, and all of
-their dependencies. Removed runs are executed again when needed.
+    after_help = "Keeps pinned artifacts and records (`lockstep pin`), those that notebook sessions, --notebook files and running processes
+use, and all of their dependencies. Removed runs are executed again when needed. With a host, also frees the stores of its users,
+each by the same rules.
 
 Examples:
   lockstep gc --dry-run
@@ -37,7 +39,7 @@ pub struct GcArgs {
     #[arg(long, value_name = "FILE")]
     notebook: Vec<PathBuf>,
 
-    /// Keep anything newer than this, which a running process may need
+    /// Keep anything newer than this. What running processes use is always kept
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration, default_value = "1h")]
     grace: Duration,
 
@@ -47,84 +49,75 @@ pub struct GcArgs {
 }
 
 pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
-    let runtime = invocation.runtime(EngineOptions::default())?;
-    let keep = Keep {
-        now: SystemTime::now(),
+    let policy = Policy {
         older_than: args.older_than,
         size: args.keep_size,
         grace: args.grace,
-        roots: roots(&runtime.store, &args.notebook)?,
     };
+    let roots = roots(&args.notebook)?;
+    let engine = invocation.engine(EngineOptions::default())?;
     let looking = progress::spinner("finding unused data");
-    let sweep = runtime.plan_sweep(&keep)?;
+    let mut sweeps = Vec::new();
+    for directory in stores(&invocation.locations.store) {
+        let runtime = invocation.runtime_over(engine.clone(), Store::open(&directory)?)?;
+        let sweep = plan(&runtime, &policy, &roots)?;
+        sweeps.push((runtime, sweep));
+    }
     looking.finish_and_clear();
     if !args.dry_run {
         let bar = progress::steps("removing");
-        bar.set_length(sweep.count() as u64);
-        runtime.store.carry_out(&sweep, || bar.inc(1))?;
+        bar.set_length(sweeps.iter().map(|(_, sweep)| sweep.count() as u64).sum());
+        for (runtime, sweep) in &sweeps {
+            runtime.carry_out(sweep, || bar.inc(1))?;
+        }
         bar.finish_and_clear();
     }
-    invocation.answer(report(&sweep, args.dry_run, invocation.quiet), || {
-        to_json(&sweep, args.dry_run)
+    let sweeps: Vec<Sweep> = sweeps.into_iter().map(|(_, sweep)| sweep).collect();
+    invocation.answer(report(&sweeps, args.dry_run, invocation.quiet), || {
+        to_json(&sweeps, args.dry_run)
     })
 }
 
-/// Returns pins, and digests that sessions and notebooks mention.
-fn roots(store: &Store, notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
-    let mut roots = store.pins()?;
+/// Returns the digests that notebooks mention.
+fn roots(notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
+    let mut roots = BTreeSet::new();
     for notebook in notebooks {
         let text = std::fs::read(notebook).map_err(|e| Error::file("read", notebook, &e))?;
         roots.extend(mentioned(&text));
     }
-    let sessions = store.directory().map(|directory| directory.join("sessions"));
-    for session in sessions.iter().flat_map(|directory| files(directory)) {
-        // a session that ends meanwhile needs nothing
-        roots.extend(mentioned(&std::fs::read(session).unwrap_or_default()));
-    }
     Ok(roots)
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-fn report(sweep: &Sweep, dry_run: bool, quiet: bool) -> String {
-    let count = |count: usize, what: &str| {
-        format!(
-            "{} {what}{}",
-            quantity::count(count as u64),
-            if count == 1 { "" } else { "s" }
-        )
-    };
+fn report(sweeps: &[Sweep], dry_run: bool, quiet: bool) -> String {
+    let sum = |count: fn(&Sweep) -> u64| sweeps.iter().map(count).sum::<u64>();
+    let count = |count: u64, what: &str| format!("{} {what}{}", quantity::count(count), if count == 1 { "" } else { "s" });
     if quiet {
         return String::new();
     }
     format!(
         "{} {}, {} and {}, {} total; {} ({}) kept\n",
         if dry_run { "would remove" } else { "removed" },
-        count(sweep.records.len(), "record"),
-        count(sweep.artifacts.len(), "artifact"),
-        count(sweep.leftovers.len(), "leftover file"),
-        quantity::bytes(sweep.bytes()),
-        count(sweep.kept as usize, "artifact"),
-        quantity::bytes(sweep.kept_bytes),
+        count(sum(|sweep| sweep.records.len() as u64), "record"),
+        count(sum(|sweep| sweep.artifacts.len() as u64), "artifact"),
+        count(sum(|sweep| sweep.leftovers.len() as u64), "leftover file"),
+        quantity::bytes(sum(Sweep::bytes)),
+        count(sum(|sweep| sweep.kept), "artifact"),
+        quantity::bytes(sum(|sweep| sweep.kept_bytes)),
     )
 }
 
-fn to_json(sweep: &Sweep, dry_run: bool) -> Value {
-    let artifacts = sweep
-        .artifacts
-        .iter()
-        .map(|(digest, size)| json!({ "digest": digest, "size": size }));
+fn to_json(sweeps: &[Sweep], dry_run: bool) -> Value {
+    let artifacts = sweeps.iter().flat_map(|sweep| &sweep.artifacts);
+    let artifacts = artifacts.map(|(digest, size)| json!({ "digest": digest, "size": size }));
+    let leftovers = sweeps.iter().flat_map(|sweep| &sweep.leftovers);
     json!({
         "removed": !dry_run,
-        "records": sweep.records,
+        "records": sweeps.iter().flat_map(|sweep| &sweep.records).collect::<Vec<_>>(),
         "artifacts": artifacts.collect::<Vec<_>>(),
-        "leftovers": sweep.leftovers.iter().map(|(path, _)| path).collect::<Vec<_>>(),
-        "bytes": sweep.bytes(),
-        "kept": sweep.kept,
-        "kept_bytes": sweep.kept_bytes,
+        "leftovers": leftovers.map(|(path, _)| path).collect::<Vec<_>>(),
+        "bytes": sweeps.iter().map(Sweep::bytes).sum::<u64>(),
+        "kept": sweeps.iter().map(|sweep| sweep.kept).sum::<u64>(),
+        "kept_bytes": sweeps.iter().map(|sweep| sweep.kept_bytes).sum::<u64>(),
     })
 }
 

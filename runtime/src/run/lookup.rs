@@ -98,9 +98,14 @@ impl Runtime {
         Ok(self.store.check(read_row)?)
     }
 
-    /// Returns the objects of the store that are not needed: see [`Store::carry_out`].
+    /// Returns the objects of the store that are not needed. What running work uses is needed.
     pub fn plan_sweep(&self, keep: &Keep) -> Result<Sweep, RunError> {
         Ok(self.store.plan_sweep(&self.store.read_rows(read_row)?, keep)?)
+    }
+
+    /// Removes the objects of a sweep, except for those that were written or used since. Calls `tell` for each file.
+    pub fn carry_out(&self, sweep: &Sweep, tell: impl FnMut()) -> Result<(), RunError> {
+        Ok(self.store.carry_out(sweep, read_row, tell)?)
     }
 
     /// Rebuilds the index from the records, if it is incomplete because it was lost or written by an older version.

@@ -150,6 +150,14 @@ impl Runtime {
         }
     }
 
+    /// Returns the same runtime for a piece of work: see [`Store::leased`].
+    pub fn leased(&self) -> Self {
+        Self {
+            store: self.store.leased(),
+            ..self.clone()
+        }
+    }
+
     /// Executes `run`, or finds it in the cache and replays its log. Concurrent requests for the same run execute it once.
     ///
     /// Calls `log` with the guest's stdout and stderr as they are written.

@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::StoreError;
 use super::index::{Index, Stamp};
 use super::large::LargeFile;
+use super::leases::{Lease, Leases};
 use crate::digest::Digest;
 
 /// Files up to this size, in bytes, are hashed on every read.
@@ -23,6 +24,8 @@ const SMALL: u64 = 64 << 10;
 pub(super) struct Blobs {
     objects: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
+    leases: Option<Arc<Leases>>,
+    lease: Option<Lease>,
 }
 
 impl Blobs {
@@ -37,14 +40,41 @@ impl Blobs {
         let objects = LocalFileSystem::new_with_prefix(&directory).map_err(StoreError::backend(&Name::default()))?;
         Ok(Self {
             objects: Arc::new(objects),
+            leases: Some(Arc::new(Leases::new(&directory))),
             directory: Some(directory),
+            lease: None,
         })
+    }
+
+    /// Returns the same blobs without a lease.
+    pub(super) fn unleased(&self) -> Self {
+        Self {
+            objects: self.objects.clone(),
+            directory: self.directory.clone(),
+            leases: self.leases.clone(),
+            lease: None,
+        }
+    }
+
+    /// Returns the same blobs with a new lease on those that are used, in a directory store.
+    pub(super) fn leased(&self) -> Self {
+        Self {
+            lease: self.leases.as_ref().map(Leases::lease),
+            ..self.unleased()
+        }
+    }
+
+    /// Adds an object to the lease. To be called before the object is looked for.
+    fn hold(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.hold(digest))
     }
 
     pub(super) fn over(objects: Arc<dyn ObjectStore>) -> Self {
         Self {
             objects,
             directory: None,
+            leases: None,
+            lease: None,
         }
     }
 
@@ -54,6 +84,7 @@ impl Blobs {
 
     /// Stores bytes, unless they are there. Replaces a damaged file.
     pub(super) fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
+        self.hold(digest)?;
         let name = name("blobs", digest);
         match self.holds(&name, &bytes)? {
             true => Ok(()),
@@ -63,6 +94,7 @@ impl Blobs {
 
     /// Stores a record, in place of an earlier one.
     pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
+        self.hold(digest)?;
         self.put_object(&name("records", digest), json)
     }
 
@@ -94,6 +126,7 @@ impl Blobs {
             let bytes = fs::read(&file).map_err(StoreError::file("read", &file))?;
             return self.put(digest, bytes.into());
         };
+        self.hold(digest)?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(StoreError::file("create", parent))?;
         }
@@ -105,6 +138,7 @@ impl Blobs {
     }
 
     pub(super) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.hold(digest)?;
         self.has(&name("blobs", digest))
     }
 
@@ -132,6 +166,7 @@ impl Blobs {
     }
 
     pub(super) fn get(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Bytes, StoreError> {
+        self.hold(digest)?;
         let name = name("blobs", digest);
         let Some(path) = self.path(&name) else {
             let bytes = self.fetch(&name)?.ok_or(StoreError::Missing(*digest))?;
@@ -164,6 +199,7 @@ impl Blobs {
 
     /// Opens the file of `digest` if it is large, and verifies its content.
     pub(super) fn get_large(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Option<LargeFile>, StoreError> {
+        self.hold(digest)?;
         let Some(path) = self.path(&name("blobs", digest)) else {
             return Ok(None);
         };
@@ -206,9 +242,9 @@ impl Blobs {
         map(&file, file.metadata().ok()?.len()).ok()
     }
 
-    /// Returns the modification time of a blob's file, in a directory store.
-    pub(super) fn changed(&self, digest: &Digest) -> Option<SystemTime> {
-        self.path(&name("blobs", digest))?.metadata().ok()?.modified().ok()
+    /// Returns the modification time of an object's file, in a directory store.
+    pub(super) fn changed(&self, kind: &str, digest: &Digest) -> Option<SystemTime> {
+        self.path(&name(kind, digest))?.metadata().ok()?.modified().ok()
     }
 
     /// Returns the stamp of a blob's file, in a directory store.
@@ -218,6 +254,12 @@ impl Blobs {
     }
 
     pub(super) fn get_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.hold(digest)?;
+        self.peek_record(digest)
+    }
+
+    /// Like [`get_record`](Self::get_record), but adds the record to no lease.
+    pub(super) fn peek_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         self.fetch(&name("records", digest))
     }
 

@@ -8,6 +8,7 @@
 //! staging/                   files being written; they are renamed when they are complete
 //! signatures/cd/cd34.ab78... a signature of a record, named by the record and its own digest
 //! pins/ef56...               an empty file for each pinned artifact or record
+//! leases/                    what running processes use, see `leases`; can be deleted while no process uses the store
 //! index.sqlite               the index of runs; rebuilt from the records
 //! ```
 //!
@@ -25,6 +26,7 @@ mod import;
 mod index;
 mod large;
 mod layers;
+mod leases;
 mod parts;
 mod pins;
 mod row;
@@ -66,9 +68,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `directory`. Creates the directory if necessary.
+    /// Opens the store in `directory`. Creates the directory if necessary. A sweep keeps everything that is used through the returned store,
+    /// as long as it or a clone exists: see [`leased`](Self::leased).
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let blobs = Blobs::open(directory)?;
+        let blobs = Blobs::open(directory)?.leased();
         let index = Index::open(&directory.join("index.sqlite"))?;
         Ok(Self {
             blobs: Arc::new(blobs),
@@ -76,6 +79,23 @@ impl Store {
             shared: None,
             damaged: Arc::default(),
         })
+    }
+
+    /// Returns the same store for a piece of work: a sweep, also one of another process, keeps everything that the work stores, reads or looks
+    /// for through the returned store, as long as it or a clone exists.
+    pub fn leased(&self) -> Self {
+        Self {
+            blobs: Arc::new(self.blobs.leased()),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the same store without a lease: a sweep does not keep what is used through it.
+    pub fn unleased(&self) -> Self {
+        Self {
+            blobs: Arc::new(self.blobs.unleased()),
+            ..self.clone()
+        }
     }
 
     /// Creates a store in memory.

@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use super::parts::parts;
 use super::signatures::{self, signed};
+use super::leases;
 use super::{Role, Row, Store, StoreError};
 use crate::digest::Digest;
 
 /// A staging file that was not written to for this long is stale.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Number of objects that are removed while other processes wait.
+const BATCH: usize = 1000;
 
 /// The rules for what to keep.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub struct Keep {
     pub grace: Duration,
     /// Artifacts and records to keep, with everything they were made from.
     pub roots: BTreeSet<Digest>,
+    /// Directories of incomplete files, such as uploads. Those that were not written to for a day are removed.
+    pub partial: Vec<PathBuf>,
 }
 
 /// The unneeded objects of a store.
@@ -43,6 +49,12 @@ pub struct Sweep {
     /// Total size of these artifacts, in bytes.
     pub kept_bytes: u64,
     before: Option<SystemTime>,
+    /// The roots, with what running work used.
+    roots: BTreeSet<Digest>,
+    /// All records that existed.
+    known: BTreeSet<Digest>,
+    /// What the records to remove need.
+    needs: BTreeMap<Digest, BTreeSet<Digest>>,
 }
 
 impl Sweep {
@@ -76,12 +88,15 @@ struct Inventory {
 }
 
 impl Inventory {
-    fn read(directory: &Path) -> Result<Self, StoreError> {
+    fn read(directory: &Path, partial: &[PathBuf]) -> Result<Self, StoreError> {
         let mut inventory = Self {
             signatures: signatures(&directory.join(signatures::DIRECTORY))?,
             unnamed: entries(&directory.join("staging"))?,
             ..Self::default()
         };
+        for directory in partial.iter().filter(|directory| directory.is_dir()) {
+            inventory.unnamed.extend(entries(directory)?);
+        }
         for part in ["blobs", "records"] {
             for shelf in directories(&directory.join(part).join("sha256"))? {
                 for (path, file) in entries(&shelf)? {
@@ -149,58 +164,126 @@ impl Store {
         let Some(directory) = self.directory() else {
             return Ok(Sweep::default());
         };
-        let inventory = Inventory::read(directory)?;
+        let mut roots = leases::held(directory)?;
+        roots.extend(&keep.roots);
+        let inventory = Inventory::read(directory, &keep.partial)?;
         let mut kept = Kept {
             store: self,
             blobs: &inventory.blobs,
             digests: BTreeSet::new(),
             bytes: 0,
         };
-        let rooted = rooted(rows, &keep.roots);
+        let rooted = rooted(rows, &roots);
         let stays = |row: &&Row| {
             let file = inventory.records.get(&row.record);
             rooted.contains(&row.record) || file.is_none_or(|file| !keep.is_older(file.changed, keep.grace))
         };
         let (fixed, mut free): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(stays);
-        kept.keep(keep.roots.iter().copied(), u64::MAX);
+        kept.keep(roots.iter().copied(), u64::MAX);
         kept.keep(fixed.into_iter().flat_map(Row::needs), u64::MAX);
         free.sort_by_key(|row| (Reverse(row.started_ms), row.record));
         let most = keep.size.unwrap_or(u64::MAX);
         let fits = |row: &&&Row| !keep.is_too_old(row) && kept.keep(row.needs(), most);
         let left = free.iter().take_while(fits).count();
-        Ok(sweep(
-            &inventory,
-            &kept.digests,
-            free[left..].iter().map(|row| row.record).collect(),
-            keep,
-        ))
+        let needs = free[left..].iter().map(|row| (row.record, row.needs().collect()));
+        Ok(Sweep {
+            roots,
+            known: rows.iter().map(|row| row.record).collect(),
+            ..sweep(&inventory, &kept.digests, needs.collect(), keep)
+        })
     }
 
-    /// Removes the objects of a sweep, except for those that were written again since. Calls `tell` for each file.
-    pub fn carry_out(&self, sweep: &Sweep, mut tell: impl FnMut()) -> Result<(), StoreError> {
+    /// Removes the objects of a sweep, except for those that were written or used since. Calls `tell` for each file.
+    pub(crate) fn carry_out(
+        &self,
+        sweep: &Sweep,
+        row: impl Fn(&Digest, &[u8]) -> Option<Row>,
+        mut tell: impl FnMut(),
+    ) -> Result<(), StoreError> {
+        let Some(directory) = self.directory() else { return Ok(()) };
         // records first, so that an interruption leaves no record without its artifacts
-        for record in &sweep.records {
-            gone(self.blobs.remove("records", record))?;
-            tell();
-        }
-        let artifacts: Vec<Digest> = sweep.artifacts.iter().map(|(digest, _)| *digest).collect();
-        self.index().forget(&sweep.records, &artifacts)?;
-        for digest in &artifacts {
-            if self.blobs.changed(digest).is_some_and(|changed| Some(changed) < sweep.before) {
-                gone(self.blobs.remove("blobs", digest))?;
+        let records = sweep.records.iter().map(|record| ("records", *record));
+        let objects = records.chain(sweep.artifacts.iter().map(|(digest, _)| ("blobs", *digest)));
+        let objects: Vec<(&str, Digest)> = objects.collect();
+        let mut used = Used::default();
+        for batch in objects.chunks(BATCH) {
+            let _closed = leases::close(directory)?;
+            used.update(self, directory, sweep, &row)?;
+            let is_old = |kind, digest| self.blobs.changed(kind, digest).is_some_and(|changed| Some(changed) < sweep.before);
+            let mut removed: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
+            for (kind, digest) in batch {
+                if !used.objects.contains(digest) && is_old(kind, digest) {
+                    gone(self.blobs.remove(kind, digest))?;
+                    removed.entry(kind).or_default().push(*digest);
+                } else if let Some(needs) = sweep.needs.get(digest) {
+                    used.add(self, needs.iter().copied());
+                }
+                tell();
             }
-            tell();
+            let of = |kind: &str| removed.get(kind).map_or(&[][..], Vec::as_slice);
+            self.index().forget(of("records"), of("blobs"))?;
         }
+        let is_kept = |record| self.blobs.changed("records", &record).is_some();
         for (path, _) in &sweep.leftovers {
-            // another sweep may have removed it
-            let _ = fs::remove_file(path);
+            if !signed(path).is_some_and(is_kept) {
+                // another sweep may have removed it
+                let _ = fs::remove_file(path);
+            }
             tell();
         }
         Ok(())
     }
 }
 
-fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: BTreeSet<Digest>, keep: &Keep) -> Sweep {
+/// What work has used since a sweep was planned, with everything that this needs.
+#[derive(Default)]
+struct Used {
+    objects: BTreeSet<Digest>,
+    /// New records.
+    records: BTreeSet<Digest>,
+}
+
+impl Used {
+    fn update(
+        &mut self,
+        store: &Store,
+        directory: &Path,
+        sweep: &Sweep,
+        row: impl Fn(&Digest, &[u8]) -> Option<Row>,
+    ) -> Result<(), StoreError> {
+        let mut roots = leases::held(directory)?;
+        roots.extend(store.pins()?);
+        for root in roots.difference(&sweep.roots) {
+            let needs = sweep.needs.get(root).into_iter().flatten();
+            self.add(store, needs.chain([root]).copied());
+        }
+        for record in store.blobs.list("records")? {
+            if !sweep.known.contains(&record) && self.records.insert(record) {
+                let json = store.blobs.peek_record(&record)?;
+                let row = json.and_then(|json| row(&record, &json));
+                self.add(store, row.iter().flat_map(Row::needs));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds objects and their parts.
+    fn add(&mut self, store: &Store, digests: impl IntoIterator<Item = Digest>) {
+        let mut open: Vec<Digest> = digests.into_iter().collect();
+        while let Some(digest) = open.pop() {
+            if self.objects.insert(digest) {
+                open.extend(store.blobs.peek(&digest).map_or_else(Vec::new, |bytes| parts(&bytes)));
+            }
+        }
+    }
+}
+
+fn sweep(
+    inventory: &Inventory,
+    kept: &BTreeSet<Digest>,
+    needs: BTreeMap<Digest, BTreeSet<Digest>>,
+    keep: &Keep,
+) -> Sweep {
     let needless = |digest: &Digest, file: &File| !kept.contains(digest) && keep.is_older(file.changed, keep.grace);
     let needless = inventory.blobs.iter().filter(|(digest, file)| needless(digest, file));
     let artifacts: Vec<(Digest, u64)> = needless.map(|(digest, file)| (*digest, file.size)).collect();
@@ -210,7 +293,7 @@ fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: BTreeSet<Diges
         .filter(|(_, file)| keep.is_older(file.changed, STALE));
     let stale = stale.map(|(path, file)| (path.clone(), file.size));
     let orphaned = |(record, _, file): &&(Digest, PathBuf, File)| {
-        let goes = records.contains(record) || !inventory.records.contains_key(record);
+        let goes = needs.contains_key(record) || !inventory.records.contains_key(record);
         goes && keep.is_older(file.changed, keep.grace)
     };
     let orphaned = inventory.signatures.iter().filter(orphaned);
@@ -218,12 +301,14 @@ fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, records: BTreeSet<Diges
     let leftovers = leftovers.collect();
     let all: u64 = inventory.blobs.values().map(|file| file.size).sum();
     Sweep {
-        records: records.into_iter().collect(),
+        records: needs.keys().copied().collect(),
+        needs,
         kept: (inventory.blobs.len() - artifacts.len()) as u64,
         kept_bytes: all - artifacts.iter().map(|(_, size)| size).sum::<u64>(),
         artifacts,
         leftovers,
         before: keep.now.checked_sub(keep.grace),
+        ..Sweep::default()
     }
 }
 

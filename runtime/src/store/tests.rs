@@ -163,6 +163,7 @@ fn a_shared_store_that_lies_is_found_out() {
 #[test]
 fn a_sweep_leaves_the_parts_of_what_stays() {
     let (directory, store) = open();
+    let store = store.unleased();
     let file = store.put_artifact("x", &MediaType::new(MediaType::TEXT)).unwrap();
     let kept = store
         .put_directory(&BTreeMap::from([("a".to_owned(), file.clone())]))
@@ -184,6 +185,7 @@ fn a_sweep_leaves_the_parts_of_what_stays() {
         size: Some(2000),
         grace: std::time::Duration::ZERO,
         roots: BTreeSet::new(),
+        partial: Vec::new(),
     };
     assert_eq!(store.plan_sweep(&rows, &keep).unwrap().count(), 0);
     keep.size = Some(store.plan_sweep(&rows, &keep).unwrap().kept_bytes - 1);
@@ -194,7 +196,7 @@ fn a_sweep_leaves_the_parts_of_what_stays() {
     );
     // a blob that is written again meanwhile is kept
     std::fs::remove_file(directory.path().join(blobs::name("blobs", &old).as_ref())).unwrap();
-    store.carry_out(&sweep, || ()).unwrap();
+    store.carry_out(&sweep, |_, _| None, || ()).unwrap();
     for digest in [kept.digest, file.digest, based, base] {
         assert!(store.contains(&digest).unwrap());
     }
@@ -349,4 +351,101 @@ fn links_out_of_a_directory_and_special_files_are_refused_by_name() {
     assert!(error(input.path()).contains("rows/fifo: it is a FIFO;"));
     assert!(error(&at("rows/fifo")).contains("it is a FIFO;"));
     assert!(error(Path::new("/dev/zero")).contains("it is a device;"));
+}
+
+/// A sweep of everything that is not used.
+fn all() -> Keep {
+    Keep {
+        now: std::time::SystemTime::now() + std::time::Duration::from_secs(60),
+        older_than: Some(std::time::Duration::ZERO),
+        size: None,
+        grace: std::time::Duration::ZERO,
+        roots: BTreeSet::new(),
+        partial: Vec::new(),
+    }
+}
+
+#[test]
+fn a_sweep_leaves_what_work_uses_until_it_ends() {
+    let (place, store) = open();
+    let store = store.unleased();
+    let [unused, put, read, seen, file] = ["unused", "put", "read", "seen", "file"].map(|text| store.put(text).unwrap());
+    let entry = Artifact {
+        digest: file,
+        media_type: MediaType::default(),
+        size: 4,
+    };
+    let directory = store.put_directory(&BTreeMap::from([("a".to_owned(), entry)])).unwrap();
+    let old = row("old", 1, &[seen, read]);
+    store.put_record(Some(b"{}".to_vec()), &old).unwrap();
+    let sweep = || store.plan_sweep(std::slice::from_ref(&old), &all()).unwrap();
+    let digests = |sweep: &Sweep| sweep.artifacts.iter().map(|(digest, _)| *digest).collect::<BTreeSet<_>>();
+    assert_eq!(digests(&sweep()), [unused, put, read, seen, file, directory.digest].into());
+    let planned = sweep();
+    // another process
+    let work = Store::open(place.path()).unwrap();
+    work.put("put").unwrap();
+    work.get(&read).unwrap();
+    assert!(work.contains(&seen).unwrap());
+    work.get(&directory.digest).unwrap();
+    assert_eq!(digests(&sweep()), [unused].into());
+    assert_eq!(sweep().records, [old.record]);
+    store.carry_out(&planned, |_, _| None, || ()).unwrap();
+    for digest in [put, read, seen, file] {
+        assert!(work.contains(&digest).unwrap());
+    }
+    assert!(!work.contains(&unused).unwrap());
+    let other = work.leased();
+    other.get(&read).unwrap();
+    drop(work);
+    assert_eq!(digests(&sweep()), [put, seen, file, directory.digest].into());
+    drop(other);
+    store.carry_out(&sweep(), |_, _| None, || ()).unwrap();
+    assert!(!store.contains(&read).unwrap());
+    let left = std::fs::read_dir(place.path().join("leases")).unwrap().count();
+    assert_eq!(left, 1, "only the gate is left");
+}
+
+#[test]
+fn a_sweep_leaves_what_a_record_that_was_written_or_used_meanwhile_needs() {
+    let (_place, store) = open();
+    let store = store.unleased();
+    let [input, output, made] = ["input", "output", "made"].map(|text| store.put(text).unwrap());
+    let (old, new) = (row("old", 1, &[input, output]), row("new", 2, &[made]));
+    let json = |row: &Row| Some(row.step.clone().into_bytes());
+    store.put_record(json(&old), &old).unwrap();
+    let planned = store.plan_sweep(std::slice::from_ref(&old), &all()).unwrap();
+    assert_eq!((planned.records.len(), planned.artifacts.len()), (1, 3));
+    // this work has ended when the sweep is carried out
+    store.put_record(json(&new), &new).unwrap();
+    let work = store.leased();
+    assert!(work.get_record(&old.record).unwrap().is_some());
+    let parse = |digest: &Digest, _: &[u8]| (*digest == new.record).then(|| new.clone());
+    store.carry_out(&planned, parse, || ()).unwrap();
+    for digest in [input, output, made] {
+        assert!(store.contains(&digest).unwrap());
+    }
+    assert_eq!(store.rows(&Runs::newest(9)).unwrap().len(), 2);
+}
+
+#[test]
+fn the_lease_of_a_dead_process_holds_nothing() {
+    let (place, store) = open();
+    let store = store.unleased();
+    let used = store.put("used").unwrap();
+    let leases = place.path().join("leases");
+    std::fs::create_dir_all(&leases).unwrap();
+    for (name, text) in [("abc", String::new()), ("abc.0", format!("{}\n", used.hex())), ("other.7", used.hex())] {
+        std::fs::write(leases.join(name), text).unwrap();
+    }
+    let process = std::fs::File::open(leases.join("abc")).unwrap();
+    process.lock().unwrap();
+    assert_eq!(store.plan_sweep(&[], &all()).unwrap().artifacts, []);
+    // as the operating system does when a process is killed
+    drop(process);
+    let sweep = store.plan_sweep(&[], &all()).unwrap();
+    assert_eq!(sweep.artifacts, [(used, 4)]);
+    store.carry_out(&sweep, |_, _| None, || ()).unwrap();
+    let left = std::fs::read_dir(&leases).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["gate"]);
 }

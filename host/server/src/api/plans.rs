@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Plan, Source, explain as explain_plan};
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::{Artifact, Limits, OwnLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,7 +50,9 @@ pub(super) struct PlanRequest {
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {
     let namespace = caller.namespace.clone();
-    let plan = blocking(move || read(&caller, &request.plan).map(|plan| (plan, request))).await?;
+    let runtime = namespace.runtime.leased();
+    let leased = runtime.clone();
+    let plan = blocking(move || read(&caller, &leased, &request.plan).map(|plan| (plan, request))).await?;
     let (
         plan,
         PlanRequest {
@@ -65,7 +68,7 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
         fresh,
         keep_going,
     };
-    accepted(&server, &namespace, submission).await
+    accepted(&server, &namespace, runtime, submission).await
 }
 
 /// Explain for each task of a plan whether it would run, and why
@@ -76,8 +79,9 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
 )]
 pub async fn explain(caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Json<Value>> {
     blocking(move || {
-        let plan = read(&caller, &request.plan)?;
-        let explained = explain_plan(&caller.namespace.runtime, &plan, &request.limits.or(&Limits::default()))?;
+        let runtime = &caller.namespace.runtime;
+        let plan = read(&caller, runtime, &request.plan)?;
+        let explained = explain_plan(runtime, &plan, &request.limits.or(&Limits::default()))?;
         Ok(Json(
             json!({ "pipeline": plan.name, "plan": plan.digest()?, "tasks": explained }),
         ))
@@ -86,8 +90,7 @@ pub async fn explain(caller: Caller, Body(request): Body<PlanRequest>) -> Answer
 }
 
 /// Parses a plan and checks that the caller's store has its modules and inputs.
-fn read(caller: &Caller, plan: &Value) -> Answer<Plan> {
-    let runtime = &caller.namespace.runtime;
+fn read(caller: &Caller, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
     let plan = Plan::read(plan.to_string().as_bytes()).map_err(Refusal::bad)?;
     let has = |what: &str, task: &str, digest: &Digest| present(runtime, &format!("{what} of task `{task}`"), digest);
     let artifact = |what: &str, task: &str, artifact: &Artifact| {
@@ -95,7 +98,7 @@ fn read(caller: &Caller, plan: &Value) -> Answer<Plan> {
         check_directory(runtime, artifact)
     };
     for task in plan.tasks() {
-        let module = |digest| caller.namespace.module(&format!("a module of task `{}`", task.name), digest);
+        let module = |digest| caller.namespace.module(runtime, &format!("a module of task `{}`", task.name), digest);
         module(&task.run.module)?;
         task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
         for input in task.run.inputs.values() {

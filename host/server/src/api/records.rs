@@ -122,7 +122,7 @@ pub async fn verify(State(server): State<Arc<Server>>, caller: Caller, Named(dig
     }
     let turn = server.gate.turn().await?;
     blocking(move || {
-        let ran = caller.namespace.runtime.again(&record, &turn.interrupt)?;
+        let ran = caller.namespace.runtime.leased().again(&record, &turn.interrupt)?;
         Ok(Json(
             json!({ "record": digest, "again": ran.digest, "same": ran.digest == digest }),
         ))

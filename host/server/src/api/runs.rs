@@ -126,6 +126,7 @@ pub async fn submit(
         server.metrics.ran(&answered.ran, start.elapsed());
         return Ok(answer(answered.body.clone()));
     }
+    let runtime = namespace.runtime.leased();
     let wait = query.wait.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(WAIT));
     let request: RunRequest = json(&body)?;
     let (limits, fresh) = (request.limits, request.fresh);
@@ -135,24 +136,25 @@ pub async fn submit(
         false => tokio::time::timeout(wait, server.gate.turn()).await.ok().transpose()?,
     };
     let Some(turn) = turn else {
-        let own = namespace.clone();
-        let run = blocking(move || bound(&own, request)).await?;
-        return watched(&server, &namespace, run, limits, fresh).await;
+        let (own, leased) = (namespace.clone(), runtime.clone());
+        let run = blocking(move || bound(&own, &leased, request)).await?;
+        return watched(&server, &namespace, runtime, run, limits, fresh).await;
     };
     let run = Arc::new(OnceLock::new());
     let (own, place, request_span) = (namespace.clone(), run.clone(), tracing::Span::current());
+    let leased = runtime.clone();
     let mut running = tokio::task::spawn_blocking(move || -> Answer<Ran> {
         let _within = request_span.entered();
-        let bound = bound(&own, request)?;
+        let bound = bound(&own, &leased, request)?;
         let run = place.get_or_init(|| bound);
         let limits = limits.or(&Limits::default());
-        Ok(run_one(&own.runtime, run, &limits, fresh, &turn.interrupt, &mut |_, _| {})?)
+        Ok(run_one(&leased, run, &limits, fresh, &turn.interrupt, &mut |_, _| {})?)
     });
     let ran = match tokio::time::timeout(wait.saturating_sub(start.elapsed()), &mut running).await {
         Ok(ran) => ran.map_err(|e| Error::host(format_args!("internal error in the run: {e}")))??,
         // the new work item joins the run in progress
         Err(_) => match run.get() {
-            Some(run) => return watched(&server, &namespace, run.clone(), limits, false).await,
+            Some(run) => return watched(&server, &namespace, runtime, run.clone(), limits, false).await,
             None => return Err(Refusal::busy("timeout while checking the module and inputs")),
         },
     };
@@ -173,12 +175,13 @@ fn answer(body: Bytes) -> Response {
 async fn watched(
     server: &Arc<Server>,
     namespace: &Arc<Namespace>,
+    runtime: Runtime,
     run: Run,
     limits: OwnLimits,
     fresh: bool,
 ) -> Answer<Response> {
     if !fresh {
-        let (runtime, key, all) = (namespace.runtime.clone(), run.key()?, limits.or(&Limits::default()));
+        let (runtime, key, all) = (runtime.clone(), run.key()?, limits.or(&Limits::default()));
         if let Some(ran) = blocking(move || Ok(runtime.recall(key, &all)?)).await? {
             return Ok(answer(Bytes::from(ran.to_json().to_string())));
         }
@@ -188,15 +191,20 @@ async fn watched(
         limits,
         fresh,
     };
-    accepted(server, namespace, submission).await
+    accepted(server, namespace, runtime, submission).await
 }
 
-/// Accepts work: 202 with the location of the work item.
-pub(super) async fn accepted(server: &Arc<Server>, namespace: &Arc<Namespace>, submission: Submission) -> Answer<Response> {
+/// Accepts work: 202 with the location of the work item. `runtime` has the lease on what the work needs.
+pub(super) async fn accepted(
+    server: &Arc<Server>,
+    namespace: &Arc<Namespace>,
+    runtime: Runtime,
+    submission: Submission,
+) -> Answer<Response> {
     server.gate.check()?;
     let own = namespace.clone();
     let work = blocking(move || Ok(own.works.submit(submission)?)).await?;
-    server.start(namespace, &work);
+    server.start(namespace, runtime, &work);
     let location = format!("{}/api/v1/works/{}", server.settings.base_path(), work.id);
     let mut response = (StatusCode::ACCEPTED, Json(work.to_json())).into_response();
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -206,10 +214,9 @@ pub(super) async fn accepted(server: &Arc<Server>, namespace: &Arc<Namespace>, s
 }
 
 /// Resolves the requested run. Fails if the module or an input is missing.
-fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
+fn bound(namespace: &Namespace, runtime: &Runtime, request: RunRequest) -> Answer<Run> {
     let module = digest(&request.module)?;
-    let runtime = &namespace.runtime;
-    let facts = namespace.module("module", &module)?;
+    let facts = namespace.module(runtime, "module", &module)?;
     let mut inputs = BTreeMap::new();
     for (name, input) in &request.inputs {
         inputs.insert(name.clone(), placed(runtime, name, input)?);
@@ -217,7 +224,7 @@ fn bound(namespace: &Namespace, request: RunRequest) -> Answer<Run> {
     let mut modules = BTreeMap::new();
     for (name, text) in &request.modules {
         let digest = digest(text)?;
-        namespace.module(&format!("module `{name}`"), &digest)?;
+        namespace.module(runtime, &format!("module `{name}`"), &digest)?;
         modules.insert(name.clone(), digest);
     }
     let interface = match (&facts.interfaces[..], &request.step) {
@@ -333,12 +340,12 @@ pub(super) fn present(runtime: &Runtime, what: &str, digest: &Digest) -> Answer<
 
 impl Namespace {
     /// Returns facts about a module. Fails unless this caller's store has the module and its base: the engine also knows modules of others.
-    pub(super) fn module(&self, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
-        present(&self.runtime, what, module)?;
+    pub(super) fn module(&self, runtime: &Runtime, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
+        present(runtime, what, module)?;
         let facts = match self.modules.get(module) {
             Some(facts) => facts,
             None => {
-                let wasm = self.runtime.store.get(module)?;
+                let wasm = runtime.store.get(module)?;
                 let interfaces = interfaces(&wasm).map_err(|error| not_a_module(&module.short(), &wasm, error))?;
                 let base = base(&wasm).map_err(|error| Error::config(format_args!("module {}: {error}", module.short())))?;
                 let facts = Arc::new(ModuleFacts { interfaces, base });
@@ -347,7 +354,7 @@ impl Namespace {
             }
         };
         if let Some(base) = &facts.base {
-            present(&self.runtime, &format!("the base of {what}"), base)?;
+            present(runtime, &format!("the base of {what}"), base)?;
         }
         Ok(facts)
     }

@@ -34,7 +34,7 @@ impl Noted {
         let ground = ground.clone();
         let place = journal.lock().unwrap_or_else(PoisonError::into_inner).place().clone();
         let session = Starting::new(move |progress| {
-            let runtime = ground.runtime.clone();
+            let runtime = Arc::new(ground.runtime.leased());
             let setup = ground
                 .workshop
                 .setup(runtime, directory, place, &mut |step| progress.tell(step));
