@@ -384,7 +384,7 @@ fn a_session_outlives_its_process() {
     notebook.typed("f", ":restore", &[]);
     assert_eq!(notebook.typed("g", "(six, seven, twice(1))", &[]).0, "(6, 7, 2)");
 
-    // A malformed file is ignored.
+    // A file that can't be read is set aside.
     let sessions: Vec<_> = std::fs::read_dir(notebook.directory.path().join("sessions"))
         .unwrap()
         .collect();
@@ -393,6 +393,18 @@ fn a_session_outlives_its_process() {
     }
     notebook.reopen();
     assert_eq!(notebook.session.variables().count(), 0);
+    let (_, seen) = notebook.typed("h", "1", &[]);
+    let start = "note: the saved session can't be restored: it is damaged: ";
+    assert!(
+        seen.stderr.starts_with(start) && seen.stderr.contains("; it is kept as "),
+        "{}",
+        seen.stderr
+    );
+    let aside = std::fs::read_dir(notebook.directory.path().join("sessions"))
+        .unwrap()
+        .flatten();
+    let aside = aside.filter(|file| file.path().to_string_lossy().ends_with(".unread.json"));
+    assert_eq!(aside.count(), 1);
 }
 
 #[test]

@@ -97,8 +97,13 @@ impl Execution<'_> {
         let Some(place) = &self.setup.place else {
             return Err(self.refuse(range, "no saved session: this kernel does not know the notebook's path"));
         };
-        let Some(before) = saved::read(&place.previous()) else {
-            return Err(self.refuse(range, "no saved session from before a restart"));
+        let before = match saved::read(&place.previous()) {
+            Ok(Some(before)) => before,
+            Ok(None) => return Err(self.refuse(range, "no saved session from before a restart")),
+            Err(reason) => {
+                let said = format!("can't restore {}: {reason}", place.previous().display());
+                return Err(self.refuse(range, &said));
+            }
         };
         let cells = saved::with_what_is_left(before.cells, &self.setup.runtime.store);
         self.scope = cells.followed_by(&self.scope);

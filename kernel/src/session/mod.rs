@@ -262,8 +262,19 @@ impl Session {
 
     /// Restores the session that a kernel left when it died unexpectedly.
     fn take_up(&mut self) {
-        let Some(saved) = self.setup.place.as_ref().and_then(|place| saved::read(&place.current())) else {
-            return;
+        let Some(place) = &self.setup.place else { return };
+        let saved = match saved::read(&place.current()) {
+            Ok(None) => return,
+            Ok(Some(saved)) => saved,
+            Err(reason) => {
+                let kept = match place.set_aside() {
+                    Ok(aside) => format!("it is kept as {}", aside.display()),
+                    Err(error) => format!("the next cell replaces {}: {error}", place.current().display()),
+                };
+                self.notes
+                    .push(format!("the saved session can't be restored: {reason}; {kept}"));
+                return;
+            }
         };
         let scope = saved::with_what_is_left(saved.cells, &self.setup.runtime.store);
         if scope.versions().is_empty() {

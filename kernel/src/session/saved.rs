@@ -27,7 +27,6 @@ struct Written<'a> {
 /// A saved session.
 #[derive(Deserialize)]
 pub(super) struct Saved {
-    format: u32,
     pub cells: Scope,
     /// The lock of its dependencies.
     pub lock: Lock,
@@ -42,6 +41,13 @@ impl SessionFile {
     /// Returns the file of the session from before the last restart.
     pub fn previous(&self) -> PathBuf {
         self.file("previous.json")
+    }
+
+    /// Moves a session that this version can't read aside, so that it is not overwritten. Returns its new path.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
+        let aside = self.file("unread.json");
+        std::fs::rename(self.current(), &aside)?;
+        Ok(aside)
     }
 
     /// Moves the session aside on a restart by the user: it is kept for `:restore` and not restored automatically.
@@ -66,14 +72,30 @@ pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock) -> io::Result<()> {
     write_whole(path, &json)
 }
 
-/// Reads the session in a file; `None` if there is none that this version can read.
-pub(super) fn read(path: &Path) -> Option<Saved> {
-    let mut saved: Saved = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    if saved.format != FORMAT || !saved.cells.is_sound() {
-        return None;
+/// Reads the session in a file, if there is one. The error is the reason why this version can't read it.
+pub(super) fn read(path: &Path) -> Result<Option<Saved>, String> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let json = match std::fs::read(path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let damaged = |error: &dyn std::fmt::Display| format!("it is damaged: {error}");
+    let Format { format } = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+    if format != FORMAT {
+        return Err(format!(
+            "it has format {format}, but this version of lockstep reads format {FORMAT}"
+        ));
+    }
+    let mut saved: Saved = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+    if !saved.cells.is_sound() {
+        return Err(damaged(&"its cells contradict each other"));
     }
     saved.cells.revive();
-    Some(saved)
+    Ok(Some(saved))
 }
 
 /// Marks variables to be recomputed if their artifacts are missing from the store.
