@@ -8,6 +8,7 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Reuse, Run};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt, World};
 use lockstep_runtime::step::Limits;
+use lockstep_runtime::store::Durability;
 use std::sync::Arc;
 
 use crate::measure::{Surroundings, TRIVIAL, Table, engine_error, execute, median};
@@ -75,6 +76,16 @@ pub fn measure(surroundings: &Surroundings, table: &mut Table) -> Result<()> {
         process,
         "< 1 ms",
     );
+
+    for (name, durability) in Durability::NAMES {
+        let mut lasting = runtime.clone();
+        lasting.store = lasting.store.lasting(durability)?;
+        let whole = median(200, || {
+            seed += 1;
+            execute(&lasting, &trivial_run(seed)?).map(drop)
+        })?;
+        table.time(&format!("the same with durability {name}"), whole, "");
+    }
 
     let nothing = surroundings.step(&runtime.store, "nothing", None, &[])?;
     let step = median(1000, || {

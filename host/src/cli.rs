@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lockstep_runtime::sandbox::{self, Compiler};
+use lockstep_runtime::store::Durability;
 use lockstep_server::machine;
 use lockstep_view::error::{Error, Kind, Result};
 
 use crate::commands::{
-    attach, build, bundle, completions, demo, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin, plan,
-    provenance, run, serve, show, sign, token, toolchain, verify,
+    attach, backup, build, bundle, completions, demo, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin,
+    plan, provenance, run, serve, show, sign, token, toolchain, verify,
 };
 use crate::invocation::Invocation;
 use crate::locations::{CACHE, Locations, VARIABLES};
@@ -31,6 +32,10 @@ pub struct Cli {
     /// Cache directory; safe to delete [default: $LOCKSTEP_CACHE]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     cache: Option<PathBuf>,
+
+    /// What survives a power failure: none, records or all [default: $LOCKSTEP_DURABILITY]
+    #[arg(long, global = true, value_name = "WHAT", help_heading = "Global options")]
+    durability: Option<Durability>,
 
     /// Run on this host instead of this machine [default: $LOCKSTEP_HOST]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
@@ -70,6 +75,7 @@ enum Command {
     Gc(gc::GcArgs),
     Pin(pin::PinArgs),
     Fsck(fsck::FsckArgs),
+    Backup(backup::BackupArgs),
     Kernel(kernel::KernelArgs),
     Doctor(doctor::DoctorArgs),
     Toolchain(toolchain::ToolchainArgs),
@@ -130,6 +136,7 @@ impl Cli {
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         environment.extend(self.cache.map(|cache| (CACHE.into(), cache.into())));
         let mut locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
+        locations.durability = self.durability.or(locations.durability);
         locations.host_by_flag = self.host.is_some();
         locations.host = self.host.or(locations.host);
         if locations.host_by_flag {
@@ -138,6 +145,7 @@ impl Cli {
         let invocation = Invocation::new(locations, self.json, self.quiet);
         let ended = self.command.run(&invocation);
         invocation.tell_damage();
+        invocation.tell_unpublished();
         ended?;
         invocation.check_shared()
     }
@@ -163,6 +171,7 @@ impl Command {
             Command::Gc(_) => "gc",
             Command::Pin(_) => "pin",
             Command::Fsck(_) => "fsck",
+            Command::Backup(_) => "backup",
             Command::Doctor(_) => "doctor",
             Command::Toolchain(_) => "toolchain",
             Command::Token(_) => "token",
@@ -194,6 +203,7 @@ impl Command {
             Command::Gc(args) => gc::run(args, invocation),
             Command::Pin(args) => pin::run(args, invocation),
             Command::Fsck(args) => fsck::run(args, invocation),
+            Command::Backup(args) => backup::run(args, invocation),
             Command::Kernel(args) => kernel::run(args, invocation),
             Command::Doctor(args) => doctor::run(args, invocation),
             Command::Toolchain(args) => toolchain::run(args, invocation),

@@ -48,6 +48,7 @@ impl Invocation {
         let store = Store::open(directory).map_err(|error| {
             Error::from(error).hint(format!("the store is {}; --store DIR selects another", directory.display()))
         })?;
+        let store = store.lasting(self.locations.durability.unwrap_or_default())?;
         let store = match &self.locations.shared {
             Some(url) => store.in_front_of(Shared::open(url, &self.locations.shared_settings())?),
             None => store,
@@ -62,6 +63,32 @@ impl Invocation {
             anstream::eprintln!(
                 "warning: {digest} is damaged in the store, so it counts as missing; `lockstep fsck` finds all damage"
             );
+        }
+    }
+
+    /// Prints a warning for each record that the shared store lacks, because it refused it or because something that it needs is damaged.
+    pub fn tell_unpublished(&self) {
+        let lacks = self.opened.get().map(Store::take_unpublished).unwrap_or_default();
+        for (record, why) in &lacks {
+            anstream::eprintln!(
+                "warning: record {} is complete, but not in the shared store: {why}",
+                record.short()
+            );
+        }
+        if !lacks.is_empty() {
+            anstream::eprintln!("hint: {UPLOAD}");
+        }
+    }
+
+    /// Returns an error if the shared store lacks a result.
+    pub fn check_published(&self) -> Result<()> {
+        let lacks = self.opened.get().map(Store::take_unpublished).unwrap_or_default();
+        match lacks.into_iter().next() {
+            None => self.check_shared(),
+            Some((record, why)) => {
+                let error = Error::host(format_args!("record {} is not in the shared store: {why}", record.short()));
+                Err(error.hint(UPLOAD))
+            }
         }
     }
 
@@ -99,6 +126,7 @@ impl Invocation {
         let locations = &self.locations;
         Ok(Surroundings {
             store: self.store()?.unleased(),
+            durability: locations.durability.unwrap_or_default(),
             directory: locations.store.clone(),
             shared: locations.shared.clone(),
             shared_settings: locations.shared_settings(),
@@ -128,6 +156,9 @@ impl Invocation {
         if self.json { print_json(&value()) } else { print(text) }
     }
 }
+
+/// What to do about results that the shared store lacks.
+const UPLOAD: &str = "fix the cause, and run the same command again; that uploads what is missing";
 
 /// Returns an interrupt that SIGINT (Ctrl-C) and SIGTERM trigger. A second signal exits at once.
 pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use lockstep_cluster::pod::CODE_KEY;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::CodeKey;
+use lockstep_runtime::store::Durability;
 use lockstep_view::error::{Error, Result};
 
 /// An environment variable that lockstep reads.
@@ -19,6 +20,7 @@ const SHARED: &str = "LOCKSTEP_SHARED";
 pub const CACHE: &str = "LOCKSTEP_CACHE";
 /// The variable with a read-only cache.
 const CACHE_FROM: &str = "LOCKSTEP_CACHE_FROM";
+const DURABILITY: &str = "LOCKSTEP_DURABILITY";
 const TOOLCHAIN: &str = "LOCKSTEP_TOOLCHAIN";
 const DATA_HOME: &str = "XDG_DATA_HOME";
 const CACHE_HOME: &str = "XDG_CACHE_HOME";
@@ -33,7 +35,7 @@ const LOG: &str = "LOCKSTEP_LOG";
 const IMAGE: &str = "LOCKSTEP_IMAGE";
 
 /// Every environment variable that lockstep reads. It also passes the environment on to the programs that it starts (cargo, rustc).
-pub const VARIABLES: [Variable; 20] = [
+pub const VARIABLES: [Variable; 21] = [
     Variable {
         name: STORE,
         about: "store directory, or s3://BUCKET/PREFIX [default: $XDG_DATA_HOME/lockstep/store]",
@@ -41,6 +43,10 @@ pub const VARIABLES: [Variable; 20] = [
     Variable {
         name: SHARED,
         about: "shared store behind it: s3://BUCKET/PREFIX",
+    },
+    Variable {
+        name: DURABILITY,
+        about: "what survives a power failure: none, records or all [default: none; for `lockstep serve`: records]",
     },
     Variable {
         name: "AWS_*",
@@ -127,6 +133,8 @@ pub struct Locations {
     pub shared: Option<String>,
     /// Whether the shared store was named on the command line.
     pub shared_by_flag: bool,
+    /// The durability of the store.
+    pub durability: Option<Durability>,
     /// The cache directory. It is safe to delete.
     pub cache: PathBuf,
     /// A read-only cache that fills the cache directory.
@@ -199,6 +207,12 @@ impl Locations {
                     .hint("set it to `debian`, or unset it"));
             }
         };
+        let durability = match variable(DURABILITY).map(|value| value.to_string_lossy()) {
+            None => None,
+            Some(value) => Some(value.parse().map_err(|expected: String| {
+                Error::config(format!("unknown durability `{value}` in {DURABILITY}: {expected}"))
+            })?),
+        };
         let jupyter_data = match (variable(JUPYTER_DATA), data_home) {
             (Some(data), _) => data.into(),
             (None, Some(data_home)) => data_home.join("jupyter"),
@@ -224,6 +238,7 @@ impl Locations {
             store_by_flag,
             shared,
             shared_by_flag,
+            durability,
             cache,
             cache_from: variable(CACHE_FROM).map(PathBuf::from),
             jupyter_data,
@@ -330,6 +345,7 @@ mod tests {
     fn what_can_not_be_told_is_an_error() {
         assert!(locations(&[], None).is_err());
         assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "nightly")], None).is_err());
+        assert!(locations(&[("HOME", "/h"), (DURABILITY, "some")], None).is_err());
         assert!(locations(&[("HOME", "/h"), (CODE_KEY, "guessed")], None).is_err());
         assert!(locations(&[("HOME", "/h"), (TOOLCHAIN, "debian")], None).unwrap().debian);
     }

@@ -8,6 +8,7 @@ mod answer;
 mod answers;
 mod api;
 mod audit;
+pub mod backup;
 mod cache;
 mod extract;
 mod gate;
@@ -116,10 +117,14 @@ impl Server {
         tokio::spawn(works.carry_out(work.clone(), runtime, self.gate.clone()));
     }
 
+    /// Returns the open namespaces, by user.
+    fn namespaces(&self) -> BTreeMap<Option<String>, Arc<Namespace>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the number of active kernels.
     fn kernels(&self) -> usize {
-        let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        namespaces.values().map(|namespace| namespace.kernels.count()).sum()
+        self.namespaces().values().map(|namespace| namespace.kernels.count()).sum()
     }
 }
 
@@ -172,6 +177,9 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     }
     for user in namespace::users(&surroundings.directory) {
         server.namespace(Some(&user))?;
+    }
+    if let Some(every) = server.settings.gc_every() {
+        tokio::spawn(sweep::repeat(server.clone(), every));
     }
     let settings = &server.settings;
     let tls = settings

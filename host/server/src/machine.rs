@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use lockstep_runtime::run::{Machine, Runtime};
 use lockstep_runtime::sandbox::{CodeKey, Compiler, Engine, EngineOptions};
-use lockstep_runtime::store::Store;
+use lockstep_runtime::store::{Durability, Store};
 use lockstep_view::error::Result;
 
 /// Locations and environment of a host.
@@ -15,6 +15,8 @@ use lockstep_view::error::Result;
 pub struct Surroundings {
     /// Store of callers without a user. Each piece of work takes a lease.
     pub store: Store,
+    /// Durability of the stores.
+    pub durability: Durability,
     /// Directory of the store. It also contains the stores of users.
     pub directory: PathBuf,
     /// URL of the shared store.

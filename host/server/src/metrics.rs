@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::run::Ran;
-use lockstep_view::error::Error;
+use lockstep_runtime::store::Sweep;
+use lockstep_view::error::{Error, Result};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -38,6 +39,11 @@ struct RequestLabels {
     status: u16,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SweepLabels {
+    succeeded: Truth,
+}
+
 /// All metrics of the host.
 pub struct Metrics {
     registry: Registry,
@@ -49,6 +55,8 @@ pub struct Metrics {
     waiting: Gauge,
     kernels: Gauge,
     memory: Gauge,
+    sweeps: Family<SweepLabels, Counter>,
+    swept: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -84,8 +92,13 @@ impl Default for Metrics {
             Unit::Bytes,
             memory.clone(),
         );
+        let (sweeps, swept) = (Family::default(), Counter::default());
+        registry.register("gc", "Garbage collections of a store", Family::clone(&sweeps));
+        registry.register_with_unit("gc_removed", "Data removed by garbage collection", Unit::Bytes, swept.clone());
         Self {
             registry,
+            sweeps,
+            swept,
             runs,
             run_seconds,
             requests,
@@ -107,6 +120,13 @@ impl Metrics {
         };
         self.runs.get_or_create(&labels).inc();
         self.run_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a garbage collection.
+    pub fn swept(&self, sweep: &Result<Sweep>) {
+        let succeeded = if sweep.is_ok() { Truth::Yes } else { Truth::No };
+        self.sweeps.get_or_create(&SweepLabels { succeeded }).inc();
+        self.swept.inc_by(sweep.as_ref().map_or(0, Sweep::bytes));
     }
 
     /// Counts a response.

@@ -45,11 +45,14 @@ impl Namespace {
             None => (surroundings.store.clone(), surroundings.host_directory()),
             Some(user) => {
                 let own = user_directory(&surroundings.directory, user);
-                (Store::open(&own)?.unleased(), own.join("host"))
+                (
+                    Store::open(&own)?.lasting(surroundings.durability)?.unleased(),
+                    own.join("host"),
+                )
             }
         };
         let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
-        let (works, unfinished) = Works::open(directory.join("works"))?;
+        let (works, unfinished) = Works::open(directory.join("works"), &runtime.store)?;
         let namespace = Self {
             kernels: kernels(user, server, &runtime, &directory)?,
             runtime,

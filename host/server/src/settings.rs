@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_cluster::cpu;
+use lockstep_runtime::store::Durability;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 use serde::{Deserialize, Deserializer};
@@ -82,6 +83,26 @@ pub struct Settings {
     #[serde(deserialize_with = "duration")]
     grace: Option<Duration>,
 
+    /// Remove data that no run needs from all stores of the host, at this interval, as `lockstep gc` does [default: never]
+    #[arg(long, value_name = "TIME", env = "LOCKSTEP_GC_EVERY", value_parser = interval)]
+    #[serde(deserialize_with = "gc_interval")]
+    gc_every: Option<Duration>,
+
+    /// With --gc-every: also remove runs older than this [default: keep all runs]
+    #[arg(long, value_name = "TIME", env = "LOCKSTEP_GC_OLDER_THAN", value_parser = parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    gc_older_than: Option<Duration>,
+
+    /// With --gc-every: also remove the oldest runs of each store until it is no larger than this [default: unlimited]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_GC_KEEP_SIZE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    gc_keep_size: Option<u64>,
+
+    /// What survives a power failure: see --durability of every command [default: records]
+    #[arg(skip)]
+    #[serde(deserialize_with = "durability")]
+    durability: Option<Durability>,
+
     /// Restrict file access of cells to this directory [default: all files that this process can read; with users, one directory per user]
     #[arg(long, value_name = "DIR", env = "LOCKSTEP_FILES")]
     files: Option<PathBuf>,
@@ -136,9 +157,9 @@ pub const PORT: u16 = 8765;
 impl Settings {
     /// Fills in missing settings from the configuration file.
     pub fn complete(self) -> Result<Self> {
-        let Some(path) = &self.config else { return Ok(self) };
+        let Some(path) = &self.config else { return self.check() };
         let file = read(path)?;
-        Ok(Self {
+        Self {
             config: None,
             bind: self.bind.or(file.bind),
             base_path: self.base_path.or(file.base_path),
@@ -158,6 +179,10 @@ impl Settings {
             cull_connected: self.cull_connected || file.cull_connected,
             cull_busy: self.cull_busy || file.cull_busy,
             grace: self.grace.or(file.grace),
+            gc_every: self.gc_every.or(file.gc_every),
+            gc_older_than: self.gc_older_than.or(file.gc_older_than),
+            gc_keep_size: self.gc_keep_size.or(file.gc_keep_size),
+            durability: self.durability.or(file.durability),
             files: self.files.or(file.files),
             kernel_image: self.kernel_image.or(file.kernel_image),
             kernel_namespace: self.kernel_namespace.or(file.kernel_namespace),
@@ -167,7 +192,8 @@ impl Settings {
             kernel_template: self.kernel_template.or(file.kernel_template),
             kernel_secret: self.kernel_secret.or(file.kernel_secret),
             traces: self.traces.or(file.traces),
-        })
+        }
+        .check()
     }
 
     pub(crate) fn bind(&self) -> SocketAddr {
@@ -226,6 +252,35 @@ impl Settings {
         self.cull_busy
     }
 
+    /// Returns the interval of garbage collection.
+    pub(crate) fn gc_every(&self) -> Option<Duration> {
+        self.gc_every
+    }
+
+    /// Returns the age beyond which garbage collection removes runs.
+    pub(crate) fn gc_older_than(&self) -> Option<Duration> {
+        self.gc_older_than
+    }
+
+    /// Returns the size of a store, in bytes, down to which garbage collection removes runs.
+    pub(crate) fn gc_keep_size(&self) -> Option<u64> {
+        self.gc_keep_size
+    }
+
+    /// Checks that settings for garbage collection have an interval.
+    fn check(self) -> Result<Self> {
+        if self.gc_every.is_none() && (self.gc_older_than.is_some() || self.gc_keep_size.is_some()) {
+            let error = Error::config("gc-older-than and gc-keep-size have no effect without gc-every");
+            return Err(error.hint("set the interval too, such as --gc-every 6h"));
+        }
+        Ok(self)
+    }
+
+    /// Returns the durability of the configuration file.
+    pub fn durability(&self) -> Option<Durability> {
+        self.durability
+    }
+
     /// Returns the only directory that cells may access.
     pub(crate) fn files(&self) -> Option<&Path> {
         self.files.as_deref()
@@ -280,6 +335,24 @@ fn read(path: &Path) -> Result<Settings> {
     })
 }
 
+/// Parses the interval of garbage collection.
+fn interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        short if short < Duration::from_secs(1) => Err("expected at least 1s".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+fn gc_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    interval(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Durability>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_bytes(&text).map(Some).map_err(serde::de::Error::custom)
@@ -316,6 +389,33 @@ mod tests {
         let error = file("bnid = '0.0.0.0:80'").unwrap_err();
         assert!(error.message().contains("line 1, column 1"), "{error}");
         assert!(error.message().contains("unknown field `bnid`"), "{error}");
+    }
+
+    #[test]
+    fn garbage_collection_has_an_interval() {
+        let complete = |text: &str| file(text).unwrap().complete();
+        let settings = complete("gc-every = '6h'\ngc-keep-size = '1GiB'\ndurability = 'all'").unwrap();
+        let gc = (settings.gc_every(), settings.gc_keep_size(), settings.gc_older_than());
+        assert_eq!(gc, (Some(Duration::from_secs(6 * 3600)), Some(1 << 30), None));
+        assert_eq!(settings.durability(), Some(Durability::All));
+        assert_eq!(complete("").unwrap().gc_every(), None);
+        let error = complete("gc-older-than = '30d'").unwrap_err();
+        assert_eq!(
+            error.message(),
+            "gc-older-than and gc-keep-size have no effect without gc-every"
+        );
+        assert!(
+            file("gc-every = '0s'")
+                .unwrap_err()
+                .message()
+                .contains("expected at least 1s")
+        );
+        assert!(
+            file("durability = 'some'")
+                .unwrap_err()
+                .message()
+                .contains("expected none, records or all")
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lockstep_runtime::digest::Digest;
@@ -11,7 +12,10 @@ use lockstep_view::artifacts::mentioned;
 use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
-use crate::namespace;
+use crate::{Server, Settings, namespace};
+
+/// Garbage collection by a host removes nothing younger. What clients have uploaded is in use only when they submit their work.
+const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Which runs to keep.
 #[derive(Clone, Debug)]
@@ -24,6 +28,17 @@ pub struct Policy {
     pub grace: Duration,
 }
 
+impl Policy {
+    /// Returns the policy of a host.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            older_than: settings.gc_older_than(),
+            size: settings.gc_keep_size(),
+            grace: GRACE,
+        }
+    }
+}
+
 /// Returns the directories of the stores in `store`: itself, and those of a host's users.
 pub fn stores(store: &Path) -> Vec<PathBuf> {
     let users = namespace::users(store).into_iter();
@@ -31,21 +46,37 @@ pub fn stores(store: &Path) -> Vec<PathBuf> {
     std::iter::once(store.to_owned()).chain(own).collect()
 }
 
-/// Returns the objects of a store that are not needed, by pins, sessions, a host's kernels and unfinished work, `roots` and running processes.
-pub fn plan(runtime: &Runtime, policy: &Policy, roots: &BTreeSet<Digest>) -> Result<Sweep> {
+/// Returns the objects of a store that are not needed, by pins, sessions, a host's kernels and unfinished work, `more` and running processes.
+pub fn plan(runtime: &Runtime, policy: &Policy, more: &BTreeSet<Digest>) -> Result<Sweep> {
     let Some(directory) = runtime.store.directory() else {
         return Ok(Sweep::default());
     };
-    let host = directory.join("host");
-    let mut roots = roots.clone();
+    let mut roots = roots(directory)?;
     roots.extend(runtime.store.pins()?);
-    let sessions = files(&directory.join("sessions"))?;
-    let kernels = files(&host.join("kernels"))?.into_iter();
-    let kernels = kernels.map(|kernel| files(&kernel)).collect::<Result<Vec<_>>>()?;
-    for file in sessions.iter().chain(kernels.iter().flatten()) {
-        roots.extend(mentioned(&read(file)?));
+    roots.extend(more);
+    let keep = Keep {
+        now: SystemTime::now(),
+        older_than: policy.older_than,
+        size: policy.size,
+        grace: policy.grace,
+        roots,
+        partial: vec![directory.join("host/uploads")],
+    };
+    Ok(runtime.plan_sweep(&keep)?)
+}
+
+/// Returns the digests that sessions, kernels and unfinished work in a store mention.
+pub(crate) fn roots(store: &Path) -> Result<BTreeSet<Digest>> {
+    let host = store.join("host");
+    let mut files = list(&store.join("sessions"))?;
+    for kernel in list(&host.join("kernels"))? {
+        files.extend(list(&kernel)?);
     }
-    for file in files(&host.join("works"))? {
+    let mut roots = BTreeSet::new();
+    for file in files {
+        roots.extend(mentioned(&read(&file)?));
+    }
+    for file in list(&host.join("works"))? {
         let work = read(&file)?;
         // a file that can't be read as JSON may be that of another version
         let has_ended = serde_json::from_slice(&work).is_ok_and(|work: Value| work.get("ended").is_some());
@@ -53,18 +84,42 @@ pub fn plan(runtime: &Runtime, policy: &Policy, roots: &BTreeSet<Digest>) -> Res
             roots.extend(mentioned(&work));
         }
     }
-    let keep = Keep {
-        now: SystemTime::now(),
-        older_than: policy.older_than,
-        size: policy.size,
-        grace: policy.grace,
-        roots,
-        partial: vec![host.join("uploads")],
-    };
-    Ok(runtime.plan_sweep(&keep)?)
+    Ok(roots)
 }
 
-/// Returns the content of a file; nothing if it was removed meanwhile.
+/// Removes what is not needed from the stores of a host, at each interval, until the process ends.
+pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
+    let policy = Policy::of(&server.settings);
+    loop {
+        tokio::time::sleep(every).await;
+        let namespaces: Vec<_> = server.namespaces().into_iter().collect();
+        for (user, namespace) in namespaces {
+            let policy = policy.clone();
+            let swept = tokio::task::spawn_blocking(move || -> Result<Sweep> {
+                let sweep = plan(&namespace.runtime, &policy, &BTreeSet::new())?;
+                namespace.runtime.carry_out(&sweep, || ())?;
+                Ok(sweep)
+            });
+            let swept = swept
+                .await
+                .unwrap_or_else(|e| Err(Error::host(format_args!("internal error: {e}"))));
+            let user = user.as_deref().unwrap_or("-");
+            match &swept {
+                Ok(sweep) => tracing::info!(
+                    user,
+                    records = sweep.records.len(),
+                    artifacts = sweep.artifacts.len(),
+                    bytes = sweep.bytes(),
+                    "removed what no run needs"
+                ),
+                Err(error) => tracing::error!(user, "can't remove what no run needs: {error}"),
+            }
+            server.metrics.swept(&swept);
+        }
+    }
+}
+
+/// Returns the content of a file; nothing if it was removed meanwhile, or is a directory.
 fn read(file: &Path) -> Result<Vec<u8>> {
     match std::fs::read(file) {
         Err(error) if !is_gone(&error) => Err(Error::file("read", file, &error)),
@@ -73,15 +128,15 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// Returns the entries of a directory; none if it does not exist.
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
-        Err(error) if !is_gone(&error) => return Err(Error::file("list", directory, &error)),
-        entries => entries.into_iter().flatten(),
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        entries => entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect()),
     };
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>();
-    paths.map_err(|error| Error::file("list", directory, &error))
+    entries.map_err(|error| Error::file("list", directory, &error))
 }
 
+/// Returns whether the error says that a file does not exist, or not as one.
 fn is_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory)

@@ -90,18 +90,17 @@ fn roots(notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
 
 fn report(sweeps: &[Sweep], dry_run: bool, quiet: bool) -> String {
     let sum = |count: fn(&Sweep) -> u64| sweeps.iter().map(count).sum::<u64>();
-    let count = |count: u64, what: &str| format!("{} {what}{}", quantity::count(count), if count == 1 { "" } else { "s" });
     if quiet {
         return String::new();
     }
     format!(
         "{} {}, {} and {}, {} total; {} ({}) kept\n",
         if dry_run { "would remove" } else { "removed" },
-        count(sum(|sweep| sweep.records.len() as u64), "record"),
-        count(sum(|sweep| sweep.artifacts.len() as u64), "artifact"),
-        count(sum(|sweep| sweep.leftovers.len() as u64), "leftover file"),
+        quantity::counted(sum(|sweep| sweep.records.len() as u64), "record"),
+        quantity::counted(sum(|sweep| sweep.artifacts.len() as u64), "artifact"),
+        quantity::counted(sum(|sweep| sweep.leftovers.len() as u64), "leftover file"),
         quantity::bytes(sum(Sweep::bytes)),
-        count(sum(|sweep| sweep.kept), "artifact"),
+        quantity::counted(sum(|sweep| sweep.kept), "artifact"),
         quantity::bytes(sum(|sweep| sweep.kept_bytes)),
     )
 }

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments and `run`.
 
 pub mod attach;
+pub mod backup;
 pub mod build;
 pub mod bundle;
 pub mod completions;

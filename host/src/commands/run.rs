@@ -205,11 +205,15 @@ fn output(text: &str) -> Result<Output, &'static str> {
 }
 
 pub fn run(args: RunArgs, invocation: &Invocation) -> Result<()> {
-    if !args.pipeline.events {
+    // a pod or a container succeeds only after the shared store has the results
+    let (has_events, is_container) = (args.pipeline.events, args.executor_input.is_some());
+    if !has_events && !is_container {
         return execute(args, invocation);
     }
-    // a pod succeeds only after the shared store has the results
-    let ended = execute(args, invocation).and_then(|()| invocation.check_shared());
+    let ended = execute(args, invocation).and_then(|()| invocation.check_published());
+    if !has_events {
+        return ended;
+    }
     pipeline::line("ended", ended.as_ref().map_or_else(Error::to_json, |()| json!({})))?;
     ended.map_err(Error::reported)
 }

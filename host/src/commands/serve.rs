@@ -1,4 +1,5 @@
 use clap::Args;
+use lockstep_runtime::store::Durability;
 use lockstep_server::{Settings, serve};
 use lockstep_view::error::Result;
 
@@ -17,5 +18,10 @@ pub struct ServeArgs {
 }
 
 pub fn run(args: ServeArgs, invocation: &Invocation) -> Result<()> {
-    serve(args.settings.complete()?, &invocation.surroundings()?)
+    let settings = args.settings.complete()?;
+    let mut locations = invocation.locations.clone();
+    let durability = locations.durability.or(settings.durability());
+    locations.durability = Some(durability.unwrap_or(Durability::Records));
+    let invocation = Invocation::new(locations, invocation.json, invocation.quiet);
+    serve(settings, &invocation.surroundings()?)
 }

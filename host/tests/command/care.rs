@@ -1,10 +1,15 @@
-//! `gc`, `pin` and `fsck`.
+//! `gc`, `pin`, `fsck` and `backup`, and the version of a store.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::place::{Place, steps};
+use crate::place::{Place, program, steps};
+use crate::serve::Host;
 
 const STORE: &str = ".local/share/lockstep/store";
 
@@ -131,4 +136,279 @@ fn a_lost_index_is_made_anew() {
     }
     assert_eq!(runs(&place).len(), records.len());
     assert_eq!(place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"])["cached"], true);
+}
+
+/// Makes all files of the store two days old.
+fn age(place: &Place) {
+    let time = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+    let mut open = vec![place.path(STORE).join("blobs"), place.path(STORE).join("records")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            // the owner of a read-only file may change its times
+            std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+        }
+    }
+}
+
+/// A pipeline of `length` tasks, each of which copies what the one before has made.
+fn chain(length: usize) -> String {
+    let mut text = "name: chain\noutputs: { rows: t0.rows }\ntasks:\n".replace("t0", &format!("t{}", length - 1));
+    for task in 0..length {
+        let raw = if task == 0 {
+            "raw.csv".to_owned()
+        } else {
+            format!("t{}.rows", task - 1)
+        };
+        text += &format!("  t{task}: {{ step: steps.wasm#copy, inputs: {{ raw: {raw} }}, parameters: {{ share: {task} }} }}\n");
+    }
+    text
+}
+
+const ALL: [&str; 5] = ["gc", "--grace", "0s", "--older-than", "0s"];
+
+#[test]
+fn a_pipeline_runs_while_all_that_it_does_not_use_is_removed() {
+    let (place, [_, other]) = place();
+    // the first tasks are cached, and older than any grace
+    place.write("short.yaml", chain(5));
+    place.write("long.yaml", chain(40));
+    assert_eq!(place.run(&["run", "short.yaml"]).code, 0);
+    age(&place);
+    let long = place
+        .command(&["run", "long.yaml", "-o", "rows=rows.csv"])
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut long = long.unwrap();
+    let (mut swept, mut removed) = (0, Vec::new());
+    while long.try_wait().unwrap().is_none() {
+        let gone = place.json(&ALL);
+        removed.extend(gone["records"].as_array().unwrap().iter().cloned());
+        swept += 1;
+    }
+    let ended = long.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(swept > 3, "{swept}");
+    assert!(removed.contains(&json!(other)), "{removed:?}");
+    assert_eq!(place.read("rows.csv"), "name,mass\nAdelie,3750\n");
+    assert!(is_clean(&place));
+    // afterwards, nothing holds anything
+    assert_eq!(place.json(&ALL)["kept"], 0);
+    assert_eq!(std::fs::read_dir(place.path(STORE).join("leases")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_killed_process_holds_nothing() {
+    let (place, _) = place();
+    place.write("endless.wasm", program("", "(loop br 0)"));
+    place.write("used.csv", "used");
+    let mut endless = place.command(&["run", "endless.wasm", "-i", "in=used.csv"]).spawn().unwrap();
+    let used = format!(
+        "blobs/sha256/{0}/{1}",
+        &Digest::of("used").hex()[..2],
+        Digest::of("used").hex()
+    );
+    let used = place.path(STORE).join(used);
+    for _ in 0..1000 {
+        if used.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    place.json(&ALL);
+    assert!(used.exists());
+    endless.kill().unwrap();
+    endless.wait().unwrap();
+    place.json(&ALL);
+    assert!(!used.exists());
+}
+
+#[test]
+fn the_stores_of_a_hosts_users_and_partial_uploads_are_freed_too() {
+    let (place, _) = place();
+    let ann = format!("{STORE}/users/ann@example.org");
+    for text in ["stray", "queued", "ended"] {
+        place.write("in.csv", text);
+        place.run(&["show", "in.csv", "--store", &ann]);
+    }
+    let work = |name: &str, text: &str, ended: Value| {
+        let mut work = json!({"id": name, "submission": {"module": Digest::of(text)}});
+        if !ended.is_null() {
+            work["ended"] = ended;
+        }
+        std::fs::create_dir_all(place.path(&format!("{ann}/host/works"))).unwrap();
+        place.write(&format!("{ann}/host/works/{name}.json"), work.to_string());
+    };
+    work("a", "queued", Value::Null);
+    work("b", "ended", json!({}));
+    std::fs::create_dir_all(place.path(&format!("{ann}/host/uploads"))).unwrap();
+    for (name, age) in [("young", 1), ("old", 25)] {
+        let path = format!("{ann}/host/uploads/{name}");
+        place.write(&path, "half");
+        let file = std::fs::File::options().write(true).open(place.path(&path)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age * 60 * 60))
+            .unwrap();
+    }
+    let gone = place.json(&["gc", "--grace", "0s"]);
+    let digests: BTreeSet<&str> = gone["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|artifact| artifact["digest"].as_str().unwrap())
+        .collect();
+    let expected = ["stray", "ended"].map(|text| Digest::of(text).to_string());
+    assert_eq!(digests, expected.iter().map(String::as_str).collect());
+    assert_eq!(gone["leftovers"], json!([place.path(&ann).join("host/uploads/old")]));
+    assert_eq!(place.json(&["fsck", "--store", &ann])["artifacts"], 1);
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused() {
+    let (place, _) = place();
+    let version = format!("{STORE}/version");
+    assert_eq!(
+        place.read(&version),
+        format!("{{\"store\":1,\"lockstep\":\"{}\"}}\n", env!("CARGO_PKG_VERSION"))
+    );
+    place.write(&version, "{\"store\":2,\"lockstep\":\"7.1.0\",\"more\":true}\n");
+    place.fails(
+        3,
+        &["log"],
+        &format!(
+            "error: [PLACE]/{version} has version 2, but this version of lockstep reads version 1\n\
+             hint: lockstep 7.1.0 wrote it: install that version or a newer one\n\
+             hint: --store DIR selects another store\n\
+             hint: the store is [PLACE]/{STORE}; --store DIR selects another\n"
+        ),
+    );
+    place.write(&version, "");
+    let said = place.run(&["log"]);
+    assert_eq!(said.code, 3);
+    let start = format!("error: [PLACE]/{version} is damaged: EOF while parsing a value at line 1 column 0\n");
+    assert!(said.stderr.starts_with(&start), "{said:?}");
+    // a store from before there were versions
+    std::fs::remove_file(place.path(&version)).unwrap();
+    assert_eq!(runs(&place).len(), 2);
+    assert!(place.path(&version).exists());
+}
+
+/// The store in `golden` was written by the first version of the format.
+#[test]
+fn a_store_of_an_older_program_is_read() {
+    let place = Place::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/command/golden");
+    let copied = Command::new("cp").arg("-r").arg(golden).arg(place.path("store")).status();
+    assert!(copied.unwrap().success());
+    let at = |arguments: &[&str]| place.json(&[arguments, &["--store", "store"]].concat());
+    let check = at(&["fsck"]);
+    assert_eq!((&check["findings"], &check["records"]), (&json!([]), &json!(2)));
+    let log = at(&["log"]);
+    let record = log["runs"][0]["record"].as_str().unwrap();
+    assert_eq!(log["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(at(&["pin"])["pins"].as_array().unwrap().len(), 1);
+    let shown = place.run(&["show", &format!("{record}/rows"), "--raw", "--store", "store"]);
+    assert_eq!(shown.stdout, "name,mass\nAdelie,3750\n");
+    assert_eq!(place.run(&["verify", record, "--store", "store"]).code, 0);
+}
+
+#[test]
+fn a_backup_taken_while_runs_go_on_is_whole_and_can_be_restored() {
+    let (place, [first, _]) = place();
+    place.says(&["pin", &first], "", "");
+    std::fs::create_dir_all(place.path(&format!("{STORE}/sessions"))).unwrap();
+    place.write(&format!("{STORE}/sessions/a.json"), "{}");
+    place.write("long.yaml", chain(40));
+    let mut long = place.command(&["run", "long.yaml"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut taken = 0;
+    while long.try_wait().unwrap().is_none() {
+        let copied = place.json(&["backup", "copy"]);
+        assert_eq!(copied["damaged"], json!([]), "{copied}");
+        assert_eq!(place.json(&["fsck", "--store", "copy"])["findings"], json!([]));
+        place.json(&["gc", "--grace", "0s"]);
+        taken += 1;
+    }
+    assert!(long.wait().unwrap().success());
+    assert!(taken > 1, "{taken}");
+    place.json(&["backup", "copy"]);
+    std::fs::remove_dir_all(place.path(STORE)).unwrap();
+    let restored = place.run(&["backup", "--store", "copy", STORE]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    assert!(is_clean(&place));
+    assert_eq!(place.json(&["fsck"])["records"], 42);
+    assert_eq!(place.json(&["pin"])["pins"], json!([first]));
+    assert_eq!(place.read(&format!("{STORE}/sessions/a.json")), "{}");
+    assert_eq!(place.json(&["run", "long.yaml"])["tasks"][39]["cached"], true);
+    assert_eq!(place.run(&["verify", &first]).code, 0);
+    // the restored store is in use, so nothing is copied over it
+    place.fails(
+        2,
+        &["backup", "--store", "copy", STORE],
+        &format!("error: [PLACE]/{STORE} is neither empty nor a backup of [PLACE]/copy\nhint: give a new directory\n"),
+    );
+    let inside = format!("{STORE}/copy");
+    let said = place.run(&["backup", &inside]);
+    assert_eq!(
+        (
+            said.code,
+            said.stderr.contains("contain each other\nhint: give a directory outside")
+        ),
+        (2, true),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn damage_is_named_and_not_backed_up() {
+    let (place, _) = place();
+    let hex = Digest::of("name,mass\nAdelie,3750\n").hex();
+    let blob = place.path(STORE).join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, "damaged").unwrap();
+    let said = place.run(&["backup", "copy"]);
+    assert_eq!(said.code, 6);
+    assert!(
+        said.stderr
+            .starts_with(&format!("warning: sha256:{hex} is damaged and was not copied\n")),
+        "{said:?}"
+    );
+    assert!(!place.path(&format!("copy/blobs/sha256/{}/{hex}", &hex[..2])).exists());
+}
+
+#[test]
+fn a_host_frees_its_stores_by_itself() {
+    let (place, records) = place();
+    place.write("stray.csv", "a\n1\n");
+    place.run(&["show", "stray.csv"]);
+    age(&place);
+    let stray = Digest::of("a\n1\n").hex();
+    let stray = place.path(STORE).join(format!("blobs/sha256/{}/{stray}", &stray[..2]));
+    let host = Host::start_with(place, &["--gc-every", "1s"]);
+    for _ in 0..1000 {
+        if !stray.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!stray.exists());
+    let count = |text: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("lockstep_gc_total{succeeded=\"Yes\"} "));
+        line.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let mut text = String::new();
+    // it counts after it has removed everything
+    for _ in 0..1000 {
+        text = String::from_utf8(host.ask("GET", "/metrics", b"").body).unwrap();
+        if count(&text) > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(
+        count(&text) > 0 && text.contains("lockstep_gc_removed_bytes_total 4\n"),
+        "{text}"
+    );
+    assert_eq!(runs(&host.place).len(), records.len());
 }

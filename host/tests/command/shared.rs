@@ -345,3 +345,89 @@ fn a_kernel_is_told_what_it_shares() {
          hint: give only one of them, or use --store DIR --shared URL\n",
     );
 }
+
+/// Starts a server with an empty bucket that may be read but not written. Returns its port.
+fn read_only() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                let mut bytes = [0; 4096];
+                match client.read(&mut bytes) {
+                    Ok(count @ 1..) => request.extend(&bytes[..count]),
+                    _ => break,
+                }
+            }
+            let line = String::from_utf8_lossy(&request)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let (status, body) = match line.split(' ').next() {
+                Some("GET") if line.contains("list-type=2") => ("200 OK", "<ListBucketResult></ListBucketResult>"),
+                Some("GET" | "HEAD") => ("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>"),
+                _ => (
+                    "403 Forbidden",
+                    "<Error><Code>AccessDenied</Code><Message>read only</Message></Error>",
+                ),
+            };
+            let body = if line.starts_with("HEAD") { "" } else { body };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = client.write_all(answer.as_bytes());
+            // unread bytes would reset the connection
+            let _ = client.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_run_that_can_not_be_published_has_succeeded_and_says_what_is_missing() {
+    let (port, here) = (read_only(), place());
+    here.write(
+        "two.yaml",
+        "name: two\ntasks:\n  first: { step: './steps.wasm#copy', inputs: { raw: ./raw.csv } }\n  \
+         second: { step: './steps.wasm#copy', inputs: { raw: first.rows }, parameters: { share: 1 } }\n",
+    );
+    let run = |arguments: &[&str]| {
+        let mut command = here.command(arguments);
+        command
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
+            .env("AWS_ALLOW_HTTP", "true")
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ACCESS_KEY_ID", "lockstep")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("LOCKSTEP_SHARED", "s3://team/results");
+        here.said(&mut command)
+    };
+    let warnings = |said: &Said| {
+        let lines = said.stderr.lines().filter(|line| line.starts_with("warning: "));
+        for line in lines.clone() {
+            assert!(
+                line.starts_with("warning: record [RECORD] is complete, but not in the shared store: the shared store refused to write s3://team/results/blobs/sha256/")
+                    && line.ends_with(": 403 Forbidden: AccessDenied: read only"),
+                "{line}"
+            );
+        }
+        lines.count()
+    };
+    let hint = "hint: fix the cause, and run the same command again; that uploads what is missing\n";
+    let alone = run(&RUN);
+    assert_eq!((alone.code, warnings(&alone)), (0, 1), "{alone:?}");
+    assert!(alone.stderr.ends_with(hint), "{alone:?}");
+    assert_eq!(here.read("rows.csv"), "name,mass\nAdelie,3750\n");
+    // also from the cache
+    let again = run(&RUN);
+    assert_eq!((again.code, warnings(&again)), (0, 1), "{again:?}");
+    let both = run(&["run", "two.yaml"]);
+    assert_eq!((both.code, warnings(&both)), (0, 2), "{both:?}");
+    // a pod has not: others wait for its results in the shared store
+    let pod = run(&["run", "two.yaml", "--events"]);
+    assert_eq!(pod.code, 6, "{pod:?}");
+}

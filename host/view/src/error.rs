@@ -223,6 +223,16 @@ impl From<StoreError> for Error {
         match &error {
             StoreError::Missing(_) => Self::user(&error).hint("`lockstep log` lists the runs in this store"),
             StoreError::Shared(error) => error.into(),
+            StoreError::Unknown { program, .. } => Self::config(&error)
+                .hint(match program {
+                    Some(program) => format!("lockstep {program} wrote it: install that version or a newer one"),
+                    None => "a newer version of lockstep wrote it: install that version".to_owned(),
+                })
+                .hint("--store DIR selects another store"),
+            StoreError::Version { path, .. } => Self::config(&error).hint(format_args!(
+                "if this version of lockstep wrote the store, `rm {}`; the file is then written again",
+                path.display()
+            )),
             StoreError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Kind::Denied, &error)
             }

@@ -50,6 +50,11 @@ pub fn age(age: Duration) -> String {
     }
 }
 
+/// Formats a number of things: `1,234 artifacts`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// Formats a number: `1,234,567`.
 pub fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()

@@ -1,7 +1,7 @@
 use super::{Observed, Ran, Record, RunError, Runtime};
 use crate::digest::{Digest, RunKey};
 use crate::step::Limits;
-use crate::store::{Check, Keep, Row, Runs, StoreError, Sweep};
+use crate::store::{Check, Copied, Keep, Row, Runs, Store, StoreError, Sweep};
 
 impl Runtime {
     /// Returns the newest record that answers `key` under `limits` and whose outputs still exist. Uploads
@@ -106,6 +106,13 @@ impl Runtime {
     /// Removes the objects of a sweep, except for those that were written or used since. Calls `tell` for each file.
     pub fn carry_out(&self, sweep: &Sweep, tell: impl FnMut()) -> Result<(), RunError> {
         Ok(self.store.carry_out(sweep, read_row, tell)?)
+    }
+
+    /// Copies all artifacts and records to `target`, also while other processes use or sweep the store. Calls `tell` with the size of each
+    /// artifact.
+    pub fn copy_to(&self, target: &Store, tell: impl FnMut(u64)) -> Result<Copied, RunError> {
+        let check = |digest: &Digest, json: &[u8]| read_row(digest, json).is_some();
+        Ok(self.store.copy_to(target, check, tell)?)
     }
 
     /// Rebuilds the index from the records, if it is incomplete because it was lost or written by an older version.

@@ -3,6 +3,7 @@
 use super::{Ran, RunError, Runtime};
 use crate::digest::RunKey;
 use crate::step::Limits;
+use crate::store::Row;
 
 impl Runtime {
     /// Writes the record of an executed run, also to the shared store if the outcome is deterministic. As the newest record of its run,
@@ -15,9 +16,16 @@ impl Runtime {
         };
         self.store.put_record(json, &row)?;
         if ran.record.outcome.is_deterministic() {
-            self.store.publish(&row)?;
+            self.publish(&row);
         }
         Ok(())
+    }
+
+    /// Copies a record to the shared store. The run is complete also without that: the store remembers a failure.
+    fn publish(&self, row: &Row) {
+        if let Err(error) = self.store.publish(row) {
+            self.store.note_unpublished(&row.record, &error);
+        }
     }
 
     /// Returns the cached result of a run, as [`lookup`](Self::lookup) does. If the shared store lacks the record, copies it there, with
@@ -27,7 +35,7 @@ impl Runtime {
         if let Some(ran) = &found
             && self.store.is_unpublished(&ran.digest)?
         {
-            self.store.publish(&ran.record.row(ran.digest, &ran.observed))?;
+            self.publish(&ran.record.row(ran.digest, &ran.observed));
         }
         Ok(found)
     }

@@ -12,6 +12,7 @@ use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::StoreError;
+use super::durability::{Durability, sync};
 use super::index::{Index, Stamp};
 use super::large::LargeFile;
 use super::leases::{Lease, Leases};
@@ -24,6 +25,7 @@ const SMALL: u64 = 64 << 10;
 pub(super) struct Blobs {
     objects: Arc<dyn ObjectStore>,
     directory: Option<PathBuf>,
+    durability: Durability,
     leases: Option<Arc<Leases>>,
     lease: Option<Lease>,
 }
@@ -42,8 +44,25 @@ impl Blobs {
             objects: Arc::new(objects),
             leases: Some(Arc::new(Leases::new(&directory))),
             directory: Some(directory),
+            durability: Durability::None,
             lease: None,
         })
+    }
+
+    /// Returns the same blobs with another durability.
+    pub(super) fn lasting(&self, durability: Durability) -> Self {
+        Self {
+            durability,
+            ..self.leased()
+        }
+    }
+
+    /// Waits until the disk has an object that was written, if the durability requires it. `least` is the lowest durability that does.
+    pub(super) fn settle(&self, path: &Path, least: Durability) -> Result<(), StoreError> {
+        match self.durability >= least {
+            true => sync(path).map_err(StoreError::file("sync", path)),
+            false => Ok(()),
+        }
     }
 
     /// Returns the same blobs without a lease.
@@ -51,6 +70,7 @@ impl Blobs {
         Self {
             objects: self.objects.clone(),
             directory: self.directory.clone(),
+            durability: self.durability,
             leases: self.leases.clone(),
             lease: None,
         }
@@ -73,6 +93,7 @@ impl Blobs {
         Self {
             objects,
             directory: None,
+            durability: Durability::None,
             leases: None,
             lease: None,
         }
@@ -88,20 +109,19 @@ impl Blobs {
         let name = name("blobs", digest);
         match self.holds(&name, &bytes)? {
             true => Ok(()),
-            false => self.put_object(&name, bytes),
+            false => self.put_object(&name, bytes, Durability::All),
         }
     }
 
     /// Stores a record, in place of an earlier one.
     pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
         self.hold(digest)?;
-        self.put_object(&name("records", digest), json)
+        self.put_object(&name("records", digest), json, Durability::Records)
     }
 
-    fn put_object(&self, name: &Name, bytes: Bytes) -> Result<(), StoreError> {
-        block_on(self.objects.put(name, bytes.into()))
-            .map_err(StoreError::backend(name))
-            .map(drop)
+    fn put_object(&self, name: &Name, bytes: Bytes, least: Durability) -> Result<(), StoreError> {
+        block_on(self.objects.put(name, bytes.into())).map_err(StoreError::backend(name))?;
+        self.path(name).map_or(Ok(()), |path| self.settle(&path, least))
     }
 
     /// Returns whether an object has these bytes.
@@ -132,9 +152,10 @@ impl Blobs {
         }
         file.persist(&path).map_err(|e| StoreError::File {
             doing: "write",
-            path,
+            path: path.clone(),
             source: e.error,
-        })
+        })?;
+        self.settle(&path, Durability::All)
     }
 
     pub(super) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {

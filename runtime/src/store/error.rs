@@ -39,6 +39,26 @@ pub enum StoreError {
         /// the cause
         reason: String,
     },
+    /// The store has a version that this program does not know.
+    #[error("{path} has version {found}, but this version of lockstep reads version {known}")]
+    Unknown {
+        /// the file
+        path: PathBuf,
+        /// its version
+        found: i64,
+        /// the version of this program
+        known: i64,
+        /// the version of lockstep that wrote it, if it says so
+        program: Option<String>,
+    },
+    /// The version of the store can't be determined.
+    #[error("{path} is damaged: {reason}")]
+    Version {
+        /// the file
+        path: PathBuf,
+        /// the cause
+        reason: String,
+    },
     /// A file or directory of the store, or one to import, can't be read or written.
     #[error("can't {doing} {path}: {source}")]
     File {

@@ -65,7 +65,9 @@ impl Store {
         let has = |digest: &Digest| Ok(whole.contains(digest) || !read.contains(digest) && self.has(digest)?);
         let mut rows = Vec::new();
         for digest in self.blobs.list("records")? {
-            let Some(json) = self.blobs.peek_record(&digest)? else { continue };
+            let Some(json) = self.blobs.peek_record(&digest)? else {
+                continue;
+            };
             check.records += 1;
             let Some(row) = row(&digest, &json) else {
                 check.findings.push(Finding::Record(digest));

@@ -99,8 +99,17 @@ impl Index {
     }
 
     fn with(mut connection: Connection) -> Result<Self, StoreError> {
-        let is_current = |connection: &Connection| -> rusqlite::Result<bool> {
-            Ok(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == VERSION)
+        let is_current = |connection: &Connection| -> Result<bool, StoreError> {
+            match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+                // its program may be using it
+                newer if newer > VERSION => Err(StoreError::Unknown {
+                    path: connection.path().unwrap_or_default().into(),
+                    found: newer,
+                    known: VERSION,
+                    program: None,
+                }),
+                found => Ok(found == VERSION),
+            }
         };
         if !is_current(&connection)? {
             // of several processes, only one creates the tables
@@ -112,6 +121,11 @@ impl Index {
         }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self(connection))
+    }
+
+    /// Makes each change survive a power failure.
+    pub(super) fn be_durable(&self) -> Result<(), StoreError> {
+        Ok(self.0.pragma_update(None, "synchronous", "FULL")?)
     }
 
     pub(super) fn add(&mut self, row: &Row) -> Result<(), StoreError> {

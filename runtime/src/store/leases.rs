@@ -8,8 +8,9 @@
 //! on it, after reading the leases. So work that finds an object keeps it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,7 +79,11 @@ impl Process {
         let gate = gate(directory)?;
         // otherwise a sweep could take the file for that of a dead process before it is locked
         gate.lock_shared()?;
-        let locked = tempfile::Builder::new().prefix("").rand_bytes(16).tempfile_in(directory)?;
+        let locked = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(16)
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(directory)?;
         locked.as_file().lock()?;
         gate.unlock()?;
         Ok(Self { gate, locked })

@@ -1,24 +1,27 @@
 //! Content-addressed artifacts and records, over the `object_store` crate.
 //!
-//! The layout of a directory store. Everything except `blobs`, `records`, `pins` and `signatures` can be deleted at any time:
+//! The layout of a directory store. Everything except `blobs`, `records`, `pins` and `signatures` is only for the program:
 //!
 //! ```text
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
 //! records/sha256/cd/cd34...  a record, named by the digest of its hashed part
-//! staging/                   files being written; they are renamed when they are complete
+//! staging/                   files being written; they are renamed when they are complete; can be deleted while no process uses the store
 //! signatures/cd/cd34.ab78... a signature of a record, named by the record and its own digest
 //! pins/ef56...               an empty file for each pinned artifact or record
+//! version                    the version of the store, see `version`
 //! leases/                    what running processes use, see `leases`; can be deleted while no process uses the store
 //! index.sqlite               the index of runs; rebuilt from the records
 //! ```
 //!
 //! Writes are atomic (complete files are renamed), so several processes may share a directory, and a process may be killed at any
-//! moment. There is no fsync: after a power failure a file may be truncated. Reads check digests and detect that, and the next run
-//! recreates the file. The bytes of a name never change.
+//! moment. [`Durability`] tells which files also survive a power failure; others may then be truncated. Reads check digests and detect that,
+//! and the next run recreates the file. The bytes of a name never change.
 //!
 //! A directory store may have a [`Shared`] store behind it: missing objects are copied from there, and results of runs are copied to it.
 
+mod backup;
 mod blobs;
+mod durability;
 mod error;
 mod fsck;
 mod handle;
@@ -34,6 +37,7 @@ mod shared;
 mod signatures;
 mod sweep;
 mod tally;
+mod version;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +50,8 @@ use object_store::ObjectStore;
 use crate::digest::{Digest, RunKey};
 use crate::step::{Artifact, MediaType};
 
+pub use backup::Copied;
+pub use durability::Durability;
 pub use error::StoreError;
 pub use fsck::{Check, Finding};
 pub use large::{Content, LargeFile};
@@ -65,6 +71,7 @@ pub struct Store {
     index: Arc<Mutex<Index>>,
     shared: Option<Arc<Shared>>,
     damaged: Arc<Mutex<BTreeSet<Digest>>>,
+    unpublished: Arc<Mutex<BTreeMap<Digest, String>>>,
 }
 
 impl Store {
@@ -72,12 +79,14 @@ impl Store {
     /// as long as it or a clone exists: see [`leased`](Self::leased).
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let blobs = Blobs::open(directory)?.leased();
+        version::check(directory)?;
         let index = Index::open(&directory.join("index.sqlite"))?;
         Ok(Self {
             blobs: Arc::new(blobs),
             index: Arc::new(Mutex::new(index)),
             shared: None,
             damaged: Arc::default(),
+            unpublished: Arc::default(),
         })
     }
 
@@ -98,6 +107,22 @@ impl Store {
         }
     }
 
+    /// Returns the same store with this durability. Stores are opened with [`Durability::None`].
+    pub fn lasting(self, durability: Durability) -> Result<Self, StoreError> {
+        if durability != Durability::None {
+            self.index().be_durable()?;
+        }
+        Ok(Self {
+            blobs: Arc::new(self.blobs.lasting(durability)),
+            ..self
+        })
+    }
+
+    /// Waits until the disk has a small file that was written beside the artifacts, unless the durability is [`Durability::None`].
+    pub fn settle(&self, path: &Path) -> Result<(), StoreError> {
+        self.blobs.settle(path, Durability::Records)
+    }
+
     /// Creates a store in memory.
     pub fn memory() -> Result<Self, StoreError> {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
@@ -106,6 +131,7 @@ impl Store {
             index: Arc::new(Mutex::new(Index::memory()?)),
             shared: None,
             damaged: Arc::default(),
+            unpublished: Arc::default(),
         })
     }
 
@@ -172,6 +198,21 @@ impl Store {
     /// Returns the artifacts and records of the local store that were found damaged. They counted as missing.
     pub fn damaged(&self) -> Vec<Digest> {
         self.damage().iter().copied().collect()
+    }
+
+    /// Remembers that a record could not be copied to the shared store, and why.
+    pub(crate) fn note_unpublished(&self, record: &Digest, why: &StoreError) {
+        self.lacks().insert(*record, why.to_string());
+    }
+
+    /// Returns the records that could not be copied to the shared store since the last call, with the reason. The next run that uses such
+    /// a record copies it.
+    pub fn take_unpublished(&self) -> BTreeMap<Digest, String> {
+        std::mem::take(&mut self.lacks())
+    }
+
+    fn lacks(&self) -> MutexGuard<'_, BTreeMap<Digest, String>> {
+        self.unpublished.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn damage(&self) -> MutexGuard<'_, BTreeSet<Digest>> {

@@ -12,7 +12,8 @@ impl Store {
         let Some(pins) = self.pins_directory() else { return Ok(()) };
         fs::create_dir_all(&pins).map_err(StoreError::file("create", &pins))?;
         let pin = pins.join(digest.hex());
-        fs::write(&pin, []).map_err(StoreError::file("write", &pin))
+        fs::write(&pin, []).map_err(StoreError::file("write", &pin))?;
+        self.settle(&pin)
     }
 
     /// Removes a pin; false if there is none.

@@ -22,7 +22,8 @@ impl Store {
             file.persist(&path)?;
             Ok(())
         };
-        write().map_err(StoreError::file("write", &path))
+        write().map_err(StoreError::file("write", &path))?;
+        self.settle(&path)
     }
 
     /// Returns the signatures of a record, in no particular order.

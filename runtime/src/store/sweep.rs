@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::leases;
 use super::parts::parts;
 use super::signatures::{self, signed};
-use super::leases;
 use super::{Role, Row, Store, StoreError};
 use crate::digest::Digest;
 
@@ -209,10 +209,14 @@ impl Store {
         for batch in objects.chunks(BATCH) {
             let _closed = leases::close(directory)?;
             used.update(self, directory, sweep, &row)?;
-            let is_old = |kind, digest| self.blobs.changed(kind, digest).is_some_and(|changed| Some(changed) < sweep.before);
+            let is_new = |kind, digest| {
+                self.blobs
+                    .changed(kind, digest)
+                    .is_some_and(|changed| Some(changed) >= sweep.before)
+            };
             let mut removed: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
             for (kind, digest) in batch {
-                if !used.objects.contains(digest) && is_old(kind, digest) {
+                if !used.objects.contains(digest) && !is_new(kind, digest) {
                     gone(self.blobs.remove(kind, digest))?;
                     removed.entry(kind).or_default().push(*digest);
                 } else if let Some(needs) = sweep.needs.get(digest) {
@@ -278,12 +282,7 @@ impl Used {
     }
 }
 
-fn sweep(
-    inventory: &Inventory,
-    kept: &BTreeSet<Digest>,
-    needs: BTreeMap<Digest, BTreeSet<Digest>>,
-    keep: &Keep,
-) -> Sweep {
+fn sweep(inventory: &Inventory, kept: &BTreeSet<Digest>, needs: BTreeMap<Digest, BTreeSet<Digest>>, keep: &Keep) -> Sweep {
     let needless = |digest: &Digest, file: &File| !kept.contains(digest) && keep.is_older(file.changed, keep.grace);
     let needless = inventory.blobs.iter().filter(|(digest, file)| needless(digest, file));
     let artifacts: Vec<(Digest, u64)> = needless.map(|(digest, file)| (*digest, file.size)).collect();

@@ -98,7 +98,11 @@ fn read(caller: &Caller, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
         check_directory(runtime, artifact)
     };
     for task in plan.tasks() {
-        let module = |digest| caller.namespace.module(runtime, &format!("a module of task `{}`", task.name), digest);
+        let module = |digest| {
+            caller
+                .namespace
+                .module(runtime, &format!("a module of task `{}`", task.name), digest)
+        };
         module(&task.run.module)?;
         task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
         for input in task.run.inputs.values() {

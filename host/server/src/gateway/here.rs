@@ -70,10 +70,17 @@ impl Here {
         let found = std::fs::read_dir(self.directory()).into_iter().flatten().flatten();
         for entry in found {
             let id = entry.file_name().to_string_lossy().into_owned();
-            let journal = Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone());
-            let (true, Some(journal)) = (Uuid::parse_str(&id).is_ok(), journal) else {
-                anstream::eprintln!("note: {} is not a kernel of this version; ignored", entry.path().display());
-                continue;
+            let journal = match Uuid::parse_str(&id) {
+                Ok(_) => Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone()),
+                Err(_) => Err("its name is not the ID of a kernel".to_owned()),
+            };
+            let journal = match journal {
+                Ok(journal) => journal,
+                Err(reason) => {
+                    let path = entry.path();
+                    tracing::error!("can't restore the kernel in {}: {reason}. Its files are kept", path.display());
+                    continue;
+                }
             };
             let hosted = self.hosted(&id, journal, "idle");
             let woken = if hosted.has_requests() { hosted.wake() } else { Ok(()) };
@@ -105,6 +112,13 @@ impl Here {
     fn journal(&self, id: &str, env: Env, held: &BTreeMap<String, Arc<Hosted>>) -> Result<Journal> {
         let failed = |e: std::io::Error| Error::host(format_args!("the host can't save a new kernel: {e}"));
         let (directory, mirror) = (self.directory().join(id), self.mirror.clone());
+        if Journal::exists(&directory) {
+            let error = format_args!("kernel {id} can't be restored, and its files are kept; the host's log has the reason");
+            return Err(Error::config(error).hint(format_args!(
+                "use the version of lockstep that wrote them, or give the kernel up: `rm -r {}`",
+                directory.display()
+            )));
+        }
         // a kernel without a requested ID is always new
         let asked = mirror.as_ref().filter(|_| env.contains_key(ID));
         let copy = asked.map_or(Ok(None), |mirror| mirror.copy(id))?;

@@ -93,17 +93,29 @@ impl Kept {
         }
     }
 
-    /// Parses a file. Also returns whether all lines are complete.
-    fn read(text: &str) -> Option<(Self, bool)> {
+    /// Parses a file. Also returns whether all lines are complete. The error is the reason why this version can't read it.
+    fn read(text: &str) -> Result<(Self, bool), String> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
         let mut lines = text.lines();
-        let mut kept: Self = serde_json::from_str(lines.next()?).ok()?;
+        let first = lines.next().unwrap_or_default();
+        let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+        let Format { format } = serde_json::from_str(first).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(format!(
+                "it has format {format}, but this version of lockstep reads format {FORMAT}"
+            ));
+        }
+        let mut kept: Self = serde_json::from_str(first).map_err(damaged)?;
         for line in lines {
             match serde_json::from_str(line) {
                 Ok(change) => kept.change(change),
-                Err(_) => return Some((kept, false)),
+                Err(_) => return Ok((kept, false)),
             }
         }
-        Some((kept, text.ends_with('\n')))
+        Ok((kept, text.ends_with('\n')))
     }
 }
 
@@ -221,22 +233,29 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal of a kernel from an earlier process; `None` if it can't be read or has another format.
-    pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Option<Self> {
-        let (kept, is_whole) = Kept::read(&std::fs::read_to_string(file(&directory)).ok()?)?;
+    /// Opens the journal of a kernel from an earlier process. The error is the reason why this version can't read it.
+    pub fn open(directory: PathBuf, sessions: &Path, mirror: Option<Arc<Mirror>>) -> Result<Self, String> {
+        let text = std::fs::read_to_string(file(&directory)).map_err(|error| error.to_string())?;
+        let (kept, is_whole) = Kept::read(&text)?;
         let place = SessionFile {
             directory: sessions.to_owned(),
             notebook: kept.session.clone(),
         };
-        let is_known = kept.format == FORMAT;
         let journal = Self {
             directory,
             place,
             kept,
             mirror,
         };
-        let is_ready = is_known && (is_whole || journal.write().is_ok());
-        is_ready.then_some(journal)
+        if !is_whole {
+            journal.write().map_err(|error| error.to_string())?;
+        }
+        Ok(journal)
+    }
+
+    /// Returns whether there is a journal in a directory.
+    pub fn exists(directory: &Path) -> bool {
+        file(directory).exists()
     }
 
     pub fn place(&self) -> &SessionFile {
@@ -533,6 +552,29 @@ mod tests {
         let (requests, number) = journal.recover().unwrap();
         assert_eq!((requests.iter().map(Request::id).collect::<Vec<_>>(), number), (vec!["b"], 1));
         assert_eq!(std::fs::read_to_string(journal.place.current()).unwrap(), "after a");
+    }
+
+    #[test]
+    fn the_journal_of_another_version_is_refused_with_the_reason() {
+        let kernel = Kernel::new();
+        let path = file(&kernel.journal.directory);
+        let open = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            let sessions = kernel.directory.path().join("sessions");
+            Journal::open(kernel.journal.directory.clone(), &sessions, None).err()
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        // as this version writes it; a change needs another format
+        let golden = "{\"env\":{},\"executed\":0,\"format\":2,\"requests\":[],\"session\":\"a kernel\"}\n";
+        assert_eq!(text, golden);
+        assert_eq!(open(text.clone()), None);
+        let newer = text.replace("\"format\":2", "\"format\":3,\"more\":true");
+        let reason = "it has format 3, but this version of lockstep reads format 2";
+        assert_eq!(open(newer).as_deref(), Some(reason));
+        assert_eq!(
+            open(String::new()).as_deref(),
+            Some("it is damaged: EOF while parsing a value at line 1 column 0")
+        );
     }
 
     #[test]

@@ -26,8 +26,8 @@ struct Read {
     ended: Option<Progress>,
 }
 
-/// Writes the file of `work`: the submission, and the result if it has ended.
-pub(super) fn write(directory: &Path, work: &WorkItem) -> Result<()> {
+/// Writes the file of `work`: the submission, and the result if it has ended. Returns its path.
+pub(super) fn write(directory: &Path, work: &WorkItem) -> Result<PathBuf> {
     let progress = work.progress();
     let written = Written {
         id: &work.id,
@@ -36,7 +36,9 @@ pub(super) fn write(directory: &Path, work: &WorkItem) -> Result<()> {
         ended: progress.state.is_over().then_some(progress),
     };
     let json = serde_json::to_vec(&written).map_err(|e| Error::host(format_args!("can't serialize a work item: {e}")))?;
-    export::write(&path(directory, &work.id), &json)
+    let path = path(directory, &work.id);
+    export::write(&path, &json)?;
+    Ok(path)
 }
 
 /// Reads all work items in the directory. Skips and logs invalid files.
@@ -49,11 +51,15 @@ pub(super) fn read(directory: &Path) -> Vec<WorkItem> {
 }
 
 fn read_one(path: &Path) -> Option<WorkItem> {
-    let bytes = std::fs::read(path).ok()?;
-    match serde_json::from_slice::<Read>(&bytes) {
+    let read = std::fs::read(path).map_err(serde_json::Error::io);
+    match read.and_then(|bytes| serde_json::from_slice::<Read>(&bytes)) {
         Ok(read) => Some(WorkItem::new(read.id, read.submitted_ms, read.submission, read.ended)),
         Err(error) => {
-            tracing::error!("can't parse {}, skipped: {error}", path.display());
+            tracing::error!(
+                "can't resume the work item in {}: {error}. Its file is kept: use the version of lockstep that wrote it, or submit the work \
+                 again and delete the file",
+                path.display()
+            );
             None
         }
     }

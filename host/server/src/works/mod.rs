@@ -17,6 +17,7 @@ use lockstep_runtime::pipeline::{Done, End, Event, Execution, Plan, execute};
 use lockstep_runtime::run::{Ran, Reuse, Run, Runtime};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_runtime::store::Store;
 use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
@@ -284,6 +285,7 @@ impl WorkItem {
                 };
                 let _within = traces::plan(plan).entered();
                 let executed = execute(runtime, plan, &execution, &self.interrupt, &mut |event| self.on(event))?;
+                warn_unpublished(runtime);
                 let mut result = to_json(plan, &executed)?;
                 let state = match verdict(executed.tasks, &self.interrupt) {
                     Ok(()) => WorkState::Succeeded,
@@ -341,7 +343,15 @@ pub fn run_one(
     let span = traces::span(run);
     let ran = span.in_scope(|| runtime.run(run, reuse(fresh), limits, interrupt, log))?;
     traces::ran(&span, &ran);
+    warn_unpublished(runtime);
     Ok(ran)
+}
+
+/// Logs the records that the shared store lacks.
+fn warn_unpublished(runtime: &Runtime) {
+    for (record, why) in runtime.store.take_unpublished() {
+        tracing::warn!("record {} is complete, but not in the shared store: {why}", record.hex());
+    }
 }
 
 fn reuse(fresh: bool) -> Reuse {
@@ -392,17 +402,17 @@ pub fn now_ms() -> u64 {
 /// Number of finished work items to keep. At twice this number, the older half is removed.
 const REMEMBERED: usize = 5_000;
 
-/// The work items of a namespace.
-#[derive(Debug)]
+/// The work items of a namespace. The durability of the store also applies to their files.
 pub struct Works {
     directory: PathBuf,
+    store: Store,
     all: Mutex<BTreeMap<String, Arc<WorkItem>>>,
     next: AtomicU64,
 }
 
 impl Works {
     /// Opens the work items in `directory`. Also returns the unfinished ones.
-    pub fn open(directory: PathBuf) -> Result<(Self, Vec<Arc<WorkItem>>)> {
+    pub fn open(directory: PathBuf, store: &Store) -> Result<(Self, Vec<Arc<WorkItem>>)> {
         std::fs::create_dir_all(&directory).map_err(|e| Error::file("create", &directory, &e))?;
         let all: BTreeMap<String, Arc<WorkItem>> = kept::read(&directory)
             .into_iter()
@@ -411,6 +421,7 @@ impl Works {
         let unfinished = all.values().filter(|work| !work.state().is_over()).cloned().collect();
         let works = Self {
             directory,
+            store: store.clone(),
             all: Mutex::new(all),
             next: AtomicU64::new(0),
         };
@@ -437,7 +448,7 @@ impl Works {
             rand::random::<u16>()
         );
         let work = Arc::new(WorkItem::new(id.clone(), submitted_ms, submission, None));
-        kept::write(&self.directory, &work)?;
+        self.store.settle(&kept::write(&self.directory, &work)?)?;
         let mut all = self.lock();
         all.insert(id, work.clone());
         if all.len() >= 2 * REMEMBERED {
