@@ -14,7 +14,9 @@ use super::meter::Meter;
 use super::random::Random;
 use super::vfs::{Found, Setup, Stop, Vfs};
 use super::workers::soon;
-use super::{Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, fiber, huge_pages, says};
+use super::{
+    Finished, Interrupt, Made, Module, SandboxError, Stream, World, backtrace, check_outputs, fiber, huge_pages, says,
+};
 use crate::step::{Failure, Interruption, Limit, Limits, Outcome, Usage};
 
 /// Maximum number of pending log writes; with more, the guest waits.
@@ -102,7 +104,11 @@ impl Module {
         let deadline = guest.deadline.clone();
         let mut store = Store::new(self.instance().module().engine(), guest);
         store.limiter(|guest| &mut guest.meter);
-        let mut ended = if on.fuel { fiber::set_fuel(&mut store, limits.fuel) } else { Ok(()) };
+        let mut ended = if on.fuel {
+            fiber::set_fuel(&mut store, limits.fuel)
+        } else {
+            Ok(())
+        };
         if ended.is_ok() {
             ended = fiber::drive(self.call(&mut store), || deadline.check()).unwrap_or_else(|stop| {
                 store.data_mut().stop = Some(stop);
