@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lockstep_runtime::sandbox::{self, Compiler};
-use lockstep_runtime::store::Durability;
 use lockstep_server::machine;
 use lockstep_view::error::{Error, Kind, Result};
 
@@ -14,40 +13,15 @@ use crate::commands::{
     attach, backup, build, bundle, completions, demo, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin,
     plan, provenance, run, serve, show, sign, token, toolchain, verify,
 };
-use crate::invocation::Invocation;
+use crate::invocation::{GlobalArgs, Invocation};
 use crate::locations::{CACHE, Locations, VARIABLES};
 
 /// Run WebAssembly steps, programs and pipelines: same bytes in, same bytes out.
 #[derive(Parser)]
 #[command(name = "lockstep", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// Store directory, or s3://BUCKET/PREFIX [default: $LOCKSTEP_STORE]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
-    store: Option<PathBuf>,
-
-    /// Shared store behind it, as s3://BUCKET/PREFIX [default: $LOCKSTEP_SHARED]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    shared: Option<String>,
-
-    /// Cache directory; safe to delete [default: $LOCKSTEP_CACHE]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
-    cache: Option<PathBuf>,
-
-    /// What survives a power failure: none, records or all [default: $LOCKSTEP_DURABILITY]
-    #[arg(long, global = true, value_name = "WHAT", help_heading = "Global options")]
-    durability: Option<Durability>,
-
-    /// Run on this host instead of this machine [default: $LOCKSTEP_HOST]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
-    host: Option<String>,
-
-    /// Print one JSON object to stdout; guest output goes to stderr
-    #[arg(long, global = true, help_heading = "Global options")]
-    json: bool,
-
-    /// Suppress success output
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    quiet: bool,
+    #[command(flatten)]
+    global: GlobalArgs,
 
     #[command(subcommand)]
     command: Command,
@@ -106,7 +80,7 @@ pub fn main() -> ExitCode {
     });
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let json = cli.json;
+    let json = cli.global.json;
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(json),
@@ -121,28 +95,27 @@ fn program() -> PathBuf {
     }
 }
 
-/// Parses the arguments of a `lockstep run`; the first is `run`. Store options are ignored: they apply where the container runs.
-pub fn read_run(args: &[String]) -> Result<run::RunArgs> {
-    let command_line = std::iter::once("lockstep").chain(args.iter().map(String::as_str));
-    let cli = Cli::try_parse_from(command_line).map_err(|e| Error::config(e.to_string().trim_end()))?;
-    match cli.command {
-        Command::Run(args) => Ok(*args),
-        _ => Err(Error::config("not a `lockstep run` command")),
-    }
-}
-
 impl Cli {
     fn run(self) -> Result<()> {
+        let GlobalArgs {
+            store,
+            shared,
+            cache,
+            durability,
+            host,
+            json,
+            quiet,
+        } = self.global;
         let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-        environment.extend(self.cache.map(|cache| (CACHE.into(), cache.into())));
-        let mut locations = Locations::new(environment, self.store.as_deref(), self.shared.as_deref())?;
-        locations.durability = self.durability.or(locations.durability);
-        locations.host_by_flag = self.host.is_some();
-        locations.host = self.host.or(locations.host);
+        environment.extend(cache.map(|cache| (CACHE.into(), cache.into())));
+        let mut locations = Locations::new(environment, store.as_deref(), shared.as_deref())?;
+        locations.durability = durability.or(locations.durability);
+        locations.host_by_flag = host.is_some();
+        locations.host = host.or(locations.host);
         if locations.host_by_flag {
             self.command.check_host()?;
         }
-        let invocation = Invocation::new(locations, self.json, self.quiet);
+        let invocation = Invocation::new(locations, json, quiet, run::bind_container);
         let ended = self.command.run(&invocation);
         invocation.tell_damage();
         invocation.tell_unpublished();
@@ -208,7 +181,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(args, invocation),
             Command::Toolchain(args) => toolchain::run(args, invocation),
             Command::Token(args) => token::run(args, invocation),
-            Command::Completions(args) => completions::run(args),
+            Command::Completions(args) => completions::run(&args, &mut command()),
         }
     }
 }

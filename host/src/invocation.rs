@@ -1,12 +1,16 @@
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use clap::Args;
 use lockstep_client::Remote;
-use lockstep_runtime::run::Runtime;
+use lockstep_kubeflow::ContainerInputs;
+use lockstep_runtime::run::{Run, Runtime};
 use lockstep_runtime::sandbox::{Engine, EngineOptions, Interrupt};
-use lockstep_runtime::store::{Shared, Store};
+use lockstep_runtime::step::OwnLimits;
+use lockstep_runtime::store::{Durability, Shared, Store};
 use lockstep_server::machine::{self, Surroundings};
 use lockstep_view::error::{Error, Kind, REACH, Result};
 use lockstep_view::print::{print, print_json};
@@ -15,6 +19,41 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::locations::Locations;
+
+/// The options of every command.
+#[derive(Args)]
+pub struct GlobalArgs {
+    /// Store directory, or s3://BUCKET/PREFIX [default: $LOCKSTEP_STORE]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub store: Option<PathBuf>,
+
+    /// Shared store behind it, as s3://BUCKET/PREFIX [default: $LOCKSTEP_SHARED]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub shared: Option<String>,
+
+    /// Cache directory; safe to delete [default: $LOCKSTEP_CACHE]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub cache: Option<PathBuf>,
+
+    /// What survives a power failure: none, records or all [default: $LOCKSTEP_DURABILITY]
+    #[arg(long, global = true, value_name = "WHAT", help_heading = "Global options")]
+    pub durability: Option<Durability>,
+
+    /// Run on this host instead of this machine [default: $LOCKSTEP_HOST]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub host: Option<String>,
+
+    /// Print one JSON object to stdout; guest output goes to stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+
+    /// Suppress success output
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+/// Resolves the command of a container, `lockstep run ...`, and its inputs to a run with the limits that it sets.
+pub type BindContainer = fn(&[String], &Runtime, ContainerInputs) -> Result<(Run, OwnLimits)>;
 
 /// The global options and locations that every command gets.
 #[derive(Clone)]
@@ -25,16 +64,19 @@ pub struct Invocation {
     pub json: bool,
     /// Suppress success output.
     pub quiet: bool,
+    /// How a pipeline of Kubeflow resolves the commands of its containers.
+    pub bind_container: BindContainer,
     opened: Arc<OnceLock<Store>>,
 }
 
 impl Invocation {
     /// Creates an invocation. The store is opened on first use.
-    pub fn new(locations: Locations, json: bool, quiet: bool) -> Self {
+    pub fn new(locations: Locations, json: bool, quiet: bool, bind_container: BindContainer) -> Self {
         Self {
             locations,
             json,
             quiet,
+            bind_container,
             opened: Arc::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod crates;
 mod executor;
 mod format;
 mod invocation;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lockstep_kubeflow as kubeflow;
+use lockstep_kubeflow::ContainerInputs;
 use lockstep_kubeflow::local::{self, Typed};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Arguments, Pipeline, Plan, Use};
@@ -13,9 +13,7 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_view::artifacts::{ColumnType, artifact, unique, with_types};
 use lockstep_view::error::{Error, Result};
 
-use crate::cli::read_run;
-use crate::commands::build::build_crate;
-use crate::commands::run::of_container;
+use crate::crates::build_crate;
 use crate::invocation::Invocation;
 use crate::notebooks;
 
@@ -135,7 +133,7 @@ pub fn planned(
                     inputs: given.inputs,
                     parameters_file: given.parameters_file,
                 };
-                let bind = |args: &[String], given: kubeflow::ContainerInputs| of_container(read_run(args)?, runtime, given);
+                let bind = |args: &[String], given: ContainerInputs| (invocation.bind_container)(args, runtime, given);
                 return Ok((local::plan(runtime, &spec, typed, &bind)?, Vec::new()));
             }
             if path.extension().is_some_and(|extension| extension == "json") {

@@ -1,16 +1,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::ProgressBar;
-use lockstep_kernel::toolchain::{BuildError, BuildOptions, BuildProgress, Built, Toolchain, build_module};
+use lockstep_kernel::toolchain::{BuildOptions, Built};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::interfaces;
-use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::error::{Error, Result};
 use lockstep_view::print::print_json;
-use lockstep_view::{export, progress, quantity};
+use lockstep_view::{export, quantity};
 use serde_json::{Value, json};
 
+use crate::crates::build;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 
 /// Build a crate of steps, or a program, into a module
@@ -83,48 +82,6 @@ pub fn run(args: BuildArgs, invocation: &Invocation) -> Result<()> {
         print_json(&json!({ "modules": modules }))?;
     }
     Ok(())
-}
-
-fn build(directory: &Path, options: &BuildOptions, interrupt: &Interrupt, invocation: &Invocation) -> Result<Vec<Built>> {
-    let toolchain = Toolchain::find(&invocation.locations.toolchain()).map_err(Error::config)?;
-    let bar = progress::steps(&format!("building {}", directory.display()));
-    let built = build_module(&toolchain, directory, options, &|| interrupt.is_triggered(), &mut |at| {
-        follow(&bar, &at)
-    });
-    bar.finish_and_clear();
-    built.map_err(refused)
-}
-
-/// Builds the crate in `directory` and returns its module of steps. Cargo compiles only what changed.
-pub fn build_crate(directory: &Path, interrupt: &Interrupt, invocation: &Invocation) -> Result<Vec<u8>> {
-    let built = build(directory, &BuildOptions::default(), interrupt, invocation)?;
-    for warning in built.iter().flat_map(|built| &built.warnings) {
-        anstream::eprintln!("{}", warning.trim_end());
-    }
-    match <[Built; 1]>::try_from(built) {
-        Ok([module]) => Ok(module.wasm),
-        Err(built) => Err(Error::user(format_args!(
-            "{} has {} programs and no library of steps",
-            directory.display(),
-            built.len()
-        ))),
-    }
-}
-
-/// Shows the progress of cargo.
-pub fn follow(bar: &ProgressBar, at: &BuildProgress) {
-    bar.set_length(at.total.into());
-    bar.set_position(at.done.into());
-    bar.set_message(at.doing.clone());
-}
-
-fn refused(error: BuildError) -> Error {
-    let kind = match &error {
-        BuildError::NoCrate { .. } | BuildError::Which { .. } => Kind::User,
-        error if error.is_interrupt() => Kind::Interrupted,
-        _ => Kind::Config,
-    };
-    Error::new(kind, error)
 }
 
 /// Prints a built module, and returns it as JSON.

@@ -1,6 +1,6 @@
 use std::io;
 
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::Shell;
 use lockstep_view::error::Result;
 
@@ -15,7 +15,8 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub fn run(args: CompletionsArgs) -> Result<()> {
-    clap_complete::generate(args.shell, &mut crate::cli::command(), "lockstep", &mut io::stdout());
+/// Writes the script for `command`.
+pub fn run(args: &CompletionsArgs, command: &mut Command) -> Result<()> {
+    clap_complete::generate(args.shell, command, "lockstep", &mut io::stdout());
     Ok(())
 }

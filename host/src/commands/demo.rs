@@ -6,7 +6,6 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::export::write;
 
 use super::run;
-use crate::cli::read_run;
 use crate::invocation::Invocation;
 
 /// Run an example pipeline that needs no Rust
@@ -58,7 +57,7 @@ pub fn run(args: DemoArgs, invocation: &Invocation) -> Result<()> {
     let pipeline = directory.join(PIPELINE).display().to_string();
     let figure = directory.join(FIGURE).display().to_string();
     let command = ["run".to_owned(), pipeline.clone(), format!("--output=figure={figure}")];
-    run::run(read_run(&command)?, invocation)?;
+    run::run(run::parse(&command)?, invocation)?;
     if !invocation.json && !invocation.quiet {
         anstream::eprintln!("hint: open {figure}, then run: lockstep run {pipeline} -p trees=50");
     }

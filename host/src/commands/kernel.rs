@@ -11,13 +11,12 @@ use lockstep_kernel::kernelspec;
 use lockstep_kernel::notebook::Notebook;
 use lockstep_kernel::output::CellError;
 use lockstep_kernel::remote::{Host, Token};
-use lockstep_kernel::session::{Preparing, SessionFile, Setup, Starting, fetched_by};
+use lockstep_kernel::session::{SessionFile, Setup, Starting, fetched_by};
 use lockstep_kernel::toolchain::Lock;
 use lockstep_kernel::wire::{Connection, Surroundings, serve, serve_remote};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_server::machine::host_name;
-use lockstep_server::prepare::{find, setup_on};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use signal_hook::consts::SIGINT;
@@ -25,6 +24,7 @@ use uuid::Uuid;
 
 use crate::invocation::Invocation;
 use crate::locations::Locations;
+use crate::notebooks::setup;
 
 /// Install or run the Jupyter kernel
 #[derive(Args)]
@@ -300,21 +300,4 @@ fn for_notebook(setup: Setup, path: Option<PathBuf>, locations: &Locations) -> S
             ..setup
         },
     }
-}
-
-/// Prepares a session in `directory`. Compiles the prelude first if the cache does not have it, and reports the progress to `tell`.
-pub fn setup(
-    invocation: &Invocation,
-    directory: PathBuf,
-    engine: EngineOptions,
-    tell: &mut dyn FnMut(Preparing),
-) -> Result<Setup> {
-    let locations = &invocation.locations;
-    let found = find(
-        &locations.cache,
-        locations.cache_from.as_deref(),
-        &locations.toolchain(),
-        tell,
-    )?;
-    setup_on(&locations.cache, found, Arc::new(invocation.runtime(engine)?), directory)
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use lockstep_kubeflow::ContainerInputs;
 use lockstep_kubeflow::launcher::ExecutorInput;
 use lockstep_runtime::pipeline::Execution;
@@ -18,7 +18,7 @@ use lockstep_view::report;
 use serde_json::json;
 
 use crate::executor::Executor;
-use crate::invocation::{Invocation, interrupt_on_ctrl_c};
+use crate::invocation::{GlobalArgs, Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline, kept, pair};
 
 mod cluster;
@@ -295,8 +295,33 @@ fn refuse_for_pipelines(args: &RunArgs) -> Result<()> {
     }
 }
 
+/// A command line of `lockstep run`.
+#[derive(Parser)]
+#[command(name = "lockstep")]
+struct CommandLine {
+    #[command(flatten)]
+    _global: GlobalArgs,
+
+    #[command(subcommand)]
+    command: OnlyRun,
+}
+
+#[derive(Subcommand)]
+enum OnlyRun {
+    Run(Box<RunArgs>),
+}
+
+/// Parses the arguments of a `lockstep run`; the first is `run`. Global options are ignored: they apply where the command runs.
+pub fn parse(args: &[String]) -> Result<RunArgs> {
+    let command_line = std::iter::once("lockstep").chain(args.iter().map(String::as_str));
+    let parsed = CommandLine::try_parse_from(command_line).map_err(|e| Error::config(e.to_string().trim_end()))?;
+    let OnlyRun::Run(args) = parsed.command;
+    Ok(*args)
+}
+
 /// Resolves the command of a container to a run, and returns the limits that it sets.
-pub fn of_container(args: RunArgs, runtime: &Runtime, given: ContainerInputs) -> Result<(Run, OwnLimits)> {
+pub fn bind_container(args: &[String], runtime: &Runtime, given: ContainerInputs) -> Result<(Run, OwnLimits)> {
+    let args = parse(args)?;
     let limits = args.limits.own();
     Ok((target::bind(args, runtime, given)?.0, limits))
 }

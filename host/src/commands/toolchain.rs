@@ -6,7 +6,7 @@ use lockstep_view::error::{Error, Result};
 use lockstep_view::progress;
 use serde_json::json;
 
-use super::build::follow;
+use crate::crates::follow;
 use crate::invocation::Invocation;
 
 /// Find or install the Rust toolchain that steps and cells are compiled with

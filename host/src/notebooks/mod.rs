@@ -4,19 +4,20 @@ mod file;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lockstep_kernel::cell::Cell;
 use lockstep_kernel::notebook::{Notebook, NotebookCell};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use lockstep_kernel::session::{Account, Done, Session, Setup, Tasks, fetched_by};
+use lockstep_kernel::session::{Account, Done, Preparing, Session, Setup, Tasks, fetched_by};
 use lockstep_kernel::toolchain::Lock;
 use lockstep_runtime::pipeline::Pipeline;
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
+use lockstep_server::prepare::{find, setup_on};
 use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::progress;
 
-use crate::commands::kernel::setup;
 use crate::invocation::Invocation;
 
 pub use file::{Names, yaml};
@@ -142,4 +143,21 @@ impl Output for Typed {
     fn ask(&mut self, _: &str, _: bool) -> Result<String, Unanswered> {
         self.0.next().ok_or(Unanswered::NotAllowed)
     }
+}
+
+/// Prepares a session in `directory`. Compiles the prelude first if the cache does not have it, and reports the progress to `tell`.
+pub fn setup(
+    invocation: &Invocation,
+    directory: PathBuf,
+    engine: EngineOptions,
+    tell: &mut dyn FnMut(Preparing),
+) -> Result<Setup> {
+    let locations = &invocation.locations;
+    let found = find(
+        &locations.cache,
+        locations.cache_from.as_deref(),
+        &locations.toolchain(),
+        tell,
+    )?;
+    setup_on(&locations.cache, found, Arc::new(invocation.runtime(engine)?), directory)
 }
