@@ -1,8 +1,10 @@
 //! What code is compiled for, and how.
 
+use std::sync::Arc;
+
 use wasmtime::{Config, OptLevel, RegallocAlgorithm, WasmBacktraceDetails};
 
-use super::fiber::{GUEST_STACK, HOST_STACK};
+use super::fiber::{GUEST_STACK, HOST_STACK, Stacks};
 use super::huge_pages::RESERVED;
 
 /// The compilation target of guest code.
@@ -65,6 +67,7 @@ pub(super) fn config(target: Target, optimise: bool, instrumentation: Instrument
     config.consume_fuel(instrumentation.fuel);
     config.max_wasm_stack(GUEST_STACK);
     config.async_stack_size(GUEST_STACK + HOST_STACK);
+    config.with_host_stack(Arc::new(Stacks::default()));
     config.memory_reservation(RESERVED as u64);
     // features that guests don't need; threads, garbage collection and components are not compiled into this build
     config.wasm_memory64(false);
