@@ -152,6 +152,9 @@ fn age(place: &Place) {
     }
 }
 
+/// The number of tasks of a pipeline that outlasts several commands, also on a busy machine.
+const LONG: usize = 200;
+
 /// A pipeline of `length` tasks, each of which copies what the one before has made.
 fn chain(length: usize) -> String {
     let mut text = "name: chain\noutputs: { rows: t0.rows }\ntasks:\n".replace("t0", &format!("t{}", length - 1));
@@ -173,7 +176,7 @@ fn a_pipeline_runs_while_all_that_it_does_not_use_is_removed() {
     let (place, [_, other]) = place();
     // the first tasks are cached, and older than any grace
     place.write("short.yaml", chain(5));
-    place.write("long.yaml", chain(40));
+    place.write("long.yaml", chain(LONG));
     assert_eq!(place.run(&["run", "short.yaml"]).code, 0);
     age(&place);
     let long = place
@@ -318,7 +321,7 @@ fn a_backup_taken_while_runs_go_on_is_whole_and_can_be_restored() {
     place.says(&["pin", &first], "", "");
     std::fs::create_dir_all(place.path(&format!("{STORE}/sessions"))).unwrap();
     place.write(&format!("{STORE}/sessions/a.json"), "{}");
-    place.write("long.yaml", chain(40));
+    place.write("long.yaml", chain(LONG));
     let mut long = place.command(&["run", "long.yaml"]).stderr(Stdio::null()).spawn().unwrap();
     let mut taken = 0;
     while long.try_wait().unwrap().is_none() {
@@ -335,10 +338,10 @@ fn a_backup_taken_while_runs_go_on_is_whole_and_can_be_restored() {
     let restored = place.run(&["backup", "--store", "copy", STORE]);
     assert_eq!(restored.code, 0, "{restored:?}");
     assert!(is_clean(&place));
-    assert_eq!(place.json(&["fsck"])["records"], 42);
+    assert_eq!(place.json(&["fsck"])["records"], LONG + 2);
     assert_eq!(place.json(&["pin"])["pins"], json!([first]));
     assert_eq!(place.read(&format!("{STORE}/sessions/a.json")), "{}");
-    assert_eq!(place.json(&["run", "long.yaml"])["tasks"][39]["cached"], true);
+    assert_eq!(place.json(&["run", "long.yaml"])["tasks"][LONG - 1]["cached"], true);
     assert_eq!(place.run(&["verify", &first]).code, 0);
     // the restored store is in use, so nothing is copied over it
     place.fails(
