@@ -81,6 +81,11 @@ impl Invocation {
         }
     }
 
+    /// Returns the same invocation with other locations. It opens the store there.
+    pub fn at(&self, locations: Locations) -> Self {
+        Self::new(locations, self.json, self.quiet, self.bind_container)
+    }
+
     /// Opens the store, in front of the shared one if there is one.
     pub fn store(&self) -> Result<Store> {
         if let Some(store) = self.opened.get() {
@@ -200,7 +205,7 @@ impl Invocation {
 }
 
 /// What to do about results that the shared store lacks.
-const UPLOAD: &str = "fix the cause, and run the same command again; that uploads what is missing";
+const UPLOAD: &str = "fix the cause, then run the same command again to upload the result";
 
 /// Returns an interrupt that SIGINT (Ctrl-C) and SIGTERM trigger. A second signal exits at once.
 pub fn interrupt_on_ctrl_c() -> Result<Interrupt> {

@@ -68,7 +68,8 @@ pub fn backup(source: &Path, target: &Path, open: impl Fn(Store) -> Result<Runti
 fn copy(from: &Path, to: &Path, open: impl Fn(Store) -> Result<Runtime>) -> Result<Copied> {
     let runtime = open(Store::open(from)?)?;
     let target = Store::open(to)?.lasting(Durability::All)?;
-    // The files first, so that what they refer to is copied. A kernel before its session: its journal has the cells that the session may lack.
+    // Copy files before objects, so that every object that a file refers to is copied, too. Copy kernels before sessions: the journal of a
+    // kernel has the cells that its session may lack.
     copy_kernels(&from.join("host/kernels"), &to.join("host/kernels"))?;
     copy_files(from, to, &|below| {
         let is_own = OWN.iter().any(|own| below == Path::new(own));

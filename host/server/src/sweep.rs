@@ -87,7 +87,7 @@ pub(crate) fn roots(store: &Path) -> Result<BTreeSet<Digest>> {
     Ok(roots)
 }
 
-/// Removes what is not needed from the stores of a host, at each interval, until the process ends.
+/// Collects garbage in the open stores of the host, at each interval, until the process ends.
 pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
     let policy = Policy::of(&server.settings);
     loop {
@@ -110,9 +110,9 @@ pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
                     records = sweep.records.len(),
                     artifacts = sweep.artifacts.len(),
                     bytes = sweep.bytes(),
-                    "removed what no run needs"
+                    "garbage collection finished"
                 ),
-                Err(error) => tracing::error!(user, "can't remove what no run needs: {error}"),
+                Err(error) => tracing::error!(user, "garbage collection failed: {error}"),
             }
             server.metrics.swept(&swept);
         }

@@ -12,8 +12,8 @@ use crate::invocation::Invocation;
 /// Copy the store to a directory, also while it is in use; or restore such a copy
 #[derive(Args)]
 #[command(
-    after_help = "The copy is a store itself: with artifacts, records, pins, signatures, sessions, and the data of a host and its users. A
-later backup to the same directory copies what is new, and removes nothing from it.
+    after_help = "The copy is a store itself: with artifacts, records, pins, signatures, sessions, and the data of a host and its users. Another
+backup to the same directory adds new artifacts and records, and removes none.
 
 Examples:
   lockstep backup /backup/lockstep

@@ -22,6 +22,6 @@ pub fn run(args: ServeArgs, invocation: &Invocation) -> Result<()> {
     let mut locations = invocation.locations.clone();
     let durability = locations.durability.or(settings.durability());
     locations.durability = Some(durability.unwrap_or(Durability::Records));
-    let invocation = Invocation::new(locations, invocation.json, invocation.quiet, invocation.bind_container);
+    let invocation = invocation.at(locations);
     serve(settings, &invocation.surroundings()?)
 }

@@ -417,7 +417,7 @@ fn a_run_that_can_not_be_published_has_succeeded_and_says_what_is_missing() {
         }
         lines.count()
     };
-    let hint = "hint: fix the cause, and run the same command again; that uploads what is missing\n";
+    let hint = "hint: fix the cause, then run the same command again to upload the result\n";
     let alone = run(&RUN);
     assert_eq!((alone.code, warnings(&alone)), (0, 1), "{alone:?}");
     assert!(alone.stderr.ends_with(hint), "{alone:?}");

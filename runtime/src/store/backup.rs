@@ -25,7 +25,7 @@ impl Store {
         mut tell: impl FnMut(u64),
     ) -> Result<Copied, StoreError> {
         let mut copied = Copied::default();
-        // records first: what they need exists then, and stays
+        // Read records first: the artifacts that they need exist by then, and the lease on a record keeps its artifacts.
         let mut records = Vec::new();
         for record in self.blobs.list("records")? {
             // another process may have removed it after it was listed

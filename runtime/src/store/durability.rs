@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Which files survive a power failure or a crash of the operating system, once they are written. A killed process loses nothing in any case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Durability {
-    /// None for certain. Reads detect what was lost, and runs compute it again.
+    /// No guarantee. Reads detect missing and truncated files, and runs recompute them.
     #[default]
     None,
     /// Records, the index of runs, pins and signatures. Artifacts can be computed again, except for imported files.

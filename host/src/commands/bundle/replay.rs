@@ -63,7 +63,7 @@ fn alone(invocation: &Invocation, scratch: &Path) -> Invocation {
         shared: None,
         ..own.clone()
     };
-    Invocation::new(locations, invocation.json, invocation.quiet, invocation.bind_container)
+    invocation.at(locations)
 }
 
 /// Creates a runtime. Uses a temporary cache if the user's cache is not usable.
@@ -74,7 +74,7 @@ fn runtime(invocation: &Invocation, scratch: &Path, engine: EngineOptions) -> Re
             cache,
             ..invocation.locations.clone()
         };
-        Invocation::new(locations, invocation.json, invocation.quiet, invocation.bind_container).runtime(engine)
+        invocation.at(locations).runtime(engine)
     })
 }
 

@@ -10,7 +10,7 @@ mod system;
 use wasmtime::{Caller, Extern, Linker, Trap};
 
 use super::guest::Guest;
-use super::vfs::{Errno, Fault, Result};
+use super::vfs::{Errno, Fault, Result, Stop};
 pub(super) use ram::Pointer;
 use ram::Ram;
 
@@ -113,14 +113,19 @@ pub(super) fn call(
     let settled = guest.meter.settle(guest.vfs.held());
     let errno = match (result, settled) {
         (Err(Fault::Stop(stop)), _) | (_, Err(stop)) => {
-            guest.stop = Some(stop);
-            return Err(wasmtime::Error::msg("the run was ended"));
+            return Err(end(guest, stop));
         }
         (Ok(()), Ok(())) => 0,
         (Err(Fault::Errno(errno)), Ok(())) => errno as u32,
     };
     charge(&mut caller, work)?;
     Ok(errno)
+}
+
+/// Notes why the run ends. Returns the error that ends it.
+fn end(guest: &mut Guest, stop: Stop) -> wasmtime::Error {
+    guest.stop = Some(stop);
+    wasmtime::Error::msg("the run was ended")
 }
 
 /// Takes fuel for the work of a host function. The first `FREE_WORK` of a run is free, so that the fuel of most runs is that of
@@ -134,10 +139,9 @@ fn charge(caller: &mut Caller<'_, Guest>, work: u64) -> wasmtime::Result<()> {
         return Ok(());
     };
     if let Err(stop) = caller.data().deadline.check() {
-        caller.data_mut().stop = Some(stop);
-        return Err(wasmtime::Error::msg("the run was ended"));
+        return Err(end(caller.data_mut(), stop));
     }
-    // starts a slice anew, so a guest that calls host functions all the time never yields
+    // this starts a new slice, so a guest that keeps calling host functions never yields; hence the check
     caller.set_fuel(left.saturating_sub(work - free))?;
     match left < work - free {
         true => Err(Trap::OutOfFuel.into()),
