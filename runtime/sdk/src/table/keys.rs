@@ -1,14 +1,17 @@
 //! The values of columns as bytes: what sorts, joins and groups go by.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use ahash::RandomState;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float16Type, Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
 use arrow_row::{RowConverter, Rows, SortField};
 use arrow_schema::{DataType, SortOptions};
+use rustc_hash::FxBuildHasher;
 
 use super::Table;
 use super::values::plain;
@@ -20,8 +23,10 @@ use crate::{Context, Result, bail};
 /// values.
 pub(super) struct Keys {
     rows: Rows,
-    /// The rows without a null.
-    whole: Vec<bool>,
+    /// The number of rows: `rows` has none if there are no columns.
+    len: usize,
+    /// Which rows have no null; all of them if it is `None`.
+    whole: Option<NullBuffer>,
 }
 
 impl Keys {
@@ -40,13 +45,10 @@ impl Keys {
         Self::of(vec![(comparable(column)?, false)], column.len())
     }
 
-    fn of(columns: Vec<(ArrayRef, bool)>, rows: usize) -> Result<Self> {
-        let whole = (0..rows).map(|row| {
-            columns
-                .iter()
-                .all(|(column, _)| column.is_valid(row) && *column.data_type() != DataType::Null)
+    fn of(columns: Vec<(ArrayRef, bool)>, len: usize) -> Result<Self> {
+        let whole = columns.iter().fold(None, |whole: Option<NullBuffer>, (column, _)| {
+            NullBuffer::union(whole.as_ref(), column.logical_nulls().as_ref())
         });
-        let whole = whole.collect();
         let field = |(column, descending): &(ArrayRef, bool)| {
             let options = SortOptions {
                 descending: *descending,
@@ -56,11 +58,11 @@ impl Keys {
         };
         let converter = RowConverter::new(columns.iter().map(field).collect())?;
         let columns: Vec<ArrayRef> = columns.into_iter().map(|(column, _)| column).collect();
-        let mut found = converter.empty_rows(rows, 0);
+        let mut rows = converter.empty_rows(len, 0);
         if !columns.is_empty() {
-            converter.append(&mut found, &columns)?;
+            converter.append(&mut rows, &columns)?;
         }
-        Ok(Self { rows: found, whole })
+        Ok(Self { rows, len, whole })
     }
 
     /// Returns the key of a row.
@@ -73,26 +75,40 @@ impl Keys {
 
     /// Returns whether no value of the row's key is null.
     pub(super) fn is_whole(&self, row: usize) -> bool {
-        self.whole[row]
+        self.whole.as_ref().is_none_or(|whole| whole.is_valid(row))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.whole.len()
+        self.len
     }
 
     /// Returns the rows in the order of their keys. Rows with the same key keep their order.
     pub(super) fn sorted(&self) -> Vec<usize> {
-        let mut rows: Vec<usize> = (0..self.len()).collect();
-        rows.sort_by(|a, b| self.get(*a).cmp(self.get(*b)));
-        rows
+        let short = self.are_short();
+        let mut rows: Vec<(Prefix, usize)> = (0..self.len()).map(|row| (prefix(self.get(row)), row)).collect();
+        rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
+            let rest = || match short {
+                true => Ordering::Equal,
+                false => self.get(*row_a).cmp(self.get(*row_b)),
+            };
+            a.cmp(b).then_with(rest).then(row_a.cmp(row_b))
+        });
+        rows.into_iter().map(|(_, row)| row).collect()
     }
 
     /// Numbers the different keys in the order of their first rows.
     pub(super) fn numbered(&self) -> Numbered {
+        match self.are_short() {
+            true => self.numbered_by(|row| prefix(self.get(row))),
+            false => self.numbered_by(|row| self.get(row)),
+        }
+    }
+
+    fn numbered_by<K: Hash + Eq>(&self, key: impl Fn(usize) -> K) -> Numbered {
         let (mut of_row, mut first) = (Vec::with_capacity(self.len()), Vec::new());
-        let mut numbers: Map<&[u8], usize> = map();
+        let mut numbers: Map<K, usize> = map();
         for row in 0..self.len() {
-            let number = *numbers.entry(self.get(row)).or_insert(first.len());
+            let number = *numbers.entry(key(row)).or_insert(first.len());
             if number == first.len() {
                 first.push(row);
             }
@@ -100,6 +116,22 @@ impl Keys {
         }
         Numbered { of_row, first }
     }
+
+    /// Returns whether prefixes tell all keys apart. No key begins with another, so padding makes none equal.
+    fn are_short(&self) -> bool {
+        (0..self.len()).all(|row| self.get(row).len() <= size_of::<Prefix>())
+    }
+}
+
+/// The first bytes of a key as big-endian words, padded with zeros, which compare as the bytes do and much faster.
+type Prefix = [u64; 3];
+
+fn prefix(key: &[u8]) -> Prefix {
+    let mut bytes = [0; size_of::<Prefix>()];
+    let len = key.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&key[..len]);
+    let (words, _) = bytes.as_chunks();
+    [words[0], words[1], words[2]].map(u64::from_be_bytes)
 }
 
 /// Different keys, numbered from 0.
@@ -110,11 +142,11 @@ pub(super) struct Numbered {
     pub first: Vec<usize>,
 }
 
-/// A hash map with fixed seeds. Nothing may depend on its order.
-pub(super) type Map<K, V> = HashMap<K, V, RandomState>;
+/// A hash map without random seeds. Nothing may depend on its order.
+pub(super) type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 pub(super) fn map<K, V>() -> Map<K, V> {
-    HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4))
+    HashMap::with_hasher(FxBuildHasher)
 }
 
 /// Returns an array whose values are equal if their bytes are.
