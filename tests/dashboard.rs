@@ -4,7 +4,8 @@
 //! `make test` installs the requirements. If one is missing, the tests are skipped with a message on stderr.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -300,8 +301,7 @@ impl Host {
             assert!(child.wait().unwrap().success());
             return None;
         }
-        let works = visit.place.store().join("host/works");
-        while fs::read_dir(&works).is_ok_and(|works| works.count() == 0) {
+        while !self.has_work() {
             assert!(
                 matches!(child.try_wait(), Ok(None)),
                 "the command ended before the host accepted its work"
@@ -309,6 +309,19 @@ impl Host {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Some(child)
+    }
+
+    /// Whether the host has a work item.
+    fn has_work(&self) -> bool {
+        let (address, base) = self.url.trim_start_matches("http://").split_once('/').unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "GET /{base}api/v1/works HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.contains("\"id\"")
     }
 }
 

@@ -46,7 +46,7 @@ const EDGES: [(&str, &[&str]); 13] = [
 /// External crates that only these workspace crates may depend on.
 const OWNED: [(&str, &[&str]); 10] = [
     ("wasmtime", &["lockstep-runtime"]),
-    ("rusqlite", &["lockstep-runtime"]),
+    ("rusqlite", &["lockstep-runtime", "lockstep-server"]),
     ("object_store", &["lockstep-runtime"]),
     ("zeromq", &["lockstep-kernel"]),
     ("landlock", &["lockstep-kernel"]),

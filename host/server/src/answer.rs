@@ -49,6 +49,15 @@ impl Refusal {
             Error::host(why).hint("try again in a few seconds"),
         )
     }
+
+    /// 429 Too Many Requests: the user's quota `name` is reached.
+    pub fn quota(name: &str, why: impl std::fmt::Display) -> Self {
+        let error = Error::new(Kind::Denied, format_args!("quota `{name}` is reached: {why}"));
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            error.hint("try again later, or ask the administrator of the host to raise it (`lockstep serve --quotas`)"),
+        )
+    }
 }
 
 impl<E: Into<Error>> From<E> for Refusal {
@@ -72,10 +81,15 @@ impl IntoResponse for Refusal {
             told["error"]["missing"] = json!(missing);
         }
         let mut response = (self.status, Json(told)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let again = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some("2"),
+            StatusCode::TOO_MANY_REQUESTS => Some("10"),
+            _ => None,
+        };
+        if let Some(seconds) = again {
             response
                 .headers_mut()
-                .insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
+                .insert(RETRY_AFTER, axum::http::HeaderValue::from_static(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let bearer = axum::http::HeaderValue::from_static("Bearer");

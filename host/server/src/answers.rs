@@ -3,10 +3,11 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Ran, Runtime};
+use lockstep_runtime::run::Ran;
 use quick_cache::sync::Cache;
 
-use crate::Answer;
+use crate::extract::blocking;
+use crate::{Answer, Namespace};
 
 /// Cache of recent responses, by digest of the request body: the same body requests the same run. An entry is valid while the store
 /// has all of its artifacts.
@@ -37,13 +38,16 @@ impl Answered {
     }
 
     /// Returns whether the store still has all artifacts of the result.
-    pub fn holds(&self, runtime: &Runtime) -> Answer<bool> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.elapsed() < HOLDS {
-            return Ok(true);
+    pub async fn holds(self: &Arc<Self>, namespace: &Arc<Namespace>) -> Answer<bool> {
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.elapsed() < HOLDS {
+                return Ok(true);
+            }
+            *asked = Instant::now();
         }
-        *asked = Instant::now();
-        Ok(runtime.is_kept(&self.ran.digest, &self.ran.record)?)
+        let (own, namespace) = (self.clone(), namespace.clone());
+        blocking(move || Ok(namespace.runtime.is_kept(&own.ran.digest, &own.ran.record)?)).await
     }
 }
 

@@ -8,8 +8,8 @@ use lockstep_runtime::run::Runtime;
 use lockstep_runtime::store::{Copied, Durability, Store};
 use lockstep_view::error::{Error, Result};
 
-use crate::namespace;
 use crate::sweep::{list, roots};
+use crate::{namespace, works};
 
 /// The file that makes a directory a backup. It contains the path of the store.
 const MARK: &str = "backup-of";
@@ -27,6 +27,16 @@ const OWN: [&str; 10] = [
     "index.sqlite-wal",
     "index.sqlite-shm",
     "users",
+];
+
+/// Names in the host's directory that are not copied as files: what is copied at one moment, partial uploads, the lock of a running host.
+const HOST: [&str; 6] = [
+    "kernels",
+    "uploads",
+    "works.sqlite",
+    "works.sqlite-wal",
+    "works.sqlite-shm",
+    namespace::LOCK,
 ];
 
 /// Number of attempts to copy a kernel that changes meanwhile.
@@ -73,8 +83,9 @@ fn copy(from: &Path, to: &Path, open: impl Fn(Store) -> Result<Runtime>) -> Resu
     copy_kernels(&from.join("host/kernels"), &to.join("host/kernels"))?;
     copy_files(from, to, &|below| {
         let is_own = OWN.iter().any(|own| below == Path::new(own));
-        is_own || below == Path::new("host/kernels") || below == Path::new("host/uploads")
+        is_own || HOST.iter().any(|name| below == Path::new("host").join(name))
     })?;
+    copy_works(&from.join("host").join(works::TABLE), &to.join("host").join(works::TABLE))?;
     for root in roots(to)? {
         // from here on, no sweep removes it
         runtime.store.contains(&root)?;
@@ -106,6 +117,17 @@ fn copy_kernels(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Copies the table of work items as it is at one moment.
+fn copy_works(from: &Path, to: &Path) -> Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    if to.exists() {
+        fs::remove_file(to).map_err(|e| Error::file("replace", to, &e))?;
+    }
+    works::copy(from, to)
 }
 
 /// Copies the files below `from`, except for those that `skip` names by their path below it. Ignores files that are removed meanwhile.

@@ -2,150 +2,270 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lockstep_runtime::sandbox::Interrupt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use lockstep_runtime::step::{Limits, OwnLimits};
+use lockstep_view::quantity;
+use tokio::sync::Notify;
 
 use super::answer::Refusal;
+use super::fair::{Fair, Owner, Share};
+use super::quotas::{Quota, Quotas};
 
-/// Limits the number of concurrent runs, and of queued ones.
+/// Limits what runs and what waits: the number of jobs, and the memory of their guests. Users take turns.
 #[derive(Debug)]
 pub struct Gate {
     jobs: NonZeroUsize,
-    running: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    turns: Fair,
+    memory: Fair,
+    waiting: Arc<Mutex<Waiting>>,
+    /// Maximum number of waiting jobs.
     most: usize,
+    /// The limits of runs that set none. No run has more time.
+    limits: Limits,
+    quotas: Arc<Quotas>,
     closing: AtomicBool,
-    /// Interrupts of the runs in progress.
-    interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
+    /// What ends the jobs in progress.
+    stops: Arc<Mutex<BTreeMap<u64, Arc<Stop>>>>,
     next: AtomicU64,
 }
 
-/// Permission to run; released on drop.
+#[derive(Default, Debug)]
+struct Waiting {
+    all: usize,
+    by_owner: BTreeMap<Owner, usize>,
+}
+
+/// Ends a job: its guests, and its waiting.
+#[derive(Default, Debug)]
+pub struct Stop {
+    pub interrupt: Interrupt,
+    waiting: Notify,
+}
+
+impl Stop {
+    pub fn trigger(&self) {
+        self.interrupt.trigger();
+        self.waiting.notify_waiters();
+    }
+
+    /// Waits until it is triggered.
+    async fn triggered(&self) {
+        let mut told = std::pin::pin!(self.waiting.notified());
+        // from here on, no notification is missed
+        told.as_mut().enable();
+        if !self.interrupt.is_triggered() {
+            told.await;
+        }
+    }
+}
+
+/// A job's place among those that wait; given back on drop.
+#[derive(Debug)]
+pub struct Place {
+    waiting: Arc<Mutex<Waiting>>,
+    owner: Owner,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = locked(&self.waiting);
+        waiting.all -= 1;
+        if let Some(own) = waiting.by_owner.get_mut(&self.owner) {
+            *own -= 1;
+            if *own == 0 {
+                waiting.by_owner.remove(&self.owner);
+            }
+        }
+    }
+}
+
+/// Permission to run; given back on drop.
 #[derive(Debug)]
 pub struct Turn {
-    jobs: NonZeroUsize,
-    /// Interrupts the runs of this turn.
-    pub interrupt: Interrupt,
     number: u64,
-    interrupts: Arc<Mutex<BTreeMap<u64, Interrupt>>>,
-    _permit: OwnedSemaphorePermit,
+    stops: Arc<Mutex<BTreeMap<u64, Arc<Stop>>>>,
+    _share: Share,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.interrupts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.number);
-    }
-}
-
-impl Turn {
-    /// Returns the maximum number of concurrent runs.
-    pub fn jobs(&self) -> NonZeroUsize {
-        self.jobs
-    }
-}
-
-/// Counts a queued run until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        locked(&self.stops).remove(&self.number);
     }
 }
 
 impl Gate {
-    pub fn new(jobs: usize, most: usize) -> Self {
+    /// Creates a gate for `jobs` concurrent jobs and `most` waiting ones, whose guests have `memory` bytes together.
+    pub fn new(jobs: usize, most: usize, memory: u64, limits: Limits, quotas: Quotas) -> Self {
+        let jobs = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
         Self {
-            jobs: NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN),
-            running: Arc::new(Semaphore::new(jobs.max(1))),
-            waiting: AtomicUsize::new(0),
+            jobs,
+            turns: Fair::new(jobs.get() as u64),
+            memory: Fair::new(memory),
+            waiting: Arc::default(),
             most,
+            limits,
+            quotas: Arc::new(quotas),
             closing: AtomicBool::new(false),
-            interrupts: Arc::default(),
+            stops: Arc::default(),
             next: AtomicU64::new(0),
         }
     }
 
-    /// Waits for a turn, for a run whose client waits. Fails if the queue is full or the host shuts down.
-    pub async fn turn(&self) -> Result<Turn, Refusal> {
-        self.check()?;
-        self.enter(Interrupt::default()).await.ok_or_else(ending)
+    /// Returns the maximum number of concurrent jobs, and of concurrent tasks of a plan.
+    pub fn jobs(&self) -> NonZeroUsize {
+        self.jobs
     }
 
-    /// Fails if the queue is full or the host shuts down.
-    pub fn check(&self) -> Result<(), Refusal> {
+    /// Returns the quota of a user.
+    pub fn quota(&self, owner: &Owner) -> Quota {
+        self.quotas.of(owner)
+    }
+
+    /// Returns the limits of a run of `owner` with these own limits. Without one of its own, a run gets no more memory than its user may have.
+    pub fn limits(&self, owner: &Owner, own: &OwnLimits) -> Limits {
+        let mut limits = self.limits.clone();
+        limits.memory = limits.memory.min(self.quota(owner).memory());
+        self.within(own.or(&limits))
+    }
+
+    /// Returns the limits with no more time than the host allows.
+    pub fn within(&self, mut limits: Limits) -> Limits {
+        let most = self.limits.time;
+        limits.time = limits.time.map_or(most, |own| Some(most.map_or(own, |most| own.min(most))));
+        limits
+    }
+
+    /// Takes a place in the queue. Fails if the queue is full, if the user's quota is reached or if the host shuts down.
+    pub fn place(&self, owner: &Owner) -> Result<Place, Refusal> {
         if self.is_closing() {
             return Err(ending());
         }
-        match self.waiting.load(Ordering::Relaxed) >= self.most && self.running.available_permits() == 0 {
-            true => Err(Refusal::busy(format_args!(
+        let mut waiting = locked(&self.waiting);
+        let free = self.jobs.get().saturating_sub(self.turns.used() as usize);
+        if waiting.all >= self.most.saturating_add(free) {
+            return Err(Refusal::busy(format_args!(
                 "the queue is full: {} runs are waiting",
                 self.most
-            ))),
-            false => Ok(()),
+            )));
+        }
+        let own = waiting.by_owner.get(owner).copied().unwrap_or(0);
+        let quota = self.quota(owner);
+        // as for the host, what can start at once does not count
+        let running = self.turns.used_by(owner) as usize;
+        let free = free.min(quota.running().saturating_sub(running));
+        if own >= quota.queued().saturating_add(free) {
+            return Err(Refusal::quota(
+                "queued",
+                format_args!("{} of your jobs are waiting", quota.queued()),
+            ));
+        }
+        Ok(self.enter(&mut waiting, owner))
+    }
+
+    /// Takes a place for work that was accepted before.
+    pub fn place_again(&self, owner: &Owner) -> Place {
+        self.enter(&mut locked(&self.waiting), owner)
+    }
+
+    fn enter(&self, waiting: &mut Waiting, owner: &Owner) -> Place {
+        waiting.all += 1;
+        *waiting.by_owner.entry(owner.clone()).or_default() += 1;
+        Place {
+            waiting: self.waiting.clone(),
+            owner: owner.clone(),
         }
     }
 
-    /// Waits for a turn, for accepted work. `None` if the work is cancelled or the host shuts down.
-    pub async fn turn_unless(&self, cancelled: impl Future<Output = ()>, interrupt: Interrupt) -> Option<Turn> {
-        tokio::select! {
-            turn = self.enter(interrupt) => turn,
-            () = cancelled => None,
-        }
-    }
-
-    async fn enter(&self, interrupt: Interrupt) -> Option<Turn> {
-        let permit = match self.running.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.waiting.fetch_add(1, Ordering::Relaxed);
-                let _waiting = Waiting(&self.waiting);
-                self.running.clone().acquire_owned().await.ok()?
-            }
-        };
+    /// Waits for a turn. `None` if the work is stopped or the host shuts down.
+    pub async fn turn(&self, place: Place, stop: &Arc<Stop>) -> Option<Turn> {
+        let running = self.quota(&place.owner).running() as u64;
+        let share = tokio::select! {
+            biased;
+            () = stop.triggered() => None,
+            share = self.turns.take(&place.owner, 1, running) => share,
+        }?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.interrupts().insert(number, interrupt.clone());
+        locked(&self.stops).insert(number, stop.clone());
         Some(Turn {
-            jobs: self.jobs,
-            interrupt,
             number,
-            interrupts: self.interrupts.clone(),
-            _permit: permit,
+            stops: self.stops.clone(),
+            _share: share,
         })
     }
 
-    /// Returns the numbers of running and of queued runs.
+    /// Waits until the guest of a run may have `bytes` of memory. `None` if the work is stopped, so that the run ends at once.
+    pub async fn memory(&self, owner: &Owner, bytes: u64, stop: &Stop) -> Option<Share> {
+        tokio::select! {
+            biased;
+            () = stop.triggered() => None,
+            share = self.memory.take(owner, bytes, self.quota(owner).memory()) => share,
+        }
+    }
+
+    /// Returns the numbers of running and of waiting jobs.
     pub fn counts(&self) -> (usize, usize) {
-        let running = self.jobs.get().saturating_sub(self.running.available_permits());
-        (running, self.waiting.load(Ordering::Relaxed))
+        (self.turns.used() as usize, locked(&self.waiting).all)
+    }
+
+    /// Waits until no job is running.
+    pub async fn idle(&self) {
+        while self.turns.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether a job would wait.
+    pub fn is_full(&self) -> bool {
+        self.turns.used() >= self.jobs.get() as u64
+    }
+
+    /// Returns the memory in bytes that running guests may use.
+    pub fn memory_used(&self) -> u64 {
+        self.memory.used()
     }
 
     /// Stops handing out turns.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
-        self.running.close();
+        self.turns.close();
     }
 
-    /// Interrupts all runs in progress.
+    /// Interrupts all jobs in progress.
     pub fn interrupt(&self) {
-        self.interrupts().values().for_each(Interrupt::trigger);
-    }
-
-    fn interrupts(&self) -> MutexGuard<'_, BTreeMap<u64, Interrupt>> {
-        self.interrupts.lock().unwrap_or_else(PoisonError::into_inner)
+        let stops: Vec<Arc<Stop>> = locked(&self.stops).values().cloned().collect();
+        stops.iter().for_each(|stop| stop.trigger());
     }
 
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
+
+    /// Fails if the run or plan asks for more memory than its user may have.
+    pub fn check_memory(&self, owner: &Owner, own: &OwnLimits) -> Result<(), Refusal> {
+        let most = self.quota(owner).memory();
+        match own.memory {
+            Some(asked) if asked > most => Err(Refusal::quota(
+                "memory",
+                format_args!(
+                    "a run with a memory limit of {} exceeds your {}",
+                    quantity::bytes(asked),
+                    quantity::bytes(most)
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
-fn ending() -> Refusal {
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refusal while the host shuts down.
+pub fn ending() -> Refusal {
     Refusal::busy("the host is shutting down")
 }

@@ -11,6 +11,7 @@ mod audit;
 pub mod backup;
 mod cache;
 mod extract;
+mod fair;
 mod gate;
 mod gateway;
 mod listen;
@@ -19,13 +20,15 @@ mod metrics;
 mod namespace;
 mod pages;
 pub mod prepare;
+mod quotas;
 mod settings;
 pub mod sweep;
 mod traces;
 mod works;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
@@ -40,14 +43,15 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinHandle;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use access::Access;
 use audit::Audit;
-use gate::Gate;
+use gate::{Gate, Place};
 use metrics::{Counted, Metrics};
 use traces::Traces;
 use works::WorkItem;
@@ -63,6 +67,12 @@ pub use settings::Settings;
 /// Maximum time on shutdown to write copies of kernels to the shared store.
 const FLUSH: Duration = Duration::from_secs(4);
 
+/// A namespace, once it is open.
+type Opened = Arc<OnceCell<Arc<Namespace>>>;
+
+/// Maximum time on shutdown for interrupted work to end.
+const LAST: Duration = Duration::from_secs(4);
+
 /// State shared by all requests.
 pub(crate) struct Server {
     pub settings: Settings,
@@ -71,20 +81,30 @@ pub(crate) struct Server {
     workshop: Arc<gateway::Workshop>,
     /// Source of kernel pods; `None` if kernels run in this process.
     pods: Option<Arc<gateway::Source>>,
-    namespaces: Mutex<BTreeMap<Option<String>, Arc<Namespace>>>,
+    namespaces: Mutex<BTreeMap<Option<String>, Opened>>,
     access: Access,
     audit: Audit,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// Locked, so that no other host serves the store.
+    _lock: File,
 }
 
 impl Server {
     async fn new(settings: Settings, surroundings: &Surroundings, tokens: TokenFile, secret: Option<&str>) -> Result<Self> {
         let loopback = settings.bind().ip().is_loopback();
+        let gate = Gate::new(
+            settings.jobs(),
+            settings.queue(),
+            settings.memory(),
+            settings.limits(),
+            settings.quotas()?,
+        );
         Ok(Self {
+            _lock: namespace::lock(&surroundings.host_directory())?,
             access: Access::new(tokens, secret, settings.trust_header(), loopback, settings.allowed_hosts()),
             audit: Audit::open(&surroundings.host_directory())?,
-            gate: Arc::new(Gate::new(settings.jobs(), settings.queue())),
+            gate: Arc::new(gate),
             metrics: Metrics::default(),
             engine: machine::engine(&surroundings.cache, EngineOptions::default())?,
             workshop: Arc::new(gateway::Workshop::new(surroundings)),
@@ -95,31 +115,46 @@ impl Server {
         })
     }
 
-    /// Returns the namespace of `user`. Opening it resumes the work that an earlier process left unfinished.
-    pub fn namespace(self: &Arc<Self>, user: Option<&str>) -> Result<Arc<Namespace>> {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = user.map(str::to_owned);
-        if let Some(namespace) = namespaces.get(&name) {
-            return Ok(namespace.clone());
-        }
+    /// Returns the namespace of `user`. Opening it resumes the work that an earlier process left unfinished. What prevents that is tried again
+    /// with the next request.
+    pub async fn namespace(self: &Arc<Self>, user: Option<&str>) -> Result<Arc<Namespace>> {
+        let opened = self.opened().entry(user.map(str::to_owned)).or_default().clone();
+        let opened = opened.get_or_try_init(async || {
+            let (server, user) = (self.clone(), user.map(str::to_owned));
+            let open = tokio::task::spawn_blocking(move || server.open(user.as_deref()));
+            open.await
+                .unwrap_or_else(|e| Err(Error::host(format_args!("internal error: {e}"))))
+        });
+        opened.await.cloned()
+    }
+
+    fn open(self: &Arc<Self>, user: Option<&str>) -> Result<Arc<Namespace>> {
         let (namespace, unfinished) = Namespace::open(user, self)?;
         let namespace = Arc::new(namespace);
-        unfinished
-            .iter()
-            .for_each(|work| self.start(&namespace, namespace.runtime.leased(), work));
-        namespaces.insert(name, namespace.clone());
+        for work in &unfinished {
+            let place = self.gate.place_again(&namespace.owner);
+            self.start(&namespace, namespace.runtime.leased(), work, place);
+        }
         Ok(namespace)
     }
 
-    /// Queues `work`. `runtime` has the lease on what the work needs.
-    fn start(&self, namespace: &Namespace, runtime: Runtime, work: &Arc<WorkItem>) {
+    /// Carries out `work`. `runtime` has the lease on what the work needs.
+    fn start(self: &Arc<Self>, namespace: &Namespace, runtime: Runtime, work: &Arc<WorkItem>, place: Place) {
         let works = namespace.works.clone();
-        tokio::spawn(works.carry_out(work.clone(), runtime, self.gate.clone()));
+        tokio::spawn(works.carry_out(work.clone(), runtime, self.clone(), place));
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeMap<Option<String>, Opened>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the open namespaces, by user.
     fn namespaces(&self) -> BTreeMap<Option<String>, Arc<Namespace>> {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let opened = self.opened();
+        let open = opened
+            .iter()
+            .filter_map(|(user, opened)| Some((user.clone(), opened.get()?.clone())));
+        open.collect()
     }
 
     /// Returns the number of active kernels.
@@ -169,14 +204,17 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
     let server = Arc::new(Server::new(settings, surroundings, tokens, secret.as_deref()).await?);
     // resume unfinished work now, not at the user's first request
-    let own = server.namespace(None)?;
+    let own = server.namespace(None).await?;
     if surroundings.cache_from.is_some() {
         let (workshop, runtime) = (server.workshop.clone(), own.runtime.clone());
         // the first kernel reports a failure
         tokio::task::spawn_blocking(move || workshop.prepare(&runtime));
     }
     for user in namespace::users(&surroundings.directory) {
-        server.namespace(Some(&user))?;
+        // the others can use the host; this one's requests are answered with the error
+        if let Err(error) = server.namespace(Some(&user)).await {
+            tracing::error!(user, "can't open the store of a user: {error}");
+        }
     }
     if let Some(every) = server.settings.gc_every() {
         tokio::spawn(sweep::repeat(server.clone(), every));
@@ -199,7 +237,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
         false => anstream::eprintln!("listening on {shown}"),
     }
     let (connections, grace) = (settings.connections(), settings.grace());
-    let ending = told_to_end(&server)?;
+    let (ending, finished) = told_to_end(&server)?;
     let router = router(server.clone());
     listen::serve(
         listener,
@@ -210,7 +248,9 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
         grace + Duration::from_secs(1),
     )
     .await;
-    let namespaces = server.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+    // connections may have ended before the work has
+    let _ = finished.await;
+    let namespaces = server.namespaces();
     namespaces.values().for_each(|namespace| namespace.kernels.flush(FLUSH));
     tracing::info!("shutdown complete");
     Ok(())
@@ -222,14 +262,14 @@ async fn ended(mut ending: watch::Receiver<bool>) {
 }
 
 /// Handles signals. The receiver becomes true when the host shuts down: nothing new starts, and work still running after the grace period
-/// is interrupted.
-fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
+/// is interrupted. The task ends when no work is running any more.
+fn told_to_end(server: &Arc<Server>) -> Result<(watch::Receiver<bool>, JoinHandle<()>)> {
     let failed = |e| Error::host(format_args!("can't install signal handlers: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let (tell, ending) = watch::channel(false);
     let server = server.clone();
-    tokio::spawn(async move {
+    let finished = tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -241,12 +281,15 @@ fn told_to_end(server: &Arc<Server>) -> Result<watch::Receiver<bool>> {
         tell.send_replace(true);
         tokio::select! {
             () = tokio::time::sleep(grace) => {}
+            () = server.gate.idle() => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         server.gate.interrupt();
+        // a guest ends within milliseconds; a compiler in this process takes longer
+        let _ = tokio::time::timeout(LAST, server.gate.idle()).await;
     });
-    Ok(ending)
+    Ok((ending, finished))
 }
 
 /// Builds the router. Routes in `open` need no authentication.

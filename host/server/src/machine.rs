@@ -1,6 +1,7 @@
 //! The machine that a host runs on.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -75,16 +76,106 @@ pub fn engine(cache: &Path, mut options: EngineOptions) -> Result<Engine> {
     Ok(Engine::new(&options)?)
 }
 
-/// Returns the memory in bytes that is available without swapping.
-pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Returns the number of CPU cores that this process may use.
+pub fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Returns the memory in bytes that is available without swapping: that of the machine, or less if a control group (a container) has a
+/// limit. `u64::MAX` if it is unknown.
+pub fn available_memory() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = available_in(&read("/proc/meminfo")).unwrap_or(u64::MAX);
+    let groups = read("/proc/self/cgroup");
+    machine.min(available_in_groups(&groups, Path::new("/sys/fs/cgroup")))
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes << 10)
+}
+
+/// Names of the files of a control group: the limit, the usage, and the statistics with the entry of page cache that can be dropped.
+struct Names(&'static str, &'static str, &'static str);
+
+const V2: Names = Names("memory.max", "memory.current", "inactive_file ");
+const V1: Names = Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ");
+
+/// Returns what the groups leave, which `groups` lists as /proc/self/cgroup does, and those above them. `root` is where they are mounted.
+fn available_in_groups(groups: &str, root: &Path) -> u64 {
+    let mut least = u64::MAX;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let (mounted, names) = match controllers {
+            "" => (root.to_owned(), V2),
+            _ if controllers.split(',').any(|one| one == "memory") => (root.join("memory"), V1),
+            _ => continue,
+        };
+        let group = mounted.join(path.trim_start_matches('/'));
+        for group in group.ancestors().take_while(|group| group.starts_with(&mounted)) {
+            least = least.min(left_in(group, &names).unwrap_or(u64::MAX));
+        }
+    }
+    least
+}
+
+/// Returns what a group leaves of its limit; `None` if it has no limit.
+fn left_in(group: &Path, Names(limit, usage, inactive): &Names) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let limit = number(limit)?;
+    let statistics = read("memory.stat").unwrap_or_default();
+    let cache = statistics
+        .lines()
+        .find_map(|line| line.strip_prefix(inactive)?.trim().parse().ok())
+        .unwrap_or(0);
+    Some(limit.saturating_sub(number(usage)?.saturating_sub(cache)))
 }
 
 /// Returns the name of this machine.
 pub fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
     read.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_group_limits_the_memory() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let available = |groups: &str| available_in_groups(groups, root.path());
+        assert_eq!(available("0::/pod/container\n"), u64::MAX);
+        write("pod/memory.max", "1000\n");
+        write("pod/memory.current", "700\n");
+        write("pod/memory.stat", "active_file 5\ninactive_file 200\n");
+        write("pod/container/memory.max", "max\n");
+        write("pod/container/memory.current", "300\n");
+        assert_eq!(available("0::/pod/container\n"), 500);
+        assert_eq!(available("0::/other\n"), u64::MAX);
+        // version 1, as seen in a container: its own group is the root of the mount
+        write("memory/memory.limit_in_bytes", "900\n");
+        write("memory/memory.usage_in_bytes", "800\n");
+        write("memory/memory.stat", "inactive_file 1\ntotal_inactive_file 50\n");
+        let both = "12:cpu,cpuacct:/docker/a\n4:memory:/docker/a\n";
+        assert_eq!(available(both), 150);
+        write("memory/memory.usage_in_bytes", "2000\n");
+        assert_eq!(available(both), 0);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert_eq!(available_in("MemTotal: 9 kB\nMemAvailable:    3 kB\n"), Some(3072));
+        assert!(available_memory() > 1 << 20);
+    }
 }

@@ -40,6 +40,12 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WorkLabels {
+    kind: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SweepLabels {
     succeeded: Truth,
 }
@@ -55,6 +61,8 @@ pub struct Metrics {
     waiting: Gauge,
     kernels: Gauge,
     memory: Gauge,
+    guests: Gauge,
+    works: Family<WorkLabels, Counter>,
     sweeps: Family<SweepLabels, Counter>,
     swept: Counter,
 }
@@ -72,7 +80,7 @@ impl Default for Metrics {
         registry.register("runs", "Completed runs, by outcome", runs.clone());
         registry.register_with_unit(
             "run",
-            "Time from a run request to its response",
+            "Time from a run request to its result",
             Unit::Seconds,
             run_seconds.clone(),
         );
@@ -83,8 +91,8 @@ impl Default for Metrics {
             Unit::Seconds,
             request_seconds.clone(),
         );
-        registry.register("sandboxes", "Runs in progress", running.clone());
-        registry.register("queue", "Queued runs", waiting.clone());
+        registry.register("sandboxes", "Jobs in progress", running.clone());
+        registry.register("queue", "Queued jobs", waiting.clone());
         registry.register("kernels", "Active kernels", kernels.clone());
         registry.register_with_unit(
             "resident_memory",
@@ -92,6 +100,9 @@ impl Default for Metrics {
             Unit::Bytes,
             memory.clone(),
         );
+        let (guests, works) = (Gauge::default(), Family::default());
+        registry.register("works", "Ended work items, by kind and state", Family::clone(&works));
+        registry.register_with_unit("guest_memory", "Memory limits of running guests", Unit::Bytes, guests.clone());
         let (sweeps, swept) = (Family::default(), Counter::default());
         registry.register("gc", "Garbage collections of a store", Family::clone(&sweeps));
         registry.register_with_unit("gc_removed", "Data removed by garbage collection", Unit::Bytes, swept.clone());
@@ -107,19 +118,30 @@ impl Default for Metrics {
             waiting,
             kernels,
             memory,
+            guests,
+            works,
         }
     }
 }
 
 impl Metrics {
-    /// Counts a completed run.
-    pub fn ran(&self, ran: &Ran, took: Duration) {
+    /// Counts a completed run, or task of a plan.
+    pub fn ran(&self, ran: &Ran) {
         let labels = RunLabels {
             outcome: ran.record.outcome.word(),
             cached: if ran.cached { Truth::Yes } else { Truth::No },
         };
         self.runs.get_or_create(&labels).inc();
-        self.run_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Notes the time from the request of a run to its result.
+    pub fn took(&self, time: Duration) {
+        self.run_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Counts a work item that is over.
+    pub fn ended(&self, kind: &'static str, state: &'static str) {
+        self.works.get_or_create(&WorkLabels { kind, state }).inc();
     }
 
     /// Counts a garbage collection.
@@ -164,6 +186,7 @@ pub async fn metrics(State(server): State<Arc<Server>>) -> Answer<Response> {
     let (running, waiting) = server.gate.counts();
     metrics.running.set(running as i64);
     metrics.waiting.set(waiting as i64);
+    metrics.guests.set(server.gate.memory_used().try_into().unwrap_or(i64::MAX));
     metrics.kernels.set(server.kernels() as i64);
     metrics.memory.set(resident().unwrap_or(0));
     let mut text = String::new();

@@ -1,24 +1,32 @@
 //! The data of one user.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
+use lockstep_view::quantity;
 use quick_cache::sync::Cache;
 
+use super::answer::{Answer, Refusal};
 use super::answers::Answers;
+use super::fair::Owner;
 use super::machine::runtime_over;
+use super::quotas::Quota;
 use super::works::{WorkItem, Works};
 use super::{Server, gateway};
 
 /// The data of one user, or of all callers on a host without users: a separate store and the host's data beside it.
 pub struct Namespace {
     pub runtime: Runtime,
+    /// The user, for whom work takes turns.
+    pub owner: Owner,
     /// Directory for the host's data.
     pub directory: PathBuf,
     pub works: Arc<Works>,
@@ -27,7 +35,32 @@ pub struct Namespace {
     pub uploads: Uploads,
     /// Cache of facts about recently used modules.
     pub modules: Cache<Digest, Arc<ModuleFacts>>,
+    /// Size of the store in bytes, and when it was determined.
+    size: Mutex<Option<(Instant, u64)>>,
 }
+
+/// Name of the file in the host's directory that a running host has locked.
+pub const LOCK: &str = "lock";
+
+/// Marks the store as served by this process until the file is dropped. Fails if another process serves it.
+pub fn lock(host: &Path) -> Result<File> {
+    std::fs::create_dir_all(host).map_err(|e| Error::file("create", host, &e))?;
+    let path = host.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| Error::file("write", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let store = host.parent().unwrap_or(host).display();
+            Err(Error::host(format_args!("another host serves the store {store}"))
+                .hint("stop it first, or give this host a store of its own with --store DIR"))
+        }
+        Err(TryLockError::Error(e)) => Err(Error::file("lock", &path, &e)),
+    }
+}
+
+/// A size is determined again after this time.
+const SIZE_HOLDS: Duration = Duration::from_secs(10);
 
 /// Facts about a module.
 pub struct ModuleFacts {
@@ -52,17 +85,52 @@ impl Namespace {
             }
         };
         let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
-        let (works, unfinished) = Works::open(directory.join("works"), &runtime.store)?;
+        let owner = Owner::from(user.unwrap_or_default());
+        let (works, unfinished) = Works::open(&directory, owner.clone(), surroundings.durability)?;
         let namespace = Self {
             kernels: kernels(user, server, &runtime, &directory)?,
             runtime,
+            owner,
             directory,
             works: Arc::new(works),
             answers: Answers::default(),
             uploads: Uploads::default(),
             modules: Cache::new(256),
+            size: Mutex::default(),
         };
         Ok((namespace, unfinished))
+    }
+
+    /// Fails if the store is larger than the user's quota. Reads the disk.
+    pub fn check_store(&self, quota: &Quota) -> Answer<()> {
+        let Some(most) = quota.store() else { return Ok(()) };
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = match *size {
+            Some((at, bytes)) if at.elapsed() < SIZE_HOLDS => bytes,
+            _ => {
+                let bytes = self.runtime.store.size()?;
+                *size = Some((Instant::now(), bytes));
+                bytes
+            }
+        };
+        match bytes < most {
+            true => Ok(()),
+            false => Err(Refusal::quota(
+                "store",
+                format_args!(
+                    "your store has {}, and may have {}",
+                    quantity::bytes(bytes),
+                    quantity::bytes(most)
+                ),
+            )),
+        }
+    }
+
+    /// Counts received bytes until the size of the store is determined again.
+    pub fn received(&self, bytes: u64) {
+        if let Some((_, size)) = &mut *self.size.lock().unwrap_or_else(PoisonError::into_inner) {
+            *size = size.saturating_add(bytes);
+        }
     }
 }
 

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_cluster::cpu;
+use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Durability;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::{parse_bytes, parse_duration};
 use serde::{Deserialize, Deserializer};
+
+use crate::machine;
+use crate::quotas::Quotas;
 
 /// Settings of a host. A flag overrides its environment variable, which overrides the configuration file. The keys of the file are the
 /// names of the flags.
@@ -55,6 +59,25 @@ pub struct Settings {
     /// Maximum queued runs; further requests get 503 with Retry-After [default: 1000]
     #[arg(long, value_name = "N", env = "LOCKSTEP_QUEUE")]
     queue: Option<usize>,
+
+    /// Memory of all running guests together; what needs more waits [default: the memory that is available at the start]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_MEMORY", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    memory: Option<u64>,
+
+    /// Memory limit of runs that set none [default: 4GiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_RUN_MEMORY", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    run_memory: Option<u64>,
+
+    /// Maximum time of a run [default: 24h]
+    #[arg(long, value_name = "TIME", env = "LOCKSTEP_MAX_TIME", value_parser = parse_duration)]
+    #[serde(deserialize_with = "duration")]
+    max_time: Option<Duration>,
+
+    /// Quotas of users, a TOML file with the tables [default] and [users."NAME"] and the keys queued, running, memory, kernels, store [default: none]
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_QUOTAS")]
+    quotas: Option<PathBuf>,
 
     /// Maximum size of an uploaded artifact [default: 16GiB]
     #[arg(long, value_name = "BYTES", env = "LOCKSTEP_UPLOAD_LIMIT", value_parser = parse_bytes)]
@@ -151,6 +174,9 @@ pub struct Settings {
     traces: Option<String>,
 }
 
+/// The default of `--max-time`.
+const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Default port of a host.
 pub const PORT: u16 = 8765;
 
@@ -173,6 +199,10 @@ impl Settings {
             tls_key: self.tls_key.or(file.tls_key),
             jobs: self.jobs.or(file.jobs),
             queue: self.queue.or(file.queue),
+            memory: self.memory.or(file.memory),
+            run_memory: self.run_memory.or(file.run_memory),
+            max_time: self.max_time.or(file.max_time),
+            quotas: self.quotas.or(file.quotas),
             upload_limit: self.upload_limit.or(file.upload_limit),
             connections: self.connections.or(file.connections),
             cull_idle: self.cull_idle.or(file.cull_idle),
@@ -222,12 +252,31 @@ impl Settings {
     }
 
     pub(crate) fn jobs(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.unwrap_or_else(cores).max(1)
+        self.jobs.unwrap_or_else(|| machine::cores().get()).max(1)
     }
 
     pub(crate) fn queue(&self) -> usize {
         self.queue.unwrap_or(1000)
+    }
+
+    /// Returns the memory in bytes that all running guests may use together.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.unwrap_or_else(machine::available_memory)
+    }
+
+    /// Returns the limits of runs that set none.
+    pub(crate) fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            memory: self.run_memory.unwrap_or(default.memory),
+            time: Some(self.max_time.unwrap_or(MAX_TIME)),
+            ..default
+        }
+    }
+
+    /// Reads the quotas of users.
+    pub(crate) fn quotas(&self) -> Result<Quotas> {
+        self.quotas.as_deref().map_or_else(|| Ok(Quotas::default()), Quotas::read)
     }
 
     /// Returns the limit in bytes.

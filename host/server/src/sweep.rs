@@ -12,7 +12,7 @@ use lockstep_view::artifacts::mentioned;
 use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 
-use crate::{Server, Settings, namespace};
+use crate::{Server, Settings, namespace, works};
 
 /// Garbage collection by a host removes nothing younger. What clients have uploaded is in use only when they submit their work.
 const GRACE: Duration = Duration::from_secs(60 * 60);
@@ -76,6 +76,10 @@ pub(crate) fn roots(store: &Path) -> Result<BTreeSet<Digest>> {
     for file in files {
         roots.extend(mentioned(&read(&file)?));
     }
+    for submission in works::submissions(&host.join(works::TABLE))? {
+        roots.extend(mentioned(submission.as_bytes()));
+    }
+    // files of an earlier version that no host has read since, or that this version can't read
     for file in list(&host.join("works"))? {
         let work = read(&file)?;
         // a file that can't be read as JSON may be that of another version

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use lockstep_client::Remote;
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
-use lockstep_server::machine::available_memory;
+use lockstep_server::machine::{available_memory, cores};
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::parse_duration;
@@ -138,20 +138,13 @@ fn verify_records(args: VerifyArgs, interrupt: &Interrupt, invocation: &Invocati
         Some(key) => Check::Signature(signature::read_public_key(key)?),
         None => Check::Again { keep: args.on.is_none() },
     };
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let jobs = args.jobs.unwrap_or_else(cores);
     let subjects = match args.what.as_deref() {
         None => subjects::newest(&runtime, args.most.unwrap_or(usize::MAX), args.since.map_or(0, since))?,
         Some(what) if is_pipeline(what) => subjects::tasks(&runtime, what, args.given, interrupt, invocation)?,
         Some(what) => subjects::record(&runtime, what, &args.given)?,
     };
-    let checked = check(
-        &runtime,
-        subjects,
-        &how,
-        (jobs, available_memory().unwrap_or(u64::MAX)),
-        interrupt,
-    );
+    let checked = check(&runtime, subjects, &how, (jobs, available_memory()), interrupt);
     report::report(&checked, start.elapsed(), invocation)?;
     if let Some(what) = &args.what {
         report::hint(&checked, what, invocation);

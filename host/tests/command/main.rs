@@ -5,6 +5,7 @@ mod bundle;
 mod care;
 mod compiling;
 mod errors;
+mod jobs;
 mod kubeflow;
 mod origins;
 mod pipelines;

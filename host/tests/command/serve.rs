@@ -36,7 +36,7 @@ impl Answer {
         self.json()["error"]["message"].as_str().unwrap().to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines
             .filter(|(found, _)| found.eq_ignore_ascii_case(name))

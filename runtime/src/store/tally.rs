@@ -37,6 +37,11 @@ impl Store {
         self.index().modules(text, most)
     }
 
+    /// Returns the total size in bytes of the artifacts in the index.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        self.index().size()
+    }
+
     /// Returns artifacts whose media type contains `text`.
     pub fn of_media_type(&self, text: &str, most: usize) -> Result<Vec<Artifact>, StoreError> {
         self.index().of_media_type(text, most)

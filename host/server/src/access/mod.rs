@@ -50,6 +50,8 @@ pub struct Caller {
     /// The user's name; `None` on a host without users.
     pub user: Option<String>,
     pub scope: Scope,
+    /// Name of the token.
+    pub token: Option<String>,
     /// The user's store, work items and kernels.
     pub namespace: Arc<Namespace>,
 }
@@ -79,7 +81,12 @@ pub struct Access {
 struct Identity {
     user: Option<String>,
     scope: Scope,
+    /// Name of the token.
+    token: Option<String>,
 }
+
+/// Name of the token that the host was started with, or printed at its start.
+const OWN: &str = "LOCKSTEP_TOKEN";
 
 /// Cookie that holds a browser's token.
 const COOKIE_NAME: &str = "lockstep-token";
@@ -119,25 +126,27 @@ impl Access {
             return Ok(Some(Identity {
                 user: Some(user_name(user)?),
                 scope: Scope::Run,
+                token: None,
             }));
         }
         let Some(secret) = secret_in(uri, headers) else {
             return Ok(None);
         };
         if let Some(own) = self.own.as_ref().filter(|own| own.is_of(&secret)) {
-            return Ok(Some(own.identity()));
+            return Ok(Some(own.identity(OWN)));
         }
         let tokens = self.tokens.all()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Ok(tokens::find(&tokens, &secret, now).map(Token::identity))
+        Ok(tokens::find(&tokens, &secret, now).map(|(name, token)| token.identity(name)))
     }
 }
 
 impl Token {
-    fn identity(&self) -> Identity {
+    fn identity(&self, name: &str) -> Identity {
         Identity {
             user: self.user.clone(),
             scope: self.scope,
+            token: Some(name.to_owned()),
         }
     }
 }
@@ -201,7 +210,7 @@ async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result
     let access = &server.access;
     let (method, headers) = (request.method(), request.headers());
     origin::check(method, request.uri(), headers, access.loopback, &access.allowed_hosts)?;
-    let Some(Identity { user, scope }) = access.identify(request.uri(), headers)? else {
+    let Some(Identity { user, scope, token }) = access.identify(request.uri(), headers)? else {
         return Err(unknown(server, &request));
     };
     let needed = needed(method, headers, request.uri().path());
@@ -228,8 +237,13 @@ async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result
     {
         return Ok(keep(server, &request, &secret, &rest));
     }
-    let namespace = server.namespace(user.as_deref())?;
-    let caller = Caller { user, scope, namespace };
+    let namespace = server.namespace(user.as_deref()).await?;
+    let caller = Caller {
+        user,
+        scope,
+        token,
+        namespace,
+    };
     let changes = !method.is_safe();
     let said = changes.then(|| (method.clone(), request.uri().path().to_owned()));
     request.extensions_mut().insert(caller.clone());

@@ -96,10 +96,10 @@ impl TokenFile {
     }
 }
 
-/// Returns the token `secret`, unless it has expired at `now`, in seconds of Unix time.
-pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<&'a Token> {
-    let token = tokens.values().find(|token| token.is_of(secret))?;
-    token.expires.is_none_or(|expires| now < expires).then_some(token)
+/// Returns the token `secret` with its name, unless it has expired at `now`, in seconds of Unix time.
+pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<(&'a str, &'a Token)> {
+    let (name, token) = tokens.iter().find(|(_, token)| token.is_of(secret))?;
+    token.expires.is_none_or(|expires| now < expires).then_some((name, token))
 }
 
 #[cfg(test)]

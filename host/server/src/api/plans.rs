@@ -6,7 +6,7 @@ use axum::response::Response;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Plan, Source, explain as explain_plan};
 use lockstep_runtime::run::Runtime;
-use lockstep_runtime::step::{Artifact, Limits, OwnLimits};
+use lockstep_runtime::step::{Artifact, OwnLimits};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -45,14 +45,17 @@ pub(super) struct PlanRequest {
     responses(
         (status = 202, description = "accepted; `Location` is the work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "the queue is full", body = ErrorAnswer),
+        (status = 503, description = "the queue is full; see `Retry-After`", body = ErrorAnswer),
     )
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {
-    let namespace = caller.namespace.clone();
-    let runtime = namespace.runtime.leased();
-    let leased = runtime.clone();
-    let plan = blocking(move || read(&caller, &leased, &request.plan).map(|plan| (plan, request))).await?;
+    let runtime = caller.namespace.runtime.leased();
+    let (own, leased, quota) = (caller.clone(), runtime.clone(), server.gate.quota(&caller.namespace.owner));
+    let plan = blocking(move || {
+        own.namespace.check_store(&quota)?;
+        Ok((read(&own, &leased, &request.plan)?, request))
+    });
+    let plan = plan.await?;
     let (
         plan,
         PlanRequest {
@@ -62,13 +65,16 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
             ..
         },
     ) = plan;
+    let own = plan.tasks().iter().map(|task| &task.limits);
+    own.chain([&limits])
+        .try_for_each(|limits| server.gate.check_memory(&caller.namespace.owner, limits))?;
     let submission = Submission::Plan {
         plan: Box::new(plan),
         limits,
         fresh,
         keep_going,
     };
-    accepted(&server, &namespace, runtime, submission).await
+    accepted(&server, &caller, runtime, submission).await
 }
 
 /// Explain for each task of a plan whether it would run, and why
@@ -77,11 +83,16 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
     request_body = PlanRequest,
     responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
 )]
-pub async fn explain(caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Json<Value>> {
+pub async fn explain(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    Body(request): Body<PlanRequest>,
+) -> Answer<Json<Value>> {
     blocking(move || {
         let runtime = &caller.namespace.runtime;
+        let limits = server.gate.limits(&caller.namespace.owner, &request.limits);
         let plan = read(&caller, runtime, &request.plan)?;
-        let explained = explain_plan(runtime, &plan, &request.limits.or(&Limits::default()))?;
+        let explained = explain_plan(runtime, &plan, &limits)?;
         Ok(Json(
             json!({ "pipeline": plan.name, "plan": plan.digest()?, "tasks": explained }),
         ))

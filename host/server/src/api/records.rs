@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::artifacts::lineage_of;
 use super::{ErrorAnswer, LineageQuery, Way};
 use crate::extract::{Named, Query, blocking};
+use crate::gate::{Stop, ending};
 use crate::{Answer, Caller, Refusal, Server};
 
 #[derive(Deserialize)]
@@ -120,9 +121,12 @@ pub async fn verify(State(server): State<Arc<Server>>, caller: Caller, Named(dig
             record.outcome
         )));
     }
-    let turn = server.gate.turn().await?;
+    let (gate, owner, stop) = (&server.gate, &caller.namespace.owner, Arc::<Stop>::default());
+    let turn = gate.turn(gate.place(owner)?, &stop).await.ok_or_else(ending)?;
+    let memory = gate.memory(owner, record.limits().memory, &stop).await;
     blocking(move || {
-        let ran = caller.namespace.runtime.leased().again(&record, &turn.interrupt)?;
+        let _admitted = (turn, memory);
+        let ran = caller.namespace.runtime.leased().again(&record, &stop.interrupt)?;
         Ok(Json(
             json!({ "record": digest, "again": ran.digest, "same": ran.digest == digest }),
         ))

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Entry, Input, Ran, Run, Runtime, bind, choose};
-use lockstep_runtime::step::{Artifact, GuestPath, Interface, Limits, MediaType, OwnLimits, base, interfaces};
+use lockstep_runtime::run::{Entry, Input, Run, Runtime, bind, choose};
+use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, OwnLimits, base, interfaces};
 use lockstep_view::artifacts::known;
 use lockstep_view::error::Error;
 use lockstep_view::module::not_a_module;
@@ -21,8 +21,9 @@ use utoipa::ToSchema;
 use super::ErrorAnswer;
 use crate::answers::Answered;
 use crate::extract::{Query, blocking, bytes, digest, json};
+use crate::gate::ending;
 use crate::namespace::ModuleFacts;
-use crate::works::{Submission, run_one};
+use crate::works::{Attended, Submission, WorkItem};
 use crate::{Answer, Caller, Namespace, Refusal, Server};
 
 /// Request for a run. Modules and inputs are named by digest. Upload missing ones first, with `PUT /api/v1/artifacts/{digest}`.
@@ -107,7 +108,7 @@ pub(super) struct Wait {
         (status = 200, description = "the record, as printed by `lockstep run --json`", body = Object),
         (status = 202, description = "the run continues; `Location` is its work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "the queue is full", body = ErrorAnswer),
+        (status = 503, description = "the queue is full; see `Retry-After`", body = ErrorAnswer),
     )
 )]
 pub async fn submit(
@@ -121,49 +122,66 @@ pub async fn submit(
     let namespace = caller.namespace.clone();
     let start = Instant::now();
     if let Some(answered) = namespace.answers.0.get(&asked)
-        && answered.holds(&namespace.runtime)?
+        && answered.holds(&namespace).await?
     {
-        server.metrics.ran(&answered.ran, start.elapsed());
+        server.metrics.ran(&answered.ran);
+        server.metrics.took(start.elapsed());
         return Ok(answer(answered.body.clone()));
     }
-    let runtime = namespace.runtime.leased();
     let wait = query.wait.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(WAIT));
     let request: RunRequest = json(&body)?;
     let (limits, fresh) = (request.limits, request.fresh);
-    // without a free slot in time, the run is queued as a work item
-    let turn = match wait.is_zero() {
-        true => None,
-        false => tokio::time::timeout(wait, server.gate.turn()).await.ok().transpose()?,
-    };
-    let Some(turn) = turn else {
-        let (own, leased) = (namespace.clone(), runtime.clone());
-        let run = blocking(move || bound(&own, &leased, request)).await?;
-        return watched(&server, &namespace, runtime, run, limits, fresh).await;
-    };
-    let run = Arc::new(OnceLock::new());
-    let (own, place, request_span) = (namespace.clone(), run.clone(), tracing::Span::current());
-    let leased = runtime.clone();
-    let mut running = tokio::task::spawn_blocking(move || -> Answer<Ran> {
-        let _within = request_span.entered();
-        let bound = bound(&own, &leased, request)?;
-        let run = place.get_or_init(|| bound);
-        let limits = limits.or(&Limits::default());
-        Ok(run_one(&leased, run, &limits, fresh, &turn.interrupt, &mut |_, _| {})?)
-    });
-    let ran = match tokio::time::timeout(wait.saturating_sub(start.elapsed()), &mut running).await {
-        Ok(ran) => ran.map_err(|e| Error::host(format_args!("internal error in the run: {e}")))??,
-        // the new work item joins the run in progress
-        Err(_) => match run.get() {
-            Some(run) => return watched(&server, &namespace, runtime, run.clone(), limits, false).await,
-            None => return Err(Refusal::busy("timeout while checking the module and inputs")),
-        },
-    };
-    server.metrics.ran(&ran, start.elapsed());
-    let body = Bytes::from(ran.to_json().to_string());
-    if !fresh && ran.record.outcome.is_deterministic() {
-        namespace.answers.0.insert(asked, Arc::new(Answered::new(ran)));
+    let owner = &namespace.owner;
+    server.gate.check_memory(owner, &limits)?;
+    let runtime = namespace.runtime.leased();
+    // a cached run needs no turn
+    let look_first = !fresh && (wait.is_zero() || server.gate.is_full());
+    let all = look_first.then(|| server.gate.limits(owner, &limits));
+    let (own, leased, quota) = (namespace.clone(), runtime.clone(), server.gate.quota(owner));
+    let (run, cached) = blocking(move || {
+        own.check_store(&quota)?;
+        let run = bound(&own, &leased, request)?;
+        let cached = match all {
+            Some(all) => leased.recall(run.key()?, &all)?,
+            None => None,
+        };
+        Ok((run, cached))
+    })
+    .await?;
+    if let Some(ran) = cached {
+        server.metrics.ran(&ran);
+        server.metrics.took(start.elapsed());
+        return Ok(answer(Bytes::from(ran.to_json().to_string())));
     }
-    Ok(answer(body))
+    let submission = Submission::Run {
+        run: Box::new(run),
+        limits,
+        fresh,
+    };
+    if wait.is_zero() {
+        return accepted(&server, &caller, runtime, submission).await;
+    }
+    let place = server.gate.place(owner)?;
+    let works = &namespace.works;
+    let work = works.submit(submission, caller.token.clone());
+    let carried_out = works.clone().carry_out(work.clone(), runtime, server.clone(), place);
+    let mut attended = Attended::new(works, &work, carried_out);
+    match attended.result(wait.saturating_sub(start.elapsed())).await {
+        Some(Some(ran)) => {
+            let ran = ran?;
+            let body = Bytes::from(ran.to_json().to_string());
+            if !fresh && ran.record.outcome.is_deterministic() {
+                namespace.answers.0.insert(asked, Arc::new(Answered::new(ran)));
+            }
+            Ok(answer(body))
+        }
+        Some(None) => Err(ending()),
+        None => {
+            let (works, kept) = (works.clone(), work.clone());
+            blocking(move || Ok(works.keep(&kept, true)?)).await?;
+            Ok(located(&server, &work))
+        }
+    }
 }
 
 fn answer(body: Bytes) -> Response {
@@ -171,46 +189,34 @@ fn answer(body: Bytes) -> Response {
     ([(CONTENT_TYPE, json)], body).into_response()
 }
 
-/// Submits the run as a work item; a cached run is answered at once.
-async fn watched(
-    server: &Arc<Server>,
-    namespace: &Arc<Namespace>,
-    runtime: Runtime,
-    run: Run,
-    limits: OwnLimits,
-    fresh: bool,
-) -> Answer<Response> {
-    if !fresh {
-        let (runtime, key, all) = (runtime.clone(), run.key()?, limits.or(&Limits::default()));
-        if let Some(ran) = blocking(move || Ok(runtime.recall(key, &all)?)).await? {
-            return Ok(answer(Bytes::from(ran.to_json().to_string())));
-        }
-    }
-    let submission = Submission::Run {
-        run: Box::new(run),
-        limits,
-        fresh,
-    };
-    accepted(server, namespace, runtime, submission).await
-}
-
 /// Accepts work: 202 with the location of the work item. `runtime` has the lease on what the work needs.
 pub(super) async fn accepted(
     server: &Arc<Server>,
-    namespace: &Arc<Namespace>,
+    caller: &Caller,
     runtime: Runtime,
     submission: Submission,
 ) -> Answer<Response> {
-    server.gate.check()?;
-    let own = namespace.clone();
-    let work = blocking(move || Ok(own.works.submit(submission)?)).await?;
-    server.start(namespace, runtime, &work);
+    let namespace = &caller.namespace;
+    let place = server.gate.place(&namespace.owner)?;
+    let work = namespace.works.submit(submission, caller.token.clone());
+    let (works, own) = (namespace.works.clone(), work.clone());
+    let kept = blocking(move || Ok(works.keep(&own, true)?)).await;
+    if kept.is_err() {
+        namespace.works.drop_unaccepted(&work);
+    }
+    kept?;
+    server.start(namespace, runtime, &work, place);
+    Ok(located(server, &work))
+}
+
+/// 202 with the location of the work item.
+fn located(server: &Server, work: &WorkItem) -> Response {
     let location = format!("{}/api/v1/works/{}", server.settings.base_path(), work.id);
     let mut response = (StatusCode::ACCEPTED, Json(work.to_json())).into_response();
     if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// Resolves the requested run. Fails if the module or an input is missing.

@@ -135,8 +135,15 @@ async fn receive(
     if length.is_some_and(|length| offset.saturating_add(length) > limit) {
         return Err(over(limit));
     }
-    let asker = caller.clone();
-    let before = blocking(move || here(&asker, &digest)).await?;
+    let (asker, quota) = (caller.clone(), server.gate.quota(&caller.namespace.owner));
+    let before = blocking(move || {
+        let before = here(&asker, &digest)?;
+        if !before.complete {
+            asker.namespace.check_store(&quota)?;
+        }
+        Ok(before)
+    });
+    let before = before.await?;
     if before.complete {
         return Ok((StatusCode::OK, Json(before)));
     }
@@ -144,6 +151,7 @@ async fn receive(
     if offset == 0 && complete && length.is_some_and(|length| length <= IN_MEMORY) {
         let bytes = whole(body, IN_MEMORY as usize).await?;
         let size = bytes.len() as u64;
+        caller.namespace.received(size);
         blocking(move || take_in(&caller.namespace.runtime.store, &digest, bytes, &media_type)).await?;
         return answer(StatusCode::CREATED, true, size);
     }
@@ -156,6 +164,7 @@ async fn receive(
         )
     })?;
     let at = append(&path, offset, limit, body).await?;
+    caller.namespace.received(at - offset);
     if !complete {
         return answer(StatusCode::OK, false, at);
     }

@@ -10,14 +10,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ErrorAnswer;
-use crate::extract::{Path, Query};
+use crate::extract::{Path, Query, blocking};
 use crate::works::{Entry, WorkItem};
 use crate::{Answer, Caller, Refusal};
 
-fn find(caller: &Caller, id: &str) -> Answer<Arc<WorkItem>> {
-    let work = caller.namespace.works.get(id);
+async fn find(caller: &Caller, id: String) -> Answer<Arc<WorkItem>> {
+    let works = caller.namespace.works.clone();
+    let work = blocking(move || Ok(works.get(&id)?)).await?;
     work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }
+
+/// Maximum number of work items in a response.
+const MOST: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,16 +36,10 @@ pub(super) struct ListQuery {
     responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<Value>> {
-    let newest = caller.namespace.works.newest();
-    let told = newest.iter().take(query.most.unwrap_or(50)).map(|work| {
-        let mut told = work.to_json();
-        if let Some(object) = told.as_object_mut() {
-            object.remove("tasks");
-            object.remove("result");
-        }
-        told
-    });
-    Ok(Json(json!({ "works": told.collect::<Vec<_>>() })))
+    let most = query.most.unwrap_or(50).min(MOST);
+    let works = caller.namespace.works.clone();
+    let newest = blocking(move || Ok(works.newest(most)?)).await?;
+    Ok(Json(json!({ "works": newest })))
 }
 
 /// Show the progress of a work item
@@ -51,7 +49,7 @@ pub async fn list(caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json
     responses((status = 200, body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn get(caller: Caller, Path(id): Path) -> Answer<Json<Value>> {
-    Ok(Json(find(&caller, &id)?.to_json()))
+    Ok(Json(find(&caller, id).await?.to_json()))
 }
 
 /// Cancel a work item; finished tasks keep their records
@@ -61,7 +59,7 @@ pub async fn get(caller: Caller, Path(id): Path) -> Answer<Json<Value>> {
     responses((status = 202, description = "cancellation requested", body = Object), (status = "4XX", body = ErrorAnswer))
 )]
 pub async fn cancel(caller: Caller, Path(id): Path) -> Answer<(StatusCode, Json<Value>)> {
-    let work = find(&caller, &id)?;
+    let work = find(&caller, id).await?;
     work.cancel();
     Ok((StatusCode::ACCEPTED, Json(work.to_json())))
 }
@@ -80,7 +78,7 @@ pub async fn events(
     Path(id): Path,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let work = find(&caller, &id)?;
+    let work = find(&caller, id).await?;
     let seen = headers
         .get("last-event-id")
         .and_then(|text| text.to_str().ok()?.parse().ok())
@@ -102,6 +100,6 @@ pub async fn events(
 fn event(entry: &Entry) -> Event {
     Event::default()
         .id(entry.number.to_string())
-        .event(entry.event)
+        .event(&*entry.event)
         .data(&*entry.data)
 }

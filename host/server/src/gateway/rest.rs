@@ -1,7 +1,9 @@
 //! REST API for kernels, as used by Jupyter servers.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
@@ -11,8 +13,9 @@ use serde_json::Value;
 
 use super::declined::Declined;
 use super::hosted::{Env, Model};
+use super::id_in;
 use super::specs::NAME;
-use crate::Caller;
+use crate::{Caller, Refusal, Server};
 
 /// Request to start a kernel. Other fields are ignored, such as the path of a notebook on the client's machine.
 #[derive(Deserialize, Default)]
@@ -28,7 +31,7 @@ pub async fn list(caller: Caller) -> Result<Json<Value>, Declined> {
     Ok(Json(models.iter().map(Model::json).collect()))
 }
 
-pub async fn create(caller: Caller, body: String) -> Result<impl IntoResponse, Declined> {
+pub async fn create(State(server): State<Arc<Server>>, caller: Caller, body: String) -> Result<impl IntoResponse, Declined> {
     let wanted: Wanted = match body.trim() {
         "" => Wanted::default(),
         body => serde_json::from_str(body).map_err(|e| Error::user(format_args!("invalid request body: {e}")))?,
@@ -36,9 +39,21 @@ pub async fn create(caller: Caller, body: String) -> Result<impl IntoResponse, D
     if let Some(name) = wanted.name.filter(|name| !name.is_empty() && name != NAME) {
         return Err(Declined::no_kernelspec(&name));
     }
+    let most = server.gate.quota(&caller.namespace.owner).kernels();
+    if caller.namespace.kernels.count() >= most && !is_there(&caller, &wanted.env).await? {
+        return Err(Refusal::quota("kernels", format_args!("you have {most} kernels; shut one down first")).into());
+    }
     let model = caller.namespace.kernels.create(wanted.env).await?;
     let location = [(LOCATION, format!("/api/kernels/{}", model.id))];
     Ok((StatusCode::CREATED, location, Json(model.json())))
+}
+
+/// Whether the kernel with the requested ID exists.
+async fn is_there(caller: &Caller, env: &Env) -> Result<bool, Declined> {
+    Ok(match id_in(env)? {
+        Some(id) => caller.namespace.kernels.model(&id.to_string()).await?.is_some(),
+        None => false,
+    })
 }
 
 pub async fn show(caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Declined> {

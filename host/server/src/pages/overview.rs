@@ -53,7 +53,7 @@ fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
                 (tile("succeeded", count("succeeded"), "succeeded"))
                 (tile("failed", count("failed"), "failed"))
                 (tile("interrupted", count("interrupted"), "interrupted"))
-                (pipelines::tile(site))
+                (pipelines::tile(site)?)
                 (strip(rows))
             }
             div.columns {
@@ -64,7 +64,7 @@ fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
                     }
                 }
                 div.side {
-                    (pipelines::newest(site))
+                    (pipelines::newest(site)?)
                     (section("Steps", of_steps(site, &steps)))
                     (notebooks::newest(models))
                 }

@@ -18,7 +18,8 @@ use serde_json::Value;
 use super::parts::{artifacts, code_block, section, status, when};
 use super::run::before;
 use super::{Page, Site, Tab};
-use crate::works::{Progress, TaskProgress, WorkItem, WorkState, now_ms};
+use crate::extract::blocking;
+use crate::works::{Listed, Progress, TaskProgress, WorkItem, WorkState, now_ms};
 use crate::{Answer, Refusal, Server};
 
 /// Maximum number of work items in the list.
@@ -38,36 +39,39 @@ pub fn routes() -> Router<Arc<Server>> {
 }
 
 /// Tile with the number of cached tasks, for the overview.
-pub fn tile(site: &Site) -> Markup {
-    let works = site.namespace.works.newest();
-    let cached: usize = works.iter().map(|work| counts(&work.progress()).1).sum();
-    html! { @if !works.is_empty() {
+pub fn tile(site: &Site) -> Answer<Markup> {
+    let works = &site.namespace.works;
+    if works.newest(1)?.is_empty() {
+        return Ok(html! {});
+    }
+    let cached = works.cached()?;
+    Ok(html! {
         a.tile href=(site.at("/pipelines")) {
-            span class={ "figure" @if cached > 0 { " hit" } } { (quantity::count(cached as u64)) }
+            span class={ "figure" @if cached > 0 { " hit" } } { (quantity::count(cached)) }
             span.dim { "cached" }
         }
-    } }
+    })
 }
 
 /// Card with recent work items, for the overview.
-pub fn newest(site: &Site) -> Markup {
-    let works = site.namespace.works.newest();
-    html! { @if !works.is_empty() { section.card {
+pub fn newest(site: &Site) -> Answer<Markup> {
+    let works = site.namespace.works.newest(NEWEST)?;
+    Ok(html! { @if !works.is_empty() { section.card {
         h2 { "Pipelines" a.more href=(site.at("/pipelines")) { "All" } }
-        ul.plain { @for work in works.iter().take(NEWEST) { li.row {
-            (status(work.state().word())) " " a.name href=(address(site, work)) { (fit(&work.title, 60)) }
+        ul.plain { @for work in &works { li.row {
+            (status(work.state.word())) " " a.name href=(address(site, &work.id)) { (fit(&work.title, 60)) }
             span.dim.end { (when(work.submitted_ms)) }
         } } }
-    } } }
+    } } })
 }
 
-fn address(site: &Site, work: &WorkItem) -> String {
-    site.at(&format!("/pipelines/{}", work.id))
+fn address(site: &Site, id: &str) -> String {
+    site.at(&format!("/pipelines/{id}"))
 }
 
 async fn list(site: Site) -> Answer<Response> {
     site.page(|site| {
-        let works = site.namespace.works.newest();
+        let works = site.namespace.works.newest(LISTED)?;
         Ok(Page {
             tab: Tab::Pipelines,
             title: "Pipelines".to_owned(),
@@ -90,7 +94,7 @@ fn nothing_yet() -> Markup {
     }
 }
 
-fn of_works(site: &Site, works: &[Arc<WorkItem>]) -> Markup {
+fn of_works(site: &Site, works: &[Listed]) -> Markup {
     html! { div.scroll { table.list {
         thead { tr {
             th scope="col" { "State" }
@@ -101,30 +105,18 @@ fn of_works(site: &Site, works: &[Arc<WorkItem>]) -> Markup {
             th.n.wide scope="col" { "Duration" }
             th.n scope="col" { "Age" }
         } }
-        tbody { @for work in works.iter().take(LISTED) {
-            @let progress = work.progress();
-            @let (run, cached, failed) = counts(&progress);
+        tbody { @for work in works {
             tr {
-                td { (status(progress.state.word())) }
-                td.grow { a.name href=(address(site, work)) { (fit(&work.title, 80)) } @if work.plan().is_none() { " " span.dim { "single run" } } }
-                td.n.wide { (run) }
-                td.n.wide { (cached) }
-                td.n.wide { (failed) }
-                td.n.wide { (took(progress.started_ms, progress.ended_ms)) }
+                td { (status(work.state.word())) }
+                td.grow { a.name href=(address(site, &work.id)) { (fit(&work.title, 80)) } @if work.kind == "run" { " " span.dim { "single run" } } }
+                td.n.wide { (work.counts.executed) }
+                td.n.wide { (work.counts.cached) }
+                td.n.wide { (work.counts.failed) }
+                td.n.wide { (took(work.started_ms, work.ended_ms)) }
                 td.n { (when(work.submitted_ms)) }
             }
         } }
     } } }
-}
-
-/// Returns the numbers of executed, cached and failed tasks.
-fn counts(progress: &Progress) -> (usize, usize, usize) {
-    let count = |is: fn(&TaskProgress) -> bool| progress.tasks.iter().filter(|task| is(task)).count();
-    (
-        count(|task| task.record.is_some() && !task.cached),
-        count(|task| task.cached),
-        count(|task| task.state == WorkState::Failed),
-    )
 }
 
 fn took(started_ms: Option<u64>, ended_ms: Option<u64>) -> String {
@@ -134,7 +126,7 @@ fn took(started_ms: Option<u64>, ended_ms: Option<u64>) -> String {
 }
 
 fn find(site: &Site, id: &str) -> Answer<Arc<WorkItem>> {
-    let work = site.namespace.works.get(id);
+    let work = site.namespace.works.get(id)?;
     work.ok_or_else(|| Refusal::not_found("work item not found; old work items are removed, their records stay"))
 }
 
@@ -152,14 +144,17 @@ async fn page(site: Site, Path(id): Path<String>) -> Answer<Response> {
 
 /// Cancels a work item. Cross-origin requests were refused before.
 async fn cancel(site: Site, Path(id): Path<String>) -> Answer<Redirect> {
-    let work = find(&site, &id)?;
-    work.cancel();
-    Ok(Redirect::to(&address(&site, &work)))
+    blocking(move || {
+        let work = find(&site, &id)?;
+        work.cancel();
+        Ok(Redirect::to(&address(&site, &work.id)))
+    })
+    .await
 }
 
 fn body(site: &Site, work: &WorkItem) -> Answer<Markup> {
     let progress = work.progress();
-    let (run, cached, failed) = counts(&progress);
+    let counts = progress.counts();
     let over = progress.state.is_over();
     Ok(html! {
         div #live data-live[!over] .part {
@@ -167,13 +162,13 @@ fn body(site: &Site, work: &WorkItem) -> Answer<Markup> {
                 h1 { (fit(&work.title, 80)) }
                 (status(progress.state.word()))
                 span.dim {
-                    (run) " run, " (cached) " cached"
-                    @if failed > 0 { ", " (failed) " failed" }
+                    (counts.executed) " run, " (counts.cached) " cached"
+                    @if counts.failed > 0 { ", " (counts.failed) " failed" }
                     @if progress.started_ms.is_some() { " in " (took(progress.started_ms, progress.ended_ms)) }
                     ", submitted " (when(work.submitted_ms)) " ago"
                 }
                 @if !over {
-                    form.actions method="post" action={ (address(site, work)) "/cancel" } {
+                    form.actions method="post" action={ (address(site, &work.id)) "/cancel" } {
                         button.danger type="submit" { "Cancel" }
                     }
                 }

@@ -1,13 +1,18 @@
 //! Event log of a work item. Any number of clients can follow it, and resume where they left off.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
 /// Maximum size in bytes. Older entries are dropped; the output of guests is also in the logs of their records.
 const KEPT: usize = 8 << 20;
+
+/// Maximum size in bytes of the entries that are kept when the work item has ended.
+const TAIL: usize = 1 << 20;
 
 /// A numbered event.
 #[derive(Clone, Debug)]
@@ -15,9 +20,18 @@ pub struct Entry {
     /// Starts at 1.
     pub number: u64,
     /// `started`, `log`, ...
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     /// JSON.
     pub data: Arc<str>,
+}
+
+/// The last events of a work item that has ended, without the final one, which is its result.
+#[derive(Serialize, Deserialize, Default, Debug)]
+pub struct Tail {
+    /// Number of the last entry.
+    last: u64,
+    /// Number, event and data.
+    entries: Vec<(u64, String, String)>,
 }
 
 /// The events of a work item.
@@ -45,6 +59,46 @@ impl Default for Journal {
 }
 
 impl Journal {
+    /// Creates the journal of a work item that has ended, without the final event.
+    pub fn of(tail: Tail) -> Self {
+        let bytes = tail.entries.iter().map(|(_, _, data)| data.len()).sum();
+        let entries = tail.entries.into_iter().map(|(number, event, data)| Entry {
+            number,
+            event: event.into(),
+            data: data.into(),
+        });
+        let state = JournalState {
+            entries: entries.collect(),
+            bytes,
+            last: tail.last,
+        };
+        Self {
+            last: watch::channel((tail.last, false)).0,
+            told: Mutex::new(state),
+        }
+    }
+
+    /// Returns the last events, without the final one.
+    pub fn tail(&self) -> Tail {
+        let (_, has_ended) = *self.last.borrow();
+        let told = self.told();
+        let before = told.entries.iter().rev().skip(usize::from(has_ended));
+        let mut left = TAIL;
+        let mut entries: Vec<_> = before
+            .take_while(|entry| {
+                let fits = entry.data.len() <= left;
+                left = left.saturating_sub(entry.data.len());
+                fits
+            })
+            .map(|entry| (entry.number, entry.event.to_string(), entry.data.to_string()))
+            .collect();
+        entries.reverse();
+        Tail {
+            last: told.last - u64::from(has_ended),
+            entries,
+        }
+    }
+
     /// Appends an event.
     pub fn tell(&self, event: &'static str, data: &Value) {
         self.add(event, data, false);
@@ -61,7 +115,11 @@ impl Journal {
         told.last += 1;
         told.bytes += data.len();
         let number = told.last;
-        told.entries.push_back(Entry { number, event, data });
+        told.entries.push_back(Entry {
+            number,
+            event: event.into(),
+            data,
+        });
         while told.bytes > KEPT
             && told.entries.len() > 1
             && let Some(dropped) = told.entries.pop_front()
@@ -116,6 +174,24 @@ mod tests {
         let (entries, _) = journal.next(2).await.unwrap();
         assert_eq!(numbers(&entries), [3]);
         assert!(journal.next(3).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_story_is_kept() {
+        let journal = Journal::default();
+        for text in ["a".to_owned(), "b".repeat(TAIL), "c".to_owned()] {
+            journal.tell("log", &json!(text));
+        }
+        journal.end("ended", &json!("result"));
+        let kept = serde_json::to_string(&journal.tail()).unwrap();
+        let journal = Journal::of(serde_json::from_str(&kept).unwrap());
+        journal.end("ended", &json!("result"));
+        let (entries, dropped) = journal.next(0).await.unwrap();
+        assert_eq!((numbers(&entries), dropped), (vec![3, 4], 2));
+        assert!(journal.next(4).await.is_none());
+        let empty = Journal::of(Journal::default().tail());
+        empty.end("ended", &json!(null));
+        assert_eq!(numbers(&empty.next(0).await.unwrap().0), [1]);
     }
 
     #[tokio::test]

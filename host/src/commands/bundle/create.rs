@@ -6,7 +6,7 @@ use lockstep_runtime::bundle::{BundleError, Contents, check_target};
 use lockstep_runtime::pipeline::{Execution, Plan};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
-use lockstep_server::machine::available_memory;
+use lockstep_server::machine::{available_memory, cores};
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::executed::verdict;
@@ -58,8 +58,8 @@ pub fn run(args: CreateArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(args.limits.engine())?;
     let interrupt = interrupt_on_ctrl_c()?;
     let execution = Execution {
-        jobs: jobs(args.jobs),
-        memory: available_memory().unwrap_or(u64::MAX),
+        jobs: args.jobs.unwrap_or_else(cores),
+        memory: available_memory(),
         limits: args.limits.limits(),
         ..Execution::default()
     };
@@ -88,11 +88,6 @@ pub fn run(args: CreateArgs, invocation: &Invocation) -> Result<()> {
             "size": contents.size(),
         })
     })
-}
-
-/// Returns `given`, or the number of cores.
-pub fn jobs(given: Option<NonZeroUsize>) -> NonZeroUsize {
-    given.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
 
 fn gathered(runtime: &Runtime, plan: &Plan, execution: Execution, interrupt: &Interrupt, outputs: bool) -> Result<Contents> {

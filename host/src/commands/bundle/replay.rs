@@ -8,14 +8,13 @@ use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Done, End, Execution};
 use lockstep_runtime::run::{Reuse, Runtime};
 use lockstep_runtime::sandbox::{EngineOptions, Interrupt};
-use lockstep_server::machine::available_memory;
+use lockstep_server::machine::{available_memory, cores};
 use lockstep_view::columns::{Columns, fit};
 use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::print::{print, print_json};
 use lockstep_view::progress;
 use serde_json::json;
 
-use super::create::jobs;
 use super::execute;
 use crate::commands::run::LimitArgs;
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
@@ -88,8 +87,8 @@ fn take(bundle: &Bundle, runtime: &Runtime) -> Result<()> {
 
 fn replay(bundle: &Bundle, args: &ReplayArgs, runtime: &Runtime, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
     let execution = Execution {
-        jobs: jobs(args.jobs),
-        memory: available_memory().unwrap_or(u64::MAX),
+        jobs: args.jobs.unwrap_or_else(cores),
+        memory: available_memory(),
         reuse: Reuse::Nothing,
         limits: args.limits.limits(),
         keep_going: true,

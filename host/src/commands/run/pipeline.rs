@@ -7,7 +7,7 @@ use lockstep_runtime::pipeline::{Event, Executed, Execution, Plan};
 use lockstep_runtime::run::{Names, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Artifact;
-use lockstep_server::machine::available_memory;
+use lockstep_server::machine::{available_memory, cores};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::events;
 use lockstep_view::executed::{to_json, verdict};
@@ -66,7 +66,6 @@ impl PipelineArgs {
 
     /// Returns the maximum of concurrent tasks: the number of cores here, more for tasks that run elsewhere.
     fn jobs(&self, elsewhere: bool) -> NonZeroUsize {
-        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.jobs.unwrap_or_else(|| if elsewhere { ELSEWHERE } else { cores() })
     }
 }
@@ -75,7 +74,7 @@ pub(super) fn run(args: RunArgs, invocation: &Invocation, runtime: &Runtime, int
     refuse_what_the_file_says(&args)?;
     let execution = Execution {
         jobs: args.pipeline.jobs(args.cluster.on.is_some()),
-        memory: args.pipeline.memory_budget.or_else(available_memory).unwrap_or(u64::MAX),
+        memory: args.pipeline.memory_budget.unwrap_or_else(available_memory),
         reuse: args.reuse(),
         limits: args.limits.limits(),
         keep_going: args.pipeline.keep_going,

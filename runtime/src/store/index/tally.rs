@@ -52,6 +52,11 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    pub(in crate::store) fn size(&self) -> Result<u64, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT COALESCE(SUM(size), 0) FROM artifacts")?;
+        Ok(statement.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+
     pub(in crate::store) fn of_media_type(&self, text: &str, most: usize) -> Result<Vec<Artifact>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT digest, media_type, size FROM artifacts WHERE instr(lower(media_type), lower(?1)) ORDER BY digest LIMIT ?2",
