@@ -21,7 +21,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub const TOKEN: &str = "gateway-test";
+    pub const TOKEN: &str = "token-of-the-gateway-tests";
 
     pub fn start() -> Self {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::measure::{ROOT, Surroundings, TRIVIAL, Table};
 
-const TOKEN: &str = "bench";
+const TOKEN: &str = "token-of-the-benches";
 
 /// Number of concurrent clients.
 const CLIENTS: &str = "64";

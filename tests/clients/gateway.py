@@ -22,7 +22,7 @@ import uuid
 import websocket
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 
-TOKEN = "gateway-test"
+TOKEN = "token-of-the-gateway-tests"
 AUTH = {"Authorization": f"token {TOKEN}"}
 V1 = "v1.kernel.websocket.jupyter.org"
 # seconds; the first cell on a machine waits for the prelude to be compiled

@@ -73,6 +73,9 @@ type Opened = Arc<OnceCell<Arc<Namespace>>>;
 /// Maximum time on shutdown for interrupted work to end.
 const LAST: Duration = Duration::from_secs(4);
 
+/// Minimum length of a token from the environment, in characters.
+const SHORTEST: usize = 16;
+
 /// State shared by all requests.
 pub(crate) struct Server {
     pub settings: Settings,
@@ -200,6 +203,12 @@ fn log_to_stderr(surroundings: &Surroundings, traces: Option<&Traces>) -> Result
 async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let tokens = TokenFile::new(&surroundings.host_directory());
     let given = surroundings.token.clone();
+    if given.as_ref().is_some_and(|given| given.chars().count() < SHORTEST) {
+        return Err(Error::config(format_args!(
+            "LOCKSTEP_TOKEN is too short: it must have at least {SHORTEST} characters"
+        ))
+        .hint("`openssl rand -hex 32` generates one; without LOCKSTEP_TOKEN, the host prints a token at its start"));
+    }
     let is_known = !tokens.all()?.is_empty() || settings.trust_header().is_some();
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
     let server = Arc::new(Server::new(settings, surroundings, tokens, secret.as_deref()).await?);

@@ -1,24 +1,28 @@
 //! Connections: limits, TLS and graceful shutdown.
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use lockstep_view::error::{Error, Result};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// Timeout of TLS handshakes and of request heads.
@@ -60,7 +64,7 @@ pub async fn serve(
     ending: impl Future<Output = ()>,
     grace: Duration,
 ) {
-    let graceful = GracefulShutdown::new();
+    let (end, ends) = watch::channel(false);
     let places = Arc::new(Semaphore::new(connections));
     let mut ending = pin!(ending);
     loop {
@@ -69,29 +73,33 @@ pub async fn serve(
             place = places.clone().acquire_owned() => place,
             () = &mut ending => break,
         };
-        let (stream, _) = tokio::select! {
+        // the semaphore is never closed
+        let Ok(place) = place else { break };
+        let (stream, address) = tokio::select! {
             accepted = accept(&listener) => accepted,
             () = &mut ending => break,
         };
         // avoids delays of small packets; failure only costs latency
         let _ = stream.set_nodelay(true);
-        let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
+        let (router, tls, ends) = (router.clone(), tls.clone(), ends.clone());
+        let peer = Peer(address);
+        let stream = Held { stream, _place: place };
         tokio::spawn(async move {
-            let _place = place;
             match tls {
-                None => answer(stream, router, watcher).await,
+                None => answer(stream, peer, router, ends).await,
                 Some(tls) => {
                     // drop connections without a TLS handshake
                     if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, tls.accept(stream)).await {
-                        answer(stream, router, watcher).await;
+                        answer(stream, peer, router, ends).await;
                     }
                 }
             }
         });
     }
-    drop(listener);
+    drop((listener, ends));
+    end.send_replace(true);
     // connections that remain after this are closed
-    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(grace, end.closed()).await;
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -107,15 +115,70 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, watcher: Watcher) {
-    let mut http = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(64 << 10);
-    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+/// Answers the requests of a connection, in HTTP/1.1. A head must arrive within [`HEAD`], counted from the start of the connection or from
+/// the response before it.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    mut ends: watch::Receiver<bool>,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 << 10);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     // errors of a connection concern its client only
-    let _ = watcher.watch(connection.into_owned()).await;
+    let is_over = tokio::select! {
+        _ = connection.as_mut() => true,
+        _ = ends.wait_for(|ends| *ends) => false,
+    };
+    if !is_over {
+        // after the response in progress
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// The address of the client, or of a proxy before it. Every request has it as an extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A connection with its place among the maximum number, also when it has become a WebSocket.
+struct Held {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context, pieces: &[IoSlice]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 /// Binds `address`. Returns the listener and its actual address.

@@ -13,7 +13,7 @@ const STORE: &str = ".local/share/lockstep/store";
 
 /// Looks until it finds something, for at most half a minute.
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..1500 {
         if let Some(found) = look() {
             return found;

@@ -17,8 +17,10 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
+use super::audit::{Asked, Who};
 use super::{Namespace, Server, gateway};
 
+use tokens::Tokens;
 pub use tokens::{Token, TokenFile};
 
 /// Permissions of a caller. Each scope includes those before it.
@@ -67,7 +69,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// Credentials that the host accepts.
 pub struct Access {
-    tokens: TokenFile,
+    tokens: Arc<TokenFile>,
     /// Token that is valid for this process only.
     own: Option<Token>,
     /// Header in which a trusted proxy names the user.
@@ -108,7 +110,7 @@ impl Access {
             expires: None,
         });
         Self {
-            tokens,
+            tokens: Arc::new(tokens),
             own,
             trusted: trusted.map(str::to_ascii_lowercase),
             loopback,
@@ -116,7 +118,7 @@ impl Access {
         }
     }
 
-    fn identify(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<Identity>> {
+    async fn identify(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<Identity>> {
         if let Some(name) = &self.trusted
             && let Some(user) = headers.get(name)
         {
@@ -129,15 +131,45 @@ impl Access {
                 token: None,
             }));
         }
-        let Some(secret) = secret_in(uri, headers) else {
-            return Ok(None);
-        };
-        if let Some(own) = self.own.as_ref().filter(|own| own.is_of(&secret)) {
+        match secret_in(uri, headers) {
+            Some(secret) => self.identify_secret(&secret).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn identify_secret(&self, secret: &str) -> Result<Option<Identity>> {
+        if let Some(own) = self.own.as_ref().filter(|own| own.is_of(secret)) {
             return Ok(Some(own.identity(OWN)));
         }
-        let tokens = self.tokens.all()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Ok(tokens::find(&tokens, &secret, now).map(|(name, token)| token.identity(name)))
+        let find = |tokens: &Tokens| tokens::find(tokens, secret, now).map(|(name, token)| token.identity(name));
+        match find(&*TokenFile::recent(&self.tokens).await?) {
+            Some(identity) => Ok(Some(identity)),
+            // it may be new
+            None => Ok(find(&*TokenFile::current(&self.tokens).await?)),
+        }
+    }
+
+    /// Fails if a link with a token would sign a person in whom another page, or somebody else, has given the link: what the person then does
+    /// would be seen by the owner of the token.
+    async fn may_sign_in(&self, headers: &HeaderMap, secret: &str) -> Result<(), Refusal> {
+        let by = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+        if matches!(by, Some("cross-site" | "same-site")) {
+            let error = Error::new(Kind::Denied, "a page of another site links here with a token");
+            return Err(error
+                .hint("to sign in with this token, copy the address into the address bar of the browser")
+                .into());
+        }
+        // a browser that does not say where a request comes from
+        let present = in_cookie(headers).filter(|present| by.is_none() && present != secret);
+        let Some(present) = present else { return Ok(()) };
+        if self.identify_secret(&present).await?.is_none() {
+            return Ok(());
+        }
+        let error = Error::new(Kind::Denied, "you are signed in with another token");
+        Err(error
+            .hint("to sign in with the token of this address, delete the cookies of this site in the browser first, or use a private window")
+            .into())
     }
 }
 
@@ -168,15 +200,17 @@ fn secret_in(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let known = scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer");
         return (known && !secret.trim().is_empty()).then(|| secret.trim().to_owned());
     }
-    in_query(uri).map(|(secret, _)| secret).or_else(|| {
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
-        let mut pairs = cookies
-            .flat_map(|cookie| cookie.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='));
-        pairs
-            .find(|(name, _)| *name == COOKIE_NAME)
-            .map(|(_, secret)| secret.to_owned())
-    })
+    in_query(uri).map(|(secret, _)| secret).or_else(|| in_cookie(headers))
+}
+
+fn in_cookie(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|cookie| cookie.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .find(|(name, _)| *name == COOKIE_NAME)
+        .map(|(_, secret)| secret.to_owned())
 }
 
 /// Returns the query parameter `token`, and the query string without it.
@@ -208,14 +242,25 @@ pub async fn check(server: &Arc<Server>, request: Request, next: Next) -> Respon
 
 async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let access = &server.access;
-    let (method, headers) = (request.method(), request.headers());
-    origin::check(method, request.uri(), headers, access.loopback, &access.allowed_hosts)?;
-    let Some(Identity { user, scope, token }) = access.identify(request.uri(), headers)? else {
-        return Err(unknown(server, &request));
+    let (method, headers) = (request.method().clone(), request.headers());
+    let asked = Asked::of(&request);
+    if let Err(refused) = origin::check(&method, request.uri(), headers, access.loopback, &access.allowed_hosts) {
+        let refusal = Refusal::from(refused.error);
+        server.audit.refused(asked, None, refusal.status, refused.why);
+        return Err(refusal);
+    }
+    let Some(Identity { user, scope, token }) = access.identify(request.uri(), headers).await? else {
+        let refusal = unknown(&request);
+        server.audit.refused(asked, None, refusal.status, "unknown");
+        return Err(refusal);
     };
-    let needed = needed(method, headers, request.uri().path());
+    let who = || Who {
+        user: user.clone(),
+        token: token.clone(),
+    };
+    let needed = needed(&method, headers, request.uri().path());
     if scope < needed {
-        server.audit.refused(&request, user, "scope");
+        server.audit.refused(asked, Some(who()), StatusCode::FORBIDDEN, "scope");
         return Err(Error::new(
             Kind::Denied,
             format_args!(
@@ -235,21 +280,24 @@ async fn admit(server: &Arc<Server>, mut request: Request, next: Next) -> Result
         && wants_html(headers)
         && let Some((secret, rest)) = in_query(request.uri())
     {
+        if let Err(refusal) = access.may_sign_in(headers, &secret).await {
+            server.audit.refused(asked, Some(who()), refusal.status, "sign-in");
+            return Err(refusal);
+        }
         return Ok(keep(server, &request, &secret, &rest));
     }
     let namespace = server.namespace(user.as_deref()).await?;
+    let who = (!method.is_safe()).then(who);
     let caller = Caller {
         user,
         scope,
         token,
         namespace,
     };
-    let changes = !method.is_safe();
-    let said = changes.then(|| (method.clone(), request.uri().path().to_owned()));
-    request.extensions_mut().insert(caller.clone());
+    request.extensions_mut().insert(caller);
     let response = next.run(request).await;
-    if let Some((method, path)) = said {
-        server.audit.done(method, path, caller.user, response.status());
+    if let Some(who) = who {
+        server.audit.done(asked, who, response.status());
     }
     Ok(response)
 }
@@ -263,15 +311,11 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
 }
 
 fn keep(server: &Server, request: &Request, secret: &str, rest: &str) -> Response {
-    let path = match (request.uri().path(), server.settings.base_path()) {
-        (path, base) if path.starts_with(&base) => path.to_owned(),
-        (path, base) => format!("{base}{path}"),
-    };
+    let base = server.settings.base_path();
+    // the router has removed the base
+    let path = format!("{base}{}", local(request.uri().path()));
     let location = if rest.is_empty() { path } else { format!("{path}?{rest}") };
-    let scope = match server.settings.base_path() {
-        base if base.is_empty() => "/".to_owned(),
-        base => base,
-    };
+    let scope = if base.is_empty() { "/".to_owned() } else { base };
     let secure = if server.settings.tls().is_some() { "; Secure" } else { "" };
     let cookie = format!("{COOKIE_NAME}={secret}; Path={scope}; HttpOnly; SameSite=Strict; Max-Age=2592000{secure}");
     let mut response = StatusCode::SEE_OTHER.into_response();
@@ -283,8 +327,12 @@ fn keep(server: &Server, request: &Request, secret: &str, rest: &str) -> Respons
     response
 }
 
-fn unknown(server: &Server, request: &Request) -> Refusal {
-    server.audit.refused(request, None, "unknown");
+/// Returns `path` as a path of this host. A browser reads two slashes, or backslashes, at its start as the name of another host.
+fn local(path: &str) -> String {
+    format!("/{}", path.trim_start_matches(['/', '\\']))
+}
+
+fn unknown(request: &Request) -> Refusal {
     let message = match secret_in(request.uri(), request.headers()) {
         Some(_) => "invalid or expired token",
         None => "authentication required: the request has no token",
@@ -321,6 +369,19 @@ mod tests {
         }
         let uri = Uri::from_static("/a?x=1&token=a%2Bb&y=2");
         assert_eq!(in_query(&uri), Some(("a+b".to_owned(), "x=1&y=2".to_owned())));
+    }
+
+    #[test]
+    fn a_redirect_stays_on_this_host() {
+        for (path, is) in [
+            ("/", "/"),
+            ("/runs/abc", "/runs/abc"),
+            ("//evil.example/", "/evil.example/"),
+            ("/\\evil.example", "/evil.example"),
+            ("///\\//evil.example//x", "/evil.example//x"),
+        ] {
+            assert_eq!(local(path), is);
+        }
     }
 
     #[test]

@@ -2,22 +2,32 @@
 
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method, Uri};
-use lockstep_view::error::{Error, Kind, Result};
+use lockstep_view::error::{Error, Kind};
+
+/// A refused request.
+#[derive(Debug)]
+pub struct Refused {
+    /// `host` or `origin`.
+    pub why: &'static str,
+    pub error: Error,
+}
 
 /// Refuses a request whose `Host` is not allowed (DNS rebinding), and a change that a page of another origin requests.
-pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, loopback: bool, allowed: &[String]) -> Result<()> {
+pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, loopback: bool, allowed: &[String]) -> Result<(), Refused> {
     let host = headers
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .or_else(|| uri.authority().map(|host| host.as_str()));
     let Some(host) = host else {
-        return Err(Error::user("the request has no Host header"));
+        let error = Error::user("the request has no Host header");
+        return Err(Refused { why: "host", error });
     };
     let name = name_of(host);
     let only_named = loopback || !allowed.is_empty();
     if only_named && !is_address(name) && name != "localhost" && !allowed.iter().any(|allowed| allowed == name) {
-        return Err(Error::new(Kind::Denied, format_args!("host name {name} is not allowed"))
-            .hint(format_args!("allow it with `lockstep serve --allow-host {name}`")));
+        let error = Error::new(Kind::Denied, format_args!("host name {name} is not allowed"))
+            .hint(format_args!("allow it with `lockstep serve --allow-host {name}`"));
+        return Err(Refused { why: "host", error });
     }
     let changes = !method.is_safe() || headers.contains_key(UPGRADE);
     if !changes {
@@ -34,7 +44,10 @@ pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, loopback: bool, al
             .is_some_and(|site| site == "cross-site" || site == "same-site"),
     };
     match foreign {
-        true => Err(Error::new(Kind::Denied, "cross-origin request refused")),
+        true => Err(Refused {
+            why: "origin",
+            error: Error::new(Kind::Denied, "cross-origin request refused"),
+        }),
         false => Ok(()),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Result};
@@ -37,6 +37,9 @@ impl Token {
     }
 }
 
+/// A revoked token is valid for this time at most.
+const RECENT: Duration = Duration::from_millis(100);
+
 /// All tokens, by name.
 pub type Tokens = BTreeMap<String, Token>;
 
@@ -49,6 +52,8 @@ pub struct TokenFile {
 /// Contents of the file when it was last read, with its modification time and size; `None` if it did not exist.
 #[derive(Default)]
 struct Read {
+    /// When the file was last looked at.
+    at: Option<Instant>,
     stamp: Option<(SystemTime, u64)>,
     tokens: Arc<Tokens>,
 }
@@ -62,17 +67,46 @@ impl TokenFile {
         }
     }
 
+    /// Returns all tokens, as they were at most [`RECENT`] ago.
+    pub async fn recent(file: &Arc<Self>) -> Result<Arc<Tokens>> {
+        {
+            let read = file.lock();
+            if read.at.is_some_and(|at| at.elapsed() < RECENT) {
+                return Ok(read.tokens.clone());
+            }
+        }
+        Self::current(file).await
+    }
+
+    /// Like [`all`](Self::all), on a thread that may wait for the disk.
+    pub async fn current(file: &Arc<Self>) -> Result<Arc<Tokens>> {
+        let file = file.clone();
+        let read = tokio::task::spawn_blocking(move || file.all());
+        read.await
+            .unwrap_or_else(|e| Err(Error::host(format_args!("internal error: {e}"))))
+    }
+
     /// Returns all tokens; none if the file does not exist.
     pub fn all(&self) -> Result<Arc<Tokens>> {
         let stamp = std::fs::metadata(&self.path)
             .and_then(|file| Ok((file.modified()?, file.len())))
             .ok();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp.is_none() || read.stamp != stamp {
-            let tokens = Arc::new(self.load()?);
-            *read = Read { stamp, tokens };
+        let known = {
+            let mut read = self.lock();
+            read.at = Some(Instant::now());
+            (stamp.is_some() && read.stamp == stamp).then(|| read.tokens.clone())
+        };
+        if let Some(tokens) = known {
+            return Ok(tokens);
         }
-        Ok(read.tokens.clone())
+        let tokens = self.load().map(Arc::new).inspect_err(|_| self.lock().at = None)?;
+        let mut read = self.lock();
+        (read.stamp, read.tokens) = (stamp, tokens.clone());
+        Ok(tokens)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn load(&self) -> Result<Tokens> {

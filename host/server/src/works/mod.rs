@@ -82,7 +82,7 @@ impl Works {
             if was_running && work.attempts() >= ATTEMPTS {
                 tracing::error!(work = work.id, "{}", given_up().message());
                 work.end(Err(given_up()));
-                works.table.update(&work, false)?;
+                works.note(&work);
                 continue;
             }
             work.forget_progress();
