@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use lockstep_runtime::sandbox::Interrupt;
@@ -26,7 +26,7 @@ pub struct Gate {
     most: usize,
     /// The limits of runs that set none. No run has more time.
     limits: Limits,
-    quotas: Arc<Quotas>,
+    quotas: RwLock<Quotas>,
     closing: AtomicBool,
     /// What ends the jobs in progress.
     stops: Arc<Mutex<BTreeMap<u64, Arc<Stop>>>>,
@@ -108,7 +108,7 @@ impl Gate {
             waiting: Arc::default(),
             most,
             limits,
-            quotas: Arc::new(quotas),
+            quotas: RwLock::new(quotas),
             closing: AtomicBool::new(false),
             stops: Arc::default(),
             next: AtomicU64::new(0),
@@ -122,7 +122,12 @@ impl Gate {
 
     /// Returns the quota of a user.
     pub fn quota(&self, owner: &Owner) -> Quota {
-        self.quotas.of(owner)
+        self.quotas.read().unwrap_or_else(PoisonError::into_inner).of(owner)
+    }
+
+    /// Replaces the quotas of all users. What runs or waits already stays.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        *self.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas;
     }
 
     /// Returns the limits of a run of `owner` with these own limits. Without one of its own, a run gets no more memory than its user may have.

@@ -10,6 +10,7 @@ mod api;
 mod audit;
 pub mod backup;
 mod cache;
+mod check;
 mod extract;
 mod fair;
 mod gate;
@@ -52,6 +53,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use access::Access;
 use audit::Audit;
 use gate::{Gate, Place};
+use listen::Tls;
 use metrics::{Counted, Metrics};
 use traces::Traces;
 use works::WorkItem;
@@ -62,6 +64,7 @@ use machine::Surroundings;
 use namespace::Namespace;
 
 pub use access::{Scope, Token, TokenFile, user_name};
+pub use check::{Checked, check};
 pub use settings::Settings;
 
 /// Maximum time on shutdown to write copies of kernels to the shared store.
@@ -166,6 +169,16 @@ impl Server {
     }
 }
 
+fn check_token(given: Option<&str>) -> Result<()> {
+    match given {
+        Some(given) if given.chars().count() < SHORTEST => Err(Error::config(format_args!(
+            "LOCKSTEP_TOKEN is too short: it must have at least {SHORTEST} characters"
+        ))
+        .hint("`openssl rand -hex 32` generates one; without LOCKSTEP_TOKEN, the host prints a token at its start")),
+        _ => Ok(()),
+    }
+}
+
 /// Serves requests until SIGTERM or SIGINT.
 pub fn serve(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -203,12 +216,7 @@ fn log_to_stderr(surroundings: &Surroundings, traces: Option<&Traces>) -> Result
 async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     let tokens = TokenFile::new(&surroundings.host_directory());
     let given = surroundings.token.clone();
-    if given.as_ref().is_some_and(|given| given.chars().count() < SHORTEST) {
-        return Err(Error::config(format_args!(
-            "LOCKSTEP_TOKEN is too short: it must have at least {SHORTEST} characters"
-        ))
-        .hint("`openssl rand -hex 32` generates one; without LOCKSTEP_TOKEN, the host prints a token at its start"));
-    }
+    check_token(given.as_deref())?;
     let is_known = !tokens.all()?.is_empty() || settings.trust_header().is_some();
     let secret = given.clone().or_else(|| (!is_known).then(new_secret));
     let server = Arc::new(Server::new(settings, surroundings, tokens, secret.as_deref()).await?);
@@ -229,10 +237,8 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
         tokio::spawn(sweep::repeat(server.clone(), every));
     }
     let settings = &server.settings;
-    let tls = settings
-        .tls()
-        .map(|(certificate, key)| listen::tls(certificate, key))
-        .transpose()?;
+    let tls = tls(settings)?.map(Arc::new);
+    reload_when_told(&server, tls.clone())?;
     let (listener, address) = listen::bind(settings.bind()).await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}{}/", settings.base_path());
@@ -265,6 +271,38 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     Ok(())
 }
 
+fn tls(settings: &Settings) -> Result<Option<Tls>> {
+    let files = settings.tls();
+    files.map(|(certificate, key)| Tls::load(certificate, key)).transpose()
+}
+
+/// On SIGHUP, loads the TLS certificate and the quotas again. After an error, the host keeps what it has. (Tokens need no signal.)
+fn reload_when_told(server: &Arc<Server>, tls: Option<Arc<Tls>>) -> Result<()> {
+    let mut told = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let server = server.clone();
+    tokio::spawn(async move {
+        while told.recv().await.is_some() {
+            let (server, tls) = (server.clone(), tls.clone());
+            let reload = move || -> Result<()> {
+                let quotas = server.settings.quotas()?;
+                tls.map_or(Ok(()), |tls| tls.reload())?;
+                server.gate.set_quotas(quotas);
+                Ok(())
+            };
+            match tokio::task::spawn_blocking(reload).await {
+                Ok(Ok(())) => tracing::info!("reloaded the TLS certificate and the quotas"),
+                Ok(Err(error)) => tracing::error!("can't reload; everything stays as it was: {error}"),
+                Err(error) => tracing::error!("can't reload; internal error: {error}"),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn no_signals(error: std::io::Error) -> Error {
+    Error::host(format_args!("can't install signal handlers: {error}"))
+}
+
 async fn ended(mut ending: watch::Receiver<bool>) {
     // the sender lives as long as the process
     let _ = ending.wait_for(|ending| *ending).await;
@@ -273,9 +311,8 @@ async fn ended(mut ending: watch::Receiver<bool>) {
 /// Handles signals. The receiver becomes true when the host shuts down: nothing new starts, and work still running after the grace period
 /// is interrupted. The task ends when no work is running any more.
 fn told_to_end(server: &Arc<Server>) -> Result<(watch::Receiver<bool>, JoinHandle<()>)> {
-    let failed = |e| Error::host(format_args!("can't install signal handlers: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let (tell, ending) = watch::channel(false);
     let server = server.clone();
     let finished = tokio::spawn(async move {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,8 +28,36 @@ use tokio_rustls::TlsAcceptor;
 /// Timeout of TLS handshakes and of request heads.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// Loads a certificate and its key from PEM files.
-pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+/// The certificate and key of the host. They can be replaced while it serves.
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Tls {
+    /// Loads a certificate and its key from PEM files.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self> {
+        Ok(Self {
+            acceptor: RwLock::new(acceptor(certificate, key)?),
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Loads the files again, for new connections. After an error, everything is as before.
+    pub fn reload(&self) -> Result<()> {
+        let new = acceptor(&self.certificate, &self.key)?;
+        *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     // one per process; later calls fail, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
     let unreadable =
@@ -59,7 +87,7 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     connections: usize,
     ending: impl Future<Output = ()>,
     grace: Duration,
@@ -81,7 +109,7 @@ pub async fn serve(
         };
         // avoids delays of small packets; failure only costs latency
         let _ = stream.set_nodelay(true);
-        let (router, tls, ends) = (router.clone(), tls.clone(), ends.clone());
+        let (router, tls, ends) = (router.clone(), tls.as_ref().map(|tls| tls.acceptor()), ends.clone());
         let peer = Peer(address);
         let stream = Held { stream, _place: place };
         tokio::spawn(async move {

@@ -78,6 +78,11 @@ impl Quotas {
         })
     }
 
+    /// Returns the users with entries of their own.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(String::as_str)
+    }
+
     /// Returns the quota of a user; the empty name stands for callers without a user.
     pub fn of(&self, user: &str) -> Quota {
         self.users.get(user).map_or(self.default, |own| own.or(&self.default))

@@ -1,6 +1,7 @@
 //! `lockstep serve`: who is let in, and what is noted of it.
 
 use std::io::{ErrorKind, Read};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -168,4 +169,127 @@ fn the_audit_log_says_who_did_what_and_from_where() {
     });
     assert_eq!(more["refused"], "unknown");
     assert!(more["more"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn settings_are_checked_without_serving() {
+    let place = Place::new();
+    place.write("quotas.toml", "[users.ann]\nqueued = 1\n[users.bob]\n");
+    let settings = [
+        "serve",
+        "--check",
+        "--jobs",
+        "2",
+        "--memory",
+        "3GiB",
+        "--run-memory",
+        "1GiB",
+        "--max-time",
+        "2h 30m",
+        "--bind",
+        "127.0.0.1:8000",
+        "--base-path",
+        "/a",
+        "--quotas",
+        "quotas.toml",
+    ];
+    let checked = place.run(&settings);
+    assert_eq!(
+        (checked.code, checked.stdout.as_str(), checked.stderr.as_str()),
+        (
+            0,
+            "address  http://127.0.0.1:8000/a/\n\
+             store    [PLACE]/.local/share/lockstep/store\n\
+             access   a new token, printed at the start\n\
+             jobs     2 at a time, 1000 in the queue\n\
+             memory   3.0 GiB for all guests, 1.0 GiB for a run that sets no limit\n\
+             time     at most 2h 30m for a run\n\
+             quotas   of their own for ann, bob\n",
+            ""
+        )
+    );
+    let told = place.json(&settings);
+    assert_eq!(
+        (&told["memory"], &told["tokens"], &told["max_time_ms"]),
+        (&json!(3u64 << 30), &json!(0), &json!(9_000_000))
+    );
+    for (name, text, says) in [
+        ("quotas.toml", "[default]\nqueue = 1\n", "unknown field `queue`"),
+        ("cert.pem", "no certificate", "can't parse cert.pem: no certificate found"),
+    ] {
+        place.write(name, text);
+        let flags: &[&str] = match name {
+            "quotas.toml" => &["--quotas", "quotas.toml"],
+            _ => &["--tls-cert", "cert.pem", "--tls-key", "cert.pem"],
+        };
+        let said = place.run(&[&["serve", "--check"], flags].concat());
+        assert_eq!(said.code, 3);
+        assert!(said.stderr.contains(says), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn sighup_loads_the_quotas_again() {
+    let place = Place::new();
+    place.write("quotas.toml", "[default]\nkernels = 0\n");
+    let host = Host::start_with(place, &["--quotas", "quotas.toml"]);
+    let start = || host.ask("POST", "/api/kernels", b"").status;
+    assert_eq!(start(), 429);
+    // what can't be read changes nothing
+    host.place.write("quotas.toml", "[default]\nkernel = 1\n");
+    host.signal("-HUP");
+    host.place.write("quotas.toml", "[default]\nkernels = 1\n");
+    host.signal("-HUP");
+    until("the new quotas hold", || (start() == 201).then_some(()));
+    assert_eq!(start(), 429);
+}
+
+#[test]
+fn sighup_loads_the_certificate_again() {
+    let place = Place::new();
+    let certify = |place: &Place, name: &str| {
+        let subject = format!("/CN={name}");
+        let arguments = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &subject,
+        ];
+        let files = ["-keyout", "key.pem", "-out", "cert.pem"];
+        let made = Command::new("openssl")
+            .args(arguments)
+            .args(files)
+            .current_dir(place.path(""))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    certify(&place, "first.example");
+    let host = Host::start_with(place, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    let shown = || {
+        let connect = format!("127.0.0.1:{}", host.port);
+        let mut client = Command::new("openssl");
+        let shown = client
+            .args(["s_client", "-connect", &connect])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    };
+    assert!(shown().contains("first.example"));
+    certify(&host.place, "second.example");
+    host.signal("-HUP");
+    until("the new certificate is used", || {
+        shown().contains("second.example").then_some(())
+    });
+    host.place.write("cert.pem", "broken");
+    host.signal("-HUP");
+    assert!(shown().contains("second.example"));
 }

@@ -118,6 +118,11 @@ impl Host {
         self
     }
 
+    /// Sends the host a signal, such as `-HUP`.
+    pub fn signal(&self, name: &str) {
+        signal(&self.process, name);
+    }
+
     /// Terminates the host. Returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         signal(&self.process, "-TERM");

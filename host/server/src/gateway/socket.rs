@@ -48,7 +48,8 @@ pub async fn channels(caller: Caller, Path(id): Path<String>, mut request: Reque
     let hosted = here.get(&id).ok_or_else(|| Declined::no_kernel(&id))?;
     let asked = request.extract_parts::<Query<Asked>>().await.map_err(Refusal::bad)?.0;
     let upgrade = request.extract_parts::<WebSocketUpgrade>().await.map_err(Refusal::bad)?;
-    hosted.wake()?;
+    // reads the kernel's journal
+    tokio::task::block_in_place(|| hosted.wake())?;
     let upgrade = upgrade.protocols([V1]).max_message_size(LARGEST).max_frame_size(LARGEST);
     let is_v1 = upgrade.selected_protocol().is_some();
     Ok(upgrade.on_upgrade(move |socket| async move {

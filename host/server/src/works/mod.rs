@@ -137,8 +137,8 @@ impl Works {
 
     /// Writes the work item to the table. With `settle`, it is on disk when this returns.
     pub fn keep(&self, work: &WorkItem, settle: bool) -> Result<()> {
-        if work.kept.load(Ordering::SeqCst) {
-            return self.table.update(work, settle);
+        if work.kept.load(Ordering::SeqCst) && self.table.update(work, settle)? {
+            return Ok(());
         }
         self.table.insert(work, settle)?;
         if self.rows.fetch_add(1, Ordering::Relaxed) >= 2 * REMEMBERED {
@@ -237,7 +237,7 @@ impl Works {
     /// Updates the row of a work item, if it has one. Returns false if that failed.
     fn note(&self, work: &WorkItem) -> bool {
         let noted = match work.kept.load(Ordering::SeqCst) {
-            true => self.table.update(work, false),
+            true => self.table.update(work, false).map(drop),
             false => Ok(()),
         };
         noted

@@ -77,15 +77,15 @@ impl Table {
         })
     }
 
-    /// Writes the progress of a work item, if the table has it.
-    pub(super) fn update(&self, work: &WorkItem, settle: bool) -> Result<()> {
+    /// Writes the progress of a work item, if the table has it. Returns whether it has.
+    pub(super) fn update(&self, work: &WorkItem, settle: bool) -> Result<bool> {
         self.write(settle, |connection| {
             let progress = work.progress();
             let counts = progress.counts();
             let sql =
                 "UPDATE works SET attempts = ?2, state = ?3, started = ?4, ended = ?5, executed = ?6, cached = ?7, failed = ?8,
                 tasks = ?9, result = ?10, events = ?11 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute(params![
+            let changed = connection.prepare_cached(sql)?.execute(params![
                 work.id,
                 work.attempts(),
                 progress.state.word(),
@@ -98,7 +98,7 @@ impl Table {
                 progress.result.as_ref().map(json).transpose()?,
                 events(work, &progress)?,
             ])?;
-            Ok(())
+            Ok(changed > 0)
         })
     }
 
@@ -183,9 +183,9 @@ impl Table {
         read(&self.lock()).map_err(|e| failed(&self.path, &e))
     }
 
-    fn write(&self, settle: bool, write: impl FnOnce(&Connection) -> Sql<()>) -> Result<()> {
+    fn write<T>(&self, settle: bool, write: impl FnOnce(&Connection) -> Sql<T>) -> Result<T> {
         let connection = self.lock();
-        let written = || -> Sql<()> {
+        let written = || -> Sql<T> {
             // a commit in this mode also brings all earlier ones to the disk
             let waits = if settle && self.durable { "FULL" } else { "NORMAL" };
             connection.pragma_update(None, "synchronous", waits)?;
@@ -405,7 +405,7 @@ mod tests {
         let owner = Owner::from("ann");
         let table = Table::open(&path, true).unwrap();
         let (first, second) = (work("1"), work("2"));
-        table.update(&first, false).unwrap();
+        assert!(!table.update(&first, false).unwrap());
         assert_eq!(table.len().unwrap(), 0);
         [&first, &second].iter().for_each(|work| table.insert(work, true).unwrap());
         first.start();
