@@ -14,7 +14,8 @@ pub fn check(settings: &Settings, surroundings: &Surroundings) -> Result<Checked
     let tls = tls(settings)?;
     let quotas = settings.quotas()?;
     let tokens = TokenFile::new(&surroundings.host_directory()).all()?;
-    let limits = settings.limits();
+    let memory = settings.memory();
+    let limits = settings.limits(memory);
     Ok(Checked {
         url: format!(
             "{}://{}{}/",
@@ -27,7 +28,7 @@ pub fn check(settings: &Settings, surroundings: &Surroundings) -> Result<Checked
         trust_header: settings.trust_header().map(str::to_owned),
         jobs: settings.jobs(),
         queue: settings.queue(),
-        memory: settings.memory(),
+        memory,
         run_memory: limits.memory,
         max_time_ms: limits.time.map_or(u64::MAX, |time| time.as_millis() as u64),
         quotas: quotas.users().map(str::to_owned).collect(),

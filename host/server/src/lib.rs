@@ -99,11 +99,12 @@ pub(crate) struct Server {
 impl Server {
     async fn new(settings: Settings, surroundings: &Surroundings, tokens: TokenFile, secret: Option<&str>) -> Result<Self> {
         let loopback = settings.bind().ip().is_loopback();
+        let memory = settings.memory();
         let gate = Gate::new(
             settings.jobs(),
             settings.queue(),
-            settings.memory(),
-            settings.limits(),
+            memory,
+            settings.limits(memory),
             settings.quotas()?,
         );
         Ok(Self {

@@ -65,7 +65,7 @@ pub struct Settings {
     #[serde(deserialize_with = "bytes")]
     memory: Option<u64>,
 
-    /// Memory limit of runs that set none [default: 4GiB]
+    /// Memory limit of runs that set none [default: 4GiB, or --memory if that is less]
     #[arg(long, value_name = "BYTES", env = "LOCKSTEP_RUN_MEMORY", value_parser = parse_bytes)]
     #[serde(deserialize_with = "bytes")]
     run_memory: Option<u64>,
@@ -264,11 +264,11 @@ impl Settings {
         self.memory.unwrap_or_else(machine::available_memory)
     }
 
-    /// Returns the limits of runs that set none.
-    pub(crate) fn limits(&self) -> Limits {
+    /// Returns the limits of runs that set none, on a host with `memory` bytes for guests.
+    pub(crate) fn limits(&self, memory: u64) -> Limits {
         let default = Limits::default();
         Limits {
-            memory: self.run_memory.unwrap_or(default.memory),
+            memory: self.run_memory.unwrap_or_else(|| default.memory.min(memory)),
             time: Some(self.max_time.unwrap_or(MAX_TIME)),
             ..default
         }
@@ -465,6 +465,13 @@ mod tests {
                 .message()
                 .contains("expected none, records or all")
         );
+    }
+
+    #[test]
+    fn a_run_without_a_limit_has_no_more_memory_than_the_host() {
+        let limits = |text: &str, memory: u64| file(text).unwrap().limits(memory).memory;
+        assert_eq!((limits("", 1 << 30), limits("", 64 << 30)), (1 << 30, 4 << 30));
+        assert_eq!(limits("run-memory = '2GiB'", 1 << 30), 2 << 30);
     }
 
     #[test]
