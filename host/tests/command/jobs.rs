@@ -118,6 +118,12 @@ fn a_job_that_ended_the_host_twice_is_given_up() {
     let events = String::from_utf8(host.ask("GET", &format!("{stuck}/events"), b"").body).unwrap();
     assert!(events.contains("event: ended"), "{events}");
     assert_eq!(host.run(&copy(&host, "text")).status, 200);
+    // what is cancelled stays so, even if the host ends at once
+    let cancelled = queue(&host, &json!({ "module": host.put(&endless()), "seed": 2 }));
+    in_state(&host, &cancelled, "running");
+    assert_eq!(host.ask("DELETE", &cancelled, b"").status, 202);
+    let mut host = host.kill_and_start(&["--grace", "0s"]);
+    assert_eq!(host.ask("GET", &cancelled, b"").json()["state"], "interrupted");
     // a shutdown is no reason to give up
     let stuck = queue(&host, &json!({ "module": host.put(&endless()), "seed": 1 }));
     for _ in 0..3 {

@@ -60,7 +60,12 @@ pub async fn get(caller: Caller, Path(id): Path) -> Answer<Json<Value>> {
 )]
 pub async fn cancel(caller: Caller, Path(id): Path) -> Answer<(StatusCode, Json<Value>)> {
     let work = find(&caller, id).await?;
-    work.cancel();
+    let (works, cancelled) = (caller.namespace.works.clone(), work.clone());
+    blocking(move || {
+        works.cancel(&cancelled);
+        Ok(())
+    })
+    .await?;
     Ok((StatusCode::ACCEPTED, Json(work.to_json())))
 }
 

@@ -146,7 +146,7 @@ async fn page(site: Site, Path(id): Path<String>) -> Answer<Response> {
 async fn cancel(site: Site, Path(id): Path<String>) -> Answer<Redirect> {
     blocking(move || {
         let work = find(&site, &id)?;
-        work.cancel();
+        site.namespace.works.cancel(&work);
         Ok(Redirect::to(&address(&site, &work.id)))
     })
     .await

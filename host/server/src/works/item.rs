@@ -268,7 +268,7 @@ impl WorkItem {
     }
 
     /// Cancels the work item. Its state changes when its guests have stopped. Finished tasks keep their records.
-    pub fn cancel(&self) {
+    pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         self.stop.trigger();
     }

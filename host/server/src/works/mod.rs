@@ -148,6 +148,17 @@ impl Works {
         Ok(())
     }
 
+    /// Cancels a work item. When this returns, the next host does not start it again, even if this one ends before the guests have stopped.
+    /// Writes to the disk.
+    pub fn cancel(&self, work: &WorkItem) {
+        work.cancel();
+        if work.kept.load(Ordering::SeqCst)
+            && let Err(error) = self.table.cancel(work, &cancelled_while_running())
+        {
+            tracing::error!(work = work.id, "can't store that a work item is cancelled: {error}");
+        }
+    }
+
     /// Removes a work item that was not accepted.
     pub fn drop_unaccepted(&self, work: &WorkItem) {
         self.lock().remove(&work.id);
@@ -258,6 +269,10 @@ fn left() -> Error {
 
 fn cancelled() -> Error {
     Error::new(Kind::Interrupted, "cancelled before the start")
+}
+
+fn cancelled_while_running() -> Error {
+    Error::new(Kind::Interrupted, "cancelled; the host ended before the work item did")
 }
 
 fn given_up() -> Error {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lockstep_view::error::{Error, Result};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 
-use super::item::{Counts, Listed, Progress, Submission, WorkItem, WorkState};
+use super::item::{Counts, Listed, Progress, Submission, WorkItem, WorkState, now_ms};
 use super::journal::{Journal, Tail};
 use crate::fair::Owner;
 
@@ -99,6 +99,15 @@ impl Table {
                 events(work, &progress)?,
             ])?;
             Ok(changed > 0)
+        })
+    }
+
+    /// Marks a work item that is not over as interrupted because of `error`. Its real end replaces that. It is on disk when this returns.
+    pub(super) fn cancel(&self, work: &WorkItem, error: &Error) -> Result<()> {
+        self.write(true, |connection| {
+            let sql = format!("UPDATE works SET state = 'interrupted', ended = ?2, result = ?3 WHERE id = ?1 AND NOT ({OVER})");
+            connection.execute(&sql, params![work.id, number(now_ms()), json(&error.to_json())?])?;
+            Ok(())
         })
     }
 
