@@ -9,7 +9,7 @@
 # make images build the images of a task, a host and a kernel in target/images
 # make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
 #             minutes the first time on two cores, seven later
-# make fuzz   fuzz the message decoder and the cell parser with libFuzzer, a minute each (FUZZ_SECONDS)
+# make fuzz   fuzz each target of tests/fuzz with libFuzzer, a minute each (FUZZ_SECONDS)
 # make screenshot  update examples/penguins/notebook.png and host/dashboard-*.png
 
 VENV := target/venv
@@ -74,15 +74,14 @@ e2e:
 	tests/cluster/cold.sh
 	tests/cluster/down.sh
 
-# the flags of cargo-fuzz without a sanitizer, so that the stable compiler suffices
 FUZZ_SECONDS := 60
-FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
-fuzz:
-	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path kernel/fuzz/Cargo.toml --target-dir target/fuzz --target $(shell rustc --print host-tuple)
-	for target in message cell; do \
-	  mkdir -p target/fuzz/corpus/$$target && \
-	  target/fuzz/*/release/$$target -max_total_time=$(FUZZ_SECONDS) target/fuzz/corpus/$$target || exit 1; \
+FUZZ_TARGETS := message cell pipeline kubeflow bundle files module
+fuzz: toolchain
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/fuzz/rustc.sh cargo build $(CRATES) --features lockstep-fuzz/libfuzzer --bin fuzz
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir -p target/fuzz/$$target && \
+	  LOCKSTEP_FUZZ=$$target target/debug/fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- \
+	    target/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; \
 	done
 
 screenshot: $(LOCKSTEP) target/browser/.ready

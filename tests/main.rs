@@ -11,6 +11,7 @@ mod determinism;
 mod docs;
 mod examples;
 mod formats;
+mod fuzz;
 mod gateway;
 mod host;
 mod house;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lockstep_kernel::cell::Cell;
 use lockstep_kernel::jupyter::{Assistant, Interpreter};
 use lockstep_kernel::output::{CellError, MimeBundle, Output, Stream, Unanswered};
-use lockstep_kernel::session::{Done, Session, SessionFile, Setup};
+use lockstep_kernel::session::{Confined, Done, Downloads, Session, SessionFile, Setup};
 use lockstep_runtime::sandbox::Interrupt;
 
 #[derive(Default)]
@@ -784,7 +784,11 @@ fn a_session_reads_no_file_outside_its_reach() {
     std::fs::write(notebook.directory.path().join("others.txt"), "others").unwrap();
     std::os::unix::fs::symlink("../others.txt", files.join("link.txt")).unwrap();
     notebook.setup.directory = files.clone();
-    notebook.setup.reach = Some(files);
+    let downloads = Downloads {
+        servers: vec!["localhost".parse().unwrap(), "example.org".parse().unwrap()],
+        size: 10,
+    };
+    notebook.setup.confined = Some(Confined { files, downloads });
     notebook.reopen();
     notebook.text(":input own = own.txt");
     let outside = notebook.directory.path().join("others.txt");
@@ -805,6 +809,23 @@ fn a_session_reads_no_file_outside_its_reach() {
         "{}",
         git.evalue
     );
+    for (directive, expected) in [
+        (
+            ":dep a = { git = \"https://127.0.0.1/a\" }",
+            "`https://127.0.0.1/a` is not accessible: this kernel may only download from localhost, example.org",
+        ),
+        (
+            ":fetch a = \"http://127.0.0.1:1/\"",
+            "can't fetch http://127.0.0.1:1/: this kernel may only download from localhost, example.org",
+        ),
+        (
+            ":fetch a = \"http://localhost:1/\"",
+            "can't fetch http://localhost:1/: localhost has no public address, and this kernel may not connect to others",
+        ),
+    ] {
+        let error = notebook.execute(None, directive).done.unwrap_err();
+        assert!(error.evalue.contains(expected), "{directive}: {}", error.evalue);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lockstep_kernel::session::Confined;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
@@ -145,15 +146,17 @@ fn kernels(user: Option<&str>, server: &Server, runtime: &Runtime, directory: &P
         return Ok(gateway::Kernels::Pods(gateway::Pods::open(source, user, shared)));
     }
     // users must not access files of the host process
-    let reach = match user {
+    let files = match user {
         None => server.settings.files().map(Path::to_owned),
         Some(_) => Some(directory.join("files")),
     };
-    if let Some(files) = &reach {
+    if let Some(files) = &files {
         std::fs::create_dir_all(files).map_err(|e| Error::file("create", files, &e))?;
     }
+    let downloads = server.settings.downloads();
+    let confined = files.map(|files| Confined { files, downloads });
     let (workshop, cull) = (server.workshop.clone(), gateway::Cull::new(&server.settings));
-    let here = gateway::Here::open(runtime, directory.to_owned(), reach, workshop, cull)?;
+    let here = gateway::Here::open(runtime, directory.to_owned(), confined, workshop, cull)?;
     Ok(gateway::Kernels::Here(here))
 }
 

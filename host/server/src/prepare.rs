@@ -58,7 +58,7 @@ pub fn setup_on(
         locks: Vec::new(),
         fetched: BTreeMap::new(),
         directory,
-        reach: None,
+        confined: None,
         scratch,
         limits: Limits::default(),
         seed: 0,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_cluster::cpu;
+use lockstep_kernel::session::{Downloads, Server};
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::Durability;
 use lockstep_view::error::{Error, Result};
@@ -130,6 +131,21 @@ pub struct Settings {
     #[arg(long, value_name = "DIR", env = "LOCKSTEP_FILES")]
     files: Option<PathBuf>,
 
+    /// Server that confined kernels may download from, such as data.example.org, *.example.org, or * for all public ones; repeatable. Confined
+    /// kernels are those of users, those in pods, and all with --files [default: none]
+    #[arg(
+        long = "fetch-from",
+        value_name = "NAME",
+        env = "LOCKSTEP_FETCH_FROM",
+        value_delimiter = ','
+    )]
+    fetch_from: Vec<Server>,
+
+    /// Maximum size of a download by a confined kernel [default: 1GiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_FETCH_LIMIT", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    fetch_limit: Option<u64>,
+
     /// Run each kernel in a pod with this image, such as lockstep-kernel, in the cluster of this host [default: run kernels in this process]
     #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE", help_heading = "Kernels in pods")]
     kernel_image: Option<String>,
@@ -214,6 +230,12 @@ impl Settings {
             gc_keep_size: self.gc_keep_size.or(file.gc_keep_size),
             durability: self.durability.or(file.durability),
             files: self.files.or(file.files),
+            fetch_from: if self.fetch_from.is_empty() {
+                file.fetch_from
+            } else {
+                self.fetch_from
+            },
+            fetch_limit: self.fetch_limit.or(file.fetch_limit),
             kernel_image: self.kernel_image.or(file.kernel_image),
             kernel_namespace: self.kernel_namespace.or(file.kernel_namespace),
             kernel_cpu: self.kernel_cpu.or(file.kernel_cpu),
@@ -333,6 +355,14 @@ impl Settings {
     /// Returns the only directory that cells may access.
     pub(crate) fn files(&self) -> Option<&Path> {
         self.files.as_deref()
+    }
+
+    /// Returns what confined kernels may download.
+    pub(crate) fn downloads(&self) -> Downloads {
+        Downloads {
+            servers: self.fetch_from.clone(),
+            size: self.fetch_limit.unwrap_or(1 << 30),
+        }
     }
 
     /// Returns the image of kernel pods; `None` if kernels run in this process.

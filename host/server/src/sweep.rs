@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lockstep_runtime::digest::Digest;
+use lockstep_runtime::digest::{Digest, mentioned};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::store::{Keep, Sweep};
-use lockstep_view::artifacts::mentioned;
 use lockstep_view::error::{Error, Result};
 use serde_json::Value;
 

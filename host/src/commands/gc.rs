@@ -1,13 +1,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use lockstep_runtime::digest::Digest;
+use lockstep_runtime::digest::{Digest, mentioned};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::{Store, Sweep};
 use lockstep_server::sweep::{Policy, plan, stores};
-use lockstep_view::artifacts::mentioned;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::{progress, quantity};
 use serde_json::{Value, json};
@@ -19,12 +18,13 @@ use crate::invocation::Invocation;
 #[command(
     after_help = "Keeps pinned artifacts and records (`lockstep pin`), those that notebook sessions, --notebook files and running processes
 use, and all of their dependencies. Removed runs are executed again when needed. With a host, also frees the stores of its users,
-each by the same rules.
+each by the same rules. In a shared store, records are never removed.
 
 Examples:
   lockstep gc --dry-run
   lockstep gc --older-than 30d
-  lockstep gc --keep-size 10GB --notebook analysis.ipynb"
+  lockstep gc --keep-size 10GB --notebook analysis.ipynb
+  lockstep gc --shared s3://team/lockstep --shared-grace 7d"
 )]
 pub struct GcArgs {
     /// Also remove runs older than this, such as 30d
@@ -43,6 +43,11 @@ pub struct GcArgs {
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration, default_value = "1h")]
     grace: Duration,
 
+    /// Also remove blobs from the shared store that no record there needs, unless they were written within this time. Longer than
+    /// the longest pipeline runs, such as 7d
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    shared_grace: Option<Duration>,
+
     /// Show what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
@@ -57,6 +62,7 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
     let roots = roots(&args.notebook)?;
     let engine = invocation.engine(EngineOptions::default())?;
     let looking = progress::spinner("finding unused data");
+    let shared = args.shared_grace.map(|grace| plan_shared(invocation, grace)).transpose()?;
     let mut sweeps = Vec::new();
     for directory in stores(&invocation.locations.store) {
         let runtime = invocation.runtime_over(engine.clone(), Store::open(&directory)?)?;
@@ -66,16 +72,35 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
     looking.finish_and_clear();
     if !args.dry_run {
         let bar = progress::steps("removing");
-        bar.set_length(sweeps.iter().map(|(_, sweep)| sweep.count() as u64).sum());
+        let all = sweeps
+            .iter()
+            .map(|(_, sweep)| sweep)
+            .chain(shared.iter().map(|(_, sweep)| sweep));
+        bar.set_length(all.map(|sweep| sweep.count() as u64).sum());
         for (runtime, sweep) in &sweeps {
             runtime.carry_out(sweep, || bar.inc(1))?;
         }
+        if let Some((store, sweep)) = &shared {
+            store.carry_out_shared(sweep, || bar.inc(1))?;
+        }
         bar.finish_and_clear();
     }
-    let sweeps: Vec<Sweep> = sweeps.into_iter().map(|(_, sweep)| sweep).collect();
+    let sweeps = sweeps.into_iter().map(|(_, sweep)| sweep);
+    let sweeps: Vec<Sweep> = sweeps.chain(shared.map(|(_, sweep)| sweep)).collect();
     invocation.answer(report(&sweeps, args.dry_run, invocation.quiet), || {
         to_json(&sweeps, args.dry_run)
     })
+}
+
+/// Returns the unneeded blobs of the shared store.
+fn plan_shared(invocation: &Invocation, grace: Duration) -> Result<(Store, Sweep)> {
+    let store = invocation.store()?;
+    if store.shared().is_none() {
+        return Err(Error::user("there is no shared store").hint("select one with --shared s3://BUCKET/PREFIX"));
+    }
+    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let sweep = store.plan_shared_sweep(before)?;
+    Ok((store, sweep))
 }
 
 /// Returns the digests that notebooks mention.
@@ -118,16 +143,4 @@ fn to_json(sweeps: &[Sweep], dry_run: bool) -> Value {
         "kept": sweeps.iter().map(|sweep| sweep.kept).sum::<u64>(),
         "kept_bytes": sweeps.iter().map(|sweep| sweep.kept_bytes).sum::<u64>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_are_found_anywhere_in_a_text() {
-        let (a, b) = (Digest::of("a"), Digest::of("b"));
-        let text = format!("{{\"x\": \"{a}\", \"sha256:12\": [\"{b}\"]}} sha256:");
-        assert_eq!(mentioned(text.as_bytes()).collect::<Vec<_>>(), [a, b]);
-    }
 }

@@ -160,14 +160,6 @@ pub fn unique<V>(what: &str, pairs: Vec<(String, V)>) -> Result<BTreeMap<String,
     Ok(map)
 }
 
-/// Returns every digest in a text.
-pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
-    const LENGTH: usize = "sha256:".len() + 64;
-    let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
-    let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
-    starts.filter_map(digest)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

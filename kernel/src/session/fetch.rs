@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::step::{Artifact, MediaType};
+use reqwest::redirect::Policy;
 use reqwest::{Client, NoProxy, Proxy, Url};
 
+use super::downloads::{Downloads, PublicOnly};
 use super::execute::Execution;
 use super::{Account, SessionError, failure};
 use crate::notebook::Notebook;
@@ -19,6 +22,11 @@ use crate::output::CellError;
 const POLL: Duration = Duration::from_millis(20);
 /// The timeout for connecting and for each read.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The timeout for a whole download of a confined kernel.
+const WHOLE: Duration = Duration::from_secs(30 * 60);
+/// Maximum number of redirects of a download of a confined kernel.
+const REDIRECTS: usize = 10;
 
 /// The arguments of `:fetch`.
 pub(super) struct Wanted<'a> {
@@ -73,6 +81,12 @@ impl Execution<'_> {
             self.note_fetched(wanted.url, artifact.digest);
             return Ok((artifact, true));
         }
+        if let Some(why) = self.confined().and_then(|downloads| downloads.check(&url).err()) {
+            let problem = format!(
+                "can't fetch {url}: {why}\nhint: the administrator of the host can allow it with `lockstep serve --fetch-from`"
+            );
+            return Err(refuse(self, &problem));
+        }
         let artifact = self.download(&url).map_err(|failure| match failure {
             Failure::Interrupted => failure::interrupted(),
             Failure::Session(error) => error.into(),
@@ -123,6 +137,12 @@ impl Execution<'_> {
         while let Some(chunk) = unless(interrupt, answer.chunk()).await?? {
             let written = writer.write_at(writer.len(), &chunk);
             written.map_err(|error| Failure::Said(format!("can't store it: {error}")))?;
+            if let Some(downloads) = self.confined().filter(|downloads| writer.len() > downloads.size) {
+                let most = downloads.size;
+                return Err(Failure::Said(format!(
+                    "it is larger than {most} bytes, the limit of this host"
+                )));
+            }
             let percent = length.map(|length| (writer.len() * 100 / length).min(100) as u8);
             self.output.progress(percent.or(Some(0)));
         }
@@ -139,7 +159,12 @@ impl Execution<'_> {
         Ok(artifact)
     }
 
-    /// Returns a client that uses the proxies of the environment.
+    /// Returns what a confined kernel may download.
+    fn confined(&self) -> Option<&Downloads> {
+        self.setup.confined.as_ref().map(|confined| &confined.downloads)
+    }
+
+    /// Returns a client that uses the proxies of the environment. A proxy resolves names itself, so it decides which addresses are reached.
     fn client(&self) -> Result<Client, Failure> {
         // An error means that a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -151,6 +176,15 @@ impl Execution<'_> {
         };
         let except = variable("NO_PROXY").and_then(NoProxy::from_string);
         let mut client = Client::builder().read_timeout(PATIENCE).connect_timeout(PATIENCE);
+        if let Some(downloads) = self.confined() {
+            let downloads = downloads.clone();
+            let follow = Policy::custom(move |attempt| match downloads.check(attempt.url()) {
+                Ok(()) if attempt.previous().len() < REDIRECTS => attempt.follow(),
+                Ok(()) => attempt.error("too many redirects"),
+                Err(why) => attempt.error(why),
+            });
+            client = client.redirect(follow).dns_resolver(Arc::new(PublicOnly)).timeout(WHOLE);
+        }
         if let Some(proxy) = variable("HTTP_PROXY") {
             client = client.proxy(Proxy::http(proxy)?.no_proxy(except.clone()));
         }

@@ -8,6 +8,7 @@ mod assistant;
 mod crates;
 mod dependencies;
 mod directives;
+mod downloads;
 mod execute;
 mod failure;
 mod fetch;
@@ -31,6 +32,7 @@ use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::step::Limits;
 use lockstep_runtime::store::StoreError;
 
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{self, Cell};
@@ -44,6 +46,7 @@ use grants::Checked;
 use known::Known;
 use saved::Order;
 
+pub use downloads::{Downloads, InvalidServer, Server};
 pub use fetch::fetched_by;
 pub use starting::{Preparing, Progress, Starting};
 pub use tasks::{CellTask, InputFrom, Tasks};
@@ -63,8 +66,8 @@ pub struct Setup {
     pub fetched: BTreeMap<String, Digest>,
     /// The notebook's directory. Paths in directives are relative to it.
     pub directory: PathBuf,
-    /// The only directory whose files directives may read; `None` allows all files that the process can read.
-    pub reach: Option<PathBuf>,
+    /// What directives may read; `None` allows all that the process can read.
+    pub confined: Option<Confined>,
     /// A directory for temporary files of the compiler.
     pub scratch: PathBuf,
     /// The limits of each run.
@@ -77,21 +80,32 @@ pub struct Setup {
     pub place: Option<SessionFile>,
 }
 
+/// What the directives of a confined kernel may read.
+#[derive(Clone, Debug)]
+pub struct Confined {
+    /// The only directory with readable files.
+    pub files: PathBuf,
+    /// The servers that it may download from.
+    pub downloads: Downloads,
+}
+
 impl Setup {
     /// Resolves a path in a directive. Returns a message if it may not be read.
     fn path(&self, path: &str) -> Result<PathBuf, String> {
         let whole = self.directory.join(path);
-        let Some(reach) = &self.reach else { return Ok(whole) };
+        let Some(Confined { files, .. }) = &self.confined else {
+            return Ok(whole);
+        };
         // a missing file gets the same error, so that the error does not reveal which outside files exist
         let real = |path: &Path| path.canonicalize().ok();
-        match real(reach)
+        match real(files)
             .zip(real(&whole))
-            .is_some_and(|(reach, whole)| whole.starts_with(reach))
+            .is_some_and(|(files, whole)| whole.starts_with(files))
         {
             true => Ok(whole),
             false => Err(format!(
                 "`{path}` is not accessible: this kernel may only read files in `{}`",
-                reach.display()
+                files.display()
             )),
         }
     }
@@ -103,13 +117,15 @@ impl Setup {
         if let Some(path) = &requirement.path {
             self.path(path)?;
         }
-        match requirement
-            .git
-            .as_ref()
-            .filter(|git| self.reach.is_some() && !git.starts_with("https://"))
-        {
-            Some(git) => Err(format!("`{git}` is not accessible: this kernel may only read https:// URLs")),
-            None => Ok(()),
+        let (Some(git), Some(confined)) = (&requirement.git, &self.confined) else {
+            return Ok(());
+        };
+        match Url::parse(git).ok().filter(|url| url.scheme() == "https") {
+            Some(url) => confined
+                .downloads
+                .check(&url)
+                .map_err(|why| format!("`{git}` is not accessible: {why}")),
+            None => Err(format!("`{git}` is not accessible: this kernel may only read https:// URLs")),
         }
     }
 }

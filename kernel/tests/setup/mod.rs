@@ -41,7 +41,7 @@ pub fn setup(cache: &Path, directory: &Path) -> Setup {
         locks: Vec::new(),
         fetched: Default::default(),
         directory: directory.to_owned(),
-        reach: None,
+        confined: None,
         scratch: std::env::temp_dir(),
         limits: Limits::default(),
         seed: 0,

@@ -120,6 +120,14 @@ impl fmt::Display for RunKey {
     }
 }
 
+/// Returns every digest in a text.
+pub fn mentioned(text: &[u8]) -> impl Iterator<Item = Digest> {
+    const LENGTH: usize = "sha256:".len() + 64;
+    let digest = |window: &[u8]| std::str::from_utf8(window).ok()?.parse().ok();
+    let starts = text.windows(LENGTH).filter(|window| window.starts_with(b"sha256:"));
+    starts.filter_map(digest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +162,12 @@ mod tests {
         hasher.update(b"a");
         hasher.update(b"bc");
         assert_eq!(hasher.finish(), Digest::of("abc"));
+    }
+
+    #[test]
+    fn digests_are_found_anywhere_in_a_text() {
+        let (a, b) = (Digest::of("a"), Digest::of("b"));
+        let text = format!("{{\"x\": \"{a}\", \"sha256:12\": [\"{b}\"]}} sha256:");
+        assert_eq!(mentioned(text.as_bytes()).collect::<Vec<_>>(), [a, b]);
     }
 }

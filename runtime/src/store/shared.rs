@@ -8,6 +8,7 @@
 mod code;
 mod error;
 mod notes;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -40,6 +41,8 @@ const PART: u64 = 8 << 20;
 const PARTS: u64 = 10_000;
 /// Maximum concurrent transfers.
 const PARALLEL: usize = 8;
+/// How long an object is known to exist. A garbage collection may have removed it since.
+const KNOWN: Duration = Duration::from_secs(60 * 60);
 /// How long no requests are sent after the shared store could not be reached.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
 
@@ -51,10 +54,16 @@ pub struct Shared {
     /// Drives connections. Callers wait on their own threads.
     runtime: Option<tokio::runtime::Runtime>,
     /// Objects that are known to exist.
-    seen: Mutex<BTreeSet<Name>>,
+    seen: Mutex<Seen>,
     away: Mutex<Option<Away>>,
     /// Whether publishing a record failed.
     lacks: AtomicBool,
+}
+
+/// Objects that were found or written.
+struct Seen {
+    since: Instant,
+    names: BTreeSet<Name>,
 }
 
 /// The last failure to reach the shared store.
@@ -106,7 +115,10 @@ impl Shared {
             objects,
             url: url.trim_end_matches('/').to_owned(),
             runtime: Some(runtime),
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen {
+                since: Instant::now(),
+                names: BTreeSet::new(),
+            }),
             away: Mutex::default(),
             lacks: AtomicBool::new(false),
         })
@@ -207,12 +219,12 @@ impl Shared {
     }
 
     async fn has(&self, name: &Name) -> Result<bool, SharedError> {
-        if self.seen().contains(name) {
+        if self.seen().names.contains(name) {
             return Ok(true);
         }
         match self.objects.head(name).await {
             Ok(_) => {
-                self.seen().insert(name.clone());
+                self.seen().names.insert(name.clone());
                 Ok(true)
             }
             Err(object_store::Error::NotFound { .. }) => Ok(false),
@@ -236,7 +248,7 @@ impl Shared {
 
     async fn put(&self, name: &Name, bytes: Bytes) -> Result<(), SharedError> {
         let is_there = match bytes.len() as u64 {
-            0..=SMALL => self.seen().contains(name),
+            0..=SMALL => self.seen().names.contains(name),
             _ => self.has(name).await?,
         };
         if is_there {
@@ -244,7 +256,7 @@ impl Shared {
         }
         let written = self.write(name, bytes).await;
         written.map_err(|source| self.failed("write", name, &source))?;
-        self.seen().insert(name.clone());
+        self.seen().names.insert(name.clone());
         Ok(())
     }
 
@@ -343,8 +355,12 @@ impl Shared {
         block_on(work)
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeSet<Name>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.since.elapsed() > KNOWN {
+            (seen.since, seen.names) = (Instant::now(), BTreeSet::new());
+        }
+        seen
     }
 
     fn away(&self) -> MutexGuard<'_, Option<Away>> {

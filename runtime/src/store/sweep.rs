@@ -48,13 +48,13 @@ pub struct Sweep {
     pub kept: u64,
     /// Total size of these artifacts, in bytes.
     pub kept_bytes: u64,
-    before: Option<SystemTime>,
+    pub(super) before: Option<SystemTime>,
     /// The roots, with what running work used.
-    roots: BTreeSet<Digest>,
+    pub(super) roots: BTreeSet<Digest>,
     /// All records that existed.
-    known: BTreeSet<Digest>,
+    pub(super) known: BTreeSet<Digest>,
     /// What the records to remove need.
-    needs: BTreeMap<Digest, BTreeSet<Digest>>,
+    pub(super) needs: BTreeMap<Digest, BTreeSet<Digest>>,
 }
 
 impl Sweep {

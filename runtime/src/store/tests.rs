@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::step;
@@ -145,6 +146,54 @@ fn damage_counts_as_missing_until_the_bytes_are_stored_again() {
         assert_eq!(store.lacking(&directory).unwrap(), None);
         store.damage().clear();
     }
+}
+
+#[test]
+fn a_sweep_of_a_shared_store_removes_only_what_nothing_there_needs() {
+    let objects: Arc<object_store::memory::InMemory> = Arc::default();
+    let (_here, store) = in_front_of(&objects);
+    let put = |text: &str| store.put_artifact(text.to_owned(), &MediaType::new(MediaType::TEXT)).unwrap();
+    let directory = |name: &str, file: &Artifact| {
+        store
+            .put_directory(&BTreeMap::from([(name.to_owned(), file.clone())]))
+            .unwrap()
+    };
+    let publish = |name: &str, needs: &[Digest]| {
+        let json = format!(r#"{{"needs": "{}"}}"#, needs[0]);
+        let row = Row {
+            record: Digest::of(&json),
+            ..row(name, 1, needs)
+        };
+        store.put_record(Some(json.into_bytes()), &row).unwrap();
+        store.publish(&row).unwrap();
+    };
+    let has = |artifact: &Artifact| names(&objects).iter().any(|name| name.ends_with(&artifact.digest.hex()));
+    let (nested, noted, empty, uploaded, late) = (put("nested"), put("noted"), put(""), put("uploaded"), put("late"));
+    let outer = directory("d", &directory("f", &nested));
+    publish("whole", &[outer.digest]);
+    publish("nothing", &[empty.digest]);
+    store
+        .shared()
+        .unwrap()
+        .put_note("kernels/k.json", noted.digest.to_string().into())
+        .unwrap();
+    store.share([noted.digest, uploaded.digest, late.digest]).unwrap();
+    let now = SystemTime::now() + Duration::from_secs(60);
+    let young = store.plan_shared_sweep(now - Duration::from_secs(3600)).unwrap();
+    assert_eq!((young.artifacts.len(), young.kept), (0, 7));
+    let sweep = store.plan_shared_sweep(now).unwrap();
+    let mut planned: Vec<_> = sweep.artifacts.iter().map(|(digest, _)| *digest).collect();
+    planned.sort();
+    let mut expected = [uploaded.digest, late.digest];
+    expected.sort();
+    assert_eq!(planned, expected);
+    // published after the sweep was planned
+    publish("late", &[late.digest]);
+    let mut count = 0;
+    store.carry_out_shared(&sweep, || count += 1).unwrap();
+    assert_eq!((count, has(&uploaded)), (2, false));
+    assert!([&nested, &noted, &empty, &late, &outer].into_iter().all(has));
+    assert_eq!(store.plan_shared_sweep(now).unwrap().count(), 0);
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<Option<PipelineSpec>> {
 }
 
 /// Parses a pipeline; `None` if the text is not a KFP pipeline.
-fn parse(text: &str) -> Result<Option<PipelineSpec>, Fault> {
+pub fn parse(text: &str) -> Result<Option<PipelineSpec>, Fault> {
     let Some(mut document) = find(documents(text)?)? else {
         return Ok(None);
     };

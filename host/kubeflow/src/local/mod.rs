@@ -24,9 +24,10 @@ use self::scope::Scope;
 use super::ir::PipelineSpec;
 use super::{ContainerInputs, allowed, parameter};
 
-pub use self::file::read;
+pub use self::file::{parse, read};
 
 /// Inputs of a pipeline from the command line.
+#[derive(Default)]
 pub struct Typed {
     /// Parameters: names and unparsed values.
     pub parameters: Vec<(String, String)>,

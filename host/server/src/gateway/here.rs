@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use lockstep_kernel::jupyter::Stopped;
-use lockstep_kernel::session::SessionFile;
+use lockstep_kernel::session::{Confined, SessionFile};
 use lockstep_runtime::run::Runtime;
 use lockstep_view::error::{Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -34,11 +34,11 @@ pub struct Here {
 
 impl Here {
     /// Opens the kernels in `directory`. Requests that an earlier process left unsettled run again. Must be called within a tokio runtime.
-    /// If `reach` is given, cells can access files below it only.
+    /// `confined` is what cells may read; without it, all that the process can read.
     pub fn open(
         runtime: &Runtime,
         directory: PathBuf,
-        reach: Option<PathBuf>,
+        confined: Option<Confined>,
         workshop: Arc<Workshop>,
         cull: Option<Cull>,
     ) -> Result<Arc<Self>> {
@@ -46,7 +46,7 @@ impl Here {
         let ground = Arc::new(Ground {
             runtime: Arc::new(runtime.clone()),
             workshop,
-            reach,
+            confined,
             sessions: store.unwrap_or_else(|| directory.join("sessions")),
             directory,
         });
@@ -126,7 +126,7 @@ impl Here {
             return Journal::restore(directory, env, &self.ground.sessions, copy, mirror).map_err(failed);
         }
         let notebook = env.get(NOTEBOOK).map(PathBuf::from);
-        let notebook = notebook.filter(|path| path.is_absolute() && self.ground.reach.is_none());
+        let notebook = notebook.filter(|path| path.is_absolute() && self.ground.confined.is_none());
         let free = notebook.filter(|path| held.values().all(|hosted| hosted.session() != *path));
         let place = SessionFile {
             directory: self.ground.sessions.clone(),

@@ -160,8 +160,8 @@ impl Hosted {
 
     /// Returns the working directory of cells: that of the notebook, if it is on this machine.
     fn directory(&self) -> PathBuf {
-        if let Some(reach) = &self.ground.reach {
-            return reach.clone();
+        if let Some(confined) = &self.ground.confined {
+            return confined.files.clone();
         }
         let asked = self.journal().env().get(WORKING_DIRECTORY).map(PathBuf::from);
         asked.filter(|path| path.is_absolute() && path.is_dir()).unwrap_or_else(|| {

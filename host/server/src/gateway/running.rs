@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_kernel::jupyter::{Assistant, Execute, Interpreter};
 use lockstep_kernel::output::{CellError, MimeBundle, Output};
-use lockstep_kernel::session::{Setup, Starting};
+use lockstep_kernel::session::{Confined, Setup, Starting};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
 
@@ -16,8 +16,8 @@ pub struct Ground {
     pub workshop: Arc<Workshop>,
     /// The host's data directory for the namespace.
     pub directory: PathBuf,
-    /// The only directory that cells may access; without one, all files that the process can read.
-    pub reach: Option<PathBuf>,
+    /// What cells may read; without it, all that the process can read.
+    pub confined: Option<Confined>,
     /// Directory of sessions, which garbage collection of the store scans.
     pub sessions: PathBuf,
 }
@@ -40,7 +40,7 @@ impl Noted {
                 .setup(runtime, directory, place, &mut |step| progress.tell(step));
             let setup = setup.map_err(|error| CellError::new("Error", error.to_string()))?;
             Ok(Setup {
-                reach: ground.reach.clone(),
+                confined: ground.confined.clone(),
                 ..setup
             })
         });

@@ -3,8 +3,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
+use lockstep_runtime::digest::mentioned;
 use lockstep_runtime::step::Artifact;
-use lockstep_view::artifacts::mentioned;
 use lockstep_view::columns::fit;
 use lockstep_view::quantity;
 use lockstep_view::report::counted;

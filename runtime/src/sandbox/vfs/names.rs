@@ -95,23 +95,28 @@ impl Vfs {
     pub(crate) fn rename(&mut self, from: (Fd, &str), to: (Fd, &str)) -> Result<()> {
         let from = self.resolve(from.0, from.1)?;
         let to = self.resolve(to.0, to.1)?;
+        let (
+            Target::Name {
+                parent: a, name: old, ..
+            },
+            Target::Name {
+                parent: b,
+                name: new,
+                directory,
+            },
+        ) = (&from, &to)
+        else {
+            return Err(Errno::Busy.into());
+        };
         let moved = self.tree.find(&from)?.ok_or(Errno::NoEntry)?;
         let is_directory = matches!(self.tree.kind(moved), Kind::Directory(_));
         if is_directory {
             self.work += ENTRY * self.tree.written();
         }
-        match (from, to) {
-            (_, Target::Name { directory: true, .. }) if !is_directory => Err(Errno::NotDirectory.into()),
-            (
-                Target::Name {
-                    parent: a, name: old, ..
-                },
-                Target::Name {
-                    parent: b, name: new, ..
-                },
-            ) => self.tree.rename((a, &old), (b, &new), &mut self.space),
-            _ => Err(Errno::Busy.into()),
+        if *directory && !is_directory {
+            return Err(Errno::NotDirectory.into());
         }
+        self.tree.rename((*a, old), (*b, new), &mut self.space)
     }
 
     /// Gives a file another name.

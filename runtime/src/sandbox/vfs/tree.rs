@@ -433,6 +433,9 @@ impl Tree {
             }
         }
         if let Some(replaced) = replaced {
+            if self.ancestors(from.0).any(|id| id == replaced) {
+                return Err(Errno::NotEmpty.into());
+            }
             match (is_directory, self.kind(replaced)) {
                 (true, Kind::Directory(old)) if !old.entries.is_empty() => return Err(Errno::NotEmpty.into()),
                 (true, Kind::Directory(_)) => {}

@@ -9,6 +9,7 @@ use lockstep_cluster::job::read;
 use lockstep_cluster::pod::{
     COMMAND, PORT, PORT_NAME, container_security, environment, environment_from, labels, mounts, resources, security, volumes,
 };
+use lockstep_kernel::session::Downloads;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::Result;
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ const FILES: &str = "/tmp/files";
 /// Settings of kernel pods.
 pub struct Shape {
     pub image: String,
+    /// What the kernel may download.
+    pub downloads: Downloads,
     /// CPU request, a Kubernetes quantity.
     pub cpu: String,
     /// Memory request and limit in bytes.
@@ -45,6 +48,23 @@ pub struct Shape {
 pub struct Named<'a> {
     pub id: &'a str,
     pub env: &'a BTreeMap<String, String>,
+}
+
+/// Returns the arguments of the command in a kernel pod.
+fn args(downloads: &Downloads) -> Vec<String> {
+    let fixed = [
+        "serve",
+        "--bind",
+        &format!("0.0.0.0:{PORT}"),
+        "--files",
+        FILES,
+        "--grace",
+        "5s",
+    ]
+    .map(str::to_owned);
+    let limit = format!("--fetch-limit={}", downloads.size);
+    let servers = downloads.servers.iter().map(|server| format!("--fetch-from={server}"));
+    fixed.into_iter().chain([limit]).chain(servers).collect()
 }
 
 /// Returns the pod `name` of `user`, whose shared store is at `shared`, for `kernel` or as a spare pod.
@@ -65,7 +85,7 @@ pub fn pod(shape: &Shape, name: &str, user: Option<&str>, shared: &str, kernel: 
                 "name": COMPONENT,
                 "image": shape.image,
                 "command": [COMMAND],
-                "args": ["serve", "--bind", format!("0.0.0.0:{PORT}"), "--files", FILES, "--grace", "5s"],
+                "args": args(&shape.downloads),
                 "env": environment(shared, [
                     json!({ "name": "LOCKSTEP_TOKEN", "valueFrom": { "secretKeyRef": { "name": name, "key": TOKEN } } }),
                 ]),
@@ -153,6 +173,10 @@ mod tests {
     fn shape() -> Shape {
         Shape {
             image: "lockstep-kernel@sha256:ab".to_owned(),
+            downloads: Downloads {
+                servers: vec!["*.example.org".parse().unwrap()],
+                size: 1 << 20,
+            },
             cpu: "500m".to_owned(),
             memory: 2 << 30,
             secret: "lockstep-store".to_owned(),

@@ -64,6 +64,7 @@ impl Source {
             http: http.build().map_err(Error::host)?,
             shape: Shape {
                 image: image.to_owned(),
+                downloads: settings.downloads(),
                 cpu: settings.kernel_cpu(),
                 memory: settings.kernel_memory(),
                 secret: settings.kernel_secret(),

@@ -1,0 +1,3 @@
+:type x
+:input rows penguins.csv
+let s = "unfinished
