@@ -725,6 +725,7 @@ fn kubernetes_accepts_the_installation() {
     // third-party kinds, defined here only by name
     for (group, kind) in [
         ("monitoring.coreos.com", "ServiceMonitor"),
+        ("monitoring.coreos.com", "PrometheusRule"),
         ("networking.istio.io", "VirtualService"),
     ] {
         let plural = format!("{}s", kind.to_lowercase());

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -620,6 +621,69 @@ fn metrics_count_runs_and_requests() {
         "lockstep_sandboxes 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+/// The metrics that a text names, each with what follows the name.
+fn metrics_in(text: &str) -> Vec<(&str, &str)> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    text.match_indices("lockstep_")
+        .filter(|(at, _)| !text[..*at].ends_with(is_part))
+        .map(|(at, _)| {
+            let named = &text[at..];
+            named.split_at(named.find(|c: char| !is_part(c)).unwrap_or(named.len()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_use_metrics_of_the_host() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let monitoring = |name: &str| read(&format!("deploy/kustomize/components/monitoring/{name}"));
+    let (dashboard, alerts) = (monitoring("dashboard.json"), monitoring("alerts.yaml"));
+    let parsed: Value = serde_json::from_str(&dashboard).unwrap();
+    assert_eq!(parsed["title"], "Lockstep");
+
+    let host = Host::start_with(Place::new(), &["--gc-every", "1s"]);
+    let (module, text) = (host.put(&cat()), host.put(b"x"));
+    let ran = host.run(&json!({ "module": module, "inputs": { "text": text }, "stdin": "text" }));
+    assert_eq!(ran.status, 200);
+    // a counter with labels appears with its first event
+    let served = until("a garbage collection is counted", || {
+        let text = String::from_utf8(host.ask("GET", "/metrics", b"").body).unwrap();
+        text.contains("lockstep_gc_total{").then_some(text)
+    });
+    for (file, text) in [("dashboard.json", &dashboard), ("alerts.yaml", &alerts)] {
+        let used = metrics_in(text);
+        assert!(!used.is_empty(), "{file}");
+        for (name, rest) in used {
+            let found: Vec<&str> = served
+                .lines()
+                .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+                .collect();
+            assert!(!found.is_empty(), "{file}: the host has no metric {name}:\n{served}");
+            let selector = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            for matcher in selector.map_or("", |(matchers, _)| matchers).split_terminator(',') {
+                let label = matcher.trim().split(['=', '!']).next().unwrap();
+                // Prometheus adds these
+                let is_added = label == "namespace" || label == "job";
+                let has = |line: &&str| line.contains(&format!("{{{label}=\"")) || line.contains(&format!(",{label}=\""));
+                assert!(
+                    is_added || found.iter().any(has),
+                    "{file}: {name} has no label {label}: {found:?}"
+                );
+            }
+        }
+    }
+    let page = read("docs/src/how-to/operate.md");
+    let names: Vec<&str> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(page.contains(&format!("\n### {name}\n")), "operate.md lacks {name}");
     }
 }
 
