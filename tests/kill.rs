@@ -73,7 +73,8 @@ fn a_store_whose_users_are_all_killed_loses_nothing_that_was_reported() {
                     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                     let mut command = place.lockstep(&arguments);
                     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-                    let after = Duration::from_micros(number * 7919 % 60_000);
+                    // some are left to end, however slow the machine is
+                    let after = (number % 5 != 4).then(|| Duration::from_micros(number * 7919 % 60_000));
                     if let Some(output) = killed_after(child, after) {
                         for (key, outputs) in results(&output) {
                             let before = reported.lock().unwrap().insert(key.clone(), outputs.clone());
@@ -108,10 +109,12 @@ fn a_store_whose_users_are_all_killed_loses_nothing_that_was_reported() {
     }
 }
 
-/// Kills the process after a time. Returns what it printed, if it was done before.
-fn killed_after(mut child: Child, time: Duration) -> Option<Value> {
-    std::thread::sleep(time);
-    let _ = child.kill();
+/// Kills the process after a time, if there is one. Returns what it printed, if it was done before.
+fn killed_after(mut child: Child, time: Option<Duration>) -> Option<Value> {
+    if let Some(time) = time {
+        std::thread::sleep(time);
+        let _ = child.kill();
+    }
     let output = child.wait_with_output().unwrap();
     let text = output.status.success().then_some(output.stdout)?;
     Some(serde_json::from_slice(&text).unwrap())

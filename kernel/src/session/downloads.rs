@@ -157,7 +157,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
             embedded(high, low)
         }
         // documentation; protocol assignments, such as Teredo; unicast
-        [0x2001, 0xdb8, ..] | [0x2001, ..=0x1ff, ..] | [0x3fff, ..=0xfff, ..] => false,
+        [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
