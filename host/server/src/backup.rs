@@ -29,7 +29,8 @@ const OWN: [&str; 10] = [
     "users",
 ];
 
-/// Names in the host's directory that are not copied as files: what is copied at one moment, partial uploads, the lock of a running host.
+/// Entries of the host's directory that are not copied as plain files: kernels and the database, which are copied consistently, partial uploads, and
+/// the lock file.
 const HOST: [&str; 6] = [
     "kernels",
     "uploads",

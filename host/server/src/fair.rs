@@ -126,7 +126,7 @@ impl Fair {
         drop(waiting);
     }
 
-    /// Gives what is free to those who wait.
+    /// Grants waiting requests, as far as the free amount allows.
     fn grant(&self) {
         loop {
             let mut state = self.lock();

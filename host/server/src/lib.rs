@@ -277,7 +277,7 @@ fn tls(settings: &Settings) -> Result<Option<Tls>> {
     files.map(|(certificate, key)| Tls::load(certificate, key)).transpose()
 }
 
-/// On SIGHUP, loads the TLS certificate and the quotas again. After an error, the host keeps what it has. (Tokens need no signal.)
+/// On SIGHUP, reloads the TLS certificate and the quotas. After an error, the host keeps the old ones. Tokens are reloaded without a signal.
 fn reload_when_told(server: &Arc<Server>, tls: Option<Arc<Tls>>) -> Result<()> {
     let mut told = signal(SignalKind::hangup()).map_err(no_signals)?;
     let server = server.clone();

@@ -150,8 +150,8 @@ impl Access {
         }
     }
 
-    /// Fails if a link with a token would sign a person in whom another page, or somebody else, has given the link: what the person then does
-    /// would be seen by the owner of the token.
+    /// Refuses sign-in by a link with a token if another site opened the link, or if the browser has a valid session of another token. This
+    /// prevents login CSRF: an attacker could otherwise sign a person in with the attacker's token, and see what the person then does.
     async fn may_sign_in(&self, headers: &HeaderMap, secret: &str) -> Result<(), Refusal> {
         let by = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
         if matches!(by, Some("cross-site" | "same-site")) {

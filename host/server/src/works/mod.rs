@@ -217,7 +217,7 @@ impl Works {
                 work.carry_out(runtime, &server.gate, &server.metrics)
             }
         };
-        // whoever sees the end finds its turn free
+        // release the turn before a client can see the final state
         drop((memory, turn));
         if server.gate.is_closing() && work.stop.interrupt.is_triggered() && !work.is_cancelled() {
             self.leave(work);
