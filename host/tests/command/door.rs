@@ -1,4 +1,4 @@
-//! `lockstep serve`: who is let in, and what is noted of it.
+//! `lockstep serve`: connections, sign-in and the audit log.
 
 use std::io::{ErrorKind, Read};
 use std::process::{Command, Stdio};
@@ -247,31 +247,7 @@ fn sighup_loads_the_quotas_again() {
 #[test]
 fn sighup_loads_the_certificate_again() {
     let place = Place::new();
-    let certify = |place: &Place, name: &str| {
-        let subject = format!("/CN={name}");
-        let arguments = [
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            &subject,
-        ];
-        let files = ["-keyout", "key.pem", "-out", "cert.pem"];
-        let made = Command::new("openssl")
-            .args(arguments)
-            .args(files)
-            .current_dir(place.path(""))
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-    };
-    certify(&place, "first.example");
+    place.certify("first.example");
     let host = Host::start_with(place, &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
     let shown = || {
         let connect = format!("127.0.0.1:{}", host.port);
@@ -284,7 +260,7 @@ fn sighup_loads_the_certificate_again() {
         String::from_utf8_lossy(&shown.stdout).into_owned()
     };
     assert!(shown().contains("first.example"));
-    certify(&host.place, "second.example");
+    host.place.certify("second.example");
     host.signal("-HUP");
     until("the new certificate is used", || {
         shown().contains("second.example").then_some(())

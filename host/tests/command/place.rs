@@ -33,6 +33,29 @@ impl Place {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
+    /// Writes a self-signed certificate of the host `name` and of 127.0.0.1 to `cert.pem`, and its key to `key.pem`.
+    pub fn certify(&self, name: &str) {
+        let new = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ];
+        let made = Command::new("openssl")
+            .args(new)
+            .args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+
     /// Returns the command with an empty environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));

@@ -802,32 +802,7 @@ fn settings_come_from_flag_variable_and_file_in_this_order() {
 #[test]
 fn tls_is_a_matter_of_two_files() {
     let place = Place::new();
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ])
-        .current_dir(place.path(""))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    place.certify("localhost");
     place.fails(
         3,
         &[

@@ -23,7 +23,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Name;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
+use object_store::{BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
 
 use super::blobs::name;
 use super::{Finding, StoreError, Writer};
@@ -311,9 +311,13 @@ impl Shared {
     }
 
     async fn list(&self, prefix: &Name) -> Result<Vec<Name>, SharedError> {
-        let names = self.objects.list(Some(prefix)).map_ok(|meta| meta.location);
-        let names = names.try_collect().await;
-        names.map_err(|source| self.failed("list", prefix, &source))
+        let found = self.list_objects(prefix).await?;
+        Ok(found.into_iter().map(|meta| meta.location).collect())
+    }
+
+    async fn list_objects(&self, prefix: &Name) -> Result<Vec<ObjectMeta>, SharedError> {
+        let found = self.objects.list(Some(prefix)).try_collect().await;
+        found.map_err(|source| self.failed("list", prefix, &source))
     }
 
     /// Returns the objects directly below `prefix`. Servers that store objects as files read only one directory for this.

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockstep_view::error::{Error, Result};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, TransactionBehavior, params, params_from_iter};
 
 use super::item::{Counts, Listed, Progress, Submission, WorkItem, WorkState, now_ms};
 use super::journal::{Journal, Tail};
@@ -80,24 +81,10 @@ impl Table {
     /// Writes the progress of a work item, if the table has it. Returns whether it has.
     pub(super) fn update(&self, work: &WorkItem, settle: bool) -> Result<bool> {
         self.write(settle, |connection| {
-            let progress = work.progress();
-            let counts = progress.counts();
             let sql =
                 "UPDATE works SET attempts = ?2, state = ?3, started = ?4, ended = ?5, executed = ?6, cached = ?7, failed = ?8,
                 tasks = ?9, result = ?10, events = ?11 WHERE id = ?1";
-            let changed = connection.prepare_cached(sql)?.execute(params![
-                work.id,
-                work.attempts(),
-                progress.state.word(),
-                progress.started_ms.map(number),
-                progress.ended_ms.map(number),
-                number(counts.executed),
-                number(counts.cached),
-                number(counts.failed),
-                json(&progress.tasks)?,
-                progress.result.as_ref().map(json).transpose()?,
-                events(work, &progress)?,
-            ])?;
+            let changed = connection.prepare_cached(sql)?.execute(params_from_iter(mutable(work)?))?;
             Ok(changed > 0)
         })
     }
@@ -254,29 +241,37 @@ fn prepare(connection: &mut Connection) -> Sql<i64> {
 fn insert(connection: &Connection, work: &WorkItem) -> Sql<()> {
     // before it looks at the progress: what ends after that writes the end itself
     work.kept.store(true, Ordering::SeqCst);
+    let fixed: [Value; 5] = [
+        work.kind().to_owned().into(),
+        work.title.clone().into(),
+        number(work.submitted_ms).into(),
+        work.token.clone().into(),
+        json(&work.submission)?.into(),
+    ];
+    let sql = "INSERT OR REPLACE INTO works (id, attempts, state, started, ended, executed, cached, failed, tasks, result, events, kind,
+        title, submitted, token, submission) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    let values = mutable(work)?.into_iter().chain(fixed);
+    connection.prepare_cached(sql)?.execute(params_from_iter(values))?;
+    Ok(())
+}
+
+/// Returns the ID, and the columns that change while the work item runs.
+fn mutable(work: &WorkItem) -> Sql<[Value; 11]> {
     let progress = work.progress();
     let counts = progress.counts();
-    let sql = "INSERT OR REPLACE INTO works (id, kind, title, submitted, token, attempts, state, started, ended, executed, cached, failed,
-        tasks, result, events, submission) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-    connection.prepare_cached(sql)?.execute(params![
-        work.id,
-        work.kind(),
-        work.title,
-        number(work.submitted_ms),
-        work.token,
-        work.attempts(),
-        progress.state.word(),
-        progress.started_ms.map(number),
-        progress.ended_ms.map(number),
-        number(counts.executed),
-        number(counts.cached),
-        number(counts.failed),
-        json(&progress.tasks)?,
-        progress.result.as_ref().map(json).transpose()?,
-        events(work, &progress)?,
-        json(&work.submission)?,
-    ])?;
-    Ok(())
+    Ok([
+        work.id.clone().into(),
+        work.attempts().into(),
+        progress.state.word().to_owned().into(),
+        progress.started_ms.map(number).into(),
+        progress.ended_ms.map(number).into(),
+        number(counts.executed).into(),
+        number(counts.cached).into(),
+        number(counts.failed).into(),
+        json(&progress.tasks)?.into(),
+        progress.result.as_ref().map(json).transpose()?.into(),
+        events(work, &progress)?.into(),
+    ])
 }
 
 /// Returns the last events of a work item that is over.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path as Name;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::{PARALLEL, Shared, SharedError};
 use crate::digest::{Digest, mentioned};
@@ -46,11 +46,11 @@ impl Store {
 
 impl Shared {
     async fn plan_sweep(&self, before: SystemTime) -> Result<Sweep, SharedError> {
-        let blobs = self.list_whole("blobs").await?;
+        let blobs = self.list_objects(&Name::from("blobs")).await?;
         let blobs: BTreeMap<Digest, ObjectMeta> = blobs.into_iter().filter_map(|meta| Some((digest(&meta)?, meta))).collect();
-        let records = self.list_whole("records").await?;
+        let records = self.list_objects(&Name::from("records")).await?;
         let known = records.iter().filter_map(digest).collect();
-        let sources = records.into_iter().chain(self.list_whole("notes").await?);
+        let sources = records.into_iter().chain(self.list_objects(&Name::from("notes")).await?);
         let roots = self.mentioned_by(sources.map(|meta| meta.location)).await?;
         let needed = self.with_parts(roots, |digest| blobs.contains_key(digest)).await?;
         let (kept, rest): (Vec<_>, Vec<_>) = blobs
@@ -110,12 +110,6 @@ impl Shared {
             Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
             Err(source) => Err(self.failed("read", &name, &source)),
         }
-    }
-
-    async fn list_whole(&self, prefix: &str) -> Result<Vec<ObjectMeta>, SharedError> {
-        let prefix = Name::from(prefix);
-        let found = self.objects.list(Some(&prefix)).try_collect().await;
-        found.map_err(|source| self.failed("list", &prefix, &source))
     }
 }
 
