@@ -78,7 +78,7 @@ fn boolean(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
         Values::Integer(from) => each(array, to, |row| of_number(from.value(row) as f64))?,
         Values::Unsigned(from) => each(array, to, |row| of_number(from.value(row) as f64))?,
         Values::Float(from) => each(array, to, |row| of_number(from.value(row)))?,
-        Values::Text(from) => each(array, to, |row| csv::boolean(from.value(row).trim()))?,
+        Values::Text(from) => each(array, to, |row| csv::boolean(from.value(row).trim().as_bytes()))?,
         _ => return Err(no_cast(array, to)),
     };
     Ok(Arc::new(BooleanArray::from(found)))
@@ -144,7 +144,9 @@ fn date(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
                 .then(|| value.div_euclid(day).try_into().ok())
                 .flatten()
         })?,
-        Values::Text(from) => each(array, to, |row| Some(csv::date(from.value(row).trim())?.to_epoch_days()))?,
+        Values::Text(from) => each(array, to, |row| {
+            Some(csv::date(from.value(row).trim().as_bytes())?.to_epoch_days())
+        })?,
         _ => return Err(no_cast(array, to)),
     };
     Ok(Arc::new(Date32Array::from(found)))
@@ -159,7 +161,7 @@ fn time(array: &ArrayRef, values: &Values) -> Result<ArrayRef> {
             Ok(Arc::new(TimestampMicrosecondArray::from(found)))
         }
         Values::Text(from) => {
-            let times = each(array, to, |row| csv::time(from.value(row).trim()))?;
+            let times = each(array, to, |row| csv::time(from.value(row).trim().as_bytes()))?;
             if times.iter().flatten().any(|time| time.nanosecond() % 1_000 != 0) {
                 let found = each(array, to, |row| times[row]?.and_utc().timestamp_nanos_opt())?;
                 return Ok(Arc::new(TimestampNanosecondArray::from(found)));

@@ -412,7 +412,7 @@ fn instant(count: i64, unit: TimeUnit) -> i128 {
 }
 
 fn day(text: &str, column: &Operand) -> Result<i32> {
-    let day = csv::date(text).with_context(|| {
+    let day = csv::date(text.as_bytes()).with_context(|| {
         format!(
             "{} is compared with `{text}`, which is not a date such as `2013-06-01`",
             column.name
@@ -424,7 +424,7 @@ fn day(text: &str, column: &Operand) -> Result<i32> {
 fn time(text: &str, zone: bool, column: &Operand) -> Result<i128> {
     let found = match zone {
         true => DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()),
-        false => csv::time(text).map(|time| time.and_utc()),
+        false => csv::time(text.as_bytes()).map(|time| time.and_utc()),
     };
     let example = if zone { "2013-06-01T12:30:00Z" } else { "2013-06-01T12:30:00" };
     let time = found.with_context(|| {

@@ -210,8 +210,7 @@ fn convert(path: &Path) -> Result<TableReader> {
 
 /// Parses CSV into a table.
 pub(crate) fn from_csv(bytes: &[u8], options: &CsvOptions) -> Result<Table> {
-    let tables = csv::read(Cursor::new(bytes.to_vec()), options.clone())?.collect::<Result<Vec<_>>>()?;
-    Table::concat(&tables)
+    csv::read_all(Cursor::new(bytes), options.clone())
 }
 
 impl Iterator for TableReader {

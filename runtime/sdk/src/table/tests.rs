@@ -157,7 +157,7 @@ fn csv_that_is_malformed_is_refused_with_its_line() {
     assert_eq!(csv("a,b\n1,5\"\n"), "a|b/1|5\"", "a quote within a field is text");
     assert_eq!(
         csv(b"a,b\nM\xfcller,1\n"),
-        "error: line 2, column `a`: not UTF-8 text: convert the file, for example with `iconv -f LATIN1 -t UTF-8`"
+        "line 2, column `a`: not UTF-8 text: convert the file, for example with `iconv -f LATIN1 -t UTF-8`"
     );
     let utf16 = "error: it is not UTF-8 text: convert it, for example with `iconv -f UTF-16 -t UTF-8`";
     assert_eq!(csv(b"\xff\xfea\0\n\0"), utf16);
