@@ -10,7 +10,7 @@
 # make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
 #             minutes the first time on two cores, seven later
 # make fuzz   fuzz each target of tests/fuzz with libFuzzer, a minute each (FUZZ_SECONDS)
-# make screenshot  update examples/penguins/notebook.png and host/dashboard-*.png
+# make screenshot  update examples/penguins/notebook.png and docs/src/how-to/dashboard-*.png
 
 VENV := target/venv
 LOCKSTEP := target/debug/lockstep
@@ -89,8 +89,8 @@ screenshot: $(LOCKSTEP) target/browser/.ready
 	$(TEST) --test all browser::penguins
 	cp target/screenshots/penguins.png examples/penguins/notebook.png
 	$(TEST) --test all dashboard::every_page
-	cp target/screenshots/dashboard-overview-light-desktop.png host/dashboard-overview.png
-	cp target/screenshots/dashboard-plot-dark-desktop.png host/dashboard-run.png
+	cp target/screenshots/dashboard-overview-light-desktop.png docs/src/how-to/dashboard-overview.png
+	cp target/screenshots/dashboard-plot-dark-desktop.png docs/src/how-to/dashboard-run.png
 
 toolchain:
 	deploy/toolchain.sh

@@ -58,6 +58,26 @@ pub fn group_by(csv: impl Read) -> Result<BTreeMap<String, (u64, f64)>> {
     Ok(groups)
 }
 
+/// Like [`group_by`], for tables with these columns.
+pub fn group_tables(tables: impl Iterator<Item = Result<Table>>) -> Result<BTreeMap<String, (u64, f64)>> {
+    let mut groups: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+    for table in tables {
+        let table = table?;
+        let (carriers, delays) = (table.str("carrier")?, table.f64("delay")?);
+        for (carrier, delay) in carriers.iter().zip(&delays) {
+            let (carrier, delay) = carrier.zip(delay).context("a field is empty")?;
+            match groups.get_mut(carrier) {
+                Some((count, sum)) => (*count, *sum) = (*count + 1, *sum + delay),
+                None => drop(groups.insert(carrier.to_owned(), (1, delay))),
+            }
+        }
+    }
+    for (count, mean) in groups.values_mut() {
+        *mean /= *count as f64;
+    }
+    Ok(groups)
+}
+
 /// Reads everything in pieces of 1 MiB. Returns the number of bytes.
 pub fn read_all(mut input: impl Read) -> Result<u64> {
     let mut buffer = vec![0; 1 << 20];
@@ -125,6 +145,12 @@ pub mod steps {
     #[step]
     pub fn group_by(input: Reader) -> Result<BTreeMap<String, (u64, f64)>> {
         super::group_by(input)
+    }
+
+    /// [`group_tables`](super::group_tables).
+    #[step]
+    pub fn group_tables(input: TableReader) -> Result<BTreeMap<String, (u64, f64)>> {
+        super::group_tables(input)
     }
 
     /// [`read_all`](super::read_all).

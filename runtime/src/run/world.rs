@@ -176,6 +176,10 @@ impl Sink for crate::store::Writer {
         self.set_len(len)
     }
 
+    fn share(&mut self, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        self.share(check).map_err(io::Error::other)
+    }
+
     fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
         (*self).finish_unless(check).map_err(io::Error::other)
     }

@@ -112,6 +112,9 @@ pub trait Sink: Send {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Truncates the file, or extends it with zeros.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// Stores the file as it is now, and returns its digest and size. The file can still be read, and written to. Calls `check` as
+    /// [`finish`](Self::finish) does.
+    fn share(&mut self, check: &mut Check<'_>) -> io::Result<(Digest, u64)>;
     /// Stores the file, and returns its digest and size. Calls `check` every few milliseconds, and fails if it does. Dropping a sink
     /// discards the file.
     fn finish(self: Box<Self>, check: &mut Check<'_>) -> io::Result<(Digest, u64)>;

@@ -282,6 +282,7 @@ enum Write {
     At(u64, Vec<u8>),
     Append(Vec<u8>),
     SetLen(u64),
+    Share,
 }
 
 fn writes() -> impl Strategy<Value = Vec<Write>> {
@@ -290,6 +291,7 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
         (0..400_000u64, data()).prop_map(|(offset, data)| Write::At(offset, data)),
         data().prop_map(Write::Append),
         (0..400_000u64).prop_map(Write::SetLen),
+        Just(Write::Share),
     ];
     prop::collection::vec(write, 0..8)
 }
@@ -302,9 +304,18 @@ proptest! {
     fn a_writer_is_a_vector(writes in writes(), on_disk: bool) {
         let (_directory, disk) = open();
         let store = if on_disk { disk } else { Store::memory().unwrap() };
-        let (mut writer, mut model) = (store.writer(), Vec::new());
+        let (mut writer, mut model, mut shared) = (store.writer(), Vec::new(), Vec::new());
         for write in writes {
             let (offset, data) = match write {
+                Write::Share => {
+                    let (digest, size) = writer.share(&mut || Ok(())).unwrap();
+                    prop_assert_eq!(size, model.len() as u64);
+                    shared.push((digest, model.clone()));
+                    let mut start = [0; 9];
+                    let count = writer.read_at(3, &mut start).unwrap();
+                    prop_assert_eq!(&start[..count], &model[model.len().min(3)..model.len().min(12)]);
+                    continue;
+                }
                 Write::SetLen(len) => {
                     writer.set_len(len).unwrap();
                     model.resize(len as usize, 0);
@@ -320,8 +331,11 @@ proptest! {
         }
         let (digest, size) = writer.finish().unwrap();
         prop_assert_eq!(size, model.len() as u64);
-        prop_assert_eq!(digest, Digest::of(&model));
-        prop_assert_eq!(store.get(&digest).unwrap(), model);
+        shared.push((digest, model));
+        for (digest, model) in shared {
+            prop_assert_eq!(digest, Digest::of(&model));
+            prop_assert_eq!(store.get(&digest).unwrap(), model);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempPath;
@@ -8,7 +10,7 @@ use super::StoreError;
 use super::blobs::Blobs;
 use super::handle::Handle;
 use super::index::Index;
-use super::large::{digest_of, is_sparse};
+use super::large::{Content, digest_of, is_sparse};
 use crate::digest::{Digest, Hasher};
 
 /// Artifacts up to this size, in bytes, are written at once, without a staging file.
@@ -21,16 +23,18 @@ const MAX_IN_MEMORY: u64 = 1 << 30;
 pub struct Writer {
     blobs: Arc<Blobs>,
     index: Arc<Mutex<Index>>,
-    content: Content,
+    body: Body,
     len: u64,
     /// The hash of the first `hashed` bytes, unless they were overwritten.
     hasher: Option<Hasher>,
     hashed: u64,
 }
 
-enum Content {
+enum Body {
     Memory(Vec<u8>),
     Staged(Handle<TempPath>),
+    /// In the store, under its digest.
+    Shared(Content, Digest),
 }
 
 impl Writer {
@@ -38,7 +42,7 @@ impl Writer {
         Self {
             blobs,
             index,
-            content: Content::Memory(Vec::new()),
+            body: Body::Memory(Vec::new()),
             len: 0,
             hasher: Some(Hasher::default()),
             hashed: 0,
@@ -65,19 +69,21 @@ impl Writer {
     /// Writes `data` at `offset`. Fills a gap with zeros. In a file, gaps and zeros at the end take no room.
     pub fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(data.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.unshare()?;
         self.stage_beyond(IN_MEMORY as u64, end)?;
-        match &mut self.content {
-            Content::Memory(bytes) => {
+        match &mut self.body {
+            Body::Memory(bytes) => {
                 let (start, end) = (offset as usize, end as usize);
                 if bytes.len() < end {
                     bytes.resize(end, 0);
                 }
                 bytes[start..end].copy_from_slice(data);
             }
-            Content::Staged(file) => file.with(|file| match offset >= self.len && is_sparse(data) {
+            Body::Staged(file) => file.with(|file| match offset >= self.len && is_sparse(data) {
                 true => file.set_len(end),
                 false => file.write_all_at(data, offset),
             })?,
+            Body::Shared(..) => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         }
         self.len = self.len.max(end);
         if offset == self.hashed {
@@ -93,14 +99,20 @@ impl Writer {
 
     /// Reads bytes from `offset` into `buffer`; fewer at the end.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.content {
-            Content::Memory(bytes) => {
+        match &self.body {
+            Body::Memory(bytes) => {
                 let start = bytes.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
                 let count = buffer.len().min(bytes.len() - start);
                 buffer[..count].copy_from_slice(&bytes[start..start + count]);
                 Ok(count)
             }
-            Content::Staged(file) => file.with(|file| file.read_at(buffer, offset)),
+            Body::Staged(file) => file.with(|file| file.read_at(buffer, offset)),
+            Body::Shared(Content::Large(file), _) => file.read_at(offset, buffer),
+            Body::Shared(content, _) => {
+                let piece = content.piece(offset, buffer.len())?;
+                buffer[..piece.len()].copy_from_slice(&piece);
+                Ok(piece.len())
+            }
         }
     }
 
@@ -109,10 +121,12 @@ impl Writer {
         if len == self.len {
             return Ok(());
         }
+        self.unshare()?;
         self.stage_beyond(IN_MEMORY as u64, len)?;
-        match &mut self.content {
-            Content::Memory(bytes) => bytes.resize(len as usize, 0),
-            Content::Staged(file) => file.with(|file| file.set_len(len))?,
+        match &mut self.body {
+            Body::Memory(bytes) => bytes.resize(len as usize, 0),
+            Body::Staged(file) => file.with(|file| file.set_len(len))?,
+            Body::Shared(..) => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         }
         self.len = len;
         if len == 0 {
@@ -121,6 +135,28 @@ impl Writer {
             self.forget_hash();
         }
         Ok(())
+    }
+
+    /// Adds the artifact as it is now to the store, and returns its digest and size. It is copied only if it is written to again. Calls
+    /// `check` as [`finish_unless`](Self::finish_unless) does.
+    pub fn share(&mut self, check: &mut dyn FnMut() -> io::Result<()>) -> Result<(Digest, u64), StoreError> {
+        let digest = self.digest(check)?;
+        match std::mem::replace(&mut self.body, Body::Memory(Vec::new())) {
+            Body::Memory(bytes) => {
+                self.blobs.put(&digest, bytes.clone().into())?;
+                self.body = Body::Memory(bytes);
+            }
+            Body::Staged(staged) => {
+                land_file(&self.blobs, &self.index, &digest, staged)?;
+                let content = match self.blobs.get_large(&digest, &self.index)? {
+                    Some(file) => Content::Large(file),
+                    None => Content::Bytes(self.blobs.get(&digest, &self.index)?),
+                };
+                self.body = Body::Shared(content, digest);
+            }
+            shared @ Body::Shared(..) => self.body = shared,
+        }
+        Ok((digest, self.len))
     }
 
     /// Adds the artifact to the store. Returns its digest and size.
@@ -146,30 +182,21 @@ impl Writer {
 
     fn digest(&self, check: &mut dyn FnMut() -> io::Result<()>) -> Result<Digest, StoreError> {
         let whole = self.hasher.clone().filter(|_| self.hashed == self.len);
-        Ok(match (whole, &self.content) {
+        Ok(match (whole, &self.body) {
+            (_, Body::Shared(_, digest)) => *digest,
             (Some(hasher), _) => hasher.finish(),
-            (None, Content::Memory(bytes)) => Digest::of(bytes),
-            (None, Content::Staged(staged)) => staged
+            (None, Body::Memory(bytes)) => Digest::of(bytes),
+            (None, Body::Staged(staged)) => staged
                 .with(|file| digest_of(|at, buffer| file.read_at(buffer, at), check))
                 .map_err(StoreError::file("read", staged.path()))?,
         })
     }
 
     fn land(self, digest: &Digest) -> Result<(), StoreError> {
-        match self.content {
-            Content::Memory(bytes) => self.blobs.put(digest, bytes.into()),
-            Content::Staged(staged) => {
-                staged
-                    .with(|file| file.set_permissions(std::fs::Permissions::from_mode(0o444)))
-                    .map_err(StoreError::file("write", staged.path()))?;
-                self.blobs.take(digest, staged.into_path())?;
-                // its first reader need not hash it again
-                if let Some(stamp) = self.blobs.stamp(digest) {
-                    let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-                    index.set_verified(digest, &stamp)?;
-                }
-                Ok(())
-            }
+        match self.body {
+            Body::Memory(bytes) => self.blobs.put(digest, bytes.into()),
+            Body::Staged(staged) => land_file(&self.blobs, &self.index, digest, staged),
+            Body::Shared(..) => Ok(()),
         }
     }
 
@@ -177,9 +204,19 @@ impl Writer {
         self.hasher = None;
     }
 
+    /// Copies an artifact that is in the store, so that it can be written to.
+    fn unshare(&mut self) -> io::Result<()> {
+        if let (Body::Shared(content, _), Some(directory)) = (&self.body, self.blobs.directory()) {
+            let (file, path) = staging_file(directory)?;
+            content.copy_to(&file)?;
+            self.body = Body::Staged(Handle::new(path, file, true));
+        }
+        Ok(())
+    }
+
     /// Moves an artifact of more than `most` bytes from memory to a staging file.
     fn stage_beyond(&mut self, most: u64, end: u64) -> io::Result<()> {
-        let Content::Memory(bytes) = &self.content else {
+        let Body::Memory(bytes) = &self.body else {
             return Ok(());
         };
         let Some(directory) = self.blobs.directory().filter(|_| end > most) else {
@@ -188,9 +225,27 @@ impl Writer {
                 false => Ok(()),
             };
         };
-        let (file, path) = tempfile::NamedTempFile::new_in(directory.join("staging"))?.into_parts();
+        let (file, path) = staging_file(directory)?;
         file.write_all_at(bytes, 0)?;
-        self.content = Content::Staged(Handle::new(path, file, true));
+        self.body = Body::Staged(Handle::new(path, file, true));
         Ok(())
     }
+}
+
+fn staging_file(store: &Path) -> io::Result<(File, TempPath)> {
+    Ok(tempfile::NamedTempFile::new_in(store.join("staging"))?.into_parts())
+}
+
+/// Moves a staging file to its place in the store.
+fn land_file(blobs: &Blobs, index: &Mutex<Index>, digest: &Digest, staged: Handle<TempPath>) -> Result<(), StoreError> {
+    staged
+        .with(|file| file.set_permissions(Permissions::from_mode(0o444)))
+        .map_err(StoreError::file("write", staged.path()))?;
+    blobs.take(digest, staged.into_path())?;
+    // its first reader need not hash it again
+    if let Some(stamp) = blobs.stamp(digest) {
+        let index = index.lock().unwrap_or_else(PoisonError::into_inner);
+        index.set_verified(digest, &stamp)?;
+    }
+    Ok(())
 }

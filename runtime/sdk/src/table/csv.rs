@@ -1,7 +1,6 @@
 //! Reads CSV (RFC 4180) as tables. Infers the types of the columns from their fields.
 
 mod field;
-mod split;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -11,9 +10,10 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use lockstep_csv::{Column, Records};
+
 use self::field::Type;
 pub(super) use self::field::{boolean, date, time};
-use self::split::Records;
 use super::{Table, TableReader};
 use crate::artifact::is_utf16;
 use crate::{Context, Error, Result, bail};
@@ -93,10 +93,6 @@ impl CsvOptions {
         self.sample = rows;
         self
     }
-
-    fn is_null(&self, field: &[u8]) -> bool {
-        self.nulls.iter().any(|null| null == field)
-    }
 }
 
 /// The type of a column, for CSV and [`Table::cast`].
@@ -159,14 +155,14 @@ impl FromStr for ColumnType {
 const ENCODING: &str = "convert the file, for example with `iconv -f LATIN1 -t UTF-8`";
 
 /// The rows of CSV with a header line.
-struct Rows<R> {
-    records: Records<R>,
+struct Rows<'s> {
+    records: Records<'s>,
     names: Vec<String>,
 }
 
-impl<R: Read + Seek> Rows<R> {
+impl<'s> Rows<'s> {
     /// Reads the header.
-    fn open(source: R, separator: u8) -> Result<Self> {
+    fn open(source: impl Read + Seek + 's, separator: u8) -> Result<Self> {
         let mut records = Records::new(source, separator)?;
         let start = &records.bytes()[..records.bytes().len().min(4)];
         if is_utf16(start) || start.contains(&0) {
@@ -177,8 +173,8 @@ impl<R: Read + Seek> Rows<R> {
             bail!("there is no header line with the names of the columns");
         }
         let name = |column: usize| {
-            let name = records.field(0, column, columns).to_vec();
-            String::from_utf8(name)
+            let name = records.column(column, columns, &[]).field(0);
+            String::from_utf8(name.to_vec())
                 .ok()
                 .with_context(|| format!("the name of column {} is not UTF-8 text: {ENCODING}", column + 1))
         };
@@ -192,20 +188,14 @@ impl<R: Read + Seek> Rows<R> {
         self.records.batch(Some(self.names.len()), most)
     }
 
-    /// Returns the fields of a column in these rows; `None` for nulls.
-    fn fields<'a>(&'a self, column: usize, options: &'a CsvOptions) -> impl Iterator<Item = Option<&'a [u8]>> + Clone {
-        let fields = self.records.column(column, self.names.len());
-        fields.map(|field| (!options.is_null(field)).then_some(field))
+    fn column<'a>(&'a self, column: usize, options: &'a CsvOptions) -> Column<'a> {
+        self.records.column(column, self.names.len(), &options.nulls)
     }
 
     /// Returns the error about a field that does not have the type of its column.
     fn surprise(&mut self, row: usize, column: usize, of: Type, options: &CsvOptions) -> Result<Error> {
         let line = self.records.line_of(row)?;
-        let (field, name, of) = (
-            self.records.field(row, column, self.names.len()),
-            &self.names[column],
-            of.name(),
-        );
+        let (field, name, of) = (self.column(column, options).field(row), &self.names[column], of.name());
         let Ok(field) = std::str::from_utf8(field) else {
             return Ok(Error::msg(format!(
                 "line {line}, column `{name}`: not UTF-8 text: {ENCODING}"
@@ -222,8 +212,8 @@ impl<R: Read + Seek> Rows<R> {
 }
 
 /// The tables in CSV.
-struct Tables<R> {
-    rows: Rows<R>,
+struct Tables<'s> {
+    rows: Rows<'s>,
     types: Vec<Type>,
     schema: SchemaRef,
     options: CsvOptions,
@@ -232,8 +222,8 @@ struct Tables<R> {
     has_failed: bool,
 }
 
-impl<R: Read + Seek> Tables<R> {
-    fn open(mut source: R, options: CsvOptions) -> Result<Self> {
+impl<'s> Tables<'s> {
+    fn open(mut source: impl Read + Seek + 's, options: CsvOptions) -> Result<Self> {
         let (names, types) = infer(&mut source, &options).context("not a table: neither Arrow, Parquet nor CSV")?;
         if let Some(unknown) = options.types.keys().find(|name| !names.contains(name)) {
             bail!("there is no column `{unknown}`; the columns are {}", names.join(", "));
@@ -259,7 +249,7 @@ impl<R: Read + Seek> Tables<R> {
         // row and column of the first field that does not have its type
         let mut wrong: Option<(usize, usize)> = None;
         for (column, of) in self.types.iter().enumerate() {
-            match of.array(self.rows.fields(column, &self.options)) {
+            match of.array(&self.rows.column(column, &self.options)) {
                 Ok(array) => arrays.push(array),
                 Err(row) => wrong = Some(wrong.map_or((row, column), |wrong| wrong.min((row, column)))),
             }
@@ -274,7 +264,7 @@ impl<R: Read + Seek> Tables<R> {
     }
 }
 
-impl<R: Read + Seek> Iterator for Tables<R> {
+impl Iterator for Tables<'_> {
     type Item = Result<Table>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -311,7 +301,7 @@ fn infer(source: &mut (impl Read + Seek), options: &CsvOptions) -> Result<(Vec<S
         }
         for (column, of) in types.iter_mut().enumerate() {
             if given[column].is_none() {
-                *of = of.join_all(rows.fields(column, options).flatten());
+                *of = of.join_column(&rows.column(column, options));
             }
         }
         left -= count;

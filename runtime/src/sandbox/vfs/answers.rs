@@ -37,7 +37,7 @@ impl Vfs {
             }
             Kind::File(file) => {
                 self.work += 2 * file.len();
-                let (digest, size) = file.copy(&*self.storage, check)?;
+                let (digest, size) = file.share(&*self.storage, check)?;
                 Ok(Given::Stored { digest, size })
             }
             Kind::Directory(_) | Kind::Link(_) | Kind::Null | Kind::Free => Err(Errno::Invalid.into()),

@@ -165,20 +165,12 @@ impl File {
         matches!(self.body, Body::Stored(_))
     }
 
-    /// Puts a copy into the storage. Returns its digest and size.
-    pub(super) fn copy(&mut self, storage: &dyn Storage, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
-        if let Body::Memory(bytes) = &self.body {
-            return Ok((storage.put(bytes.clone().into())?, self.len));
+    /// Stores it as it is now. Returns its digest and size.
+    pub(super) fn share(&mut self, storage: &dyn Storage, check: &mut Check<'_>) -> io::Result<(Digest, u64)> {
+        match &mut self.body {
+            Body::Memory(bytes) => Ok((storage.put(bytes.clone().into())?, self.len)),
+            Body::Stored(sink) => sink.share(check),
         }
-        let mut copy = storage.create()?;
-        let (mut buffer, mut at) = (vec![0; PIECE], 0);
-        while at < self.len {
-            let read = self.read_at(at, &mut buffer)?;
-            copy.write_at(at, &buffer[..read])?;
-            at += read as u64;
-            check()?;
-        }
-        copy.finish(check)
     }
 
     /// Moves it to the storage.

@@ -4,20 +4,34 @@
 use std::io::{Read, Seek};
 use std::ops::Range;
 
-use crate::{Result, bail};
+use anyhow::{Result, bail};
+
+use crate::{Texts, Values, number};
 
 /// Default of the number of bytes to read at once.
 const PIECE: usize = 256 * 1024;
 
+/// Maximum size of a record, in bytes, and of a batch without its last record.
+const MAX_RECORD: usize = 1 << 30;
+
 /// Number of bytes that are searched at once.
 const BLOCK: usize = 64;
+
+/// Texts up to this length are copied in one go, in bytes.
+const SHORT: usize = 16;
 
 /// Blanks after the last byte of the buffer, so that a block can start at each byte.
 const PADDING: [u8; BLOCK] = [b' '; BLOCK];
 
+/// What CSV is read from.
+trait Source: Read + Seek {}
+
+impl<T: Read + Seek> Source for T {}
+
 /// The records of a source. Blank lines are no records, unless there is one column: then they are records with an empty field.
-pub(super) struct Records<R> {
-    source: R,
+pub struct Records<'s> {
+    // no type parameter, so that the code is compiled in this crate
+    source: Box<dyn Source + 's>,
     separator: u8,
     /// Number of bytes to read at once.
     piece: usize,
@@ -38,6 +52,16 @@ pub(super) struct Records<R> {
     marks: Marks,
 }
 
+/// A column of a batch.
+pub struct Column<'a> {
+    records: &'a Records<'a>,
+    column: usize,
+    columns: usize,
+    nulls: &'a [Vec<u8>],
+    /// The length of the longest null.
+    longest: usize,
+}
+
 /// The positions of separators, quotes and line ends in the buffer.
 #[derive(Default)]
 struct Marks {
@@ -48,13 +72,13 @@ struct Marks {
     bits: u64,
 }
 
-impl<R: Read + Seek> Records<R> {
+impl<'s> Records<'s> {
     /// Reads the records of `source`, from its start.
-    pub(super) fn new(source: R, separator: u8) -> Result<Self> {
-        Self::by(PIECE, source, separator)
+    pub fn new(source: impl Read + Seek + 's, separator: u8) -> Result<Self> {
+        Self::by(PIECE, Box::new(source), separator)
     }
 
-    fn by(piece: usize, mut source: R, separator: u8) -> Result<Self> {
+    fn by(piece: usize, mut source: Box<dyn Source + 's>, separator: u8) -> Result<Self> {
         if matches!(separator, b'"' | b'\n' | b'\r') {
             bail!("fields can't be separated by `{}`", separator.escape_ascii());
         }
@@ -81,7 +105,7 @@ impl<R: Read + Seek> Records<R> {
     }
 
     /// Returns the bytes that have been read, after those of earlier batches.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len()]
     }
 
@@ -90,21 +114,27 @@ impl<R: Read + Seek> Records<R> {
     }
 
     /// Reads the record with the names of the columns. Returns the number of columns; 0 if there is no record.
-    pub(super) fn header(&mut self) -> Result<usize> {
+    pub fn header(&mut self) -> Result<usize> {
         self.batch(None, 1)?;
         self.is_one_column = self.fields.len() == 1;
         Ok(self.fields.len())
     }
 
     /// Reads at most `most` records with `columns` fields each. Returns their number, 0 at the end.
-    pub(super) fn batch(&mut self, columns: Option<usize>, most: usize) -> Result<usize> {
+    pub fn batch(&mut self, columns: Option<usize>, most: usize) -> Result<usize> {
         self.buffer.drain(..self.next);
         self.offset += self.next as u64;
         self.next = 0;
         self.starts.clear();
         self.fields.clear();
         self.marks.search_from(self.next, &self.buffer, self.separator);
-        while self.starts.len() < most {
+        while self.starts.len() < most && self.next < MAX_RECORD {
+            if let Some(columns) = columns {
+                self.plain(columns, most);
+                if self.starts.len() == most {
+                    break;
+                }
+            }
             let complete = self.fields.len();
             let Some(start) = self.record()? else { break };
             self.starts.push(start);
@@ -118,20 +148,20 @@ impl<R: Read + Seek> Records<R> {
         Ok(self.starts.len())
     }
 
-    /// Returns a field of the batch of records with `columns` fields.
-    pub(super) fn field(&self, record: usize, column: usize, columns: usize) -> &[u8] {
-        &self.buffer[self.fields[record * columns + column].clone()]
-    }
-
-    /// Returns the fields of a column in the batch of records with `columns` fields.
-    pub(super) fn column(&self, column: usize, columns: usize) -> impl Iterator<Item = &[u8]> + Clone {
-        let fields = self.fields.iter().skip(column).step_by(columns);
-        fields.map(|field| &self.buffer[field.clone()])
+    /// Returns a column of the batch of records with `columns` fields. Fields equal to one of `nulls` are nulls.
+    pub fn column<'a>(&'a self, column: usize, columns: usize, nulls: &'a [Vec<u8>]) -> Column<'a> {
+        Column {
+            records: self,
+            column,
+            columns,
+            nulls,
+            longest: nulls.iter().map(Vec::len).max().unwrap_or_default(),
+        }
     }
 
     /// Returns the line in which record number `record` of the batch starts, counted from 1. Reads the source again, so that counting lines costs
     /// nothing where there is no error.
-    pub(super) fn line_of(&mut self, record: usize) -> Result<u64> {
+    pub fn line_of(&mut self, record: usize) -> Result<u64> {
         self.line(self.starts[record])
     }
 
@@ -156,6 +186,10 @@ impl<R: Read + Seek> Records<R> {
 
     fn read_more(&mut self) -> Result<()> {
         let len = self.len();
+        if len - self.next > MAX_RECORD {
+            let line = self.line(self.next)?;
+            bail!("line {line}: the row has more than 1 GiB");
+        }
         self.buffer.truncate(len);
         // a record of any length needs few reads
         let count = self.piece.max(len) as u64;
@@ -192,6 +226,46 @@ impl<R: Read + Seek> Records<R> {
     /// Returns whether the byte ends a field without quotes.
     fn is_end(&self, byte: u8) -> bool {
         byte == self.separator || matches!(byte, b'\n' | b'\r')
+    }
+
+    /// Splits records as [`record`](Self::record) does, but faster, and only as long as they have `columns` fields without quotes and are in the
+    /// buffer.
+    fn plain(&mut self, columns: usize, most: usize) {
+        let (buffer, separator, len) = (self.buffer.as_slice(), self.separator, self.len());
+        let (mut block, mut complete, mut start) = (self.next, self.fields.len(), self.next);
+        'blocks: while block < len && self.starts.len() < most {
+            let mut bits = search(buffer, block, separator);
+            while bits != 0 {
+                let mark = block + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let byte = buffer[mark];
+                if byte == separator && mark < len {
+                    self.fields.push(start..mark);
+                    start = mark + 1;
+                    continue;
+                }
+                let end = match byte {
+                    b'\n' => mark + 1,
+                    b'\r' if buffer[mark + 1] == b'\n' => mark + 2,
+                    _ => break 'blocks,
+                };
+                let is_blank = mark == self.next;
+                if is_blank || end > len || self.fields.len() + 1 - complete != columns {
+                    break 'blocks;
+                }
+                self.fields.push(start..mark);
+                self.starts.push(self.next);
+                (self.next, start, complete) = (end, end, self.fields.len());
+                if self.starts.len() == most {
+                    break 'blocks;
+                }
+                // past the end of the line
+                bits &= u64::MAX.checked_shl((end - block) as u32).unwrap_or_default();
+            }
+            block = (block + BLOCK).max(start);
+        }
+        self.fields.truncate(complete);
+        self.marks.search_from(self.next, &self.buffer, self.separator);
     }
 
     /// Splits the next record. Returns its start; `None` at the end.
@@ -285,6 +359,106 @@ impl<R: Read + Seek> Records<R> {
     }
 }
 
+impl<'a> Column<'a> {
+    fn rows(&self) -> usize {
+        self.records.starts.len()
+    }
+
+    /// Returns the field of a row.
+    pub fn field(&self, row: usize) -> &'a [u8] {
+        &self.records.buffer[self.records.fields[row * self.columns + self.column].clone()]
+    }
+
+    fn start(&self, row: usize) -> usize {
+        self.records.fields[row * self.columns + self.column].start
+    }
+
+    /// Returns the fields; `None` for nulls.
+    pub fn fields(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        (0..self.rows()).map(|row| {
+            let field = self.field(row);
+            (!self.is_null(field)).then_some(field)
+        })
+    }
+
+    fn is_null(&self, field: &[u8]) -> bool {
+        field.len() <= self.longest && self.nulls.iter().any(|null| null == field)
+    }
+
+    /// Returns the first row from `row` on whose field is no null, and for which `holds` is false.
+    pub fn first(&self, row: usize, holds: fn(&[u8]) -> bool) -> Option<usize> {
+        (row..self.rows()).find(|row| {
+            let field = self.field(*row);
+            !holds(field) && !self.is_null(field)
+        })
+    }
+
+    /// Returns the integers. The error is the first row whose field is none.
+    pub fn integers(&self) -> Result<Values<i64>, usize> {
+        self.values(number::integer)
+    }
+
+    /// Returns the doubles. The error is the first row whose field is none.
+    pub fn floats(&self) -> Result<Values<f64>, usize> {
+        self.values(number::float)
+    }
+
+    fn values<T: Copy + Default>(&self, parse: impl Fn(&[u8]) -> Option<T>) -> Result<Values<T>, usize> {
+        let mut values = Vec::with_capacity(self.rows());
+        let mut is_null = Vec::new();
+        for row in 0..self.rows() {
+            let field = self.field(row);
+            match parse(field) {
+                // `nulls` may contain numbers
+                Some(value) if !self.is_null(field) => values.push(value),
+                _ if self.is_null(field) => {
+                    is_null.resize(row, false);
+                    is_null.push(true);
+                    values.push(T::default());
+                }
+                _ => return Err(row),
+            }
+        }
+        if !is_null.is_empty() {
+            is_null.resize(self.rows(), false);
+        }
+        Ok(Values { values, is_null })
+    }
+
+    /// Returns the texts.
+    pub fn texts(&self) -> Texts {
+        let mut texts = Texts {
+            bytes: Vec::new(),
+            offsets: Vec::with_capacity(self.rows() + 1),
+            is_null: Vec::new(),
+        };
+        texts.offsets.push(0);
+        for row in 0..self.rows() {
+            let field = self.field(row);
+            if self.is_null(field) {
+                texts.is_null.resize(row, false);
+                texts.is_null.push(true);
+            } else {
+                let start = self.start(row);
+                // a fixed number of bytes is copied faster
+                match self.records.buffer.get(start..start + SHORT).filter(|_| field.len() <= SHORT) {
+                    Some(bytes) => {
+                        texts.bytes.extend_from_slice(bytes);
+                        texts.bytes.truncate(texts.bytes.len() - (SHORT - field.len()));
+                    }
+                    None => texts.bytes.extend_from_slice(field),
+                }
+            }
+            // a batch has at most 2 GiB
+            texts.offsets.push(texts.bytes.len() as i32);
+        }
+        if !texts.is_null.is_empty() {
+            texts.is_null.resize(self.rows(), false);
+        }
+        texts
+    }
+}
+
 impl Marks {
     /// The next mark is at `place` or after it.
     fn search_from(&mut self, place: usize, buffer: &[u8], separator: u8) {
@@ -326,27 +500,16 @@ impl Marks {
 #[cfg(target_feature = "simd128")]
 fn search(buffer: &[u8], start: usize, separator: u8) -> u64 {
     use core::arch::wasm32::{u8x16_bitmask, u8x16_eq, u8x16_splat, u64x2, v128_or};
-    let lanes = |part: usize| {
-        let word = |half: usize| {
-            let at = start + part * 16 + half * 8;
-            u64::from_le_bytes(std::array::from_fn(|byte| buffer[at + byte]))
-        };
-        u64x2(word(0), word(1))
-    };
-    let (separator, quote, line, carriage) = (
-        u8x16_splat(separator),
-        u8x16_splat(b'"'),
-        u8x16_splat(b'\n'),
-        u8x16_splat(b'\r'),
-    );
-    (0..4).fold(0, |bits, part| {
-        let bytes = lanes(part);
-        let (lines, fields) = (
-            v128_or(u8x16_eq(bytes, line), u8x16_eq(bytes, carriage)),
-            v128_or(u8x16_eq(bytes, separator), u8x16_eq(bytes, quote)),
-        );
-        bits | u64::from(u8x16_bitmask(v128_or(lines, fields))) << (part * 16)
-    })
+    let (words, _) = buffer[start..start + BLOCK].as_chunks::<8>();
+    let (mut bits, mut shift) = (0, 0);
+    for pair in words.as_chunks::<2>().0 {
+        let bytes = u64x2(u64::from_le_bytes(pair[0]), u64::from_le_bytes(pair[1]));
+        let is = |byte: u8| u8x16_eq(bytes, u8x16_splat(byte));
+        let marks = v128_or(v128_or(is(separator), is(b'"')), v128_or(is(b'\n'), is(b'\r')));
+        bits |= u64::from(u8x16_bitmask(marks)) << shift;
+        shift += 16;
+    }
+    bits
 }
 
 #[cfg(not(target_feature = "simd128"))]
@@ -368,10 +531,11 @@ mod tests {
 
     /// Returns the records of a text that is read `piece` bytes at a time.
     fn records(text: &[u8], piece: usize) -> Result<Vec<Vec<Vec<u8>>>> {
-        let mut records = Records::by(piece, Cursor::new(text), b',')?;
+        let mut records = Records::by(piece, Box::new(Cursor::new(text)), b',')?;
         let mut all = Vec::new();
         while records.batch(None, 1)? > 0 {
-            all.push(records.column(0, 1).map(<[u8]>::to_vec).collect());
+            let fields = records.fields.iter();
+            all.push(fields.map(|field| records.buffer[field.clone()].to_vec()).collect());
         }
         Ok(all)
     }
@@ -401,11 +565,11 @@ mod tests {
         #[test]
         fn records_of_plain_fields_are_split(rows in prop::collection::vec(("[a-z]{0,90}", "[0-9]{0,9}"), 0..90), piece in 1..300_usize) {
             let text: String = rows.iter().map(|(a, b)| format!("{a},{b}\n")).collect();
-            let mut records = Records::by(piece, Cursor::new(text), b',').unwrap();
+            let mut records = Records::by(piece, Box::new(Cursor::new(text)), b',').unwrap();
             prop_assert_eq!(records.batch(Some(2), 1000).unwrap(), rows.len());
             for (row, (a, b)) in rows.iter().enumerate() {
-                prop_assert_eq!(records.field(row, 0, 2), a.as_bytes());
-                prop_assert_eq!(records.field(row, 1, 2), b.as_bytes());
+                prop_assert_eq!(records.column(0, 2, &[]).field(row), a.as_bytes());
+                prop_assert_eq!(records.column(1, 2, &[]).field(row), b.as_bytes());
                 prop_assert_eq!(records.line_of(row).unwrap(), row as u64 + 1);
             }
         }
