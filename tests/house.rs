@@ -9,7 +9,7 @@ use crate::uses;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The crates of the workspace, and the workspace crates that each may depend on, without tests.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     (
         "lockstep-host",
         &[

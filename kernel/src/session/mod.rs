@@ -371,7 +371,8 @@ impl Session {
             return Ok(());
         };
         let path = place.current();
-        saved::write(&path, &self.scope, &self.crates.prelude.lock).map_err(|error| {
+        let durability = self.setup.runtime.store.durability();
+        saved::write(&path, &self.scope, &self.crates.prelude.lock, durability).map_err(|error| {
             format!(
                 "can't save the session to {}: {error}; it will not survive this kernel",
                 path.display()

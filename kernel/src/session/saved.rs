@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::store::Store;
+use lockstep_runtime::store::{Durability, Store};
 use serde::{Deserialize, Serialize};
 
 use super::SessionFile;
 use crate::compile::{Held, Scope};
-use crate::file::write_whole;
+use crate::file::write_lasting;
 use crate::notebook::Notebook;
 use crate::toolchain::Lock;
 
@@ -63,13 +63,13 @@ impl SessionFile {
 }
 
 /// Writes a session.
-pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock) -> io::Result<()> {
+pub(super) fn write(path: &Path, scope: &Scope, lock: &Lock, durability: Durability) -> io::Result<()> {
     let json = serde_json::to_vec(&Written {
         format: FORMAT,
         cells: scope,
         lock,
     })?;
-    write_whole(path, &json)
+    write_lasting(path, &json, durability)
 }
 
 /// Reads the session in a file, if there is one. The error is the reason why this version can't read it.

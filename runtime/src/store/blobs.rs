@@ -99,6 +99,10 @@ impl Blobs {
         }
     }
 
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     pub(super) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }

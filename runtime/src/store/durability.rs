@@ -9,7 +9,7 @@ pub enum Durability {
     /// No guarantee. Reads detect missing and truncated files, and runs recompute them.
     #[default]
     None,
-    /// Records, the index of runs, pins and signatures. Artifacts can be computed again, except for imported files.
+    /// Records, the index of runs, pins, signatures and sessions of notebooks. Artifacts can be computed again, except for imported files.
     Records,
     /// Artifacts too.
     All,

@@ -118,6 +118,11 @@ impl Store {
         })
     }
 
+    /// Returns what survives a power failure.
+    pub fn durability(&self) -> Durability {
+        self.blobs.durability()
+    }
+
     /// Waits until the disk has a small file that was written beside the artifacts, unless the durability is [`Durability::None`].
     pub fn settle(&self, path: &Path) -> Result<(), StoreError> {
         self.blobs.settle(path, Durability::Records)
