@@ -211,7 +211,7 @@ pub fn signal(process: &std::process::Child, signal: &str) {
 
 /// Returns a new runtime with a store in memory.
 pub fn runtime(options: &EngineOptions) -> Runtime {
-    over(Store::memory().unwrap(), options)
+    over(Store::temporary().unwrap(), options)
 }
 
 pub fn over(store: Store, options: &EngineOptions) -> Runtime {

@@ -121,7 +121,7 @@ pub fn bundle(data: &[u8]) {
     if let Ok(bundle) = Bundle::open(directory.path())
         && bundle.verify(&mut |_| ()).is_ok()
     {
-        let store = Store::memory().expect("a store in memory");
+        let store = Store::temporary().expect("a store in memory");
         bundle.take(&store, &mut |_| ()).expect("a verified bundle can be taken");
     }
 }
@@ -253,7 +253,7 @@ fn runtime(code: Code) -> Runtime {
         clock: SystemTime::now,
     };
     let engine = ENGINES[usize::from(code == Code::Pulley)].clone();
-    Runtime::new(engine, Store::memory().expect("a store in memory"), machine)
+    Runtime::new(engine, Store::temporary().expect("a store in memory"), machine)
 }
 
 fn program(module: Digest, inputs: BTreeMap<String, Input>) -> Run {

@@ -47,9 +47,7 @@ pub fn stores(store: &Path) -> Vec<PathBuf> {
 
 /// Returns the objects of a store that are not needed, by pins, sessions, a host's kernels and unfinished work, `more` and running processes.
 pub fn plan(runtime: &Runtime, policy: &Policy, more: &BTreeSet<Digest>) -> Result<Sweep> {
-    let Some(directory) = runtime.store.directory() else {
-        return Ok(Sweep::default());
-    };
+    let directory = runtime.store.directory();
     let mut roots = roots(directory)?;
     roots.extend(runtime.store.pins()?);
     roots.extend(more);

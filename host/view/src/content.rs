@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_damaged_table_is_an_error_and_no_panic() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let mut random = 1u64;
         let mut next = |below: usize| {
             random = random

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn told(media_type: &str, a: &[u8], b: &[u8]) -> String {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let put = |bytes: &[u8]| store.put_artifact(bytes.to_vec(), &MediaType::new(media_type)).unwrap();
         let found = compare(&store, &put(a), &put(b)).unwrap();
         found.map_or_else(|| "the same".to_owned(), |found| found.to_string())
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn directories() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let directory = |files: &[(&str, &str)]| {
             let file = |(name, text): &(&str, &str)| {
                 (

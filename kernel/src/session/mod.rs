@@ -348,6 +348,7 @@ impl Session {
             .collect();
         self.set(scope);
         done.notes.extend(self.save().err());
+        done.notes.extend(self.unpublished());
         done.notes.extend(self.changed_files());
         done.notes.extend(self.new_disorder());
         Ok(done)
@@ -378,6 +379,17 @@ impl Session {
                 path.display()
             )
         })
+    }
+
+    /// Returns a note for each result that the shared store lacks, because it refused it.
+    fn unpublished(&self) -> Vec<String> {
+        let lacks = self.setup.runtime.store.take_unpublished().into_iter();
+        lacks
+            .map(|(record, why)| {
+                let record = record.short();
+                format!("record {record} is complete, but not in the shared store: {why}; to upload it, fix the cause and run the cell again")
+            })
+            .collect()
     }
 
     /// Returns new notes about cells that would behave differently in a run from top to bottom, by the cell order in the

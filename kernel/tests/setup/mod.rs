@@ -35,7 +35,7 @@ pub fn setup(cache: &Path, directory: &Path) -> Setup {
         ..EngineOptions::default()
     });
     Setup {
-        runtime: Arc::new(Runtime::new(engine.unwrap(), Store::memory().unwrap(), machine)),
+        runtime: Arc::new(Runtime::new(engine.unwrap(), Store::temporary().unwrap(), machine)),
         toolchain,
         prelude,
         locks: Vec::new(),

@@ -122,10 +122,7 @@ impl Bundle {
             self.stream(digest, &mut |piece| {
                 on(piece.len() as u64);
                 let written = writer.write_at(writer.len(), piece);
-                written.map_err(BundleError::file(
-                    "write into",
-                    store.directory().unwrap_or(Path::new("the store")),
-                ))
+                written.map_err(BundleError::file("write into", store.directory()))
             })?;
             match writer.finish_as(digest)? {
                 Ok(()) => store.note_artifact(&item.artifact)?,

@@ -469,9 +469,9 @@ fn may_differ(outcome: &Outcome) -> bool {
 
 /// Returns whether the error may be temporary.
 fn is_passing(error: &RunError) -> bool {
-    use StoreError::{Backend, File, Index};
+    use StoreError::{File, Index};
     matches!(
         error,
-        RunError::Store(File { .. } | Backend { .. } | Index(_)) | RunError::Sandbox(SandboxError::Thread(_))
+        RunError::Store(File { .. } | Index(_)) | RunError::Sandbox(SandboxError::Thread(_))
     )
 }

@@ -274,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_pieces_of_a_table_are_the_table(batches in proptest::collection::vec(0usize..9, 0..6), rows in 1u64..12) {
-            let store = Store::memory().unwrap();
+            let store = Store::temporary().unwrap();
             let whole = table(&store, &batches);
             let pieces = parts(&store, &whole, Some(rows)).unwrap();
             let all: Vec<Vec<i64>> = pieces.iter().map(|(_, piece)| values(&store, piece)).collect();
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn without_rows_record_batches_are_the_parts() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let pieces = parts(&store, &table(&store, &[2, 3]), None).unwrap();
         let named: Vec<_> = pieces
             .iter()
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_directory_are_its_entries() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let text = |text: &str| store.put_artifact(text.to_owned(), &MediaType::new(MediaType::TEXT)).unwrap();
         let files = [("b.txt", text("b")), ("a/x.txt", text("x")), ("a/y/z.txt", text("z"))];
         let directory = store
@@ -334,7 +334,7 @@ mod tests {
             bytes: ('é', vec![1, 255]),
         };
         let rows = [row(Some("z"), 0.1), row(None, f32::NAN)];
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let list = store.put_artifact(cbor(&rows), &MediaType::new(MediaType::VALUE)).unwrap();
         let alone = rows.iter().map(|row| Digest::of(cbor(row)));
         let found = parts(&store, &list, None).unwrap();
@@ -378,7 +378,7 @@ mod tests {
     /// Runs over parts are found by these digests: see `run::tests`.
     #[test]
     fn the_same_as_ever() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let numbers: arrow_array::ArrayRef = std::sync::Arc::new(arrow_array::Int64Array::from_iter(0..10));
         let texts: arrow_array::ArrayRef = std::sync::Arc::new(
             (0..10)

@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_log_does_not_depend_on_how_writes_were_cut() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let mut whole = Log::new(&store);
         whole.push(Stream::Stdout, b"hello");
         whole.push(Stream::Stderr, b"!");
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_as_long_as_its_length_can_tell() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let read = |size: usize| {
             let mut log = Log::new(&store);
             log.longest = 10;

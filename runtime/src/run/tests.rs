@@ -28,7 +28,7 @@ fn runtime() -> Runtime {
     };
     Runtime::new(
         Engine::new(&EngineOptions::default()).unwrap(),
-        Store::memory().unwrap(),
+        Store::temporary().unwrap(),
         machine,
     )
 }

@@ -37,7 +37,7 @@ impl Store {
                     copied.artifacts += 1;
                     copied.bytes += bytes.len() as u64;
                     tell(bytes.len() as u64);
-                    target.blobs.put(&digest, bytes)?;
+                    target.blobs.put(&digest, &bytes)?;
                 }
                 Err(StoreError::Missing(_)) => {}
                 Err(StoreError::Corrupt { .. }) => copied.damaged.push(digest),
@@ -48,7 +48,7 @@ impl Store {
             match check(&record, &json) {
                 true => {
                     copied.records += 1;
-                    target.blobs.put_record(&record, json)?;
+                    target.blobs.put_record(&record, &json)?;
                 }
                 false => copied.damaged.push(record),
             }

@@ -1,15 +1,13 @@
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::executor::block_on;
-use futures::stream::TryStreamExt;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as Name;
-use object_store::{ObjectStore, ObjectStoreExt};
+use tempfile::TempPath;
 
 use super::StoreError;
 use super::durability::{Durability, sync};
@@ -21,12 +19,11 @@ use crate::digest::Digest;
 /// Files up to this size, in bytes, are hashed on every read.
 const SMALL: u64 = 64 << 10;
 
-/// Immutable bytes by digest, in an object store. With a directory, files can be mapped, and staged files are moved in by renaming.
+/// Immutable bytes by digest, in a directory. A file is written in `staging` and moved to its name when it is complete.
 pub(super) struct Blobs {
-    objects: Arc<dyn ObjectStore>,
-    directory: Option<PathBuf>,
+    directory: PathBuf,
     durability: Durability,
-    leases: Option<Arc<Leases>>,
+    leases: Arc<Leases>,
     lease: Option<Lease>,
 }
 
@@ -39,11 +36,9 @@ impl Blobs {
         let directory = directory
             .canonicalize()
             .map_err(StoreError::file("open the store", directory))?;
-        let objects = LocalFileSystem::new_with_prefix(&directory).map_err(StoreError::backend(&Name::default()))?;
         Ok(Self {
-            objects: Arc::new(objects),
-            leases: Some(Arc::new(Leases::new(&directory))),
-            directory: Some(directory),
+            leases: Arc::new(Leases::new(&directory)),
+            directory,
             durability: Durability::None,
             lease: None,
         })
@@ -68,7 +63,6 @@ impl Blobs {
     /// Returns the same blobs without a lease.
     pub(super) fn unleased(&self) -> Self {
         Self {
-            objects: self.objects.clone(),
             directory: self.directory.clone(),
             durability: self.durability,
             leases: self.leases.clone(),
@@ -76,10 +70,10 @@ impl Blobs {
         }
     }
 
-    /// Returns the same blobs with a new lease on those that are used, in a directory store.
+    /// Returns the same blobs with a new lease on those that are used.
     pub(super) fn leased(&self) -> Self {
         Self {
-            lease: self.leases.as_ref().map(Leases::lease),
+            lease: Some(self.leases.lease()),
             ..self.unleased()
         }
     }
@@ -89,68 +83,54 @@ impl Blobs {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.hold(digest))
     }
 
-    pub(super) fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        Self {
-            objects,
-            directory: None,
-            durability: Durability::None,
-            leases: None,
-            lease: None,
-        }
-    }
-
     pub(super) fn durability(&self) -> Durability {
         self.durability
     }
 
-    pub(super) fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Creates an empty file in `staging`, which is removed if it does not land.
+    pub(super) fn stage(&self) -> io::Result<(File, TempPath)> {
+        let file = tempfile::Builder::new().tempfile_in(self.directory.join("staging"))?;
+        Ok(file.into_parts())
     }
 
     /// Stores bytes, unless they are there. Replaces a damaged file.
-    pub(super) fn put(&self, digest: &Digest, bytes: Bytes) -> Result<(), StoreError> {
+    pub(super) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         self.hold(digest)?;
-        let name = name("blobs", digest);
-        match self.holds(&name, &bytes)? {
+        let path = self.path("blobs", digest);
+        match is_there(&path, bytes).map_err(StoreError::file("read", &path))? {
             true => Ok(()),
-            false => self.put_object(&name, bytes, Durability::All),
+            false => self.write(path, bytes, Durability::All),
         }
     }
 
     /// Stores a record, in place of an earlier one.
-    pub(super) fn put_record(&self, digest: &Digest, json: Bytes) -> Result<(), StoreError> {
+    pub(super) fn put_record(&self, digest: &Digest, json: &[u8]) -> Result<(), StoreError> {
         self.hold(digest)?;
-        self.put_object(&name("records", digest), json, Durability::Records)
+        self.write(self.path("records", digest), json, Durability::Records)
     }
 
-    fn put_object(&self, name: &Name, bytes: Bytes, least: Durability) -> Result<(), StoreError> {
-        block_on(self.objects.put(name, bytes.into())).map_err(StoreError::backend(name))?;
-        self.path(name).map_or(Ok(()), |path| self.settle(&path, least))
-    }
-
-    /// Returns whether an object has these bytes.
-    fn holds(&self, name: &Name, bytes: &Bytes) -> Result<bool, StoreError> {
-        let Some(path) = self.path(name) else {
-            return self.has(name);
+    fn write(&self, path: PathBuf, bytes: &[u8], least: Durability) -> Result<(), StoreError> {
+        let staged = || {
+            let (mut file, staged) = self.stage()?;
+            file.write_all(bytes)?;
+            file.set_permissions(Permissions::from_mode(0o444))?;
+            Ok(staged)
         };
-        let failed = || StoreError::file("read", &path);
-        match File::open(&path) {
-            Ok(file) => {
-                let len = file.metadata().map_err(failed())?.len();
-                Ok(len == bytes.len() as u64 && map(&file, len).map_err(failed())? == *bytes)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(failed()(source)),
-        }
+        let staged = staged().map_err(StoreError::file("write", &path))?;
+        self.land(staged, path, least)
     }
 
     /// Moves a complete file from the staging directory to its final name.
-    pub(super) fn take(&self, digest: &Digest, file: tempfile::TempPath) -> Result<(), StoreError> {
-        let Some(path) = self.path(&name("blobs", digest)) else {
-            let bytes = fs::read(&file).map_err(StoreError::file("read", &file))?;
-            return self.put(digest, bytes.into());
-        };
+    pub(super) fn take(&self, digest: &Digest, file: TempPath) -> Result<(), StoreError> {
         self.hold(digest)?;
+        self.land(file, self.path("blobs", digest), Durability::All)
+    }
+
+    fn land(&self, file: TempPath, path: PathBuf, least: Durability) -> Result<(), StoreError> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(StoreError::file("create", parent))?;
         }
@@ -159,54 +139,29 @@ impl Blobs {
             path: path.clone(),
             source: e.error,
         })?;
-        self.settle(&path, Durability::All)
+        self.settle(&path, least)
     }
 
     pub(super) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
         self.hold(digest)?;
-        self.has(&name("blobs", digest))
+        Ok(self.path("blobs", digest).exists())
     }
 
     /// Returns an error if the blob is missing or damaged. Reads it as [`get`](Self::get) does.
     pub(super) fn verify(&self, digest: &Digest, index: &Mutex<Index>) -> Result<(), StoreError> {
-        if self.directory.is_none() {
-            // bytes in memory don't change
-            return self.contains(digest)?.then_some(()).ok_or(StoreError::Missing(*digest));
-        }
         match self.get_large(digest, index)? {
             Some(_) => Ok(()),
             None => self.get(digest, index).map(drop),
         }
     }
 
-    fn has(&self, name: &Name) -> Result<bool, StoreError> {
-        if let Some(path) = self.path(name) {
-            return Ok(path.exists());
-        }
-        match block_on(self.objects.head(name)) {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(StoreError::backend(name)(source)),
-        }
-    }
-
     pub(super) fn get(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Bytes, StoreError> {
         self.hold(digest)?;
-        let name = name("blobs", digest);
-        let Some(path) = self.path(&name) else {
-            let bytes = self.fetch(&name)?.ok_or(StoreError::Missing(*digest))?;
-            return checked(digest, bytes);
-        };
+        let path = self.path("blobs", digest);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(StoreError::Missing(*digest)),
-            Err(source) => {
-                return Err(StoreError::File {
-                    doing: "read",
-                    path,
-                    source,
-                });
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing(*digest)),
+            Err(source) => return Err(StoreError::file("read", &path)(source)),
         };
         let stat = file.metadata().map_err(StoreError::file("read", &path))?;
         let bytes = map(&file, stat.len()).map_err(StoreError::file("map", &path))?;
@@ -225,9 +180,7 @@ impl Blobs {
     /// Opens the file of `digest` if it is large, and verifies its content.
     pub(super) fn get_large(&self, digest: &Digest, index: &Mutex<Index>) -> Result<Option<LargeFile>, StoreError> {
         self.hold(digest)?;
-        let Some(path) = self.path(&name("blobs", digest)) else {
-            return Ok(None);
-        };
+        let path = self.path("blobs", digest);
         let Some(file) = LargeFile::open(&path)? else {
             return Ok(None);
         };
@@ -250,31 +203,29 @@ impl Blobs {
 
     /// Returns the digest of a blob's content, and its size; `None` if it is missing. Reads it in pieces.
     pub(super) fn measure(&self, digest: &Digest) -> Result<Option<(Digest, u64)>, StoreError> {
-        let name = name("blobs", digest);
-        if let Some(path) = self.path(&name)
-            && let Some(file) = LargeFile::open(&path)?
-        {
+        let path = self.path("blobs", digest);
+        if let Some(file) = LargeFile::open(&path)? {
             let found = file.digest().map_err(StoreError::file("read", &path))?;
             return Ok(Some((found, file.len())));
         }
-        let bytes = self.fetch(&name)?;
+        let bytes = fetch(&path)?;
         Ok(bytes.map(|bytes| (Digest::of(&bytes), bytes.len() as u64)))
     }
 
-    /// Maps the file of `digest` in a directory store, without verifying it.
+    /// Maps the file of `digest`, without verifying it.
     pub(super) fn peek(&self, digest: &Digest) -> Option<Bytes> {
-        let file = File::open(self.path(&name("blobs", digest))?).ok()?;
+        let file = File::open(self.path("blobs", digest)).ok()?;
         map(&file, file.metadata().ok()?.len()).ok()
     }
 
-    /// Returns the modification time of an object's file, in a directory store.
+    /// Returns the modification time of an object's file.
     pub(super) fn changed(&self, kind: &str, digest: &Digest) -> Option<SystemTime> {
-        self.path(&name(kind, digest))?.metadata().ok()?.modified().ok()
+        self.path(kind, digest).metadata().ok()?.modified().ok()
     }
 
-    /// Returns the stamp of a blob's file, in a directory store.
+    /// Returns the stamp of a blob's file.
     pub(super) fn stamp(&self, digest: &Digest) -> Option<Stamp> {
-        let stat = self.path(&name("blobs", digest))?.metadata().ok()?;
+        let stat = self.path("blobs", digest).metadata().ok()?;
         Some(Stamp::of(&stat))
     }
 
@@ -285,46 +236,61 @@ impl Blobs {
 
     /// Like [`get_record`](Self::get_record), but adds the record to no lease.
     pub(super) fn peek_record(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        self.fetch(&name("records", digest))
-    }
-
-    fn fetch(&self, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        if let Some(path) = self.path(name) {
-            return match fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes.into())),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(source) => Err(StoreError::File {
-                    doing: "read",
-                    path,
-                    source,
-                }),
-            };
-        }
-        match block_on(async { self.objects.get(name).await?.bytes().await }) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(StoreError::backend(name)(source)),
-        }
+        fetch(&self.path("records", digest))
     }
 
     /// Returns the digests of all objects of a kind (`blobs`, `records`), sorted. Ignores names that are not digests.
     pub(super) fn list(&self, kind: &str) -> Result<Vec<Digest>, StoreError> {
-        let prefix = Name::from(kind);
-        let all = block_on(self.objects.list(Some(&prefix)).try_collect::<Vec<_>>()).map_err(StoreError::backend(&prefix))?;
-        let digest = |name: &Name| Digest::from_hex(name.filename()?).ok();
-        let mut digests: Vec<_> = all.iter().filter_map(|meta| digest(&meta.location)).collect();
+        let top = self.directory.join(kind).join("sha256");
+        let mut digests = Vec::new();
+        for directory in names(&top)? {
+            let names = names(&top.join(directory))?;
+            digests.extend(names.iter().filter_map(|name| Digest::from_hex(name).ok()));
+        }
         digests.sort();
         Ok(digests)
     }
 
     pub(super) fn remove(&self, kind: &str, digest: &Digest) -> Result<(), StoreError> {
-        let name = name(kind, digest);
-        block_on(self.objects.delete(&name)).map_err(StoreError::backend(&name))
+        let path = self.path(kind, digest);
+        fs::remove_file(&path).map_err(StoreError::file("remove", &path))
     }
 
-    fn path(&self, name: &Name) -> Option<PathBuf> {
-        Some(self.directory.as_ref()?.join(name.as_ref()))
+    fn path(&self, kind: &str, digest: &Digest) -> PathBuf {
+        self.directory.join(name(kind, digest).as_ref())
     }
+}
+
+/// Returns whether a file has these bytes.
+fn is_there(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => {
+            let len = file.metadata()?.len();
+            Ok(len == bytes.len() as u64 && map(&file, len)? == bytes)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the content of a file; `None` if it is missing.
+fn fetch(path: &Path) -> Result<Option<Bytes>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::file("read", path)(source)),
+    }
+}
+
+/// Returns the names in a directory. There are none if it is missing or a file.
+fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let failed = || StoreError::file("read", directory);
+    let entries = match fs::read_dir(directory) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        entries => entries.map_err(failed())?,
+    };
+    let name = |entry: io::Result<fs::DirEntry>| Ok(entry.map_err(failed())?.file_name().to_string_lossy().into_owned());
+    entries.map(name).collect()
 }
 
 /// Returns the name of an object of a kind: `blobs/sha256/ab/ab12...`.
@@ -346,10 +312,10 @@ fn checked(digest: &Digest, bytes: Bytes) -> Result<Bytes, StoreError> {
 }
 
 /// Reads small files and maps large ones.
-fn map(file: &File, size: u64) -> std::io::Result<Bytes> {
+fn map(file: &File, size: u64) -> io::Result<Bytes> {
     if size <= 16 << 10 {
         let mut bytes = Vec::with_capacity(size as usize);
-        std::io::Read::read_to_end(&mut &*file, &mut bytes)?;
+        io::Read::read_to_end(&mut &*file, &mut bytes)?;
         return Ok(bytes.into());
     }
     // SAFETY: the map stays valid as long as nobody truncates the file. Files of the store get their final name when they are complete

@@ -69,14 +69,6 @@ pub enum StoreError {
         /// the cause
         source: io::Error,
     },
-    /// A backend error.
-    #[error("store backend error for {name}: {source}")]
-    Backend {
-        /// the object's name
-        name: String,
-        /// the cause
-        source: Box<object_store::Error>,
-    },
     /// A shared store error.
     #[error(transparent)]
     Shared(#[from] super::SharedError),
@@ -89,13 +81,5 @@ impl StoreError {
     pub(crate) fn file(doing: &'static str, path: impl AsRef<Path>) -> Box<dyn FnOnce(io::Error) -> Self> {
         let path = path.as_ref().to_owned();
         Box::new(move |source| Self::File { doing, path, source })
-    }
-
-    pub(super) fn backend(name: &object_store::path::Path) -> impl FnOnce(object_store::Error) -> Self + use<> {
-        let name = name.to_string();
-        move |source| Self::Backend {
-            name,
-            source: Box::new(source),
-        }
     }
 }

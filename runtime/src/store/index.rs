@@ -94,10 +94,6 @@ impl Index {
         Self::with(connection)
     }
 
-    pub(super) fn memory() -> Result<Self, StoreError> {
-        Self::with(Connection::open_in_memory()?)
-    }
-
     fn with(mut connection: Connection) -> Result<Self, StoreError> {
         let is_current = |connection: &Connection| -> Result<bool, StoreError> {
             match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {

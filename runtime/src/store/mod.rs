@@ -45,7 +45,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use object_store::ObjectStore;
 
 use crate::digest::{Digest, RunKey};
 use crate::step::{Artifact, MediaType};
@@ -72,6 +71,7 @@ pub struct Store {
     shared: Option<Arc<Shared>>,
     damaged: Arc<Mutex<BTreeSet<Digest>>>,
     unpublished: Arc<Mutex<BTreeMap<Digest, String>>>,
+    _temporary: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Store {
@@ -87,6 +87,7 @@ impl Store {
             shared: None,
             damaged: Arc::default(),
             unpublished: Arc::default(),
+            _temporary: None,
         })
     }
 
@@ -128,20 +129,16 @@ impl Store {
         self.blobs.settle(path, Durability::Records)
     }
 
-    /// Creates a store in memory.
-    pub fn memory() -> Result<Self, StoreError> {
-        let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        Ok(Self {
-            blobs: Arc::new(Blobs::over(objects)),
-            index: Arc::new(Mutex::new(Index::memory()?)),
-            shared: None,
-            damaged: Arc::default(),
-            unpublished: Arc::default(),
-        })
+    /// Creates a store in a temporary directory, which is removed together with the store and its clones. For tests.
+    pub fn temporary() -> Result<Self, StoreError> {
+        let directory = tempfile::tempdir().map_err(StoreError::file("create", std::env::temp_dir()))?;
+        let mut store = Self::open(directory.path())?;
+        store._temporary = Some(Arc::new(directory));
+        Ok(store)
     }
 
-    /// Returns the directory of a directory store.
-    pub fn directory(&self) -> Option<&Path> {
+    /// Returns the directory of the store.
+    pub fn directory(&self) -> &Path {
         self.blobs.directory()
     }
 
@@ -149,7 +146,7 @@ impl Store {
     pub fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, StoreError> {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
-        self.blobs.put(&digest, bytes)?;
+        self.blobs.put(&digest, &bytes)?;
         Ok(digest)
     }
 
@@ -343,7 +340,7 @@ impl Store {
     /// Stores a record: `json` under the digest of its hashed part, and `row` in the index. Without `json`, the record is there already.
     pub(crate) fn put_record(&self, json: Option<Vec<u8>>, row: &Row) -> Result<(), StoreError> {
         if let Some(json) = json {
-            self.blobs.put_record(&row.record, json.into())?;
+            self.blobs.put_record(&row.record, &json)?;
         }
         self.index().add(row)
     }

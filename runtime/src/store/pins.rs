@@ -9,7 +9,7 @@ use crate::digest::Digest;
 impl Store {
     /// Pins an artifact or a record: it and everything it was made from is never removed because of its age.
     pub fn pin(&self, digest: &Digest) -> Result<(), StoreError> {
-        let Some(pins) = self.pins_directory() else { return Ok(()) };
+        let pins = self.pins_directory();
         fs::create_dir_all(&pins).map_err(StoreError::file("create", &pins))?;
         let pin = pins.join(digest.hex());
         fs::write(&pin, []).map_err(StoreError::file("write", &pin))?;
@@ -18,7 +18,7 @@ impl Store {
 
     /// Removes a pin; false if there is none.
     pub fn unpin(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let Some(pins) = self.pins_directory() else { return Ok(false) };
+        let pins = self.pins_directory();
         let pin = pins.join(digest.hex());
         match fs::remove_file(&pin) {
             Ok(()) => Ok(true),
@@ -29,9 +29,7 @@ impl Store {
 
     /// Returns all pinned digests.
     pub fn pins(&self) -> Result<BTreeSet<Digest>, StoreError> {
-        let Some(pins) = self.pins_directory() else {
-            return Ok(BTreeSet::new());
-        };
+        let pins = self.pins_directory();
         let entries = match fs::read_dir(&pins) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
@@ -41,7 +39,7 @@ impl Store {
         Ok(entries.filter_map(digest).collect())
     }
 
-    fn pins_directory(&self) -> Option<PathBuf> {
-        Some(self.directory()?.join("pins"))
+    fn pins_directory(&self) -> PathBuf {
+        self.directory().join("pins")
     }
 }

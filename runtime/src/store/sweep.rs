@@ -159,11 +159,9 @@ impl Keep {
 }
 
 impl Store {
-    /// Finds the unneeded objects of a directory store. `rows` are the rows of all records.
+    /// Finds the unneeded objects of the store. `rows` are the rows of all records.
     pub(crate) fn plan_sweep(&self, rows: &[Row], keep: &Keep) -> Result<Sweep, StoreError> {
-        let Some(directory) = self.directory() else {
-            return Ok(Sweep::default());
-        };
+        let directory = self.directory();
         let mut roots = leases::held(directory)?;
         roots.extend(&keep.roots);
         let inventory = Inventory::read(directory, &keep.partial)?;
@@ -200,7 +198,7 @@ impl Store {
         row: impl Fn(&Digest, &[u8]) -> Option<Row>,
         mut tell: impl FnMut(),
     ) -> Result<(), StoreError> {
-        let Some(directory) = self.directory() else { return Ok(()) };
+        let directory = self.directory();
         // records first, so that an interruption leaves no record without its artifacts
         let records = sweep.records.iter().map(|record| ("records", *record));
         let objects = records.chain(sweep.artifacts.iter().map(|(digest, _)| ("blobs", *digest)));
@@ -348,7 +346,7 @@ fn rooted(rows: &[Row], roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
 /// Ignores the error that the object does not exist.
 fn gone(removed: Result<(), StoreError>) -> Result<(), StoreError> {
     match removed {
-        Err(StoreError::Backend { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => Ok(()),
+        Err(StoreError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
 }

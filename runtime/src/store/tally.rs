@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn runs_are_counted_by_outcome_and_step() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         for row in [
             row("clean", "succeeded", 1),
             row("train", "succeeded", 2),
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn artifacts_are_found_by_media_type() {
-        let store = Store::memory().unwrap();
+        let store = Store::temporary().unwrap();
         let table = store.put_artifact("a", &MediaType::new(MediaType::CSV)).unwrap();
         store.put_artifact("b", &MediaType::new(MediaType::JSON)).unwrap();
         assert_eq!(store.of_media_type("CSV", 9).unwrap(), [table]);

@@ -1,7 +1,6 @@
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempPath;
@@ -15,8 +14,6 @@ use crate::digest::{Digest, Hasher};
 
 /// Artifacts up to this size, in bytes, are written at once, without a staging file.
 const IN_MEMORY: usize = 256 << 10;
-/// Maximum size of an artifact that is being written in a store in memory, in bytes.
-const MAX_IN_MEMORY: u64 = 1 << 30;
 
 /// An artifact being written. Sequential writes are hashed as they come. [`finish`](Self::finish) adds the artifact to the store;
 /// dropping the writer discards it.
@@ -143,7 +140,7 @@ impl Writer {
         let digest = self.digest(check)?;
         match std::mem::replace(&mut self.body, Body::Memory(Vec::new())) {
             Body::Memory(bytes) => {
-                self.blobs.put(&digest, bytes.clone().into())?;
+                self.blobs.put(&digest, &bytes)?;
                 self.body = Body::Memory(bytes);
             }
             Body::Staged(staged) => {
@@ -194,7 +191,7 @@ impl Writer {
 
     fn land(self, digest: &Digest) -> Result<(), StoreError> {
         match self.body {
-            Body::Memory(bytes) => self.blobs.put(digest, bytes.into()),
+            Body::Memory(bytes) => self.blobs.put(digest, &bytes),
             Body::Staged(staged) => land_file(&self.blobs, &self.index, digest, staged),
             Body::Shared(..) => Ok(()),
         }
@@ -206,8 +203,8 @@ impl Writer {
 
     /// Copies an artifact that is in the store, so that it can be written to.
     fn unshare(&mut self) -> io::Result<()> {
-        if let (Body::Shared(content, _), Some(directory)) = (&self.body, self.blobs.directory()) {
-            let (file, path) = staging_file(directory)?;
+        if let Body::Shared(content, _) = &self.body {
+            let (file, path) = self.blobs.stage()?;
             content.copy_to(&file)?;
             self.body = Body::Staged(Handle::new(path, file, true));
         }
@@ -219,21 +216,14 @@ impl Writer {
         let Body::Memory(bytes) = &self.body else {
             return Ok(());
         };
-        let Some(directory) = self.blobs.directory().filter(|_| end > most) else {
-            return match self.blobs.directory().is_none() && end > MAX_IN_MEMORY {
-                true => Err(io::ErrorKind::FileTooLarge.into()),
-                false => Ok(()),
-            };
-        };
-        let (file, path) = staging_file(directory)?;
+        if end <= most {
+            return Ok(());
+        }
+        let (file, path) = self.blobs.stage()?;
         file.write_all_at(bytes, 0)?;
         self.body = Body::Staged(Handle::new(path, file, true));
         Ok(())
     }
-}
-
-fn staging_file(store: &Path) -> io::Result<(File, TempPath)> {
-    Ok(tempfile::NamedTempFile::new_in(store.join("staging"))?.into_parts())
 }
 
 /// Moves a staging file to its place in the store.

@@ -42,12 +42,11 @@ impl Here {
         workshop: Arc<Workshop>,
         cull: Option<Cull>,
     ) -> Result<Arc<Self>> {
-        let store = runtime.store.directory().map(|store| store.join("sessions"));
         let ground = Arc::new(Ground {
             runtime: Arc::new(runtime.clone()),
             workshop,
             confined,
-            sessions: store.unwrap_or_else(|| directory.join("sessions")),
+            sessions: runtime.store.directory().join("sessions"),
             directory,
         });
         let (stopped, told) = unbounded_channel();

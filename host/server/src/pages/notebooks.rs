@@ -103,10 +103,9 @@ fn list(site: &Site, sessions: &[Session]) -> Markup {
 
 /// Reads the sessions, most recently changed first.
 fn sessions(site: &Site) -> Answer<Vec<Session>> {
-    let Some(directory) = site.store().directory().map(|store| store.join("sessions")) else {
-        return Ok(Vec::new());
-    };
-    let files = std::fs::read_dir(directory).into_iter().flatten();
+    let files = std::fs::read_dir(site.store().directory().join("sessions"))
+        .into_iter()
+        .flatten();
     let mut sessions = Vec::new();
     for file in files.filter_map(|entry| Some(entry.ok()?.path())).take(LISTED) {
         sessions.extend(session(site, &file)?);

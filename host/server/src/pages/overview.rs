@@ -125,8 +125,8 @@ pub fn of_step(site: &Site, one: &StepTally) -> Markup {
 }
 
 fn newcomer(site: &Site) -> Markup {
-    let store = site.store().directory().map(|directory| directory.display().to_string());
-    let with_store = store.as_ref().map_or(String::new(), |store| format!(" --store {store}"));
+    let store = site.store().directory().display().to_string();
+    let with_store = format!(" --store {store}");
     html! {
         div.newcomer data-live #live {
             h1 { "No runs yet" }
@@ -137,7 +137,7 @@ fn newcomer(site: &Site) -> Markup {
             (code_block(&format!("lockstep run penguins.yaml{with_store}")))
             h2 { "Run a notebook" }
             (code_block("lockstep kernel install\njupyter lab"))
-            @if let Some(store) = store { p.dim { "This page shows runs in the store " code { (store) } "." } }
+            p.dim { "This page shows runs in the store " code { (store) } "." }
         }
     }
 }

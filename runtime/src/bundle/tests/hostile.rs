@@ -131,7 +131,7 @@ fn refused(tar: &[u8]) -> String {
     let path = place.path().join("inner/bundle.tar");
     fs::create_dir(place.path().join("inner")).unwrap();
     fs::write(&path, tar).unwrap();
-    let store = Store::memory().unwrap();
+    let store = Store::temporary().unwrap();
     let taken = Bundle::open(&path).and_then(|bundle| bundle.take(&store, &mut |_| ()));
     let names = |directory: &Path| fs::read_dir(directory).unwrap().count();
     assert_eq!((names(place.path()), names(&place.path().join("inner"))), (1, 1));
@@ -531,7 +531,7 @@ fn what_was_changed_is_not_in_the_store() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("bundle.tar");
     fs::write(&path, forgery.tar()).unwrap();
-    let store = Store::memory().unwrap();
+    let store = Store::temporary().unwrap();
     let error = Bundle::open(&path).unwrap().take(&store, &mut |_| ()).unwrap_err();
     let (digest, found) = (Digest::of("hello\n"), Digest::of("hullo\n"));
     assert_eq!(

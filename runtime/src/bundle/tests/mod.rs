@@ -34,7 +34,7 @@ fn runtime() -> Runtime {
         clock: || UNIX_EPOCH,
     };
     let engine = Engine::new(&EngineOptions::default()).unwrap();
-    Runtime::new(engine, Store::memory().unwrap(), machine)
+    Runtime::new(engine, Store::temporary().unwrap(), machine)
 }
 
 /// A plan with one task: `cat` of a text, with an unused directory input.

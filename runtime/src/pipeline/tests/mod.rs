@@ -95,7 +95,7 @@ impl Case {
         let engine = Engine::new(&EngineOptions::default()).unwrap();
         let case = Self {
             directory: tempfile::tempdir().unwrap(),
-            runtime: Runtime::new(engine, Store::memory().unwrap(), machine),
+            runtime: Runtime::new(engine, Store::temporary().unwrap(), machine),
         };
         case.write("m.wasm", steps(""));
         case.write("cat.wasm", cat());
