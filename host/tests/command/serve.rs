@@ -746,6 +746,7 @@ fn the_openapi_document_names_every_route() {
             "/api/v1/artifacts/{digest}/preview",
             "/api/v1/artifacts/{digest}/upload",
             "/api/v1/digests/{start}",
+            "/api/v1/gc",
             "/api/v1/me",
             "/api/v1/modules/{digest}",
             "/api/v1/openapi.json",

@@ -31,7 +31,7 @@ pub enum Scope {
     Read,
     /// Also submit runs and use kernels
     Run,
-    /// Also read metrics
+    /// Also read metrics, and free the stores of all users
     Admin,
 }
 
@@ -226,6 +226,7 @@ fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
     match method.is_safe() && !is_channel {
         true if path.ends_with("/metrics") => Scope::Admin,
         true => Scope::Read,
+        false if path.ends_with("/api/v1/gc") => Scope::Admin,
         false => Scope::Run,
     }
 }
@@ -390,6 +391,7 @@ mod tests {
         assert_eq!(needed(&Method::GET, &none, "/api/v1/records"), Scope::Read);
         assert_eq!(needed(&Method::POST, &none, "/api/v1/runs"), Scope::Run);
         assert_eq!(needed(&Method::GET, &none, "/metrics"), Scope::Admin);
+        assert_eq!(needed(&Method::POST, &none, "/api/v1/gc"), Scope::Admin);
         let upgrade = [("upgrade".parse().unwrap(), "websocket".parse().unwrap())]
             .into_iter()
             .collect();

@@ -1,6 +1,7 @@
 //! The HTTP API below `/api/v1`. Its OpenAPI document is generated from this code.
 
 mod artifacts;
+mod gc;
 mod plans;
 mod records;
 mod runs;
@@ -73,7 +74,8 @@ struct Me {
         records::get,
         records::lineage,
         records::verify,
-        artifacts::module
+        artifacts::module,
+        gc::collect
     ),
     components(schemas(ErrorAnswer, Way)),
     security(("token" = [])),
@@ -133,6 +135,7 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/api/v1/records/{digest}", get(records::get))
         .route("/api/v1/records/{digest}/lineage", get(records::lineage))
         .route("/api/v1/records/{digest}/verify", post(records::verify))
+        .route("/api/v1/gc", post(gc::collect))
 }
 
 /// Show the authenticated caller
