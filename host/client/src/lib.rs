@@ -202,6 +202,28 @@ impl Remote {
         self.threads.block_on(self.get(url))
     }
 
+    /// Adds the schedule that `body` describes, of `plan`. Uploads what the host lacks from `store`.
+    pub fn add_schedule(&self, store: &Store, plan: &Plan, mut body: Value) -> Result<Value> {
+        body["plan"] = json!(plan);
+        self.submit(store, "schedules", &body, || needs_of_plan(store, plan))
+    }
+
+    /// Returns the address of `path`, which the host has named.
+    pub fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.name())
+    }
+
+    /// Returns what is at `path` of the API.
+    pub fn read(&self, path: &str) -> Result<Value> {
+        self.threads.block_on(self.get(self.url(path)))
+    }
+
+    /// Removes what is at `path` of the API.
+    pub fn remove(&self, path: &str) -> Result<Value> {
+        let removed = self.answer(self.request(Method::DELETE, self.url(path)));
+        self.threads.block_on(removed).map_err(|trouble| self.error(trouble))
+    }
+
     /// Sends `body` to `path` of the API and returns the response.
     pub fn ask(&self, path: &str, body: &Value) -> Result<Value> {
         self.threads

@@ -37,6 +37,15 @@ impl Asked {
             peer: request.extensions().get().copied(),
         }
     }
+
+    /// What the host itself asks for at a time of a schedule.
+    pub fn scheduled(name: &str) -> Self {
+        Self {
+            method: Method::POST,
+            path: format!("/api/v1/schedules/{name}/trigger"),
+            peer: None,
+        }
+    }
 }
 
 /// Who asks.

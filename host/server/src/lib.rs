@@ -22,6 +22,7 @@ mod namespace;
 mod pages;
 pub mod prepare;
 mod quotas;
+mod schedules;
 mod settings;
 pub mod sweep;
 mod traces;
@@ -44,7 +45,7 @@ use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -56,10 +57,11 @@ use gate::{Gate, Place};
 use listen::Tls;
 use metrics::{Counted, Metrics};
 use traces::Traces;
-use works::WorkItem;
+use works::{Submission, WorkItem};
 
 use access::Caller;
 use answer::{Answer, Refusal};
+use extract::blocking;
 use machine::Surroundings;
 use namespace::Namespace;
 
@@ -92,6 +94,8 @@ pub(crate) struct Server {
     audit: Audit,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// Told when a time of a schedule may have become the next one.
+    rescheduled: Notify,
     /// Locked, so that no other host serves the store.
     _lock: File,
 }
@@ -113,6 +117,7 @@ impl Server {
             audit: Audit::open(&surroundings.host_directory())?,
             gate: Arc::new(gate),
             metrics: Metrics::default(),
+            rescheduled: Notify::new(),
             engine: machine::engine(&surroundings.cache, EngineOptions::default())?,
             workshop: Arc::new(gateway::Workshop::new(surroundings)),
             pods: gateway::Source::connect(&settings, surroundings).await?.map(Arc::new),
@@ -142,7 +147,29 @@ impl Server {
             let place = self.gate.place_again(&namespace.owner);
             self.start(&namespace, namespace.runtime.leased(), work, place);
         }
+        self.rescheduled.notify_one();
         Ok(namespace)
+    }
+
+    /// Accepts work of the user of `namespace`, submitted with the token `token`: puts it on disk and carries it out. `runtime` has the lease on
+    /// what the work needs.
+    async fn accept(
+        self: &Arc<Self>,
+        namespace: &Arc<Namespace>,
+        runtime: Runtime,
+        submission: Submission,
+        token: Option<String>,
+    ) -> Answer<Arc<WorkItem>> {
+        let place = self.gate.place(&namespace.owner)?;
+        let work = namespace.works.submit(submission, token);
+        let (works, own) = (namespace.works.clone(), work.clone());
+        let kept = blocking(move || Ok(works.keep(&own, true)?)).await;
+        if kept.is_err() {
+            namespace.works.drop_unaccepted(&work);
+        }
+        kept?;
+        self.start(namespace, runtime, &work, place);
+        Ok(work)
     }
 
     /// Carries out `work`. `runtime` has the lease on what the work needs.
@@ -237,6 +264,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     if let Some(every) = server.settings.gc_every() {
         tokio::spawn(sweep::repeat(server.clone(), every));
     }
+    tokio::spawn(schedules::keep_time(server.clone()));
     let settings = &server.settings;
     let tls = tls(settings)?.map(Arc::new);
     reload_when_told(&server, tls.clone())?;
@@ -356,7 +384,8 @@ fn router(server: Arc<Server>) -> Router {
     let open = Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
-        .merge(pages::assets());
+        .merge(pages::assets())
+        .merge(api::hooks(&server));
     let all = open.merge(closed);
     let all = match server.settings.base_path().as_str() {
         "" => all,

@@ -20,6 +20,7 @@ use super::answers::Answers;
 use super::fair::Owner;
 use super::machine::runtime_over;
 use super::quotas::Quota;
+use super::schedules::Schedules;
 use super::works::{WorkItem, Works};
 use super::{Server, gateway};
 
@@ -31,6 +32,7 @@ pub struct Namespace {
     /// Directory for the host's data.
     pub directory: PathBuf,
     pub works: Arc<Works>,
+    pub schedules: Schedules,
     pub kernels: gateway::Kernels,
     pub answers: Answers,
     pub uploads: Uploads,
@@ -93,6 +95,7 @@ impl Namespace {
             runtime,
             owner,
             directory,
+            schedules: Schedules::open(&works.table)?,
             works: Arc::new(works),
             answers: Answers::default(),
             uploads: Uploads::default(),

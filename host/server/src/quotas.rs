@@ -18,6 +18,7 @@ pub struct Quota {
     kernels: Option<usize>,
     #[serde(deserialize_with = "bytes")]
     store: Option<u64>,
+    schedules: Option<usize>,
 }
 
 impl Quota {
@@ -46,6 +47,11 @@ impl Quota {
         self.store
     }
 
+    /// Maximum number of schedules.
+    pub fn schedules(&self) -> usize {
+        self.schedules.unwrap_or(usize::MAX)
+    }
+
     /// Returns this quota, with unset values taken from `other`.
     fn or(&self, other: &Self) -> Self {
         Self {
@@ -54,6 +60,7 @@ impl Quota {
             memory: self.memory.or(other.memory),
             kernels: self.kernels.or(other.kernels),
             store: self.store.or(other.store),
+            schedules: self.schedules.or(other.schedules),
         }
     }
 }
@@ -73,7 +80,7 @@ impl Quotas {
         let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
         toml::from_str(&text).map_err(|error| {
             Error::config(format_args!("{}: {}", path.display(), error.to_string().trim_end())).hint(
-                "a file of quotas has the tables [default] and [users.\"NAME\"], with the keys queued, running, memory, kernels and store",
+                "a file of quotas has the tables [default] and [users.\"NAME\"], with the keys queued, running, memory, kernels, store and schedules",
             )
         })
     }

@@ -76,7 +76,7 @@ pub struct Settings {
     #[serde(deserialize_with = "duration")]
     max_time: Option<Duration>,
 
-    /// Quotas of users, a TOML file with the tables [default] and [users."NAME"] and the keys queued, running, memory, kernels, store [default: none]
+    /// Quotas of users, a TOML file with the tables [default] and [users."NAME"] and the keys queued, running, memory, kernels, store, schedules [default: none]
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_QUOTAS")]
     quotas: Option<PathBuf>,
 

@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 use super::ErrorAnswer;
 use super::runs::{accepted, check_directory, present};
 use crate::extract::{Body, blocking};
+use crate::fair::Owner;
 use crate::works::Submission;
-use crate::{Answer, Caller, Refusal, Server};
+use crate::{Answer, Caller, Namespace, Refusal, Server};
 
 /// Request to execute a plan.
 #[derive(Deserialize, ToSchema)]
@@ -23,17 +24,17 @@ use crate::{Answer, Caller, Refusal, Server};
 pub(super) struct PlanRequest {
     /// Output of `lockstep plan PIPELINE.yaml -o FILE`. Upload all modules and inputs that it names first.
     #[schema(value_type = Object)]
-    plan: Value,
+    pub(super) plan: Value,
     /// Default limits, for tasks without their own.
     #[serde(default)]
     #[schema(value_type = Object)]
-    limits: OwnLimits,
+    pub(super) limits: OwnLimits,
     /// Ignore cached results.
     #[serde(default)]
-    fresh: bool,
+    pub(super) fresh: bool,
     /// After a failure, run the tasks that do not depend on it.
     #[serde(default)]
-    keep_going: bool,
+    pub(super) keep_going: bool,
 }
 
 /// Submit a plan
@@ -50,12 +51,23 @@ pub(super) struct PlanRequest {
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {
     let runtime = caller.namespace.runtime.leased();
-    let (own, leased, quota) = (caller.clone(), runtime.clone(), server.gate.quota(&caller.namespace.owner));
-    let plan = blocking(move || {
-        own.namespace.check_store(&quota)?;
-        Ok((read(&own, &leased, &request.plan)?, request))
+    let submission = submission(&server, &caller, &runtime, request).await?;
+    accepted(&server, &caller, runtime, submission).await
+}
+
+/// Checks a request against the caller's store and quotas.
+pub(super) async fn submission(
+    server: &Server,
+    caller: &Caller,
+    runtime: &Runtime,
+    request: PlanRequest,
+) -> Answer<Submission> {
+    let owner = &caller.namespace.owner;
+    let (namespace, leased, quota) = (caller.namespace.clone(), runtime.clone(), server.gate.quota(owner));
+    let read = blocking(move || {
+        namespace.check_store(&quota)?;
+        Ok((read(&namespace, &leased, &request.plan)?, request))
     });
-    let plan = plan.await?;
     let (
         plan,
         PlanRequest {
@@ -64,17 +76,21 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
             keep_going,
             ..
         },
-    ) = plan;
-    let own = plan.tasks().iter().map(|task| &task.limits);
-    own.chain([&limits])
-        .try_for_each(|limits| server.gate.check_memory(&caller.namespace.owner, limits))?;
-    let submission = Submission::Plan {
+    ) = read.await?;
+    check_memory(server, owner, &plan, &limits)?;
+    Ok(Submission::Plan {
         plan: Box::new(plan),
         limits,
         fresh,
         keep_going,
-    };
-    accepted(&server, &caller, runtime, submission).await
+    })
+}
+
+/// Fails if a task asks for more memory than its user may have.
+pub fn check_memory(server: &Server, owner: &Owner, plan: &Plan, limits: &OwnLimits) -> Answer<()> {
+    let own = plan.tasks().iter().map(|task| &task.limits);
+    own.chain([limits])
+        .try_for_each(|limits| server.gate.check_memory(owner, limits))
 }
 
 /// Explain for each task of a plan whether it would run, and why
@@ -91,7 +107,7 @@ pub async fn explain(
     blocking(move || {
         let runtime = &caller.namespace.runtime;
         let limits = server.gate.limits(&caller.namespace.owner, &request.limits);
-        let plan = read(&caller, runtime, &request.plan)?;
+        let plan = read(&caller.namespace, runtime, &request.plan)?;
         let explained = explain_plan(runtime, &plan, &limits)?;
         Ok(Json(
             json!({ "pipeline": plan.name, "plan": plan.digest()?, "tasks": explained }),
@@ -101,19 +117,21 @@ pub async fn explain(
 }
 
 /// Parses a plan and checks that the caller's store has its modules and inputs.
-fn read(caller: &Caller, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
+fn read(namespace: &Namespace, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
     let plan = Plan::read(plan.to_string().as_bytes()).map_err(Refusal::bad)?;
+    check(namespace, runtime, &plan)?;
+    Ok(plan)
+}
+
+/// Checks that the caller's store has the modules and inputs of a plan.
+pub fn check(namespace: &Namespace, runtime: &Runtime, plan: &Plan) -> Answer<()> {
     let has = |what: &str, task: &str, digest: &Digest| present(runtime, &format!("{what} of task `{task}`"), digest);
     let artifact = |what: &str, task: &str, artifact: &Artifact| {
         has(what, task, &artifact.digest)?;
         check_directory(runtime, artifact)
     };
     for task in plan.tasks() {
-        let module = |digest| {
-            caller
-                .namespace
-                .module(runtime, &format!("a module of task `{}`", task.name), digest)
-        };
+        let module = |digest| namespace.module(runtime, &format!("a module of task `{}`", task.name), digest);
         module(&task.run.module)?;
         task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
         for input in task.run.inputs.values() {
@@ -130,5 +148,5 @@ fn read(caller: &Caller, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
             artifact("an output", name, pinned)?;
         }
     }
-    Ok(plan)
+    Ok(())
 }

@@ -196,21 +196,14 @@ pub(super) async fn accepted(
     runtime: Runtime,
     submission: Submission,
 ) -> Answer<Response> {
-    let namespace = &caller.namespace;
-    let place = server.gate.place(&namespace.owner)?;
-    let work = namespace.works.submit(submission, caller.token.clone());
-    let (works, own) = (namespace.works.clone(), work.clone());
-    let kept = blocking(move || Ok(works.keep(&own, true)?)).await;
-    if kept.is_err() {
-        namespace.works.drop_unaccepted(&work);
-    }
-    kept?;
-    server.start(namespace, runtime, &work, place);
+    let work = server
+        .accept(&caller.namespace, runtime, submission, caller.token.clone())
+        .await?;
     Ok(located(server, &work))
 }
 
 /// 202 with the location of the work item.
-fn located(server: &Server, work: &WorkItem) -> Response {
+pub(super) fn located(server: &Server, work: &WorkItem) -> Response {
     let location = format!("{}/api/v1/works/{}", server.settings.base_path(), work.id);
     let mut response = (StatusCode::ACCEPTED, Json(work.to_json())).into_response();
     if let Ok(location) = HeaderValue::from_str(&location) {

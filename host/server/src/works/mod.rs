@@ -31,13 +31,12 @@ use super::gate::{Gate, Place, Turn};
 use super::metrics::Metrics;
 use super::{Server, traces};
 use item::{of_error, outcome};
-use table::Table;
 use tasks::Tasks;
 
 pub use attended::Attended;
 pub use item::{Listed, Progress, Submission, TaskProgress, WorkItem, WorkState, now_ms};
 pub use journal::Entry;
-pub use table::{copy, submissions};
+pub use table::{Sql, Table, copy, json, submissions};
 
 /// Name of the table's file in the host's directory.
 pub const TABLE: &str = "works.sqlite";
@@ -50,7 +49,7 @@ const ATTEMPTS: u32 = 2;
 
 /// The work items of a namespace. Those that are over are only in the table.
 pub struct Works {
-    table: Table,
+    pub(super) table: Arc<Table>,
     owner: Owner,
     active: Mutex<BTreeMap<String, Arc<WorkItem>>>,
     /// Number of rows.
@@ -62,7 +61,7 @@ impl Works {
     /// Opens the work items in the host's directory `directory`. Also returns the unfinished ones.
     pub fn open(directory: &Path, owner: Owner, durability: Durability) -> Result<(Self, Vec<Arc<WorkItem>>)> {
         std::fs::create_dir_all(directory).map_err(|e| Error::file("create", directory, &e))?;
-        let table = Table::open(&directory.join(TABLE), durability != Durability::None)?;
+        let table = Arc::new(Table::open(&directory.join(TABLE), durability != Durability::None)?);
         let (earlier, files): (Vec<_>, Vec<_>) = files::read(&directory.join("works"), &owner).into_iter().unzip();
         if !earlier.is_empty() {
             table.import(earlier.iter())?;
