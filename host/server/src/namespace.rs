@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_kernel::session::Confined;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::Runtime;
+use lockstep_runtime::run::{Ran, Runtime};
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
@@ -38,8 +38,7 @@ pub struct Namespace {
     pub uploads: Uploads,
     /// Cache of facts about recently used modules.
     pub modules: Cache<Digest, Arc<ModuleFacts>>,
-    /// Size of the store in bytes, and when it was determined.
-    size: Mutex<Option<(Instant, u64)>>,
+    pub room: Arc<Room>,
 }
 
 /// Name of the file in the host's directory that a running host has locked.
@@ -89,7 +88,14 @@ impl Namespace {
         };
         let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
         let owner = Owner::from(user.unwrap_or_default());
-        let (works, unfinished) = Works::open(&directory, owner.clone(), surroundings.durability)?;
+        let room = Arc::new(Room::new(runtime.store.clone()));
+        let (works, unfinished) = Works::open(
+            &directory,
+            owner.clone(),
+            surroundings.durability,
+            room.clone(),
+            &server.metrics,
+        )?;
         let namespace = Self {
             kernels: kernels(user, server, &runtime, &directory)?,
             runtime,
@@ -100,19 +106,36 @@ impl Namespace {
             answers: Answers::default(),
             uploads: Uploads::default(),
             modules: Cache::new(256),
-            size: Mutex::default(),
+            room,
         };
         Ok((namespace, unfinished))
     }
+}
 
-    /// Fails if the store is larger than the user's quota. Reads the disk.
-    pub fn check_store(&self, quota: &Quota) -> Answer<()> {
+/// The room in a store.
+pub struct Room {
+    store: Store,
+    /// Size of the store in bytes, and when it was determined.
+    size: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Room {
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            size: Mutex::default(),
+        }
+    }
+
+    /// Fails if the store is as large as the user's quota. Reads the disk.
+    pub fn check(&self, quota: &Quota) -> Answer<()> {
         let Some(most) = quota.store() else { return Ok(()) };
         let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = match *size {
-            Some((at, bytes)) if at.elapsed() < SIZE_HOLDS => bytes,
+            // what was received may have been there already, so nothing is refused because of it
+            Some((at, bytes)) if at.elapsed() < SIZE_HOLDS && bytes < most => bytes,
             _ => {
-                let bytes = self.runtime.store.size()?;
+                let bytes = self.store.size()?;
                 *size = Some((Instant::now(), bytes));
                 bytes
             }
@@ -134,6 +157,14 @@ impl Namespace {
     pub fn received(&self, bytes: u64) {
         if let Some((_, size)) = &mut *self.size.lock().unwrap_or_else(PoisonError::into_inner) {
             *size = size.saturating_add(bytes);
+        }
+    }
+
+    /// Counts the outputs of a run.
+    pub fn ran(&self, ran: &Ran) {
+        if !ran.cached {
+            let outputs = ran.record.outputs.values().chain(&ran.record.log);
+            self.received(outputs.map(|artifact| artifact.size).sum());
         }
     }
 }

@@ -122,7 +122,12 @@ pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
         tokio::time::sleep(every).await;
         let namespaces: Vec<_> = server.namespaces().into_iter().collect();
         for (user, namespace) in namespaces {
-            let policy = policy.clone();
+            let quota = server.gate.quota(&namespace.owner);
+            let policy = Policy {
+                older_than: quota.gc_older_than().or(policy.older_than),
+                size: quota.gc_keep_size().or(policy.size),
+                ..policy
+            };
             let swept = tokio::task::spawn_blocking(move || -> Result<Sweep> {
                 let sweep = plan(&namespace.runtime, &policy, &BTreeSet::new())?;
                 namespace.runtime.carry_out(&sweep, || ())?;

@@ -65,7 +65,7 @@ pub(super) async fn submission(
     let owner = &caller.namespace.owner;
     let (namespace, leased, quota) = (caller.namespace.clone(), runtime.clone(), server.gate.quota(owner));
     let read = blocking(move || {
-        namespace.check_store(&quota)?;
+        namespace.room.check(&quota)?;
         Ok((read(&namespace, &leased, &request.plan)?, request))
     });
     let (

@@ -139,7 +139,7 @@ pub async fn submit(
     let all = look_first.then(|| server.gate.limits(owner, &limits));
     let (own, leased, quota) = (namespace.clone(), runtime.clone(), server.gate.quota(owner));
     let (run, cached) = blocking(move || {
-        own.check_store(&quota)?;
+        own.room.check(&quota)?;
         let run = bound(&own, &leased, request)?;
         let cached = match all {
             Some(all) => leased.recall(run.key()?, &all)?,

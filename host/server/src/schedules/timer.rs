@@ -141,7 +141,7 @@ pub async fn start(
         if !overlap {
             check_last(&own, &name)?;
         }
-        own.check_store(&quota)?;
+        own.room.check(&quota)?;
         let submission = own.schedules.submission(&name)?;
         if let Submission::Plan { plan, .. } = &submission {
             api::check(&own, &leased, plan)?;
