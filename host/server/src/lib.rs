@@ -19,14 +19,17 @@ mod listen;
 pub mod machine;
 mod metrics;
 mod namespace;
+mod needs;
 mod pages;
 pub mod prepare;
 mod quotas;
 mod ready;
 mod request_id;
+mod room;
 mod schedules;
 mod settings;
 pub mod sweep;
+mod timer;
 mod traces;
 mod works;
 
@@ -283,7 +286,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     if let Some(every) = server.settings.gc_every() {
         tokio::spawn(sweep::repeat(server.clone(), every));
     }
-    tokio::spawn(schedules::keep_time(server.clone()));
+    tokio::spawn(timer::keep_time(server.clone()));
     let settings = &server.settings;
     let tls = tls(settings)?.map(Arc::new);
     reload_when_told(&server, tls.clone())?;

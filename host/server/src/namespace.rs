@@ -4,22 +4,19 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use lockstep_kernel::session::Confined;
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::run::{Ran, Runtime};
+use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
-use lockstep_view::quantity;
 use quick_cache::sync::Cache;
 
-use super::answer::{Answer, Refusal};
 use super::answers::Answers;
 use super::fair::Owner;
 use super::machine::runtime_over;
-use super::quotas::Quota;
+use super::room::Room;
 use super::schedules::Schedules;
 use super::works::{WorkItem, Works};
 use super::{Server, gateway};
@@ -60,9 +57,6 @@ pub fn lock(host: &Path) -> Result<File> {
         Err(TryLockError::Error(e)) => Err(Error::file("lock", &path, &e)),
     }
 }
-
-/// A size is determined again after this time.
-const SIZE_HOLDS: Duration = Duration::from_secs(10);
 
 /// Facts about a module.
 pub struct ModuleFacts {
@@ -109,63 +103,6 @@ impl Namespace {
             room,
         };
         Ok((namespace, unfinished))
-    }
-}
-
-/// The room in a store.
-pub struct Room {
-    store: Store,
-    /// Size of the store in bytes, and when it was determined.
-    size: Mutex<Option<(Instant, u64)>>,
-}
-
-impl Room {
-    pub fn new(store: Store) -> Self {
-        Self {
-            store,
-            size: Mutex::default(),
-        }
-    }
-
-    /// Fails if the store is as large as the user's quota. Reads the disk.
-    pub fn check(&self, quota: &Quota) -> Answer<()> {
-        let Some(most) = quota.store() else { return Ok(()) };
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = match *size {
-            // what was received may have been there already, so nothing is refused because of it
-            Some((at, bytes)) if at.elapsed() < SIZE_HOLDS && bytes < most => bytes,
-            _ => {
-                let bytes = self.store.size()?;
-                *size = Some((Instant::now(), bytes));
-                bytes
-            }
-        };
-        match bytes < most {
-            true => Ok(()),
-            false => Err(Refusal::quota(
-                "store",
-                format_args!(
-                    "your store has {}, and may have {}",
-                    quantity::bytes(bytes),
-                    quantity::bytes(most)
-                ),
-            )),
-        }
-    }
-
-    /// Counts received bytes until the size of the store is determined again.
-    pub fn received(&self, bytes: u64) {
-        if let Some((_, size)) = &mut *self.size.lock().unwrap_or_else(PoisonError::into_inner) {
-            *size = size.saturating_add(bytes);
-        }
-    }
-
-    /// Counts the outputs of a run.
-    pub fn ran(&self, ran: &Ran) {
-        if !ran.cached {
-            let outputs = ran.record.outputs.values().chain(&ran.record.log);
-            self.received(outputs.map(|artifact| artifact.size).sum());
-        }
     }
 }
 

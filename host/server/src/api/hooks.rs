@@ -13,9 +13,9 @@ use super::ErrorAnswer;
 use super::runs::located;
 use crate::audit::{Asked, Who};
 use crate::extract::{Path, blocking, next, too_large};
-use crate::schedules::{self, Cause, Schedule, Start};
+use crate::schedules::{Cause, Schedule, Start};
 use crate::works::now_ms;
-use crate::{Answer, Namespace, Refusal, Server};
+use crate::{Answer, Namespace, Refusal, Server, timer};
 
 /// Maximum size of a call in bytes: that of GitHub's.
 const LIMIT: u64 = 25 << 20;
@@ -108,7 +108,7 @@ async fn called(server: &Arc<Server>, namespace: &Arc<Namespace>, schedule: &Sch
         return Ok(Json(json!({ "work": before.work, "repeated": true })).into_response());
     }
     let token = schedule.token.as_ref().map(|(name, _)| name.clone());
-    let started = schedules::start(server, namespace, schedule, token, Cause::Webhook).await;
+    let started = timer::start(server, namespace, schedule, token, Cause::Webhook).await;
     let (work, why) = match &started {
         Ok(work) => (Some(work.id.clone()), None),
         Err(refusal) => (None, Some(refusal.error.message().to_owned())),

@@ -24,7 +24,6 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use super::metrics::Counted;
 use super::{Caller, Server};
 
-pub use plans::{check, check_memory};
 pub use schedules::set_paused;
 
 /// An error response.

@@ -3,18 +3,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Plan, Source, explain as explain_plan};
+use lockstep_runtime::pipeline::{Plan, explain as explain_plan};
 use lockstep_runtime::run::Runtime;
-use lockstep_runtime::step::{Artifact, OwnLimits};
+use lockstep_runtime::step::OwnLimits;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
-use super::runs::{accepted, check_directory, present};
+use super::runs::accepted;
 use crate::extract::{Body, blocking};
-use crate::fair::Owner;
+use crate::needs::{check, check_memory};
 use crate::works::Submission;
 use crate::{Answer, Caller, Namespace, Refusal, Server};
 
@@ -86,13 +85,6 @@ pub(super) async fn submission(
     })
 }
 
-/// Fails if a task asks for more memory than its user may have.
-pub fn check_memory(server: &Server, owner: &Owner, plan: &Plan, limits: &OwnLimits) -> Answer<()> {
-    let own = plan.tasks().iter().map(|task| &task.limits);
-    own.chain([limits])
-        .try_for_each(|limits| server.gate.check_memory(owner, limits))
-}
-
 /// Explain for each task of a plan whether it would run, and why
 #[utoipa::path(
     post, path = "/api/v1/plans/explain",
@@ -121,32 +113,4 @@ fn read(namespace: &Namespace, runtime: &Runtime, plan: &Value) -> Answer<Plan> 
     let plan = Plan::read(plan.to_string().as_bytes()).map_err(Refusal::bad)?;
     check(namespace, runtime, &plan)?;
     Ok(plan)
-}
-
-/// Checks that the caller's store has the modules and inputs of a plan.
-pub fn check(namespace: &Namespace, runtime: &Runtime, plan: &Plan) -> Answer<()> {
-    let has = |what: &str, task: &str, digest: &Digest| present(runtime, &format!("{what} of task `{task}`"), digest);
-    let artifact = |what: &str, task: &str, artifact: &Artifact| {
-        has(what, task, &artifact.digest)?;
-        check_directory(runtime, artifact)
-    };
-    for task in plan.tasks() {
-        let module = |digest| namespace.module(runtime, &format!("a module of task `{}`", task.name), digest);
-        module(&task.run.module)?;
-        task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
-        for input in task.run.inputs.values() {
-            artifact("an input", &task.name, &input.artifact)?;
-        }
-        for wire in task.wires.values() {
-            if let Source::Pinned(pinned) = &wire.from {
-                artifact("an input", &task.name, pinned)?;
-            }
-        }
-    }
-    for (name, source) in &plan.outputs {
-        if let Source::Pinned(pinned) = source {
-            artifact("an output", name, pinned)?;
-        }
-    }
-    Ok(())
 }

@@ -10,10 +10,9 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Input, Run, Runtime, bind, choose};
-use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, OwnLimits, base, interfaces};
+use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, OwnLimits};
 use lockstep_view::artifacts::known;
 use lockstep_view::error::Error;
-use lockstep_view::module::not_a_module;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -22,7 +21,7 @@ use super::ErrorAnswer;
 use crate::answers::Answered;
 use crate::extract::{Query, blocking, bytes, digest, json};
 use crate::gate::ending;
-use crate::namespace::ModuleFacts;
+use crate::needs::{check_directory, present};
 use crate::works::{Attended, Submission, WorkItem};
 use crate::{Answer, Caller, Namespace, Refusal, Server};
 
@@ -307,54 +306,4 @@ fn placed(runtime: &Runtime, name: &str, input: &InputRequest) -> Answer<Input> 
         .transpose()
         .map_err(Refusal::bad)?;
     Ok(Input { artifact, at })
-}
-
-/// Checks that all artifacts of a directory exist.
-pub(super) fn check_directory(runtime: &Runtime, artifact: &Artifact) -> Answer<()> {
-    if !artifact.is_directory() {
-        return Ok(());
-    }
-    let files = runtime
-        .store
-        .list_directory(artifact)
-        .map_err(|error| Refusal::bad(error.to_string()))?;
-    files
-        .iter()
-        .try_for_each(|(path, file)| present(runtime, &format!("file `{path}`"), &file.digest))
-}
-
-/// Checks that the caller's own store has an artifact, even if another user's store has it.
-pub(super) fn present(runtime: &Runtime, what: &str, digest: &Digest) -> Answer<()> {
-    if runtime.store.contains(digest)? {
-        return Ok(());
-    }
-    let error = Error::user(format_args!("{what} is missing: {digest}"));
-    let mut refusal = Refusal::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        error.hint(format_args!("upload it with PUT /api/v1/artifacts/{}", digest.hex())),
-    );
-    refusal.missing = Some(*digest);
-    Err(refusal)
-}
-
-impl Namespace {
-    /// Returns facts about a module. Fails unless this caller's store has the module and its base: the engine also knows modules of others.
-    pub(super) fn module(&self, runtime: &Runtime, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
-        present(runtime, what, module)?;
-        let facts = match self.modules.get(module) {
-            Some(facts) => facts,
-            None => {
-                let wasm = runtime.store.get(module)?;
-                let interfaces = interfaces(&wasm).map_err(|error| not_a_module(&module.short(), &wasm, error))?;
-                let base = base(&wasm).map_err(|error| Error::config(format_args!("module {}: {error}", module.short())))?;
-                let facts = Arc::new(ModuleFacts { interfaces, base });
-                self.modules.insert(*module, facts.clone());
-                facts
-            }
-        };
-        if let Some(base) = &facts.base {
-            present(runtime, &format!("the base of {what}"), base)?;
-        }
-        Ok(facts)
-    }
 }

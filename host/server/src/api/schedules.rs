@@ -15,9 +15,9 @@ use super::ErrorAnswer;
 use super::plans::{PlanRequest, submission};
 use super::runs::located;
 use crate::extract::{Body, Path, blocking};
-use crate::schedules::{self, Cause, Hook, Schedule, Start, State as ScheduleState, Times};
+use crate::schedules::{Cause, Hook, Schedule, Start, State as ScheduleState, Times};
 use crate::works::{Submission, now_ms};
-use crate::{Answer, Caller, Namespace, Refusal, Server};
+use crate::{Answer, Caller, Namespace, Refusal, Server, timer};
 
 /// A schedule: a plan, and when to run it.
 #[derive(Deserialize, ToSchema)]
@@ -276,7 +276,7 @@ pub async fn set_paused(server: &Server, caller: &Caller, name: String, paused: 
 pub async fn trigger(State(server): State<Arc<Server>>, caller: Caller, Path(name): Path) -> Answer<Response> {
     let schedule = caller.namespace.schedules.get(&name)?;
     let namespace = caller.namespace.clone();
-    let work = schedules::start(&server, &namespace, &schedule, caller.token.clone(), Cause::Trigger).await?;
+    let work = timer::start(&server, &namespace, &schedule, caller.token.clone(), Cause::Trigger).await?;
     let start = Start {
         at_ms: now_ms(),
         due_ms: None,

@@ -2,7 +2,6 @@
 //!
 //! A schedule has the submission of its plan, so that each start runs exactly what was added.
 
-mod timer;
 mod when;
 
 use std::collections::BTreeMap;
@@ -18,7 +17,6 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Refusal};
 use super::works::{self, Sql, Submission, Table};
 
-pub use timer::{keep_time, start};
 pub use when::When;
 
 /// Number of starts of a schedule to remember.
@@ -303,6 +301,12 @@ impl Schedules {
 }
 
 impl Schedule {
+    /// Returns the first time after `now`, if it starts at all.
+    pub fn next(&self, now: u64) -> Option<u64> {
+        let times = self.times.as_ref().filter(|_| self.state == State::Active)?;
+        times.when().ok()?.next(now)
+    }
+
     /// Returns the schedule as the API shows it, without secrets.
     pub fn to_json(&self) -> Value {
         let mut object = json!({

@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::fair::{Owner, Share};
 use super::gate::{Gate, Place, Turn};
 use super::metrics::Metrics;
-use super::namespace::Room;
+use super::room::Room;
 use super::{Server, traces};
 use item::{of_error, outcome};
 use tasks::Tasks;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::WorkItem;
 use crate::gate::Gate;
-use crate::namespace::Room;
+use crate::room::Room;
 
 /// Executes the tasks of a plan.
 pub(super) struct Tasks<'a> {

@@ -7,12 +7,12 @@ use axum::http::StatusCode;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Kind, Result};
 
-use super::{Cause, Schedule, Start, State};
-use crate::answer::{Answer, Refusal};
-use crate::audit::{Asked, Who};
-use crate::extract::blocking;
-use crate::works::{Submission, WorkItem, now_ms};
-use crate::{Namespace, Server, api};
+use super::answer::{Answer, Refusal};
+use super::audit::{Asked, Who};
+use super::extract::blocking;
+use super::schedules::{Cause, Schedule, Start, State};
+use super::works::{Submission, WorkItem, now_ms};
+use super::{Namespace, Server, needs};
 
 /// A start later than this counts as missed.
 const LATE_MS: u64 = 60_000;
@@ -91,12 +91,6 @@ async fn on_time(
 }
 
 impl Schedule {
-    /// Returns the first time after `now`, if it starts at all.
-    pub fn next(&self, now: u64) -> Option<u64> {
-        let times = self.times.as_ref().filter(|_| self.state == State::Active)?;
-        times.when().ok()?.next(now)
-    }
-
     fn stopped(&self) -> Option<Refusal> {
         let why = match &self.state {
             State::Active => return None,
@@ -144,13 +138,13 @@ pub async fn start(
         own.room.check(&quota)?;
         let submission = own.schedules.submission(&name)?;
         if let Submission::Plan { plan, .. } = &submission {
-            api::check(&own, &leased, plan)?;
+            needs::check(&own, &leased, plan)?;
         }
         Ok(submission)
     })
     .await?;
     if let Submission::Plan { plan, limits, .. } = &submission {
-        api::check_memory(server, &namespace.owner, plan, limits)?;
+        needs::check_memory(server, &namespace.owner, plan, limits)?;
     }
     server.accept(namespace, runtime, submission, token).await
 }
