@@ -206,6 +206,7 @@ impl Visit {
             "compare-figures": format!("compare/{}/{}", record(0, "plot"), record(1, "plot")),
             "pipelines": "pipelines",
             "pipeline": "pipelines",
+            "schedules": "schedules",
             "notebooks": "notebooks",
             "search": "search?q=train",
             "search-digest": format!("search?q={}", &record(0, "train")[..8]),

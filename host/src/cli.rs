@@ -11,7 +11,7 @@ use lockstep_view::error::{Error, Kind, Result};
 
 use crate::commands::{
     attach, backup, build, bundle, completions, demo, diff, doctor, export, fsck, gc, inspect, kernel, lineage, log, new, pin,
-    plan, provenance, run, serve, show, sign, token, toolchain, verify,
+    plan, provenance, run, schedule, serve, show, sign, token, toolchain, verify,
 };
 use crate::invocation::{GlobalArgs, Invocation};
 use crate::locations::{CACHE, Locations, VARIABLES};
@@ -36,6 +36,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     Attach(attach::AttachArgs),
     Serve(Box<serve::ServeArgs>),
+    Schedule(schedule::ScheduleArgs),
     Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Show(show::ShowArgs),
@@ -129,19 +130,21 @@ impl Command {
     fn check_host(&self) -> Result<()> {
         let name = match self {
             Command::Run(_) | Command::Plan(_) | Command::Show(_) | Command::Log(_) | Command::Inspect(_) => return Ok(()),
-            Command::Verify(_) | Command::Kernel(_) => return Ok(()),
-            Command::Diff(_) => "diff",
+            Command::Verify(_)
+            | Command::Kernel(_)
+            | Command::Lineage(_)
+            | Command::Diff(_)
+            | Command::Gc(_)
+            | Command::Schedule(_) => return Ok(()),
             Command::Attach(_) => "attach",
             Command::Demo(_) => "demo",
             Command::New(_) => "new",
             Command::Build(_) => "build",
             Command::Serve(_) => "serve",
             Command::Export(_) => "export",
-            Command::Lineage(_) => "lineage",
             Command::Sign(_) => "sign",
             Command::Provenance(_) => "provenance",
             Command::Bundle(_) => "bundle",
-            Command::Gc(_) => "gc",
             Command::Pin(_) => "pin",
             Command::Fsck(_) => "fsck",
             Command::Backup(_) => "backup",
@@ -163,6 +166,7 @@ impl Command {
             Command::Run(args) => run::run(*args, invocation),
             Command::Attach(args) => attach::run(args, invocation),
             Command::Serve(args) => serve::run(*args, invocation),
+            Command::Schedule(args) => schedule::run(args, invocation),
             Command::Plan(args) => plan::run(args, invocation),
             Command::Export(args) => export::run(args, invocation),
             Command::Show(args) => show::run(args, invocation),

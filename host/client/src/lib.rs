@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::{Event, Executed, Execution, Explained, Plan};
-use lockstep_runtime::run::{Entry, Ran, Reuse, Run};
+use lockstep_runtime::run::{Direction, Entry, Ran, Reuse, Run};
 use lockstep_runtime::sandbox::{Interrupt, Stream};
 use lockstep_runtime::step::{Limits, OwnLimits};
 use lockstep_runtime::store::{Row, Runs, Store};
 use lockstep_view::error::{Error, Kind, Result, innermost};
 use lockstep_view::events::{ran, read};
 use lockstep_view::needs::{Needs, needs_of_plan, needs_of_run};
+use lockstep_view::runs;
 use lockstep_view::threads::threads;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
@@ -61,6 +62,9 @@ impl From<Error> for Trouble {
         Self::Error(error)
     }
 }
+
+/// The maximum number of runs in a list of a host.
+const LISTED: usize = 10_000;
 
 /// The maximum number of attempts of a request.
 const TRIES: u32 = 5;
@@ -169,17 +173,6 @@ impl Remote {
 
     /// Returns the newest records on the host that match `runs`.
     pub fn rows(&self, runs: &Runs) -> Result<Vec<Row>> {
-        #[derive(Deserialize)]
-        struct RowJson {
-            record: Digest,
-            key: lockstep_runtime::digest::RunKey,
-            module: Digest,
-            step: String,
-            is: String,
-            outcome: String,
-            started_ms: u64,
-            wall_us: u64,
-        }
         let mut url = self.url("records");
         let mut pairs = url.query_pairs_mut();
         pairs
@@ -191,20 +184,51 @@ impl Remote {
             }
         }
         drop(pairs);
-        let told: Vec<RowJson> = read(self.threads.block_on(self.get(url))?["runs"].clone())?;
-        let row = |told: RowJson| Row {
-            record: told.record,
-            key: told.key,
-            module: told.module,
-            step: told.step,
-            word: told.is,
-            outcome: told.outcome,
-            started_ms: told.started_ms,
-            wall_us: told.wall_us,
-            links: Vec::new(),
-            artifacts: Vec::new(),
-        };
-        Ok(told.into_iter().map(row).collect())
+        let told: Vec<Value> = read(self.threads.block_on(self.get(url))?["runs"].clone())?;
+        if told.len() == LISTED && runs.most > LISTED {
+            return Err(
+                Error::user(format_args!("{} lists at most {LISTED} runs at a time", self.name()))
+                    .hint(format_args!("select fewer: `-n {LISTED}` for the newest, or `--since`")),
+            );
+        }
+        told.into_iter().map(runs::from_json).collect()
+    }
+
+    /// Returns the lineage of a record or an artifact on the host, as [`lockstep_view::lineage::to_json`] writes it.
+    pub fn lineage(&self, start: &Digest, is_record: bool, direction: Direction) -> Result<Value> {
+        let kind = if is_record { "records" } else { "artifacts" };
+        let way = if direction == Direction::Up { "up" } else { "down" };
+        let url = self.url(&format!("{kind}/{}/lineage?direction={way}", start.hex()));
+        self.threads.block_on(self.get(url))
+    }
+
+    /// Adds the schedule that `body` describes, of `plan`. Uploads what the host lacks from `store`.
+    pub fn add_schedule(&self, store: &Store, plan: &Plan, mut body: Value) -> Result<Value> {
+        body["plan"] = json!(plan);
+        self.submit(store, "schedules", &body, || needs_of_plan(store, plan))
+    }
+
+    /// Returns the address of `path`, which the host has named.
+    pub fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.name())
+    }
+
+    /// Returns what is at `path` of the API.
+    pub fn read(&self, path: &str) -> Result<Value> {
+        self.threads.block_on(self.get(self.url(path)))
+    }
+
+    /// Removes what is at `path` of the API.
+    pub fn remove(&self, path: &str) -> Result<Value> {
+        let removed = self.answer(self.request(Method::DELETE, self.url(path)));
+        self.threads.block_on(removed).map_err(|trouble| self.error(trouble))
+    }
+
+    /// Sends `body` to `path` of the API and returns the response.
+    pub fn ask(&self, path: &str, body: &Value) -> Result<Value> {
+        self.threads
+            .block_on(self.post(path, body))
+            .map_err(|trouble| self.error(trouble))
     }
 
     /// Returns the artifacts and records on the host whose digest starts with `hex`.
@@ -223,15 +247,6 @@ impl Remote {
         };
         told["cached"] = json!(true);
         ran(told).map(Some)
-    }
-
-    /// Runs a record again on the host. Returns whether the result is the same, and its digest.
-    pub fn verify(&self, digest: &Digest) -> Result<(bool, Digest)> {
-        let answer = self
-            .threads
-            .block_on(self.post(&format!("records/{}/verify", digest.hex()), &json!({})));
-        let answer = answer.map_err(|trouble| self.error(trouble))?;
-        Ok((read(answer["same"].clone())?, read(answer["again"].clone())?))
     }
 
     fn replay_log(&self, store: &Store, ran: &Ran, log: &mut dyn FnMut(Stream, &[u8])) -> Result<()> {

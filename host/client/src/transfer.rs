@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use lockstep_runtime::digest::Digest;
+use lockstep_runtime::run::Run;
 use lockstep_runtime::step::{Artifact, MediaType};
 use lockstep_runtime::store::{Content, Store};
 use lockstep_view::artifacts::known;
-use lockstep_view::error::{Error, Result};
+use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::events::read;
-use lockstep_view::needs::Needs;
+use lockstep_view::needs::{Needs, needs_of_run};
 use lockstep_view::progress;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
@@ -91,6 +92,41 @@ impl Remote {
             }
             Ok(())
         })
+    }
+
+    /// Downloads everything that `run` reads, and that the store lacks.
+    pub fn take_needs(&self, store: &Store, run: &Run) -> Result<()> {
+        // the base of a module and the files of a directory are known once these are here
+        loop {
+            let mut lacks = needs_of_run(store, run)?;
+            for digest in lacks.keys().copied().collect::<Vec<_>>() {
+                if store.contains(&digest)? {
+                    lacks.remove(&digest);
+                }
+            }
+            if lacks.is_empty() {
+                return Ok(());
+            }
+            for (digest, media_type) in lacks {
+                let artifact = Artifact {
+                    digest,
+                    media_type,
+                    size: 0,
+                };
+                self.threads.block_on(self.take_one(store, &artifact))?;
+            }
+        }
+    }
+
+    /// Downloads those of `artifacts` that the host has, with the files of directories.
+    pub fn take_existing(&self, store: &Store, artifacts: &[Artifact]) -> Result<()> {
+        for artifact in artifacts {
+            match self.take(store, artifact) {
+                Err(error) if error.kind() == Kind::User => {}
+                taken => taken?,
+            }
+        }
+        Ok(())
     }
 
     /// Downloads the artifact `digest` into the store, and returns it with its media type.

@@ -42,6 +42,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, Error::user(error))
     }
 
+    /// 409 Conflict.
+    pub fn conflict(error: Error) -> Self {
+        Self::new(StatusCode::CONFLICT, error)
+    }
+
     /// 503 Service Unavailable; the client may try again.
     pub fn busy(why: impl std::fmt::Display) -> Self {
         Self::new(

@@ -14,6 +14,7 @@ use lockstep_view::error::{Error, Result};
 use serde::Serialize;
 
 use super::listen::Peer;
+use super::request_id::RequestId;
 
 /// The audit log. A background thread appends to its file.
 pub struct Audit {
@@ -26,6 +27,7 @@ pub struct Asked {
     method: Method,
     path: String,
     peer: Option<Peer>,
+    id: Option<RequestId>,
 }
 
 impl Asked {
@@ -35,6 +37,17 @@ impl Asked {
             method: request.method().clone(),
             path: path.chars().take(PATH).collect(),
             peer: request.extensions().get().copied(),
+            id: request.extensions().get().cloned(),
+        }
+    }
+
+    /// What the host itself asks for at a time of a schedule.
+    pub fn scheduled(name: &str) -> Self {
+        Self {
+            method: Method::POST,
+            path: format!("/api/v1/schedules/{name}/trigger"),
+            peer: None,
+            id: None,
         }
     }
 }
@@ -232,6 +245,7 @@ impl Line {
             address: self.asked.peer.map(|Peer(address)| address.ip().to_string()),
             method: self.asked.method.as_str(),
             path: &self.asked.path,
+            request_id: self.asked.id.as_ref().map(|RequestId(id)| &**id),
             status: self.status.as_u16(),
             refused: self.refused,
         };
@@ -247,6 +261,8 @@ struct Written<'a> {
     address: Option<String>,
     method: &'a str,
     path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'static str>,

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Kind};
 use serde::de::DeserializeOwned;
+use tracing::Span;
 
 use super::answer::{Answer, Refusal};
 
@@ -135,7 +136,10 @@ pub fn digest(text: &str) -> Answer<Digest> {
 
 /// Runs a blocking call on a thread for blocking calls.
 pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
-    tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
+    // log lines of the call have the ID of the request, too
+    let span = Span::current();
+    let within = move || span.in_scope(call);
+    tokio::task::spawn_blocking(within).await.unwrap_or_else(|error| {
         let error = Error::host(format_args!("internal error: {error}"));
         Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error))
     })

@@ -53,7 +53,7 @@ impl Stop {
     }
 
     /// Waits until it is triggered.
-    async fn triggered(&self) {
+    pub async fn triggered(&self) {
         let mut told = std::pin::pin!(self.waiting.notified());
         // from here on, no notification is missed
         told.as_mut().enable();

@@ -19,33 +19,40 @@ mod listen;
 pub mod machine;
 mod metrics;
 mod namespace;
+mod needs;
 mod pages;
 pub mod prepare;
 mod quotas;
+mod ready;
+mod request_id;
+mod room;
+mod schedules;
 mod settings;
 pub mod sweep;
+mod timer;
 mod traces;
 mod works;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Redirect, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use lockstep_cluster::new_secret;
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::{Engine, EngineOptions};
 use lockstep_view::error::{Error, Result};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -55,11 +62,13 @@ use audit::Audit;
 use gate::{Gate, Place};
 use listen::Tls;
 use metrics::{Counted, Metrics};
+use request_id::RequestId;
 use traces::Traces;
-use works::WorkItem;
+use works::{Submission, WorkItem};
 
 use access::Caller;
 use answer::{Answer, Refusal};
+use extract::blocking;
 use machine::Surroundings;
 use namespace::Namespace;
 
@@ -92,6 +101,14 @@ pub(crate) struct Server {
     audit: Audit,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// When the store was last found writable.
+    ready: Mutex<Option<Instant>>,
+    /// Places of connections.
+    connections: Arc<Semaphore>,
+    /// Held while work runs that was running when an earlier process of the host ended.
+    suspects: tokio::sync::Mutex<()>,
+    /// Told when a time of a schedule may have become the next one.
+    rescheduled: Notify,
     /// Locked, so that no other host serves the store.
     _lock: File,
 }
@@ -113,6 +130,10 @@ impl Server {
             audit: Audit::open(&surroundings.host_directory())?,
             gate: Arc::new(gate),
             metrics: Metrics::default(),
+            connections: Arc::new(Semaphore::new(settings.connections())),
+            rescheduled: Notify::new(),
+            ready: Mutex::default(),
+            suspects: tokio::sync::Mutex::default(),
             engine: machine::engine(&surroundings.cache, EngineOptions::default())?,
             workshop: Arc::new(gateway::Workshop::new(surroundings)),
             pods: gateway::Source::connect(&settings, surroundings).await?.map(Arc::new),
@@ -140,9 +161,37 @@ impl Server {
         let namespace = Arc::new(namespace);
         for work in &unfinished {
             let place = self.gate.place_again(&namespace.owner);
-            self.start(&namespace, namespace.runtime.leased(), work, place);
+            let runtime = namespace.runtime.leased();
+            if work.attempts() == 0 {
+                self.start(&namespace, runtime, work, place);
+            } else {
+                let works = namespace.works.clone();
+                tokio::spawn(works.carry_out_suspect(work.clone(), runtime, self.clone(), place));
+            }
         }
+        self.rescheduled.notify_one();
         Ok(namespace)
+    }
+
+    /// Accepts work of the user of `namespace`, submitted with the token `token`: puts it on disk and carries it out. `runtime` has the lease on
+    /// what the work needs.
+    async fn accept(
+        self: &Arc<Self>,
+        namespace: &Arc<Namespace>,
+        runtime: Runtime,
+        submission: Submission,
+        token: Option<String>,
+    ) -> Answer<Arc<WorkItem>> {
+        let place = self.gate.place(&namespace.owner)?;
+        let work = namespace.works.submit(submission, token);
+        let (works, own) = (namespace.works.clone(), work.clone());
+        let kept = blocking(move || Ok(works.keep(&own, true)?)).await;
+        if kept.is_err() {
+            namespace.works.drop_unaccepted(&work);
+        }
+        kept?;
+        self.start(namespace, runtime, &work, place);
+        Ok(work)
     }
 
     /// Carries out `work`. `runtime` has the lease on what the work needs.
@@ -237,6 +286,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     if let Some(every) = server.settings.gc_every() {
         tokio::spawn(sweep::repeat(server.clone(), every));
     }
+    tokio::spawn(timer::keep_time(server.clone()));
     let settings = &server.settings;
     let tls = tls(settings)?.map(Arc::new);
     reload_when_told(&server, tls.clone())?;
@@ -252,7 +302,7 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
         true => lockstep_view::print::print_json(&json!({ "url": url, "token": given.is_none().then_some(&secret) }))?,
         false => anstream::eprintln!("listening on {shown}"),
     }
-    let (connections, grace) = (settings.connections(), settings.grace());
+    let (connections, grace) = (server.connections.clone(), settings.grace());
     let (ending, finished) = told_to_end(&server)?;
     let router = router(server.clone());
     listen::serve(
@@ -355,8 +405,9 @@ fn router(server: Arc<Server>) -> Router {
     };
     let open = Router::new()
         .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .merge(pages::assets());
+        .route("/health/ready", get(ready::ready))
+        .merge(pages::assets())
+        .merge(api::hooks(&server));
     let all = open.merge(closed);
     let all = match server.settings.base_path().as_str() {
         "" => all,
@@ -380,9 +431,20 @@ async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) 
     response
 }
 
-/// Renders errors as pages for browsers, and adds security headers.
-async fn outward(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let mut response = pages::as_pages(&server, request, next).await;
+/// Gives the request its ID, renders errors as pages for browsers, and adds security headers.
+async fn outward(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::of(&request);
+    request.extensions_mut().insert(id.clone());
+    let span = tracing::info_span!("request", id = &*id.0);
+    let answer = async {
+        let response = pages::as_pages(&server, request, next).await;
+        if let (StatusCode::INTERNAL_SERVER_ERROR, Some(error)) = (response.status(), response.extensions().get::<Arc<Error>>())
+        {
+            tracing::error!("a request failed: {error}");
+        }
+        response
+    };
+    let mut response = id.mark(answer.instrument(span).await).await;
     make_safe(response.headers_mut());
     response
 }
@@ -390,14 +452,6 @@ async fn outward(State(server): State<Arc<Server>>, request: Request, next: Next
 /// Liveness probe.
 async fn live() -> &'static str {
     "ok\n"
-}
-
-/// Readiness probe; fails during shutdown.
-async fn ready(State(server): State<Arc<Server>>) -> Answer<Json<serde_json::Value>> {
-    match server.gate.is_closing() {
-        true => Err(Refusal::busy("the host is shutting down")),
-        false => Ok(Json(json!({ "ready": true }))),
-    }
 }
 
 async fn nothing_here() -> Refusal {

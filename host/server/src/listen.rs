@@ -83,17 +83,16 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves connections of `listener` with `router` until `ending` completes. Then waits up to `grace` for requests in progress.
+/// Serves connections of `listener` with `router` until `ending` completes. `places` are those of connections. Then waits up to `grace` for requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<Arc<Tls>>,
-    connections: usize,
+    places: Arc<Semaphore>,
     ending: impl Future<Output = ()>,
     grace: Duration,
 ) {
     let (end, ends) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(connections));
     let mut ending = pin!(ending);
     loop {
         // further connections wait in the kernel's backlog

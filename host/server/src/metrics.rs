@@ -40,6 +40,11 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WorkLabels {
     kind: &'static str,
     state: &'static str,
@@ -56,7 +61,8 @@ pub struct Metrics {
     runs: Family<RunLabels, Counter>,
     run_seconds: Histogram,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Histogram,
+    request_seconds: Family<RouteLabels, Histogram>,
+    connections: Gauge,
     running: Gauge,
     waiting: Gauge,
     kernels: Gauge,
@@ -75,7 +81,9 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("lockstep");
         let (runs, requests) = (Family::default(), Family::default());
-        let (run_seconds, request_seconds) = (seconds(), seconds());
+        let run_seconds = seconds();
+        let request_seconds = Family::<RouteLabels, Histogram>::new_with_constructor(seconds);
+        let connections = Gauge::default();
         let (running, waiting, kernels, memory) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
         registry.register("runs", "Completed runs, by outcome", runs.clone());
         registry.register_with_unit(
@@ -87,10 +95,11 @@ impl Default for Metrics {
         registry.register("requests", "HTTP requests, by route and status", Family::clone(&requests));
         registry.register_with_unit(
             "request",
-            "Time from a request to the start of its response",
+            "Time from a request to the start of its response, by route",
             Unit::Seconds,
             request_seconds.clone(),
         );
+        registry.register("connections", "Open connections, WebSockets included", connections.clone());
         registry.register("sandboxes", "Jobs in progress", running.clone());
         registry.register("queue", "Queued jobs", waiting.clone());
         registry.register("kernels", "Active kernels", kernels.clone());
@@ -114,6 +123,7 @@ impl Default for Metrics {
             run_seconds,
             requests,
             request_seconds,
+            connections,
             running,
             waiting,
             kernels,
@@ -155,12 +165,14 @@ impl Metrics {
     pub fn answered(&self, counted: Counted, status: StatusCode) {
         let Counted { route, start } = counted;
         let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+        let time = start.elapsed().as_secs_f64();
+        let of_route = RouteLabels { route: route.clone() };
+        self.request_seconds.get_or_create(&of_route).observe(time);
         let labels = RequestLabels {
             route,
             status: status.as_u16(),
         };
         self.requests.get_or_create(&labels).inc();
-        self.request_seconds.observe(start.elapsed().as_secs_f64());
     }
 }
 
@@ -184,6 +196,9 @@ impl Counted {
 pub async fn metrics(State(server): State<Arc<Server>>) -> Answer<Response> {
     let metrics = &server.metrics;
     let (running, waiting) = server.gate.counts();
+    let free = server.connections.available_permits();
+    let open = server.settings.connections().saturating_sub(free);
+    metrics.connections.set(open.try_into().unwrap_or(i64::MAX));
     metrics.running.set(running as i64);
     metrics.waiting.set(waiting as i64);
     metrics.guests.set(server.gate.memory_used().try_into().unwrap_or(i64::MAX));

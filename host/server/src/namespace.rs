@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use lockstep_kernel::session::Confined;
 use lockstep_runtime::digest::Digest;
@@ -12,14 +11,13 @@ use lockstep_runtime::run::Runtime;
 use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
-use lockstep_view::quantity;
 use quick_cache::sync::Cache;
 
-use super::answer::{Answer, Refusal};
 use super::answers::Answers;
 use super::fair::Owner;
 use super::machine::runtime_over;
-use super::quotas::Quota;
+use super::room::Room;
+use super::schedules::Schedules;
 use super::works::{WorkItem, Works};
 use super::{Server, gateway};
 
@@ -31,13 +29,13 @@ pub struct Namespace {
     /// Directory for the host's data.
     pub directory: PathBuf,
     pub works: Arc<Works>,
+    pub schedules: Schedules,
     pub kernels: gateway::Kernels,
     pub answers: Answers,
     pub uploads: Uploads,
     /// Cache of facts about recently used modules.
     pub modules: Cache<Digest, Arc<ModuleFacts>>,
-    /// Size of the store in bytes, and when it was determined.
-    size: Mutex<Option<(Instant, u64)>>,
+    pub room: Arc<Room>,
 }
 
 /// Name of the file in the host's directory that a running host has locked.
@@ -59,9 +57,6 @@ pub fn lock(host: &Path) -> Result<File> {
         Err(TryLockError::Error(e)) => Err(Error::file("lock", &path, &e)),
     }
 }
-
-/// A size is determined again after this time.
-const SIZE_HOLDS: Duration = Duration::from_secs(10);
 
 /// Facts about a module.
 pub struct ModuleFacts {
@@ -87,51 +82,27 @@ impl Namespace {
         };
         let runtime = runtime_over(server.engine.clone(), store, surroundings.code_key.as_ref())?;
         let owner = Owner::from(user.unwrap_or_default());
-        let (works, unfinished) = Works::open(&directory, owner.clone(), surroundings.durability)?;
+        let room = Arc::new(Room::new(runtime.store.clone()));
+        let (works, unfinished) = Works::open(
+            &directory,
+            owner.clone(),
+            surroundings.durability,
+            room.clone(),
+            &server.metrics,
+        )?;
         let namespace = Self {
             kernels: kernels(user, server, &runtime, &directory)?,
             runtime,
             owner,
             directory,
+            schedules: Schedules::open(&works.table)?,
             works: Arc::new(works),
             answers: Answers::default(),
             uploads: Uploads::default(),
             modules: Cache::new(256),
-            size: Mutex::default(),
+            room,
         };
         Ok((namespace, unfinished))
-    }
-
-    /// Fails if the store is larger than the user's quota. Reads the disk.
-    pub fn check_store(&self, quota: &Quota) -> Answer<()> {
-        let Some(most) = quota.store() else { return Ok(()) };
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = match *size {
-            Some((at, bytes)) if at.elapsed() < SIZE_HOLDS => bytes,
-            _ => {
-                let bytes = self.runtime.store.size()?;
-                *size = Some((Instant::now(), bytes));
-                bytes
-            }
-        };
-        match bytes < most {
-            true => Ok(()),
-            false => Err(Refusal::quota(
-                "store",
-                format_args!(
-                    "your store has {}, and may have {}",
-                    quantity::bytes(bytes),
-                    quantity::bytes(most)
-                ),
-            )),
-        }
-    }
-
-    /// Counts received bytes until the size of the store is determined again.
-    pub fn received(&self, bytes: u64) {
-        if let Some((_, size)) = &mut *self.size.lock().unwrap_or_else(PoisonError::into_inner) {
-            *size = size.saturating_add(bytes);
-        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use lockstep_view::error::{Error, Result};
-use lockstep_view::quantity::parse_bytes;
+use lockstep_view::quantity::{parse_bytes, parse_duration};
 use serde::{Deserialize, Deserializer};
 
 /// What a user may have at a time. What is unset is unlimited.
@@ -18,6 +19,11 @@ pub struct Quota {
     kernels: Option<usize>,
     #[serde(deserialize_with = "bytes")]
     store: Option<u64>,
+    schedules: Option<usize>,
+    #[serde(deserialize_with = "duration")]
+    gc_older_than: Option<Duration>,
+    #[serde(deserialize_with = "bytes")]
+    gc_keep_size: Option<u64>,
 }
 
 impl Quota {
@@ -46,6 +52,21 @@ impl Quota {
         self.store
     }
 
+    /// Maximum number of schedules.
+    pub fn schedules(&self) -> usize {
+        self.schedules.unwrap_or(usize::MAX)
+    }
+
+    /// The age beyond which garbage collection removes runs.
+    pub fn gc_older_than(&self) -> Option<Duration> {
+        self.gc_older_than
+    }
+
+    /// The size of the store in bytes down to which garbage collection removes the oldest runs.
+    pub fn gc_keep_size(&self) -> Option<u64> {
+        self.gc_keep_size
+    }
+
     /// Returns this quota, with unset values taken from `other`.
     fn or(&self, other: &Self) -> Self {
         Self {
@@ -54,6 +75,9 @@ impl Quota {
             memory: self.memory.or(other.memory),
             kernels: self.kernels.or(other.kernels),
             store: self.store.or(other.store),
+            schedules: self.schedules.or(other.schedules),
+            gc_older_than: self.gc_older_than.or(other.gc_older_than),
+            gc_keep_size: self.gc_keep_size.or(other.gc_keep_size),
         }
     }
 }
@@ -73,9 +97,15 @@ impl Quotas {
         let text = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, &e))?;
         toml::from_str(&text).map_err(|error| {
             Error::config(format_args!("{}: {}", path.display(), error.to_string().trim_end())).hint(
-                "a file of quotas has the tables [default] and [users.\"NAME\"], with the keys queued, running, memory, kernels and store",
+                "a file of quotas has the tables [default] and [users.\"NAME\"], with the keys queued, running, memory, kernels, store, schedules, gc_older_than and gc_keep_size",
             )
         })
+    }
+
+    /// Whether garbage collection removes runs of a user because of this.
+    pub fn remove_runs(&self) -> bool {
+        let removes = |quota: &Quota| quota.gc_older_than.is_some() || quota.gc_keep_size.is_some();
+        removes(&self.default) || self.users.values().any(removes)
     }
 
     /// Returns the users with entries of their own.
@@ -87,6 +117,11 @@ impl Quotas {
     pub fn of(&self, user: &str) -> Quota {
         self.users.get(user).map_or(self.default, |own| own.or(&self.default))
     }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {

@@ -76,7 +76,7 @@ pub struct Settings {
     #[serde(deserialize_with = "duration")]
     max_time: Option<Duration>,
 
-    /// Quotas of users, a TOML file with the tables [default] and [users."NAME"] and the keys queued, running, memory, kernels, store [default: none]
+    /// Quotas of users, a TOML file with the tables [default] and [users."NAME"] and the keys queued, running, memory, kernels, store, schedules, gc_older_than, gc_keep_size [default: none]
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_QUOTAS")]
     quotas: Option<PathBuf>,
 
@@ -88,6 +88,11 @@ pub struct Settings {
     /// Maximum concurrent connections [default: 4096]
     #[arg(long, value_name = "N", env = "LOCKSTEP_CONNECTIONS")]
     connections: Option<usize>,
+
+    /// Free space on the disk of the store below which the host is not ready [default: 256MiB]
+    #[arg(long, value_name = "BYTES", env = "LOCKSTEP_MIN_FREE", value_parser = parse_bytes)]
+    #[serde(deserialize_with = "bytes")]
+    min_free: Option<u64>,
 
     /// Shut down kernels that are idle for this long; their sessions are kept [default: never]
     #[arg(long, value_name = "TIME", env = "LOCKSTEP_CULL_IDLE", value_parser = parse_duration)]
@@ -221,6 +226,7 @@ impl Settings {
             quotas: self.quotas.or(file.quotas),
             upload_limit: self.upload_limit.or(file.upload_limit),
             connections: self.connections.or(file.connections),
+            min_free: self.min_free.or(file.min_free),
             cull_idle: self.cull_idle.or(file.cull_idle),
             cull_connected: self.cull_connected || file.cull_connected,
             cull_busy: self.cull_busy || file.cull_busy,
@@ -298,7 +304,18 @@ impl Settings {
 
     /// Reads the quotas of users.
     pub(crate) fn quotas(&self) -> Result<Quotas> {
-        self.quotas.as_deref().map_or_else(|| Ok(Quotas::default()), Quotas::read)
+        let Some(path) = &self.quotas else {
+            return Ok(Quotas::default());
+        };
+        let quotas = Quotas::read(path)?;
+        if quotas.remove_runs() && self.gc_every.is_none() {
+            let error = Error::config(format_args!(
+                "{}: gc_older_than and gc_keep_size have no effect without gc-every",
+                path.display()
+            ));
+            return Err(error.hint("set the interval too, such as --gc-every 6h"));
+        }
+        Ok(quotas)
     }
 
     /// Returns the limit in bytes.
@@ -308,6 +325,11 @@ impl Settings {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.unwrap_or(4096).max(1)
+    }
+
+    /// Returns the free space in bytes below which the host is not ready.
+    pub(crate) fn min_free(&self) -> u64 {
+        self.min_free.unwrap_or(256 << 20)
     }
 
     /// Returns the idle time after which kernels are shut down.

@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use lockstep_runtime::digest::{Digest, mentioned};
 use lockstep_runtime::run::Runtime;
-use lockstep_runtime::store::{Keep, Sweep};
+use lockstep_runtime::store::{Keep, Store, Sweep};
 use lockstep_view::error::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Server, Settings, namespace, works};
 
 /// Garbage collection by a host removes nothing younger. What clients have uploaded is in use only when they submit their work.
-const GRACE: Duration = Duration::from_secs(60 * 60);
+pub(crate) const GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Which runs to keep.
 #[derive(Clone, Debug)]
@@ -88,6 +88,31 @@ pub(crate) fn roots(store: &Path) -> Result<BTreeSet<Digest>> {
     Ok(roots)
 }
 
+/// Converts garbage collections to an object, as `lockstep gc --json` prints it.
+pub fn to_json(sweeps: &[Sweep], dry_run: bool) -> Value {
+    let artifacts = sweeps.iter().flat_map(|sweep| &sweep.artifacts);
+    let artifacts = artifacts.map(|(digest, size)| json!({ "digest": digest, "size": size }));
+    let leftovers = sweeps.iter().flat_map(|sweep| &sweep.leftovers);
+    json!({
+        "removed": !dry_run,
+        "records": sweeps.iter().flat_map(|sweep| &sweep.records).collect::<Vec<_>>(),
+        "artifacts": artifacts.collect::<Vec<_>>(),
+        "leftovers": leftovers.map(|(path, _)| path).collect::<Vec<_>>(),
+        "bytes": sweeps.iter().map(Sweep::bytes).sum::<u64>(),
+        "kept": sweeps.iter().map(|sweep| sweep.kept).sum::<u64>(),
+        "kept_bytes": sweeps.iter().map(|sweep| sweep.kept_bytes).sum::<u64>(),
+    })
+}
+
+/// Returns the blobs of the shared store behind `store` that no record there needs, and that are older than `grace`.
+pub fn plan_shared(store: &Store, grace: Duration) -> Result<Sweep> {
+    if store.shared().is_none() {
+        return Err(Error::user("there is no shared store").hint("select one with --shared s3://BUCKET/PREFIX"));
+    }
+    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    Ok(store.plan_shared_sweep(before)?)
+}
+
 /// Collects garbage in the open stores of the host, at each interval, until the process ends.
 pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
     let policy = Policy::of(&server.settings);
@@ -95,7 +120,12 @@ pub(crate) async fn repeat(server: Arc<Server>, every: Duration) {
         tokio::time::sleep(every).await;
         let namespaces: Vec<_> = server.namespaces().into_iter().collect();
         for (user, namespace) in namespaces {
-            let policy = policy.clone();
+            let quota = server.gate.quota(&namespace.owner);
+            let policy = Policy {
+                older_than: quota.gc_older_than().or(policy.older_than),
+                size: quota.gc_keep_size().or(policy.size),
+                ..policy
+            };
             let swept = tokio::task::spawn_blocking(move || -> Result<Sweep> {
                 let sweep = plan(&namespace.runtime, &policy, &BTreeSet::new())?;
                 namespace.runtime.carry_out(&sweep, || ())?;

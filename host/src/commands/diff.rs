@@ -5,7 +5,7 @@ use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::step::Artifact;
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::columns::{Columns, fit};
-use lockstep_view::difference::{Changed, Difference, compare, diff_records};
+use lockstep_view::difference::{Changed, Difference, compare, diff_records, differing};
 use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 
@@ -29,9 +29,18 @@ pub struct DiffArgs {
 
 pub fn run(args: DiffArgs, invocation: &Invocation) -> Result<()> {
     let runtime = invocation.runtime(EngineOptions::default())?;
+    let remote = invocation.remote()?;
+    if let Some(remote) = &remote {
+        remote.bring(&runtime, &args.left)?;
+        remote.bring(&runtime, &args.right)?;
+    }
     match (find(&runtime, &args.left)?, find(&runtime, &args.right)?) {
         (Named::Artifact(left), Named::Artifact(right)) => diff_artifacts(&runtime, &left, &right, invocation),
         (Named::Record(left), Named::Record(right)) => {
+            if let Some(remote) = &remote {
+                let differing = differing(&left.1, &right.1);
+                remote.take_existing(&runtime.store, &differing)?;
+            }
             let changed = diff_records(&runtime.store, &left.1, &right.1)?;
             report(&changed, (&left.0, &right.0), invocation)
         }

@@ -1,14 +1,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
+use lockstep_client::Remote;
 use lockstep_runtime::digest::{Digest, mentioned};
 use lockstep_runtime::sandbox::EngineOptions;
 use lockstep_runtime::store::{Store, Sweep};
-use lockstep_server::sweep::{Policy, plan, stores};
+use lockstep_server::sweep::{Policy, plan, plan_shared, stores, to_json};
 use lockstep_view::error::{Error, Result};
+use lockstep_view::events::read;
 use lockstep_view::{progress, quantity};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::invocation::Invocation;
@@ -18,7 +21,8 @@ use crate::invocation::Invocation;
 #[command(
     after_help = "Keeps pinned artifacts and records (`lockstep pin`), those that notebook sessions, --notebook files and running processes
 use, and all of their dependencies. Removed runs are executed again when needed. With a host, also frees the stores of its users,
-each by the same rules. In a shared store, records are never removed.
+each by the same rules. In a shared store, records are never removed. With --host, the host frees its stores; that needs a token
+with the scope admin.
 
 Examples:
   lockstep gc --dry-run
@@ -54,6 +58,31 @@ pub struct GcArgs {
 }
 
 pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
+    let told = match invocation.remote()? {
+        Some(remote) => collect_there(&remote, &args)?,
+        None => collect(&args, invocation)?,
+    };
+    let text = if invocation.quiet { String::new() } else { report(&told)? };
+    invocation.answer(text, || told)
+}
+
+/// Has the host collect garbage.
+fn collect_there(remote: &Remote, args: &GcArgs) -> Result<Value> {
+    let seconds = |time: Duration| time.as_secs();
+    remote.ask(
+        "gc",
+        &json!({
+            "older_than_s": args.older_than.map(seconds),
+            "keep_size": args.keep_size,
+            "grace_s": seconds(args.grace),
+            "shared_grace_s": args.shared_grace.map(seconds),
+            "keep": roots(&args.notebook)?,
+            "dry_run": args.dry_run,
+        }),
+    )
+}
+
+fn collect(args: &GcArgs, invocation: &Invocation) -> Result<Value> {
     let policy = Policy {
         older_than: args.older_than,
         size: args.keep_size,
@@ -62,7 +91,12 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
     let roots = roots(&args.notebook)?;
     let engine = invocation.engine(EngineOptions::default())?;
     let looking = progress::spinner("finding unused data");
-    let shared = args.shared_grace.map(|grace| plan_shared(invocation, grace)).transpose()?;
+    let shared = args.shared_grace.map(|grace| -> Result<_> {
+        let store = invocation.store()?;
+        let sweep = plan_shared(&store, grace)?;
+        Ok((store, sweep))
+    });
+    let shared = shared.transpose()?;
     let mut sweeps = Vec::new();
     for directory in stores(&invocation.locations.store) {
         let runtime = invocation.runtime_over(engine.clone(), Store::open(&directory)?)?;
@@ -87,20 +121,7 @@ pub fn run(args: GcArgs, invocation: &Invocation) -> Result<()> {
     }
     let sweeps = sweeps.into_iter().map(|(_, sweep)| sweep);
     let sweeps: Vec<Sweep> = sweeps.chain(shared.map(|(_, sweep)| sweep)).collect();
-    invocation.answer(report(&sweeps, args.dry_run, invocation.quiet), || {
-        to_json(&sweeps, args.dry_run)
-    })
-}
-
-/// Returns the unneeded blobs of the shared store.
-fn plan_shared(invocation: &Invocation, grace: Duration) -> Result<(Store, Sweep)> {
-    let store = invocation.store()?;
-    if store.shared().is_none() {
-        return Err(Error::user("there is no shared store").hint("select one with --shared s3://BUCKET/PREFIX"));
-    }
-    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
-    let sweep = store.plan_shared_sweep(before)?;
-    Ok((store, sweep))
+    Ok(to_json(&sweeps, args.dry_run))
 }
 
 /// Returns the digests that notebooks mention.
@@ -113,34 +134,27 @@ fn roots(notebooks: &[PathBuf]) -> Result<BTreeSet<Digest>> {
     Ok(roots)
 }
 
-fn report(sweeps: &[Sweep], dry_run: bool, quiet: bool) -> String {
-    let sum = |count: fn(&Sweep) -> u64| sweeps.iter().map(count).sum::<u64>();
-    if quiet {
-        return String::new();
+/// Returns the text for what [`to_json`] tells.
+fn report(told: &Value) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        removed: bool,
+        records: Vec<Value>,
+        artifacts: Vec<Value>,
+        leftovers: Vec<Value>,
+        bytes: u64,
+        kept: u64,
+        kept_bytes: u64,
     }
-    format!(
+    let told: Told = read(told.clone())?;
+    Ok(format!(
         "{} {}, {} and {}, {} total; {} ({}) kept\n",
-        if dry_run { "would remove" } else { "removed" },
-        quantity::counted(sum(|sweep| sweep.records.len() as u64), "record"),
-        quantity::counted(sum(|sweep| sweep.artifacts.len() as u64), "artifact"),
-        quantity::counted(sum(|sweep| sweep.leftovers.len() as u64), "leftover file"),
-        quantity::bytes(sum(Sweep::bytes)),
-        quantity::counted(sum(|sweep| sweep.kept), "artifact"),
-        quantity::bytes(sum(|sweep| sweep.kept_bytes)),
-    )
-}
-
-fn to_json(sweeps: &[Sweep], dry_run: bool) -> Value {
-    let artifacts = sweeps.iter().flat_map(|sweep| &sweep.artifacts);
-    let artifacts = artifacts.map(|(digest, size)| json!({ "digest": digest, "size": size }));
-    let leftovers = sweeps.iter().flat_map(|sweep| &sweep.leftovers);
-    json!({
-        "removed": !dry_run,
-        "records": sweeps.iter().flat_map(|sweep| &sweep.records).collect::<Vec<_>>(),
-        "artifacts": artifacts.collect::<Vec<_>>(),
-        "leftovers": leftovers.map(|(path, _)| path).collect::<Vec<_>>(),
-        "bytes": sweeps.iter().map(Sweep::bytes).sum::<u64>(),
-        "kept": sweeps.iter().map(|sweep| sweep.kept).sum::<u64>(),
-        "kept_bytes": sweeps.iter().map(|sweep| sweep.kept_bytes).sum::<u64>(),
-    })
+        if told.removed { "removed" } else { "would remove" },
+        quantity::counted(told.records.len() as u64, "record"),
+        quantity::counted(told.artifacts.len() as u64, "artifact"),
+        quantity::counted(told.leftovers.len() as u64, "leftover file"),
+        quantity::bytes(told.bytes),
+        quantity::counted(told.kept, "artifact"),
+        quantity::bytes(told.kept_bytes),
+    ))
 }

@@ -1,14 +1,15 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Direction, Lineage, Runtime};
 use lockstep_runtime::sandbox::EngineOptions;
+use lockstep_runtime::step::Artifact;
 use lockstep_runtime::store::{Link, Row};
 use lockstep_view::artifacts::{Named, find};
 use lockstep_view::columns::fit;
 use lockstep_view::error::Result;
-use lockstep_view::lineage::{graph, to_json};
+use lockstep_view::lineage::{from_json, graph, to_json};
 use lockstep_view::quantity;
 use serde_json::json;
 
@@ -35,9 +36,37 @@ pub struct LineageArgs {
     graph: Option<Format>,
 }
 
+/// The artifacts of a lineage.
+enum Artifacts {
+    /// In the store of this machine.
+    Here(Runtime),
+    /// As a host described them.
+    There(BTreeMap<Digest, Artifact>),
+}
+
+impl Artifacts {
+    fn known(&self, digest: &Digest) -> Result<Option<Artifact>> {
+        match self {
+            Self::Here(runtime) => Ok(runtime.store.artifact(digest)?),
+            Self::There(known) => Ok(known.get(digest).cloned()),
+        }
+    }
+
+    /// Returns digest, media type and size, as far as they are known.
+    fn describe(&self, digest: &Digest, between: &str) -> Result<String> {
+        Ok(match self.known(digest)? {
+            None => digest.short(),
+            Some(artifact) => {
+                let (media_type, size) = (fit(artifact.media_type.as_str(), 60), quantity::bytes(artifact.size));
+                format!("{}{between}{media_type}  {size}", digest.short())
+            }
+        })
+    }
+}
+
 /// The text of a lineage, while it is written.
 struct LineageText<'a> {
-    runtime: &'a Runtime,
+    artifacts: &'a Artifacts,
     lineage: &'a Lineage,
     direction: Direction,
     /// What is written already. It is not repeated.
@@ -46,19 +75,14 @@ struct LineageText<'a> {
 }
 
 pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
-    let runtime = invocation.runtime(EngineOptions::default())?;
     let direction = if args.down { Direction::Down } else { Direction::Up };
-    let start = match find(&runtime, &args.what)? {
-        Named::Artifact(artifact) => artifact.digest,
-        Named::Record(found) => found.0,
-    };
-    let lineage = runtime.lineage(&start, direction)?;
+    let (start, lineage, artifacts) = lineage(&args.what, direction, invocation)?;
     if let Some(format) = args.graph {
-        let graph = graph(&[&lineage], &start, |artifact| describe(&runtime, artifact, "\n"))?.to_format(format.into());
+        let graph = graph(&[&lineage], &start, |artifact| artifacts.describe(artifact, "\n"))?.to_format(format.into());
         return invocation.answer(&graph, || json!({ "graph": graph }));
     }
     let mut told = LineageText {
-        runtime: &runtime,
+        artifacts: &artifacts,
         lineage: &lineage,
         direction,
         above: BTreeSet::new(),
@@ -69,7 +93,30 @@ pub fn run(args: LineageArgs, invocation: &Invocation) -> Result<()> {
         None => told.artifact(None, &start, "", "")?,
     }
     let text = told.text;
-    invocation.answer(text, || to_json(&lineage, &start, direction))
+    let json = to_json(&lineage, &start, direction, |artifact| artifacts.known(artifact))?;
+    invocation.answer(text, || json)
+}
+
+/// Returns the digest that `what` names, and its lineage: on the host, if there is one.
+fn lineage(what: &str, direction: Direction, invocation: &Invocation) -> Result<(Digest, Lineage, Artifacts)> {
+    let runtime = invocation.runtime(EngineOptions::default())?;
+    let start = || -> Result<(Digest, bool)> {
+        Ok(match find(&runtime, what)? {
+            Named::Artifact(artifact) => (artifact.digest, false),
+            Named::Record(found) => (found.0, true),
+        })
+    };
+    let Some(remote) = invocation.remote()? else {
+        let (start, _) = start()?;
+        let lineage = runtime.lineage(&start, direction)?;
+        return Ok((start, lineage, Artifacts::Here(runtime)));
+    };
+    let (start, is_record) = match remote.bring_name(&runtime, what)? {
+        Some(artifact) => (artifact, false),
+        None => start()?,
+    };
+    let (lineage, known) = from_json(remote.lineage(&start, is_record, direction)?)?;
+    Ok((start, lineage, Artifacts::There(known)))
 }
 
 impl LineageText<'_> {
@@ -82,7 +129,7 @@ impl LineageText<'_> {
             _ => "",
         };
         let name = name.map_or_else(String::new, |name| format!("{}  ", fit(name, 40)));
-        let line = format!("{first}{name}{}{note}\n", describe(self.runtime, digest, "  ")?);
+        let line = format!("{first}{name}{}{note}\n", self.artifacts.describe(digest, "  ")?);
         self.text.push_str(&line);
         if note.is_empty() {
             let runs = leads.iter().filter_map(|record| self.lineage.runs.get(record));
@@ -136,15 +183,4 @@ fn title(row: &Row) -> String {
         row.module.short(),
         row.record.short()
     )
-}
-
-/// Returns digest, media type and size, as far as they are known.
-fn describe(runtime: &Runtime, digest: &Digest, between: &str) -> Result<String> {
-    Ok(match runtime.store.artifact(digest)? {
-        None => digest.short(),
-        Some(artifact) => {
-            let (media_type, size) = (fit(artifact.media_type.as_str(), 60), quantity::bytes(artifact.size));
-            format!("{}{between}{media_type}  {size}", digest.short())
-        }
-    })
 }

@@ -20,6 +20,7 @@ pub mod pin;
 pub mod plan;
 pub mod provenance;
 pub mod run;
+pub mod schedule;
 pub mod serve;
 pub mod show;
 pub mod sign;

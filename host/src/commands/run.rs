@@ -152,7 +152,7 @@ impl LimitArgs {
     }
 
     /// Returns the limits that were given.
-    fn own(&self) -> OwnLimits {
+    pub fn own(&self) -> OwnLimits {
         OwnLimits {
             memory: self.memory,
             fuel: self.fuel,

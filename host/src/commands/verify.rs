@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use lockstep_client::Remote;
+use lockstep_runtime::pipeline::explain;
 use lockstep_runtime::sandbox::{CompileBudget, EngineOptions, Interrupt, Target};
+use lockstep_runtime::step::Limits;
+use lockstep_runtime::store::Runs;
 use lockstep_server::machine::{available_memory, cores};
-use lockstep_view::artifacts::{Named, find};
 use lockstep_view::error::{Error, Result};
 use lockstep_view::quantity::parse_duration;
 use lockstep_view::runs::since;
-use serde_json::json;
 
 use crate::invocation::{Invocation, interrupt_on_ctrl_c};
 use crate::pipelines::{GivenArgs, is_pipeline};
@@ -25,14 +25,15 @@ use check::{Check, check};
 
 /// Run records again and compare every digest
 ///
-/// Ignores cached results and does not change records. For a pipeline, verifies the records of its tasks. With --signed-by, checks signatures
-/// and runs nothing.
+/// Ignores cached results and does not change records. For a pipeline, verifies the records of its tasks. With --host, downloads the records of the
+/// host with their modules and inputs, and runs them on this machine. With --signed-by, checks signatures and runs nothing.
 #[derive(Args)]
 #[command(after_help = "Examples:
   lockstep verify 3fa9c1                    # a record of `lockstep log`
   lockstep verify wine.yaml -p depth=8 --on pulley
   lockstep verify analysis.ipynb --json
   lockstep verify --all --since 2d
+  lockstep verify wine.yaml --host https://lockstep.example.org
   lockstep verify 3fa9c1 --signed-by team.pub")]
 pub struct VerifyArgs {
     /// Record, pipeline, plan, or a notebook with saved outputs
@@ -83,41 +84,9 @@ enum Processor {
 pub fn run(args: VerifyArgs, invocation: &Invocation) -> Result<()> {
     let interrupt = interrupt_on_ctrl_c()?;
     let notebook = args.what.as_deref().map(Path::new);
-    if let Some(remote) = invocation.remote()? {
-        return verify_there(&remote, &args, invocation);
-    }
     match notebook.filter(|path| path.extension().is_some_and(|extension| extension == "ipynb")) {
         Some(notebook) => verify_notebook(&args, notebook, &interrupt, invocation),
         None => verify_records(args, &interrupt, invocation),
-    }
-}
-
-/// Verifies a record on a host.
-fn verify_there(remote: &Remote, args: &VerifyArgs, invocation: &Invocation) -> Result<()> {
-    let runtime = invocation.runtime(EngineOptions::default())?;
-    let what = match args.what.as_deref() {
-        Some(what) if !is_pipeline(what) && args.on.is_none() && args.signed_by.is_none() => what,
-        _ => {
-            return Err(Error::user("a host verifies one record at a time, on its own processor")
-                .hint("give a record, as listed by `lockstep log`; or omit --host and unset LOCKSTEP_HOST to verify on this machine"));
-        }
-    };
-    invocation.bring(&runtime, what)?;
-    let Named::Record(found) = find(&runtime, what)? else {
-        return Err(Error::user(format_args!("{what} is an artifact, not a record")));
-    };
-    let (same, again) = remote.verify(&found.0)?;
-    let record = found.0.short();
-    invocation.answer(
-        match same {
-            true => format!("record {record}: same result\n"),
-            false => format!("record {record}: different result, {}\n", again.short()),
-        },
-        || json!({ "record": found.0, "again": again, "same": same }),
-    )?;
-    match same {
-        true => Ok(()),
-        false => Err(Error::host(format_args!("record {record} gave a different result")).reported()),
     }
 }
 
@@ -134,16 +103,51 @@ fn verify_notebook(args: &VerifyArgs, notebook: &Path, interrupt: &Interrupt, in
 fn verify_records(args: VerifyArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<()> {
     let start = Instant::now();
     let runtime = invocation.runtime(args.engine())?;
+    let remote = invocation.remote()?;
     let how = match &args.signed_by {
+        Some(_) if remote.is_some() => {
+            return Err(
+                Error::user("--signed-by does not support --host: a host does not give out signatures")
+                    .hint("omit --host and unset LOCKSTEP_HOST to check signatures in the store of this machine"),
+            );
+        }
         Some(key) => Check::Signature(signature::read_public_key(key)?),
-        None => Check::Again { keep: args.on.is_none() },
+        None => Check::Again {
+            keep: args.on.is_none(),
+            remote: invocation.remote()?,
+        },
     };
     let jobs = args.jobs.unwrap_or_else(cores);
     let subjects = match args.what.as_deref() {
-        None => subjects::newest(&runtime, args.most.unwrap_or(usize::MAX), args.since.map_or(0, since))?,
-        Some(what) if is_pipeline(what) => subjects::tasks(&runtime, what, args.given, interrupt, invocation)?,
-        Some(what) => subjects::record(&runtime, what, &args.given)?,
+        None => {
+            let runs = Runs {
+                since_ms: args.since.map_or(0, since),
+                ..Runs::newest(args.most.unwrap_or(usize::MAX))
+            };
+            let rows = remote
+                .as_ref()
+                .map_or_else(|| Ok(runtime.runs(&runs)?), |remote| remote.rows(&runs))?;
+            rows.into_iter().map(subjects::listed).collect()
+        }
+        Some(what) if is_pipeline(what) => {
+            let plan = subjects::plan(&runtime, what, args.given, interrupt, invocation)?;
+            let explained = match &remote {
+                Some(remote) => remote.explain(&runtime.store, &plan)?,
+                None => explain(&runtime, &plan, &Limits::default())?,
+            };
+            subjects::tasks(explained, what)?
+        }
+        Some(what) => {
+            if let Some(remote) = &remote {
+                remote.bring_name(&runtime, what)?;
+            }
+            subjects::record(&runtime, what, &args.given)?
+        }
     };
+    if let Some(remote) = &remote {
+        let mut records = subjects.iter().filter_map(|subject| subject.record.as_ref().ok());
+        records.try_for_each(|record| remote.bring_record(&runtime, record).map(drop))?;
+    }
     let checked = check(&runtime, subjects, &how, (jobs, available_memory()), interrupt);
     report::report(&checked, start.elapsed(), invocation)?;
     if let Some(what) = &args.what {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
+use crate::jobs::until;
 use crate::place::{Place, program, steps};
 use crate::serve::Host;
 
@@ -414,4 +415,20 @@ fn a_host_frees_its_stores_by_itself() {
         "{text}"
     );
     assert_eq!(runs(&host.place).len(), records.len());
+}
+
+#[test]
+fn a_quota_says_which_runs_a_host_removes() {
+    let (place, records) = place();
+    age(&place);
+    place.write("quotas.toml", "[default]\ngc_older_than = '0s'\n");
+    place.fails(
+        3,
+        &["serve", "--check", "--quotas", "quotas.toml"],
+        "error: quotas.toml: gc_older_than and gc_keep_size have no effect without gc-every\n\
+         hint: set the interval too, such as --gc-every 6h\n",
+    );
+    assert!(!records.is_empty());
+    let host = Host::start_with(place, &["--gc-every", "1s", "--quotas", "quotas.toml"]);
+    until("all runs are removed", || runs(&host.place).is_empty().then_some(()));
 }

@@ -148,6 +148,7 @@ fn the_audit_log_says_who_did_what_and_from_where() {
             let mut line = line.clone();
             assert!(line.as_object_mut().unwrap().remove("at").is_some());
             assert_eq!(line.as_object_mut().unwrap().remove("address"), Some(json!("127.0.0.1")));
+            assert!(line.as_object_mut().unwrap().remove("request_id").is_some());
             line
         })
         .collect();
@@ -268,4 +269,42 @@ fn sighup_loads_the_certificate_again() {
     host.place.write("cert.pem", "broken");
     host.signal("-HUP");
     assert!(shown().contains("second.example"));
+}
+
+#[test]
+fn every_request_has_an_id() {
+    let host = Host::start();
+    let made = host.ask("GET", "/api/v1/me", b"");
+    assert_eq!(made.header("x-request-id").unwrap().len(), 32);
+    let authorization = format!("Bearer {TOKEN}");
+    let with = |id: &str| {
+        let headers = [("authorization", authorization.as_str()), ("x-request-id", id)];
+        host.ask_with("POST", "/api/v1/runs", &headers, b"{")
+    };
+    let kept = with("from-the-proxy.1");
+    assert_eq!((kept.status, kept.header("x-request-id")), (400, Some("from-the-proxy.1")));
+    let replaced = with("not well formed");
+    assert_eq!(replaced.header("x-request-id").unwrap().len(), 32);
+    // also of what needs no token
+    assert!(
+        host.ask_with("GET", "/health/live", &[], b"")
+            .header("x-request-id")
+            .is_some()
+    );
+    until("the audit log has it", || {
+        let log = host.place.read(".local/share/lockstep/store/host/audit.jsonl");
+        log.contains("\"request_id\":\"from-the-proxy.1\"").then_some(())
+    });
+}
+
+#[test]
+fn a_host_without_room_is_not_ready() {
+    let host = Host::start();
+    assert_eq!(host.ask("GET", "/health/ready", b"").status, 200);
+    let host = Host::start_with(Place::new(), &["--min-free", "1000000GiB"]);
+    let unready = host.ask_with("GET", "/health/ready", &[("x-request-id", "probe")], b"");
+    let error = unready.json()["error"].clone();
+    assert_eq!((unready.status, &error["request_id"]), (503, &serde_json::json!("probe")));
+    assert!(error["message"].as_str().unwrap().contains(" free, less than "), "{error}");
+    assert_eq!(host.ask("GET", "/health/live", b"").status, 200);
 }

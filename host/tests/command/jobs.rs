@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_runtime::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::place::{Place, cat};
+use crate::place::{Place, cat, program};
 use crate::serve::{Answer, Host, TOKEN, endless};
 
 const STORE: &str = ".local/share/lockstep/store";
@@ -97,6 +97,84 @@ fn cancelled_jobs_stop_and_free_their_turns() {
     assert_eq!(host.ask("DELETE", &stuck[3], b"").status, 202);
     let ended = in_state(&host, &stuck[3], "interrupted");
     assert_eq!(ended["result"]["error"]["message"], "cancelled before the start");
+}
+
+#[test]
+fn only_one_of_the_jobs_that_ran_when_the_host_ended_is_blamed() {
+    let mut host = Host::start_with(Place::new(), &["--jobs", "4"]);
+    let module = host.put(&endless());
+    let stuck: Vec<String> = (0..3)
+        .map(|seed| queue(&host, &json!({ "module": module, "seed": seed })))
+        .collect();
+    stuck.iter().for_each(|place| drop(in_state(&host, place, "running")));
+    let states = |host: &Host| -> Vec<String> {
+        let state = |place: &String| host.ask("GET", place, b"").json()["state"].as_str().unwrap().to_owned();
+        stuck.iter().map(state).collect()
+    };
+    let count = |states: &[String], state: &str| states.iter().filter(|other| *other == state).count();
+    for given_up in 0..3 {
+        host = host.kill_and_start(&["--jobs", "4", "--grace", "0s"]);
+        // one at a time, while new work runs, too
+        until("one of them runs", || (count(&states(&host), "running") == 1).then_some(()));
+        let copied = copy(&host, &format!("text {given_up}"));
+        assert_eq!(host.run(&copied).status, 200);
+        let states = states(&host);
+        assert_eq!(
+            (count(&states, "running"), count(&states, "queued"), count(&states, "failed")),
+            (1, 2 - given_up, given_up)
+        );
+        if given_up > 0 {
+            let counted = metric(&host, "lockstep_works_total{kind=\"run\",state=\"failed\"}");
+            assert_eq!(counted, "1");
+        }
+    }
+    // one that waits can be cancelled, and so can the one that runs
+    for place in &stuck {
+        host.ask("DELETE", place, b"");
+    }
+    until("none runs", || (count(&states(&host), "running") == 0).then_some(()));
+    // those of earlier requests are closed soon
+    until("only this connection is open", || {
+        (metric(&host, "lockstep_connections") == "1").then_some(())
+    });
+}
+
+#[test]
+fn a_full_store_ends_a_plan_before_its_next_task() {
+    let place = Place::new();
+    place.write("quotas.toml", "[users.ann]\nstore = '40kB'\n");
+    let host = Host::start_with(place, &["--jobs", "1", "--quotas", "quotas.toml"]);
+    let token = host.place.json(&["token", "create", "laptop", "--user", "ann"])["token"].clone();
+    let place = Place::new();
+    let fill = |len: u32| program("", &format!("(call $write (i32.const 1) (i32.const 4096) (i32.const {len}))"));
+    let mut pipeline = "name: fill\ntasks:\n".to_owned();
+    for (task, len) in [("first", 60_000), ("second", 50_000)] {
+        place.write(&format!("{task}.wasm"), fill(len));
+        let program = format!("program: {task}.wasm, stdout: out, outputs: {{ out: application/octet-stream }}");
+        pipeline.push_str(&format!("  {task}: {{ {program} }}\n"));
+    }
+    place.write("fill.yaml", pipeline);
+    let run = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command
+            .env("LOCKSTEP_HOST", host.url())
+            .env("LOCKSTEP_TOKEN", token.as_str().unwrap());
+        place.said(&mut command)
+    };
+    let full = run(&["run", "fill.yaml", "--keep-going", "--json"]);
+    let tasks: Value = serde_json::from_str(&full.stdout).unwrap();
+    let tasks = tasks["tasks"].as_array().unwrap();
+    let is_quota = |task: &Value| task.to_string().contains("quota `store` is reached: your store has ");
+    let outcomes: Vec<(bool, bool)> = tasks
+        .iter()
+        .map(|task| (task["record"].is_string(), is_quota(task)))
+        .collect();
+    assert_eq!(outcomes, [(true, false), (false, true)], "{tasks:?}");
+    let refused = run(&["run", "fill.yaml"]);
+    assert!(
+        refused.stderr.starts_with("error: quota `store` is reached: your store has "),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod place;
 mod programs;
 mod registry;
 mod remote;
+mod schedules;
 mod serve;
 mod shared;
 mod showing;

@@ -2,6 +2,7 @@
 
 use crate::place::{Place, Said, cat, signal, squeeze, steps};
 use crate::serve::{Host, TOKEN, endless};
+use crate::verify::forge_rows;
 
 fn place() -> Place {
     let place = Place::new();
@@ -77,6 +78,109 @@ fn a_host_changes_nothing_of_what_is_said() {
 }
 
 #[test]
+fn what_a_host_has_is_described_as_if_it_were_here() {
+    let host = Host::start_with(place(), &[]);
+    let here = &host.place;
+    here.run(&["run", "copies.yaml", "--jobs", "1"]);
+    here.run(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "-p", "share=1"]);
+    here.write("more.csv", "name,mass\nGentoo,5000\n");
+    here.run(&["run", "steps.wasm#copy", "-i", "raw=more.csv"]);
+    here.run(&["run", "steps.wasm#copy", "-i", "raw=raw.csv", "--fuel", "10"]);
+    let listed = here.json(&["log"])["runs"].as_array().unwrap().clone();
+    let records: Vec<&str> = listed
+        .iter()
+        .filter(|run| run["is"] == "succeeded")
+        .map(|run| &run["record"].as_str().unwrap()["sha256:".len()..][..20])
+        .collect();
+    let [more, .., first] = records[..] else {
+        panic!("{listed:?}")
+    };
+    let (rows, first_rows) = (format!("{more}/rows"), format!("{first}/rows"));
+    for arguments in [
+        &["lineage", &rows][..],
+        &["lineage", more],
+        &["lineage", first, "--down"],
+        &["lineage", "raw.csv", "--down"],
+        &["lineage", "raw.csv", "--down", "--json"],
+        &["lineage", "steps.wasm", "--down", "--graph", "mermaid"],
+        &["lineage", "nothing"],
+        &["diff", more, first],
+        &["diff", more, first, "--json"],
+        &["diff", &rows, &first_rows],
+        &["diff", first, &rows],
+        &["verify", more],
+        &["verify", "copies.yaml", "--jobs", "1"],
+        &["verify", "copies.yaml", "--on", "pulley", "--json"],
+        &["verify", "--all", "-n", "3", "--jobs", "1"],
+        &["verify", "--all", "--json"],
+        &["gc", "--dry-run", "--json"],
+        &["gc", "--dry-run", "--grace", "0s", "--older-than", "0s"],
+    ] {
+        // nothing but what the host sends
+        let [said, expected] = [there(&place(), &host, arguments), here.run(arguments)]
+            .map(|said| (said.code, squeeze(&said.stdout), squeeze(&said.stderr)));
+        assert_eq!(said, expected, "{arguments:?}");
+    }
+    let signed = there(&place(), &host, &["verify", more, "--signed-by", "x.pem"]);
+    assert!(
+        signed
+            .stderr
+            .starts_with("error: --signed-by does not support --host: a host does not give out signatures\n"),
+        "{signed:?}"
+    );
+
+    // outputs of a record that is here already
+    let other = place();
+    assert_eq!(there(&other, &host, &["show", first]).code, 0);
+    assert_eq!(
+        there(&other, &host, &["show", &first_rows, "--raw"]).stdout,
+        "name,mass\nAdelie,3750\n"
+    );
+
+    // a real one
+    let removed = there(&other, &host, &["gc", "--grace", "0s", "--older-than", "0s", "--json"]);
+    let removed: serde_json::Value = serde_json::from_str(&removed.stdout).unwrap();
+    assert_eq!(
+        (&removed["removed"], removed["records"].as_array().unwrap().len()),
+        (&serde_json::json!(true), listed.len())
+    );
+    assert_eq!(here.json(&["log"])["runs"], serde_json::json!([]));
+}
+
+#[test]
+fn a_host_that_has_a_false_record_is_found_out() {
+    let place = place();
+    let run = place.json(&["run", "steps.wasm#copy", "-i", "raw=raw.csv"]);
+    let forged = forge_rows(&place, run["record"].as_str().unwrap());
+    let host = Host::start_with(place, &[]);
+    let other = Place::new();
+    let [said, expected] = [
+        there(&other, &host, &["verify", &forged]),
+        host.place.run(&["verify", &forged]),
+    ]
+    .map(|said| (said.code, squeeze(&said.stdout), squeeze(&said.stderr)));
+    assert_eq!(said, expected);
+    assert_eq!(said.0, 4);
+    assert!(said.1.contains("row 1, column mass: 3751 and 3750"), "{}", said.1);
+}
+
+#[test]
+fn only_an_admin_has_a_host_collect_garbage() {
+    let host = Host::start();
+    let token = host.place.json(&["token", "create", "laptop", "--scope", "run"])["token"].clone();
+    let place = Place::new();
+    let mut command = place.command(&["gc", "--dry-run"]);
+    command
+        .env("LOCKSTEP_HOST", host.url())
+        .env("LOCKSTEP_TOKEN", token.as_str().unwrap());
+    let refused = place.said(&mut command);
+    assert_eq!(
+        (refused.code, refused.stderr.lines().next().unwrap()),
+        (5, "error: permission denied: scope `admin` required, the token has `run`")
+    );
+}
+
+#[test]
 fn a_host_that_is_away_or_refuses_is_named() {
     let host = Host::start();
     let place = place();
@@ -106,8 +210,8 @@ hint: set LOCKSTEP_TOKEN to a token of that host; `lockstep token create NAME` c
     );
     place.fails(
         2,
-        &["gc", "--host", "http://127.0.0.1:1"],
-        "error: `lockstep gc` does not support --host
+        &["fsck", "--host", "http://127.0.0.1:1"],
+        "error: `lockstep fsck` does not support --host
 hint: run it on the machine of the host, with the host's --store; or omit --host
 ",
     );

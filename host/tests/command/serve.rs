@@ -109,9 +109,15 @@ impl Host {
     }
 
     /// Kills the host with SIGKILL, and starts it again on the same port.
-    pub fn kill_and_start(mut self, arguments: &[&str]) -> Self {
+    pub fn kill_and_start(self, arguments: &[&str]) -> Self {
+        self.kill_and_start_after(arguments, |_| ())
+    }
+
+    /// Like [`kill_and_start`](Self::kill_and_start). Calls `change` while the host does not run.
+    pub fn kill_and_start_after(mut self, arguments: &[&str], change: impl FnOnce(&Place)) -> Self {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        change(&self.place);
         let bind = format!("127.0.0.1:{}", self.port);
         let mut command = self.place.command(&["--json", "serve", "--bind", &bind]);
         command.args(arguments).env("LOCKSTEP_TOKEN", TOKEN);
@@ -746,6 +752,8 @@ fn the_openapi_document_names_every_route() {
             "/api/v1/artifacts/{digest}/preview",
             "/api/v1/artifacts/{digest}/upload",
             "/api/v1/digests/{start}",
+            "/api/v1/gc",
+            "/api/v1/hooks/{id}",
             "/api/v1/me",
             "/api/v1/modules/{digest}",
             "/api/v1/openapi.json",
@@ -756,6 +764,11 @@ fn the_openapi_document_names_every_route() {
             "/api/v1/records/{digest}/lineage",
             "/api/v1/records/{digest}/verify",
             "/api/v1/runs",
+            "/api/v1/schedules",
+            "/api/v1/schedules/{name}",
+            "/api/v1/schedules/{name}/pause",
+            "/api/v1/schedules/{name}/resume",
+            "/api/v1/schedules/{name}/trigger",
             "/api/v1/works",
             "/api/v1/works/{id}",
             "/api/v1/works/{id}/events",

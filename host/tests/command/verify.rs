@@ -64,7 +64,7 @@ fn forge(place: &Place, record: &str, change: impl FnOnce(&mut Record)) -> Strin
 }
 
 /// Adds a copy of `record` whose rows have another mass. Returns its digest.
-fn forge_rows(place: &Place, record: &str) -> String {
+pub fn forge_rows(place: &Place, record: &str) -> String {
     let rows = "name,mass\nAdelie,3751\n";
     place.write("forged.csv", rows);
     place.run(&["show", "forged.csv"]);

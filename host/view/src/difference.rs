@@ -15,7 +15,7 @@ use crate::columns::{exact, fit};
 use crate::content::{cbor_to_json, guess};
 use crate::error::Result;
 
-pub use records::{Changed, diff_records};
+pub use records::{Changed, diff_records, differing};
 
 /// The maximum width of a value.
 const VALUE: usize = 60;

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lockstep_runtime::digest::{Digest, RunKey};
 use lockstep_runtime::store::Row;
+use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::events::read;
 
 /// Returns the time `age` ago, in milliseconds of Unix time.
 pub fn since(age: Duration) -> u64 {
@@ -28,5 +33,33 @@ pub fn to_json(row: &Row) -> Value {
         "outcome": row.outcome,
         "started_ms": row.started_ms,
         "wall_us": row.wall_us,
+    })
+}
+
+/// Reads an entry of a list of runs that [`to_json`] wrote. It has no links and artifacts.
+pub fn from_json(value: Value) -> Result<Row> {
+    #[derive(Deserialize)]
+    struct RowJson {
+        record: Digest,
+        key: RunKey,
+        module: Digest,
+        step: String,
+        is: String,
+        outcome: String,
+        started_ms: u64,
+        wall_us: u64,
+    }
+    let told: RowJson = read(value)?;
+    Ok(Row {
+        record: told.record,
+        key: told.key,
+        module: told.module,
+        step: told.step,
+        word: told.is,
+        outcome: told.outcome,
+        started_ms: told.started_ms,
+        wall_us: told.wall_us,
+        artifacts: Vec::new(),
+        links: Vec::new(),
     })
 }

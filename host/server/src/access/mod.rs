@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use lockstep_runtime::digest::Digest;
 use lockstep_view::error::{Error, Kind, Result};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub enum Scope {
     Read,
     /// Also submit runs and use kernels
     Run,
-    /// Also read metrics
+    /// Also read metrics, and free the stores of all users
     Admin,
 }
 
@@ -103,7 +104,7 @@ impl Access {
         allowed_hosts: &[String],
     ) -> Self {
         let own = secret.map(|secret| Token {
-            hash: lockstep_runtime::digest::Digest::of(secret),
+            hash: Digest::of(secret),
             user: None,
             scope: Scope::Admin,
             created: 0,
@@ -141,13 +142,22 @@ impl Access {
         if let Some(own) = self.own.as_ref().filter(|own| own.is_of(secret)) {
             return Ok(Some(own.identity(OWN)));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let find = |tokens: &Tokens| tokens::find(tokens, secret, now).map(|(name, token)| token.identity(name));
+        let find = |tokens: &Tokens| tokens::find(tokens, secret, now()).map(|(name, token)| token.identity(name));
         match find(&*TokenFile::recent(&self.tokens).await?) {
             Some(identity) => Ok(Some(identity)),
             // it may be new
             None => Ok(find(&*TokenFile::current(&self.tokens).await?)),
         }
+    }
+
+    /// Returns the hash of the token `name`, if it is valid.
+    pub async fn valid(&self, name: &str) -> Result<Option<Digest>> {
+        if let Some(own) = self.own.as_ref().filter(|_| name == OWN) {
+            return Ok(Some(own.hash));
+        }
+        let tokens = TokenFile::current(&self.tokens).await?;
+        let valid = tokens.get(name).filter(|token| token.is_valid(now()));
+        Ok(valid.map(|token| token.hash))
     }
 
     /// Refuses sign-in by a link with a token if another site opened the link, or if the browser has a valid session of another token. This
@@ -171,6 +181,11 @@ impl Access {
             .hint("to sign in with the token of this address, delete the cookies of this site in the browser first, or use a private window")
             .into())
     }
+}
+
+/// Returns the Unix time in seconds.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 impl Token {
@@ -226,6 +241,7 @@ fn needed(method: &Method, headers: &HeaderMap, path: &str) -> Scope {
     match method.is_safe() && !is_channel {
         true if path.ends_with("/metrics") => Scope::Admin,
         true => Scope::Read,
+        false if path.ends_with("/api/v1/gc") => Scope::Admin,
         false => Scope::Run,
     }
 }
@@ -390,6 +406,7 @@ mod tests {
         assert_eq!(needed(&Method::GET, &none, "/api/v1/records"), Scope::Read);
         assert_eq!(needed(&Method::POST, &none, "/api/v1/runs"), Scope::Run);
         assert_eq!(needed(&Method::GET, &none, "/metrics"), Scope::Admin);
+        assert_eq!(needed(&Method::POST, &none, "/api/v1/gc"), Scope::Admin);
         let upgrade = [("upgrade".parse().unwrap(), "websocket".parse().unwrap())]
             .into_iter()
             .collect();

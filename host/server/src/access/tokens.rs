@@ -35,6 +35,11 @@ impl Token {
     pub fn is_of(&self, secret: &str) -> bool {
         self.hash == Digest::of(secret)
     }
+
+    /// Whether it has not expired at `now`, in seconds of Unix time.
+    pub fn is_valid(&self, now: u64) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// A revoked token is valid for this time at most.
@@ -133,7 +138,7 @@ impl TokenFile {
 /// Returns the token `secret` with its name, unless it has expired at `now`, in seconds of Unix time.
 pub fn find<'a>(tokens: &'a Tokens, secret: &str, now: u64) -> Option<(&'a str, &'a Token)> {
     let (name, token) = tokens.iter().find(|(_, token)| token.is_of(secret))?;
-    token.expires.is_none_or(|expires| now < expires).then_some((name, token))
+    token.is_valid(now).then_some((name, token))
 }
 
 #[cfg(test)]

@@ -212,8 +212,10 @@ pub(super) fn lineage_of(caller: &Caller, digest: &Digest, way: Way) -> Answer<J
         Way::Up => Direction::Up,
         Way::Down => Direction::Down,
     };
-    let lineage = caller.namespace.runtime.lineage(digest, direction)?;
-    Ok(Json(told::to_json(&lineage, digest, direction)))
+    let runtime = &caller.namespace.runtime;
+    let lineage = runtime.lineage(digest, direction)?;
+    let known = |artifact: &Digest| Ok(runtime.store.artifact(artifact)?);
+    Ok(Json(told::to_json(&lineage, digest, direction, known)?))
 }
 
 /// Describe a module: its steps with their inputs, parameters and outputs

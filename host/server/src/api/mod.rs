@@ -1,21 +1,30 @@
 //! The HTTP API below `/api/v1`. Its OpenAPI document is generated from this code.
 
 mod artifacts;
+mod gc;
+mod hooks;
 mod plans;
 mod records;
 mod runs;
+mod schedules;
 mod uploads;
 mod works;
 
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
+use super::metrics::Counted;
 use super::{Caller, Server};
+
+pub use schedules::set_paused;
 
 /// An error response.
 #[derive(Serialize, ToSchema)]
@@ -73,7 +82,16 @@ struct Me {
         records::get,
         records::lineage,
         records::verify,
-        artifacts::module
+        artifacts::module,
+        gc::collect,
+        schedules::list,
+        schedules::add,
+        schedules::get,
+        schedules::remove,
+        schedules::pause,
+        schedules::resume,
+        schedules::trigger,
+        hooks::receive
     ),
     components(schemas(ErrorAnswer, Way)),
     security(("token" = [])),
@@ -133,6 +151,27 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/api/v1/records/{digest}", get(records::get))
         .route("/api/v1/records/{digest}/lineage", get(records::lineage))
         .route("/api/v1/records/{digest}/verify", post(records::verify))
+        .route("/api/v1/gc", post(gc::collect))
+        .route("/api/v1/schedules", get(schedules::list).post(schedules::add))
+        .route("/api/v1/schedules/{name}", get(schedules::get).delete(schedules::remove))
+        .route("/api/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/api/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/api/v1/schedules/{name}/trigger", post(schedules::trigger))
+}
+
+/// Routes of webhooks, which are authenticated by signatures.
+pub fn hooks(server: &Arc<Server>) -> Router<Arc<Server>> {
+    Router::new()
+        .route("/api/v1/hooks/{id}", post(hooks::receive))
+        .layer(from_fn_with_state(server.clone(), count))
+}
+
+/// Counts requests.
+async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let counted = Counted::new(&request);
+    let response = next.run(request).await;
+    server.metrics.answered(counted, response.status());
+    response
 }
 
 /// Show the authenticated caller

@@ -3,19 +3,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Plan, Source, explain as explain_plan};
+use lockstep_runtime::pipeline::{Plan, explain as explain_plan};
 use lockstep_runtime::run::Runtime;
-use lockstep_runtime::step::{Artifact, OwnLimits};
+use lockstep_runtime::step::OwnLimits;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::ErrorAnswer;
-use super::runs::{accepted, check_directory, present};
+use super::runs::accepted;
 use crate::extract::{Body, blocking};
+use crate::needs::{check, check_memory};
 use crate::works::Submission;
-use crate::{Answer, Caller, Refusal, Server};
+use crate::{Answer, Caller, Namespace, Refusal, Server};
 
 /// Request to execute a plan.
 #[derive(Deserialize, ToSchema)]
@@ -23,17 +23,17 @@ use crate::{Answer, Caller, Refusal, Server};
 pub(super) struct PlanRequest {
     /// Output of `lockstep plan PIPELINE.yaml -o FILE`. Upload all modules and inputs that it names first.
     #[schema(value_type = Object)]
-    plan: Value,
+    pub(super) plan: Value,
     /// Default limits, for tasks without their own.
     #[serde(default)]
     #[schema(value_type = Object)]
-    limits: OwnLimits,
+    pub(super) limits: OwnLimits,
     /// Ignore cached results.
     #[serde(default)]
-    fresh: bool,
+    pub(super) fresh: bool,
     /// After a failure, run the tasks that do not depend on it.
     #[serde(default)]
-    keep_going: bool,
+    pub(super) keep_going: bool,
 }
 
 /// Submit a plan
@@ -50,12 +50,23 @@ pub(super) struct PlanRequest {
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {
     let runtime = caller.namespace.runtime.leased();
-    let (own, leased, quota) = (caller.clone(), runtime.clone(), server.gate.quota(&caller.namespace.owner));
-    let plan = blocking(move || {
-        own.namespace.check_store(&quota)?;
-        Ok((read(&own, &leased, &request.plan)?, request))
+    let submission = submission(&server, &caller, &runtime, request).await?;
+    accepted(&server, &caller, runtime, submission).await
+}
+
+/// Checks a request against the caller's store and quotas.
+pub(super) async fn submission(
+    server: &Server,
+    caller: &Caller,
+    runtime: &Runtime,
+    request: PlanRequest,
+) -> Answer<Submission> {
+    let owner = &caller.namespace.owner;
+    let (namespace, leased, quota) = (caller.namespace.clone(), runtime.clone(), server.gate.quota(owner));
+    let read = blocking(move || {
+        namespace.room.check(&quota)?;
+        Ok((read(&namespace, &leased, &request.plan)?, request))
     });
-    let plan = plan.await?;
     let (
         plan,
         PlanRequest {
@@ -64,17 +75,14 @@ pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(requ
             keep_going,
             ..
         },
-    ) = plan;
-    let own = plan.tasks().iter().map(|task| &task.limits);
-    own.chain([&limits])
-        .try_for_each(|limits| server.gate.check_memory(&caller.namespace.owner, limits))?;
-    let submission = Submission::Plan {
+    ) = read.await?;
+    check_memory(server, owner, &plan, &limits)?;
+    Ok(Submission::Plan {
         plan: Box::new(plan),
         limits,
         fresh,
         keep_going,
-    };
-    accepted(&server, &caller, runtime, submission).await
+    })
 }
 
 /// Explain for each task of a plan whether it would run, and why
@@ -91,7 +99,7 @@ pub async fn explain(
     blocking(move || {
         let runtime = &caller.namespace.runtime;
         let limits = server.gate.limits(&caller.namespace.owner, &request.limits);
-        let plan = read(&caller, runtime, &request.plan)?;
+        let plan = read(&caller.namespace, runtime, &request.plan)?;
         let explained = explain_plan(runtime, &plan, &limits)?;
         Ok(Json(
             json!({ "pipeline": plan.name, "plan": plan.digest()?, "tasks": explained }),
@@ -101,34 +109,8 @@ pub async fn explain(
 }
 
 /// Parses a plan and checks that the caller's store has its modules and inputs.
-fn read(caller: &Caller, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
+fn read(namespace: &Namespace, runtime: &Runtime, plan: &Value) -> Answer<Plan> {
     let plan = Plan::read(plan.to_string().as_bytes()).map_err(Refusal::bad)?;
-    let has = |what: &str, task: &str, digest: &Digest| present(runtime, &format!("{what} of task `{task}`"), digest);
-    let artifact = |what: &str, task: &str, artifact: &Artifact| {
-        has(what, task, &artifact.digest)?;
-        check_directory(runtime, artifact)
-    };
-    for task in plan.tasks() {
-        let module = |digest| {
-            caller
-                .namespace
-                .module(runtime, &format!("a module of task `{}`", task.name), digest)
-        };
-        module(&task.run.module)?;
-        task.run.modules.values().try_for_each(|digest| module(digest).map(drop))?;
-        for input in task.run.inputs.values() {
-            artifact("an input", &task.name, &input.artifact)?;
-        }
-        for wire in task.wires.values() {
-            if let Source::Pinned(pinned) = &wire.from {
-                artifact("an input", &task.name, pinned)?;
-            }
-        }
-    }
-    for (name, source) in &plan.outputs {
-        if let Source::Pinned(pinned) = source {
-            artifact("an output", name, pinned)?;
-        }
-    }
+    check(namespace, runtime, &plan)?;
     Ok(plan)
 }

@@ -10,10 +10,9 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Entry, Input, Run, Runtime, bind, choose};
-use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, OwnLimits, base, interfaces};
+use lockstep_runtime::step::{Artifact, GuestPath, Interface, MediaType, OwnLimits};
 use lockstep_view::artifacts::known;
 use lockstep_view::error::Error;
-use lockstep_view::module::not_a_module;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -22,7 +21,7 @@ use super::ErrorAnswer;
 use crate::answers::Answered;
 use crate::extract::{Query, blocking, bytes, digest, json};
 use crate::gate::ending;
-use crate::namespace::ModuleFacts;
+use crate::needs::{check_directory, present};
 use crate::works::{Attended, Submission, WorkItem};
 use crate::{Answer, Caller, Namespace, Refusal, Server};
 
@@ -139,7 +138,7 @@ pub async fn submit(
     let all = look_first.then(|| server.gate.limits(owner, &limits));
     let (own, leased, quota) = (namespace.clone(), runtime.clone(), server.gate.quota(owner));
     let (run, cached) = blocking(move || {
-        own.check_store(&quota)?;
+        own.room.check(&quota)?;
         let run = bound(&own, &leased, request)?;
         let cached = match all {
             Some(all) => leased.recall(run.key()?, &all)?,
@@ -196,21 +195,14 @@ pub(super) async fn accepted(
     runtime: Runtime,
     submission: Submission,
 ) -> Answer<Response> {
-    let namespace = &caller.namespace;
-    let place = server.gate.place(&namespace.owner)?;
-    let work = namespace.works.submit(submission, caller.token.clone());
-    let (works, own) = (namespace.works.clone(), work.clone());
-    let kept = blocking(move || Ok(works.keep(&own, true)?)).await;
-    if kept.is_err() {
-        namespace.works.drop_unaccepted(&work);
-    }
-    kept?;
-    server.start(namespace, runtime, &work, place);
+    let work = server
+        .accept(&caller.namespace, runtime, submission, caller.token.clone())
+        .await?;
     Ok(located(server, &work))
 }
 
 /// 202 with the location of the work item.
-fn located(server: &Server, work: &WorkItem) -> Response {
+pub(super) fn located(server: &Server, work: &WorkItem) -> Response {
     let location = format!("{}/api/v1/works/{}", server.settings.base_path(), work.id);
     let mut response = (StatusCode::ACCEPTED, Json(work.to_json())).into_response();
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -314,54 +306,4 @@ fn placed(runtime: &Runtime, name: &str, input: &InputRequest) -> Answer<Input> 
         .transpose()
         .map_err(Refusal::bad)?;
     Ok(Input { artifact, at })
-}
-
-/// Checks that all artifacts of a directory exist.
-pub(super) fn check_directory(runtime: &Runtime, artifact: &Artifact) -> Answer<()> {
-    if !artifact.is_directory() {
-        return Ok(());
-    }
-    let files = runtime
-        .store
-        .list_directory(artifact)
-        .map_err(|error| Refusal::bad(error.to_string()))?;
-    files
-        .iter()
-        .try_for_each(|(path, file)| present(runtime, &format!("file `{path}`"), &file.digest))
-}
-
-/// Checks that the caller's own store has an artifact, even if another user's store has it.
-pub(super) fn present(runtime: &Runtime, what: &str, digest: &Digest) -> Answer<()> {
-    if runtime.store.contains(digest)? {
-        return Ok(());
-    }
-    let error = Error::user(format_args!("{what} is missing: {digest}"));
-    let mut refusal = Refusal::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        error.hint(format_args!("upload it with PUT /api/v1/artifacts/{}", digest.hex())),
-    );
-    refusal.missing = Some(*digest);
-    Err(refusal)
-}
-
-impl Namespace {
-    /// Returns facts about a module. Fails unless this caller's store has the module and its base: the engine also knows modules of others.
-    pub(super) fn module(&self, runtime: &Runtime, what: &str, module: &Digest) -> Answer<Arc<ModuleFacts>> {
-        present(runtime, what, module)?;
-        let facts = match self.modules.get(module) {
-            Some(facts) => facts,
-            None => {
-                let wasm = runtime.store.get(module)?;
-                let interfaces = interfaces(&wasm).map_err(|error| not_a_module(&module.short(), &wasm, error))?;
-                let base = base(&wasm).map_err(|error| Error::config(format_args!("module {}: {error}", module.short())))?;
-                let facts = Arc::new(ModuleFacts { interfaces, base });
-                self.modules.insert(*module, facts.clone());
-                facts
-            }
-        };
-        if let Some(base) = &facts.base {
-            present(runtime, &format!("the base of {what}"), base)?;
-        }
-        Ok(facts)
-    }
 }

@@ -139,7 +139,7 @@ async fn receive(
     let before = blocking(move || {
         let before = here(&asker, &digest)?;
         if !before.complete {
-            asker.namespace.check_store(&quota)?;
+            asker.namespace.room.check(&quota)?;
         }
         Ok(before)
     });
@@ -151,7 +151,7 @@ async fn receive(
     if offset == 0 && complete && length.is_some_and(|length| length <= IN_MEMORY) {
         let bytes = whole(body, IN_MEMORY as usize).await?;
         let size = bytes.len() as u64;
-        caller.namespace.received(size);
+        caller.namespace.room.received(size);
         blocking(move || take_in(&caller.namespace.runtime.store, &digest, bytes, &media_type)).await?;
         return answer(StatusCode::CREATED, true, size);
     }
@@ -164,7 +164,7 @@ async fn receive(
         )
     })?;
     let at = append(&path, offset, limit, body).await?;
-    caller.namespace.received(at - offset);
+    caller.namespace.room.received(at - offset);
     if !complete {
         return answer(StatusCode::OK, false, at);
     }

@@ -11,6 +11,7 @@ mod parts;
 mod pipelines;
 mod run;
 mod runs;
+mod schedules;
 mod search;
 mod shell;
 mod tree;
@@ -54,6 +55,7 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/notebooks", get(notebooks::page))
         .route("/search", get(search::page))
         .merge(pipelines::routes())
+        .merge(schedules::routes())
 }
 
 /// Context of a page: the base of its links, and the user's namespace.

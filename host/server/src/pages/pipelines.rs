@@ -65,7 +65,7 @@ pub fn newest(site: &Site) -> Answer<Markup> {
     } } })
 }
 
-fn address(site: &Site, id: &str) -> String {
+pub fn address(site: &Site, id: &str) -> String {
     site.at(&format!("/pipelines/{id}"))
 }
 
@@ -76,7 +76,11 @@ async fn list(site: Site) -> Answer<Response> {
             tab: Tab::Pipelines,
             title: "Pipelines".to_owned(),
             body: html! {
-                div.title { h1 { "Pipelines" } span.dim { "and single runs submitted to this host" } }
+                div.title {
+                    h1 { "Pipelines" }
+                    span.dim { "and single runs submitted to this host" }
+                    div.actions { a.button href=(site.at("/schedules")) { "Schedules" } }
+                }
                 div #live data-live {
                     @if works.is_empty() { (nothing_yet()) } @else { section.card { (of_works(site, &works)) } }
                 }

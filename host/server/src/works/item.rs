@@ -263,7 +263,8 @@ impl WorkItem {
         self.cancelled.load(Ordering::SeqCst)
     }
 
-    pub(super) fn attempts(&self) -> u32 {
+    /// How often it was started, except for starts that a shutdown of the host ended.
+    pub fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
     }
 

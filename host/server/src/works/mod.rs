@@ -29,15 +29,15 @@ use serde_json::Value;
 use super::fair::{Owner, Share};
 use super::gate::{Gate, Place, Turn};
 use super::metrics::Metrics;
+use super::room::Room;
 use super::{Server, traces};
 use item::{of_error, outcome};
-use table::Table;
 use tasks::Tasks;
 
 pub use attended::Attended;
 pub use item::{Listed, Progress, Submission, TaskProgress, WorkItem, WorkState, now_ms};
 pub use journal::Entry;
-pub use table::{copy, submissions};
+pub use table::{Sql, Table, copy, json, submissions};
 
 /// Name of the table's file in the host's directory.
 pub const TABLE: &str = "works.sqlite";
@@ -50,8 +50,9 @@ const ATTEMPTS: u32 = 2;
 
 /// The work items of a namespace. Those that are over are only in the table.
 pub struct Works {
-    table: Table,
+    pub(super) table: Arc<Table>,
     owner: Owner,
+    room: Arc<Room>,
     active: Mutex<BTreeMap<String, Arc<WorkItem>>>,
     /// Number of rows.
     rows: AtomicUsize,
@@ -59,10 +60,16 @@ pub struct Works {
 }
 
 impl Works {
-    /// Opens the work items in the host's directory `directory`. Also returns the unfinished ones.
-    pub fn open(directory: &Path, owner: Owner, durability: Durability) -> Result<(Self, Vec<Arc<WorkItem>>)> {
+    /// Opens the work items in the host's directory `directory`. Also returns the unfinished ones. Counts those that it gives up.
+    pub fn open(
+        directory: &Path,
+        owner: Owner,
+        durability: Durability,
+        room: Arc<Room>,
+        metrics: &Metrics,
+    ) -> Result<(Self, Vec<Arc<WorkItem>>)> {
         std::fs::create_dir_all(directory).map_err(|e| Error::file("create", directory, &e))?;
-        let table = Table::open(&directory.join(TABLE), durability != Durability::None)?;
+        let table = Arc::new(Table::open(&directory.join(TABLE), durability != Durability::None)?);
         let (earlier, files): (Vec<_>, Vec<_>) = files::read(&directory.join("works"), &owner).into_iter().unzip();
         if !earlier.is_empty() {
             table.import(earlier.iter())?;
@@ -73,6 +80,7 @@ impl Works {
             rows: AtomicUsize::new(table.len()?),
             table,
             owner,
+            room,
             active: Mutex::default(),
             next: AtomicU64::new(0),
         };
@@ -82,6 +90,7 @@ impl Works {
             if was_running && work.attempts() >= ATTEMPTS {
                 tracing::error!(work = work.id, "{}", given_up().message());
                 work.end(Err(given_up()));
+                metrics.ended(work.kind(), work.state().word());
                 works.note(&work);
                 continue;
             }
@@ -164,6 +173,24 @@ impl Works {
         self.lock().remove(&work.id);
     }
 
+    /// Like [`carry_out`](Self::carry_out), for work that was running when the host ended. One work item at a time starts this way, so that only the one
+    /// that ends the host is given up.
+    pub async fn carry_out_suspect(
+        self: Arc<Self>,
+        work: Arc<WorkItem>,
+        runtime: Runtime,
+        server: Arc<Server>,
+        place: Place,
+    ) -> Option<Result<Ran>> {
+        let _alone = tokio::select! {
+            biased;
+            // it ends at once
+            () = work.stop.triggered() => None,
+            alone = server.suspects.lock() => Some(alone),
+        };
+        self.carry_out(work.clone(), runtime, server.clone(), place).await
+    }
+
     /// Waits for a turn, executes `work` and stores its result. Returns the result of a run; `None` if it has none, because `work` is a plan or
     /// because the host shuts down.
     pub async fn carry_out(
@@ -214,7 +241,7 @@ impl Works {
             Some(_) => {
                 work.start();
                 self.note(work);
-                work.carry_out(runtime, &server.gate, &server.metrics)
+                work.carry_out(runtime, &server.gate, &server.metrics, &self.room)
             }
         };
         // release the turn before a client can see the final state
@@ -288,17 +315,23 @@ impl WorkItem {
         runtime: &Runtime,
         gate: &Gate,
         metrics: &Metrics,
+        room: &Room,
     ) -> (Result<(WorkState, Value)>, Option<Result<Ran>>) {
         let on = |event: Event| {
             if let Event::Finished { done } = &event
                 && let End::Ran(ran) = &done.end
             {
                 metrics.ran(ran);
+                room.ran(ran);
             }
             self.on(&event);
         };
         match &self.submission {
             Submission::Run { run, limits, fresh } => {
+                // there may be less room than when it was submitted
+                if let Err(refusal) = room.check(&gate.quota(&self.owner)) {
+                    return (Ok(of_error(&refusal.error)), Some(Err(refusal.error)));
+                }
                 let limits = gate.limits(&self.owner, limits);
                 match self.carry_out_run(runtime, run, &limits, reuse(*fresh), &on) {
                     Ok(ran) => {
@@ -323,7 +356,7 @@ impl WorkItem {
                     keep_going: *keep_going,
                     ..Execution::default()
                 };
-                (self.carry_out_plan(runtime, plan, &execution, gate, &on), None)
+                (self.carry_out_plan(runtime, plan, &execution, (gate, room), &on), None)
             }
         }
     }
@@ -354,12 +387,12 @@ impl WorkItem {
         runtime: &Runtime,
         plan: &Plan,
         execution: &Execution,
-        gate: &Gate,
+        (gate, room): (&Gate, &Room),
         on: &(dyn Fn(Event) + Sync),
     ) -> Result<(WorkState, Value)> {
         let interrupt = &self.stop.interrupt;
         let _within = traces::plan(plan).entered();
-        let tasks = Tasks::new(runtime, self, gate, execution.reuse);
+        let tasks = Tasks::new(runtime, self, (gate, room), execution.reuse);
         let executed = execute_by(Some(&tasks), runtime, plan, execution, interrupt, &mut |event| on(event))?;
         warn_unpublished(runtime);
         let mut result = to_json(plan, &executed)?;

@@ -1,5 +1,7 @@
 //! The work items of a namespace on disk: an SQLite database.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,7 @@ use super::journal::{Journal, Tail};
 use crate::fair::Owner;
 
 /// Version of the schema.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// `tasks`, `result` and `events` are JSON. Large columns come last, so that a list does not read them.
 const SCHEMA: &str = "
@@ -26,10 +28,18 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// What version 2 adds: schedules, and what started or did not start because of them. `schedule` and `start` are JSON.
+const SCHEDULES: &str = "
+    CREATE TABLE schedules (name TEXT PRIMARY KEY, schedule TEXT NOT NULL, submission TEXT NOT NULL);
+    CREATE TABLE starts (number INTEGER PRIMARY KEY, name TEXT NOT NULL, start TEXT NOT NULL, signature TEXT);
+    CREATE INDEX starts_name ON starts (name, number);
+    PRAGMA user_version = 2;
+";
+
 const OVER: &str = "state NOT IN ('queued', 'running')";
 
-/// The table of work items. A write waits for the disk only where that is asked for.
-pub(super) struct Table {
+/// The table of work items, and the database that it is in. A write waits for the disk only where that is asked for.
+pub struct Table {
     path: PathBuf,
     /// Whether anything waits for the disk.
     durable: bool,
@@ -37,11 +47,13 @@ pub(super) struct Table {
 }
 
 /// A result of SQLite.
-type Sql<T> = rusqlite::Result<T>;
+pub type Sql<T> = rusqlite::Result<T>;
 
 impl Table {
     pub(super) fn open(path: &Path, durable: bool) -> Result<Self> {
         let mut connection = Connection::open(path).map_err(|e| failed(path, &e))?;
+        // it has the secrets of webhooks
+        restrict(path)?;
         let found = prepare(&mut connection).map_err(|e| failed(path, &e))?;
         if found > VERSION {
             return Err(Error::config(format_args!(
@@ -175,11 +187,12 @@ impl Table {
         Ok(readable.collect())
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Sql<T>) -> Result<T> {
+    pub fn read<T>(&self, read: impl FnOnce(&Connection) -> Sql<T>) -> Result<T> {
         read(&self.lock()).map_err(|e| failed(&self.path, &e))
     }
 
-    fn write<T>(&self, settle: bool, write: impl FnOnce(&Connection) -> Sql<T>) -> Result<T> {
+    /// With `settle`, what is written is on disk when this returns.
+    pub fn write<T>(&self, settle: bool, write: impl FnOnce(&Connection) -> Sql<T>) -> Result<T> {
         let connection = self.lock();
         let written = || -> Sql<T> {
             // a commit in this mode also brings all earlier ones to the disk
@@ -195,7 +208,8 @@ impl Table {
     }
 }
 
-/// Returns the texts of the submissions that are not over in the database `path`; none if it does not exist. Other processes may use it.
+/// Returns the texts of the submissions that are not over, or that have a schedule, in the database `path`; none if it does not exist. Other
+/// processes may use it.
 pub fn submissions(path: &Path) -> Result<Vec<String>> {
     if !path.exists() {
         return Ok(Vec::new());
@@ -203,7 +217,12 @@ pub fn submissions(path: &Path) -> Result<Vec<String>> {
     let read = || -> Sql<Vec<String>> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
-        let mut statement = connection.prepare(&format!("SELECT submission FROM works WHERE NOT {OVER}"))?;
+        let of_works = format!("SELECT submission FROM works WHERE NOT {OVER}");
+        let all = match version(&connection)? {
+            1 => of_works,
+            _ => format!("{of_works} UNION ALL SELECT submission FROM schedules"),
+        };
+        let mut statement = connection.prepare(&all)?;
         statement.query_map([], |row| row.get(0))?.collect()
     };
     read().map_err(|e| failed(path, &e))
@@ -217,7 +236,17 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         connection.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
         Ok(())
     };
-    copied().map_err(|e| failed(from, &e))
+    copied().map_err(|e| failed(from, &e))?;
+    restrict(to)
+}
+
+/// Lets only the owner read the file of a database. The files beside it get the same permissions from SQLite.
+fn restrict(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|e| Error::file("change", path, &e)),
+        // a database in memory
+        false => Ok(()),
+    }
 }
 
 /// How long to wait for other processes.
@@ -227,15 +256,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn prepare(connection: &mut Connection) -> Sql<i64> {
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    let version = |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    if version(connection)? == 0 {
+    if version(connection)? < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if version(&transaction)? == 0 {
-            transaction.execute_batch(SCHEMA)?;
+        for (before, more) in [(0, SCHEMA), (1, SCHEDULES)] {
+            if version(&transaction)? == before {
+                transaction.execute_batch(more)?;
+            }
         }
         transaction.commit()?;
     }
     version(connection)
+}
+
+fn version(connection: &Connection) -> Sql<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 fn insert(connection: &Connection, work: &WorkItem) -> Sql<()> {
@@ -355,7 +389,7 @@ fn number(number: u64) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-fn json(value: &impl serde::Serialize) -> Sql<String> {
+pub fn json(value: &impl serde::Serialize) -> Sql<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
 }
 
@@ -456,17 +490,32 @@ mod tests {
     }
 
     #[test]
+    fn a_database_without_schedules_gets_a_table_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("works.sqlite");
+        Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
+        assert!(submissions(&path).unwrap().is_empty());
+        let table = Table::open(&path, false).unwrap();
+        table.insert(&work("1"), false).unwrap();
+        let insert = "INSERT INTO schedules VALUES ('nightly', '{}', 'of the schedule')";
+        table.write(false, |connection| connection.execute(insert, [])).unwrap();
+        assert_eq!(submissions(&path).unwrap()[1..], ["of the schedule"]);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
     fn what_this_version_can_not_read_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("works.sqlite");
         drop(Table::open(&path, false).unwrap());
         Connection::open(&path)
             .unwrap()
-            .pragma_update(None, "user_version", 2)
+            .pragma_update(None, "user_version", 3)
             .unwrap();
         let error = Table::open(&path, false).err().unwrap();
         let says = format!(
-            "{} has version 2, but this version of lockstep reads version 1",
+            "{} has version 3, but this version of lockstep reads version 2",
             path.display()
         );
         assert_eq!((error.message(), error.hints().len()), (says.as_str(), 2));

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
 use indicatif::ProgressBar;
+use lockstep_client::Remote;
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::pipeline::Admission;
 use lockstep_runtime::run::{Record, Runtime};
 use lockstep_runtime::sandbox::Interrupt;
 use lockstep_runtime::store::StoreError;
-use lockstep_view::difference::{Changed, diff_records};
+use lockstep_view::difference::{Changed, diff_records, differing};
 use lockstep_view::error::{Error, Kind, Result};
 use lockstep_view::progress;
 
@@ -20,8 +21,8 @@ use crate::signature;
 
 /// How a record is verified.
 pub enum Check {
-    /// Run it again. `keep` stores a different result as a record.
-    Again { keep: bool },
+    /// Run it again. `keep` stores a different result as a record. What the run needs comes from the host `remote`, if there is one.
+    Again { keep: bool, remote: Option<Remote> },
     /// Check that this key signed it.
     Signature(VerifyingKey),
 }
@@ -147,7 +148,7 @@ fn one(runtime: &Runtime, subject: &Subject, how: &Check, interrupt: &Interrupt,
         return Ok(Verdict::Skipped(record.outcome.to_string()));
     }
     match how {
-        Check::Again { keep } => again(runtime, digest, &record, *keep, interrupt),
+        Check::Again { keep, remote } => again(runtime, digest, &record, (*keep, remote.as_ref()), interrupt),
         Check::Signature(key) => {
             signature::check(&runtime.store.signatures(digest)?, digest, key)?;
             Ok(Verdict::Good)
@@ -155,7 +156,16 @@ fn one(runtime: &Runtime, subject: &Subject, how: &Check, interrupt: &Interrupt,
     }
 }
 
-fn again(runtime: &Runtime, digest: &Digest, record: &Record, keep: bool, interrupt: &Interrupt) -> Result<Verdict> {
+fn again(
+    runtime: &Runtime,
+    digest: &Digest,
+    record: &Record,
+    (keep, remote): (bool, Option<&Remote>),
+    interrupt: &Interrupt,
+) -> Result<Verdict> {
+    if let Some(remote) = remote {
+        remote.take_needs(&runtime.store, &record.run)?;
+    }
     let ran = runtime.again(record, interrupt)?;
     if interrupt.is_triggered() && !ran.record.outcome.is_deterministic() {
         return Ok(Verdict::Interrupted);
@@ -169,6 +179,9 @@ fn again(runtime: &Runtime, digest: &Digest, record: &Record, keep: bool, interr
     }
     if keep {
         runtime.keep(&ran)?;
+    }
+    if let Some(remote) = remote {
+        remote.take_existing(&runtime.store, &differing(record, &ran.record))?;
     }
     Ok(Verdict::Different {
         again: ran.digest,

@@ -164,7 +164,7 @@ fn differ(different: usize, all: usize, how: &Check) -> Error {
     };
     let error = Error::new(Kind::Guest, message);
     match how {
-        Check::Again { keep: true } => {
+        Check::Again { keep: true, .. } => {
             error.hint("the new result is stored too; compare with `lockstep show` and `lockstep diff`")
         }
         _ => error.hint("omit --on to run on this processor; the new result is then stored for `lockstep diff`"),

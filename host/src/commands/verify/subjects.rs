@@ -1,18 +1,18 @@
 //! Selects the records to verify: by name, of a pipeline, or of the whole store.
 
 use lockstep_runtime::digest::Digest;
-use lockstep_runtime::pipeline::{Explained, Fate, explain};
+use lockstep_runtime::pipeline::{Explained, Fate, Plan};
 use lockstep_runtime::run::Runtime;
 use lockstep_runtime::sandbox::Interrupt;
-use lockstep_runtime::step::Limits;
-use lockstep_runtime::store::Runs;
+use lockstep_runtime::store::Row;
 use lockstep_view::artifacts::{Named, find};
+use lockstep_view::columns::fit;
 use lockstep_view::error::{Error, Result};
 use lockstep_view::plan::told;
 use lockstep_view::report;
 
 use crate::invocation::Invocation;
-use crate::pipelines::{GivenArgs, plan};
+use crate::pipelines::{self, GivenArgs};
 
 /// Something to verify.
 pub struct Subject {
@@ -44,16 +44,16 @@ pub fn record(runtime: &Runtime, what: &str, given: &GivenArgs) -> Result<Vec<Su
     }
 }
 
-/// Returns the records of the tasks of a pipeline or plan.
-pub fn tasks(
-    runtime: &Runtime,
-    what: &str,
-    given: GivenArgs,
-    interrupt: &Interrupt,
-    invocation: &Invocation,
-) -> Result<Vec<Subject>> {
-    let plan = plan(runtime, what, given, interrupt, invocation)?;
-    let explained = explain(runtime, &plan, &Limits::default())?;
+/// Resolves a pipeline or plan and what it is given.
+pub fn plan(runtime: &Runtime, what: &str, given: GivenArgs, interrupt: &Interrupt, invocation: &Invocation) -> Result<Plan> {
+    for (_, source) in &given.inputs {
+        invocation.bring(runtime, source)?;
+    }
+    pipelines::plan(runtime, what, given, interrupt, invocation)
+}
+
+/// Returns the records of the tasks of the pipeline `what`.
+pub fn tasks(explained: Vec<Explained>, what: &str) -> Result<Vec<Subject>> {
     let subjects: Vec<Subject> = explained.into_iter().map(subject).collect();
     if !subjects.is_empty() && subjects.iter().all(|subject| subject.record.is_err()) {
         return Err(Error::user(format_args!("no task of {what} has a record")).hint(format_args!(
@@ -77,18 +77,13 @@ fn subject(explained: Explained) -> Subject {
     Subject { what: task, record }
 }
 
-/// Returns the newest records of the store.
-pub fn newest(runtime: &Runtime, most: usize, since_ms: u64) -> Result<Vec<Subject>> {
-    let runs = Runs {
-        since_ms,
-        ..Runs::newest(most)
-    };
-    let subject = |row: lockstep_runtime::store::Row| Subject {
+/// Returns a record of a list.
+pub fn listed(row: Row) -> Subject {
+    Subject {
         what: match row.step.as_str() {
             "" => "program".to_owned(),
-            step => lockstep_view::columns::fit(step, 60),
+            step => fit(step, 60),
         },
         record: Ok(row.record),
-    };
-    Ok(runtime.runs(&runs)?.into_iter().map(subject).collect())
+    }
 }

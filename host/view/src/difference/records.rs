@@ -51,21 +51,8 @@ pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<
     };
     facts(true, given(left), given(right));
     facts(false, came_to(left), came_to(right));
-    let inputs = |record: &Record| -> BTreeMap<String, Artifact> {
-        let input = |(name, input): (&String, &lockstep_runtime::run::Input)| (format!("input {name}"), input.artifact.clone());
-        record.run.inputs.iter().map(input).collect()
-    };
-    let made = |record: &Record| -> BTreeMap<String, Artifact> {
-        let outputs = record
-            .outputs
-            .iter()
-            .map(|(name, artifact)| (format!("output {name}"), artifact.clone()));
-        outputs
-            .chain(record.log.iter().map(|log| ("log".to_owned(), log.clone())))
-            .collect()
-    };
-    for (went_in, left, right) in [(true, inputs(left), inputs(right)), (false, made(left), made(right))] {
-        for (what, left, right) in both(&left, &right) {
+    for (went_in, artifacts) in [(true, inputs as Artifacts), (false, made)] {
+        for (what, left, right) in both(&artifacts(left), &artifacts(right)) {
             changed.push(Changed {
                 went_in,
                 what,
@@ -76,6 +63,37 @@ pub fn diff_records(store: &Store, left: &Record, right: &Record) -> Result<Vec<
         }
     }
     Ok(changed)
+}
+
+/// Returns the artifacts that [`diff_records`] compares: those of the same name that differ.
+pub fn differing(left: &Record, right: &Record) -> Vec<Artifact> {
+    let mut differing = Vec::new();
+    for artifacts in [inputs as Artifacts, made] {
+        for (_, left, right) in both(&artifacts(left), &artifacts(right)) {
+            differing.extend(left.zip(right).map(|(left, right)| [left.clone(), right.clone()]));
+        }
+    }
+    differing.into_iter().flatten().collect()
+}
+
+/// Returns artifacts of a record, by what they are.
+type Artifacts = fn(&Record) -> BTreeMap<String, Artifact>;
+
+fn inputs(record: &Record) -> BTreeMap<String, Artifact> {
+    let inputs = record.run.inputs.iter();
+    inputs
+        .map(|(name, input)| (format!("input {name}"), input.artifact.clone()))
+        .collect()
+}
+
+fn made(record: &Record) -> BTreeMap<String, Artifact> {
+    let outputs = record
+        .outputs
+        .iter()
+        .map(|(name, artifact)| (format!("output {name}"), artifact.clone()));
+    outputs
+        .chain(record.log.iter().map(|log| ("log".to_owned(), log.clone())))
+        .collect()
 }
 
 /// Returns the entries that differ, or that only one side has.
