@@ -20,9 +20,6 @@ use super::specs::NAME;
 /// Time for a running cell to end when its kernel stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Variable in a kernel's `env` with the directory of its notebook.
-const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
-
 /// A kernel.
 pub struct Hosted {
     pub id: String,
@@ -163,7 +160,7 @@ impl Hosted {
         if let Some(confined) = &self.ground.confined {
             return confined.files.clone();
         }
-        let asked = self.journal().env().get(WORKING_DIRECTORY).map(PathBuf::from);
+        let asked = self.journal().env().get(super::WORKING_DIRECTORY).map(PathBuf::from);
         asked.filter(|path| path.is_absolute() && path.is_dir()).unwrap_or_else(|| {
             let own = self.ground.directory.join("work");
             // after a failure, directives that name files report them as missing
@@ -251,6 +248,13 @@ impl Hosted {
     /// Removes the kernel's files. If `session_stays`, a session that can be resumed is kept.
     pub fn forget(&self, session_stays: bool) {
         self.journal().remove(session_stays && self.is_named);
+    }
+
+    /// Notes that the host shuts down, and that this is no fault of the cell that is running.
+    pub fn note_shutdown(&self) {
+        if let Err(error) = self.journal().note_shutdown() {
+            tracing::warn!("kernel {}: can't write its journal: {error}", self.id);
+        }
     }
 
     /// Stops the kernel.

@@ -12,17 +12,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::super::ID;
 use super::super::hosted::Model;
 use super::super::specs::NAME;
+use super::super::{ID, UNNAMED};
 
 /// Timeout of most requests.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Timeout for starting, restarting and shutting down a kernel, which may have to wait for a cell to end.
 const WORK: Duration = Duration::from_secs(20);
-
-/// Variable that marks a kernel whose ID was not chosen by a client.
-const UNNAMED: &str = "LOCKSTEP_UNNAMED";
 
 /// A running pod.
 #[derive(Clone)]
