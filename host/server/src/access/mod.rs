@@ -31,7 +31,7 @@ pub enum Scope {
     Read,
     /// Also submit runs and use kernels
     Run,
-    /// Also read metrics
+    /// Also read metrics, and see and stop the kernels of all users
     Admin,
 }
 

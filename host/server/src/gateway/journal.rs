@@ -328,6 +328,21 @@ impl Journal {
         request.map_or(0, |request| request.attempts)
     }
 
+    /// Returns the first line of the cell that is running, if any.
+    pub fn running(&self) -> Option<String> {
+        let running = self.kept.requests.iter().find(|request| request.attempts > 0)?;
+        let code = running.content["code"].as_str()?;
+        Some(
+            code.trim_start()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect(),
+        )
+    }
+
     /// Marks the cell of a request as ended. If it runs again, earlier starts do not count.
     pub fn end(&mut self, id: &str) -> io::Result<()> {
         match self.kept.requests.iter().find(|request| request.id() == id) {

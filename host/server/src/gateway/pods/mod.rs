@@ -23,10 +23,10 @@ use uuid::Uuid;
 
 use self::object::{ENV_ANNOTATION, Named};
 use self::source::{PodScope, has_ended, is_leaving, kernel_of, lacks_secret};
-use super::hosted::{Env, Model};
+use super::hosted::{Details, Env, Model};
 use super::journal::Copy;
 use super::mirror::note;
-use super::{ID, UNNAMED, too_many};
+use super::{ID, NOTEBOOK, UNNAMED, too_many};
 use crate::Answer;
 
 pub use pod::Pod;
@@ -70,6 +70,7 @@ impl Kernel {
                 last_activity: SystemTime::now(),
                 execution_state: "starting".to_owned(),
                 connections: 0,
+                details: Details::default(),
             }),
         })
     }
@@ -146,7 +147,13 @@ impl Pods {
         self.find().await?;
         let kernels: Vec<_> = self.kernels().values().cloned().collect();
         let told = join_all(kernels.iter().map(|kernel| kernel.told())).await;
-        Ok(told.into_iter().flatten().collect())
+        let named = kernels.iter().zip(told).filter_map(|(kernel, told)| {
+            let mut model = told?;
+            model.details.notebook = kernel.env.get(NOTEBOOK).cloned();
+            model.details.memory = Some(self.source.memory());
+            Some(model)
+        });
+        Ok(named.collect())
     }
 
     /// Starts a kernel in a pod, or returns the existing one with the ID in `env`. Refused beyond `most` kernels.

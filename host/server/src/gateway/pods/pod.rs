@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::super::hosted::Model;
+use super::super::hosted::{Details, Model};
 use super::super::specs::NAME;
 use super::super::{ID, UNNAMED};
 
@@ -47,6 +47,8 @@ struct PodModel {
     last_activity: String,
     execution_state: String,
     connections: usize,
+    #[serde(default)]
+    running: Option<String>,
 }
 
 impl Pod {
@@ -180,6 +182,10 @@ async fn told(answer: Response) -> Result<Model, AskError> {
         last_activity: humantime::parse_rfc3339(&told.last_activity).unwrap_or_else(|_| SystemTime::now()),
         execution_state: told.execution_state,
         connections: told.connections,
+        details: Details {
+            running: told.running,
+            ..Details::default()
+        },
     })
 }
 

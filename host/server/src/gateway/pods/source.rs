@@ -89,6 +89,11 @@ impl Source {
         }
     }
 
+    /// Returns the memory limit of a pod in bytes.
+    pub fn memory(&self) -> u64 {
+        self.shape.memory
+    }
+
     /// Whether `user` has a place: with a namespace per user, callers without a user have none.
     pub fn serves(&self, user: Option<&str>) -> bool {
         user.is_some() || !object::is_per_user(&self.namespace)
