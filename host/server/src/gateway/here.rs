@@ -52,6 +52,11 @@ impl Here {
         for entry in found {
             let id = entry.file_name().to_string_lossy().into_owned();
             let journal = match Uuid::parse_str(&id) {
+                // the host ended, or had no place on its disk, while it created or removed the kernel
+                Ok(_) if Journal::is_missing(&entry.path()) => {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                    continue;
+                }
                 Ok(_) => Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone()),
                 Err(_) => Err("its name is not the ID of a kernel".to_owned()),
             };

@@ -211,8 +211,13 @@ impl Journal {
             },
             place,
         };
-        journal.write()?;
+        journal.create_file()?;
         Ok(journal)
+    }
+
+    /// Writes the file of a new kernel. Leaves nothing behind if that fails.
+    fn create_file(&self) -> io::Result<()> {
+        self.write().inspect_err(|_| drop(std::fs::remove_dir_all(&self.directory)))
     }
 
     /// Creates a journal from the copy of a kernel on another machine. A non-empty `env` replaces that of the copy.
@@ -244,7 +249,7 @@ impl Journal {
             kept,
             mirror,
         };
-        journal.write()?;
+        journal.create_file()?;
         Ok(journal)
     }
 
@@ -271,6 +276,11 @@ impl Journal {
     /// Returns whether there is a journal in a directory.
     pub fn exists(directory: &Path) -> bool {
         file(directory).exists()
+    }
+
+    /// Returns whether a directory certainly has no journal.
+    pub fn is_missing(directory: &Path) -> bool {
+        matches!(file(directory).try_exists(), Ok(false))
     }
 
     pub fn place(&self) -> &SessionFile {
@@ -694,6 +704,21 @@ mod tests {
         }
         assert!(std::fs::metadata(&path).unwrap().len() < LONG);
         assert_eq!(kernel.again(), (vec![], 5));
+    }
+
+    #[test]
+    fn a_kernel_that_can_not_be_created_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("kernel");
+        // no file can have this name any more
+        std::fs::create_dir_all(file(&own)).unwrap();
+        let place = SessionFile {
+            directory: directory.path().join("sessions"),
+            notebook: "a kernel".into(),
+        };
+        assert!(!Journal::is_missing(&own));
+        assert!(Journal::create(own.clone(), BTreeMap::new(), place, None).is_err());
+        assert!(!own.exists() && Journal::is_missing(&own));
     }
 
     #[test]

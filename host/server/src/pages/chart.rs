@@ -43,11 +43,11 @@ pub fn lines(title: &str, below: &str, lines: &[Line]) -> Markup {
         figure.chart {
             figcaption { h3 { (title) } }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told) {
-                @for tick in ticks(up) {
+                @for tick in ticks(up, 0.0) {
                     line.grid x1=(LEFT) x2=(WIDTH - MARGIN) y1=(short(y(tick))) y2=(short(y(tick))) {}
                     text.up x=(LEFT - 8.0) y=(short(y(tick) + 4.0)) { (label(tick)) }
                 }
-                @for tick in ticks(across) { text.across x=(short(x(tick))) y=(HEIGHT - 6.0) { (label(tick)) } }
+                @for tick in ticks(across, 1.0) { text.across x=(short(x(tick))) y=(HEIGHT - 6.0) { (label(tick)) } }
                 @for (at, line) in lines.iter().enumerate() {
                     polyline class={ "line-" (at % COLOURS) } points=(path(&line.points, &x, &y)) {}
                     @if let Some(last) = line.points.last() {
@@ -87,14 +87,14 @@ fn bounds(lines: &[Line]) -> Option<(Range, Range)> {
     Some((across, up))
 }
 
-/// Returns round numbers in a range: multiples of 1, 2 or 5 times a power of ten.
-fn ticks((least, most): Range) -> Vec<f64> {
-    let rough = (most - least) / 4.0;
+/// Returns round numbers in a range, at most seven: multiples of 1, 2 or 5 times a power of ten. They are at least `apart` from each other.
+fn ticks((least, most): Range, apart: f64) -> Vec<f64> {
+    let rough = ((most - least) / 6.0).max(apart);
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power);
     let step = step.into_iter().find(|step| *step >= rough).unwrap_or(rough);
     let first = (least / step).ceil();
-    // more than five only by rounding
+    // more than seven only by rounding
     (0..8)
         .map(|at| (first + f64::from(at)) * step)
         .take_while(|tick| *tick <= most)
@@ -148,10 +148,12 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within_the_range() {
-        assert_eq!(ticks((0.0, 1.0)), [0.0, 0.5, 1.0]);
-        assert_eq!(ticks((3.0, 97.0)), [50.0]);
-        assert_eq!(ticks((-2.0, 2.0)), [-2.0, -1.0, 0.0, 1.0, 2.0]);
-        assert_eq!(ticks((1e-9, 5e-9)).len(), 5);
+        let labels = |range, apart| ticks(range, apart).into_iter().map(label).collect::<Vec<_>>();
+        assert_eq!(labels((0.0, 1.0), 0.0), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(labels((3.0, 97.0), 0.0), ["20", "40", "60", "80"]);
+        assert_eq!(labels((1.0, 2.0), 1.0), ["1", "2"]);
+        assert_eq!(labels((-2.0, 2.0), 1.0), ["-2", "-1", "0", "1", "2"]);
+        assert_eq!(labels((1e-9, 5e-9), 0.0).len(), 5);
     }
 
     #[test]
