@@ -10,6 +10,7 @@
 # make e2e    test pipelines, kernels and manifests on a single-node Kubernetes, which it starts and stops; needs root, Linux and Go; takes forty
 #             minutes the first time on two cores, seven later
 # make fuzz   fuzz each target of tests/fuzz with libFuzzer, a minute each (FUZZ_SECONDS)
+# make soak   run a host in trouble for half an hour (MINUTES): 500 clients, exhausted memory, a full disk, kills; as root, the disk is a tmpfs
 # make screenshot  update examples/penguins/notebook.png and docs/src/how-to/dashboard-*.png
 
 VENV := target/venv
@@ -20,7 +21,7 @@ CRATES := --workspace --exclude lockstep-benches --exclude work
 CARGO := cargo
 TEST := $(CARGO) test $(CRATES)
 
-.PHONY: built-in demo demo-module test bench lint docs book wheel images e2e fuzz screenshot toolchain
+.PHONY: built-in demo demo-module test bench lint docs book wheel images e2e fuzz soak screenshot toolchain
 .DEFAULT_GOAL := demo
 
 demo: $(LOCKSTEP) $(VENV)/.ready
@@ -83,6 +84,11 @@ fuzz: toolchain
 	  LOCKSTEP_FUZZ=$$target target/debug/fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/fuzz/$$target- \
 	    target/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; \
 	done
+
+MINUTES := 30
+soak: $(LOCKSTEP) $(VENV)/.ready
+	$(LOCKSTEP) build tests/guests -o target/guests.wasm
+	$(VENV)/bin/python tests/clients/soak.py $(LOCKSTEP) target/guests.wasm $(MINUTES)
 
 screenshot: $(LOCKSTEP) target/browser/.ready
 	rm -f target/screenshots/penguins.png

@@ -82,9 +82,19 @@ fn work_is_watched_and_cancelled() {
 }
 
 #[test]
+fn curves_of_runs_are_chosen_and_drawn_in_one_chart() {
+    play("curves", Visit::new(), "/");
+}
+
+#[test]
+fn a_kernel_is_stopped_after_a_question() {
+    play("kernels", Visit::empty(), "/");
+}
+
+#[test]
 fn pages_of_an_empty_store_are_accessible() {
     let visit = Visit {
-        pages: json!({ "empty": "", "empty-runs": "runs", "empty-notebooks": "notebooks", "empty-pipelines": "pipelines" }),
+        pages: json!({ "empty": "", "empty-runs": "runs", "empty-notebooks": "notebooks", "empty-kernels": "kernels", "empty-curves": "curves?step=x", "empty-pipelines": "pipelines" }),
         ..Visit::empty()
     };
     play("tour", visit, "/");
@@ -183,6 +193,8 @@ impl Visit {
             place.json(&["run", "penguins.yaml"]),
             place.json(&["run", "penguins.yaml", "-p", "trees=60"]),
         ];
+        let learn = format!("{}#learn", GUESTS.display());
+        let learned = ["0.1", "0.5"].map(|rate| hex(&place.json(&["run", &learn, "-p", &format!("rate={rate}")])["record"]));
         let task = |run: usize, name: &str| {
             let tasks = runs[run]["tasks"].as_array().unwrap();
             tasks.iter().find(|task| task["task"] == name).unwrap().clone()
@@ -204,6 +216,11 @@ impl Visit {
             "lineage": format!("lineage/{}", output("plot", "figure")),
             "compare": format!("compare/{}/{}", record(0, "score"), record(1, "score")),
             "compare-figures": format!("compare/{}/{}", record(0, "plot"), record(1, "plot")),
+            "curves": format!("runs/{}", learned[0]),
+            "compare-curves": format!("compare/{}/{}", learned[0], learned[1]),
+            "curves-of-step": "curves?step=learn",
+            "curves-of-runs": format!("curves?run={}&run={}", learned[1], learned[0]),
+            "kernels": "kernels",
             "pipelines": "pipelines",
             "pipeline": "pipelines",
             "schedules": "schedules",

@@ -107,7 +107,12 @@ fn channels_lose_nothing_and_are_bounded() {
 
 #[test]
 fn cells_outlive_a_killed_host() {
-    holds(&["Killed"]);
+    holds(&["Killed", "Stopped"]);
+}
+
+#[test]
+fn cells_take_turns_and_kernels_are_limited() {
+    holds(&["Turns", "Limited"]);
 }
 
 #[test]

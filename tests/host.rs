@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::gateway::Host;
-use crate::setup::{ROOT, python};
+use crate::setup::{GUESTS, ROOT, binary, python};
 
 fn succeeds(command: &mut Command) -> Output {
     let output = command.output().unwrap();
@@ -28,6 +28,19 @@ fn five_hundred_clients_lose_no_run() {
         (&json!(450 * 6), &json!(450 * 3 + 3)),
         "{told}"
     );
+}
+
+/// `make soak` does the same for longer. Most of the time, the host is starting.
+#[test]
+fn a_host_in_trouble_loses_no_job_and_mixes_up_no_answers() {
+    let mut command = Command::new(python());
+    let soak = format!("{ROOT}/tests/clients/soak.py");
+    command.arg(soak).arg(binary()).arg(&*GUESTS).args(["0.6", "12"]);
+    let output = succeeds(&mut command);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for what in ["answered", "followed", "cells", "kills"] {
+        assert!(told[what].as_u64().unwrap() > 0, "{what}: {told}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub fn ending() -> Vec<Guest> {
             .parameter("word", "Grüße")
             .parameter("list", "[4, 5]"),
     );
+    guests.push(Guest::new("learn").parameter("rounds", "3"));
     guests.push(Guest::new("count").input("lines", "one\ntwo\nthree"));
     guests.push(Guest::new("busy").input("text", "word").parameter("rounds", "100"));
     guests.push(Guest::new("panic").parameter("at", "9"));

@@ -159,6 +159,53 @@ async function cancel(browser) {
   await context.close();
 }
 
+/** Draws the curves of several runs, then of fewer. */
+async function curves(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  await page.goto(setting.url + setting.pages.curves);
+  assert.equal(await page.locator(".preview polyline").count(), 1);
+  // the metric of each run, over both runs
+  const over = page.locator("section", { has: page.getByRole("heading", { name: "Metrics of the step" }) });
+  assert.equal((await over.locator("polyline").getAttribute("points")).split(" ").length, 2);
+  await over.getByRole("link", { name: "Compare curves" }).click();
+  await page.waitForURL("**/curves?step=learn");
+  const drawn = () => page.locator(".chart polyline").evaluateAll((lines) => lines.map((line) => line.getAttribute("points").split(" ").length));
+  // twenty rounds each
+  assert.deepEqual(await drawn(), [20, 20]);
+  assert.equal(await page.locator(".legend li").count(), 2);
+  await page.locator("form.choice input[type=checkbox]").first().uncheck();
+  await page.getByRole("button", { name: "Draw" }).press("Enter");
+  await page.waitForURL("**/curves?step=learn&run=*");
+  assert.deepEqual(await drawn(), [20]);
+  await page.goto(setting.url + setting.pages["compare-curves"]);
+  assert.deepEqual(await drawn(), [20, 20]);
+  await page.getByText("loss (last)").waitFor();
+  check(seen, "curves");
+  await context.close();
+}
+
+/** Stops a kernel. */
+async function kernels(browser) {
+  const { context, page, seen } = await open(browser, "light", "desktop");
+  const authorization = `Bearer ${setting.token}`;
+  const env = { JPY_SESSION_NAME: "/home/ann/<b>wines.ipynb" };
+  const answer = await page.request.post(`${setting.url}api/kernels`, { headers: { authorization }, data: { env } });
+  assert.equal(answer.status(), 201);
+  await page.goto(`${setting.url}kernels`);
+  await page.getByText("<b>wines.ipynb", { exact: true }).waitFor();
+  await accessible(page, "kernels");
+  await page.screenshot({ path: path.join(setting.screenshots, "dashboard-kernels-one.png") });
+  await page.getByRole("link", { name: /^Stop/ }).press("Enter");
+  await page.getByRole("heading", { name: "Stop the kernel <b>wines.ipynb?" }).waitFor();
+  await accessible(page, "stop a kernel");
+  await page.getByRole("link", { name: "Back" }).press("Enter");
+  await page.getByRole("link", { name: /^Stop/ }).press("Enter");
+  await page.getByRole("button", { name: "Stop kernel" }).press("Enter");
+  await page.getByText("No active kernels.").waitFor();
+  check(seen, "kernels");
+  await context.close();
+}
+
 /** Visits artifacts with hostile content, which must not run. */
 async function hostile(browser) {
   const { context, page, seen } = await open(browser, "light", "desktop");
@@ -190,7 +237,7 @@ async function hostile(browser) {
 
 const browser = await chromium.launch({ executablePath: setting.browser, args: ["--no-sandbox"] });
 try {
-  const scenes = { tour, wrong, keyboard, live, cancel, hostile };
+  const scenes = { tour, wrong, keyboard, live, cancel, curves, kernels, hostile };
   await scenes[setting.scene](browser);
 } finally {
   await browser.close();

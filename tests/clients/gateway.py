@@ -4,6 +4,7 @@ Arguments: the program `lockstep`, and names of classes. Each test has its own h
 of a host in a cluster, which is at $GATEWAY.
 """
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -87,6 +88,10 @@ class Host(There):
 
     def kill(self):
         self.process.kill()
+        self.process.wait()
+
+    def terminate(self):
+        self.process.terminate()
         self.process.wait()
 
 
@@ -331,7 +336,106 @@ class Channels(OneHost):
         self.assertEqual(self.host.connect(kernel, "slow").run("3"), "3")
 
 
+class Turns(OneHost):
+    """A host on which one cell or job runs at a time."""
+
+    arguments = ("--jobs", "1", "--memory", "512MiB")
+
+    def running(self):
+        """Returns the numbers of running cells and jobs, and the memory that they may use."""
+        text = self.host.ask("GET", "/metrics")[2].decode()
+        values = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
+        return values["lockstep_sandboxes"], values["lockstep_guest_memory_bytes"]
+
+    def test_a_cell_waits_for_its_turn_and_can_be_interrupted_meanwhile(self):
+        first, second = (self.host.kernel() for _ in range(2))
+        holder, waiter = self.host.connect(first), self.host.connect(second)
+        running = holder.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
+        holder.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        self.assertEqual(self.running(), ("1", str(512 << 20)))
+        given_up = waiter.execute("1")
+        waiter.until(lambda kind, content: kind == "stream" and "waiting for other cells" in content["text"])
+        self.host.ask("POST", f"/api/kernels/{second}/interrupt")
+        self.assertEqual(waiter.outcome(given_up)[0]["ename"], "Interrupted")
+        waiting = waiter.execute("2")
+        waiter.until(lambda kind, content: kind == "stream" and "waiting for other cells" in content["text"])
+        self.host.ask("POST", f"/api/kernels/{first}/interrupt")
+        self.assertEqual(holder.outcome(running)[0]["ename"], "Interrupted")
+        self.assertEqual(text(waiter.outcome(waiting)[1]), "2")
+        self.assertEqual(self.running(), ("0", "0"))
+
+    def test_a_cell_that_needs_too_much_memory_ends_with_what_to_do(self):
+        client = self.host.connect(self.host.kernel())
+        client.run("let kept = 7;")
+        reply, _ = client.outcome(client.execute("let all = vec![1_u8; 1 << 30]; all.len()"))
+        self.assertEqual((reply["ename"], reply["evalue"].split("\n")[0]), ("Limit", "out of memory: more than 536870912 bytes"))
+        self.assertIn("a cell may use 512.0 MiB on this host", reply["evalue"])
+        self.assertEqual(client.run("kept"), "7")
+
+    def test_a_cell_that_waits_for_input_holds_no_turn(self):
+        asking, other = (self.host.connect(self.host.kernel()) for _ in range(2))
+        code = "let mut line = String::new(); std::io::stdin().read_line(&mut line)?; line.trim().len()"
+        request = asking.execute(code, allow_stdin=True)
+        asking.until(lambda kind, content: kind == "input_request")
+        self.assertEqual(other.run("1"), "1")
+        asking.send("input_reply", {"value": "four"}, "stdin")
+        self.assertEqual(text(asking.outcome(request)[1]).splitlines()[-1], "4")
+
+
+class Limited(OneHost):
+    def setUp(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml", dir=".", delete=False) as quotas:
+            quotas.write("[default]\nkernels = 3\n")
+        self.arguments = ("--quotas", quotas.name)
+        super().setUp()
+
+    def test_kernels_that_are_requested_at_once_do_not_exceed_the_quota(self):
+        ask = lambda _: self.host.ask("POST", "/api/kernels", {"name": "lockstep"})[0]
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            statuses = sorted(pool.map(ask, range(12)))
+        self.assertEqual(statuses, [201] * 3 + [429] * 9)
+        kernel = self.host.ask("GET", "/api/kernels")[2][0]["id"]
+        self.assertEqual(self.host.kernel(KERNEL_ID=kernel), kernel, "one that exists")
+
+    def test_unknown_variables_of_a_kernel_are_not_kept(self):
+        kernel = self.host.kernel(KERNEL_ID=str(uuid.uuid4()), KERNEL_USERNAME="ann", MY_PASSWORD="pass")
+        with open(f"{self.host.directory}/store/host/kernels/{kernel}/kernel.jsonl") as journal:
+            self.assertEqual(list(json.loads(journal.readline())["env"]), ["KERNEL_ID"])
+
+
+class Stopped(OneHost):
+    arguments = ("--grace", "0s")
+
+    def test_a_cell_continues_however_often_the_host_shuts_down(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        running = client.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
+        for _ in range(3):
+            client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+            self.host.terminate()
+            self.host.start()
+            client = self.host.connect(kernel, "reader")
+        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        self.host.ask("POST", f"/api/kernels/{kernel}/interrupt")
+        self.assertEqual(client.outcome(running)[0]["ename"], "Interrupted")
+
+
 class Killed(OneHost):
+    def test_a_cell_during_which_the_host_was_killed_twice_is_not_executed_again(self):
+        kernel = self.host.kernel()
+        client = self.host.connect(kernel, "reader")
+        client.run("let kept = 7;")
+        running = client.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
+        for _ in range(2):
+            client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+            self.host.kill()
+            self.host.start()
+            client = self.host.connect(kernel, "reader")
+        reply, _ = client.outcome(running)
+        self.assertEqual(reply["ename"], "HostEnded")
+        self.assertIn("the host ended twice while this cell ran", reply["evalue"])
+        self.assertEqual(client.run("kept"), "7")
+
     def test_cells_continue_after_the_host_was_killed(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")

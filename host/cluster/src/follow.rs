@@ -34,11 +34,16 @@ pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Grou
     let mut pods = watcher(pods, own).default_backoff().boxed();
     let own = watcher::Config::default().fields(&format!("metadata.name={job}"));
     let mut jobs = watcher(jobs, own).default_backoff().boxed();
-    let mut listed = true;
+    let (mut listed, mut is_told) = (true, false);
     let how = loop {
         tokio::select! {
-            pod = pods.next() => if let Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = pod {
-                followed.pod(&pod);
+            pod = pods.next() => match pod {
+                Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => followed.pod(&pod),
+                Some(Err(error)) if !is_told => if let Some(why) = refused(&error) {
+                    is_told = true;
+                    followed.group.note(format!("logs of job {job} are not shown: {why}"));
+                },
+                _ => {}
             },
             job = jobs.next() => match job {
                 Some(Ok(watcher::Event::Init)) => listed = false,
@@ -50,7 +55,9 @@ pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Grou
                 }
                 Some(Ok(watcher::Event::InitDone)) if listed => {}
                 Some(Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) => break Err("its Job was deleted".to_owned()),
-                Some(Err(_)) => {}
+                Some(Err(error)) => if let Some(why) = refused(&error) {
+                    break Err(why);
+                },
                 None => break Err("the watch of its Job ended".to_owned()),
             },
         }
@@ -63,6 +70,20 @@ pub async fn follow(jobs: Api<Job>, pods: Api<Pod>, job: String, group: Arc<Grou
         let _ = tokio::time::timeout(REST, log).await;
     }
     group.end(how);
+}
+
+/// Returns which permission is missing, if the cluster does not allow a watch. Other errors pass, and the watch is tried again.
+fn refused(error: &watcher::Error) -> Option<String> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    // the message has the verb, the resource and the namespace
+    let hint = "the Role lockstep-run of deploy/kustomize has the required permissions";
+    matches!(status.code, 401 | 403).then(|| format!("the cluster refused the request: {}; {hint}", status.message))
 }
 
 /// Returns the result of a Job, if it has ended.
@@ -165,5 +186,28 @@ async fn read_log(pods: Api<Pod>, name: String, group: Arc<Group>) {
             return;
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_watch_names_the_missing_permission() {
+        let message = "jobs.batch is forbidden: User \"ann\" cannot watch resource \"jobs\" in API group \"batch\" in the namespace \"a\"";
+        let status = |code| {
+            Box::new(kube::core::Status {
+                code,
+                message: message.to_owned(),
+                ..kube::core::Status::default()
+            })
+        };
+        let why = refused(&watcher::Error::WatchStartFailed(kube::Error::Api(status(403)))).unwrap();
+        assert!(why.contains(message) && why.contains("lockstep-run"), "{why}");
+        assert!(refused(&watcher::Error::WatchError(status(403))).is_some());
+        // an expired resource version, after which the watcher lists again
+        assert_eq!(refused(&watcher::Error::WatchError(status(410))), None);
+        assert_eq!(refused(&watcher::Error::NoResourceVersion), None);
     }
 }

@@ -68,6 +68,10 @@ impl Refusal {
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
         let error = error.into();
+        if is_disk_full(&error) {
+            let hint = "try again later; the administrator of the host has to free space (`lockstep gc`)";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, error.hint(hint));
+        }
         let status = match error.kind() {
             Kind::User => StatusCode::BAD_REQUEST,
             Kind::Config | Kind::Guest => StatusCode::UNPROCESSABLE_ENTITY,
@@ -77,6 +81,12 @@ impl<E: Into<Error>> From<E> for Refusal {
         };
         Self::new(status, error)
     }
+}
+
+/// Whether the reason is a full disk or an exhausted disk quota of the host. Errors have only their text: that of the system, or that of SQLite.
+fn is_disk_full(error: &Error) -> bool {
+    let reasons = ["(os error 28)", "(os error 122)", "database or disk is full"];
+    error.kind() == Kind::Host && reasons.iter().any(|reason| error.message().contains(reason))
 }
 
 impl IntoResponse for Refusal {
@@ -103,5 +113,25 @@ impl IntoResponse for Refusal {
         // for the dashboard, which renders it as a page
         response.extensions_mut().insert(Arc::new(self.error));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_request_or_the_host() {
+        let status =
+            |code: i32| Refusal::from(Error::file("write", Path::new("a"), &io::Error::from_raw_os_error(code))).status;
+        assert_eq!(
+            (status(28), status(13)),
+            (StatusCode::SERVICE_UNAVAILABLE, StatusCode::FORBIDDEN)
+        );
+        let other = Refusal::from(Error::host("damaged"));
+        assert_eq!(other.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

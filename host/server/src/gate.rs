@@ -1,4 +1,4 @@
-//! Limits on running and queued work.
+//! Limits on running and queued work: jobs, and the cells of kernels in this process.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use super::answer::Refusal;
 use super::fair::{Fair, Owner, Share};
 use super::quotas::{Quota, Quotas};
 
-/// Limits what runs and what waits: the number of jobs, and the memory of their guests. Users take turns.
+/// Limits what runs and what waits: the number of jobs and cells, and the memory of their guests. Users take turns.
 #[derive(Debug)]
 pub struct Gate {
     jobs: NonZeroUsize,
@@ -89,6 +89,13 @@ pub struct Turn {
     number: u64,
     stops: Arc<Mutex<BTreeMap<u64, Arc<Stop>>>>,
     _share: Share,
+}
+
+/// Permission to run a cell, with its memory; given back on drop.
+#[derive(Debug)]
+pub struct CellTurn {
+    _turn: Share,
+    _memory: Share,
 }
 
 impl Drop for Turn {
@@ -202,6 +209,17 @@ impl Gate {
         })
     }
 
+    /// Waits until a cell may run with `bytes` of memory. `None` if the host shuts down. A cell has no place in the queue, as a kernel runs one at
+    /// a time, and it is not among what [`Self::interrupt`] ends: the next host runs it again.
+    pub async fn cell(&self, owner: &Owner, bytes: u64) -> Option<CellTurn> {
+        let turn = self.turns.take(owner, 1, self.quota(owner).running() as u64).await?;
+        let memory = self.memory.take(owner, bytes, self.quota(owner).memory()).await?;
+        Some(CellTurn {
+            _turn: turn,
+            _memory: memory,
+        })
+    }
+
     /// Waits until the guest of a run may have `bytes` of memory. `None` if the work is stopped, so that the run ends at once.
     pub async fn memory(&self, owner: &Owner, bytes: u64, stop: &Stop) -> Option<Share> {
         tokio::select! {
@@ -211,14 +229,21 @@ impl Gate {
         }
     }
 
-    /// Returns the numbers of running and of waiting jobs.
+    /// Returns the number of running jobs and cells, and that of waiting jobs.
     pub fn counts(&self) -> (usize, usize) {
         (self.turns.used() as usize, locked(&self.waiting).all)
     }
 
-    /// Waits until no job is running.
+    /// Waits until no job and no cell is running.
     pub async fn idle(&self) {
         while self.turns.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until no job is running.
+    pub async fn jobs_ended(&self) {
+        while !locked(&self.stops).is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

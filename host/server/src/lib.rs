@@ -317,7 +317,10 @@ async fn run(settings: Settings, surroundings: &Surroundings) -> Result<()> {
     // connections may have ended before the work has
     let _ = finished.await;
     let namespaces = server.namespaces();
-    namespaces.values().for_each(|namespace| namespace.kernels.flush(FLUSH));
+    for namespace in namespaces.values() {
+        namespace.kernels.note_shutdown();
+        namespace.kernels.flush(FLUSH);
+    }
     tracing::info!("shutdown complete");
     Ok(())
 }
@@ -373,7 +376,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<(watch::Receiver<bool>, JoinHandl
         }
         let grace = server.settings.grace();
         let (running, _) = server.gate.counts();
-        tracing::info!("shutting down: {running} runs have {} s to finish", grace.as_secs());
+        tracing::info!("shutting down: {running} runs and cells have {} s to finish", grace.as_secs());
         server.gate.close();
         tell.send_replace(true);
         tokio::select! {
@@ -384,7 +387,7 @@ fn told_to_end(server: &Arc<Server>) -> Result<(watch::Receiver<bool>, JoinHandl
         }
         server.gate.interrupt();
         // a guest ends within milliseconds; a compiler in this process takes longer
-        let _ = tokio::time::timeout(LAST, server.gate.idle()).await;
+        let _ = tokio::time::timeout(LAST, server.gate.jobs_ended()).await;
     });
     Ok((ending, finished))
 }

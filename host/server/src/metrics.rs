@@ -100,7 +100,7 @@ impl Default for Metrics {
             request_seconds.clone(),
         );
         registry.register("connections", "Open connections, WebSockets included", connections.clone());
-        registry.register("sandboxes", "Jobs in progress", running.clone());
+        registry.register("sandboxes", "Jobs and cells in progress", running.clone());
         registry.register("queue", "Queued jobs", waiting.clone());
         registry.register("kernels", "Active kernels", kernels.clone());
         registry.register_with_unit(

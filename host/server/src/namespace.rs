@@ -12,6 +12,7 @@ use lockstep_runtime::step::Interface;
 use lockstep_runtime::store::{Shared, Store};
 use lockstep_view::error::{Error, Result};
 use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 
 use super::answers::Answers;
 use super::fair::Owner;
@@ -126,8 +127,17 @@ fn kernels(user: Option<&str>, server: &Server, runtime: &Runtime, directory: &P
     }
     let downloads = server.settings.downloads();
     let confined = files.map(|files| Confined { files, downloads });
-    let (workshop, cull) = (server.workshop.clone(), gateway::Cull::new(&server.settings));
-    let here = gateway::Here::open(runtime, directory.to_owned(), confined, workshop, cull)?;
+    let ground = gateway::Ground {
+        runtime: Arc::new(runtime.clone()),
+        workshop: server.workshop.clone(),
+        directory: directory.to_owned(),
+        confined,
+        sessions: runtime.store.directory().join("sessions"),
+        gate: server.gate.clone(),
+        owner: Owner::from(user.unwrap_or_default()),
+        threads: Handle::current(),
+    };
+    let here = gateway::Here::open(ground, gateway::Cull::new(&server.settings))?;
     Ok(gateway::Kernels::Here(here))
 }
 

@@ -53,7 +53,7 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Maximum concurrent runs [default: number of CPU cores]
+    /// Maximum concurrent runs, including cells of kernels in this process [default: number of CPU cores]
     #[arg(short, long, value_name = "N", env = "LOCKSTEP_JOBS")]
     jobs: Option<usize>,
 
@@ -155,7 +155,8 @@ pub struct Settings {
     #[arg(long, value_name = "IMAGE", env = "LOCKSTEP_KERNEL_IMAGE", help_heading = "Kernels in pods")]
     kernel_image: Option<String>,
 
-    /// Namespace of kernel pods; `{user}` is replaced by the user's name [default: the host's namespace]
+    /// Namespace of kernel pods; `{user}` is replaced by the user's name and a digest, `{profile}` by the name as in Kubeflow's profiles [default: the
+    /// host's namespace]
     #[arg(
         long,
         value_name = "NAME",

@@ -39,7 +39,7 @@ pub struct LineageArgs {
 /// The artifacts of a lineage.
 enum Artifacts {
     /// In the store of this machine.
-    Here(Runtime),
+    Here(Box<Runtime>),
     /// As a host described them.
     There(BTreeMap<Digest, Artifact>),
 }
@@ -109,7 +109,7 @@ fn lineage(what: &str, direction: Direction, invocation: &Invocation) -> Result<
     let Some(remote) = invocation.remote()? else {
         let (start, _) = start()?;
         let lineage = runtime.lineage(&start, direction)?;
-        return Ok((start, lineage, Artifacts::Here(runtime)));
+        return Ok((start, lineage, Artifacts::Here(Box::new(runtime))));
     };
     let (start, is_record) = match remote.bring_name(&runtime, what)? {
         Some(artifact) => (artifact, false),

@@ -4,6 +4,7 @@
 mod bundle;
 mod care;
 mod compiling;
+mod dashboard;
 mod door;
 mod errors;
 mod jobs;

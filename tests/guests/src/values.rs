@@ -78,6 +78,23 @@ pub fn make(
     })
 }
 
+/// Learns nothing, but reports how.
+#[step(output = "metrics")]
+pub fn learn(
+    /// how fast
+    #[default = 0.1]
+    rate: Param<f64>,
+    /// for how long
+    #[default = 20]
+    rounds: Param<u32>,
+) -> Result<Metrics> {
+    let mut metrics = Metrics::from([("rate", *rate)]);
+    for round in 1..=*rounds {
+        metrics.set(format!("loss/{round}"), 1.0 / (1.0 + *rate * f64::from(round)));
+    }
+    Ok(metrics)
+}
+
 /// Takes one of each kind and gives the sum of it all.
 #[expect(clippy::too_many_arguments, reason = "a step has an argument for each input")]
 #[step(output = "sum")]

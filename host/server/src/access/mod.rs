@@ -32,7 +32,7 @@ pub enum Scope {
     Read,
     /// Also submit runs and use kernels
     Run,
-    /// Also read metrics, and free the stores of all users
+    /// Also read metrics, free the stores of all users, and see and stop their kernels
     Admin,
 }
 

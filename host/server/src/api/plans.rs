@@ -45,7 +45,7 @@ pub(super) struct PlanRequest {
     responses(
         (status = 202, description = "accepted; `Location` is the work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "the queue is full; see `Retry-After`", body = ErrorAnswer),
+        (status = 503, description = "the queue or the disk is full; see `Retry-After`", body = ErrorAnswer),
     )
 )]
 pub async fn submit(State(server): State<Arc<Server>>, caller: Caller, Body(request): Body<PlanRequest>) -> Answer<Response> {

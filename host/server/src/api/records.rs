@@ -109,7 +109,7 @@ pub async fn lineage(caller: Caller, Named(digest): Named, Query(query): Query<L
     responses(
         (status = 200, body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "the queue is full", body = ErrorAnswer),
+        (status = 503, description = "the queue or the disk is full", body = ErrorAnswer),
     )
 )]
 pub async fn verify(State(server): State<Arc<Server>>, caller: Caller, Named(digest): Named) -> Answer<Json<Value>> {

@@ -107,7 +107,7 @@ pub(super) struct Wait {
         (status = 200, description = "the record, as printed by `lockstep run --json`", body = Object),
         (status = 202, description = "the run continues; `Location` is its work item", body = Object),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "the queue is full; see `Retry-After`", body = ErrorAnswer),
+        (status = 503, description = "the queue or the disk is full; see `Retry-After`", body = ErrorAnswer),
     )
 )]
 pub async fn submit(

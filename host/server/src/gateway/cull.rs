@@ -40,6 +40,7 @@ impl Cull {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hosted::Details;
     use super::*;
 
     #[test]
@@ -50,6 +51,7 @@ mod tests {
             last_activity: now - Duration::from_secs(idle),
             execution_state: execution_state.to_owned(),
             connections,
+            details: Details::default(),
         };
         let takes = |connected: bool, busy: bool| {
             let idle = Duration::from_secs(60);

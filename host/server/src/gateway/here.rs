@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use lockstep_kernel::jupyter::Stopped;
-use lockstep_kernel::session::{Confined, SessionFile};
-use lockstep_runtime::run::Runtime;
+use lockstep_kernel::session::SessionFile;
 use lockstep_view::error::{Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
@@ -17,11 +16,8 @@ use super::hosted::{Env, Hosted};
 use super::journal::{Copy, Journal};
 use super::mirror::Mirror;
 use super::running::Ground;
-use super::workshop::Workshop;
-use super::{ID, id_in};
-
-/// Variable in a kernel's `env` with the path of its notebook.
-const NOTEBOOK: &str = "JPY_SESSION_NAME";
+use super::{ID, NOTEBOOK, id_in, too_many};
+use crate::Answer;
 
 /// The kernels of a namespace, in this process.
 pub struct Here {
@@ -33,26 +29,12 @@ pub struct Here {
 }
 
 impl Here {
-    /// Opens the kernels in `directory`. Requests that an earlier process left unsettled run again. Must be called within a tokio runtime.
-    /// `confined` is what cells may read; without it, all that the process can read.
-    pub fn open(
-        runtime: &Runtime,
-        directory: PathBuf,
-        confined: Option<Confined>,
-        workshop: Arc<Workshop>,
-        cull: Option<Cull>,
-    ) -> Result<Arc<Self>> {
-        let ground = Arc::new(Ground {
-            runtime: Arc::new(runtime.clone()),
-            workshop,
-            confined,
-            sessions: runtime.store.directory().join("sessions"),
-            directory,
-        });
+    /// Opens the kernels of a namespace. Requests that an earlier process left unsettled run again. Must be called within a tokio runtime.
+    pub fn open(ground: Ground, cull: Option<Cull>) -> Result<Arc<Self>> {
         let (stopped, told) = unbounded_channel();
         let kernels = Arc::new(Self {
-            ground,
-            mirror: Mirror::behind(&runtime.store)?,
+            mirror: Mirror::behind(&ground.runtime.store)?,
+            ground: Arc::new(ground),
             held: Mutex::default(),
             stopped,
         });
@@ -70,6 +52,11 @@ impl Here {
         for entry in found {
             let id = entry.file_name().to_string_lossy().into_owned();
             let journal = match Uuid::parse_str(&id) {
+                // the host ended, or had no place on its disk, while it created or removed the kernel
+                Ok(_) if Journal::is_missing(&entry.path()) => {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                    continue;
+                }
                 Ok(_) => Journal::open(entry.path(), &self.ground.sessions, self.mirror.clone()),
                 Err(_) => Err("its name is not the ID of a kernel".to_owned()),
             };
@@ -90,13 +77,16 @@ impl Here {
         }
     }
 
-    /// Starts a kernel, or returns the existing one with the ID in `env`.
-    pub fn create(&self, env: Env) -> Result<Arc<Hosted>> {
+    /// Starts a kernel, or returns the existing one with the ID in `env`. Refused beyond `most` kernels.
+    pub fn create(&self, env: Env, most: usize) -> Answer<Arc<Hosted>> {
         let id = id_in(&env)?.unwrap_or_else(Uuid::new_v4).to_string();
         let hosted = {
             let mut held = self.held();
             if let Some(there) = held.get(&id) {
                 return Ok(there.clone());
+            }
+            if held.len() >= most {
+                return Err(too_many(most));
             }
             let journal = self.journal(&id, env, &held)?;
             let hosted = self.hosted(&id, journal, "starting");
@@ -139,6 +129,11 @@ impl Here {
         if self.mirror.as_ref().is_some_and(|mirror| !mirror.flush(patience)) {
             tracing::warn!("the shared store lacks the latest copies of kernels: it is slow or unreachable");
         }
+    }
+
+    /// Prepares for the end of the process: cells that are running run again in the next one.
+    pub fn note_shutdown(&self) {
+        self.all().iter().for_each(|hosted| hosted.note_shutdown());
     }
 
     fn hosted(&self, id: &str, journal: Journal, state: &str) -> Arc<Hosted> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_kernel::jupyter::{Channel, Header, History, Kernel, Message, Origin, Outlets, Publication, Reply, Stopped};
 use lockstep_kernel::websocket::Encoded;
+use lockstep_runtime::step::OwnLimits;
 use lockstep_view::error::{Error, Result};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,9 +20,6 @@ use super::specs::NAME;
 
 /// Time for a running cell to end when its kernel stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Variable in a kernel's `env` with the directory of its notebook.
-const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
 
 /// A kernel.
 pub struct Hosted {
@@ -70,17 +68,34 @@ pub struct Model {
     pub last_activity: SystemTime,
     pub execution_state: String,
     pub connections: usize,
+    pub details: Details,
+}
+
+/// What the dashboard shows of a kernel.
+#[derive(Clone, Default)]
+pub struct Details {
+    /// Path of its notebook on the client's machine.
+    pub notebook: Option<String>,
+    /// First line of the cell that runs.
+    pub running: Option<String>,
+    /// Memory that a cell may use, or that of the kernel's pod, in bytes.
+    pub memory: Option<u64>,
 }
 
 impl Model {
     pub fn json(&self) -> Value {
-        json!({
+        let mut model = json!({
             "id": self.id,
             "name": NAME,
             "last_activity": humantime::format_rfc3339_micros(self.last_activity).to_string(),
             "execution_state": self.execution_state,
             "connections": self.connections,
-        })
+        });
+        // not in Jupyter's model; for the host of a kernel's pod
+        if let Some(running) = &self.details.running {
+            model["running"] = json!(running);
+        }
+        model
     }
 }
 
@@ -121,12 +136,20 @@ impl Hosted {
     }
 
     pub fn model(&self) -> Model {
+        let journal = self.journal();
+        let details = Details {
+            notebook: journal.env().get(super::NOTEBOOK).cloned(),
+            running: journal.running(),
+            memory: Some(self.ground.gate.limits(&self.ground.owner, &OwnLimits::default()).memory),
+        };
+        drop(journal);
         let state = self.state();
         Model {
             id: self.id.clone(),
             last_activity: state.last_activity,
             execution_state: state.execution_state.clone(),
             connections: state.audience.connections(),
+            details,
         }
     }
 
@@ -163,7 +186,7 @@ impl Hosted {
         if let Some(confined) = &self.ground.confined {
             return confined.files.clone();
         }
-        let asked = self.journal().env().get(WORKING_DIRECTORY).map(PathBuf::from);
+        let asked = self.journal().env().get(super::WORKING_DIRECTORY).map(PathBuf::from);
         asked.filter(|path| path.is_absolute() && path.is_dir()).unwrap_or_else(|| {
             let own = self.ground.directory.join("work");
             // after a failure, directives that name files report them as missing
@@ -251,6 +274,13 @@ impl Hosted {
     /// Removes the kernel's files. If `session_stays`, a session that can be resumed is kept.
     pub fn forget(&self, session_stays: bool) {
         self.journal().remove(session_stays && self.is_named);
+    }
+
+    /// Notes that the host shuts down, and that this is no fault of the cell that is running.
+    pub fn note_shutdown(&self) {
+        if let Err(error) = self.journal().note_shutdown() {
+            tracing::warn!("kernel {}: can't write its journal: {error}", self.id);
+        }
     }
 
     /// Stops the kernel.

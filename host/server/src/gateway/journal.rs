@@ -26,7 +26,9 @@ use super::audience::SessionId;
 use super::mirror::Mirror;
 
 /// Version of the format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The oldest version that can be read. It lacks the number of attempts.
+const OLDEST: u32 = 2;
 
 /// Files larger than this many bytes are rewritten, without removed requests.
 const LONG: u64 = 1 << 20;
@@ -59,6 +61,9 @@ pub struct Request {
     content: Value,
     /// Number of the last cell before it, once it has started.
     after: Option<u32>,
+    /// How often it was started without an end, except for starts that a shutdown of the host ended.
+    #[serde(default)]
+    attempts: u32,
     /// Whether the client has received the reply.
     #[serde(skip)]
     settled: bool,
@@ -75,6 +80,8 @@ enum Change {
         after: u32,
         executed: u32,
     },
+    /// The cell of the request at this place has ended.
+    Ended(u64),
     /// The requests at these places were removed.
     Removed(Vec<u64>),
 }
@@ -87,13 +94,18 @@ impl Kept {
                 self.executed = executed;
                 if let Some(request) = self.requests.iter_mut().find(|request| request.place == place) {
                     request.after = Some(after);
+                    request.attempts += 1;
                 }
+            }
+            Change::Ended(place) => {
+                let ended = self.requests.iter_mut().filter(|request| request.place == place);
+                ended.for_each(|request| request.attempts = 0);
             }
             Change::Removed(places) => self.requests.retain(|request| !places.contains(&request.place)),
         }
     }
 
-    /// Parses a file. Also returns whether all lines are complete. The error is the reason why this version can't read it.
+    /// Parses a file. Also returns whether it is as this version writes it: all lines are complete, and of this format. The error is the reason why this version can't read it.
     fn read(text: &str) -> Result<(Self, bool), String> {
         #[derive(Deserialize)]
         struct Format {
@@ -103,19 +115,20 @@ impl Kept {
         let first = lines.next().unwrap_or_default();
         let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
         let Format { format } = serde_json::from_str(first).map_err(damaged)?;
-        if format != FORMAT {
+        if !(OLDEST..=FORMAT).contains(&format) {
             return Err(format!(
-                "it has format {format}, but this version of lockstep reads format {FORMAT}"
+                "it has format {format}, but this version of lockstep reads formats {OLDEST} to {FORMAT}"
             ));
         }
         let mut kept: Self = serde_json::from_str(first).map_err(damaged)?;
+        kept.format = FORMAT;
         for line in lines {
             match serde_json::from_str(line) {
                 Ok(change) => kept.change(change),
                 Err(_) => return Ok((kept, false)),
             }
         }
-        Ok((kept, text.ends_with('\n')))
+        Ok((kept, format == FORMAT && text.ends_with('\n')))
     }
 }
 
@@ -140,8 +153,10 @@ pub struct Journal {
 impl Copy {
     /// Parses a copy; `None` if it has another format.
     pub fn read(json: &[u8]) -> Option<Self> {
-        let copy: Self = serde_json::from_slice(json).ok()?;
-        (copy.kernel.format == FORMAT).then_some(copy)
+        let mut copy: Self = serde_json::from_slice(json).ok()?;
+        let is_known = (OLDEST..=FORMAT).contains(&copy.kernel.format);
+        copy.kernel.format = FORMAT;
+        is_known.then_some(copy)
     }
 
     /// Returns the environment from the request that started the kernel.
@@ -196,8 +211,13 @@ impl Journal {
             },
             place,
         };
-        journal.write()?;
+        journal.create_file()?;
         Ok(journal)
+    }
+
+    /// Writes the file of a new kernel. Leaves nothing behind if that fails.
+    fn create_file(&self) -> io::Result<()> {
+        self.write().inspect_err(|_| drop(std::fs::remove_dir_all(&self.directory)))
     }
 
     /// Creates a journal from the copy of a kernel on another machine. A non-empty `env` replaces that of the copy.
@@ -229,7 +249,7 @@ impl Journal {
             kept,
             mirror,
         };
-        journal.write()?;
+        journal.create_file()?;
         Ok(journal)
     }
 
@@ -258,6 +278,11 @@ impl Journal {
         file(directory).exists()
     }
 
+    /// Returns whether a directory certainly has no journal.
+    pub fn is_missing(directory: &Path) -> bool {
+        matches!(file(directory).try_exists(), Ok(false))
+    }
+
     pub fn place(&self) -> &SessionFile {
         &self.place
     }
@@ -282,6 +307,7 @@ impl Journal {
             metadata: message.metadata.clone(),
             content: message.content.clone(),
             after: None,
+            attempts: 0,
             settled: false,
         };
         self.note(Change::Added(Box::new(request.clone())))?;
@@ -304,6 +330,50 @@ impl Journal {
             after: number.saturating_sub(u32::from(is_counted)),
             executed: number,
         })
+    }
+
+    /// Returns how often the cell of a request was started without an end.
+    pub fn attempts(&self, id: &str) -> u32 {
+        let request = self.kept.requests.iter().find(|request| request.id() == id);
+        request.map_or(0, |request| request.attempts)
+    }
+
+    /// Returns the first line of the cell that is running, if any.
+    pub fn running(&self) -> Option<String> {
+        let running = self.kept.requests.iter().find(|request| request.attempts > 0)?;
+        let code = running.content["code"].as_str()?;
+        Some(
+            code.trim_start()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect(),
+        )
+    }
+
+    /// Marks the cell of a request as ended. If it runs again, earlier starts do not count.
+    pub fn end(&mut self, id: &str) -> io::Result<()> {
+        match self.kept.requests.iter().find(|request| request.id() == id) {
+            Some(request) => self.note(Change::Ended(request.place)),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the starts of cells that are running, because the host shuts down.
+    pub fn note_shutdown(&mut self) -> io::Result<()> {
+        let mut running = self
+            .kept
+            .requests
+            .iter_mut()
+            .filter(|request| request.attempts > 0)
+            .peekable();
+        if running.peek().is_none() {
+            return Ok(());
+        }
+        running.for_each(|request| request.attempts -= 1);
+        self.write()
     }
 
     /// Marks a request as settled: the client has received the reply.
@@ -565,16 +635,48 @@ mod tests {
         };
         let text = std::fs::read_to_string(&path).unwrap();
         // as this version writes it; a change needs another format
-        let golden = "{\"env\":{},\"executed\":0,\"format\":2,\"requests\":[],\"session\":\"a kernel\"}\n";
+        let golden = "{\"env\":{},\"executed\":0,\"format\":3,\"requests\":[],\"session\":\"a kernel\"}\n";
         assert_eq!(text, golden);
         assert_eq!(open(text.clone()), None);
-        let newer = text.replace("\"format\":2", "\"format\":3,\"more\":true");
-        let reason = "it has format 3, but this version of lockstep reads format 2";
+        let newer = text.replace("\"format\":3", "\"format\":4,\"more\":true");
+        let reason = "it has format 4, but this version of lockstep reads formats 2 to 3";
         assert_eq!(open(newer).as_deref(), Some(reason));
         assert_eq!(
             open(String::new()).as_deref(),
             Some("it is damaged: EOF while parsing a value at line 1 column 0")
         );
+    }
+
+    #[test]
+    fn the_journal_of_an_earlier_version_is_read_and_rewritten() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        let path = file(&kernel.journal.directory);
+        kernel.journal.write().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let before = text.replace("\"format\":3", "\"format\":2").replace("\"attempts\":1,", "");
+        assert!(before != text && !before.contains("attempts"), "{before}");
+        std::fs::write(&path, before).unwrap();
+        assert_eq!(kernel.again().0, ["a"]);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"format\":3"));
+    }
+
+    #[test]
+    fn starts_without_an_end_are_counted_except_for_those_of_a_shutdown() {
+        let mut kernel = Kernel::new();
+        kernel.execute("a", 1, "after a");
+        kernel.again();
+        assert_eq!(kernel.journal.attempts("a"), 1);
+        kernel.journal.start("a", 1).unwrap();
+        kernel.journal.note_shutdown().unwrap();
+        kernel.again();
+        assert_eq!(kernel.journal.attempts("a"), 1);
+        kernel.journal.start("a", 1).unwrap();
+        kernel.again();
+        assert_eq!(kernel.journal.attempts("a"), 2);
+        kernel.journal.end("a").unwrap();
+        kernel.again();
+        assert_eq!((kernel.journal.attempts("a"), kernel.journal.attempts("b")), (0, 0));
     }
 
     #[test]
@@ -602,6 +704,21 @@ mod tests {
         }
         assert!(std::fs::metadata(&path).unwrap().len() < LONG);
         assert_eq!(kernel.again(), (vec![], 5));
+    }
+
+    #[test]
+    fn a_kernel_that_can_not_be_created_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("kernel");
+        // no file can have this name any more
+        std::fs::create_dir_all(file(&own)).unwrap();
+        let place = SessionFile {
+            directory: directory.path().join("sessions"),
+            notebook: "a kernel".into(),
+        };
+        assert!(!Journal::is_missing(&own));
+        assert!(Journal::create(own.clone(), BTreeMap::new(), place, None).is_err());
+        assert!(!own.exists() && Journal::is_missing(&own));
     }
 
     #[test]

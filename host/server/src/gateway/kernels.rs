@@ -1,11 +1,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::response::Response;
 use lockstep_view::error::Result;
 
+use super::declined::Declined;
 use super::here::Here;
 use super::hosted::{Env, Model};
 use super::pods::Pods;
+use super::{socket, tunnel};
+use crate::Answer;
 
 /// The kernels of a namespace.
 pub enum Kernels {
@@ -32,12 +37,20 @@ impl Kernels {
         }
     }
 
-    /// Starts a kernel, or returns the existing one with the ID in `env`.
-    pub async fn create(&self, env: Env) -> Result<Model> {
+    /// Starts a kernel, or returns the existing one with the ID in `env`. Refused beyond `most` kernels.
+    pub async fn create(&self, env: Env, most: usize) -> Answer<Model> {
         match self {
             // may read the kernel's copy from the shared store
-            Self::Here(here) => tokio::task::block_in_place(|| Ok(here.create(env)?.model())),
-            Self::Pods(pods) => pods.create(env).await,
+            Self::Here(here) => tokio::task::block_in_place(|| Ok(here.create(env, most)?.model())),
+            Self::Pods(pods) => pods.create(env, most).await,
+        }
+    }
+
+    /// Connects a client to the channels of a kernel.
+    pub async fn attach(&self, id: &str, request: Request) -> Result<Response, Declined> {
+        match self {
+            Self::Here(here) => socket::attach(here.get(id), id, request).await,
+            Self::Pods(pods) => tunnel::attach(pods.at(id).await?, id, request).await,
         }
     }
 
@@ -79,6 +92,13 @@ impl Kernels {
         match self {
             Self::Here(here) => Ok(here.end(id, false).await),
             Self::Pods(pods) => pods.end(id, false).await,
+        }
+    }
+
+    /// Prepares the kernels in this process for its end: cells that are running run again in the next one.
+    pub fn note_shutdown(&self) {
+        if let Self::Here(here) = self {
+            here.note_shutdown();
         }
     }
 

@@ -29,7 +29,7 @@ use lockstep_view::error::{Error, Result};
 
 use uuid::Uuid;
 
-use super::Server;
+use super::{Refusal, Server};
 use hosted::Env;
 
 pub use cull::Cull;
@@ -38,10 +38,25 @@ pub use here::Here;
 pub use hosted::Model;
 pub use kernels::Kernels;
 pub use pods::{Pods, Source};
+pub use running::Ground;
 pub use workshop::Workshop;
 
 /// Variable in a kernel's `env` with the requested ID.
 const ID: &str = "KERNEL_ID";
+/// Variable in a kernel's `env` with the path of its notebook.
+const NOTEBOOK: &str = "JPY_SESSION_NAME";
+/// Variable in a kernel's `env` with the directory of its notebook.
+const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
+/// Variable in a kernel's `env` that marks one whose ID was not chosen by a client. Set by the host of a kernel's pod.
+const UNNAMED: &str = "LOCKSTEP_UNNAMED";
+/// The variables of a kernel's `env` that have an effect. Others, which Jupyter's servers send too, are dropped: they could be secrets, and what is
+/// kept is written to disk, to the shared store and to Kubernetes.
+const KNOWN: [&str; 4] = [ID, NOTEBOOK, WORKING_DIRECTORY, UNNAMED];
+
+/// Refusal of a kernel beyond the quota.
+fn too_many(most: usize) -> Refusal {
+    Refusal::quota("kernels", format_args!("you have {most} kernels; shut one down first"))
+}
 
 /// Returns the requested ID of a kernel, if any.
 fn id_in(env: &Env) -> Result<Option<Uuid>> {
@@ -68,5 +83,5 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/api/kernels/{id}", get(rest::show).delete(rest::delete))
         .route("/api/kernels/{id}/interrupt", post(rest::interrupt))
         .route("/api/kernels/{id}/restart", post(rest::restart))
-        .route("/api/kernels/{id}/channels", get(socket::channels))
+        .route("/api/kernels/{id}/channels", get(rest::channels))
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use lockstep_view::error::Error;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::KNOWN;
 use super::declined::Declined;
 use super::hosted::{Env, Model};
-use super::id_in;
 use super::specs::NAME;
-use crate::{Caller, Refusal, Server};
+use crate::{Caller, Server};
 
 /// Request to start a kernel. Other fields are ignored, such as the path of a notebook on the client's machine.
 #[derive(Deserialize, Default)]
@@ -39,21 +39,12 @@ pub async fn create(State(server): State<Arc<Server>>, caller: Caller, body: Str
     if let Some(name) = wanted.name.filter(|name| !name.is_empty() && name != NAME) {
         return Err(Declined::no_kernelspec(&name));
     }
+    let mut env = wanted.env;
+    env.retain(|name, _| KNOWN.contains(&name.as_str()));
     let most = server.gate.quota(&caller.namespace.owner).kernels();
-    if caller.namespace.kernels.count() >= most && !is_there(&caller, &wanted.env).await? {
-        return Err(Refusal::quota("kernels", format_args!("you have {most} kernels; shut one down first")).into());
-    }
-    let model = caller.namespace.kernels.create(wanted.env).await?;
+    let model = caller.namespace.kernels.create(env, most).await?;
     let location = [(LOCATION, format!("/api/kernels/{}", model.id))];
     Ok((StatusCode::CREATED, location, Json(model.json())))
-}
-
-/// Whether the kernel with the requested ID exists.
-async fn is_there(caller: &Caller, env: &Env) -> Result<bool, Declined> {
-    Ok(match id_in(env)? {
-        Some(id) => caller.namespace.kernels.model(&id.to_string()).await?.is_some(),
-        None => false,
-    })
 }
 
 pub async fn show(caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Declined> {
@@ -72,6 +63,10 @@ pub async fn interrupt(caller: Caller, Path(id): Path<String>) -> Result<StatusC
 pub async fn restart(caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Declined> {
     let model = caller.namespace.kernels.restart(&id).await?;
     Ok(Json(model.ok_or_else(|| Declined::no_kernel(&id))?.json()))
+}
+
+pub async fn channels(caller: Caller, Path(id): Path<String>, request: Request) -> Result<Response, Declined> {
+    caller.namespace.kernels.attach(&id, request).await
 }
 
 fn done(id: &str, is_there: bool) -> Result<StatusCode, Declined> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::RequestExt;
 use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, Query, Request};
+use axum::extract::{Query, Request};
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -18,10 +18,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::audience::Seat;
 use super::declined::Declined;
 use super::hosted::Hosted;
-use super::kernels::Kernels;
 use super::queue::{Ending, Outgoing};
-use super::tunnel;
-use crate::{Caller, Refusal};
+use crate::Refusal;
 
 /// Interval of pings.
 const PING: Duration = Duration::from_secs(30);
@@ -40,12 +38,9 @@ pub struct Asked {
     after: Option<String>,
 }
 
-pub async fn channels(caller: Caller, Path(id): Path<String>, mut request: Request) -> Result<Response, Declined> {
-    let here = match &caller.namespace.kernels {
-        Kernels::Pods(pods) => return tunnel::channels(pods, &id, request).await,
-        Kernels::Here(here) => here,
-    };
-    let hosted = here.get(&id).ok_or_else(|| Declined::no_kernel(&id))?;
+/// Connects a client to a kernel of this process, if there is one.
+pub async fn attach(hosted: Option<Arc<Hosted>>, id: &str, mut request: Request) -> Result<Response, Declined> {
+    let hosted = hosted.ok_or_else(|| Declined::no_kernel(id))?;
     let asked = request.extract_parts::<Query<Asked>>().await.map_err(Refusal::bad)?.0;
     let upgrade = request.extract_parts::<WebSocketUpgrade>().await.map_err(Refusal::bad)?;
     // reads the kernel's journal

@@ -8,11 +8,12 @@ use lockstep_view::error::Error;
 use tokio::io::copy_bidirectional;
 
 use super::declined::Declined;
-use super::pods::Pods;
+use super::hosted::Model;
+use super::pods::Pod;
 
-/// Connects a client to the kernel `id`.
-pub async fn channels(pods: &Pods, id: &str, mut request: Request) -> Result<Response, Declined> {
-    let (pod, _) = pods.at(id).await?.ok_or_else(|| Declined::no_kernel(id))?;
+/// Connects a client to the kernel `id` in its pod, if there is one.
+pub async fn attach(found: Option<(Pod, Model)>, id: &str, mut request: Request) -> Result<Response, Declined> {
+    let (pod, _) = found.ok_or_else(|| Declined::no_kernel(id))?;
     // the client's token is not for the pod
     let query = request.uri().query().unwrap_or_default();
     let query: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("token=")).collect();

@@ -4,13 +4,14 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use lockstep_runtime::digest::Digest;
 use lockstep_runtime::run::{Observed, Record};
-use lockstep_runtime::step::{Artifact, MediaType};
+use lockstep_runtime::step::Artifact;
 use lockstep_view::columns::fit;
 use lockstep_view::difference::{Changed, diff_records};
 use lockstep_view::quantity;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::curves::{Metrics, of_runs};
 use super::parts::{digest, section, status, step, when};
 use super::view::{picture_type, preview};
 use super::{Asked, Page, Site, Tab};
@@ -65,7 +66,10 @@ fn side(site: &Site, text: &str) -> Answer<Side> {
 
 fn body(site: &Site, left: &Side, right: &Side) -> Answer<Markup> {
     let changed = diff_records(site.store(), &left.record, &right.record)?;
-    let metrics = metrics(site, left, right);
+    let of = |side: &Side| Metrics::of(site, &side.record);
+    let (of_left, of_right) = (of(left), of(right));
+    let metrics = metrics(&of_left, &of_right);
+    let has_curves = !(of_left.curves.is_empty() && of_right.curves.is_empty());
     Ok(html! {
         div.title {
             h1 { "Compare" }
@@ -75,6 +79,7 @@ fn body(site: &Site, left: &Side, right: &Side) -> Answer<Markup> {
         @if changed.is_empty() { p.nothing { "No differences: both runs are bit-identical." } }
         (changes("Changed inputs", changed.iter().filter(|one| one.went_in)))
         @if !metrics.is_empty() { (section("Metrics", of_metrics(&metrics))) }
+        @if has_curves { (section("Curves", of_runs(site, &[(left.digest, &of_left), (right.digest, &of_right)]))) }
         (changes("Changed results", changed.iter().filter(|one| !one.went_in)))
         (pictures(site, left, right))
     })
@@ -112,35 +117,18 @@ fn changes<'a>(title: &str, changed: impl Iterator<Item = &'a Changed>) -> Marku
     )
 }
 
-/// Returns the metrics of both runs, by name.
-fn metrics(site: &Site, left: &Side, right: &Side) -> BTreeMap<String, (Option<f64>, Option<f64>)> {
-    let mut all = BTreeMap::new();
-    let one = left
-        .record
-        .outputs
-        .values()
-        .filter(|made| made.media_type.as_str() == MediaType::METRICS)
-        .count()
-        == 1;
-    for (side, is_left) in [(left, true), (right, false)] {
-        for (output, artifact) in &side.record.outputs {
-            for (name, value) in measured(site, artifact) {
-                let both: &mut (Option<f64>, Option<f64>) =
-                    all.entry(if one { name } else { format!("{output}: {name}") }).or_default();
-                *(if is_left { &mut both.0 } else { &mut both.1 }) = Some(value);
-            }
-        }
-    }
-    all
-}
-
-/// Returns the metrics in an artifact; empty for other types and deleted content.
-fn measured(site: &Site, artifact: &Artifact) -> BTreeMap<String, f64> {
-    if artifact.media_type.as_str() != MediaType::METRICS {
-        return BTreeMap::new();
-    }
-    let bytes = site.store().get(&artifact.digest).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
+/// Returns the metrics of both runs, by name. Of a curve, this is the last value.
+fn metrics(left: &Metrics, right: &Metrics) -> BTreeMap<String, (Option<f64>, Option<f64>)> {
+    let last = |metrics: &Metrics| -> BTreeMap<String, f64> {
+        let curves = metrics.curves.iter();
+        let ends = curves.filter_map(|(name, points)| Some((format!("{name} (last)"), points.last()?.1)));
+        metrics.values.clone().into_iter().chain(ends).collect()
+    };
+    let (left, right) = (last(left), last(right));
+    let names = left.keys().chain(right.keys());
+    names
+        .map(|name| (name.clone(), (left.get(name).copied(), right.get(name).copied())))
+        .collect()
 }
 
 fn of_metrics(metrics: &BTreeMap<String, (Option<f64>, Option<f64>)>) -> Markup {

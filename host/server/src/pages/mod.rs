@@ -2,7 +2,10 @@
 
 mod artifact;
 mod assets;
+mod chart;
 mod compare;
+mod curves;
+mod kernels;
 mod lineage;
 mod log;
 mod notebooks;
@@ -52,7 +55,10 @@ pub fn routes() -> Router<Arc<Server>> {
         .route("/lineage/{digest}", get(lineage::page))
         .route("/compare", get(compare::choose))
         .route("/compare/{left}/{right}", get(compare::page))
+        .route("/curves", get(curves::page))
         .route("/notebooks", get(notebooks::page))
+        .route("/kernels", get(kernels::page))
+        .route("/kernels/{id}/stop", get(kernels::ask).post(kernels::stop))
         .route("/search", get(search::page))
         .merge(pipelines::routes())
         .merge(schedules::routes())

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use axum::response::Response;
 use lockstep_runtime::digest::mentioned;
@@ -10,6 +10,7 @@ use lockstep_view::quantity;
 use lockstep_view::report::counted;
 use maud::{Markup, html};
 
+use super::kernels::ms;
 use super::parts::{artifacts, code_block, status, when};
 use super::{Page, Site, Tab};
 use crate::Answer;
@@ -36,7 +37,7 @@ pub async fn page(site: Site) -> Answer<Response> {
             body: html! {
                 h1 { "Notebooks" }
                 section.card #live data-live {
-                    h2 { "Kernels" }
+                    h2 { "Kernels" a.more href=(site.at("/kernels")) { "All kernels" } }
                     (kernels(&models))
                 }
                 section.card {
@@ -50,10 +51,10 @@ pub async fn page(site: Site) -> Answer<Response> {
 }
 
 /// Card with kernels, for the overview.
-pub fn newest(models: &[Model]) -> Markup {
+pub fn newest(site: &Site, models: &[Model]) -> Markup {
     match models.is_empty() {
         true => html! {},
-        false => html! { section.card { h2 { "Kernels" } (kernels(models)) } },
+        false => html! { section.card { h2 { "Kernels" a.more href=(site.at("/kernels")) { "All" } } (kernels(models)) } },
     }
 }
 
@@ -71,11 +72,6 @@ fn kernels(models: &[Model]) -> Markup {
             } } }
         }
     }
-}
-
-/// Returns the Unix time in milliseconds.
-fn ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 fn no_sessions() -> Markup {

@@ -66,7 +66,7 @@ fn overview(site: &Site, rows: &[Row], models: &[Model]) -> Answer<Markup> {
                 div.side {
                     (pipelines::newest(site)?)
                     (section("Steps", of_steps(site, &steps)))
-                    (notebooks::newest(models))
+                    (notebooks::newest(site, models))
                 }
             }
         }

@@ -13,6 +13,7 @@ use lockstep_view::quantity;
 use lockstep_view::runs::age;
 use maud::{Markup, html};
 
+use super::curves::over_runs;
 use super::parts::{artifacts, code_block, copied, digest, facts, section, status, step, when};
 use super::view::preview;
 use super::{Page, Site, Tab};
@@ -93,6 +94,7 @@ fn body(site: &Site, shown: &Shown) -> Answer<Markup> {
                     @for (name, made) in &record.outputs { (output(site, name, made)) }
                 })) }
                 @if !record.run.inputs.is_empty() { (section("Inputs", inputs(site, record))) }
+                (over_runs(site, record)?)
                 (log(site, shown))
                 @if !record.called.is_empty() { (section("Calls", calls(site, record)?)) }
             }

@@ -9,6 +9,7 @@ use lockstep_view::module::{Module, kind_of};
 use lockstep_view::quantity;
 use maud::{Markup, html};
 
+use super::curves::{Metrics, of_artifact};
 use super::log::log;
 use super::parts::{artifacts, code_block};
 use super::tree::tree;
@@ -63,7 +64,13 @@ pub fn content(site: &Site, content: &Content) -> Markup {
         Content::Table(read) => table(read),
         Content::Text { text, size } => of_text(text, *size),
         Content::Json(value) => tree(value),
-        Content::Metrics(metrics) => of_metrics(metrics),
+        Content::Metrics(metrics) => {
+            let Metrics { values, curves } = Metrics::new(metrics.clone());
+            html! {
+                @if !values.is_empty() || curves.is_empty() { (of_metrics(&values)) }
+                (of_artifact(&curves))
+            }
+        }
         Content::Directory(files) => {
             let rows = files.iter().map(|(name, file)| (name.as_str(), file, html! {}));
             artifacts(site, "File", rows.take(1_000))

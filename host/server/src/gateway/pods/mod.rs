@@ -22,11 +22,12 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use self::object::{ENV_ANNOTATION, Named};
-use self::source::{PodScope, has_ended, is_leaving, kernel_of};
-use super::ID;
-use super::hosted::{Env, Model};
+use self::source::{PodScope, has_ended, is_leaving, kernel_of, lacks_secret};
+use super::hosted::{Details, Env, Model};
 use super::journal::Copy;
 use super::mirror::note;
+use super::{ID, NOTEBOOK, UNNAMED, too_many};
+use crate::Answer;
 
 pub use pod::Pod;
 pub use source::Source;
@@ -69,6 +70,7 @@ impl Kernel {
                 last_activity: SystemTime::now(),
                 execution_state: "starting".to_owned(),
                 connections: 0,
+                details: Details::default(),
             }),
         })
     }
@@ -123,6 +125,7 @@ impl Pods {
     /// Finds the kernels of an earlier host.
     async fn find(&self) -> Result<()> {
         let found = self.found.get_or_try_init(|| async {
+            self.source.claim(&self.place)?;
             for object in self.source.list(&self.place).await? {
                 if let (Some(id), Some(pod)) = (kernel_of(&object), self.source.running(&object)) {
                     let kernel = Kernel::new(id, env_of(&object), Some(pod));
@@ -144,15 +147,26 @@ impl Pods {
         self.find().await?;
         let kernels: Vec<_> = self.kernels().values().cloned().collect();
         let told = join_all(kernels.iter().map(|kernel| kernel.told())).await;
-        Ok(told.into_iter().flatten().collect())
+        let named = kernels.iter().zip(told).filter_map(|(kernel, told)| {
+            let mut model = told?;
+            model.details.notebook = kernel.env.get(NOTEBOOK).cloned();
+            model.details.memory = Some(self.source.memory());
+            Some(model)
+        });
+        Ok(named.collect())
     }
 
-    /// Starts a kernel in a pod, or returns the existing one with the ID in `env`.
-    pub async fn create(&self, env: Env) -> Result<Model> {
+    /// Starts a kernel in a pod, or returns the existing one with the ID in `env`. Refused beyond `most` kernels.
+    pub async fn create(&self, mut env: Env, most: usize) -> Answer<Model> {
         self.find().await?;
         let id = super::id_in(&env)?.unwrap_or_else(Uuid::new_v4).to_string();
+        // set for the pod, and not by clients
+        env.remove(UNNAMED);
         let kernel = {
             let mut kernels = self.kernels();
+            if kernels.len() >= most && !kernels.contains_key(&id) {
+                return Err(too_many(most));
+            }
             let new = || Kernel::new(&id, env, None);
             kernels.entry(id.clone()).or_insert_with(new).clone()
         };
@@ -162,7 +176,7 @@ impl Pods {
         }
         match reached? {
             Some((_, model)) => Ok(model),
-            None => Err(Error::host("the kernel ended during the request").hint("try again")),
+            None => Err(Error::host("the kernel ended during the request").hint("try again").into()),
         }
     }
 
@@ -254,8 +268,8 @@ impl Pods {
                 if kernel_of(&object).is_none()
                     && let Some(pod) = self.source.running(&object)
                     && pod.is_ready().await
+                    && self.source.claim_pod(&self.place, &object, &kernel.named()).await?
                 {
-                    self.source.give(&self.place, &pod.name, &kernel.named()).await?;
                     return Ok(pod);
                 }
             }
@@ -307,7 +321,8 @@ impl Pods {
     async fn look_after(self: &Arc<Self>) -> Result<()> {
         self.find().await?;
         let objects = self.source.list(&self.place).await?;
-        let (there, ended): (Vec<Object>, Vec<Object>) = objects.into_iter().partition(|object| !has_ended(object));
+        let is_there = |object: &Object| !has_ended(object) && !lacks_secret(object);
+        let (there, ended): (Vec<Object>, Vec<Object>) = objects.into_iter().partition(is_there);
         for name in ended.iter().filter_map(|object| object.metadata.name.as_deref()) {
             self.source.delete(&self.place, name, true).await?;
         }

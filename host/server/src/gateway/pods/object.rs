@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hmac::{Hmac, KeyInit, Mac};
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -13,6 +14,7 @@ use lockstep_kernel::session::Downloads;
 use lockstep_runtime::digest::Digest;
 use lockstep_view::error::Result;
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 /// Component of kernel pods, and the name of their container.
 pub const COMPONENT: &str = "kernel";
@@ -22,10 +24,17 @@ pub const KERNEL_LABEL: &str = "lockstep.dev/kernel";
 const USER_LABEL: &str = "lockstep.dev/user";
 /// Annotation with the kernel's requested environment, as JSON.
 pub const ENV_ANNOTATION: &str = "lockstep.dev/env";
-/// Placeholder for the user in the name of a namespace.
-pub const USER: &str = "{user}";
+/// Placeholder for the user in the name of a namespace. No two users have the same namespace.
+const USER: &str = "{user}";
+/// Placeholder for the user in the name of a namespace, written as Kubeflow writes it in the name of a profile. Users whose names differ only in case and
+/// signs have the same.
+const PROFILE: &str = "{profile}";
 /// Key of the token in its secret.
 const TOKEN: &str = "token";
+/// Minimum length of a key in bytes; a shorter one could be guessed.
+const SHORTEST_KEY: usize = 32;
+/// Maximum length of the name of a namespace.
+const LONGEST: usize = 63;
 /// Directory in the pod that cells may access.
 const FILES: &str = "/tmp/files";
 
@@ -120,18 +129,16 @@ pub fn of_kernel(kernel: &Named) -> Value {
     })
 }
 
-/// Returns the secret for the pod of the same name.
-pub fn secret(name: &str, token: &str) -> Result<Secret> {
-    read(json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": { "name": name, "labels": labels(COMPONENT) },
-        "stringData": { TOKEN: token },
-    }))
+/// Returns the patch that assigns the spare pod `object` to a kernel. Kubernetes refuses it if the pod has changed since it was read, for example
+/// because it has another kernel now.
+pub fn claim(object: &Pod, kernel: &Named) -> Value {
+    let mut metadata = of_kernel(kernel);
+    metadata["resourceVersion"] = json!(object.metadata.resource_version);
+    json!({ "metadata": metadata })
 }
 
-/// Returns a patch that makes `pod` the owner of its secret, so that they are deleted together.
-pub fn owned_by(pod: &Pod) -> Value {
+/// Returns the secret of a pod, which has its name and is deleted with it.
+pub fn secret(pod: &Pod, token: &str) -> Result<Secret> {
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -139,7 +146,38 @@ pub fn owned_by(pod: &Pod) -> Value {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         ..OwnerReference::default()
     };
-    json!({ "metadata": { "ownerReferences": [owner] } })
+    read(json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": owner.name, "labels": labels(COMPONENT), "ownerReferences": [owner] },
+        "stringData": { TOKEN: token },
+    }))
+}
+
+/// Name of the secret with the key of the tokens of pods, in the host's namespace.
+pub const KEY_SECRET: &str = "lockstep-kernel-key";
+/// Key in this secret.
+pub const KEY: &str = "key";
+
+/// Returns the secret with the key from which the tokens of pods are derived.
+pub fn key_secret(key: &str) -> Result<Secret> {
+    read(json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": KEY_SECRET, "labels": labels("kernel-key") },
+        "stringData": { KEY: key },
+    }))
+}
+
+/// Returns the token of the pod `name`: an HMAC-SHA-256 (RFC 2104) of its name. `None` if the key is too short.
+pub fn token(key: &str, name: &str) -> Option<String> {
+    if key.len() < SHORTEST_KEY {
+        return None;
+    }
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).ok()?;
+    mac.update(b"token of a kernel's pod\0");
+    mac.update(name.as_bytes());
+    Some(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Returns the selector of the pods of `user`; without one, of those that belong to no user.
@@ -151,15 +189,33 @@ pub fn selector(user: Option<&str>) -> String {
     }
 }
 
-/// Returns the namespace for `user`, whose name replaces [`USER`] in `pattern`.
+/// Whether each user has a namespace, with this pattern.
+pub fn is_per_user(pattern: &str) -> bool {
+    pattern.contains(USER) || pattern.contains(PROFILE)
+}
+
+/// Returns the namespace for `user`, whose name replaces [`USER`] or [`PROFILE`] in `pattern`.
 pub fn namespace(pattern: &str, user: Option<&str>) -> String {
-    let name: String = user.unwrap_or("nobody").to_ascii_lowercase();
-    let name: String = name
+    let user = user.unwrap_or("nobody");
+    let name: String = user
+        .to_ascii_lowercase()
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    let whole: String = pattern.replace(USER, name.trim_matches('-')).chars().take(63).collect();
-    whole.trim_end_matches('-').to_owned()
+    let name = name.trim_matches('-');
+    if !pattern.contains(USER) {
+        return shortened(&pattern.replace(PROFILE, name), LONGEST).to_owned();
+    }
+    // the digest tells apart what the readable part does not, and must not be cut off
+    let digest = &user_label(user)[..10];
+    let free = LONGEST.saturating_sub(pattern.len() - USER.len() + digest.len() + 1);
+    let own = format!("{}-{digest}", shortened(name, free));
+    shortened(&pattern.replace(USER, own.trim_start_matches('-')), LONGEST).to_owned()
+}
+
+/// Returns the start of an ASCII name, without a `-` at its end.
+fn shortened(name: &str, most: usize) -> &str {
+    name.get(..most).unwrap_or(name).trim_end_matches('-')
 }
 
 fn user_label(user: &str) -> String {
@@ -219,10 +275,64 @@ mod tests {
     #[test]
     fn users_have_namespaces() {
         assert_eq!(namespace("kernels", Some("ann@example.org")), "kernels");
+        let profile = |user| namespace("kubeflow-{profile}", Some(user));
+        assert_eq!(profile("Ann@example.org"), "kubeflow-ann-example-org");
+        assert_eq!(profile("ann.example@org"), profile("Ann@example.org"));
+        assert!(is_per_user("kubeflow-{profile}") && is_per_user("{user}") && !is_per_user("kernels"));
+    }
+
+    #[test]
+    fn users_whose_names_differ_in_signs_have_different_namespaces() {
+        let long = "x".repeat(80);
+        let users = [
+            "ann@example.org",
+            "Ann@example.org",
+            "ann.example@org",
+            "--",
+            "ü",
+            &long,
+            &format!("{long}y"),
+        ];
+        let names: std::collections::BTreeSet<String> = users.iter().map(|user| namespace("a-{user}-b", Some(user))).collect();
+        assert_eq!(names.len(), users.len(), "{names:?}");
+        for name in &names {
+            let is_label = name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            assert!(
+                is_label && name.len() <= 63 && name.starts_with("a-") && name.ends_with("-b"),
+                "{name}"
+            );
+        }
+        assert_eq!(namespace("a-{user}", Some("ann")), "a-ann-49915e0d7d");
+    }
+
+    #[test]
+    fn a_token_depends_on_the_pod_and_on_the_key_only() {
+        let key = "k".repeat(32);
+        let (one, other) = (token(&key, "a").unwrap(), token(&key, "b").unwrap());
+        assert_eq!((one.len(), &one), (64, &token(&key, "a").unwrap()));
+        assert!(one != other && one != token(&"l".repeat(32), "a").unwrap());
+        assert_eq!(token("short", "a"), None);
+    }
+
+    #[test]
+    fn a_claim_names_the_version_of_the_pod_and_a_secret_its_pod() {
+        let mut made = pod(&shape(), "p", None, "s3://team/a", None).unwrap();
+        made.metadata.resource_version = Some("17".to_owned());
+        made.metadata.uid = Some("u".to_owned());
+        let env = BTreeMap::new();
+        let claimed = claim(&made, &Named { id: "k", env: &env })["metadata"].clone();
         assert_eq!(
-            namespace("kubeflow-{user}", Some("Ann@example.org")),
-            "kubeflow-ann-example-org"
+            (&claimed["resourceVersion"], &claimed["labels"][KERNEL_LABEL]),
+            (&json!("17"), &json!("k"))
         );
-        assert_eq!(namespace("a-{user}", Some(&"x".repeat(80))).len(), 63);
+        let secret = secret(&made, "t").unwrap();
+        let owners = secret.metadata.owner_references.unwrap();
+        assert_eq!(secret.metadata.name.as_deref(), Some("p"));
+        assert_eq!(
+            (owners.len(), owners[0].uid.as_str(), owners[0].kind.as_str()),
+            (1, "u", "Pod")
+        );
     }
 }

@@ -12,17 +12,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::super::ID;
-use super::super::hosted::Model;
+use super::super::hosted::{Details, Model};
 use super::super::specs::NAME;
+use super::super::{ID, UNNAMED};
 
 /// Timeout of most requests.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Timeout for starting, restarting and shutting down a kernel, which may have to wait for a cell to end.
 const WORK: Duration = Duration::from_secs(20);
-
-/// Variable that marks a kernel whose ID was not chosen by a client.
-const UNNAMED: &str = "LOCKSTEP_UNNAMED";
 
 /// A running pod.
 #[derive(Clone)]
@@ -50,6 +47,8 @@ struct PodModel {
     last_activity: String,
     execution_state: String,
     connections: usize,
+    #[serde(default)]
+    running: Option<String>,
 }
 
 impl Pod {
@@ -183,6 +182,10 @@ async fn told(answer: Response) -> Result<Model, AskError> {
         last_activity: humantime::parse_rfc3339(&told.last_activity).unwrap_or_else(|_| SystemTime::now()),
         execution_state: told.execution_state,
         connections: told.connections,
+        details: Details {
+            running: told.running,
+            ..Details::default()
+        },
     })
 }
 

@@ -1,18 +1,17 @@
 //! Creation and lookup of kernel pods in the cluster of this host.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod as Object, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use lockstep_cluster as cluster;
 use lockstep_cluster::new_secret;
 use lockstep_cluster::pod::{template, waiting};
-use lockstep_kernel::file::write_whole;
-use lockstep_runtime::digest::Digest;
-use lockstep_view::error::{Error, Result};
-use serde_json::json;
+use lockstep_view::error::{Error, Kind, Result};
 
 use super::super::cull::Cull;
 use super::object::{self, COMPONENT, KERNEL_LABEL, Named, Shape};
@@ -37,6 +36,8 @@ pub struct Source {
     pub cull: Option<Cull>,
     /// Key from which tokens are derived. It is the same after a restart of the host.
     key: String,
+    /// The user of each namespace.
+    claimed: Mutex<BTreeMap<String, Option<String>>>,
 }
 
 /// A user's pods in a namespace of the cluster.
@@ -58,6 +59,7 @@ impl Source {
                 .hint("set --shared s3://BUCKET/PREFIX or LOCKSTEP_SHARED"));
         }
         let (client, own) = cluster::connect(None).await?;
+        let key = key(&client, &own).await?;
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(3));
         Ok(Some(Self {
             client,
@@ -73,11 +75,8 @@ impl Source {
             namespace: settings.kernel_namespace().map_or(own, str::to_owned),
             warm: settings.kernel_warm(),
             cull: Cull::new(settings),
-            // the configured token survives the loss of the host's own files, for example with its pod
-            key: match &surroundings.token {
-                Some(token) => token.clone(),
-                None => key(&surroundings.host_directory().join("kernel-key"))?,
-            },
+            key,
+            claimed: Mutex::default(),
         }))
     }
 
@@ -90,9 +89,35 @@ impl Source {
         }
     }
 
+    /// Returns the memory limit of a pod in bytes.
+    pub fn memory(&self) -> u64 {
+        self.shape.memory
+    }
+
     /// Whether `user` has a place: with a namespace per user, callers without a user have none.
     pub fn serves(&self, user: Option<&str>) -> bool {
-        user.is_some() || !self.namespace.contains(object::USER)
+        user.is_some() || !object::is_per_user(&self.namespace)
+    }
+
+    /// Fails if the place has the namespace of another user: with `{profile}`, names of users may differ, and those of namespaces not.
+    pub fn claim(&self, place: &PodScope) -> Result<()> {
+        if !object::is_per_user(&self.namespace) {
+            return Ok(());
+        }
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = claimed.entry(place.namespace.clone()).or_insert_with(|| place.user.clone());
+        if *owner == place.user {
+            return Ok(());
+        }
+        let name = |user: &Option<String>| user.clone().unwrap_or_default();
+        let error = format_args!(
+            "the users `{}` and `{}` would have their kernels in the same namespace {}, so those of the second are refused",
+            name(owner),
+            name(&place.user),
+            place.namespace
+        );
+        Err(Error::new(Kind::Denied, error)
+            .hint("use the placeholder {user} instead of {profile} in --kernel-namespace, or rename one of them"))
     }
 
     /// Lists the pods in `place`.
@@ -103,30 +128,37 @@ impl Source {
         Ok(listed.items)
     }
 
-    /// Creates a pod, for `kernel` or as a spare pod. Does not wait for its start.
+    /// Creates a pod with its secret, for `kernel` or as a spare pod. Does not wait for its start.
     pub async fn make(&self, place: &PodScope, kernel: Option<Named<'_>>) -> Result<String> {
         let name = format!("lockstep-kernel-{:08x}", rand::random::<u32>());
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &place.namespace);
         let pods = self.pods(place);
         let pod = object::pod(&self.shape, &name, place.user.as_deref(), &place.shared, kernel)?;
-        let secret = object::secret(&name, &self.token(&name))?;
         let by = cluster::creating();
         let refused = |e: kube::Error| cluster::error(&e);
         cluster::make_code_key(&self.client, &place.namespace).await?;
-        secrets.create(&by, &secret).await.map_err(refused)?;
+        // its container waits for the secret, which names the pod as its owner
         let pod = pods.create(&by, &pod).await.map_err(refused)?;
-        let owned = Patch::Merge(object::owned_by(&pod));
-        let owned = secrets.patch(&name, &PatchParams::default(), &owned).await;
-        owned.map_err(refused)?;
+        let secret = object::secret(&pod, &self.token(&name))?;
+        if let Err(error) = secrets.create(&by, &secret).await {
+            self.delete(place, &name, true).await?;
+            return Err(refused(error));
+        }
         Ok(name)
     }
 
-    /// Assigns the spare pod `name` to a kernel.
-    pub async fn give(&self, place: &PodScope, name: &str, kernel: &Named<'_>) -> Result<()> {
-        let patch = Patch::Merge(json!({ "metadata": object::of_kernel(kernel) }));
-        let pods = self.pods(place);
-        cluster::patiently(|| async { pods.patch(name, &PatchParams::default(), &patch).await }).await?;
-        Ok(())
+    /// Assigns a spare pod to a kernel. Returns false if it has changed since it was listed: another kernel may have it.
+    pub async fn claim_pod(&self, place: &PodScope, object: &Object, kernel: &Named<'_>) -> Result<bool> {
+        let (pods, patch) = (self.pods(place), Patch::Merge(object::claim(object, kernel)));
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        cluster::patiently(|| async {
+            match pods.patch(name, &PatchParams::default(), &patch).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Waits until the pod `name` accepts requests.
@@ -183,9 +215,10 @@ impl Source {
         Api::namespaced(self.client.clone(), &place.namespace)
     }
 
-    /// Returns the token of a pod, derived from the key.
+    /// Returns the token of a pod.
     fn token(&self, pod: &str) -> String {
-        Digest::of(format!("{pod}\0{}", self.key)).hex()
+        // the key was checked
+        object::token(&self.key, pod).unwrap_or_default()
     }
 }
 
@@ -204,6 +237,14 @@ pub fn has_ended(object: &Object) -> bool {
     matches!(phase, Some("Failed" | "Succeeded"))
 }
 
+/// Whether the pod is without its secret for so long that the host that created it must have ended before it created the secret.
+pub fn lacks_secret(object: &Object) -> bool {
+    let created = object.metadata.creation_timestamp.as_ref();
+    let age = created.map_or(0, |time| Timestamp::now().as_second() - time.0.as_second());
+    age > PATIENCE.as_secs() as i64
+        && waiting(object, COMPONENT).is_some_and(|why| why.starts_with("CreateContainerConfigError"))
+}
+
 /// Whether waiting longer would not help.
 fn is_final(why: &str) -> bool {
     let reasons = [
@@ -220,15 +261,36 @@ fn does_not_start(place: &PodScope, name: &str, why: &str) -> Error {
         .hint(format_args!("check `kubectl --namespace {} get events`", place.namespace))
 }
 
-/// Reads the key from the file at `path`. Creates the file if it does not exist, readable by this user only.
-fn key(path: &Path) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Ok(key) => Ok(key),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let key = new_secret();
-            write_whole(path, key.as_bytes()).map_err(|e| Error::file("write", path, &e))?;
-            Ok(key)
+/// Returns the key from its secret in the host's namespace, which is created if it does not exist.
+async fn key(client: &Client, namespace: &str) -> Result<String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let new = object::key_secret(&new_secret())?;
+    let by = cluster::creating();
+    let get = || async { secrets.get_opt(object::KEY_SECRET).await };
+    let found = match cluster::patiently(get).await? {
+        Some(found) => found,
+        None => {
+            cluster::patiently(|| async {
+                match secrets.create(&by, &new).await {
+                    // another host was first
+                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                    other => other.map(drop),
+                }
+            })
+            .await?;
+            cluster::patiently(get).await?.unwrap_or_default()
         }
-        Err(e) => Err(Error::file("read", path, &e)),
-    }
+    };
+    let data = found.data.as_ref().and_then(|data| data.get(object::KEY));
+    let key = data.and_then(|key| String::from_utf8(key.0.clone()).ok());
+    key.filter(|key| object::token(key, "").is_some()).ok_or_else(|| {
+        let error = format_args!(
+            "the Secret {} in the namespace {namespace} has no key of at least 32 bytes",
+            object::KEY_SECRET
+        );
+        Error::config(error).hint(format_args!(
+            "delete it, and the host creates a new one when it starts: `kubectl --namespace {namespace} delete secret {}`",
+            object::KEY_SECRET
+        ))
+    })
 }
