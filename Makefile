@@ -11,7 +11,7 @@
 #             minutes the first time on two cores, seven later
 # make fuzz   fuzz each target of tests/fuzz with libFuzzer, a minute each (FUZZ_SECONDS)
 # make soak   run a host in trouble for half an hour (MINUTES): 500 clients, exhausted memory, a full disk, kills; as root, the disk is a tmpfs
-# make screenshot  update examples/penguins/notebook.png and docs/src/how-to/dashboard-*.png
+# make screenshot  update examples/penguins/notebook.png and docs/src/images/dashboard-*.png
 
 VENV := target/venv
 LOCKSTEP := target/debug/lockstep
@@ -95,8 +95,8 @@ screenshot: $(LOCKSTEP) target/browser/.ready
 	$(TEST) --test all browser::penguins
 	cp target/screenshots/penguins.png examples/penguins/notebook.png
 	$(TEST) --test all dashboard::every_page
-	cp target/screenshots/dashboard-overview-light-desktop.png docs/src/how-to/dashboard-overview.png
-	cp target/screenshots/dashboard-plot-dark-desktop.png docs/src/how-to/dashboard-run.png
+	cp target/screenshots/dashboard-overview-light-desktop.png docs/src/images/dashboard-overview.png
+	cp target/screenshots/dashboard-plot-dark-desktop.png docs/src/images/dashboard-run.png
 
 toolchain:
 	deploy/toolchain.sh

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "../../tests/bucket.rs"]
+mod bucket;
 mod setup;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -743,38 +745,10 @@ fn server(rows: Arc<Mutex<&'static str>>) -> (String, Arc<AtomicUsize>) {
     (url, asked)
 }
 
-/// Starts an S3 server with an empty bucket that refuses each upload. Returns its address.
-fn read_only_bucket() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut request = Vec::new();
-            let mut piece = [0; 4096];
-            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-                match stream.read(&mut piece) {
-                    Ok(count @ 1..) => request.extend(&piece[..count]),
-                    _ => break,
-                }
-            }
-            let status = match request.starts_with(b"PUT") || request.starts_with(b"POST") {
-                true => "403 Forbidden",
-                false => "404 Not Found",
-            };
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            let _ = stream.write_all(answer.as_bytes());
-            // unread bytes would reset the connection
-            let _ = stream.shutdown(Shutdown::Write);
-            let _ = std::io::copy(&mut stream, &mut std::io::sink());
-        }
-    });
-    address
-}
-
 #[test]
 fn a_result_that_the_shared_store_refuses_is_told_at_the_cell() {
     let settings = [
-        ("AWS_ENDPOINT_URL", read_only_bucket()),
+        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", bucket::read_only())),
         ("AWS_ALLOW_HTTP", "true".to_owned()),
         ("AWS_REGION", "eu-central-1".to_owned()),
         ("AWS_ACCESS_KEY_ID", "lockstep".to_owned()),

@@ -1,6 +1,8 @@
 //! Tests of the `lockstep` command, each with its own directory, store and home: output and exit codes.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "../../../tests/bucket.rs"]
+mod bucket;
 mod bundle;
 mod care;
 mod compiling;
