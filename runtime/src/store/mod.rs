@@ -131,7 +131,7 @@ impl Store {
 
     /// Creates a store in a temporary directory, which is removed together with the store and its clones. For tests.
     pub fn temporary() -> Result<Self, StoreError> {
-        let directory = tempfile::tempdir().map_err(StoreError::file("create", std::env::temp_dir()))?;
+        let directory = tempfile::tempdir().map_err(StoreError::file("create", "a temporary directory"))?;
         let mut store = Self::open(directory.path())?;
         store._temporary = Some(Arc::new(directory));
         Ok(store)
