@@ -1,4 +1,4 @@
-//! Whole notebooks with a real toolchain, a real sandbox and a store in memory.
+//! Whole notebooks with a real toolchain, a real sandbox and a temporary store.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 

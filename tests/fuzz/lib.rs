@@ -80,7 +80,7 @@ pub fn kubeflow(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(Some(spec)) = local::parse(text) else { return };
     let runtime = runtime(Code::Native);
-    let module = runtime.store.put(PROGRAM.clone()).expect("a store in memory");
+    let module = runtime.store.put(PROGRAM.clone()).expect("a temporary store");
     let bind = |_: &[String], _| Ok((program(module, BTreeMap::new()), Default::default()));
     let _ = local::plan(&runtime, &spec, Default::default(), &bind);
 }
@@ -121,7 +121,7 @@ pub fn bundle(data: &[u8]) {
     if let Ok(bundle) = Bundle::open(directory.path())
         && bundle.verify(&mut |_| ()).is_ok()
     {
-        let store = Store::temporary().expect("a store in memory");
+        let store = Store::temporary().expect("a temporary store");
         bundle.take(&store, &mut |_| ()).expect("a verified bundle can be taken");
     }
 }
@@ -131,10 +131,10 @@ pub fn files(data: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory");
     let here = calls::play(data, directory.path());
     let runtime = runtime(Code::Native);
-    let module = runtime.store.put(GUEST.clone()).expect("a store in memory");
+    let module = runtime.store.put(GUEST.clone()).expect("a temporary store");
     let input = runtime.store.put_artifact(data.to_vec(), &Default::default());
     let input = Input {
-        artifact: input.expect("a store in memory"),
+        artifact: input.expect("a temporary store"),
         at: None,
     };
     let run = program(module, BTreeMap::from([("calls".to_owned(), input)]));
@@ -177,7 +177,7 @@ pub fn module(data: &[u8]) {
     let mut ends = Vec::new();
     for code in [Code::Native, Code::Pulley] {
         let runtime = runtime(code);
-        let digest = runtime.store.put(wasm.clone()).expect("a store in memory");
+        let digest = runtime.store.put(wasm.clone()).expect("a temporary store");
         match runtime.engine.load(&wasm, &digest) {
             Ok(_) => {}
             Err(SandboxError::Budget { .. }) => return,
@@ -253,7 +253,7 @@ fn runtime(code: Code) -> Runtime {
         clock: SystemTime::now,
     };
     let engine = ENGINES[usize::from(code == Code::Pulley)].clone();
-    Runtime::new(engine, Store::temporary().expect("a store in memory"), machine)
+    Runtime::new(engine, Store::temporary().expect("a temporary store"), machine)
 }
 
 fn program(module: Digest, inputs: BTreeMap<String, Input>) -> Run {

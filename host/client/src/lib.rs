@@ -213,12 +213,12 @@ impl Remote {
         format!("{}{path}", self.name())
     }
 
-    /// Returns what is at `path` of the API.
+    /// Sends `GET path`, and returns the JSON of the response.
     pub fn read(&self, path: &str) -> Result<Value> {
         self.threads.block_on(self.get(self.url(path)))
     }
 
-    /// Removes what is at `path` of the API.
+    /// Sends `DELETE path`, and returns the JSON of the response.
     pub fn remove(&self, path: &str) -> Result<Value> {
         let removed = self.answer(self.request(Method::DELETE, self.url(path)));
         self.threads.block_on(removed).map_err(|trouble| self.error(trouble))

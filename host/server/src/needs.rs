@@ -1,4 +1,4 @@
-//! Checks that a user's store has what work needs, and that the work may have what it asks for.
+//! Checks a submission before it is queued: its modules and inputs must be in the user's store, and its limits within the quotas.
 
 use std::sync::Arc;
 

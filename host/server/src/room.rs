@@ -33,7 +33,7 @@ impl Room {
         let Some(most) = quota.store() else { return Ok(()) };
         let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = match *size {
-            // what was received may have been there already, so nothing is refused because of it
+            // uploads may have been in the store already, so the size is determined again before anything is refused
             Some((at, bytes)) if at.elapsed() < SIZE_HOLDS && bytes < most => bytes,
             _ => {
                 let bytes = self.store.size()?;

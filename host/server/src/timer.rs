@@ -20,7 +20,7 @@ const LATE_MS: u64 = 60_000;
 /// How long to sleep at most. The clock of the machine may be set meanwhile.
 const SLEEP: Duration = Duration::from_secs(30);
 
-/// Starts what is due, until the host shuts down.
+/// Starts schedules at their times, until the host shuts down.
 pub async fn keep_time(server: Arc<Server>) {
     while !server.gate.is_closing() {
         let mut next = None;

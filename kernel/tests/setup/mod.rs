@@ -1,4 +1,4 @@
-//! The setup of test sessions: a real toolchain, a real sandbox, a store in memory.
+//! The setup of test sessions: a real toolchain, a real sandbox, a temporary store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

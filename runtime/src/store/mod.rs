@@ -1,6 +1,6 @@
 //! Content-addressed artifacts and records, over the `object_store` crate.
 //!
-//! The layout of a directory store. Everything except `blobs`, `records`, `pins` and `signatures` is only for the program:
+//! The layout of a store. Everything except `blobs`, `records`, `pins` and `signatures` is only for the program:
 //!
 //! ```text
 //! blobs/sha256/ab/ab12...    an artifact's bytes, read-only, named by their digest
@@ -17,7 +17,7 @@
 //! moment. [`Durability`] tells which files also survive a power failure; others may then be truncated. Reads check digests and detect that,
 //! and the next run recreates the file. The bytes of a name never change.
 //!
-//! A directory store may have a [`Shared`] store behind it: missing objects are copied from there, and results of runs are copied to it.
+//! A store may have a [`Shared`] store behind it: missing objects are copied from there, and results of runs are copied to it.
 
 mod backup;
 mod blobs;
@@ -168,7 +168,7 @@ impl Store {
         self.index().add_artifact(artifact)
     }
 
-    /// Returns the bytes of `digest`, in a directory store mapped from the file. Verifies them: files of up to 64 KiB on every read, larger
+    /// Returns the bytes of `digest`, mapped from the file. Verifies them: files of up to 64 KiB on every read, larger
     /// ones on the first read and whenever size, time or inode have changed.
     ///
     /// Damaged bytes are replaced by those of the shared store.

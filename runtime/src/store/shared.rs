@@ -1,6 +1,6 @@
 //! A store that several machines share, behind their local stores.
 //!
-//! It has the same `blobs` and `records` as a directory store. In place of the index, it has an empty object
+//! It has the same `blobs` and `records` as a store on disk. In place of the index, it has an empty object
 //! `keys/sha256/ab/<key>/<record>` for each record that answers a run key. A record is written after everything it needs, and its key
 //! after the record, so every key that is found refers to a complete record. `notes` and `native` are not content-addressed. A note is
 //! a mutable object; `native` is compiled code that is shared by machines with the same key.

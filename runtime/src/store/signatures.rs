@@ -9,8 +9,7 @@ use crate::digest::Digest;
 pub(super) const DIRECTORY: &str = "signatures";
 
 impl Store {
-    /// Stores a signature of a record. It is kept as long as the record. Its content is opaque here. Only a directory store has
-    /// signatures.
+    /// Stores a signature of a record. It is kept as long as the record. Its content is opaque here.
     pub fn put_signature(&self, record: &Digest, signature: &[u8]) -> Result<(), StoreError> {
         let directory = self.directory();
         let shelf = shelf(directory, record);

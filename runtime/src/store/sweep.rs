@@ -76,7 +76,7 @@ struct File {
     changed: SystemTime,
 }
 
-/// The files of a directory store.
+/// The files of the store.
 #[derive(Default)]
 struct Inventory {
     blobs: BTreeMap<Digest, File>,

@@ -49,8 +49,8 @@ const NOTEBOOK: &str = "JPY_SESSION_NAME";
 const WORKING_DIRECTORY: &str = "KERNEL_WORKING_DIR";
 /// Variable in a kernel's `env` that marks one whose ID was not chosen by a client. Set by the host of a kernel's pod.
 const UNNAMED: &str = "LOCKSTEP_UNNAMED";
-/// The variables of a kernel's `env` that have an effect. Others, which Jupyter's servers send too, are dropped: they could be secrets, and what is
-/// kept is written to disk, to the shared store and to Kubernetes.
+/// The allowed variables in a kernel's `env`. All others are dropped: Jupyter servers may send secrets, and the `env` is written to disk, to the
+/// shared store and to Kubernetes.
 const KNOWN: [&str; 4] = [ID, NOTEBOOK, WORKING_DIRECTORY, UNNAMED];
 
 /// Refusal of a kernel beyond the quota.

@@ -107,7 +107,7 @@ fn name(user: &str) -> Markup {
 
 /// Address of the page that asks before a kernel is stopped.
 fn address(site: &Site, id: &str, user: &str) -> String {
-    // `with_query` leaves out what is empty, and callers without a user have the empty name
+    // not `with_query`, which omits empty values: an empty user name stands for callers without a user
     let user: String = percent_encoding::utf8_percent_encode(user, percent_encoding::NON_ALPHANUMERIC).collect();
     site.at(&format!("/kernels/{id}/stop?user={user}"))
 }

@@ -1,6 +1,6 @@
 //! Schedules: plans that the host runs at certain times, or when a webhook is called.
 //!
-//! A schedule has the submission of its plan, so that each start runs exactly what was added.
+//! A schedule stores its submission (plan and limits), and each start submits the same work.
 
 mod when;
 
@@ -184,8 +184,8 @@ impl Schedules {
         self.lock().values().filter_map(|schedule| schedule.next_ms).min()
     }
 
-    /// Adds a schedule, or replaces it with `replace`. Fails if there would be more than `most`. `runtime` has the lease on what it needs. Writes to
-    /// the disk.
+    /// Adds a schedule, or replaces it with `replace`. Fails if there would be more than `most`. `runtime` holds the lease on the artifacts of
+    /// the plan. Writes to the disk.
     pub fn add(&self, schedule: Schedule, submission: &Submission, replace: bool, most: usize, runtime: Runtime) -> Answer<()> {
         let name = schedule.name.clone();
         let mut all = self.lock();
