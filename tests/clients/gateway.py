@@ -28,6 +28,8 @@ AUTH = {"Authorization": f"token {TOKEN}"}
 V1 = "v1.kernel.websocket.jupyter.org"
 # seconds; the first cell on a machine waits for the prelude to be compiled
 PATIENCE = 300
+# a cell that prints `begun` and does not end
+ENDLESS = "println!(\"begun\"); loop { std::hint::black_box(0); }"
 LONG = "let mut n = 0_u64; for i in 0..LENGTH { n = std::hint::black_box(n ^ i); }".replace("LENGTH", "150_000_000_u64")
 
 
@@ -144,6 +146,10 @@ class Client:
             came.append((header["msg_type"], content))
             if wanted(header["msg_type"], content):
                 return came
+
+    def until_begun(self):
+        """Waits until a cell prints `begun`."""
+        self.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
 
     def outcome(self, request):
         """Waits for the reply to a request and its idle status. Returns the reply and the publications."""
@@ -350,8 +356,8 @@ class Turns(OneHost):
     def test_a_cell_waits_for_its_turn_and_can_be_interrupted_meanwhile(self):
         first, second = (self.host.kernel() for _ in range(2))
         holder, waiter = self.host.connect(first), self.host.connect(second)
-        running = holder.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
-        holder.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        running = holder.execute(ENDLESS)
+        holder.until_begun()
         self.assertEqual(self.running(), ("1", str(512 << 20)))
         given_up = waiter.execute("1")
         waiter.until(lambda kind, content: kind == "stream" and "waiting for other cells" in content["text"])
@@ -409,13 +415,13 @@ class Stopped(OneHost):
     def test_a_cell_continues_however_often_the_host_shuts_down(self):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
-        running = client.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
+        running = client.execute(ENDLESS)
         for _ in range(3):
-            client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+            client.until_begun()
             self.host.terminate()
             self.host.start()
             client = self.host.connect(kernel, "reader")
-        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        client.until_begun()
         self.host.ask("POST", f"/api/kernels/{kernel}/interrupt")
         self.assertEqual(client.outcome(running)[0]["ename"], "Interrupted")
 
@@ -425,9 +431,9 @@ class Killed(OneHost):
         kernel = self.host.kernel()
         client = self.host.connect(kernel, "reader")
         client.run("let kept = 7;")
-        running = client.execute("println!(\"begun\"); loop { std::hint::black_box(0); }")
+        running = client.execute(ENDLESS)
         for _ in range(2):
-            client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+            client.until_begun()
             self.host.kill()
             self.host.start()
             client = self.host.connect(kernel, "reader")
@@ -442,7 +448,7 @@ class Killed(OneHost):
         client.run("let mut list = vec![1, 2, 3];")
         running = client.execute("println!(\"begun\"); list.push(4);" + LONG + "n")
         queued = client.execute("list.len()")
-        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        client.until_begun()
         self.host.kill()
         self.host.start()
         self.assertEqual([model["id"] for model in self.host.ask("GET", "/api/kernels")[2]], [kernel])
@@ -495,7 +501,7 @@ class Moved(unittest.TestCase):
         client = host.connect(kernel, "reader")
         client.run("let mut list = vec![1, 2, 3];")
         running = client.execute("println!(\"begun\"); list.push(4);" + LONG + "n")
-        client.until(lambda kind, content: kind == "stream" and "begun" in content["text"])
+        client.until_begun()
         self.eventually(kernel, lambda copy: copy and [request["header"]["msg_id"] for request in copy["kernel"]["requests"]] == [running])
         host.kill()
         shutil.rmtree(host.directory)
